@@ -1,0 +1,1 @@
+//! Reading and stepping, sampling, sessions and their snapshots.

@@ -1,0 +1,1 @@
+//! Numeric operations, forward and backward, with a plain reference beside each fast form.

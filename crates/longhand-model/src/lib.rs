@@ -1,0 +1,1 @@
+//! The model: configuration, memories, blocks, heads, state, tape and weights.

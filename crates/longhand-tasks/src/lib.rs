@@ -1,0 +1,1 @@
+//! Tasks beside language modelling: examples to ids and targets, and the metric.

@@ -1,0 +1,1 @@
+//! Text in, ids out: tokenisers, corpora, token shards, batches of ids and the built-in sample.

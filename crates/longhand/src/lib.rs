@@ -1,0 +1,1 @@
+//! Longhand: language models whose every layer fuses a working memory with a long short-term memory.
