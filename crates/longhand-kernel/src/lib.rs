@@ -1,1 +1,30 @@
 //! Numeric operations, forward and backward, with a plain reference beside each fast form.
+//!
+//! One file holds one operation. Each exposes a fast form over `f32` slices and a `reference`
+//! module generic over [`Real`] (`f32` and `f64`): slow, obvious, and checked by central
+//! differences; the fast form is then checked against the reference.
+//!
+//! Dimension letters, for the whole project: B batch, T time, D model width, H heads, K head
+//! width, V vocabulary, W attention window, L layers, N hidden units of a recurrent cell.
+//! Activations are row-major with rows in time-major order: row `t * B + b`.
+//!
+//! The path of a call:
+//! 1. [`Cpu`] holds the threads, the instruction set chosen at run time, and reusable buffers.
+//! 2. [`gemm`] multiplies matrices; [`simd`] holds the vector forms of `exp`, `tanh` and σ.
+//! 3. The memories, norms, fusions and losses are built on these two.
+
+#![allow(unsafe_code)]
+
+pub mod buffer;
+pub mod cpu;
+pub mod gemm;
+pub mod real;
+pub mod sequence;
+pub mod simd;
+
+pub use buffer::{Buffer, Buffers};
+pub use cpu::{Cpu, Worker};
+pub use gemm::{Matrix, MatrixMut};
+pub use real::Real;
+pub use sequence::Sequence;
+pub use simd::Level;

@@ -1,0 +1,417 @@
+//! Threads that run one numeric region at a time, and park when there is none.
+//!
+//! A region starts on every thread at once ([`Cpu::run`]); inside it threads meet at a spin
+//! barrier ([`Worker::barrier`]), which costs a fraction of a microsecond. Between regions the
+//! threads spin for about fifty microseconds, since the next region of a training step follows at
+//! once, and then park: an idle process uses no processor time.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::buffer::Buffers;
+use crate::simd::Level;
+
+/// Spins before a waiting thread parks: about fifty microseconds.
+const SPINS_BEFORE_PARKING: usize = 2_000;
+/// Spins at a barrier before a thread offers its processor to another.
+const SPINS_BEFORE_YIELDING: usize = 20_000;
+
+/// The processor as the operations see it: threads, instruction set and reusable buffers.
+pub struct Cpu {
+    level: Level,
+    shared: Arc<Shared>,
+    region: Mutex<Buffers>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// One thread's view of a running region.
+pub struct Worker<'a> {
+    /// This thread's number, below [`Worker::threads`].
+    pub index: usize,
+    /// How many threads run the region.
+    pub threads: usize,
+    /// The instruction set to use.
+    pub level: Level,
+    /// Buffers of this thread, kept from region to region.
+    pub buffers: &'a mut Buffers,
+    barrier: &'a Barrier,
+}
+
+impl Cpu {
+    /// A processor with `threads` threads (at least one) and the best instruction set it has.
+    pub fn new(threads: usize) -> Self {
+        Self::with_level(threads, Level::detect())
+    }
+
+    /// As [`Cpu::new`] with a chosen instruction set.
+    ///
+    /// # Panics
+    /// If this machine lacks that instruction set.
+    pub fn with_level(threads: usize, level: Level) -> Self {
+        assert!(level.available(), "this machine has no {level:?} instructions");
+        let threads = threads.max(1);
+        let shared = Arc::new(Shared {
+            generation: AtomicUsize::new(0),
+            remaining: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            slot: Mutex::new(Slot { job: None, parked: 0 }),
+            wake: Condvar::new(),
+            panic: Mutex::new(None),
+            barrier: Barrier::new(threads),
+        });
+        let handles = (1..threads)
+            .map(|index| {
+                let shared = shared.clone();
+                std::thread::Builder::new()
+                    .name(format!("longhand-{index}"))
+                    .spawn(move || serve(&shared, index, threads, level))
+                    .expect("the system refuses another thread: lower --threads")
+            })
+            .collect();
+        Self { level, shared, region: Mutex::new(Buffers::default()), threads: handles }
+    }
+
+    /// How many threads run a region.
+    pub fn threads(&self) -> usize {
+        self.threads.len() + 1
+    }
+
+    /// The instruction set in use.
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Runs `body` once on every thread and returns when all have ended. A panic in any of them
+    /// is raised again here.
+    pub fn run(&self, body: impl Fn(&mut Worker) + Sync) {
+        let mut buffers = self.enter();
+        let threads = self.threads();
+        let shared = &*self.shared;
+        if threads > 1 {
+            let body: &(dyn Fn(&mut Worker) + Sync) = &body;
+            // SAFETY: the erased lifetime ends before this function returns, because it waits
+            // below until every thread has left the body.
+            let job = unsafe { std::mem::transmute::<&(dyn Fn(&mut Worker) + Sync), Job>(body) };
+            shared.remaining.store(threads - 1, Ordering::Relaxed);
+            let mut slot = lock(&shared.slot);
+            slot.job = Some(job);
+            shared.generation.fetch_add(1, Ordering::Release);
+            let parked = slot.parked;
+            drop(slot);
+            // Waking is a system call: left out while the threads still spin.
+            if parked > 0 {
+                shared.wake.notify_all();
+            }
+        }
+        shared.call(0, threads, self.level, &mut buffers, &body);
+        let mut spins = 0usize;
+        while shared.remaining.load(Ordering::Acquire) != 0 {
+            wait_a_little(&mut spins);
+        }
+        // Taken before it is raised, so that the processor can be used again.
+        let panic = lock(&shared.panic).take();
+        if let Some(panic) = panic {
+            shared.barrier.reset();
+            drop(buffers);
+            resume_unwind(panic);
+        }
+    }
+
+    /// Runs `body(worker, i)` for every `i` below `count`, spread over the threads. Which thread
+    /// runs which `i` is not fixed: bodies of different `i` must not depend on each other.
+    pub fn for_each(&self, count: usize, body: impl Fn(&mut Worker, usize) + Sync) {
+        if count == 1 || self.threads() == 1 {
+            let mut buffers = self.enter();
+            let barrier = Barrier::new(1);
+            let mut worker = Worker {
+                index: 0,
+                threads: 1,
+                level: self.level,
+                buffers: &mut buffers,
+                barrier: &barrier,
+            };
+            (0..count).for_each(|i| body(&mut worker, i));
+            return;
+        }
+        let next = AtomicUsize::new(0);
+        self.run(|worker| {
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i >= count {
+                    break;
+                }
+                body(worker, i);
+            }
+        });
+    }
+
+    fn enter(&self) -> MutexGuard<'_, Buffers> {
+        lock(&self.region)
+    }
+}
+
+impl Drop for Cpu {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Release);
+        drop(lock(&self.shared.slot));
+        self.shared.wake.notify_all();
+        for thread in self.threads.drain(..) {
+            // A panic in a region has been raised there already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Worker<'_> {
+    /// Waits until every thread of the region has come here.
+    pub fn barrier(&self) {
+        self.barrier.wait(self.threads);
+    }
+
+    /// This thread's share of `0..count`, in contiguous pieces whose bounds are multiples of
+    /// `block`.
+    pub fn share(&self, count: usize, block: usize) -> std::ops::Range<usize> {
+        share(count, block, self.index, self.threads)
+    }
+}
+
+/// Piece `index` of `0..count` cut into `parts`, at multiples of `block`.
+pub(crate) fn share(
+    count: usize,
+    block: usize,
+    index: usize,
+    parts: usize,
+) -> std::ops::Range<usize> {
+    let blocks = count.div_ceil(block);
+    let bound = |i: usize| (blocks * i / parts * block).min(count);
+    bound(index)..bound(index + 1)
+}
+
+type Job = &'static (dyn Fn(&mut Worker) + Sync);
+
+struct Shared {
+    generation: AtomicUsize,
+    remaining: AtomicUsize,
+    stop: AtomicBool,
+    slot: Mutex<Slot>,
+    wake: Condvar,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    barrier: Barrier,
+}
+
+struct Slot {
+    job: Option<Job>,
+    /// Threads that wait on the condition variable.
+    parked: usize,
+}
+
+impl Shared {
+    fn call(
+        &self,
+        index: usize,
+        threads: usize,
+        level: Level,
+        buffers: &mut Buffers,
+        body: &(dyn Fn(&mut Worker) + Sync),
+    ) {
+        let mut worker = Worker { index, threads, level, buffers, barrier: &self.barrier };
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| body(&mut worker))) {
+            self.barrier.broken.store(true, Ordering::Release);
+            lock(&self.panic).get_or_insert(panic);
+        }
+    }
+}
+
+fn serve(shared: &Shared, index: usize, threads: usize, level: Level) {
+    let mut buffers = Buffers::default();
+    let mut seen = 0;
+    loop {
+        let mut spins = 0;
+        while shared.generation.load(Ordering::Acquire) == seen && spins < SPINS_BEFORE_PARKING {
+            std::hint::spin_loop();
+            spins += 1;
+        }
+        let mut slot = lock(&shared.slot);
+        while shared.generation.load(Ordering::Acquire) == seen {
+            if shared.stop.load(Ordering::Acquire) {
+                return;
+            }
+            slot.parked += 1;
+            slot = shared.wake.wait(slot).unwrap_or_else(PoisonError::into_inner);
+            slot.parked -= 1;
+        }
+        seen = shared.generation.load(Ordering::Acquire);
+        let job = slot.job;
+        drop(slot);
+        if let Some(job) = job {
+            shared.call(index, threads, level, &mut buffers, job);
+        }
+        shared.remaining.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// A sense-reversing spin barrier.
+struct Barrier {
+    arrived: AtomicUsize,
+    round: AtomicUsize,
+    broken: AtomicBool,
+    threads: usize,
+}
+
+impl Barrier {
+    fn new(threads: usize) -> Self {
+        Self {
+            arrived: AtomicUsize::new(0),
+            round: AtomicUsize::new(0),
+            broken: AtomicBool::new(false),
+            threads,
+        }
+    }
+
+    fn wait(&self, threads: usize) {
+        if threads == 1 {
+            return;
+        }
+        debug_assert_eq!(threads, self.threads);
+        let round = self.round.load(Ordering::Acquire);
+        if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == threads {
+            self.arrived.store(0, Ordering::Relaxed);
+            self.round.store(round.wrapping_add(1), Ordering::Release);
+            return;
+        }
+        let mut spins = 0;
+        while self.round.load(Ordering::Acquire) == round {
+            assert!(!self.broken.load(Ordering::Acquire), "another thread of this region panicked");
+            wait_a_little(&mut spins);
+        }
+    }
+
+    fn reset(&self) {
+        self.arrived.store(0, Ordering::Release);
+        self.broken.store(false, Ordering::Release);
+    }
+}
+
+fn wait_a_little(spins: &mut usize) {
+    *spins += 1;
+    if *spins < SPINS_BEFORE_YIELDING {
+        std::hint::spin_loop();
+    } else {
+        std::thread::yield_now();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while the lock was held leaves nothing half-written: every use is one assignment.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A slice that several threads write at once, each its own part.
+pub(crate) struct Shards<'a, T> {
+    start: *mut T,
+    len: usize,
+    lifetime: std::marker::PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: parts handed out by `part` are disjoint by that function's contract, so threads never
+// share an element.
+unsafe impl<T: Send> Sync for Shards<'_, T> {}
+// SAFETY: as above; the pointer stands for an exclusive borrow.
+unsafe impl<T: Send> Send for Shards<'_, T> {}
+
+impl<'a, T> Shards<'a, T> {
+    pub(crate) fn new(slice: &'a mut [T]) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len(), lifetime: std::marker::PhantomData }
+    }
+
+    /// The elements of `range`.
+    ///
+    /// # Safety
+    /// No other live part, on any thread, may overlap `range`, unless both are only read.
+    #[allow(clippy::mut_from_ref)]
+    pub(crate) unsafe fn part(&self, range: std::ops::Range<usize>) -> &'a mut [T] {
+        assert!(range.start <= range.end && range.end <= self.len, "part out of bounds");
+        // SAFETY: in bounds by the assertion, disjoint by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_thread_runs_each_region_and_meets_the_others() {
+        for threads in [1, 2, 3, 5] {
+            let cpu = Cpu::new(threads);
+            let mut totals = vec![0usize; threads];
+            for round in 0..200 {
+                let arrived = AtomicUsize::new(0);
+                let shards = Shards::new(&mut totals);
+                cpu.run(|worker| {
+                    for step in 1..=5 {
+                        arrived.fetch_add(1, Ordering::Relaxed);
+                        worker.barrier();
+                        assert_eq!(arrived.load(Ordering::Relaxed), step * threads);
+                        worker.barrier();
+                    }
+                    // SAFETY: one element per thread.
+                    let own = unsafe { shards.part(worker.index..worker.index + 1) };
+                    own[0] += 1;
+                });
+                assert!(totals.iter().all(|&total| total == round + 1));
+            }
+        }
+    }
+
+    #[test]
+    fn for_each_visits_each_index_once() {
+        let cpu = Cpu::new(3);
+        for count in [0, 1, 2, 7, 100] {
+            let mut visits = vec![0u8; count];
+            let shards = Shards::new(&mut visits);
+            cpu.for_each(count, |_, i| {
+                // SAFETY: each index is visited by one thread.
+                let own = unsafe { shards.part(i..i + 1) };
+                own[0] += 1;
+            });
+            assert!(visits.iter().all(|&v| v == 1));
+        }
+    }
+
+    #[test]
+    fn a_panic_is_raised_again_and_the_threads_live_on() {
+        let cpu = Cpu::new(2);
+        for _ in 0..3 {
+            let caught = catch_unwind(AssertUnwindSafe(|| {
+                cpu.run(|worker| {
+                    assert!(worker.index != 1, "asked for");
+                    worker.barrier();
+                });
+            }));
+            assert!(caught.is_err());
+        }
+        let count = AtomicUsize::new(0);
+        cpu.run(|worker| {
+            worker.barrier();
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        assert_eq!(count.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn shares_cover_everything_once() {
+        for (count, block, parts) in [(0, 1, 2), (1, 6, 2), (100, 16, 3), (7, 1, 9)] {
+            let mut next = 0;
+            for i in 0..parts {
+                let range = share(count, block, i, parts);
+                assert_eq!(range.start, next.min(count).max(range.start.min(next)));
+                next = range.end;
+            }
+            assert_eq!(next, count);
+        }
+    }
+}

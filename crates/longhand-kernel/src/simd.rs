@@ -1,0 +1,620 @@
+//! Vectors of `f32` in three forms (AVX-512, AVX2 with FMA, portable) behind one trait, chosen at
+//! run time; and `exp`, `tanh` and σ written once over it.
+//!
+//! A hot loop is a struct that implements [`Kernel`]; [`Level::run`] enters it through a function
+//! compiled for the chosen instruction set, into which the loop and its vectors are inlined.
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
+
+/// An instruction set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// 512-bit vectors with masks.
+    Avx512,
+    /// 256-bit vectors with fused multiply-add.
+    Avx2,
+    /// What every machine has.
+    Portable,
+}
+
+impl Level {
+    /// Every level, best first.
+    pub const ALL: [Level; 3] = [Level::Avx512, Level::Avx2, Level::Portable];
+
+    /// The best level of this machine.
+    pub fn detect() -> Self {
+        Self::ALL.into_iter().find(|level| level.available()).unwrap_or(Level::Portable)
+    }
+
+    /// Whether this machine has it.
+    pub fn available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => {
+                is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(not(target_arch = "x86_64"))]
+            Level::Avx512 | Level::Avx2 => false,
+            Level::Portable => true,
+        }
+    }
+
+    /// How many `f32` one vector holds.
+    pub fn lanes(self) -> usize {
+        match self {
+            Level::Avx512 => 16,
+            Level::Avx2 | Level::Portable => 8,
+        }
+    }
+
+    /// Runs a kernel in this instruction set.
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        debug_assert!(self.available());
+        match self {
+            // SAFETY: `Cpu` refuses a level this machine lacks.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => unsafe { run_avx512(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => unsafe { run_avx2(kernel) },
+            // SAFETY: the portable form needs no instruction set.
+            _ => unsafe { kernel.run::<Portable>() },
+        }
+    }
+}
+
+/// A loop over vectors, written once for every instruction set. Implementations mark `run` with
+/// `#[inline(always)]`, so that it is compiled inside the function that enables the instructions.
+pub(crate) trait Kernel {
+    type Output;
+
+    /// # Safety
+    /// The machine must have the instruction set of `V`.
+    unsafe fn run<V: Vector>(self) -> Self::Output;
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: the caller checked the instruction set.
+    unsafe { kernel.run::<Avx512>() }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: the caller checked the instruction set.
+    unsafe { kernel.run::<Avx2>() }
+}
+
+/// `LANES` values of `f32`.
+///
+/// # Safety
+/// Every method needs the vector's instruction set; loads and stores need valid memory for the
+/// lanes they touch.
+#[allow(clippy::missing_safety_doc)]
+pub(crate) trait Vector: Copy {
+    const LANES: usize;
+    /// Rows of a matrix product's tile in registers.
+    const TILE_ROWS: usize;
+    /// Vectors in a row of that tile: rows × vectors sums, one row of B and one element of A fit
+    /// in the registers.
+    const TILE_VECTORS: usize;
+
+    unsafe fn splat(value: f32) -> Self;
+    unsafe fn load(from: *const f32) -> Self;
+    unsafe fn store(self, to: *mut f32);
+    /// The first `count` lanes; the others are zero.
+    unsafe fn load_first(from: *const f32, count: usize) -> Self;
+    unsafe fn store_first(self, to: *mut f32, count: usize);
+    unsafe fn add(self, other: Self) -> Self;
+    unsafe fn sub(self, other: Self) -> Self;
+    unsafe fn mul(self, other: Self) -> Self;
+    unsafe fn div(self, other: Self) -> Self;
+    /// `self * factor + addend`.
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self;
+    /// The larger one; `other` where either is not a number.
+    unsafe fn max(self, other: Self) -> Self;
+    /// The smaller one; `other` where either is not a number.
+    unsafe fn min(self, other: Self) -> Self;
+    unsafe fn abs(self) -> Self;
+    unsafe fn sqrt(self) -> Self;
+    /// To the nearest integer.
+    unsafe fn round(self) -> Self;
+    /// 2ⁿ for an integer-valued vector with every n in -126..=127.
+    unsafe fn power_of_two(self) -> Self;
+    /// `yes` where `self < bound`, else `no`.
+    unsafe fn select_less(self, bound: Self, yes: Self, no: Self) -> Self;
+    unsafe fn sum(self) -> f32;
+    unsafe fn largest(self) -> f32;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        // SAFETY: the caller has the instruction set.
+        unsafe { Self::splat(0.0) }
+    }
+}
+
+/// eˣ within 2 ulp, subnormal results included; 0 below −104, infinity above 88.73, NaN stays NaN.
+///
+/// Range reduction by ln 2 in two parts, then a polynomial of degree 6 on ±½ ln 2; the power of
+/// two is applied in two halves so that neither overflows.
+#[inline(always)]
+pub(crate) unsafe fn exp<V: Vector>(x: V) -> V {
+    // SAFETY: the caller has the instruction set.
+    unsafe {
+        let x = V::splat(-104.0).max(V::splat(89.0).min(x));
+        let n = x.mul(V::splat(std::f32::consts::LOG2_E)).round();
+        let r = n.mul_add(V::splat(-0.693_359_4), x);
+        let r = n.mul_add(V::splat(2.121_944_4e-4), r);
+        let mut p = V::splat(1.987_569_1e-4);
+        for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+            p = p.mul_add(r, V::splat(c));
+        }
+        let p = p.mul_add(r.mul(r), r).add(V::splat(1.0));
+        let half = n.mul(V::splat(0.5)).round();
+        p.mul(half.power_of_two()).mul(n.sub(half).power_of_two())
+    }
+}
+
+/// σ(x) = 1 / (1 + e⁻ˣ), written over e^−|x| so that it neither overflows nor loses small values.
+#[inline(always)]
+pub(crate) unsafe fn sigmoid<V: Vector>(x: V) -> V {
+    // SAFETY: the caller has the instruction set.
+    unsafe {
+        let e = exp(V::zero().sub(x.abs()));
+        let top = x.select_less(V::zero(), e, V::splat(1.0));
+        top.div(e.add(V::splat(1.0)))
+    }
+}
+
+/// tanh x: an odd polynomial below 0.625, 1 − 2/(e^2|x| + 1) with the sign of x above.
+#[inline(always)]
+pub(crate) unsafe fn tanh<V: Vector>(x: V) -> V {
+    // SAFETY: the caller has the instruction set.
+    unsafe {
+        let a = x.abs();
+        let z = x.mul(x);
+        let mut p = V::splat(-5.704_988_7e-3);
+        for c in [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1] {
+            p = p.mul_add(z, V::splat(c));
+        }
+        let small = p.mul(z).mul_add(x, x);
+        let e = exp(a.add(a));
+        let large = V::splat(1.0).sub(V::splat(2.0).div(e.add(V::splat(1.0))));
+        let signed = x.select_less(V::zero(), V::zero().sub(large), large);
+        a.select_less(V::splat(0.625), small, signed)
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(__m512);
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn first(count: usize) -> __mmask16 {
+    if count >= 16 { !0 } else { (1u16 << count) - 1 }
+}
+
+// SAFETY for the three implementations below: each body is one or two intrinsics whose needs are
+// exactly the trait's contract.
+#[cfg(target_arch = "x86_64")]
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Vector for Avx512 {
+    const LANES: usize = 16;
+    const TILE_ROWS: usize = 6;
+    const TILE_VECTORS: usize = 4;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        unsafe { Self(_mm512_set1_ps(value)) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { Self(_mm512_loadu_ps(from)) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { _mm512_storeu_ps(to, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        unsafe { Self(_mm512_maskz_loadu_ps(first(count), from)) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        unsafe { _mm512_mask_storeu_ps(to, first(count), self.0) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        unsafe { Self(_mm512_add_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        unsafe { Self(_mm512_sub_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        unsafe { Self(_mm512_mul_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        unsafe { Self(_mm512_div_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+        unsafe { Self(_mm512_fmadd_ps(self.0, factor.0, addend.0)) }
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        unsafe { Self(_mm512_max_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        unsafe { Self(_mm512_min_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        unsafe { Self(_mm512_abs_ps(self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        unsafe { Self(_mm512_sqrt_ps(self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        unsafe { Self(_mm512_roundscale_ps::<0x08>(self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn power_of_two(self) -> Self {
+        unsafe { Self(_mm512_scalef_ps(_mm512_set1_ps(1.0), self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn select_less(self, bound: Self, yes: Self, no: Self) -> Self {
+        unsafe {
+            let mask = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, bound.0);
+            Self(_mm512_mask_blend_ps(mask, no.0, yes.0))
+        }
+    }
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        unsafe { _mm512_reduce_add_ps(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        unsafe { _mm512_reduce_max_ps(self.0) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(__m256);
+
+#[cfg(target_arch = "x86_64")]
+static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn first_avx2(count: usize) -> __m256i {
+    // SAFETY: the offset is in 0..=8, so that eight values remain.
+    unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(8 - count.min(8)).cast()) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Vector for Avx2 {
+    const LANES: usize = 8;
+    const TILE_ROWS: usize = 6;
+    const TILE_VECTORS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        unsafe { Self(_mm256_set1_ps(value)) }
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { Self(_mm256_loadu_ps(from)) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { _mm256_storeu_ps(to, self.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        unsafe { Self(_mm256_maskload_ps(from, first_avx2(count))) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        unsafe { _mm256_maskstore_ps(to, first_avx2(count), self.0) }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        unsafe { Self(_mm256_add_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        unsafe { Self(_mm256_sub_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        unsafe { Self(_mm256_mul_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        unsafe { Self(_mm256_div_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+        unsafe { Self(_mm256_fmadd_ps(self.0, factor.0, addend.0)) }
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        unsafe { Self(_mm256_max_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        unsafe { Self(_mm256_min_ps(self.0, other.0)) }
+    }
+    #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        unsafe { Self(_mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        unsafe { Self(_mm256_sqrt_ps(self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        unsafe { Self(_mm256_round_ps::<0x08>(self.0)) }
+    }
+    #[inline(always)]
+    unsafe fn power_of_two(self) -> Self {
+        unsafe {
+            let n = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
+            Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(n)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn select_less(self, bound: Self, yes: Self, no: Self) -> Self {
+        unsafe {
+            let mask = _mm256_cmp_ps::<_CMP_LT_OQ>(self.0, bound.0);
+            Self(_mm256_blendv_ps(no.0, yes.0, mask))
+        }
+    }
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        unsafe {
+            let s = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+            _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps::<1>(s, s)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        unsafe {
+            let s = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+            _mm_cvtss_f32(_mm_max_ss(s, _mm_shuffle_ps::<1>(s, s)))
+        }
+    }
+}
+
+/// Eight values that the compiler turns into whatever vectors the machine has.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable([f32; 8]);
+
+impl Portable {
+    #[inline(always)]
+    fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        Self(std::array::from_fn(|i| f(self.0[i], other.0[i])))
+    }
+    #[inline(always)]
+    fn map(self, f: impl Fn(f32) -> f32) -> Self {
+        Self(std::array::from_fn(|i| f(self.0[i])))
+    }
+}
+
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Vector for Portable {
+    const LANES: usize = 8;
+    const TILE_ROWS: usize = 2;
+    const TILE_VECTORS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self {
+        Self([value; 8])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        unsafe { Self(from.cast::<[f32; 8]>().read_unaligned()) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        unsafe { to.cast::<[f32; 8]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(from: *const f32, count: usize) -> Self {
+        unsafe { Self(std::array::from_fn(|i| if i < count { *from.add(i) } else { 0.0 })) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, to: *mut f32, count: usize) {
+        for i in 0..count.min(8) {
+            unsafe { *to.add(i) = self.0[i] }
+        }
+    }
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        self.zip(other, |a, b| a + b)
+    }
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        self.zip(other, |a, b| a - b)
+    }
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+    #[inline(always)]
+    unsafe fn div(self, other: Self) -> Self {
+        self.zip(other, |a, b| a / b)
+    }
+    #[inline(always)]
+    unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] * factor.0[i] + addend.0[i]))
+    }
+    #[inline(always)]
+    unsafe fn max(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn min(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        self.map(f32::abs)
+    }
+    #[inline(always)]
+    unsafe fn sqrt(self) -> Self {
+        self.map(f32::sqrt)
+    }
+    #[inline(always)]
+    unsafe fn round(self) -> Self {
+        // Adding and taking away 1.5 · 2²³ rounds to even for |x| < 2²², and needs no instruction
+        // that an old machine lacks.
+        self.map(|x| (x + 12_582_912.0) - 12_582_912.0)
+    }
+    #[inline(always)]
+    unsafe fn power_of_two(self) -> Self {
+        self.map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23))
+    }
+    #[inline(always)]
+    unsafe fn select_less(self, bound: Self, yes: Self, no: Self) -> Self {
+        Self(std::array::from_fn(|i| if self.0[i] < bound.0[i] { yes.0[i] } else { no.0[i] }))
+    }
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        self.0.iter().sum()
+    }
+    #[inline(always)]
+    unsafe fn largest(self) -> f32 {
+        self.0.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    }
+}
+
+/// Applies a vector function to a slice in place; a partial vector ends it.
+macro_rules! slice_function {
+    ($(#[$doc:meta])* $name:ident, $kernel:ident, $function:path) => {
+        $(#[$doc])*
+        pub fn $name(level: Level, values: &mut [f32]) {
+            struct $kernel<'a>(&'a mut [f32]);
+            impl Kernel for $kernel<'_> {
+                type Output = ();
+                #[inline(always)]
+                unsafe fn run<V: Vector>(self) {
+                    let mut chunks = self.0.chunks_exact_mut(V::LANES);
+                    for chunk in &mut chunks {
+                        // SAFETY: a chunk has LANES elements.
+                        unsafe { $function(V::load(chunk.as_ptr())).store(chunk.as_mut_ptr()) }
+                    }
+                    let rest = chunks.into_remainder();
+                    // SAFETY: only the remaining elements are touched.
+                    unsafe {
+                        $function(V::load_first(rest.as_ptr(), rest.len()))
+                            .store_first(rest.as_mut_ptr(), rest.len());
+                    }
+                }
+            }
+            level.run($kernel(values));
+        }
+    };
+}
+
+slice_function!(
+    /// Replaces each value by its exponential, within 2 ulp.
+    exp_slice, Exp, exp
+);
+slice_function!(
+    /// Replaces each value by its logistic function, within 4 ulp.
+    sigmoid_slice, Sigmoid, sigmoid
+);
+slice_function!(
+    /// Replaces each value by its hyperbolic tangent, within 2 ulp.
+    tanh_slice, Tanh, tanh
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::real::Real;
+
+    /// Distance in units of the last place of the exact value rounded to `f32`.
+    fn ulps(got: f32, exact: f64) -> f64 {
+        let rounded = exact as f32;
+        if got == rounded {
+            return 0.0;
+        }
+        let ulp = f64::from(f32::from_bits(rounded.abs().to_bits() + 1)) - f64::from(rounded.abs());
+        (f64::from(got) - exact).abs() / ulp
+    }
+
+    fn check(
+        name: &str,
+        tolerance: f64,
+        range: std::ops::Range<f64>,
+        fast: fn(Level, &mut [f32]),
+        exact: fn(f64) -> f64,
+    ) {
+        let inputs: Vec<f32> = (0..200_003)
+            .map(|i| (range.start + (range.end - range.start) * f64::from(i) / 200_002.0) as f32)
+            .chain((0..2_000).map(|i| (f64::from(i - 1000) * 1e-6) as f32))
+            .collect();
+        for level in Level::ALL.into_iter().filter(|level| level.available()) {
+            let mut outputs = inputs.clone();
+            fast(level, &mut outputs);
+            for (&x, &y) in inputs.iter().zip(&outputs) {
+                let error = ulps(y, exact(f64::from(x)));
+                assert!(error <= tolerance, "{name}({x}) = {y} at {level:?}: off by {error} ulp");
+            }
+        }
+    }
+
+    #[test]
+    fn exp_is_within_two_ulp_over_the_whole_range() {
+        check("exp", 2.0, -110.0..88.7, exp_slice, f64::exp);
+    }
+
+    #[test]
+    fn tanh_is_within_two_ulp_over_the_whole_range() {
+        check("tanh", 2.0, -20.0..20.0, tanh_slice, f64::tanh);
+        check("tanh", 2.0, -1.0..1.0, tanh_slice, f64::tanh);
+    }
+
+    #[test]
+    fn sigmoid_is_within_four_ulp_over_the_whole_range() {
+        check("sigmoid", 4.0, -110.0..110.0, sigmoid_slice, Real::sigmoid);
+    }
+
+    #[test]
+    fn extremes_stay_defined() {
+        for level in Level::ALL.into_iter().filter(|level| level.available()) {
+            let mut values = [f32::NEG_INFINITY, -1e30, 1e30, f32::INFINITY, f32::NAN];
+            exp_slice(level, &mut values);
+            assert_eq!(values[..4], [0.0, 0.0, f32::INFINITY, f32::INFINITY]);
+            assert!(values[4].is_nan());
+            let mut values = [f32::NEG_INFINITY, -1e30, 1e30, f32::INFINITY];
+            tanh_slice(level, &mut values);
+            assert_eq!(values, [-1.0, -1.0, 1.0, 1.0]);
+            let mut values = [f32::NEG_INFINITY, -1e30, 1e30, f32::INFINITY];
+            sigmoid_slice(level, &mut values);
+            assert_eq!(values, [0.0, 0.0, 1.0, 1.0]);
+        }
+    }
+}
