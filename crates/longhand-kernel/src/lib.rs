@@ -21,6 +21,9 @@ pub mod gemm;
 pub mod real;
 pub mod sequence;
 pub mod simd;
+#[cfg(test)]
+#[allow(dead_code)]
+mod testing;
 
 pub use buffer::{Buffer, Buffers};
 pub use cpu::{Cpu, Worker};
