@@ -1,3 +1,40 @@
-//! Development tasks of the workspace.
+//! Development tasks of the workspace: `cargo xtask check` and `cargo xtask tidy`.
+#![allow(clippy::print_stdout, reason = "this program talks to a developer at a terminal")]
 
-fn main() {}
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+mod check;
+mod tidy;
+
+const USAGE: &str = "\
+Usage: cargo xtask COMMAND
+
+  check   everything CI runs, cheapest first; stops at the first failure
+  tidy    the house rules that no other tool knows: crate edges, the code map,
+          file lengths, where raw memory may be touched, names of machines";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let outcome = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["check"] => check::check(&root()),
+        ["tidy"] => tidy::tidy(&root()),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's root: the folder above this crate.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}

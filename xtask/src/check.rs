@@ -1,0 +1,195 @@
+//! `cargo xtask check`: the one list of what must hold before a change lands.
+//!
+//! `.ci/run` installs what this list needs and then calls it, so that a developer and CI run
+//! the same thing. A step that passes prints one line; a step that fails prints all it said.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+/// What the README tells a person to type; CI types the same.
+const README_TEST_COMMAND: [&str; 3] = ["cargo", "test", "--workspace"];
+
+/// Runs every check of the workspace at `root`, cheapest first.
+///
+/// # Errors
+/// The first step that fails, by its name.
+pub(crate) fn check(root: &Path) -> Result<()> {
+    let readme = fs_err::read_to_string(root.join("README.md"))?;
+    let test_command = README_TEST_COMMAND.join(" ");
+    if !readme.contains(&test_command) {
+        bail!("README.md no longer gives `{test_command}` as the way to run the tests");
+    }
+
+    step("format", || run(root, &["cargo", "fmt", "--all", "--check"]))?;
+    step("tidy", || crate::tidy::tidy(root).map(|()| Outcome::passed()))?;
+    step("dependencies", || deny(root))?;
+    step("lints", || {
+        let lints = ["--workspace", "--all-targets", "--", "-D", "warnings"];
+        run(root, &[&["cargo", "clippy", "--quiet"], &lints[..]].concat())
+    })?;
+    step("tests", || run(root, &README_TEST_COMMAND))?;
+    step("documentation", || {
+        let mut command = command(root, &["cargo", "doc", "--quiet", "--workspace", "--no-deps"]);
+        capture(command.env("RUSTDOCFLAGS", "-Dwarnings"))
+    })?;
+    step("fuzz targets compile", || fuzz(root))?;
+    step("TensorBoard reads our logs", || tensorboard(root))?;
+    step("end to end", || end_to_end(root))
+}
+
+/// What a step that did not fail has to say.
+struct Outcome {
+    remark: String,
+}
+
+impl Outcome {
+    fn passed() -> Self {
+        Self { remark: String::new() }
+    }
+
+    fn skipped(why: &str) -> Self {
+        Self { remark: format!("skipped: {why}") }
+    }
+}
+
+/// Runs one step and prints its name, how long it took and what it remarks.
+fn step(name: &str, body: impl FnOnce() -> Result<Outcome>) -> Result<()> {
+    let start = Instant::now();
+    let outcome = body().with_context(|| format!("step '{name}' failed"))?;
+    println!("{name:<28} {:>6.1} s  {}", start.elapsed().as_secs_f64(), outcome.remark);
+    Ok(())
+}
+
+/// Licences, bans and sources; advisories where their database can be reached.
+fn deny(root: &Path) -> Result<Outcome> {
+    let installed = Command::new("cargo")
+        .args(["deny", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !installed {
+        return Ok(Outcome::skipped("cargo-deny is not installed (cargo install cargo-deny)"));
+    }
+    run(root, &["cargo", "deny", "--log-level", "error", "check", "bans", "licenses", "sources"])
+}
+
+/// The fuzz crate is a workspace of its own: a stable toolchain checks it without running it.
+fn fuzz(root: &Path) -> Result<Outcome> {
+    if !root.join("fuzz/Cargo.toml").exists() {
+        return Ok(Outcome::skipped("no fuzz targets"));
+    }
+    let target = target_directory(root).join("fuzz");
+    let mut command =
+        command(root, &["cargo", "check", "--quiet", "--manifest-path", "fuzz/Cargo.toml"]);
+    capture(command.arg("--target-dir").arg(target))
+}
+
+/// Writes event files with our writer and reads them with TensorBoard's own package.
+fn tensorboard(root: &Path) -> Result<Outcome> {
+    if !root.join("scripts/check_tensorboard.py").exists() {
+        return Ok(Outcome::skipped("scripts/check_tensorboard.py is absent"));
+    }
+    let python = target_directory(root).join("venv/bin/python");
+    if !python.exists() {
+        let why = format!("no Python environment at {} (.ci/run makes it)", python.display());
+        if in_ci() {
+            bail!(why);
+        }
+        return Ok(Outcome::skipped(&why));
+    }
+    let folder = target_directory(root).join("check-tensorboard");
+    if folder.exists() {
+        fs_err::remove_dir_all(&folder)?;
+    }
+    let example = ["--package", "longhand-train", "--example", "tensorboard_sample", "--"];
+    let mut writer = command(root, &[&["cargo", "run", "--quiet"], &example[..]].concat());
+    capture(writer.arg(&folder))?;
+    let mut reader = Command::new(python);
+    reader.current_dir(root).arg("scripts/check_tensorboard.py").arg(&folder);
+    reader.args(["--scalar", "train/loss", "--scalar", "valid/loss"]);
+    reader.args(["--histogram", "gates/forget", "--text", "sample"]);
+    capture(&mut reader)
+}
+
+/// Drives the built program as a person would.
+fn end_to_end(root: &Path) -> Result<Outcome> {
+    if !root.join("scripts/end_to_end.sh").exists() {
+        return Ok(Outcome::skipped("scripts/end_to_end.sh is absent"));
+    }
+    run(root, &["bash", "scripts/end_to_end.sh"])
+}
+
+fn run(root: &Path, words: &[&str]) -> Result<Outcome> {
+    capture(&mut command(root, words))
+}
+
+fn command(root: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).current_dir(root);
+    command
+}
+
+/// Runs a command quietly; shows everything it said if it fails, and test counts if it passes.
+fn capture(command: &mut Command) -> Result<Outcome> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    if output.status.success() {
+        return Ok(Outcome { remark: test_counts(&said) });
+    }
+    eprintln!("{said}{}", String::from_utf8_lossy(&output.stderr));
+    let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
+    let program = command.get_program().to_string_lossy();
+    bail!("`{program} {}` ended with {}", words.join(" "), output.status)
+}
+
+/// Sums the `test result:` lines of `cargo test`; empty where there are none.
+fn test_counts(said: &str) -> String {
+    let (mut passed, mut ignored, mut found) = (0_u64, 0_u64, false);
+    for line in said.lines().filter_map(|line| line.strip_prefix("test result: ok. ")) {
+        found = true;
+        for part in line.split(';') {
+            let mut words = part.split_whitespace();
+            let count = words.next().and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+            match words.next() {
+                Some("passed") => passed += count,
+                Some("ignored") => ignored += count,
+                _ => {}
+            }
+        }
+    }
+    match (found, ignored) {
+        (false, _) => String::new(),
+        (true, 0) => format!("{passed} tests passed"),
+        (true, _) => format!("{passed} tests passed, {ignored} ignored"),
+    }
+}
+
+fn target_directory(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from)
+}
+
+fn in_ci() -> bool {
+    std::env::var("CI").is_ok_and(|value| !value.is_empty() && value != "false")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_counts_are_summed_over_binaries() {
+        let said = "running 2 tests\n\
+            test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\n\
+            noise\n\
+            test result: ok. 40 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n";
+        assert_eq!(test_counts(said), "42 tests passed, 1 ignored");
+        assert_eq!(test_counts("nothing of the kind"), "");
+    }
+}
