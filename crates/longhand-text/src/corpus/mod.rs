@@ -1,0 +1,134 @@
+//! Sources to text documents, piece by piece.
+//!
+//! A [`Corpus`] is a list of files, folders or the standard input. It is read as often as needed,
+//! never whole: each [`Piece`] is a few megabytes, cut where the tokens of the parts are the
+//! tokens of the whole.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::TextError;
+
+mod pieces;
+mod source;
+pub mod table;
+mod table_format;
+#[cfg(test)]
+mod tests;
+
+pub use pieces::{Piece, Pieces};
+
+use source::Source;
+
+/// How sources are read.
+#[derive(Clone, Debug, Default)]
+pub struct CorpusOptions {
+    /// The column of tables (JSON lines, CSV, TSV, Parquet) that holds the text; `text` where
+    /// none is given.
+    pub text_column: Option<String>,
+    /// Replace invalid UTF-8 by U+FFFD instead of stopping.
+    pub lossy: bool,
+}
+
+/// Texts to read, checked to exist; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Corpus {
+    sources: Arc<Vec<Source>>,
+    options: CorpusOptions,
+    /// The characters that this corpus covers, counted over all sources.
+    characters: Range<u64>,
+}
+
+impl Corpus {
+    /// Opens files and folders; `-` is the standard input, which is read at once into a temporary
+    /// file. Folders are walked recursively in the order of their names; files whose name begins
+    /// with a dot are left out.
+    ///
+    /// # Errors
+    /// A path that does not exist or cannot be read, or a folder without a file.
+    pub fn open(paths: &[PathBuf], options: CorpusOptions) -> Result<Self, TextError> {
+        let mut sources = Vec::new();
+        for path in paths {
+            source::expand(path, &mut sources)?;
+        }
+        Ok(Self { sources: Arc::new(sources), options, characters: 0..u64::MAX })
+    }
+
+    /// A corpus of one text in memory.
+    pub fn from_text(name: &str, text: impl Into<String>) -> Self {
+        let sources = vec![Source::memory(name, text.into().into_bytes())];
+        Self {
+            sources: Arc::new(sources),
+            options: CorpusOptions::default(),
+            characters: 0..u64::MAX,
+        }
+    }
+
+    /// The text, piece by piece.
+    pub fn pieces(&self) -> Pieces {
+        Pieces::new(self.sources.clone(), self.options.clone(), self.characters.clone())
+    }
+
+    /// The pieces' texts alone, as training a tokeniser takes them.
+    pub fn texts(&self) -> impl Iterator<Item = Result<String, TextError>> + use<> {
+        self.pieces().map(|piece| piece.map(|piece| piece.text))
+    }
+
+    /// Reads the corpus once and counts its characters.
+    ///
+    /// # Errors
+    /// Whatever reading reports; [`TextError::Empty`] where there is no character.
+    pub fn count_characters(&self) -> Result<u64, TextError> {
+        let mut count = 0;
+        for piece in self.pieces() {
+            count += piece?.text.chars().count() as u64;
+        }
+        if count == 0 { Err(TextError::Empty(self.name())) } else { Ok(count) }
+    }
+
+    /// Parts the last `fraction` of the characters from the rest: the first
+    /// ⌊(1 − fraction)·N⌋ characters train, the others validate.
+    ///
+    /// # Errors
+    /// A fraction outside of 0 … 1 or that leaves one part empty; whatever reading reports.
+    pub fn split_valid(&self, fraction: f64) -> Result<(Self, Self), TextError> {
+        let setting = || TextError::Setting {
+            what: "the validation fraction",
+            value: fraction.to_string(),
+            allowed: "above 0 and below 1, and leave text for both parts",
+        };
+        if !(fraction > 0.0 && fraction < 1.0) {
+            return Err(setting());
+        }
+        let count = self.count_characters()?;
+        let train = train_characters(count, fraction);
+        if train == 0 || train == count {
+            return Err(setting());
+        }
+        let start = self.characters.start;
+        let part = |characters| Self { characters, ..self.clone() };
+        Ok((part(start..start + train), part(start + train..start + count)))
+    }
+
+    /// The sources' names, for messages.
+    pub fn name(&self) -> String {
+        match self.sources.as_slice() {
+            [only] => only.name().to_owned(),
+            [first, rest @ ..] => format!("{} and {} more", first.name(), rest.len()),
+            [] => "the corpus".to_owned(),
+        }
+    }
+
+    /// The files that the corpus reads.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.sources.iter().filter_map(Source::path)
+    }
+}
+
+/// ⌊(1 − fraction)·N⌋, forgiving the rounding of fractions such as 0.1.
+fn train_characters(count: u64, fraction: f64) -> u64 {
+    let exact = (1.0 - fraction) * count as f64;
+    let nearest = exact.round();
+    if (exact - nearest).abs() < 1e-6 { nearest as u64 } else { exact.floor() as u64 }
+}

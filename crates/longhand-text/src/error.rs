@@ -1,0 +1,169 @@
+use std::path::PathBuf;
+
+/// What can go wrong between a text and its ids. Each message is one sentence for the user.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TextError {
+    /// The operating system refused a file operation; the message of `fs_err` names the path.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// A source named by the user does not exist.
+    #[error("{} does not exist: check the path", .0.display())]
+    Missing(PathBuf),
+    /// A source holds no text at all.
+    #[error("{0} is empty: give a text with at least two tokens")]
+    Empty(String),
+    /// A folder holds no file.
+    #[error("the folder {} holds no file to read", .0.display())]
+    EmptyFolder(PathBuf),
+    /// A source is not text.
+    #[error(
+        "{name} is a binary file (byte 0 at offset {offset}): give UTF-8 text, .gz, .zst, \
+         .jsonl, .csv, .tsv or .parquet"
+    )]
+    Binary {
+        /// The source.
+        name: String,
+        /// Where the first zero byte lies, in the decompressed text.
+        offset: u64,
+    },
+    /// A source is not UTF-8.
+    #[error(
+        "{name} is not valid UTF-8 at byte offset {offset}: convert it, or pass --lossy to \
+         replace invalid bytes"
+    )]
+    InvalidUtf8 {
+        /// The source.
+        name: String,
+        /// Offset of the first invalid byte, in the decompressed text.
+        offset: u64,
+    },
+    /// A compressed source is damaged.
+    #[error("{name} could not be decompressed: {reason}")]
+    Compression {
+        /// The source.
+        name: String,
+        /// What the decompressor says.
+        reason: String,
+    },
+    /// A row of a table cannot be read.
+    #[error("{name}, row {row}: {reason}")]
+    Row {
+        /// The table.
+        name: String,
+        /// The row, counted from 1; a header counts.
+        row: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A column was asked for that the table lacks.
+    #[error("{name} has no column {column}: its columns are {found}; name one of them")]
+    Column {
+        /// The table.
+        name: String,
+        /// What was asked for.
+        column: String,
+        /// What there is.
+        found: String,
+    },
+    /// A table as a whole cannot be read.
+    #[error("{name} cannot be read as a table: {reason}")]
+    Table {
+        /// The table.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Too few tokens to predict anything.
+    #[error("the text has {tokens} token(s), but at least 2 are needed: give a longer text")]
+    TooShort {
+        /// Tokens there are.
+        tokens: u64,
+    },
+    /// Too few tokens for one batch.
+    #[error(
+        "the text has {tokens} tokens, but one batch of {batch} streams of {time} tokens needs \
+         {needed}: give more text, or a smaller batch or chunk"
+    )]
+    ShorterThanBatch {
+        /// Tokens there are.
+        tokens: u64,
+        /// Tokens one batch needs.
+        needed: u64,
+        /// Streams in a batch.
+        batch: usize,
+        /// Tokens in a chunk.
+        time: usize,
+    },
+    /// A size or fraction is out of its range.
+    #[error("{what} is {value}, but must be {allowed}")]
+    Setting {
+        /// The setting.
+        what: &'static str,
+        /// Its value.
+        value: String,
+        /// The allowed values.
+        allowed: &'static str,
+    },
+    /// A tokeniser file cannot be used.
+    #[error("{name} is not a usable tokenizer.json: {reason}")]
+    TokenizerFile {
+        /// The file.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A tokeniser could not be trained.
+    #[error("the {kind} tokeniser could not be trained: {reason}")]
+    Training {
+        /// The kind of tokeniser.
+        kind: crate::TokenizerKind,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The tokeniser failed on a text.
+    #[error("the tokeniser failed on a text: {0}")]
+    Encode(String),
+    /// An id outside of the vocabulary.
+    #[error("the token id {id} is out of range: the vocabulary has {vocabulary} tokens")]
+    TokenId {
+        /// The id.
+        id: u32,
+        /// Size of the vocabulary.
+        vocabulary: usize,
+    },
+    /// A token shard that cannot be trusted.
+    #[error("{name} is not a usable token shard: {reason}; delete it to have it made anew")]
+    Shard {
+        /// The shard.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A range outside of the tokens.
+    #[error("the tokens {start}..{end} were asked for, but there are {tokens}")]
+    TokenRange {
+        /// First token asked for.
+        start: u64,
+        /// One past the last token asked for.
+        end: u64,
+        /// Tokens there are.
+        tokens: u64,
+    },
+    /// A saved position does not fit the data.
+    #[error("the saved data position ({position}) does not fit this data: {reason}")]
+    Position {
+        /// The position.
+        position: String,
+        /// Why it does not fit.
+        reason: String,
+    },
+    /// A label that training did not know.
+    #[error("the label {label:?} is unknown: known labels are {known}")]
+    Label {
+        /// The label.
+        label: String,
+        /// The labels there are.
+        known: String,
+    },
+}

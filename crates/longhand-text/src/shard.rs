@@ -1,0 +1,361 @@
+//! Token shards: the ids of a corpus in one file that may exceed memory.
+//!
+//! Layout: the magic bytes, the length of the JSON header as `u32`, the header, zeros up to
+//! [`DATA_OFFSET`]; then the tokens as `u16` (where the vocabulary fits) or `u32`; then the
+//! documents' starts as `u64`. All little-endian.
+//!
+//! The file is read by position and not by a memory map. A map is `unsafe` for a reason: another
+//! process that shortens the file turns a read into a crash. Reading by position gives an error
+//! instead, goes through the same page cache, needs no alignment, and costs one system call for
+//! each stretch of a stream, which is nothing beside a training step.
+
+use std::fs::File;
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{TextError, Tokenizer};
+
+/// The first bytes of every shard.
+pub const MAGIC: [u8; 8] = *b"LHTOKENS";
+/// The version that is written, and the only one that is read.
+pub const VERSION: u32 = 1;
+/// Where the tokens begin.
+pub const DATA_OFFSET: u64 = 4096;
+
+/// The number format of the tokens in a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TokenType {
+    /// Two bytes.
+    U16,
+    /// Four bytes.
+    U32,
+}
+
+impl TokenType {
+    /// The smallest type for a vocabulary.
+    pub fn for_vocabulary(vocabulary: usize) -> Self {
+        if vocabulary <= 1 << 16 { Self::U16 } else { Self::U32 }
+    }
+
+    /// Bytes of a token.
+    pub fn size(self) -> u64 {
+        match self {
+            Self::U16 => 2,
+            Self::U32 => 4,
+        }
+    }
+}
+
+/// What a shard says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardHeader {
+    /// [`VERSION`].
+    pub version: u32,
+    /// The format of the tokens.
+    pub dtype: TokenType,
+    /// Number of tokens.
+    pub count: u64,
+    /// Number of documents.
+    pub documents: u64,
+    /// Size of the vocabulary; every id is below it.
+    pub vocabulary: usize,
+    /// Hash of the tokeniser, [`Tokenizer::hash`].
+    pub tokenizer: String,
+    /// BLAKE3 hash of the text with its document boundaries.
+    pub source: String,
+}
+
+impl ShardHeader {
+    /// Reads and checks the first [`DATA_OFFSET`] bytes of a shard of `file_length` bytes in all.
+    ///
+    /// # Errors
+    /// What is wrong, in words that complete "it is not a usable token shard: …".
+    pub fn parse(head: &[u8], file_length: u64) -> Result<Self, String> {
+        let head = head.get(..DATA_OFFSET as usize).ok_or("it is shorter than its header")?;
+        let rest = head.strip_prefix(&MAGIC).ok_or("it does not begin as a shard does")?;
+        let (length, rest) = rest.split_first_chunk::<4>().ok_or("it has no header")?;
+        let json = rest
+            .get(..u32::from_le_bytes(*length) as usize)
+            .ok_or("its header is longer than the room for it")?;
+        let header: Self = serde_json::from_slice(json)
+            .map_err(|error| format!("its header is wrong: {error}"))?;
+        if header.version != VERSION {
+            return Err(format!("its version is {}, but {VERSION} is needed", header.version));
+        }
+        if header.vocabulary == 0 || header.vocabulary as u64 > 1 << 32 {
+            return Err(format!("its vocabulary has {} tokens", header.vocabulary));
+        }
+        let expected = header.length();
+        if expected != Some(file_length) {
+            return Err(format!(
+                "it has {file_length} bytes, but {} tokens and {} documents need {}",
+                header.count,
+                header.documents,
+                expected.map_or("more than can be counted".to_owned(), |length| length.to_string())
+            ));
+        }
+        if header.documents > header.count {
+            return Err(format!(
+                "it has {} documents, but only {} tokens",
+                header.documents, header.count
+            ));
+        }
+        Ok(header)
+    }
+
+    /// Bytes of the whole file, or none where that overflows.
+    fn length(&self) -> Option<u64> {
+        self.count
+            .checked_mul(self.dtype.size())?
+            .checked_add(self.documents.checked_mul(8)?)?
+            .checked_add(DATA_OFFSET)
+    }
+}
+
+/// A shard, open for reading from any thread.
+#[derive(Debug)]
+pub struct Shard {
+    file: File,
+    name: String,
+    header: ShardHeader,
+    documents: Vec<u64>,
+}
+
+impl Shard {
+    /// Opens a shard and checks its header, its length and its documents' starts.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not a shard as [`ShardWriter`] writes it.
+    pub fn open(path: &Path) -> Result<Self, TextError> {
+        let name = path.display().to_string();
+        let fail = |reason: String| TextError::Shard { name: name.clone(), reason };
+        let (file, _) = fs_err::File::open(path)?.into_parts();
+        let length = file.metadata()?.len();
+        let mut head = vec![0; length.min(DATA_OFFSET) as usize];
+        read_exact_at(&file, &mut head, 0)?;
+        let header = ShardHeader::parse(&head, length).map_err(fail)?;
+        // The length of the file has just vouched for this many bytes.
+        let mut bytes = vec![0; header.documents as usize * 8];
+        read_exact_at(&file, &mut bytes, DATA_OFFSET + header.count * header.dtype.size())?;
+        let documents: Vec<u64> =
+            bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+        check_documents(&documents, header.count).map_err(fail)?;
+        Ok(Self { file, name, header, documents })
+    }
+
+    /// What the shard says of itself.
+    pub fn header(&self) -> &ShardHeader {
+        &self.header
+    }
+
+    /// Where documents begin, rising from 0.
+    pub fn documents(&self) -> &[u64] {
+        &self.documents
+    }
+
+    /// Number of tokens.
+    pub fn len(&self) -> u64 {
+        self.header.count
+    }
+
+    /// Whether there is no token.
+    pub fn is_empty(&self) -> bool {
+        self.header.count == 0
+    }
+
+    /// Copies the ids from `start` on into `ids`.
+    ///
+    /// # Errors
+    /// A range beyond the end, a read that fails, or an id beyond the vocabulary.
+    pub fn copy(&self, start: u64, ids: &mut [u32]) -> Result<(), TextError> {
+        let end = start.saturating_add(ids.len() as u64);
+        if end > self.header.count {
+            return Err(TextError::TokenRange { start, end, tokens: self.header.count });
+        }
+        let size = self.header.dtype.size();
+        let mut offset = DATA_OFFSET + start * size;
+        let mut block = [0; BLOCK];
+        for ids in ids.chunks_mut(BLOCK / size as usize) {
+            let bytes = &mut block[..ids.len() * size as usize];
+            read_exact_at(&self.file, bytes, offset)?;
+            offset += bytes.len() as u64;
+            match self.header.dtype {
+                TokenType::U16 => {
+                    for (id, bytes) in ids.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                        *id = u32::from(u16::from_le_bytes(*bytes));
+                    }
+                }
+                TokenType::U32 => {
+                    for (id, bytes) in ids.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                        *id = u32::from_le_bytes(*bytes);
+                    }
+                }
+            }
+            if let Some(&id) = ids.iter().find(|&&id| id as usize >= self.header.vocabulary) {
+                return Err(TextError::Shard {
+                    name: self.name.clone(),
+                    reason: format!(
+                        "it holds the id {id}, but its vocabulary has {} tokens",
+                        self.header.vocabulary
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes a shard as its tokens come; nothing stands at its path before [`ShardWriter::finish`].
+pub struct ShardWriter {
+    path: PathBuf,
+    file: BufWriter<tempfile::NamedTempFile>,
+    header: ShardHeader,
+    documents: Vec<u64>,
+}
+
+impl ShardWriter {
+    /// Begins a shard of a tokeniser's ids.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn create(path: &Path, tokenizer: &Tokenizer) -> Result<Self, TextError> {
+        let mut file = BufWriter::with_capacity(1 << 16, crate::file_beside(path)?);
+        file.write_all(&[0; DATA_OFFSET as usize])?;
+        let vocabulary = tokenizer.vocab_size();
+        let header = ShardHeader {
+            version: VERSION,
+            dtype: TokenType::for_vocabulary(vocabulary),
+            count: 0,
+            documents: 0,
+            vocabulary,
+            tokenizer: tokenizer.hash().to_owned(),
+            source: String::new(),
+        };
+        Ok(Self { path: path.to_owned(), file, header, documents: Vec::new() })
+    }
+
+    /// Tokens written so far.
+    pub fn len(&self) -> u64 {
+        self.header.count
+    }
+
+    /// Whether no token has been written.
+    pub fn is_empty(&self) -> bool {
+        self.header.count == 0
+    }
+
+    /// The next token begins a document.
+    pub fn start_document(&mut self) {
+        if self.documents.last() != Some(&self.header.count) {
+            self.documents.push(self.header.count);
+        }
+    }
+
+    /// Appends tokens.
+    ///
+    /// # Errors
+    /// An id beyond the vocabulary; what the file system reports.
+    pub fn push(&mut self, ids: &[u32]) -> Result<(), TextError> {
+        for &id in ids {
+            if id as usize >= self.header.vocabulary {
+                return Err(TextError::TokenId { id, vocabulary: self.header.vocabulary });
+            }
+            match self.header.dtype {
+                TokenType::U16 => self.file.write_all(&(id as u16).to_le_bytes())?,
+                TokenType::U32 => self.file.write_all(&id.to_le_bytes())?,
+            }
+        }
+        self.header.count += ids.len() as u64;
+        Ok(())
+    }
+
+    /// Ends the shard, names the hash of its text, and puts the file in its place.
+    ///
+    /// # Errors
+    /// What the file system reports.
+    pub fn finish(mut self, source: &str) -> Result<(), TextError> {
+        self.documents.retain(|&start| start < self.header.count);
+        if self.header.count > 0 && self.documents.first() != Some(&0) {
+            self.documents.insert(0, 0);
+        }
+        for start in &self.documents {
+            self.file.write_all(&start.to_le_bytes())?;
+        }
+        self.header.documents = self.documents.len() as u64;
+        self.header.source = source.to_owned();
+        let json = serde_json::to_vec(&self.header).map_err(std::io::Error::other)?;
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(&MAGIC)?;
+        self.file.write_all(&(json.len() as u32).to_le_bytes())?;
+        self.file.write_all(&json)?;
+        let file = self.file.into_inner().map_err(|error| error.into_error())?;
+        file.as_file().sync_all()?;
+        file.persist(&self.path).map_err(|error| error.error)?;
+        Ok(())
+    }
+}
+
+/// Checks a whole shard given as bytes, every id included, and gives its header.
+///
+/// # Errors
+/// As [`Shard::open`] and [`Shard::copy`].
+pub fn validate(bytes: &[u8]) -> Result<ShardHeader, TextError> {
+    let fail = |reason: String| TextError::Shard { name: "the shard".into(), reason };
+    let header = ShardHeader::parse(bytes, bytes.len() as u64).map_err(fail)?;
+    let data = &bytes[DATA_OFFSET as usize..];
+    let (tokens, documents) = data.split_at((header.count * header.dtype.size()) as usize);
+    let documents: Vec<u64> =
+        documents.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+    check_documents(&documents, header.count).map_err(fail)?;
+    let beyond = |id: u32| id as usize >= header.vocabulary;
+    let wrong = match header.dtype {
+        TokenType::U16 => {
+            tokens.as_chunks::<2>().0.iter().any(|id| beyond(u16::from_le_bytes(*id).into()))
+        }
+        TokenType::U32 => {
+            tokens.as_chunks::<4>().0.iter().any(|id| beyond(u32::from_le_bytes(*id)))
+        }
+    };
+    if wrong { Err(fail("it holds an id beyond its vocabulary".into())) } else { Ok(header) }
+}
+
+/// Bytes read at once; they live on the stack.
+const BLOCK: usize = 8192;
+
+fn check_documents(documents: &[u64], count: u64) -> Result<(), String> {
+    let first = documents.first().copied();
+    if first.is_none() != (count == 0) || first.is_some_and(|first| first != 0) {
+        return Err("its first document does not start at its first token".into());
+    }
+    if documents.windows(2).any(|pair| pair[0] >= pair[1]) {
+        return Err("its documents' starts do not rise".into());
+    }
+    if documents.last().is_some_and(|&last| last >= count) {
+        return Err("a document starts beyond its last token".into());
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> std::io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !buffer.is_empty() {
+        match file.seek_read(buffer, offset)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            read => {
+                buffer = &mut buffer[read..];
+                offset += read as u64;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! Ids to text, one at a time.
+
+use super::{END, Tokenizer, TokenizerKind};
+use crate::TextError;
+
+/// Turns ids into text as they arrive, and never hands out half a character.
+pub struct Decoder<'a> {
+    tokenizer: &'a Tokenizer,
+    /// Bytes that may be the beginning of a character.
+    held: Vec<u8>,
+    /// Where a word would stand without a space before it.
+    at_start: bool,
+    /// Ids whose text is not settled, for files of a foreign layout.
+    window: Vec<u32>,
+    /// Of the window's text, the bytes handed out.
+    handed_out: usize,
+}
+
+impl<'a> Decoder<'a> {
+    pub(super) fn new(tokenizer: &'a Tokenizer) -> Self {
+        Self { tokenizer, held: Vec::new(), at_start: true, window: Vec::new(), handed_out: 0 }
+    }
+
+    /// Takes the next id, and gives the text that is settled by it, which may be empty.
+    ///
+    /// # Errors
+    /// [`TextError::TokenId`] where the id is outside of the vocabulary.
+    pub fn push(&mut self, id: u32) -> Result<String, TextError> {
+        let tokenizer = self.tokenizer;
+        let token = tokenizer
+            .token(id)
+            .ok_or(TextError::TokenId { id, vocabulary: tokenizer.vocab_size() })?;
+        if !tokenizer.own_layout {
+            return self.push_foreign(id);
+        }
+        let at_start = std::mem::replace(&mut self.at_start, false);
+        match tokenizer.kind {
+            TokenizerKind::Byte => self.held.push(id as u8),
+            TokenizerKind::Bpe => {
+                // The reverse of the stand-ins; a token of anything else is itself.
+                let mut buffer = [0; 4];
+                for character in token.chars() {
+                    match byte_of(character) {
+                        Some(byte) => self.held.push(byte),
+                        None => self
+                            .held
+                            .extend_from_slice(character.encode_utf8(&mut buffer).as_bytes()),
+                    }
+                }
+            }
+            TokenizerKind::Char => self.held.extend_from_slice(token.as_bytes()),
+            TokenizerKind::Word if token == END => {
+                self.held.push(b'\n');
+                self.at_start = true;
+            }
+            TokenizerKind::Word => {
+                if !at_start {
+                    self.held.push(b' ');
+                }
+                self.held.extend_from_slice(token.as_bytes());
+            }
+            TokenizerKind::Wordpiece => {
+                let continued = token.strip_prefix("##").filter(|_| !at_start);
+                if continued.is_none() && !at_start {
+                    self.held.push(b' ');
+                }
+                self.held.extend_from_slice(continued.unwrap_or(token).as_bytes());
+            }
+            TokenizerKind::Unigram => match byte_piece(token) {
+                Some(byte) => self.held.push(byte),
+                None => self.held.extend_from_slice(token.replace('▁', " ").as_bytes()),
+            },
+        }
+        Ok(self.settled())
+    }
+
+    /// The text of bytes still held, which are no whole character: U+FFFD, or nothing.
+    pub fn finish(&mut self) -> String {
+        self.at_start = true;
+        if !self.tokenizer.own_layout {
+            let text = self.tokenizer.inner.decode(&self.window, false).unwrap_or_default();
+            self.window.clear();
+            let handed_out = std::mem::take(&mut self.handed_out);
+            return text.get(handed_out..).unwrap_or_default().to_owned();
+        }
+        String::from_utf8_lossy(&std::mem::take(&mut self.held)).into_owned()
+    }
+
+    /// Takes from the held bytes all but an unfinished character at the end.
+    fn settled(&mut self) -> String {
+        let keep = unfinished(&self.held);
+        let end = self.held.len() - keep;
+        let text = String::from_utf8_lossy(&self.held[..end]).into_owned();
+        self.held.drain(..end);
+        text
+    }
+
+    /// A foreign decoder may look at neighbours, so a window of ids is decoded again and again.
+    fn push_foreign(&mut self, id: u32) -> Result<String, TextError> {
+        self.window.push(id);
+        let text = self
+            .tokenizer
+            .inner
+            .decode(&self.window, false)
+            .map_err(|error| TextError::Encode(error.to_string()))?;
+        if text.ends_with('\u{fffd}') {
+            return Ok(String::new());
+        }
+        let new = text.get(self.handed_out..).unwrap_or_default().to_owned();
+        self.handed_out = text.len();
+        if self.window.len() > FOREIGN_WINDOW {
+            // The last ids stay as context for the next ones.
+            self.window.drain(..FOREIGN_WINDOW / 2);
+            let context = self.tokenizer.inner.decode(&self.window, false).unwrap_or_default();
+            self.handed_out = context.len();
+        }
+        Ok(new)
+    }
+}
+
+/// Ids that a foreign decoder may look back on.
+const FOREIGN_WINDOW: usize = 64;
+
+/// The byte that a stand-in of the byte-level kinds means; see `layout::byte_characters`.
+fn byte_of(character: char) -> Option<u8> {
+    let code = character as u32;
+    match code {
+        0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff => Some(code as u8),
+        0x100..=0x120 => Some((code - 0x100) as u8),
+        0x121..=0x142 => Some((code - 0x121 + 0x7f) as u8),
+        0x143 => Some(0xad),
+        _ => None,
+    }
+}
+
+/// The byte of a fallback piece, `<0x0A>`.
+fn byte_piece(token: &str) -> Option<u8> {
+    let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
+    if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
+}
+
+/// Bytes at the end that begin a character but do not finish it.
+fn unfinished(bytes: &[u8]) -> usize {
+    for back in 1..=bytes.len().min(3) {
+        let byte = bytes[bytes.len() - back];
+        if byte & 0xc0 == 0x80 {
+            continue;
+        }
+        let tail = &bytes[bytes.len() - back..];
+        return match std::str::from_utf8(tail) {
+            // No error length: the input ended too early, and more bytes may complete it.
+            Err(error) if error.valid_up_to() == 0 && error.error_len().is_none() => back,
+            _ => 0,
+        };
+    }
+    0
+}

@@ -1,0 +1,232 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Corpus, CorpusOptions};
+
+const SAMPLE: &str = "The cat sat on the mat.\nThe mat sat on the cat , \"quite\" alone .\n\n  \
+    A second paragraph, naïve façade — and 中文字符，還有一行。\n\tTabs\tand  spaces \n\n\n end";
+
+fn trained(kind: TokenizerKind) -> Tokenizer {
+    trained_on(kind, None, SAMPLE)
+}
+
+fn trained_on(kind: TokenizerKind, vocabulary: Option<usize>, text: &str) -> Tokenizer {
+    let corpus = std::iter::once(Ok(text.to_owned()));
+    Tokenizer::train(kind, vocabulary, corpus, &mut |_| {}).unwrap()
+}
+
+fn data(path: &str) -> Option<Corpus> {
+    let root = std::env::var("LONGHAND_DATA")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data").into());
+    let path = std::path::Path::new(&root).join(path);
+    if !path.exists() {
+        eprintln!("skipped: {} is absent", path.display());
+        return None;
+    }
+    Some(Corpus::open(&[path], CorpusOptions::default()).unwrap())
+}
+
+fn text_of(corpus: &Corpus) -> String {
+    corpus.texts().collect::<Result<String, _>>().unwrap()
+}
+
+#[test]
+fn byte_ids_are_the_bytes() {
+    let tokenizer = Tokenizer::byte().unwrap();
+    assert_eq!(tokenizer.vocab_size(), 256);
+    assert_eq!(tokenizer.encode("Aé\n").unwrap(), [65, 0xc3, 0xa9, 10]);
+    assert_eq!(tokenizer.encode_whole("Aé\n").unwrap(), [65, 0xc3, 0xa9, 10]);
+    assert_eq!(tokenizer.decode(&[65, 0xc3, 0xa9, 10]).unwrap(), "Aé\n");
+}
+
+#[test]
+fn every_kind_comes_back_from_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    for kind in TokenizerKind::ALL {
+        let tokenizer = trained(kind);
+        assert!(tokenizer.own_layout, "{kind}");
+        assert_eq!(tokenizer.kind(), kind);
+        let path = folder.path().join(format!("{kind}.json"));
+        tokenizer.save(&path).unwrap();
+        let loaded = Tokenizer::load(&path).unwrap();
+        assert!(loaded.own_layout, "{kind}");
+        assert_eq!(loaded.kind(), kind);
+        assert_eq!(loaded.hash(), tokenizer.hash(), "{kind}");
+        assert_eq!(loaded.encode(SAMPLE).unwrap(), tokenizer.encode(SAMPLE).unwrap());
+    }
+}
+
+#[test]
+fn training_twice_gives_the_same_file() {
+    for kind in TokenizerKind::ALL {
+        assert_eq!(trained(kind).hash(), trained(kind).hash(), "{kind}");
+    }
+}
+
+#[test]
+fn the_fast_path_and_the_chunks_agree_with_the_library() {
+    for kind in TokenizerKind::ALL {
+        let tokenizer = trained(kind);
+        for text in
+            [SAMPLE, "", "\n", "\n\n", " ", "a", "x\r\ny<eos>z <eos> <unk>", "㊙ new\u{a0}words"]
+        {
+            let whole = tokenizer.encode_whole(text).unwrap();
+            assert_eq!(tokenizer.encode(text).unwrap(), whole, "{kind} {text:?}");
+            let parts: Vec<u32> = safe_chunks(text, kind, 1)
+                .flat_map(|chunk| tokenizer.encode_whole(chunk).unwrap())
+                .collect();
+            assert_eq!(parts, whole, "{kind} {text:?}");
+        }
+    }
+}
+
+#[test]
+fn plain_kinds_read_back_what_was_written() {
+    for kind in
+        [TokenizerKind::Byte, TokenizerKind::Char, TokenizerKind::Bpe, TokenizerKind::Unigram]
+    {
+        let tokenizer = trained(kind);
+        let ids = tokenizer.encode(SAMPLE).unwrap();
+        assert_eq!(tokenizer.decode(&ids).unwrap(), SAMPLE, "{kind}");
+    }
+    let word = trained(TokenizerKind::Word);
+    let ids = word.encode("The  cat\n\nsat").unwrap();
+    assert_eq!(word.decode(&ids).unwrap(), "The cat\n\nsat");
+    let pieces = trained(TokenizerKind::Wordpiece);
+    let ids = pieces.encode("The cat sat").unwrap();
+    assert_eq!(pieces.decode(&ids).unwrap(), "The cat sat");
+}
+
+#[test]
+fn unknown_characters_survive() {
+    let char = trained(TokenizerKind::Char);
+    assert_eq!(char.encode("T㊙").unwrap()[1], char.unknown_id().unwrap());
+    assert_eq!(char.unknown_id().unwrap() as usize, char.vocab_size() - 1);
+    let unigram = trained(TokenizerKind::Unigram);
+    for text in ["㊙ T", "<0x41> <eos> <unk>"] {
+        let ids = unigram.encode(text).unwrap();
+        assert_eq!(unigram.decode(&ids).unwrap(), text);
+    }
+}
+
+#[test]
+fn the_decoder_never_gives_half_a_character() {
+    let tokenizer = Tokenizer::byte().unwrap();
+    let mut decoder = tokenizer.decoder();
+    let pieces: Vec<String> =
+        "é中".bytes().map(|byte| decoder.push(byte.into()).unwrap()).collect();
+    assert_eq!(pieces, ["", "é", "", "", "中"]);
+    assert_eq!(decoder.push(0xe4).unwrap(), "");
+    assert_eq!(decoder.push(b'a'.into()).unwrap(), "\u{fffd}a");
+    assert_eq!(decoder.push(0xe4).unwrap(), "");
+    assert_eq!(decoder.finish(), "\u{fffd}");
+}
+
+#[test]
+fn a_vocabulary_can_be_limited() {
+    for kind in TokenizerKind::ALL {
+        let size = if kind == TokenizerKind::Unigram { 420 } else { 300 };
+        let tokenizer = trained_on(kind, Some(size), SAMPLE);
+        assert!(tokenizer.vocab_size() <= size, "{kind}: {}", tokenizer.vocab_size());
+    }
+    assert_eq!(
+        trained_on(TokenizerKind::Char, Some(3), "aaabbc").encode("abc").unwrap(),
+        [0, 1, 2]
+    );
+}
+
+#[test]
+fn bad_input_gets_a_sentence() {
+    let message = |error: TextError| error.to_string();
+    let tokenizer = Tokenizer::byte().unwrap();
+    assert_eq!(
+        message(tokenizer.decode(&[256]).unwrap_err()),
+        "the token id 256 is out of range: the vocabulary has 256 tokens"
+    );
+    for bytes in [
+        &b""[..],
+        b"[]",
+        b"{}",
+        br#"{"model": 3}"#,
+        br#"{"model": {"type": "BPE", "vocab": {"a": 7}, "merges": []}}"#,
+        br#"{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a b c"]}}"#,
+        br#"{"model": {"type": "Unigram", "unk_id": 9, "vocab": [["a", 0.0]]}}"#,
+        br#"{"model": {"type": "Unigram", "unk_id": null, "vocab": []}}"#,
+    ] {
+        let error = message(Tokenizer::from_bytes(bytes, "t.json").unwrap_err());
+        assert!(error.starts_with("t.json is not a usable tokenizer.json"), "{error}");
+    }
+    let empty = Tokenizer::train(TokenizerKind::Bpe, None, std::iter::empty(), &mut |_| {});
+    assert!(message(empty.unwrap_err()).contains("holds no text"));
+    let corpus = std::iter::once(Ok("abc".to_owned()));
+    let small = Tokenizer::train(TokenizerKind::Bpe, Some(10), corpus, &mut |_| {});
+    assert!(message(small.unwrap_err()).contains("needs at least 257"));
+    assert!("words".parse::<TokenizerKind>().is_err());
+}
+
+#[test]
+fn tinyshakespeare_has_65_characters() {
+    let Some(corpus) = data("tinyshakespeare/input.txt.gz") else { return };
+    let tokenizer =
+        Tokenizer::train(TokenizerKind::Char, None, corpus.texts(), &mut |_| {}).unwrap();
+    assert_eq!(tokenizer.vocab_size(), 66);
+    let (train, valid) = corpus.split_valid(0.1).unwrap();
+    let count = |part: &Corpus| tokenizer.encode(&text_of(part)).unwrap().len();
+    assert_eq!((count(&train), count(&valid)), (1_003_854, 111_540));
+    let ids = tokenizer.encode(&text_of(&train)).unwrap();
+    assert!(!ids.contains(&65));
+}
+
+#[test]
+fn wikitext_has_the_published_counts() {
+    let parts = ["train", "valid", "test"].map(|part| data(&format!("wikitext-2/{part}.txt.gz")));
+    let [Some(train), Some(valid), Some(test)] = parts else { return };
+    let all = train.texts().chain(valid.texts()).chain(test.texts());
+    let tokenizer = Tokenizer::train(TokenizerKind::Word, None, all, &mut |_| {}).unwrap();
+    assert_eq!(tokenizer.vocab_size(), 33_278);
+    let counts = [train, valid, test].map(|part| tokenizer.encode(&text_of(&part)).unwrap().len());
+    assert_eq!(counts, [2_088_628, 217_646, 245_569]);
+}
+
+#[test]
+fn tang_poems_in_characters_and_pieces() {
+    let Some(corpus) = data("poetry-tang/valid.txt") else { return };
+    let text = text_of(&corpus);
+    let char = trained_on(TokenizerKind::Char, None, &text);
+    let ids = char.encode(&text).unwrap();
+    assert_eq!(ids.len(), 232_361);
+    assert_eq!(char.decode(&ids).unwrap(), text);
+    let unigram = trained_on(TokenizerKind::Unigram, Some(6000), &text);
+    let ids = unigram.encode(&text).unwrap();
+    assert!(ids.len() < 232_361);
+    assert_eq!(unigram.decode(&ids).unwrap(), text);
+}
+
+proptest! {
+    #[test]
+    fn byte_level_kinds_read_back_any_text(text in "\\PC*|[\\s\\S]{0,64}") {
+        for kind in [TokenizerKind::Byte, TokenizerKind::Bpe] {
+            let tokenizer = cached(kind);
+            let ids = tokenizer.encode(&text).unwrap();
+            prop_assert_eq!(&tokenizer.decode(&ids).unwrap(), &text);
+            prop_assert_eq!(ids, tokenizer.encode_whole(&text).unwrap());
+        }
+    }
+
+    #[test]
+    fn cuts_keep_the_tokens(text in "([a-c ,\n\u{3000}中]|\n\n| \n){0,40}") {
+        for kind in TokenizerKind::ALL {
+            let tokenizer = cached(kind);
+            let parts: Vec<u32> = safe_chunks(&text, kind, 1)
+                .flat_map(|chunk| tokenizer.encode_whole(chunk).unwrap())
+                .collect();
+            prop_assert_eq!(&parts, &tokenizer.encode_whole(&text).unwrap(), "{}", kind);
+            prop_assert_eq!(&tokenizer.encode(&text).unwrap(), &parts, "{}", kind);
+        }
+    }
+}
+
+fn cached(kind: TokenizerKind) -> &'static Tokenizer {
+    static ALL: std::sync::OnceLock<Vec<Tokenizer>> = std::sync::OnceLock::new();
+    &ALL.get_or_init(|| TokenizerKind::ALL.map(trained).into())[kind as usize]
+}
