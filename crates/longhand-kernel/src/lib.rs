@@ -17,7 +17,12 @@
 
 pub mod buffer;
 pub mod cpu;
+pub mod elementwise;
+pub mod embedding;
 pub mod gemm;
+pub mod linear;
+pub mod optimizer;
+mod pointwise;
 pub mod real;
 pub mod sequence;
 pub mod simd;
