@@ -5,10 +5,13 @@
 //! 2. [`tokenizer`]: text → ids and back, six kinds, one `tokenizer.json`;
 //! 3. [`shard`]: ids in a file that may exceed memory, or in memory: [`Tokens`];
 //! 4. [`batch`]: ids → batches for training, in time-major order (index t·B + b).
+//!
+//! [`sample`] makes text from nothing: the stories that every verb runs on without a download.
 
 pub mod batch;
 pub mod corpus;
 mod error;
+pub mod sample;
 pub mod shard;
 pub mod tokenizer;
 mod tokens;

@@ -1,0 +1,256 @@
+//! The built-in sample: short stories in English and Chinese from a hand-made grammar.
+//!
+//! 1. `world` draws a scene (hero, place, topic, feeling) and keeps who holds what;
+//! 2. `narrator` lets events happen one by one and plants who-has-what questions;
+//! 3. `english` and `chinese` render each event with the words of `lexicon` and `phrases`.
+//!
+//! Every label is read off the events, never parsed from text. The same seed gives the same bytes
+//! on every platform.
+//!
+//! A story's people, animals and weather vary freely, but the facts that questions are about have
+//! one wording each, so that a small model can learn to bind them:
+//!
+//! ```text
+//! Now Mira had the lantern.     现在小梅拿着灯笼。
+//! Who has the lantern? Mira.    谁拿着灯笼？小梅。
+//! ```
+//!
+//! Between such a fact and its question the answer's name does not occur.
+
+mod chinese;
+mod dice;
+mod english;
+mod event;
+mod lexicon;
+mod narrator;
+mod phrases;
+mod recall;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use dice::Dice;
+use narrator::Narrator;
+
+/// Stories in English, of a hundred.
+const ENGLISH_SHARE: usize = 80;
+/// Streams of sentence pairs start here, far from those of stories.
+const FIRST_PAIR_STREAM: u64 = 1 << 61;
+
+/// A language of the sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Language {
+    /// English.
+    English,
+    /// Chinese, in simplified characters.
+    Chinese,
+}
+
+/// How a story feels: how it turns out and ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sentiment {
+    /// It ends well.
+    Positive,
+    /// It ends badly.
+    Negative,
+    /// Nothing much came of it.
+    Neutral,
+}
+
+impl Sentiment {
+    /// All sentiments.
+    pub const ALL: [Self; 3] = [Self::Positive, Self::Negative, Self::Neutral];
+
+    /// The label: one lower-case word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Positive => "positive",
+            Self::Negative => "negative",
+            Self::Neutral => "neutral",
+        }
+    }
+}
+
+/// What a story is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Topic {
+    /// Selling at the market.
+    Market,
+    /// Travelling to the sea.
+    Journey,
+    /// Learning a poem.
+    School,
+    /// Making soup.
+    Kitchen,
+    /// Planting beans.
+    Garden,
+    /// Catching fish.
+    Harbour,
+}
+
+impl Topic {
+    /// All topics.
+    pub const ALL: [Self; 6] =
+        [Self::Market, Self::Journey, Self::School, Self::Kitchen, Self::Garden, Self::Harbour];
+
+    /// The label: one lower-case word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Market => "market",
+            Self::Journey => "journey",
+            Self::School => "school",
+            Self::Kitchen => "kitchen",
+            Self::Garden => "garden",
+            Self::Harbour => "harbour",
+        }
+    }
+}
+
+/// A story with its labels.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Story {
+    /// The language of the title, text, summary and questions.
+    pub language: Language,
+    /// A title, which the text does not repeat.
+    pub title: String,
+    /// Narrative in lines; each question and its answer stand on a line of their own.
+    pub text: String,
+    /// The story in one sentence.
+    pub summary: String,
+    /// How the story feels.
+    pub sentiment: Sentiment,
+    /// What the story is about.
+    pub topic: Topic,
+    /// The questions in the text, in order.
+    pub questions: Vec<StoryQuestion>,
+}
+
+/// A who-has-what question inside a story.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoryQuestion {
+    /// The question as it stands in the text, without the answer: `Who has the lantern?`
+    pub question: String,
+    /// The answer as it stands in the text, without the full stop: `Mira`.
+    pub answer: String,
+    /// Characters from the end of the supporting fact to the start of the answer.
+    pub distance: usize,
+}
+
+/// A who-has-what question whose supporting fact lies at a chosen distance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecallQuestion {
+    /// The story up to where the answer starts: `… Who has the lantern? ` with its last space, or
+    /// `…谁拿着灯笼？`, where Chinese has none.
+    pub text_before_answer: String,
+    /// The answer: a name.
+    pub answer: String,
+    /// Everyone who could be the answer; guessing is right once in `candidates.len()` times.
+    pub candidates: Vec<String>,
+    /// Characters from the end of the supporting fact to the start of the answer.
+    pub distance: usize,
+}
+
+/// The same sentence in both languages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentencePair {
+    /// In English.
+    pub english: String,
+    /// In Chinese.
+    pub chinese: String,
+}
+
+/// Running text of at least `bytes` bytes, ending with the story that reaches them: the stories
+/// of [`stories`] in order, with a blank line between them and a line break at the end.
+pub fn text(seed: u64, bytes: usize) -> String {
+    let mut text = String::with_capacity(bytes + 4096);
+    let mut number = 0;
+    while text.len() < bytes {
+        if number > 0 {
+            text.push('\n');
+        }
+        text.push_str(&story(seed, number, None).text);
+        text.push('\n');
+        number += 1;
+    }
+    text
+}
+
+/// The first `count` stories of `seed`; about four in five are English.
+pub fn stories(seed: u64, count: usize) -> Vec<Story> {
+    (0..count as u64).map(|number| story(seed, number, None)).collect()
+}
+
+/// The first `count` stories of `seed`, all in one language.
+pub fn stories_in(language: Language, seed: u64, count: usize) -> Vec<Story> {
+    (0..count as u64).map(|number| story(seed, number, Some(language))).collect()
+}
+
+/// `count` sentences in both languages, each pair rendered from one event. They are distinct as
+/// long as new ones are easily found, which holds for hundreds of thousands.
+pub fn pairs(seed: u64, count: usize) -> Vec<SentencePair> {
+    let mut seen = BTreeSet::new();
+    let mut pairs = Vec::with_capacity(count);
+    let mut stream = FIRST_PAIR_STREAM;
+    let mut repeats = 0;
+    while pairs.len() < count {
+        let pair = pair(seed, stream);
+        stream += 1;
+        if seen.insert(pair.english.clone()) || repeats >= 50 {
+            repeats = 0;
+            pairs.push(pair);
+        } else {
+            repeats += 1;
+        }
+    }
+    pairs
+}
+
+/// A question whose fact ends within 10 % of `distance` characters before the answer starts.
+///
+/// The shortest distance is that of a question right after its fact: 18 to 22 characters in
+/// English by the length of the thing's name, 6 or 7 in Chinese. A smaller `distance` gives that. The
+/// story around it is told as in [`text`], and is none of its stories; the answer's name does not
+/// occur between the fact and the question.
+pub fn recall_question(seed: u64, distance: usize, language: Language) -> RecallQuestion {
+    recall::question(seed, distance, language)
+}
+
+fn story(seed: u64, number: u64, language: Option<Language>) -> Story {
+    let mut dice = Dice::new(seed, number);
+    let english = dice.chance(ENGLISH_SHARE);
+    let drawn = if english { Language::English } else { Language::Chinese };
+    let language = language.unwrap_or(drawn);
+    let mut narrator = Narrator::new(dice, language);
+    narrator.tell();
+    let scene = &narrator.scene;
+    let (title, summary) = match language {
+        Language::English => (english::title(scene), english::summary(scene)),
+        Language::Chinese => (chinese::title(scene), chinese::summary(scene)),
+    };
+    Story {
+        language,
+        title,
+        summary,
+        sentiment: scene.sentiment,
+        topic: scene.topic,
+        text: narrator.page.text,
+        questions: narrator.questions,
+    }
+}
+
+fn pair(seed: u64, stream: u64) -> SentencePair {
+    let mut narrator = Narrator::new(Dice::new(seed, stream), Language::English);
+    let event = narrator.draw_translatable();
+    SentencePair {
+        english: english::sentence(&event, &narrator.scene),
+        chinese: chinese::sentence(&event, &narrator.scene),
+    }
+}

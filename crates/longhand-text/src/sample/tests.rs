@@ -1,0 +1,234 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::dice::Dice;
+use super::event::Kind;
+use super::narrator::Narrator;
+use super::world::World;
+use super::*;
+
+/// Hash of the first 100,000 bytes of seed 0.
+const FIRST_BYTES: u64 = 0x0e51_5f4c_5609_cd0c;
+
+const BOTH: [Language; 2] = [Language::English, Language::Chinese];
+
+/// FNV-1a, 64 bits.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes() {
+    let sample = text(0, 100_000);
+    // A change to the words or the telling changes this figure; a platform must not.
+    assert_eq!(hash(&sample.as_bytes()[..100_000]), FIRST_BYTES);
+    assert_eq!(sample, text(0, 100_000));
+    assert_ne!(sample, text(1, 100_000));
+}
+
+#[test]
+fn text_is_the_stories_in_order() {
+    let texts: Vec<String> = stories(3, 200).into_iter().map(|story| story.text).collect();
+    let joined = texts.join("\n\n") + "\n";
+    let sample = text(3, joined.len());
+    assert_eq!(sample, joined);
+    assert!(text(3, 50_000).len() < 54_000);
+}
+
+#[test]
+fn text_is_well_formed() {
+    let sample = text(0, 1_500_000);
+    assert!(!sample.contains("  ") && !sample.contains("\n\n\n") && !sample.contains(['{', '}']));
+    for line in sample.lines().filter(|line| !line.is_empty()) {
+        assert!(line.ends_with(['.', '!', '?', '"', '。', '！', '？', '”']), "{line}");
+        assert!(!line.starts_with(' ') && !line.ends_with(' '), "{line}");
+    }
+    let both = ["。。", "，。", "？。", "..", ".\".", ",.", " ,", "?.", "， "];
+    assert_eq!(both.iter().find(|bad| sample.contains(**bad)), None);
+}
+
+#[test]
+fn english_sentences_begin_with_capitals_and_take_the_right_article() {
+    for story in stories_in(Language::English, 7, 500) {
+        let words: Vec<&str> = story.text.split_whitespace().collect();
+        for pair in words.windows(2) {
+            let next = pair[1].trim_start_matches('"');
+            if pair[0].ends_with('.') && !pair[0].ends_with("\".") {
+                assert!(next.starts_with(char::is_uppercase), "{pair:?} in {}", story.text);
+            }
+            let vowel = next.starts_with(['a', 'e', 'i', 'o', 'u']);
+            let article = pair[0].trim_start_matches('"').to_lowercase();
+            assert!(article != "a" || !vowel, "{pair:?}");
+            assert!(article != "an" || vowel, "{pair:?}");
+        }
+        assert!(story.text.is_ascii());
+        assert!(story.summary.ends_with('.') && !story.summary.contains('{'));
+    }
+}
+
+#[test]
+fn chinese_stories_contain_no_ascii() {
+    for story in stories_in(Language::Chinese, 7, 500) {
+        let stray = story.text.chars().find(|c| c.is_ascii() && *c != '\n');
+        assert_eq!(stray, None, "{}", story.text);
+        assert!(!story.title.chars().any(|c| c.is_ascii()), "{}", story.title);
+        assert!(!story.summary.chars().any(|c| c.is_ascii()), "{}", story.summary);
+    }
+}
+
+#[test]
+fn a_character_tokenizer_stays_small() {
+    let types = |language| {
+        let stories = stories_in(language, 1, 3000);
+        stories.iter().flat_map(|story| story.text.chars()).collect::<BTreeSet<char>>().len()
+    };
+    let (english, chinese) = (types(Language::English), types(Language::Chinese));
+    assert!(english < 80, "{english}");
+    assert!(chinese < 400, "{chinese}");
+}
+
+#[test]
+fn labels_and_languages_are_balanced() {
+    let stories = stories(5, 3000);
+    let count = |test: &dyn Fn(&Story) -> bool| stories.iter().filter(|story| test(story)).count();
+    for sentiment in Sentiment::ALL {
+        assert!((850..1150).contains(&count(&|story| story.sentiment == sentiment)));
+    }
+    for topic in Topic::ALL {
+        assert!((400..600).contains(&count(&|story| story.topic == topic)));
+    }
+    assert!((2250..2550).contains(&count(&|story| story.language == Language::English)));
+}
+
+#[test]
+fn answers_follow_from_the_events() {
+    for language in BOTH {
+        for seed in 0..300 {
+            let mut narrator = Narrator::new(Dice::new(seed, 0), language);
+            narrator.tell();
+            let mut world = World::default();
+            let mut asked = 0;
+            for event in &narrator.events {
+                if let Kind::Give { giver, thing, .. } = event.kind {
+                    assert_eq!(world.holder(thing), Some(giver));
+                }
+                world.apply(event);
+                if let Kind::Question { person, thing } | Kind::Holds { person, thing } = event.kind
+                {
+                    assert_eq!(world.holder(thing), Some(person));
+                }
+                if let Kind::Question { person, .. } = event.kind {
+                    assert_eq!(narrator.questions[asked].answer, language.name(person));
+                    asked += 1;
+                }
+            }
+            assert_eq!(asked, narrator.questions.len());
+        }
+    }
+}
+
+/// The fact that supports a question, found in text by its fixed wording: the text from its end
+/// up to the answer.
+fn since_fact<'a>(before: &'a str, question: &str, answer: &str, language: Language) -> &'a str {
+    let fact = match language {
+        Language::English => {
+            let thing = question.trim_start_matches("Who has the ").trim_end_matches('?');
+            format!("Now {answer} had the {thing}.")
+        }
+        Language::Chinese => {
+            let thing = question.trim_start_matches("谁拿着").trim_end_matches('？');
+            format!("现在{answer}拿着{thing}。")
+        }
+    };
+    let start = before.rfind(&fact).unwrap_or_else(|| panic!("no {fact:?} in {before}"));
+    &before[start + fact.len()..]
+}
+
+#[test]
+fn questions_in_stories_lie_at_their_distances_and_answers_are_not_restated() {
+    let mut total = 0;
+    let mut buckets = BTreeMap::new();
+    for language in BOTH {
+        for story in stories_in(language, 11, 400) {
+            let mut searched = 0;
+            for StoryQuestion { question, answer, distance } in &story.questions {
+                let line = match language {
+                    Language::English => format!("\n{question} {answer}."),
+                    Language::Chinese => format!("\n{question}{answer}。"),
+                };
+                let start =
+                    searched + story.text[searched..].find(&line).expect("the question's line");
+                searched = start + line.len();
+                let answer_start =
+                    searched - answer.len() - line.chars().next_back().map_or(0, char::len_utf8);
+                let between = since_fact(&story.text[..answer_start], question, answer, language);
+                assert_eq!(between.chars().count(), *distance);
+                assert!(!between.contains(answer.as_str()), "{answer} in {between}");
+                *buckets.entry(distance / 64).or_insert(0) += 1;
+                total += 1;
+            }
+        }
+    }
+    assert!(total > 3500, "{total}");
+    // Every stretch of 64 characters up to 384 is well represented.
+    assert!((0..6).all(|stretch| buckets.get(&stretch) > Some(&100)), "{buckets:?}");
+}
+
+#[test]
+fn recall_questions_lie_within_a_tenth_of_the_distance_asked() {
+    for language in BOTH {
+        for distance in (20..200).chain((200..=1000).step_by(25)) {
+            for seed in 0..3 {
+                let asked = recall_question(seed, distance, language);
+                assert!(
+                    asked.distance.abs_diff(distance) * 10 <= distance,
+                    "{language:?} {distance} gave {}",
+                    asked.distance
+                );
+                let question = asked.text_before_answer.lines().last().expect("a line").trim_end();
+                let between =
+                    since_fact(&asked.text_before_answer, question, &asked.answer, language);
+                assert_eq!(between.chars().count(), asked.distance);
+                assert!(!between.contains(&asked.answer));
+                assert!(asked.candidates.contains(&asked.answer));
+                assert_eq!(asked.candidates.len(), 8);
+            }
+        }
+    }
+    assert_eq!(recall_question(4, 100, BOTH[0]), recall_question(4, 100, BOTH[0]));
+}
+
+#[test]
+fn recall_answers_are_true_in_the_world() {
+    for seed in 0..300 {
+        let (narrator, fact) = super::recall::told(seed, 200, Language::English);
+        let mut world = World::default();
+        narrator.events.iter().for_each(|event| world.apply(event));
+        assert_eq!(world.holder(fact.thing), Some(fact.person));
+    }
+}
+
+#[test]
+fn every_name_is_the_answer_about_as_often() {
+    let mut counts = BTreeMap::new();
+    for seed in 0..2000 {
+        let asked = recall_question(seed, 64 + (seed as usize % 192), Language::English);
+        *counts.entry(asked.answer).or_insert(0) += 1;
+    }
+    assert_eq!(counts.len(), 8);
+    assert!(counts.values().all(|&count| (125..375).contains(&count)), "{counts:?}");
+}
+
+#[test]
+fn pairs_are_distinct_and_complete() {
+    let pairs = pairs(0, 10_000);
+    let distinct: BTreeSet<&str> = pairs.iter().map(|pair| pair.english.as_str()).collect();
+    assert!(distinct.len() > 9_900);
+    for pair in &pairs {
+        assert!(pair.english.is_ascii() && !pair.english.contains('{'), "{}", pair.english);
+        assert!(!pair.chinese.chars().any(|c| c.is_ascii()), "{}", pair.chinese);
+        assert!(pair.english.ends_with(['.', '!', '"']), "{}", pair.english);
+        assert!(pair.chinese.ends_with(['。', '！', '”']), "{}", pair.chinese);
+    }
+}
