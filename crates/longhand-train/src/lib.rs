@@ -1,1 +1,3 @@
 //! Training: optimisers, schedules, the loop, checkpoints and logs.
+
+pub mod log;
