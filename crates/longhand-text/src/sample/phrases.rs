@@ -124,7 +124,7 @@ pub(super) const TOPICS: [TopicPhrases; 6] = [
                 ),
                 (
                     (
-                        "A kind driver took {him} all the way to the beach for nothing",
+                        "A kind driver took {him} all the way to the beach and asked for no money",
                         "好心的车夫把{him}送到海边，没有要钱",
                     ),
                     ("meets a kind driver on the way", "路上遇到了好心人"),
@@ -239,7 +239,7 @@ pub(super) const TOPICS: [TopicPhrases; 6] = [
             ("added a little water", "加了一点水"),
             ("washed a bowl of rice", "洗了一碗米"),
             ("tried the soup", "喝了一口汤"),
-            ("gave {c} a bowl of rice", "给{c}一碗米饭"),
+            ("gave {c} a bowl of rice", "给了{c}一碗米饭"),
         ],
         turns: [
             &[
@@ -504,7 +504,7 @@ pub(super) const REMARKS: &[Row] = &[
     ("My old house is too quiet", "我的老房子太安静了"),
     ("The winter will be long this year", "今年冬天会很长"),
     ("Have {food}", "吃{food}吧"),
-    ("Tell your mother that I was here", "和你妈妈说一声，我来过了"),
+    ("Tell your friends that I was here", "和你的朋友说一声，我来过了"),
     ("Your {colour} coat looks good", "你的{colour}色外衣很好看"),
 ];
 
@@ -531,7 +531,7 @@ pub(super) const EXCHANGES: &[(Row, Row)] = &[
 /// What passes around everyone.
 pub(super) const MOODS: &[Row] = &[
     ("The wind turned cold", "风变冷了"),
-    ("The day was almost over", "一天快要过去了"),
+    ("For a moment all was still", "有一会儿，到处都很安静"),
     ("The air smelled of wet leaves", "空气里有湿树叶的味道"),
     ("Somewhere a door closed", "不知哪里有人关了门"),
     ("Nobody was in a hurry", "谁都不着急"),

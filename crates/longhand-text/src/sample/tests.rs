@@ -7,7 +7,7 @@ use super::world::World;
 use super::*;
 
 /// Hash of the first 100,000 bytes of seed 0.
-const FIRST_BYTES: u64 = 0x0e51_5f4c_5609_cd0c;
+const FIRST_BYTES: u64 = 0x7188_bf9f_ba7e_997e;
 
 const BOTH: [Language; 2] = [Language::English, Language::Chinese];
 
