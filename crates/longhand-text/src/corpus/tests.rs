@@ -1,1 +1,231 @@
+use std::io::Write;
 
+use super::table::{Column, Example, Labels, TableFormat, TableOptions, parse_examples};
+use super::*;
+
+fn read(paths: &[&Path], options: CorpusOptions) -> Result<Vec<Piece>, TextError> {
+    let paths: Vec<PathBuf> = paths.iter().map(|path| path.to_path_buf()).collect();
+    Corpus::open(&paths, options)?.pieces().collect()
+}
+
+fn file(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.path().join(name);
+    fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+    fs_err::write(&path, bytes).unwrap();
+    path
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn text(text: &str) -> Piece {
+    Piece { text: text.into(), starts_document: true }
+}
+
+fn message(result: Result<Vec<Piece>, TextError>) -> String {
+    result.unwrap_err().to_string()
+}
+
+#[test]
+fn folders_are_walked_in_order_and_decompressed() {
+    let folder = tempfile::tempdir().unwrap();
+    file(&folder, "b.txt.gz", &gzip("bé".as_bytes()));
+    file(&folder, "a/z.txt", b"\xef\xbb\xbfz");
+    file(&folder, "c.txt.zst", &zstd::encode_all(&b"c"[..], 1).unwrap());
+    file(&folder, "d.jsonl.gz", &gzip(b"{\"text\": \"one\"}\n\n{\"text\": \"two\"}\n"));
+    file(&folder, ".hidden", b"\0");
+    file(&folder, "empty.txt", b"");
+    let pieces = read(&[folder.path()], CorpusOptions::default()).unwrap();
+    assert_eq!(pieces, ["z", "bé", "c", "one", "two"].map(text));
+}
+
+#[test]
+fn long_texts_come_in_pieces_that_join_again() {
+    let line = "A line of some words, 中文, and a number.\n";
+    let whole = line.repeat(250_000);
+    let corpus = Corpus::from_text("memory", whole.clone());
+    let pieces: Vec<Piece> = corpus.pieces().collect::<Result<_, _>>().unwrap();
+    assert!(pieces.len() > 1);
+    assert!(pieces.iter().skip(1).all(|piece| !piece.starts_document));
+    assert_eq!(pieces.iter().map(|piece| &*piece.text).collect::<String>(), whole);
+    let no_lines = Corpus::from_text("memory", "界".repeat(30_000_000));
+    let lengths: usize = no_lines.texts().map(|text| text.unwrap().chars().count()).sum();
+    assert_eq!(lengths, 30_000_000);
+}
+
+#[test]
+fn the_split_counts_characters() {
+    let corpus = Corpus::from_text("memory", "0123456789中文字符四個五六七八");
+    let (train, valid) = corpus.split_valid(0.25).unwrap();
+    let join = |corpus: &Corpus| corpus.texts().map(Result::unwrap).collect::<String>();
+    assert_eq!(
+        (join(&train).as_str(), join(&valid).as_str()),
+        ("0123456789中文字符四", "個五六七八")
+    );
+    assert!(valid.pieces().next().unwrap().unwrap().starts_document);
+    let (first, second) = valid.split_valid(0.4).unwrap();
+    assert_eq!((join(&first).as_str(), join(&second).as_str()), ("個五六", "七八"));
+    for fraction in [0.0, 1.0, -1.0, f64::NAN, 1e-9] {
+        assert!(corpus.split_valid(fraction).is_err(), "{fraction}");
+    }
+}
+
+#[test]
+fn bad_files_get_a_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |name: &str, bytes: &[u8], expected: &str| {
+        let path = file(&folder, name, bytes);
+        let message = message(read(&[&path], CorpusOptions::default()));
+        assert!(message.contains(expected) && message.contains(name), "{message}");
+    };
+    check("empty.txt", b"", "is empty");
+    check("binary.txt", b"abc\0def", "binary file (byte 0 at offset 3)");
+    check("latin.txt", b"caf\xe9 au lait", "not valid UTF-8 at byte offset 3");
+    check("cut.txt", b"abc\xe4\xb8", "not valid UTF-8 at byte offset 3");
+    let mut far = vec![b'a'; 300_000];
+    far[299_998] = 0xff;
+    check("far.txt", &far, "byte offset 299998");
+    check("cut.txt.gz", &gzip(b"some text")[..20], "could not be decompressed");
+    let frame = zstd::encode_all(&b"some text"[..], 1).unwrap();
+    check("cut.txt.zst", &frame[..frame.len() - 3], "could not be decompressed");
+    check("rows.jsonl", b"{\"text\": \"a\"}\n{\"text\": }\n", "row 2");
+    check("latin.jsonl", b"{\"text\": \"\xe9\"}\n", "byte offset 10");
+    check("list.jsonl", b"[1]\n", "row 1: it is not a JSON object");
+    check(
+        "column.jsonl",
+        b"{\"body\": \"a\"}\n",
+        "has no column \"text\": its columns are \"body\"",
+    );
+    check(
+        "column.csv",
+        b"id,body\n1,a\n",
+        "has no column \"text\": its columns are \"id\", \"body\"",
+    );
+    check("rows.csv", b"id,text\n1,a\n2\n", "row 3: it has only 1 column(s)");
+    check("header.tsv", b"text\n", "is empty");
+    check("not.parquet", b"PAR1 nothing PAR1", "cannot be read as a table");
+    let missing = folder.path().join("missing");
+    assert!(message(read(&[&missing], CorpusOptions::default())).contains("does not exist"));
+    let nothing = folder.path().join("nothing");
+    fs_err::create_dir_all(&nothing).unwrap();
+    assert!(message(read(&[&nothing], CorpusOptions::default())).contains("holds no file"));
+}
+
+#[test]
+fn lossy_reading_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = CorpusOptions { lossy: true, ..Default::default() };
+    let path = file(&folder, "latin.txt", b"caf\xe9 \xe4\xb8");
+    assert_eq!(read(&[&path], options.clone()).unwrap(), [text("caf\u{fffd} \u{fffd}")]);
+    let path = file(&folder, "latin.csv", b"text\ncaf\xe9\n");
+    assert_eq!(read(&[&path], options).unwrap(), [text("caf\u{fffd}")]);
+}
+
+#[test]
+fn tables_give_examples_by_name_and_by_number() {
+    let example =
+        |label: &str, text: &str| Example { label: Some(label.into()), text: text.into() };
+    let both = [example("pos", "a, \"b\""), example("neg", "c")];
+    let options = TableOptions::default();
+    let parse = |bytes: &str, format, options: &TableOptions| {
+        parse_examples("table", bytes.as_bytes().to_vec(), format, options)
+    };
+    let csv = "label,text\npos,\"a, \"\"b\"\"\"\nneg,c\n";
+    assert_eq!(parse(csv, TableFormat::Csv, &options).unwrap(), both);
+    let tsv = "text\tlabel\na, \"b\"\tpos\nc\tneg\n";
+    assert_eq!(parse(tsv, TableFormat::Tsv, &options).unwrap(), both);
+    let json =
+        "{\"label\": \"pos\", \"text\": \"a, \\\"b\\\"\"}\n{\"label\": \"neg\", \"text\": \"c\"}";
+    assert_eq!(parse(json, TableFormat::JsonLines, &options).unwrap(), both);
+    let plain = "pos a, \"b\"\nneg c\n";
+    assert_eq!(parse(plain, TableFormat::Labelled, &options).unwrap(), both);
+    let numbered = TableOptions {
+        text: Some(Column::Index(0)),
+        label: Some(Column::Index(1)),
+        ..Default::default()
+    };
+    let headerless = "a, \"b\"\tpos\nc\tneg\n";
+    assert_eq!(parse(headerless, TableFormat::Tsv, &numbered).unwrap(), both);
+    let unlabelled = TableOptions { unlabelled: true, ..Default::default() };
+    let texts = parse(csv, TableFormat::Csv, &unlabelled).unwrap();
+    assert_eq!(texts[1], Example { label: None, text: "c".into() });
+    for bad in ["", "label,text\n", "label,text\n,c\n", "a,b\n"] {
+        assert!(parse(bad, TableFormat::Csv, &options).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn labels_are_ordered_and_numbers_by_value() {
+    let labels = |names: &[&str]| {
+        let examples: Vec<Example> = names
+            .iter()
+            .map(|name| Example { label: Some((*name).into()), text: String::new() })
+            .collect();
+        Labels::of(&examples)
+    };
+    assert_eq!(labels(&["10", "9", "-1", "9"]).names(), ["-1", "9", "10"]);
+    let named = labels(&["b", "a", "10", "9"]);
+    assert_eq!(named.names(), ["10", "9", "a", "b"]);
+    assert_eq!(named.id("a").unwrap(), 2);
+    assert!(named.id("c").unwrap_err().to_string().contains("known labels are 10, 9, a, b"));
+}
+
+#[test]
+fn parquet_columns_are_read_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("table.parquet");
+    write_parquet(&path);
+    let pieces = read(&[&path], CorpusOptions::default()).unwrap();
+    assert_eq!(pieces, ["one 中", "two"].map(text));
+    let options = TableOptions::default();
+    let examples = super::table::read_examples(&path, &options).unwrap();
+    assert_eq!(examples[1], Example { label: Some("2".into()), text: "two".into() });
+    let options = CorpusOptions { text_column: Some("body".into()), ..Default::default() };
+    let message = message(read(&[&path], options));
+    assert!(message.contains("has no column \"body\": its columns are \"label\", \"text\""));
+    let bytes = fs_err::read(&path).unwrap();
+    for end in (0..bytes.len()).step_by(7) {
+        let table = TableFormat::Parquet;
+        assert!(parse_examples("t", bytes[..end].to_vec(), table, &Default::default()).is_err());
+    }
+}
+
+fn write_parquet(path: &Path) {
+    use parquet::data_type::{ByteArrayType, Int32Type};
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    let schema = "message rows { required int32 label; optional binary text (UTF8); }";
+    let schema = parquet::schema::parser::parse_message_type(schema).unwrap();
+    let properties =
+        WriterProperties::builder().set_compression(parquet::basic::Compression::SNAPPY).build();
+    let out = fs_err::File::create(path).unwrap().into_parts().0;
+    let mut writer = SerializedFileWriter::new(out, schema.into(), properties.into()).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    column.typed::<Int32Type>().write_batch(&[1, 2], None, None).unwrap();
+    column.close().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    let values = ["one 中".into(), "two".into()];
+    column.typed::<ByteArrayType>().write_batch(&values, Some(&[1, 1]), None).unwrap();
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn trec_is_read_as_it_lies() {
+    let root = std::env::var("LONGHAND_DATA")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data").into());
+    let path = Path::new(&root).join("trec/TREC.train.all");
+    if !path.exists() {
+        eprintln!("skipped: {} is absent", path.display());
+        return;
+    }
+    let examples = super::table::read_examples(&path, &TableOptions::default()).unwrap();
+    assert_eq!(examples.len(), 5452);
+    assert_eq!(Labels::of(&examples).names(), ["0", "1", "2", "3", "4", "5"]);
+    assert_eq!(examples[1].text, "What films featured the character Popeye Doyle ?");
+}

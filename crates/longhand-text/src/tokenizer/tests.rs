@@ -230,3 +230,87 @@ fn cached(kind: TokenizerKind) -> &'static Tokenizer {
     static ALL: std::sync::OnceLock<Vec<Tokenizer>> = std::sync::OnceLock::new();
     &ALL.get_or_init(|| TokenizerKind::ALL.map(trained).into())[kind as usize]
 }
+
+/// Every value of each kind's file is once removed and once replaced by a value of another type;
+/// whatever still loads must encode and decode, or fail with an error.
+#[test]
+fn a_damaged_file_never_panics() {
+    let text = "ab <eos>中㊙\n";
+    let mut loaded = 0;
+    for kind in TokenizerKind::ALL {
+        let size = if kind == TokenizerKind::Unigram { 400 } else { 300 };
+        let file = trained_on(kind, Some(size), "ab ab ba 中\n").inner.to_string(false).unwrap();
+        let file: serde_json::Value = serde_json::from_str(&file).unwrap();
+        for path in paths(&file) {
+            let others = [
+                None,
+                Some(serde_json::Value::Null),
+                Some((-1).into()),
+                Some(4_000_000_000_u64.into()),
+                Some("(".into()),
+                Some("".into()),
+                Some(serde_json::json!([])),
+                Some(serde_json::json!({})),
+            ];
+            for other in others {
+                let mut damaged = file.clone();
+                replace(&mut damaged, &path, other);
+                let bytes = damaged.to_string();
+                if let Ok(tokenizer) = Tokenizer::from_bytes(bytes.as_bytes(), "t.json") {
+                    loaded += 1;
+                    if let Ok(ids) = tokenizer.encode(text) {
+                        let _ = tokenizer.decode(&ids);
+                    }
+                    let _ = tokenizer.decode(&[0, u32::MAX]);
+                }
+            }
+        }
+    }
+    assert!(loaded > 0);
+}
+
+/// The paths to all values of a JSON tree, of long lists and maps only the first few.
+fn paths(value: &serde_json::Value) -> Vec<Vec<String>> {
+    let children: Vec<(String, &serde_json::Value)> = match value {
+        serde_json::Value::Object(map) => {
+            map.iter().take(12).map(|(key, child)| (key.clone(), child)).collect()
+        }
+        serde_json::Value::Array(list) => {
+            list.iter().take(3).enumerate().map(|(at, child)| (at.to_string(), child)).collect()
+        }
+        _ => Vec::new(),
+    };
+    let mut all = Vec::new();
+    for (key, child) in children {
+        all.push(vec![key.clone()]);
+        for mut path in paths(child) {
+            path.insert(0, key.clone());
+            all.push(path);
+        }
+    }
+    all
+}
+
+fn replace(value: &mut serde_json::Value, path: &[String], other: Option<serde_json::Value>) {
+    let (key, rest) = path.split_first().unwrap();
+    if rest.is_empty() {
+        match (value, other) {
+            (serde_json::Value::Object(map), None) => drop(map.remove(key)),
+            (serde_json::Value::Object(map), Some(other)) => drop(map.insert(key.clone(), other)),
+            (serde_json::Value::Array(list), None) => {
+                drop(list.remove(key.parse::<usize>().unwrap()));
+            }
+            (serde_json::Value::Array(list), Some(other)) => {
+                list[key.parse::<usize>().unwrap()] = other;
+            }
+            _ => unreachable!(),
+        }
+        return;
+    }
+    let child = match value {
+        serde_json::Value::Object(map) => map.get_mut(key).unwrap(),
+        serde_json::Value::Array(list) => &mut list[key.parse::<usize>().unwrap()],
+        _ => unreachable!(),
+    };
+    replace(child, rest, other);
+}

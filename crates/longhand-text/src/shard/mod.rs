@@ -17,6 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{TextError, Tokenizer};
 
+#[cfg(test)]
+mod tests;
+
 /// The first bytes of every shard.
 pub const MAGIC: [u8; 8] = *b"LHTOKENS";
 /// The version that is written, and the only one that is read.

@@ -1,0 +1,115 @@
+use super::*;
+use crate::{Corpus, CorpusOptions, TokenizerKind, Tokens};
+
+fn written(folder: &Path) -> PathBuf {
+    let path = folder.join("tokens.shard");
+    let mut writer = ShardWriter::create(&path, &Tokenizer::byte().unwrap()).unwrap();
+    writer.start_document();
+    writer.push(&[1, 2, 3]).unwrap();
+    assert!(!path.exists());
+    writer.start_document();
+    writer.push(&[255]).unwrap();
+    assert!(matches!(writer.push(&[256]), Err(TextError::TokenId { .. })));
+    writer.finish("hash").unwrap();
+    path
+}
+
+#[test]
+fn a_shard_holds_what_memory_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a", "b", "c"] {
+        let text = format!("{name} file of words, 中文\n\n").repeat(3000);
+        fs_err::write(folder.path().join(name), text).unwrap();
+    }
+    fs_err::write(folder.path().join("blank"), "  ").unwrap();
+    let corpus = Corpus::open(&[folder.path().to_owned()], CorpusOptions::default()).unwrap();
+    for kind in [TokenizerKind::Byte, TokenizerKind::Word, TokenizerKind::Bpe] {
+        let tokenizer = Tokenizer::train(kind, Some(300), corpus.texts(), &mut |_| {}).unwrap();
+        let memory = Tokens::encode(&corpus, &tokenizer, &mut |_| {}).unwrap();
+        let path = tempfile::tempdir().unwrap().keep().join("tokens.shard");
+        let shard = Tokens::encode_to_shard(&corpus, &tokenizer, &path, &mut |_| {}).unwrap();
+        assert_eq!(shard.len(), memory.len());
+        assert_eq!(shard.documents(), memory.documents(), "{kind}");
+        let all = |tokens: &Tokens| {
+            let mut ids = vec![0; tokens.len() as usize];
+            tokens.copy(0, &mut ids).unwrap();
+            ids
+        };
+        assert_eq!(all(&shard), all(&memory));
+        let mut some = [0; 5];
+        shard.copy(shard.len() - 5, &mut some).unwrap();
+        assert_eq!(some, all(&memory)[memory.len() as usize - 5..]);
+        for tokens in [&shard, &memory] {
+            for start in [tokens.len() - 4, u64::MAX - 2] {
+                let error = tokens.copy(start, &mut some).unwrap_err();
+                assert!(matches!(error, TextError::TokenRange { .. }));
+            }
+        }
+        let bytes = fs_err::read(&path).unwrap();
+        let header = validate(&bytes).unwrap();
+        assert_eq!(header.tokenizer, tokenizer.hash());
+        assert_eq!(header.count, memory.len());
+        fs_err::remove_dir_all(path.parent().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn wide_vocabularies_take_four_bytes() {
+    assert_eq!(TokenType::for_vocabulary(1 << 16), TokenType::U16);
+    assert_eq!(TokenType::for_vocabulary((1 << 16) + 1), TokenType::U32);
+}
+
+#[test]
+fn hostile_shards_get_a_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = fs_err::read(written(folder.path())).unwrap();
+    assert_eq!(validate(&good).unwrap().documents, 2);
+    let path = folder.path().join("bad.shard");
+    let check = |bytes: &[u8], expected: &str| {
+        fs_err::write(&path, bytes).unwrap();
+        let opened = Shard::open(&path).and_then(|shard| {
+            shard.copy(0, &mut vec![0; shard.len() as usize])?;
+            Ok(())
+        });
+        for error in [opened.unwrap_err(), validate(bytes).unwrap_err()] {
+            let message = error.to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    };
+    check(b"", "shorter than its header");
+    check(&good[..100], "shorter than its header");
+    check(&good[..good.len() - 1], "bytes, but 4 tokens and 2 documents need");
+    check(&[&good[..], &[0]].concat(), "bytes, but 4 tokens");
+    let mut bytes = good.clone();
+    bytes[0] = b'X';
+    check(&bytes, "does not begin as a shard does");
+    bytes.clone_from(&good);
+    bytes[8..12].copy_from_slice(&u32::MAX.to_le_bytes());
+    check(&bytes, "its header is longer");
+    bytes[8..12].copy_from_slice(&3_u32.to_le_bytes());
+    check(&bytes, "its header is wrong");
+    let header = |edit: &dyn Fn(&mut ShardHeader)| {
+        let mut header = validate(&good).unwrap();
+        edit(&mut header);
+        let json = serde_json::to_vec(&header).unwrap();
+        let mut bytes = good.clone();
+        bytes[8..12].copy_from_slice(&(json.len() as u32).to_le_bytes());
+        bytes[12..12 + json.len()].copy_from_slice(&json);
+        bytes
+    };
+    check(&header(&|header| header.version = 2), "its version is 2, but 1 is needed");
+    check(&header(&|header| header.count = u64::MAX), "more than can be counted");
+    check(&header(&|header| header.documents = 1 << 61), "more than can be counted");
+    check(&header(&|header| header.count = 1 << 40), "1099511627776 tokens and");
+    check(&header(&|header| header.vocabulary = 0), "vocabulary has 0 tokens");
+    check(&header(&|header| header.vocabulary = 255), "id");
+    let documents = DATA_OFFSET as usize + 8;
+    bytes.clone_from(&good);
+    bytes[documents] = 1;
+    check(&bytes, "does not start at its first token");
+    bytes.clone_from(&good);
+    bytes[documents + 8] = 0;
+    check(&bytes, "do not rise");
+    bytes[documents + 8] = 4;
+    check(&bytes, "starts beyond its last token");
+}

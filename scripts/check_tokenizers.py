@@ -1,0 +1,61 @@
+"""Checks that the Python `tokenizers` package encodes and decodes as Longhand does.
+
+    python scripts/check_tokenizers.py FOLDER
+
+FOLDER holds one folder for each tokeniser, with its `tokenizer.json`, and for each text
+`N.txt`, the ids `N.ids` (a JSON list) and the decoded text `N.decoded` that Longhand made;
+`cargo run --package longhand-text --example tokenizers_sample -- FOLDER` writes it.
+"""
+
+import json
+import pathlib
+import sys
+
+from tokenizers import Tokenizer
+
+
+def read(path):
+    """The text of a file, with its line ends as they are."""
+    return path.read_bytes().decode("utf-8")
+
+
+def differences(folder):
+    """Yields a line for each text on which the two disagree."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    texts = sorted(folder.glob("*.txt"))
+    if not texts:
+        yield f"{folder.name}: no texts"
+    for path in texts:
+        text, expected = read(path), json.loads(read(path.with_suffix(".ids")))
+        found = tokenizer.encode(text, add_special_tokens=False).ids
+        if found != expected:
+            at = next(
+                (i for i, pair in enumerate(zip(found, expected)) if pair[0] != pair[1]),
+                min(len(found), len(expected)),
+            )
+            yield (
+                f"{folder.name}/{path.name}: ids differ from place {at}: "
+                f"{found[at:at + 8]} in Python, {expected[at:at + 8]} in Longhand"
+            )
+        decoded = tokenizer.decode(expected, skip_special_tokens=False)
+        ours = read(path.with_suffix(".decoded"))
+        if decoded != ours:
+            yield f"{folder.name}/{path.name}: decoded {decoded[:80]!r}, Longhand {ours[:80]!r}"
+
+
+def main():
+    """Checks every tokeniser of the folder; exit code 1 where one differs."""
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    folders = sorted(path.parent for path in pathlib.Path(sys.argv[1]).glob("*/tokenizer.json"))
+    if not folders:
+        sys.exit(f"no */tokenizer.json in {sys.argv[1]}")
+    problems = [line for folder in folders for line in differences(folder)]
+    for line in problems:
+        print(line)
+    if problems:
+        sys.exit(1)
+    print(f"{len(folders)} tokenisers agree")
+
+
+main()
