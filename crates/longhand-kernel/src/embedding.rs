@@ -49,6 +49,25 @@ pub fn scatter_add(cpu: &Cpu, width: usize, ids: &[u32], dy: &[f32], dtable: &mu
     });
 }
 
+/// x [R, D] += the sines and cosines of each row's place (Vaswani et al., "Attention is all you
+/// need", 2017, section 3.5), computed in double precision so that far places stay apart.
+///
+/// # Panics
+/// If `x` is not a row for each place.
+pub fn add_sinusoids(cpu: &Cpu, width: usize, places: &[u64], x: &mut [f32]) {
+    assert_eq!(x.len(), places.len() * width, "a row for each place");
+    let x = Shards::new(x);
+    for_rows(cpu, places.len(), width, |_, range| {
+        for r in range {
+            // SAFETY: each row belongs to one thread.
+            let row = unsafe { x.part(r * width..(r + 1) * width) };
+            for (d, x) in row.iter_mut().enumerate() {
+                *x += reference::sinusoid(width, places[r], d) as f32;
+            }
+        }
+    });
+}
+
 fn check(width: usize, ids: &[u32], table: usize) {
     let vocabulary = table.checked_div(width).unwrap_or(usize::MAX);
     assert!(
@@ -71,6 +90,14 @@ pub mod reference {
                 y[r * width + d] = table[id as usize * width + d];
             }
         }
+    }
+
+    /// Element `d` of the vector of a place: sin(p / 10000^(d/D)) for even d, and the cosine of the
+    /// same angle after it.
+    pub fn sinusoid(width: usize, place: u64, d: usize) -> f64 {
+        let frequency = 10_000f64.powf(-((d / 2 * 2) as f64) / width as f64);
+        let angle = place as f64 * frequency;
+        if d % 2 == 0 { angle.sin() } else { angle.cos() }
     }
 
     /// dtable += dy, row by row.
@@ -125,6 +152,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn sinusoids_turn_at_their_own_speeds() {
+        let cpu = Cpu::new(2);
+        let mut x = vec![1.0; 3 * 5];
+        add_sinusoids(&cpu, 5, &[0, 1, 1_000_000], &mut x);
+        assert_eq!(x[..5], [1.0, 2.0, 1.0, 2.0, 1.0]);
+        assert!((f64::from(x[5]) - 1.0 - 1f64.sin()).abs() < 1e-6);
+        let slow = 1e6 * 10_000f64.powf(-0.8);
+        assert!((f64::from(x[14]) - 1.0 - slow.sin()).abs() < 1e-6);
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub mod cpu;
 pub mod elementwise;
 pub mod embedding;
 pub mod gemm;
+pub mod join;
 pub mod linear;
 pub mod optimizer;
 mod pointwise;
