@@ -22,9 +22,11 @@ pub mod embedding;
 pub mod gemm;
 pub mod join;
 pub mod linear;
+pub mod loss;
 pub mod optimizer;
 mod pointwise;
 pub mod real;
+mod scratch;
 pub mod sequence;
 pub mod simd;
 #[cfg(test)]

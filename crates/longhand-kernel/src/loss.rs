@@ -1,0 +1,492 @@
+//! The last linear layer, softmax and cross-entropy in one, in blocks of rows, so that the logits
+//! of a whole batch never stand in memory.
+//!
+//! Within a block the logits lie transposed, [V, rows]: each thread owns a range of the
+//! vocabulary, with it the rows of the weight's gradient, and the passes over a softmax run across
+//! rows, one per lane. Rows with an ignored target are left out before anything is computed.
+
+use std::ops::Range;
+
+use crate::cpu::{Cpu, Shards, Worker};
+use crate::gemm::{Into, Matrix, MatrixMut, gemm_serial};
+use crate::linear;
+use crate::pointwise::for_rows;
+use crate::scratch;
+
+mod passes;
+pub mod reference;
+#[cfg(test)]
+mod tests;
+
+use passes::{Exponentials, Largest, LogSoftmax, Scale, SumLanes};
+
+/// The target of a row that counts neither in the loss nor in its gradient.
+pub const IGNORE: u32 = u32::MAX;
+
+/// Sizes of the last layer.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// R: rows of x.
+    pub rows: usize,
+    /// D: columns of x and of the weight.
+    pub width: usize,
+    /// V: rows of the weight.
+    pub vocabulary: usize,
+}
+
+/// What [`cross_entropy`] counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Total {
+    /// The sum of the losses, in nats.
+    pub nats: f64,
+    /// Rows with a target.
+    pub count: usize,
+    /// Rows whose target has the largest logit (equal ones included).
+    pub correct: usize,
+}
+
+/// The wanted gradients of the sum of the losses times `scale`; each is added to.
+pub struct Gradient<'a> {
+    /// Usually 1 / the number of targets, so that the gradient is that of the mean.
+    pub scale: f32,
+    /// [R, D].
+    pub x: Option<&'a mut [f32]>,
+    /// [V, D]; where the weight is also the embedding, its gradient.
+    pub weight: Option<&'a mut [f32]>,
+    /// [V].
+    pub bias: Option<&'a mut [f32]>,
+}
+
+/// Softmax cross-entropy of x·Wᵀ + b against the targets, and its gradient in the same pass.
+///
+/// x is [R, D], `weight` [V, D], `bias` [V], `targets` [R] (ids below V, or [`IGNORE`]). With
+/// label smoothing ε the target distribution is (1 − ε) on the target plus ε / V on every entry,
+/// the target's included. `losses` [R] receives each row's loss in nats, 0 for ignored rows.
+/// dlogits = (softmax − target distribution) · scale. Stable for any finite logits; a logit that
+/// is not a number makes the loss not a number.
+///
+/// # Panics
+/// If a target is neither below V nor [`IGNORE`], or a slice's length is not that of its shape.
+pub fn cross_entropy(
+    cpu: &Cpu,
+    size: Size,
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    targets: &[u32],
+    smoothing: f32,
+    losses: Option<&mut [f32]>,
+    gradient: Option<Gradient>,
+) -> Total {
+    let Size { rows, width, vocabulary } = size;
+    assert_eq!(targets.len(), rows, "one target per row");
+    assert_eq!(x.len(), rows * width, "the input of the last layer");
+    assert_eq!(weight.len(), vocabulary * width, "the weight of the last layer");
+    assert!(bias.is_none_or(|bias| bias.len() == vocabulary), "the bias of the last layer");
+    for (row, &target) in targets.iter().enumerate() {
+        assert!(
+            target == IGNORE || (target as usize) < vocabulary,
+            "target {target} of row {row} is outside a vocabulary of {vocabulary}"
+        );
+    }
+    let block = block_rows(size);
+    let stride = block + PAD;
+    let threads = cpu.threads();
+    let mut logits = scratch::take(cpu, vocabulary * stride);
+    let mut block_x = scratch::take(cpu, block * width);
+    let mut per_thread = scratch::take(cpu, (3 * threads + 1) * stride);
+    let mut total = Total::default();
+    {
+        let (per_thread, target_logits) = per_thread.split_at_mut(3 * threads * stride);
+        let (scale, dx, dweight, dbias) = match gradient {
+            None => (None, None, None, None),
+            Some(gradient) => (
+                Some(gradient.scale),
+                gradient.x.map(|dx| sized(dx, rows * width)),
+                gradient.weight.map(|dweight| sized(dweight, vocabulary * width)),
+                gradient.bias.map(|dbias| sized(dbias, vocabulary)),
+            ),
+        };
+        let losses = losses.map(|losses| {
+            assert_eq!(losses.len(), rows, "one loss per row");
+            losses.fill(0.0);
+            Shards::new(losses)
+        });
+        let pass = Pass {
+            size,
+            stride,
+            block,
+            x,
+            weight,
+            bias,
+            targets,
+            smoothing,
+            scale,
+            losses,
+            dx,
+            dweight,
+            dbias,
+            logits: Shards::new(&mut logits),
+            block_x: Shards::new(&mut block_x),
+            per_thread: Shards::new(per_thread),
+            target_logits: Shards::new(target_logits),
+            total: Shards::new(std::slice::from_mut(&mut total)),
+        };
+        cpu.run(|worker| pass.run(worker));
+    }
+    for buffer in [logits, block_x, per_thread] {
+        scratch::give(cpu, buffer);
+    }
+    total
+}
+
+/// `out` [R, V] = x·Wᵀ + b, the logits themselves.
+///
+/// # Panics
+/// If a slice's length is not that of its shape.
+pub fn logits(
+    cpu: &Cpu,
+    size: Size,
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    out: &mut [f32],
+) {
+    let Size { rows, width, vocabulary } = size;
+    linear::forward(
+        cpu,
+        linear::Size { rows, input: width, output: vocabulary },
+        x,
+        weight,
+        bias,
+        out,
+    );
+}
+
+/// Replaces each row of `x` [R, V] by the logarithm of its softmax, in nats.
+///
+/// # Panics
+/// If `x` is not whole rows of `vocabulary`.
+pub fn log_softmax(cpu: &Cpu, vocabulary: usize, x: &mut [f32]) {
+    if vocabulary == 0 {
+        return;
+    }
+    assert_eq!(x.len() % vocabulary, 0, "whole rows of logits");
+    let rows = x.len() / vocabulary;
+    let x = Shards::new(x);
+    for_rows(cpu, rows, vocabulary, |worker, range| {
+        for r in range {
+            // SAFETY: each row belongs to one thread.
+            let row = unsafe { x.part(r * vocabulary..(r + 1) * vocabulary) };
+            worker.level.run(LogSoftmax(row));
+        }
+    });
+}
+
+/// Most rows of a block.
+const MOST_ROWS: usize = 512;
+/// Fewest rows of a block: with fewer, reading the weight costs more than the product.
+const FEWEST_ROWS: usize = 64;
+/// Logits of a block, where it may have fewer than [`MOST_ROWS`]: 8 MB stay in the last cache.
+const BLOCK_LOGITS: usize = 1 << 21;
+/// Vocabulary entries handled at once, so that their logits are still near when they are used.
+const ENTRIES: usize = 768;
+/// Keeps the distance of rows of logits from being a power of two, whose addresses would collide
+/// in the cache.
+const PAD: usize = 16;
+
+fn sized(gradient: &mut [f32], len: usize) -> Shards<'_, f32> {
+    assert_eq!(gradient.len(), len, "a gradient of the last layer");
+    Shards::new(gradient)
+}
+
+fn block_rows(size: Size) -> usize {
+    let fit = (BLOCK_LOGITS / size.vocabulary.max(1)).clamp(FEWEST_ROWS, MOST_ROWS);
+    fit.min(size.rows.max(1)).next_multiple_of(16)
+}
+
+/// One call's arguments and scratch, shared by the threads.
+struct Pass<'a> {
+    size: Size,
+    /// Elements from one vocabulary entry's logits to the next one's.
+    stride: usize,
+    block: usize,
+    x: &'a [f32],
+    weight: &'a [f32],
+    bias: Option<&'a [f32]>,
+    targets: &'a [u32],
+    smoothing: f32,
+    scale: Option<f32>,
+    losses: Option<Shards<'a, f32>>,
+    dx: Option<Shards<'a, f32>>,
+    dweight: Option<Shards<'a, f32>>,
+    dbias: Option<Shards<'a, f32>>,
+    /// [V, stride].
+    logits: Shards<'a, f32>,
+    /// [block, D].
+    block_x: Shards<'a, f32>,
+    /// For each thread and row: the largest logit, the sum of exponentials, the sum of logits less
+    /// the largest, over the thread's part of the vocabulary. [threads, 3, stride].
+    per_thread: Shards<'a, f32>,
+    /// [stride].
+    target_logits: Shards<'a, f32>,
+    total: Shards<'a, Total>,
+}
+
+impl Pass<'_> {
+    fn run(&self, worker: &mut Worker) {
+        let entries = worker.share(self.size.vocabulary, 1);
+        // For each row of the block: the largest logit, then the factor of its exponentials.
+        let mut by_row = worker.buffers.take(self.stride);
+        let mut rows = [0usize; MOST_ROWS];
+        let mut next = 0;
+        loop {
+            let mut count = 0;
+            while next < self.size.rows && count < self.block {
+                if self.targets[next] != IGNORE {
+                    rows[count] = next;
+                    count += 1;
+                }
+                next += 1;
+            }
+            let rows = &rows[..count];
+            if rows.is_empty() {
+                break;
+            }
+            self.collect(worker, rows);
+            worker.barrier();
+            self.write_logits(worker, rows, entries.clone());
+            worker.barrier();
+            self.exponentiate(worker, rows.len(), entries.clone(), &mut by_row);
+            worker.barrier();
+            if worker.index == 0 {
+                self.record(worker.threads, rows);
+            }
+            if let Some(scale) = self.scale {
+                self.factors(worker.threads, scale, &mut by_row);
+                self.by_entry(worker, rows, entries.clone(), scale, &by_row);
+                worker.barrier();
+                self.by_row(worker, rows);
+            }
+            worker.barrier();
+        }
+        worker.buffers.give(by_row);
+    }
+
+    /// Puts the block's rows of x together.
+    fn collect(&self, worker: &Worker, rows: &[usize]) {
+        let width = self.size.width;
+        for i in worker.share(rows.len(), 1) {
+            // SAFETY: each row belongs to one thread.
+            unsafe { self.block_x.part(i * width..(i + 1) * width) }
+                .copy_from_slice(&self.x[rows[i] * width..(rows[i] + 1) * width]);
+        }
+    }
+
+    /// The logits of this thread's entries, and the largest of each row.
+    fn write_logits(&self, worker: &mut Worker, rows: &[usize], entries: Range<usize>) {
+        let Size { width, .. } = self.size;
+        let stride = self.stride;
+        // SAFETY: between barriers, block_x is only read.
+        let x = unsafe { self.block_x.part(0..rows.len() * width) };
+        let x = Matrix::new(x, rows.len(), width);
+        let [largest, ..] = self.own(worker.index);
+        largest.fill(f32::NEG_INFINITY);
+        for part in parts(entries.clone()) {
+            // SAFETY: each entry belongs to one thread.
+            let logits = unsafe { self.logits.part(part.start * stride..part.end * stride) };
+            let weight = &self.weight[part.start * width..part.end * width];
+            gemm_serial(
+                worker.level,
+                worker.buffers,
+                Matrix::new(weight, part.len(), width),
+                x.t(),
+                MatrixMut::strided(logits, part.len(), rows.len(), stride),
+                Into::Replace,
+            );
+            let bias = self.bias.map(|bias| &bias[part.clone()]);
+            worker.level.run(Largest { logits, stride, bias, lanes: rows.len(), largest });
+        }
+        for (i, &row) in rows.iter().enumerate() {
+            let target = self.targets[row] as usize;
+            if entries.contains(&target) {
+                // SAFETY: the entry is this thread's, and so is, with it, the row's target.
+                unsafe {
+                    let at = target * stride + i;
+                    self.target_logits.part(i..i + 1)[0] = self.logits.part(at..at + 1)[0];
+                }
+            }
+        }
+    }
+
+    /// Turns logits into exponentials, and sums them.
+    fn exponentiate(
+        &self,
+        worker: &Worker,
+        lanes: usize,
+        entries: Range<usize>,
+        largest: &mut [f32],
+    ) {
+        largest.copy_from_slice(self.of_thread(0, 0));
+        for thread in 1..worker.threads {
+            for (all, &of_thread) in largest.iter_mut().zip(self.of_thread(thread, 0)) {
+                *all = all.max(of_thread);
+            }
+        }
+        let [_, sums, logit_sums] = self.own(worker.index);
+        sums.fill(0.0);
+        logit_sums.fill(0.0);
+        for part in parts(entries) {
+            // SAFETY: each entry belongs to one thread.
+            let logits =
+                unsafe { self.logits.part(part.start * self.stride..part.end * self.stride) };
+            worker.level.run(Exponentials {
+                logits,
+                stride: self.stride,
+                lanes,
+                largest,
+                sums,
+                logit_sums: (self.smoothing != 0.0).then_some(&mut *logit_sums),
+            });
+        }
+    }
+
+    /// Adds the block's losses up.
+    fn record(&self, threads: usize, rows: &[usize]) {
+        // SAFETY: only the first thread comes here, and between barriers these are only read.
+        let (total, target_logits) =
+            unsafe { (&mut self.total.part(0..1)[0], self.target_logits.part(0..rows.len())) };
+        let over_threads = |what: usize, i: usize| {
+            (0..threads).map(move |thread| f64::from(self.of_thread(thread, what)[i]))
+        };
+        let smoothing = f64::from(self.smoothing);
+        for (i, &row) in rows.iter().enumerate() {
+            let largest = over_threads(0, i).fold(f64::NEG_INFINITY, f64::max);
+            let log_sum = over_threads(1, i).sum::<f64>().ln();
+            let target = f64::from(target_logits[i]) - largest;
+            let mut loss = log_sum - target;
+            if smoothing != 0.0 {
+                let mean = over_threads(2, i).sum::<f64>() / self.size.vocabulary as f64;
+                loss = (1.0 - smoothing) * loss + smoothing * (log_sum - mean);
+            }
+            total.nats += loss;
+            total.count += 1;
+            total.correct += usize::from(target == 0.0);
+            if let Some(losses) = &self.losses {
+                // SAFETY: only the first thread writes losses.
+                unsafe { losses.part(row..row + 1)[0] = loss as f32 };
+            }
+        }
+    }
+
+    /// scale / the sum of exponentials, for each row.
+    fn factors(&self, threads: usize, scale: f32, factors: &mut [f32]) {
+        for (i, factor) in factors.iter_mut().enumerate() {
+            let sum: f64 = (0..threads).map(|t| f64::from(self.of_thread(t, 1)[i])).sum();
+            *factor = (f64::from(scale) / sum) as f32;
+        }
+    }
+
+    /// Turns exponentials into dlogits, and adds to the gradients of this thread's entries.
+    fn by_entry(
+        &self,
+        worker: &mut Worker,
+        rows: &[usize],
+        entries: Range<usize>,
+        scale: f32,
+        factors: &[f32],
+    ) {
+        let Size { width, vocabulary, .. } = self.size;
+        let (stride, lanes) = (self.stride, rows.len());
+        let everywhere = scale * self.smoothing / vocabulary as f32;
+        let at_target = scale * (1.0 - self.smoothing);
+        // SAFETY: between barriers, block_x is only read.
+        let x = unsafe { self.block_x.part(0..lanes * width) };
+        for part in parts(entries) {
+            // SAFETY: each entry belongs to one thread.
+            let dlogits = unsafe { self.logits.part(part.start * stride..part.end * stride) };
+            worker.level.run(Scale { values: dlogits, stride, lanes, factors, less: everywhere });
+            for (i, &row) in rows.iter().enumerate() {
+                let target = self.targets[row] as usize;
+                if part.contains(&target) {
+                    dlogits[(target - part.start) * stride + i] -= at_target;
+                }
+            }
+            if let Some(dbias) = &self.dbias {
+                // SAFETY: each entry belongs to one thread.
+                let sums = unsafe { dbias.part(part.clone()) };
+                worker.level.run(SumLanes { values: dlogits, stride, lanes, sums });
+            }
+            if let Some(dweight) = &self.dweight {
+                // SAFETY: each entry belongs to one thread.
+                let dweight = unsafe { dweight.part(part.start * width..part.end * width) };
+                gemm_serial(
+                    worker.level,
+                    worker.buffers,
+                    Matrix::strided(dlogits, part.len(), lanes, stride),
+                    Matrix::new(x, lanes, width),
+                    MatrixMut::new(dweight, part.len(), width),
+                    Into::Add,
+                );
+            }
+        }
+    }
+
+    /// Adds to the gradient of x: this thread's rows, or columns where rows are few.
+    fn by_row(&self, worker: &mut Worker, rows: &[usize]) {
+        let Some(dx) = &self.dx else { return };
+        let Size { width, vocabulary, .. } = self.size;
+        let (mut of_rows, mut of_columns) = (0..rows.len(), 0..width);
+        if rows.len() >= 24 * worker.threads {
+            of_rows = worker.share(rows.len(), 6);
+        } else {
+            of_columns = worker.share(width, 16);
+        }
+        if of_rows.is_empty() || of_columns.is_empty() {
+            return;
+        }
+        // SAFETY: between barriers, dlogits are only read.
+        let dlogits = unsafe { self.logits.part(0..vocabulary * self.stride) };
+        let dlogits = Matrix::strided(dlogits, vocabulary, rows.len(), self.stride);
+        let weight = Matrix::new(self.weight, vocabulary, width);
+        let mut product = worker.buffers.take(of_rows.len() * of_columns.len());
+        gemm_serial(
+            worker.level,
+            worker.buffers,
+            dlogits.columns(of_rows.clone()).t(),
+            weight.columns(of_columns.clone()),
+            MatrixMut::new(&mut product, of_rows.len(), of_columns.len()),
+            Into::Replace,
+        );
+        for (i, row) in product.chunks_exact(of_columns.len()).enumerate() {
+            let start = rows[of_rows.start + i] * width;
+            // SAFETY: rows or columns are this thread's own.
+            let dx = unsafe { dx.part(start + of_columns.start..start + of_columns.end) };
+            dx.iter_mut().zip(row).for_each(|(dx, &product)| *dx += product);
+        }
+        worker.buffers.give(product);
+    }
+
+    /// This thread's part of `per_thread`.
+    #[allow(clippy::mut_from_ref)]
+    fn own(&self, thread: usize) -> [&mut [f32]; 3] {
+        std::array::from_fn(|what| {
+            let start = (3 * thread + what) * self.stride;
+            // SAFETY: a thread writes its own part only, and others read it after a barrier.
+            unsafe { self.per_thread.part(start..start + self.stride) }
+        })
+    }
+
+    /// What a thread found, to be read after a barrier.
+    fn of_thread(&self, thread: usize, what: usize) -> &[f32] {
+        let start = (3 * thread + what) * self.stride;
+        // SAFETY: after the barrier nobody writes it until the next one.
+        unsafe { self.per_thread.part(start..start + self.stride) }
+    }
+}
+
+/// A range of entries in pieces of [`ENTRIES`].
+fn parts(entries: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let end = entries.end;
+    entries.step_by(ENTRIES).map(move |start| start..(start + ENTRIES).min(end))
+}
