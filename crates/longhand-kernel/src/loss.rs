@@ -153,14 +153,8 @@ pub fn logits(
     out: &mut [f32],
 ) {
     let Size { rows, width, vocabulary } = size;
-    linear::forward(
-        cpu,
-        linear::Size { rows, input: width, output: vocabulary },
-        x,
-        weight,
-        bias,
-        out,
-    );
+    let size = linear::Size { rows, input: width, output: vocabulary };
+    linear::forward(cpu, size, &[x], weight, bias, out);
 }
 
 /// Replaces each row of `x` [R, V] by the logarithm of its softmax, in nats.
