@@ -17,6 +17,7 @@
 
 pub mod buffer;
 pub mod cpu;
+pub mod dropout;
 pub mod elementwise;
 pub mod embedding;
 pub mod gemm;
@@ -25,6 +26,7 @@ pub mod linear;
 pub mod loss;
 pub mod optimizer;
 mod pointwise;
+pub mod pooling;
 pub mod real;
 mod scratch;
 pub mod sequence;
