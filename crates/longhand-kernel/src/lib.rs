@@ -24,6 +24,7 @@ pub mod gemm;
 pub mod join;
 pub mod linear;
 pub mod loss;
+pub mod norm;
 pub mod optimizer;
 mod pointwise;
 pub mod pooling;

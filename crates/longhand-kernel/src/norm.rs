@@ -1,0 +1,396 @@
+//! Norms over the rows of a matrix: root mean square, layer, and layer per head.
+//!
+//! A row of D = groups · width elements is cut into groups that are normalised apart:
+//!
+//! - layer norm (Ba, Kiros, Hinton 2016): `x̂ = (x − mean x) / √(var x + ε)`,
+//! - RMS norm (Zhang, Sennrich 2019): `x̂ = x / √(mean x² + ε)`,
+//!
+//! and `y = x̂ · weight + bias`, both optional and of D elements. The multi-head norm of xLSTM
+//! (Beck et al. 2024) is the layer norm with one group per head.
+//!
+//! The variance is summed over x − mean, not as a difference of squares, so that a large common
+//! offset costs no digits.
+
+use crate::cpu::{Cpu, Shards, Worker};
+use crate::simd::{Kernel, Vector};
+
+/// Fewer elements than this are handled by one thread.
+const SERIAL_ELEMENTS: usize = 1 << 14;
+
+/// What is taken out of a group before it is scaled to unit size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing: x / √(mean x² + ε).
+    RootMeanSquare,
+    /// The mean: (x − mean x) / √(var x + ε).
+    Layer,
+}
+
+/// A norm and its sizes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Norm {
+    /// Which norm.
+    pub kind: Kind,
+    /// Parts of a row that are normalised apart: 1, or H for the multi-head norm.
+    pub groups: usize,
+    /// Elements of a group.
+    pub width: usize,
+    /// ε, added to the mean square.
+    pub epsilon: f32,
+}
+
+impl Norm {
+    /// RMS norm over whole rows.
+    pub fn root_mean_square(width: usize, epsilon: f32) -> Self {
+        Self { kind: Kind::RootMeanSquare, groups: 1, width, epsilon }
+    }
+
+    /// Layer norm over whole rows.
+    pub fn layer(width: usize, epsilon: f32) -> Self {
+        Self { kind: Kind::Layer, groups: 1, width, epsilon }
+    }
+
+    /// Layer norm of each of `heads` parts of a row.
+    pub fn multi_head(heads: usize, width: usize, epsilon: f32) -> Self {
+        Self { kind: Kind::Layer, groups: heads, width, epsilon }
+    }
+
+    /// D: elements of a row.
+    pub fn row(&self) -> usize {
+        self.groups * self.width
+    }
+
+    /// Elements that [`forward`] leaves for [`backward`]: scale and mean of each group.
+    pub fn saved_len(&self, rows: usize) -> usize {
+        rows * self.groups * 2
+    }
+
+    fn check(&self, x: &[f32], vectors: [Option<usize>; 2], saved: usize) -> usize {
+        let rows = x.len().checked_div(self.row()).unwrap_or(0);
+        assert_eq!(x.len(), rows * self.row(), "norm: whole rows");
+        assert_eq!(saved, self.saved_len(rows), "norm: the length of `saved`");
+        for len in vectors.into_iter().flatten() {
+            assert_eq!(len, self.row(), "norm: the length of weight and bias");
+        }
+        rows
+    }
+}
+
+/// `y [n, D]` = the norm of the rows of `x [n, D]`, times `weight [D]`, plus `bias [D]`.
+///
+/// # Panics
+/// If a length does not fit the sizes.
+pub fn forward(
+    cpu: &Cpu,
+    norm: Norm,
+    x: &[f32],
+    weight: Option<&[f32]>,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    saved: &mut [f32],
+) {
+    let rows = norm.check(x, [weight.map(<[f32]>::len), bias.map(<[f32]>::len)], saved.len());
+    assert_eq!(y.len(), x.len(), "norm: the length of y");
+    let (d, statistics) = (norm.row(), 2 * norm.groups);
+    let (y, saved) = (Shards::new(y), Shards::new(saved));
+    on_threads(cpu, x.len(), |worker| {
+        let own = worker.share(rows, 1);
+        // SAFETY: each thread has rows of its own.
+        let (y, saved) = unsafe {
+            (
+                y.part(own.start * d..own.end * d),
+                saved.part(own.start * statistics..own.end * statistics),
+            )
+        };
+        let x = &x[own.start * d..own.end * d];
+        worker.level.run(Forward { norm, x, weight, bias, y, saved });
+    });
+}
+
+/// Adds the gradients of [`forward`] to `dx [n, D]`, `dweight [D]` and `dbias [D]`.
+///
+/// With g = dy · weight: `dx = (g − mean g − x̂ · mean(g · x̂)) / σ`, without the mean of g for
+/// the RMS norm.
+///
+/// # Panics
+/// If a length does not fit the sizes.
+pub fn backward(
+    cpu: &Cpu,
+    norm: Norm,
+    x: &[f32],
+    weight: Option<&[f32]>,
+    saved: &[f32],
+    dy: &[f32],
+    dx: Option<&mut [f32]>,
+    dweight: Option<&mut [f32]>,
+    dbias: Option<&mut [f32]>,
+) {
+    let vectors = [dweight.as_deref().map(<[f32]>::len), dbias.as_deref().map(<[f32]>::len)];
+    let rows = norm.check(x, vectors, saved.len());
+    assert_eq!(dy.len(), x.len(), "norm: the length of dy");
+    assert!(dx.as_ref().is_none_or(|dx| dx.len() == x.len()), "norm: the length of dx");
+    let (d, statistics) = (norm.row(), 2 * norm.groups);
+    let dx = dx.map(Shards::new);
+    let sums = [dweight.map(Shards::new), dbias.map(Shards::new)];
+    on_threads(cpu, x.len(), |worker| {
+        let own = worker.share(rows, 1);
+        let elements = own.start * d..own.end * d;
+        let mut partial =
+            sums.each_ref().map(|sum| sum.as_ref().map(|_| worker.buffers.take_zeros(d)));
+        let [dweight, dbias] = &mut partial;
+        worker.level.run(Backward {
+            norm,
+            x: &x[elements.clone()],
+            weight,
+            saved: &saved[own.start * statistics..own.end * statistics],
+            dy: &dy[elements.clone()],
+            // SAFETY: each thread has rows of its own.
+            dx: dx.as_ref().map(|dx| unsafe { dx.part(elements) }),
+            dweight: dweight.as_deref_mut(),
+            dbias: dbias.as_deref_mut(),
+        });
+        // One thread after another, so that the order of the sums is fixed.
+        for turn in 0..worker.threads {
+            if turn == worker.index {
+                for (sum, partial) in sums.iter().zip(&partial) {
+                    if let (Some(sum), Some(partial)) = (sum, partial) {
+                        // SAFETY: it is this thread's turn.
+                        let sum = unsafe { sum.part(0..d) };
+                        sum.iter_mut().zip(partial.iter()).for_each(|(sum, x)| *sum += x);
+                    }
+                }
+            }
+            worker.barrier();
+        }
+        partial.into_iter().flatten().for_each(|buffer| worker.buffers.give(buffer));
+    });
+}
+
+fn on_threads(cpu: &Cpu, elements: usize, body: impl Fn(&mut Worker) + Sync) {
+    if elements < SERIAL_ELEMENTS {
+        cpu.for_each(1, |worker, _| body(worker));
+    } else {
+        cpu.run(body);
+    }
+}
+
+struct Forward<'a> {
+    norm: Norm,
+    x: &'a [f32],
+    weight: Option<&'a [f32]>,
+    bias: Option<&'a [f32]>,
+    y: &'a mut [f32],
+    saved: &'a mut [f32],
+}
+
+impl Kernel for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let (groups, width) = (self.norm.groups, self.norm.width);
+        let count = width as f32;
+        // SAFETY: `check` has seen that every group lies within its slice.
+        unsafe {
+            for (i, saved) in self.saved.chunks_exact_mut(2).enumerate() {
+                let x = self.x.as_ptr().add(i * width);
+                let mean = match self.norm.kind {
+                    Kind::RootMeanSquare => 0.0,
+                    Kind::Layer => fold::<V>(width, |j, n| V::load_first(x.add(j), n)) / count,
+                };
+                let square = fold::<V>(width, |j, n| {
+                    // The lanes past the end stay zero.
+                    let x = V::load_first(x.add(j), n).sub(first::<V>(mean, n));
+                    x.mul(x)
+                });
+                let scale = 1.0 / (square / count + self.norm.epsilon).sqrt();
+                saved.copy_from_slice(&[scale, mean]);
+
+                let column = i % groups * width;
+                let y = self.y.as_mut_ptr().add(i * width);
+                for j in (0..width).step_by(V::LANES) {
+                    let n = width - j;
+                    let mut value = V::load_first(x.add(j), n).sub(V::splat(mean));
+                    value = value.mul(V::splat(scale));
+                    if let Some(weight) = self.weight {
+                        value = value.mul(V::load_first(weight.as_ptr().add(column + j), n));
+                    }
+                    if let Some(bias) = self.bias {
+                        value = value.add(V::load_first(bias.as_ptr().add(column + j), n));
+                    }
+                    value.store_first(y.add(j), n);
+                }
+            }
+        }
+    }
+}
+
+struct Backward<'a> {
+    norm: Norm,
+    x: &'a [f32],
+    weight: Option<&'a [f32]>,
+    saved: &'a [f32],
+    dy: &'a [f32],
+    dx: Option<&'a mut [f32]>,
+    dweight: Option<&'a mut [f32]>,
+    dbias: Option<&'a mut [f32]>,
+}
+
+impl Kernel for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(mut self) {
+        let (groups, width) = (self.norm.groups, self.norm.width);
+        let count = width as f32;
+        // SAFETY: `check` has seen that every group lies within its slice.
+        unsafe {
+            for (i, saved) in self.saved.chunks_exact(2).enumerate() {
+                let (scale, mean) = (saved[0], saved[1]);
+                let column = i % groups * width;
+                let x = self.x.as_ptr().add(i * width);
+                let dy = self.dy.as_ptr().add(i * width);
+                let normal = |j: usize, n: usize| {
+                    V::load_first(x.add(j), n).sub(V::splat(mean)).mul(V::splat(scale))
+                };
+                if let Some(dweight) = &mut self.dweight {
+                    let dweight = dweight.as_mut_ptr().add(column);
+                    for j in (0..width).step_by(V::LANES) {
+                        let (n, to) = (width - j, dweight.add(j));
+                        let dy = V::load_first(dy.add(j), n);
+                        dy.mul_add(normal(j, n), V::load_first(to, n)).store_first(to, n);
+                    }
+                }
+                if let Some(dbias) = &mut self.dbias {
+                    let dbias = dbias.as_mut_ptr().add(column);
+                    for j in (0..width).step_by(V::LANES) {
+                        let (n, to) = (width - j, dbias.add(j));
+                        V::load_first(dy.add(j), n).add(V::load_first(to, n)).store_first(to, n);
+                    }
+                }
+                let Some(dx) = &mut self.dx else { continue };
+                let dx = dx.as_mut_ptr().add(i * width);
+                let gradient = |j: usize, n: usize| {
+                    let dy = V::load_first(dy.add(j), n);
+                    match self.weight {
+                        Some(weight) => dy.mul(V::load_first(weight.as_ptr().add(column + j), n)),
+                        None => dy,
+                    }
+                };
+                let common = match self.norm.kind {
+                    Kind::RootMeanSquare => 0.0,
+                    Kind::Layer => fold::<V>(width, gradient) / count,
+                };
+                // Past the end the gradient is zero.
+                let along = fold::<V>(width, |j, n| gradient(j, n).mul(normal(j, n))) / count;
+                for j in (0..width).step_by(V::LANES) {
+                    let (n, to) = (width - j, dx.add(j));
+                    let rest = normal(j, n).mul_add(V::splat(along), V::splat(common));
+                    let value = gradient(j, n).sub(rest);
+                    value.mul_add(V::splat(scale), V::load_first(to, n)).store_first(to, n);
+                }
+            }
+        }
+    }
+}
+
+/// The sum of `part(j, width − j)` over the vectors that start at j.
+#[inline(always)]
+unsafe fn fold<V: Vector>(width: usize, part: impl Fn(usize, usize) -> V) -> f32 {
+    // SAFETY: the caller has the instruction set.
+    unsafe {
+        let mut sums = [V::zero(); 2];
+        let mut j = 0;
+        while j < width {
+            sums[0] = sums[0].add(part(j, width - j));
+            if j + V::LANES < width {
+                sums[1] = sums[1].add(part(j + V::LANES, width - j - V::LANES));
+            }
+            j += 2 * V::LANES;
+        }
+        sums[0].add(sums[1]).sum()
+    }
+}
+
+/// `value` in the first `count` lanes, zero in the others.
+#[inline(always)]
+unsafe fn first<V: Vector>(value: f32, count: usize) -> V {
+    // SAFETY: the array is as long as the longest vector.
+    unsafe {
+        if count >= V::LANES { V::splat(value) } else { V::load_first([value; 16].as_ptr(), count) }
+    }
+}
+
+/// The plain form.
+pub mod reference {
+    use super::{Kind, Norm};
+    use crate::real::Real;
+
+    /// As the fast [`forward`](super::forward).
+    pub fn forward<R: Real>(
+        norm: Norm,
+        x: &[R],
+        weight: Option<&[R]>,
+        bias: Option<&[R]>,
+    ) -> Vec<R> {
+        let mut y = vec![R::zero(); x.len()];
+        for (i, x) in x.chunks(norm.width).enumerate() {
+            let (normal, _) = normalise(norm, x);
+            for (j, &value) in normal.iter().enumerate() {
+                let column = i % norm.groups * norm.width + j;
+                let weight = weight.map_or(R::one(), |weight| weight[column]);
+                let bias = bias.map_or(R::zero(), |bias| bias[column]);
+                y[i * norm.width + j] = value * weight + bias;
+            }
+        }
+        y
+    }
+
+    /// dx, dweight and dbias.
+    pub fn backward<R: Real>(
+        norm: Norm,
+        x: &[R],
+        weight: Option<&[R]>,
+        dy: &[R],
+    ) -> (Vec<R>, Vec<R>, Vec<R>) {
+        let mut dx = vec![R::zero(); x.len()];
+        let mut dweight = vec![R::zero(); norm.row()];
+        let mut dbias = vec![R::zero(); norm.row()];
+        let count = R::from_f64(norm.width as f64);
+        for (i, x) in x.chunks(norm.width).enumerate() {
+            let (normal, scale) = normalise(norm, x);
+            let mut gradient = Vec::new();
+            for (j, &value) in normal.iter().enumerate() {
+                let column = i % norm.groups * norm.width + j;
+                let dy = dy[i * norm.width + j];
+                dweight[column] += dy * value;
+                dbias[column] += dy;
+                gradient.push(dy * weight.map_or(R::one(), |weight| weight[column]));
+            }
+            let common = match norm.kind {
+                Kind::RootMeanSquare => R::zero(),
+                Kind::Layer => gradient.iter().copied().sum::<R>() / count,
+            };
+            let along = normal.iter().zip(&gradient).map(|(&x, &g)| x * g).sum::<R>() / count;
+            for j in 0..norm.width {
+                dx[i * norm.width + j] += (gradient[j] - common - normal[j] * along) * scale;
+            }
+        }
+        (dx, dweight, dbias)
+    }
+
+    /// x̂ of one group, and 1/σ.
+    fn normalise<R: Real>(norm: Norm, x: &[R]) -> (Vec<R>, R) {
+        let count = R::from_f64(norm.width as f64);
+        let mean = match norm.kind {
+            Kind::RootMeanSquare => R::zero(),
+            Kind::Layer => x.iter().copied().sum::<R>() / count,
+        };
+        let square = x.iter().map(|&x| (x - mean) * (x - mean)).sum::<R>() / count;
+        let scale = R::one() / (square + R::from_f64(f64::from(norm.epsilon))).sqrt();
+        (x.iter().map(|&x| (x - mean) * scale).collect(), scale)
+    }
+}
+
+#[cfg(test)]
+mod tests;
