@@ -15,6 +15,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod attention;
 pub mod buffer;
 pub mod cpu;
 pub mod dropout;

@@ -1,0 +1,444 @@
+//! The loops over blocks of queries, forward and backward, for any layout of queries and keys.
+//!
+//! Scores are held transposed, `[keys, BLOCK]`: each lane belongs to one query, so that its
+//! softmax needs no sums across lanes.
+
+use super::layout::{BLOCK, Layout, real_positions, time_of};
+use super::products::Product;
+use super::rotary::add_rotated_back;
+use crate::cpu::{Cpu, Shards};
+use crate::sequence::Sequence;
+use crate::simd::{Kernel, Vector, exp};
+
+/// Stands for a score that may not be seen.
+const LOWEST: f32 = f32::MIN;
+
+/// Writes `y [T·B, H·K]` and each query's largest score and sum; zeros at padded positions and
+/// where nothing may be seen.
+pub(super) fn forward(
+    cpu: &Cpu,
+    layout: &Layout,
+    sequence: &Sequence,
+    saved: &Shards<f32>,
+    y: &Shards<f32>,
+) {
+    let blocks = layout.rows() / BLOCK;
+    let (width, stride) = (layout.width, layout.stride());
+    cpu.for_each(layout.batch * layout.groups * blocks, |worker, unit| {
+        let (b, group, block) =
+            (unit / blocks / layout.groups, unit / blocks % layout.groups, unit % blocks);
+        let rows = block * BLOCK..(block + 1) * BLOCK;
+        // SAFETY: all but the statistics of this block's queries is only read here.
+        let (first, end, keys, values) = unsafe {
+            (
+                &*saved.part(within(layout.first(b), rows.clone())),
+                &*saved.part(within(layout.end(b), rows.clone())),
+                &*saved.part(layout.key(b, group)),
+                &*saved.part(layout.value(b, group)),
+            )
+        };
+        let seen = Seen::new(first, end);
+        let span = seen.start * stride..(seen.start + seen.count) * stride;
+        let real = real_positions(sequence, b);
+        let mut turned = worker.buffers.take(width * BLOCK);
+        let mut scores = worker.buffers.take(seen.count * BLOCK);
+        let mut output = worker.buffers.take(BLOCK * stride);
+        for head in group * layout.shared()..(group + 1) * layout.shared() {
+            // SAFETY: this unit alone touches this block of this head.
+            let (query, largest, inverse) = unsafe {
+                let query = layout.query(b, head);
+                (
+                    &*saved.part(within(query, rows.start * stride..rows.end * stride)),
+                    saved.part(within(layout.largest(b, head), rows.clone())),
+                    saved.part(within(layout.inverse(b, head), rows.clone())),
+                )
+            };
+            worker.level.run(Transpose { from: query, stride, to: &mut turned });
+            scores_of(keys, span.clone(), &turned, stride, width, seen.count)
+                .run(worker.level, &mut scores);
+            worker.level.run(Softmax { scores: &mut scores, seen: &seen, largest, inverse });
+            mix_of(&scores, &values[span.clone()], stride, seen.count)
+                .run(worker.level, &mut output);
+            let column = head * width;
+            for (r, row) in rows.clone().enumerate().take(layout.queries - rows.start) {
+                let at = (time_of(sequence.reverse, real, row) * layout.batch + b)
+                    * layout.heads
+                    * width
+                    + column;
+                // SAFETY: this unit alone writes these features of this position.
+                let y = unsafe { y.part(at..at + width) };
+                let inverse = inverse[r];
+                y.iter_mut().zip(&output[r * stride..]).for_each(|(y, x)| *y = x * inverse);
+            }
+        }
+        [turned, scores, output].into_iter().for_each(|buffer| worker.buffers.give(buffer));
+    });
+}
+
+/// Adds the gradients of the turned keys and of the values of `(b, group)`, both `[keys, stride]`.
+pub(super) type AddKeys<'a> = dyn Fn(usize, usize, &[f32], &[f32]) + Sync + 'a;
+
+/// Where the gradients of [`backward`] go.
+pub(super) struct Gradients<'a, 'b> {
+    /// Queries, at `[row · queries_row + head · K]`.
+    pub(super) queries: Option<&'a Shards<'b, f32>>,
+    /// Elements from row to row of `queries`.
+    pub(super) queries_row: usize,
+    /// Keys and values; `None` where they are not wanted.
+    pub(super) keys: Option<&'a AddKeys<'a>>,
+}
+
+/// Adds the gradients, given `dy [T·B, H·K]`. Each key head of each sequence is one task, so that
+/// its sums have one order.
+pub(super) fn backward(
+    cpu: &Cpu,
+    layout: &Layout,
+    sequence: &Sequence,
+    saved: &[f32],
+    dy: &[f32],
+    gradients: &Gradients,
+) {
+    let (width, stride) = (layout.width, layout.stride());
+    let scale = 1.0 / (width as f32).sqrt();
+    cpu.for_each(layout.batch * layout.groups, |worker, unit| {
+        let (b, group) = (unit / layout.groups, unit % layout.groups);
+        let real = real_positions(sequence, b);
+        let (keys, values) = (&saved[layout.key(b, group)], &saved[layout.value(b, group)]);
+        let wanted = if gradients.keys.is_some() { layout.keys * stride } else { 0 };
+        let mut dkeys = worker.buffers.take_zeros(wanted);
+        let mut dvalues = worker.buffers.take_zeros(wanted);
+        let mut turned = worker.buffers.take(width * BLOCK);
+        let mut dy_turned = worker.buffers.take(width * BLOCK);
+        let mut dy_rows = worker.buffers.take_zeros(BLOCK * stride);
+        let mut dquery = worker.buffers.take(BLOCK * stride);
+        for block in 0..real.div_ceil(BLOCK) {
+            let rows = block * BLOCK..(block + 1) * BLOCK;
+            let here = BLOCK.min(real - rows.start);
+            let seen = Seen::new(
+                &saved[within(layout.first(b), rows.clone())],
+                &saved[within(layout.end(b), rows.clone())],
+            );
+            let span = seen.start * stride..(seen.start + seen.count) * stride;
+            let mut scores = worker.buffers.take(seen.count * BLOCK);
+            let mut dscores = worker.buffers.take(seen.count * BLOCK);
+            for head in group * layout.shared()..(group + 1) * layout.shared() {
+                let query =
+                    &saved[within(layout.query(b, head), rows.start * stride..rows.end * stride)];
+                for (r, to) in dy_rows.chunks_exact_mut(stride).enumerate() {
+                    if r < here {
+                        let time = time_of(sequence.reverse, real, rows.start + r);
+                        let at = ((time * layout.batch + b) * layout.heads + head) * width;
+                        to[..width].copy_from_slice(&dy[at..at + width]);
+                    } else {
+                        to.fill(0.0);
+                    }
+                }
+                worker.level.run(Transpose { from: query, stride, to: &mut turned });
+                worker.level.run(Transpose { from: &dy_rows, stride, to: &mut dy_turned });
+                scores_of(keys, span.clone(), &turned, stride, width, seen.count)
+                    .run(worker.level, &mut scores);
+                scores_of(values, span.clone(), &dy_turned, stride, width, seen.count)
+                    .run(worker.level, &mut dscores);
+                worker.level.run(SoftmaxGradient {
+                    scores: &mut scores,
+                    dscores: &mut dscores,
+                    seen: &seen,
+                    largest: &saved[within(layout.largest(b, head), rows.clone())],
+                    inverse: &saved[within(layout.inverse(b, head), rows.clone())],
+                });
+                if gradients.keys.is_some() {
+                    let per_key = |a, b| Product {
+                        a,
+                        a_row: BLOCK,
+                        a_col: 1,
+                        b,
+                        m: seen.count,
+                        k: BLOCK,
+                        n: stride,
+                        add: true,
+                    };
+                    per_key(&scores[..], &dy_rows[..])
+                        .run(worker.level, &mut dvalues[span.clone()]);
+                    per_key(&dscores[..], query).run(worker.level, &mut dkeys[span.clone()]);
+                }
+                let Some(to) = gradients.queries else { continue };
+                mix_of(&dscores, &keys[span.clone()], stride, seen.count)
+                    .run(worker.level, &mut dquery);
+                worker.level.run(AddRows {
+                    from: &dquery,
+                    stride,
+                    width,
+                    count: here,
+                    angles: (layout.angles > 0)
+                        .then(|| &saved[layout.angle(b)][rows.start * width..]),
+                    scale,
+                    to,
+                    at: |r| {
+                        let time = time_of(sequence.reverse, real, rows.start + r);
+                        (time * layout.batch + b) * gradients.queries_row + head * width
+                    },
+                });
+            }
+            worker.buffers.give(scores);
+            worker.buffers.give(dscores);
+        }
+        if let Some(add) = gradients.keys {
+            add(b, group, &dkeys, &dvalues);
+        }
+        for buffer in [dkeys, dvalues, turned, dy_turned, dy_rows, dquery] {
+            worker.buffers.give(buffer);
+        }
+    });
+}
+
+/// The part `inner` of a longer range.
+pub(super) fn within(
+    range: std::ops::Range<usize>,
+    inner: std::ops::Range<usize>,
+) -> std::ops::Range<usize> {
+    debug_assert!(inner.end <= range.len());
+    range.start + inner.start..range.start + inner.end
+}
+
+/// `[keys, BLOCK]`: keys (or values) against turned queries (or turned gradients of outputs).
+fn scores_of<'a>(
+    keys: &'a [f32],
+    span: std::ops::Range<usize>,
+    turned: &'a [f32],
+    stride: usize,
+    width: usize,
+    count: usize,
+) -> Product<'a> {
+    Product {
+        a: &keys[span],
+        a_row: stride,
+        a_col: 1,
+        b: turned,
+        m: count,
+        k: width,
+        n: BLOCK,
+        add: false,
+    }
+}
+
+/// `[BLOCK, stride]`: the rows of `values` summed with the weights in `scores [keys, BLOCK]`.
+fn mix_of<'a>(scores: &'a [f32], values: &'a [f32], stride: usize, count: usize) -> Product<'a> {
+    Product {
+        a: scores,
+        a_row: 1,
+        a_col: BLOCK,
+        b: values,
+        m: BLOCK,
+        k: count,
+        n: stride,
+        add: false,
+    }
+}
+
+/// What the queries of a block see: keys `start..start + count` between them, and each of them
+/// the keys from `first` to `end`, counted from `start`.
+struct Seen {
+    start: usize,
+    count: usize,
+    first: [f32; BLOCK],
+    end: [f32; BLOCK],
+    /// Keys, counted from `start`, that every query sees.
+    by_all: std::ops::Range<usize>,
+}
+
+impl Seen {
+    fn new(first: &[f32], end: &[f32]) -> Self {
+        let pairs = || first.iter().zip(end).filter(|(first, end)| first < end);
+        let start = pairs().map(|(&first, _)| first).fold(f32::INFINITY, f32::min);
+        if start == f32::INFINITY {
+            let none = [0.0; BLOCK];
+            return Self { start: 0, count: 0, first: none, end: none, by_all: 0..0 };
+        }
+        let last = pairs().map(|(_, &end)| end).fold(0.0, f32::max);
+        let from = first.iter().copied().fold(0.0, f32::max);
+        let to = end.iter().copied().fold(f32::INFINITY, f32::min);
+        let count = (last - start) as usize;
+        let all = if from < to { (from - start) as usize..(to - start) as usize } else { 0..0 };
+        Self {
+            start: start as usize,
+            count,
+            first: std::array::from_fn(|r| first[r] - start),
+            end: std::array::from_fn(|r| end[r] - start),
+            by_all: all,
+        }
+    }
+
+    /// `score` where the query of its lane sees key `j`, else `hidden`.
+    #[inline(always)]
+    unsafe fn keep<V: Vector>(&self, lane: usize, j: usize, score: V, hidden: V) -> V {
+        // SAFETY: `lane + LANES <= BLOCK`, and the caller has the instruction set.
+        unsafe {
+            let at = V::splat(j as f32);
+            let kept = at.select_less(V::load(self.end.as_ptr().add(lane)), score, hidden);
+            at.select_less(V::load(self.first.as_ptr().add(lane)), hidden, kept)
+        }
+    }
+}
+
+/// `[BLOCK, stride]` rows to `[K, BLOCK]`.
+struct Transpose<'a> {
+    from: &'a [f32],
+    stride: usize,
+    to: &'a mut [f32],
+}
+
+impl Kernel for Transpose<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        for (k, to) in self.to.chunks_exact_mut(BLOCK).enumerate() {
+            for (r, to) in to.iter_mut().enumerate() {
+                *to = self.from[r * self.stride + k];
+            }
+        }
+    }
+}
+
+/// Scores to exponentials of their distance from the largest one, each lane by itself.
+struct Softmax<'a> {
+    scores: &'a mut [f32],
+    seen: &'a Seen,
+    largest: &'a mut [f32],
+    inverse: &'a mut [f32],
+}
+
+impl Kernel for Softmax<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Seen { count, by_all, .. } = self.seen;
+        let hidden_ends = [0..by_all.start, by_all.end..*count];
+        // SAFETY: `scores` holds `count` rows of BLOCK lanes, the statistics BLOCK.
+        unsafe {
+            for lane in (0..BLOCK).step_by(V::LANES) {
+                let scores = self.scores.as_mut_ptr().add(lane);
+                let lowest = V::splat(LOWEST);
+                let mut most = [lowest; 4];
+                for j in hidden_ends.iter().cloned().flatten() {
+                    let score = V::load(scores.add(j * BLOCK));
+                    most[0] = most[0].max(self.seen.keep(lane, j, score, lowest));
+                }
+                let mut j = by_all.start;
+                while j + 4 <= by_all.end {
+                    for (i, most) in most.iter_mut().enumerate() {
+                        *most = most.max(V::load(scores.add((j + i) * BLOCK)));
+                    }
+                    j += 4;
+                }
+                for j in j..by_all.end {
+                    most[0] = most[0].max(V::load(scores.add(j * BLOCK)));
+                }
+                let most = most[0].max(most[1]).max(most[2].max(most[3]));
+
+                let mut sum = V::zero();
+                for j in hidden_ends.iter().cloned().flatten() {
+                    let at = scores.add(j * BLOCK);
+                    let weight = exp(V::load(at).sub(most));
+                    let weight = self.seen.keep(lane, j, weight, V::zero());
+                    sum = sum.add(weight);
+                    weight.store(at);
+                }
+                for j in by_all.clone() {
+                    let at = scores.add(j * BLOCK);
+                    let weight = exp(V::load(at).sub(most));
+                    sum = sum.add(weight);
+                    weight.store(at);
+                }
+                let none = V::zero();
+                let inverse = none.select_less(sum, V::splat(1.0).div(sum), sum);
+                most.store(self.largest.as_mut_ptr().add(lane));
+                inverse.store(self.inverse.as_mut_ptr().add(lane));
+            }
+        }
+    }
+}
+
+/// Scores to probabilities P, and gradients dP of the probabilities to those of the scores:
+/// `dS = P · (dP − Σ P·dP)`.
+struct SoftmaxGradient<'a> {
+    scores: &'a mut [f32],
+    dscores: &'a mut [f32],
+    seen: &'a Seen,
+    largest: &'a [f32],
+    inverse: &'a [f32],
+}
+
+impl Kernel for SoftmaxGradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Seen { count, by_all, .. } = self.seen;
+        let hidden_ends = [0..by_all.start, by_all.end..*count];
+        // SAFETY: both hold `count` rows of BLOCK lanes, the statistics BLOCK.
+        unsafe {
+            for lane in (0..BLOCK).step_by(V::LANES) {
+                let scores = self.scores.as_mut_ptr().add(lane);
+                let dscores = self.dscores.as_mut_ptr().add(lane);
+                let most = V::load(self.largest.as_ptr().add(lane));
+                let inverse = V::load(self.inverse.as_ptr().add(lane));
+                let mut mean = V::zero();
+                for j in hidden_ends.iter().cloned().flatten() {
+                    let at = scores.add(j * BLOCK);
+                    let weight = exp(V::load(at).sub(most)).mul(inverse);
+                    let weight = self.seen.keep(lane, j, weight, V::zero());
+                    mean = weight.mul_add(V::load(dscores.add(j * BLOCK)), mean);
+                    weight.store(at);
+                }
+                for j in by_all.clone() {
+                    let at = scores.add(j * BLOCK);
+                    let weight = exp(V::load(at).sub(most)).mul(inverse);
+                    mean = weight.mul_add(V::load(dscores.add(j * BLOCK)), mean);
+                    weight.store(at);
+                }
+                for j in 0..*count {
+                    let at = dscores.add(j * BLOCK);
+                    let weight = V::load(scores.add(j * BLOCK));
+                    weight.mul(V::load(at).sub(mean)).store(at);
+                }
+            }
+        }
+    }
+}
+
+/// Adds rows, turned back, to rows that lie apart: row r goes to `to[at(r)..]`.
+pub(super) struct AddRows<'a, 'b, At> {
+    /// `[count, stride]`.
+    pub(super) from: &'a [f32],
+    pub(super) stride: usize,
+    pub(super) width: usize,
+    pub(super) count: usize,
+    /// `[count, K]`, where the rows have been turned.
+    pub(super) angles: Option<&'a [f32]>,
+    pub(super) scale: f32,
+    pub(super) to: &'a Shards<'b, f32>,
+    pub(super) at: At,
+}
+
+impl<At: Fn(usize) -> usize> Kernel for AddRows<'_, '_, At> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let width = self.width;
+        for r in 0..self.count {
+            let from = &self.from[r * self.stride..][..width];
+            let at = (self.at)(r);
+            // SAFETY: the task that runs this alone writes these features of this position.
+            let to = unsafe { self.to.part(at..at + width) };
+            match self.angles {
+                Some(angles) => {
+                    add_rotated_back(from, &angles[r * width..][..width], self.scale, to);
+                }
+                None => to.iter_mut().zip(from).for_each(|(to, x)| *to += x * self.scale),
+            }
+        }
+    }
+}

@@ -1,0 +1,75 @@
+use super::super::reference;
+use super::*;
+use crate::testing::{check_gradient, close, levels, values, wide};
+
+fn some_lengths(time: usize, batch: usize) -> Vec<u32> {
+    (0..batch).map(|b| [time, time / 2, 0][b % 3] as u32).collect()
+}
+
+#[test]
+fn reference_gradients_are_central_differences() {
+    let sizes = Sizes { heads: 4, groups: 2, width: 3 };
+    let (target_lengths, source_lengths) = ([4, 2], [3, 5]);
+    let sequence = Sequence { lengths: Some(&target_lengths), ..Sequence::new(4, 2) };
+    let source = Sequence { lengths: Some(&source_lengths), ..Sequence::new(5, 2) };
+    let q = wide(&values(8 * 12, 1));
+    let kv = wide(&values(10 * 12, 2));
+    let dy = wide(&values(8 * 12, 3));
+    let loss = |q: &[f64], kv: &[f64]| -> f64 {
+        let y = reference::cross_forward(sizes, &sequence, &source, q, kv);
+        y.iter().zip(&dy).map(|(y, dy)| y * dy).sum()
+    };
+    let (dq, dkv) = reference::cross_backward(sizes, &sequence, &source, &q, &kv, &dy);
+    check_gradient("dq", &q, &dq, |q| loss(q, &kv));
+    check_gradient("dkv", &kv, &dkv, |kv| loss(&q, kv));
+}
+
+#[test]
+fn every_level_equals_the_reference() {
+    for level in levels() {
+        let cpu = Cpu::with_level(2, level);
+        for (heads, groups, width) in [(1, 1, 5), (4, 2, 16), (3, 3, 40)] {
+            for (time, source_time) in [(0, 3), (1, 1), (5, 0), (17, 70), (65, 16)] {
+                for padded in [false, true] {
+                    check(&cpu, Sizes { heads, groups, width }, time, source_time, padded);
+                }
+            }
+        }
+    }
+}
+
+fn check(cpu: &Cpu, sizes: Sizes, time: usize, source_time: usize, padded: bool) {
+    let batch = 3;
+    let Sizes { heads, groups, width } = sizes;
+    let (target_lengths, source_lengths) =
+        (some_lengths(time, batch), some_lengths(source_time, batch));
+    let sequence =
+        Sequence { lengths: padded.then_some(&target_lengths), ..Sequence::new(time, batch) };
+    let source = Sequence {
+        lengths: padded.then_some(&source_lengths),
+        ..Sequence::new(source_time, batch)
+    };
+    let q = values(time * batch * heads * width, 4);
+    let kv = values(source_time * batch * 2 * groups * width, 5);
+    let dy = values(q.len(), 6);
+    let mut y = vec![f32::NAN; q.len()];
+    let mut saved = vec![f32::NAN; saved_len(sizes, &sequence, &source)];
+    forward(cpu, sizes, &sequence, &source, &q, &kv, &mut y, &mut saved);
+    let exact = reference::cross_forward(sizes, &sequence, &source, &wide(&q), &wide(&kv));
+    close("y", &y, &exact, 3e-6);
+
+    let (mut dq, mut dkv) = (vec![1.0; q.len()], vec![2.0; kv.len()]);
+    let run = |dq: Option<&mut [f32]>, dkv: Option<&mut [f32]>| {
+        backward(cpu, sizes, &sequence, &source, &saved, &dy, dq, dkv);
+    };
+    run(Some(&mut dq), Some(&mut dkv));
+    let (exact_dq, exact_dkv) =
+        reference::cross_backward(sizes, &sequence, &source, &wide(&q), &wide(&kv), &wide(&dy));
+    let plus = |values: &[f64], start: f64| values.iter().map(|x| x + start).collect::<Vec<_>>();
+    close("dq", &dq, &plus(&exact_dq, 1.0), 1e-5);
+    close("dkv", &dkv, &plus(&exact_dkv, 2.0), 1e-5);
+    let (mut dq_alone, mut dkv_alone) = (vec![1.0; q.len()], vec![2.0; kv.len()]);
+    run(Some(&mut dq_alone), None);
+    run(None, Some(&mut dkv_alone));
+    assert_eq!((dq_alone, dkv_alone), (dq, dkv));
+}
