@@ -114,7 +114,8 @@ impl Tokenizer {
     ///
     /// `vocabulary` limits the number of tokens: required by none, ignored by `byte`; without it
     /// `char` and `word` keep all they see and the others take
-    /// [`Tokenizer::DEFAULT_VOCABULARY`]. `unigram` looks at the first 32 MiB of distinct lines.
+    /// [`Tokenizer::DEFAULT_VOCABULARY`]. `unigram` looks at the first 4 MiB of distinct words
+    /// and lines.
     ///
     /// # Errors
     /// What the corpus reports, an empty corpus, or a vocabulary too small for the kind.
