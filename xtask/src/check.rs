@@ -37,6 +37,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     })?;
     step("fuzz targets compile", || fuzz(root))?;
     step("TensorBoard reads our logs", || tensorboard(root))?;
+    step("Python reads our tokenisers", || tokenizers(root))?;
     step("end to end", || end_to_end(root))
 }
 
@@ -90,8 +91,26 @@ fn fuzz(root: &Path) -> Result<Outcome> {
 
 /// Writes event files with our writer and reads them with TensorBoard's own package.
 fn tensorboard(root: &Path) -> Result<Outcome> {
-    if !root.join("scripts/check_tensorboard.py").exists() {
-        return Ok(Outcome::skipped("scripts/check_tensorboard.py is absent"));
+    let expected = ["--scalar", "train/loss", "--scalar", "valid/loss"];
+    let expected = [&expected[..], &["--histogram", "gates/forget", "--text", "sample"]].concat();
+    read_in_python(root, "tensorboard", ("longhand-train", "tensorboard_sample"), &expected)
+}
+
+/// Trains each kind of tokeniser and encodes with the Python package `tokenizers`.
+fn tokenizers(root: &Path) -> Result<Outcome> {
+    read_in_python(root, "tokenizers", ("longhand-text", "tokenizers_sample"), &[])
+}
+
+/// Has an example write a folder, and `scripts/check_NAME.py` read it.
+fn read_in_python(
+    root: &Path,
+    name: &str,
+    (package, example): (&str, &str),
+    arguments: &[&str],
+) -> Result<Outcome> {
+    let script = format!("scripts/check_{name}.py");
+    if !root.join(&script).exists() {
+        return Ok(Outcome::skipped(&format!("{script} is absent")));
     }
     let python = target_directory(root).join("venv/bin/python");
     if !python.exists() {
@@ -101,18 +120,14 @@ fn tensorboard(root: &Path) -> Result<Outcome> {
         }
         return Ok(Outcome::skipped(&why));
     }
-    let folder = target_directory(root).join("check-tensorboard");
+    let folder = target_directory(root).join(format!("check-{name}"));
     if folder.exists() {
         fs_err::remove_dir_all(&folder)?;
     }
-    let example = ["--package", "longhand-train", "--example", "tensorboard_sample", "--"];
-    let mut writer = command(root, &[&["cargo", "run", "--quiet"], &example[..]].concat());
-    capture(writer.arg(&folder))?;
+    let example = ["cargo", "run", "--quiet", "--package", package, "--example", example, "--"];
+    capture(command(root, &example).arg(&folder))?;
     let mut reader = Command::new(python);
-    reader.current_dir(root).arg("scripts/check_tensorboard.py").arg(&folder);
-    reader.args(["--scalar", "train/loss", "--scalar", "valid/loss"]);
-    reader.args(["--histogram", "gates/forget", "--text", "sample"]);
-    capture(&mut reader)
+    capture(reader.current_dir(root).arg(script).arg(&folder).args(arguments))
 }
 
 /// Drives the built program as a person would.
