@@ -14,6 +14,8 @@
 //! 3. The memories, norms, fusions and losses are built on these two.
 
 #![allow(unsafe_code)]
+// One index runs over several slices, and constants stand as they were computed.
+#![allow(clippy::needless_range_loop, clippy::excessive_precision)]
 
 pub mod attention;
 pub mod buffer;
@@ -25,14 +27,19 @@ pub mod gemm;
 pub mod join;
 pub mod linear;
 pub mod loss;
+pub mod lstm;
 pub mod norm;
 pub mod optimizer;
 mod pointwise;
 pub mod pooling;
 pub mod real;
+mod recurrence;
+pub mod rnn;
 mod scratch;
 pub mod sequence;
 pub mod simd;
+pub mod slstm;
+pub mod tanh_memory;
 #[cfg(test)]
 #[allow(dead_code)]
 mod testing;

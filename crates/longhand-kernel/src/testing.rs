@@ -1,5 +1,7 @@
 //! What the tests of the operations share: seeded values, comparisons, central differences.
 
+pub(crate) mod memory;
+
 use crate::simd::Level;
 
 /// `len` values in −1..1, the same for the same seed.

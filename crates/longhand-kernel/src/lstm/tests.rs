@@ -1,0 +1,171 @@
+use super::*;
+use crate::testing::memory::{Inputs, Memory, Outcome, seven_properties};
+
+impl Memory for Sizes {
+    fn widths(&self) -> (usize, usize) {
+        (self.input, self.hidden)
+    }
+    fn weights(&self) -> Vec<usize> {
+        let columns = 4 * self.hidden;
+        vec![columns * self.input, columns * self.hidden, columns, columns]
+    }
+    fn states(&self) -> Vec<usize> {
+        vec![self.hidden; 2]
+    }
+
+    fn forward(&self, cpu: &Cpu, sequence: &Sequence, inputs: &Inputs<f32>) -> Outcome<f32> {
+        let mut y = vec![f32::NAN; sequence.rows() * self.hidden];
+        let mut saved = vec![f32::NAN; saved_len(*self, sequence)];
+        let mut next = inputs.state.clone();
+        let [h, c] = next.as_mut_slice() else { unreachable!() };
+        let (h, c) = (h.as_mut_slice(), c.as_mut_slice());
+        super::forward(
+            cpu,
+            *self,
+            sequence,
+            weights(inputs),
+            &inputs.x,
+            state(&inputs.state),
+            &mut y,
+            StateMut { h, c },
+            &mut saved,
+        );
+        Outcome { y, next, saved }
+    }
+
+    fn backward(
+        &self,
+        cpu: &Cpu,
+        sequence: &Sequence,
+        inputs: &Inputs<f32>,
+        outcome: &mut Outcome<f32>,
+        d_y: &[f32],
+        d_next: &[Vec<f32>],
+    ) -> Inputs<f32> {
+        let mut to = inputs.clone();
+        super::backward(
+            cpu,
+            *self,
+            sequence,
+            weights(inputs),
+            &inputs.x,
+            state(&inputs.state),
+            &outcome.y,
+            &mut outcome.saved,
+            d_y,
+            Some(state(d_next)),
+            gradients(&mut to),
+        );
+        to.minus(inputs)
+    }
+
+    fn reference(&self, sequence: &Sequence, inputs: &Inputs<f64>) -> Outcome<f64> {
+        let mut y = vec![0.0; sequence.rows() * self.hidden];
+        let mut next = inputs.state.clone();
+        let [h, c] = next.as_mut_slice() else { unreachable!() };
+        reference::forward(
+            *self,
+            sequence,
+            weights(inputs),
+            &inputs.x,
+            state(&inputs.state),
+            &mut y,
+            StateMut { h, c },
+        );
+        Outcome { y, next, saved: Vec::new() }
+    }
+
+    fn reference_backward(
+        &self,
+        sequence: &Sequence,
+        inputs: &Inputs<f64>,
+        d_y: &[f64],
+        d_next: &[Vec<f64>],
+    ) -> Inputs<f64> {
+        let mut to = inputs.zeros_like();
+        reference::backward(
+            *self,
+            sequence,
+            weights(inputs),
+            &inputs.x,
+            state(&inputs.state),
+            d_y,
+            Some(state(d_next)),
+            gradients(&mut to),
+        );
+        to
+    }
+}
+
+fn weights<R>(inputs: &Inputs<R>) -> Weights<'_, R> {
+    let [input, recurrent, bias_input, bias_recurrent] = inputs.weights.as_slice() else {
+        unreachable!()
+    };
+    Weights { input, recurrent, bias_input, bias_recurrent }
+}
+
+fn state<R>(state: &[Vec<R>]) -> State<'_, R> {
+    State { h: &state[0], c: &state[1] }
+}
+
+fn gradients<R>(to: &mut Inputs<R>) -> Gradients<'_, R> {
+    let [input, recurrent, bias_input, bias_recurrent] = to.weights.as_mut_slice() else {
+        unreachable!()
+    };
+    let [h, c] = to.state.as_mut_slice() else { unreachable!() };
+    Gradients {
+        weights: Some(WeightGradients { input, recurrent, bias_input, bias_recurrent }),
+        x: Some(&mut to.x),
+        state: Some(StateMut { h, c }),
+    }
+}
+
+seven_properties!(
+    Sizes { input: 19, hidden: 37 },
+    Sizes { input: 2, hidden: 3 },
+    [(1, 1), (5, 1), (13, 5), (2, 53)]
+);
+
+#[test]
+fn awkward_sizes_equal_the_reference() {
+    for (input, hidden) in [(0, 3), (3, 0), (1, 1), (40, 16), (7, 17), (5, 128)] {
+        crate::testing::memory::fast_equals_reference(
+            &Sizes { input, hidden },
+            &[(7, 4), (0, 2), (3, 0)],
+        );
+    }
+}
+
+#[test]
+fn frozen_parts_get_no_gradient_and_change_nothing_else() {
+    let sizes = Sizes { input: 11, hidden: 21 };
+    let sequence = Sequence::new(9, 4);
+    let cpu = Cpu::new(2);
+    let inputs = crate::testing::memory::inputs(&sizes, 9, 4, 1);
+    let outcome = Memory::forward(&sizes, &cpu, &sequence, &inputs);
+    let d_y = crate::testing::values(outcome.y.len(), 2);
+    let run = |gradients: Gradients| {
+        super::backward(
+            &cpu,
+            sizes,
+            &sequence,
+            weights(&inputs),
+            &inputs.x,
+            state(&inputs.state),
+            &outcome.y,
+            &mut outcome.saved.clone(),
+            &d_y,
+            None,
+            gradients,
+        );
+    };
+    let mut all = inputs.clone();
+    run(gradients(&mut all));
+    let mut x_only = inputs.x.clone();
+    run(Gradients { weights: None, x: Some(&mut x_only), state: None });
+    assert_eq!(x_only, all.x);
+    let mut weights_only = inputs.clone();
+    run(Gradients { x: None, state: None, ..gradients(&mut weights_only) });
+    assert_eq!(weights_only.weights, all.weights);
+    assert_eq!((weights_only.x, weights_only.state), (inputs.x.clone(), inputs.state.clone()));
+}

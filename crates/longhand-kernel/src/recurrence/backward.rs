@@ -1,0 +1,463 @@
+//! From the gradients of outputs and next state to those of weights, inputs and state.
+
+use std::marker::PhantomData;
+
+use super::forward::padded_states;
+use super::layout::Shape;
+use super::links::{self, Link};
+use super::product::{ROW_GROUP, TILE_VECTORS, add_product};
+use super::{Cell, MAX_GATES, MAX_STATES, Weights, pack};
+use crate::cpu::{Cpu, Worker};
+use crate::gemm::{Into, Matrix, MatrixMut, gemm};
+use crate::scratch;
+use crate::sequence::Sequence;
+use crate::simd::{Kernel, Vector};
+
+/// Where gradients are added; what is `None` is not computed.
+pub(crate) struct Gradients<'a, 'b> {
+    pub(crate) weights: Option<WeightGradients<'a>>,
+    pub(crate) x: Option<&'a mut [f32]>,
+    /// h, then the cell's other states; fewer where the last ones' are not wanted.
+    pub(crate) state: Option<&'a mut [&'b mut [f32]]>,
+}
+
+/// In the layout of [`Weights`].
+pub(crate) struct WeightGradients<'a> {
+    pub(crate) input: &'a mut [f32],
+    pub(crate) recurrent: &'a mut [f32],
+    pub(crate) biases: [&'a mut [f32]; 2],
+}
+
+/// The gradients of [`forward`](super::forward), whose arguments come again; `saved` is
+/// overwritten. `d_next` holds the gradients of h and the other states, or fewer (the others are
+/// zero), or none.
+pub(crate) fn backward<C: Cell>(
+    cpu: &Cpu,
+    shape: Shape,
+    sequence: &Sequence,
+    weights: &Weights,
+    x: &[f32],
+    state: &[&[f32]],
+    y: &[f32],
+    saved: &mut [f32],
+    d_y: &[f32],
+    d_next: &[&[f32]],
+    gradients: Gradients,
+) {
+    shape.check(sequence, weights, x, y);
+    let (rows, hidden, columns) = (sequence.rows(), shape.hidden(), shape.gate_columns());
+    assert_eq!(saved.len(), shape.saved_len(sequence), "saved is as long as `saved_len` says");
+    assert_eq!(d_y.len(), y.len(), "dy is [T·B, N]");
+    assert!(state.len() == 1 + C::STATES && d_next.len() <= state.len());
+    assert!(state.iter().all(|s| s.len() == sequence.batch * hidden), "states are [B, N]");
+    assert!(d_next.iter().all(|s| s.len() == sequence.batch * hidden), "states are [B, N]");
+
+    let (gates, states) = saved.split_at_mut(rows * shape.gate_stride());
+    let start = padded_states(cpu, &shape, sequence.batch, &state[1..]);
+    let mut carry = padded_states(cpu, &shape, sequence.batch, d_next.get(1..).unwrap_or(&[]));
+    let mut zeros = scratch::take(cpu, shape.state_stride().max(1));
+    zeros.fill(0.0);
+    let mut bias = scratch::take(cpu, columns);
+    bias.fill(0.0);
+    let mut d_hidden =
+        gradients.state.is_some().then(|| scratch::take(cpu, sequence.batch * hidden));
+    if let Some(d_hidden) = &mut d_hidden {
+        d_hidden.fill(0.0);
+    }
+    let mut panels = scratch::take(cpu, columns * shape.padded_units());
+    pack::recurrent_backward(cpu, &shape, weights.recurrent, &mut panels);
+    let run = Run {
+        shape,
+        sequence,
+        gates: gates.as_mut_ptr(),
+        states: states.as_ptr(),
+        d_y: d_y.as_ptr(),
+        d_next: d_next.first().map(|d| d.as_ptr()),
+        start: start.as_ptr(),
+        carry: carry.as_mut_ptr(),
+        zeros: zeros.as_ptr(),
+        bias: bias.as_mut_ptr(),
+        d_hidden: d_hidden.as_mut().map(|d| d.as_mut_ptr()),
+        panels: &panels,
+    };
+    cpu.run(|worker| {
+        let level = worker.level;
+        level.run(TimeLoop::<C> { run: &run, worker, cell: PhantomData });
+    });
+    scratch::give(cpu, start);
+    scratch::give(cpu, zeros);
+    scratch::give(cpu, panels);
+
+    let d_gates = Matrix::strided(gates, rows, columns, shape.gate_stride());
+    if let Some(to) = gradients.weights {
+        let mut scratch = scratch::take(cpu, columns * shape.input);
+        let product = MatrixMut::new(&mut scratch, columns, shape.input);
+        gemm(cpu, d_gates.t(), Matrix::new(x, rows, shape.input), product, Into::Replace);
+        pack::add_rows(cpu, &shape, shape.input, &scratch, to.input);
+        scratch::give(cpu, scratch);
+        recurrent_gradient(cpu, &shape, sequence, d_gates, state[0], y, to.recurrent);
+        for to in to.biases.into_iter().filter(|to| !to.is_empty()) {
+            pack::add_rows(cpu, &shape, 1, &bias, to);
+        }
+    }
+    if let Some(d_x) = gradients.x {
+        let mut packed = scratch::take(cpu, columns * shape.input);
+        pack::input_rows(cpu, &shape, weights.input, &mut packed);
+        let product = MatrixMut::new(d_x, rows, shape.input);
+        gemm(cpu, d_gates, Matrix::new(&packed, columns, shape.input), product, Into::Add);
+        scratch::give(cpu, packed);
+    }
+    if let (Some(to), Some(d_hidden)) = (gradients.state, d_hidden) {
+        to[0].iter_mut().zip(&*d_hidden).for_each(|(to, d)| *to += d);
+        for (s, to) in to[1..].iter_mut().enumerate() {
+            for (i, to) in to.chunks_exact_mut(shape.units.max(1)).enumerate() {
+                let at = i / shape.heads * shape.state_stride()
+                    + s * shape.padded_hidden()
+                    + i % shape.heads * shape.padded_units();
+                to.iter_mut().zip(&carry[at..]).for_each(|(to, d)| *to += d);
+            }
+        }
+        scratch::give(cpu, d_hidden);
+    }
+    scratch::give(cpu, carry);
+    scratch::give(cpu, bias);
+}
+
+/// d W = Σ d gates[t]ᵀ · h[t−1], head by head.
+fn recurrent_gradient(
+    cpu: &Cpu,
+    shape: &Shape,
+    sequence: &Sequence,
+    d_gates: Matrix,
+    hidden: &[f32],
+    y: &[f32],
+    to: &mut [f32],
+) {
+    let (rows, batch, width) = (sequence.rows(), sequence.batch, shape.hidden());
+    if rows == 0 {
+        return;
+    }
+    // Where every position follows its neighbour, the previous outputs lie in y already.
+    let shifted = !links::plain(sequence);
+    let mut copy = scratch::take(cpu, if shifted { rows * width } else { 0 });
+    if shifted {
+        for (row, to) in copy.chunks_exact_mut(width.max(1)).enumerate() {
+            let (t, b) = (row / batch, row % batch);
+            match links::previous(sequence, t, b) {
+                _ if !sequence.is_real(t, b) => to.fill(0.0),
+                Link::Row(p) => to.copy_from_slice(&y[p * width..(p + 1) * width]),
+                Link::State => to.copy_from_slice(&hidden[b * width..(b + 1) * width]),
+                Link::Nothing => to.fill(0.0),
+            }
+        }
+    }
+    let edge = if sequence.reverse { rows - batch..rows } else { 0..batch };
+    let (later, earlier) = if sequence.reverse {
+        (0..rows - batch, batch..rows)
+    } else {
+        (batch..rows, 0..rows - batch)
+    };
+    let columns = shape.gates * shape.padded_units();
+    let mut scratch = scratch::take(cpu, columns * shape.units);
+    for head in 0..shape.heads {
+        let d_gates = d_gates.columns(head * columns..(head + 1) * columns);
+        let units = head * shape.units..(head + 1) * shape.units;
+        let mut add = |d: Matrix, h: Matrix, into| {
+            let product = MatrixMut::new(&mut scratch, columns, shape.units);
+            gemm(cpu, d.t(), h.columns(units.clone()), product, into);
+        };
+        if shifted {
+            add(d_gates, Matrix::new(&copy, rows, width), Into::Replace);
+        } else {
+            let y = Matrix::new(y, rows, width);
+            add(d_gates.rows(later.clone()), y.rows(earlier.clone()), Into::Replace);
+            add(d_gates.rows(edge.clone()), Matrix::new(hidden, batch, width), Into::Add);
+        }
+        pack::add_recurrent(cpu, shape, head, &scratch, to);
+    }
+    scratch::give(cpu, scratch);
+    scratch::give(cpu, copy);
+}
+
+/// What the threads share.
+struct Run<'a> {
+    shape: Shape,
+    sequence: &'a Sequence<'a>,
+    /// `[T·B]` rows of `gate_stride`: what forward kept, overwritten by the gates' gradients.
+    gates: *mut f32,
+    /// `[T·B]` rows of `state_stride`.
+    states: *const f32,
+    /// `[T·B, N]`.
+    d_y: *const f32,
+    /// `[B, N]`: the gradient of the next state's h.
+    d_next: Option<*const f32>,
+    /// `[B]` rows of `state_stride`: the states before the first position.
+    start: *const f32,
+    /// `[B]` rows of `state_stride`: gradients of the states, on their way to the first position.
+    carry: *mut f32,
+    /// A row of states.
+    zeros: *const f32,
+    /// `[gate columns]`: sums of the gates' gradients.
+    bias: *mut f32,
+    /// `[B, N]`: the gradient of h before the first position.
+    d_hidden: Option<*mut f32>,
+    panels: &'a [f32],
+}
+
+// SAFETY: threads write the gates, sums and carried gradients of units of their own, and read the
+// gates' gradients of other units only after the barrier that follows their writing.
+unsafe impl Sync for Run<'_> {}
+
+/// A row to compute.
+#[derive(Clone, Copy)]
+struct Active {
+    row: usize,
+    b: usize,
+    /// The gates' gradients of the position read next: `None` where there is none.
+    d_gates: Option<*const f32>,
+    /// The gradient that the next state's h adds.
+    d_next: Option<*const f32>,
+    /// The states before this position; `None` where a document starts.
+    previous: Option<*const f32>,
+}
+
+impl Run<'_> {
+    /// The real positions of time t, those with a position after them first.
+    ///
+    /// # Safety
+    /// The pointers are as long as their fields say.
+    unsafe fn active(&self, t: usize, to: &mut Vec<Active>) {
+        let (shape, sequence) = (&self.shape, self.sequence);
+        to.clear();
+        for b in (0..sequence.batch).filter(|&b| sequence.is_real(t, b)) {
+            // SAFETY: positions and sequences are within the sequence's sizes.
+            unsafe {
+                let (d_gates, d_next) = match links::next(sequence, t, b) {
+                    Link::Row(n) => {
+                        (Some(self.gates.add(n * shape.gate_stride()).cast_const()), None)
+                    }
+                    Link::State => (None, self.d_next.map(|d| d.add(b * shape.hidden()))),
+                    Link::Nothing => (None, None),
+                };
+                let previous = match links::previous(sequence, t, b) {
+                    Link::Row(p) => Some(self.states.add(p * shape.state_stride())),
+                    Link::State => Some(self.start.add(b * shape.state_stride())),
+                    Link::Nothing => None,
+                };
+                let row = t * sequence.batch + b;
+                to.push(Active { row, b, d_gates, d_next, previous });
+            }
+        }
+        to.sort_unstable_by_key(|active| (active.d_gates.is_none(), active.b));
+    }
+
+    /// What is left for h before the first position: rows whose first position's gates pass a
+    /// gradient on, and sequences without any position, which hand their gradient through.
+    ///
+    /// # Safety
+    /// As for `active`.
+    unsafe fn entries(&self, to: &mut Vec<Active>) {
+        let (shape, sequence) = (&self.shape, self.sequence);
+        to.clear();
+        for b in 0..sequence.batch {
+            // SAFETY: as in `active`.
+            unsafe {
+                let first = links::first(sequence, b);
+                let (d_gates, d_next) = match first {
+                    Some(t) if sequence.starts_empty(t, b) => (None, None),
+                    Some(t) => {
+                        let row = t * sequence.batch + b;
+                        (Some(self.gates.add(row * shape.gate_stride()).cast_const()), None)
+                    }
+                    None => (None, self.d_next.map(|d| d.add(b * shape.hidden()))),
+                };
+                to.push(Active { row: b, b, d_gates, d_next, previous: None });
+            }
+        }
+        to.sort_unstable_by_key(|active| (active.d_gates.is_none(), active.b));
+    }
+
+    /// Zeros as the gates' gradients of padding.
+    ///
+    /// # Safety
+    /// No other thread touches these gates.
+    unsafe fn clear_padding(&self) {
+        let (shape, batch) = (&self.shape, self.sequence.batch);
+        for row in 0..self.sequence.rows() {
+            if !self.sequence.is_real(row / batch, row % batch) {
+                // SAFETY: a row of gates.
+                unsafe {
+                    let gates = self.gates.add(row * shape.gate_stride());
+                    gates.write_bytes(0, shape.gate_columns());
+                }
+            }
+        }
+    }
+}
+
+struct TimeLoop<'a, 'b, C> {
+    run: &'a Run<'a>,
+    worker: &'a mut Worker<'b>,
+    cell: PhantomData<C>,
+}
+
+impl<C: Cell> Kernel for TimeLoop<'_, '_, C> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let (run, worker) = (self.run, self.worker);
+        let shape = &run.shape;
+        let own = worker.share(shape.padded_hidden(), V::LANES);
+        let own = own.start / V::LANES..own.end / V::LANES;
+        let mut active = Vec::with_capacity(run.sequence.batch);
+        let mut sums = worker.buffers.take(ROW_GROUP * TILE_VECTORS * V::LANES);
+        // SAFETY: units are this thread's own; what it reads of others was written before the
+        // last barrier.
+        unsafe {
+            if worker.index == 0 && run.sequence.lengths.is_some() {
+                run.clear_padding();
+            }
+            // One step more than there are positions: the last one is for the state.
+            let steps = run.sequence.steps().rev().map(Some).chain([None]);
+            for t in steps {
+                match t {
+                    Some(t) => run.active(t, &mut active),
+                    None => run.entries(&mut active),
+                }
+                if t.is_none() && run.d_hidden.is_none() {
+                    break;
+                }
+                for group in shape.groups(own.clone(), V::LANES, TILE_VECTORS) {
+                    for rows in active.chunks(ROW_GROUP) {
+                        d_hidden::<V>(run, group.clone(), rows, t.is_some(), &mut sums);
+                        match t {
+                            Some(_) => cells::<C, V>(run, group.clone(), rows, &sums),
+                            None => hand_back::<V>(run, group.clone(), rows, &sums),
+                        }
+                    }
+                }
+                worker.barrier();
+            }
+        }
+        worker.buffers.give(sums);
+    }
+}
+
+/// d h of a group of blocks over a group of rows, into the scratch buffer.
+#[inline(always)]
+unsafe fn d_hidden<V: Vector>(
+    run: &Run,
+    blocks: std::ops::Range<usize>,
+    rows: &[Active],
+    with_outputs: bool,
+    sums: &mut [f32],
+) {
+    let shape = &run.shape;
+    let vectors = blocks.len();
+    let columns = shape.gates * shape.padded_units();
+    let head = shape.block(blocks.start, V::LANES).head;
+    // SAFETY: only the blocks' units are touched; the scratch holds the group.
+    unsafe {
+        for (i, active) in rows.iter().enumerate() {
+            for (v, index) in blocks.clone().enumerate() {
+                let block = shape.block(index, V::LANES);
+                let unit = head * shape.units + block.first.min(shape.units);
+                let mut sum = V::zero();
+                if with_outputs {
+                    let d_y = run.d_y.add(active.row * shape.hidden() + unit);
+                    sum = V::load_first(d_y, block.count);
+                }
+                if let Some(d_next) = active.d_next {
+                    sum = sum.add(V::load_first(d_next.add(unit), block.count));
+                }
+                sum.store(sums.as_mut_ptr().add((i * vectors + v) * V::LANES));
+            }
+        }
+        let followed = rows.iter().take_while(|active| active.d_gates.is_some()).count();
+        add_product::<V>(
+            vectors,
+            followed,
+            |i| rows.get_unchecked(i).d_gates.unwrap_or(run.gates).add(head * columns),
+            columns,
+            run.panels.as_ptr().add(blocks.start * columns * V::LANES),
+            columns * V::LANES,
+            sums.as_mut_ptr(),
+        );
+    }
+}
+
+/// The cells of a group of blocks over a group of rows.
+#[inline(always)]
+unsafe fn cells<C: Cell, V: Vector>(
+    run: &Run,
+    blocks: std::ops::Range<usize>,
+    rows: &[Active],
+    sums: &[f32],
+) {
+    let shape = &run.shape;
+    let vectors = blocks.len();
+    for (v, index) in blocks.enumerate() {
+        let unit = index * V::LANES;
+        // SAFETY: the block's gates, states and sums are this thread's own.
+        unsafe {
+            let mut bias = [V::zero(); MAX_GATES];
+            for (i, active) in rows.iter().enumerate() {
+                let gates = run.gates.add(active.row * shape.gate_stride() + unit * C::GATES);
+                let next = run.states.add(active.row * shape.state_stride() + unit);
+                let previous = active.previous.unwrap_or(run.zeros).wrapping_add(unit);
+                let carry = run.carry.add(active.b * shape.state_stride() + unit);
+                let states = |from: *const f32| {
+                    let mut states = [V::zero(); MAX_STATES];
+                    for (s, to) in states.iter_mut().take(C::STATES).enumerate() {
+                        *to = V::load(from.wrapping_add(s * shape.padded_hidden()));
+                    }
+                    states
+                };
+                let mut kept = [V::zero(); MAX_GATES];
+                for (g, to) in kept.iter_mut().take(C::GATES).enumerate() {
+                    *to = V::load(gates.add(g * V::LANES));
+                }
+                let d_h = V::load(sums.as_ptr().add((i * vectors + v) * V::LANES));
+                let (d_gates, d_previous) =
+                    C::backward(kept, states(previous), states(next), d_h, states(carry));
+                for (g, d) in d_gates.iter().take(C::GATES).enumerate() {
+                    d.store(gates.add(g * V::LANES));
+                    bias[g] = bias[g].add(*d);
+                }
+                for (s, d) in d_previous.iter().take(C::STATES).enumerate() {
+                    let d = if active.previous.is_some() { *d } else { V::zero() };
+                    d.store(carry.add(s * shape.padded_hidden()));
+                }
+            }
+            for (g, sum) in bias.iter().take(C::GATES).enumerate() {
+                let to = run.bias.add((index * C::GATES + g) * V::LANES);
+                V::load(to).add(*sum).store(to);
+            }
+        }
+    }
+}
+
+/// Writes d h before the first position.
+#[inline(always)]
+unsafe fn hand_back<V: Vector>(
+    run: &Run,
+    blocks: std::ops::Range<usize>,
+    rows: &[Active],
+    sums: &[f32],
+) {
+    let Some(to) = run.d_hidden else { return };
+    let shape = &run.shape;
+    let vectors = blocks.len();
+    for (i, active) in rows.iter().enumerate() {
+        for (v, index) in blocks.clone().enumerate() {
+            let block = shape.block(index, V::LANES);
+            let unit = block.head * shape.units + block.first.min(shape.units);
+            // SAFETY: the block's units of d h are this thread's own.
+            unsafe {
+                V::load(sums.as_ptr().add((i * vectors + v) * V::LANES))
+                    .store_first(to.add(active.b * shape.hidden() + unit), block.count);
+            }
+        }
+    }
+}

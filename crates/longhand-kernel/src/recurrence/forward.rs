@@ -1,0 +1,421 @@
+//! From inputs and state to outputs and the next state.
+
+use std::marker::PhantomData;
+
+use super::layout::{Block, Shape};
+use super::links::{self, Link};
+use super::product::{ROW_GROUP, TILE_VECTORS, add_product};
+use super::{Cell, MAX_GATES, MAX_STATES, Weights, pack};
+use crate::buffer::Buffer;
+use crate::cpu::{Cpu, Worker};
+use crate::gemm::{Into, Matrix, MatrixMut, gemm};
+use crate::scratch;
+use crate::sequence::Sequence;
+use crate::simd::{Kernel, Vector};
+
+/// Up to this many rows, rearranging the weights costs more than it gains.
+const FEW_ROWS: usize = 24;
+
+/// Reads the sequence. `state` is h (`[B, N]`), then the cell's other states; `next` likewise.
+/// `saved` gets what [`backward`](super::backward) needs.
+pub(crate) fn forward<C: Cell>(
+    cpu: &Cpu,
+    shape: Shape,
+    sequence: &Sequence,
+    weights: &Weights,
+    x: &[f32],
+    state: &[&[f32]],
+    y: &mut [f32],
+    next: &mut [&mut [f32]],
+    saved: &mut [f32],
+) {
+    shape.check(sequence, weights, x, y);
+    let (rows, hidden) = (sequence.rows(), shape.hidden());
+    assert_eq!(saved.len(), shape.saved_len(sequence), "saved is as long as `saved_len` says");
+    assert!(state.len() == 1 + C::STATES && next.len() == state.len());
+    assert!(state.iter().all(|s| s.len() == sequence.batch * hidden), "states are [B, N]");
+    assert!(next.iter().all(|s| s.len() == sequence.batch * hidden), "states are [B, N]");
+
+    let (gates, states) = saved.split_at_mut(rows * shape.gate_stride());
+    let start = padded_states(cpu, &shape, sequence.batch, &state[1..]);
+    let mut zeros = scratch::take(cpu, hidden.max(shape.state_stride()));
+    zeros.fill(0.0);
+    let run = Run {
+        shape,
+        sequence,
+        gates: gates.as_mut_ptr(),
+        states: states.as_mut_ptr(),
+        y: y.as_mut_ptr(),
+        hidden: state[0].as_ptr(),
+        start: start.as_ptr(),
+        zeros: zeros.as_ptr(),
+    };
+    if rows <= FEW_ROWS || sequence.time == 1 {
+        forward_few::<C>(cpu, &run, weights, x);
+    } else {
+        forward_many::<C>(cpu, &run, weights, x);
+    }
+    scratch::give(cpu, start);
+    scratch::give(cpu, zeros);
+
+    for b in 0..sequence.batch {
+        let to = b * hidden..(b + 1) * hidden;
+        match links::last(sequence, b) {
+            Some(t) => {
+                let row = t * sequence.batch + b;
+                next[0][to.clone()].copy_from_slice(&y[row * hidden..(row + 1) * hidden]);
+                for (s, next) in next[1..].iter_mut().enumerate() {
+                    let padded = &states[row * shape.state_stride() + s * shape.padded_hidden()..];
+                    unpad(&shape, padded, &mut next[to.clone()]);
+                }
+            }
+            None => {
+                for (next, state) in next.iter_mut().zip(state) {
+                    next[to.clone()].copy_from_slice(&state[to.clone()]);
+                }
+            }
+        }
+    }
+}
+
+/// The states `[B, N]` with each head padded, side by side in rows of `state_stride`.
+pub(super) fn padded_states(cpu: &Cpu, shape: &Shape, batch: usize, states: &[&[f32]]) -> Buffer {
+    let (hidden, units) = (shape.hidden(), shape.units);
+    let mut padded = scratch::take(cpu, batch * shape.state_stride());
+    padded.fill(0.0);
+    for (s, state) in states.iter().enumerate() {
+        for (i, from) in state.chunks_exact(units.max(1)).enumerate() {
+            let (b, head) = (i * units / hidden, i % shape.heads);
+            let at =
+                b * shape.state_stride() + s * shape.padded_hidden() + head * shape.padded_units();
+            padded[at..at + units].copy_from_slice(from);
+        }
+    }
+    padded
+}
+
+fn unpad(shape: &Shape, padded: &[f32], to: &mut [f32]) {
+    for (head, to) in to.chunks_exact_mut(shape.units.max(1)).enumerate() {
+        to.copy_from_slice(&padded[head * shape.padded_units()..][..shape.units]);
+    }
+}
+
+/// What the threads share.
+struct Run<'a> {
+    shape: Shape,
+    sequence: &'a Sequence<'a>,
+    /// `[T·B]` rows of `gate_stride`: the input's part of the gates, then what backward needs.
+    gates: *mut f32,
+    /// `[T·B]` rows of `state_stride`.
+    states: *mut f32,
+    /// `[T·B, N]`.
+    y: *mut f32,
+    /// `[B, N]`: h before the first position.
+    hidden: *const f32,
+    /// `[B]` rows of `state_stride`: the other states before the first position.
+    start: *const f32,
+    /// As long as a row of any state.
+    zeros: *const f32,
+}
+
+// SAFETY: threads write the gates, states and outputs of units of their own, and read those of
+// other units only after the barrier that follows their writing.
+unsafe impl Sync for Run<'_> {}
+
+/// A row to compute, and where its state comes from.
+#[derive(Clone, Copy)]
+struct Active {
+    row: usize,
+    hidden: *const f32,
+    states: *const f32,
+}
+
+impl Run<'_> {
+    /// The real positions of time t.
+    ///
+    /// # Safety
+    /// The pointers are as long as their fields say.
+    unsafe fn active(&self, t: usize, to: &mut Vec<Active>) {
+        let (hidden, stride) = (self.shape.hidden(), self.shape.state_stride());
+        to.clear();
+        for b in (0..self.sequence.batch).filter(|&b| self.sequence.is_real(t, b)) {
+            let row = t * self.sequence.batch + b;
+            // SAFETY: positions and sequences are within the sequence's sizes.
+            let (hidden, states) = unsafe {
+                match links::previous(self.sequence, t, b) {
+                    Link::Row(p) => (
+                        self.y.add(p * hidden).cast_const(),
+                        self.states.add(p * stride).cast_const(),
+                    ),
+                    Link::State => (self.hidden.add(b * hidden), self.start.add(b * stride)),
+                    Link::Nothing => (self.zeros, self.zeros),
+                }
+            };
+            to.push(Active { row, hidden, states });
+        }
+    }
+
+    /// Zeros as the outputs of padding.
+    ///
+    /// # Safety
+    /// No other thread writes these outputs.
+    unsafe fn clear_padding(&self) {
+        let (hidden, batch) = (self.shape.hidden(), self.sequence.batch);
+        for row in 0..self.sequence.rows() {
+            if !self.sequence.is_real(row / batch, row % batch) {
+                // SAFETY: a row of y.
+                unsafe { self.y.add(row * hidden).write_bytes(0, hidden) };
+            }
+        }
+    }
+
+    /// Runs the cell on one block of one row.
+    ///
+    /// # Safety
+    /// `gate(g)` gives the pre-activations of the block; no other thread touches the block.
+    #[inline(always)]
+    unsafe fn cell<C: Cell, V: Vector>(
+        &self,
+        active: &Active,
+        block: Block,
+        gate: impl Fn(usize) -> V,
+    ) {
+        let shape = &self.shape;
+        // SAFETY: the block lies within the padded rows; y is written up to the block's count.
+        unsafe {
+            let mut gates = [V::zero(); MAX_GATES];
+            let mut previous = [V::zero(); MAX_STATES];
+            for (g, to) in gates.iter_mut().take(C::GATES).enumerate() {
+                *to = gate(g);
+            }
+            let unit = block.index * V::LANES;
+            for (s, to) in previous.iter_mut().take(C::STATES).enumerate() {
+                *to = V::load(active.states.add(s * shape.padded_hidden() + unit));
+            }
+            let (kept, next, h) = C::forward(gates, previous);
+            let to = self.gates.add(active.row * shape.gate_stride() + unit * C::GATES);
+            for (g, kept) in kept.iter().take(C::GATES).enumerate() {
+                kept.store(to.add(g * V::LANES));
+            }
+            let to = self.states.add(active.row * shape.state_stride() + unit);
+            for (s, next) in next.iter().take(C::STATES).enumerate() {
+                next.store(to.add(s * shape.padded_hidden()));
+            }
+            let column = block.head * shape.units + block.first.min(shape.units);
+            h.store_first(self.y.add(active.row * shape.hidden() + column), block.count);
+        }
+    }
+}
+
+/// Packs the weights, then multiplies and runs the cells in one region.
+fn forward_many<C: Cell>(cpu: &Cpu, run: &Run, weights: &Weights, x: &[f32]) {
+    let (shape, rows) = (&run.shape, run.sequence.rows());
+    let columns = shape.gate_columns();
+    // SAFETY: `gates` points to as many elements, which nothing else uses before the time loop.
+    let gates = unsafe { std::slice::from_raw_parts_mut(run.gates, rows * shape.gate_stride()) };
+
+    let mut packed = scratch::take(cpu, shape.input * columns);
+    pack::input_transposed(cpu, shape, weights.input, &mut packed);
+    gemm(
+        cpu,
+        Matrix::new(x, rows, shape.input),
+        Matrix::new(&packed, shape.input, columns),
+        MatrixMut::strided(gates, rows, columns, shape.gate_stride()),
+        Into::Replace,
+    );
+    scratch::give(cpu, packed);
+
+    let mut packed = scratch::take(cpu, columns * shape.units);
+    pack::recurrent_forward(cpu, shape, weights.recurrent, &mut packed);
+    let mut bias = scratch::take(cpu, columns);
+    pack::biases(shape, cpu.level().lanes(), weights.biases, &mut bias);
+    cpu.run(|worker| {
+        let level = worker.level;
+        level.run(TimeLoop::<C> { run, panels: &packed, bias: &bias, worker, cell: PhantomData });
+    });
+    scratch::give(cpu, packed);
+    scratch::give(cpu, bias);
+}
+
+struct TimeLoop<'a, 'b, C> {
+    run: &'a Run<'a>,
+    panels: &'a [f32],
+    bias: &'a [f32],
+    worker: &'a mut Worker<'b>,
+    cell: PhantomData<C>,
+}
+
+impl<C: Cell> Kernel for TimeLoop<'_, '_, C> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let (run, worker) = (self.run, self.worker);
+        let shape = &run.shape;
+        let own = worker.share(shape.padded_hidden(), V::LANES);
+        let own = own.start / V::LANES..own.end / V::LANES;
+        let mut active = Vec::with_capacity(run.sequence.batch);
+        let mut sums = worker.buffers.take(ROW_GROUP * TILE_VECTORS * V::LANES);
+        // SAFETY: units are this thread's own; what it reads of others was written before the
+        // last barrier.
+        unsafe {
+            if worker.index == 0 && run.sequence.lengths.is_some() {
+                run.clear_padding();
+            }
+            for t in run.sequence.steps() {
+                run.active(t, &mut active);
+                for group in shape.groups(own.clone(), V::LANES, TILE_VECTORS / C::GATES) {
+                    for rows in active.chunks(ROW_GROUP) {
+                        self::group::<C, V>(
+                            run,
+                            group.clone(),
+                            rows,
+                            self.panels,
+                            self.bias,
+                            &mut sums,
+                        );
+                    }
+                }
+                worker.barrier();
+            }
+        }
+        worker.buffers.give(sums);
+    }
+}
+
+/// A group of blocks over a group of rows: product, then cells.
+#[inline(always)]
+unsafe fn group<C: Cell, V: Vector>(
+    run: &Run,
+    blocks: std::ops::Range<usize>,
+    rows: &[Active],
+    panels: &[f32],
+    bias: &[f32],
+    sums: &mut [f32],
+) {
+    let shape = &run.shape;
+    let vectors = blocks.len() * C::GATES;
+    let column = blocks.start * C::GATES * V::LANES;
+    let head = shape.block(blocks.start, V::LANES).head;
+    // SAFETY: the columns of the blocks lie within the rows; the scratch holds the group.
+    unsafe {
+        for (i, active) in rows.iter().enumerate() {
+            let input = run.gates.add(active.row * shape.gate_stride() + column);
+            for v in (0..vectors).map(|v| v * V::LANES) {
+                V::load(input.add(v))
+                    .add(V::load(bias.as_ptr().add(column + v)))
+                    .store(sums.as_mut_ptr().add(i * vectors * V::LANES + v));
+            }
+        }
+        add_product::<V>(
+            vectors,
+            rows.len(),
+            |i| rows.get_unchecked(i).hidden.add(head * shape.units),
+            shape.units,
+            panels.as_ptr().add(column * shape.units),
+            shape.units * V::LANES,
+            sums.as_mut_ptr(),
+        );
+        for (i, active) in rows.iter().enumerate() {
+            for (j, index) in blocks.clone().enumerate() {
+                let sums = sums.as_ptr().add((i * vectors + j * C::GATES) * V::LANES);
+                let block = shape.block(index, V::LANES);
+                run.cell::<C, V>(active, block, |g| V::load(sums.add(g * V::LANES)));
+            }
+        }
+    }
+}
+
+/// Reads the weights where they lie.
+fn forward_few<C: Cell>(cpu: &Cpu, run: &Run, weights: &Weights, x: &[f32]) {
+    let (shape, sequence) = (&run.shape, run.sequence);
+    let (hidden, units) = (shape.hidden(), shape.units);
+    let (rows, columns) = (sequence.rows(), C::GATES * hidden);
+    let mut gates = scratch::take(cpu, rows * columns);
+    gates.fill(0.0);
+    for bias in weights.biases.into_iter().filter(|bias| !bias.is_empty()) {
+        for gates in gates.chunks_exact_mut(columns) {
+            gates.iter_mut().zip(bias).for_each(|(gate, bias)| *gate += bias);
+        }
+    }
+    gemm(
+        cpu,
+        Matrix::new(x, rows, shape.input),
+        Matrix::new(weights.input, columns, shape.input).t(),
+        MatrixMut::new(&mut gates, rows, columns),
+        Into::Add,
+    );
+    let mut previous = scratch::take(cpu, sequence.batch * hidden);
+    let mut active = Vec::with_capacity(sequence.batch);
+    // SAFETY: this thread alone is at work.
+    unsafe {
+        run.clear_padding();
+        for t in sequence.steps() {
+            run.active(t, &mut active);
+            previous.fill(0.0);
+            for active in &active {
+                let b = active.row % sequence.batch;
+                // SAFETY: a row of y, of the state or of zeros.
+                let from = std::slice::from_raw_parts(active.hidden, hidden);
+                previous[b * hidden..(b + 1) * hidden].copy_from_slice(from);
+            }
+            let gates_now = &mut gates[t * sequence.batch * columns..][..sequence.batch * columns];
+            let h = Matrix::new(&previous, sequence.batch, hidden);
+            // With one head the gates lie side by side as the weights' rows do.
+            let (pieces, width) = if shape.heads == 1 { (1, columns) } else { (C::GATES, units) };
+            for head in 0..shape.heads {
+                for piece in 0..pieces {
+                    let at = (head * C::GATES + piece) * units * units;
+                    let to = piece * hidden + head * units;
+                    gemm(
+                        cpu,
+                        h.columns(head * units..(head + 1) * units),
+                        Matrix::new(&weights.recurrent[at..at + width * units], width, units).t(),
+                        MatrixMut::strided(
+                            &mut gates_now[to.min(sequence.batch * columns)..],
+                            sequence.batch,
+                            width,
+                            columns,
+                        ),
+                        Into::Add,
+                    );
+                }
+            }
+            let step = FewCells::<C> { run, active: &active, gates: &gates, cell: PhantomData };
+            cpu.level().run(step);
+        }
+    }
+    scratch::give(cpu, gates);
+    scratch::give(cpu, previous);
+}
+
+struct FewCells<'a, C> {
+    run: &'a Run<'a>,
+    active: &'a [Active],
+    /// `[T·B, G·N]`.
+    gates: &'a [f32],
+    cell: PhantomData<C>,
+}
+
+impl<C: Cell> Kernel for FewCells<'_, C> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let shape = &self.run.shape;
+        let columns = C::GATES * shape.hidden();
+        for active in self.active {
+            let gates = self.gates[active.row * columns..][..columns].as_ptr();
+            for index in 0..shape.padded_hidden() / V::LANES {
+                let block = shape.block(index, V::LANES);
+                // SAFETY: only the block's units are loaded, and this thread alone is at work.
+                unsafe {
+                    self.run.cell::<C, V>(active, block, |g| {
+                        let row = shape.weight_row(block, g).min(columns);
+                        V::load_first(gates.wrapping_add(row), block.count)
+                    });
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Where the gates and states of every hidden unit lie in the buffer kept for backward.
+
+use super::{MAX_GATES, MAX_STATES, Weights};
+use crate::sequence::Sequence;
+
+/// Units of a head are padded to a multiple of this, the longest vector.
+const PADDING: usize = 16;
+
+/// The sizes of a recurrent cell.
+///
+/// Kept for backward, per position: the gates, interleaved in blocks of one vector of units (all
+/// gates of the block side by side), then elsewhere the states, one vector of units after another.
+/// The units of each head are padded to whole vectors.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// D.
+    pub(crate) input: usize,
+    /// H: heads whose recurrent weights do not touch each other.
+    pub(crate) heads: usize,
+    /// P: hidden units per head.
+    pub(crate) units: usize,
+    /// G: gates per unit.
+    pub(crate) gates: usize,
+    /// State vectors carried besides h.
+    pub(crate) states: usize,
+}
+
+/// Up to one vector of units of one head.
+#[derive(Clone, Copy)]
+pub(super) struct Block {
+    /// Among all blocks.
+    pub(super) index: usize,
+    pub(super) head: usize,
+    /// The first unit within the head.
+    pub(super) first: usize,
+    /// Units that are not padding.
+    pub(super) count: usize,
+}
+
+impl Shape {
+    /// N.
+    pub(crate) fn hidden(&self) -> usize {
+        self.heads * self.units
+    }
+
+    /// Elements kept for backward.
+    pub(crate) fn saved_len(&self, sequence: &Sequence) -> usize {
+        sequence.rows() * (self.gate_stride() + self.state_stride())
+    }
+
+    pub(super) fn padded_units(&self) -> usize {
+        self.units.next_multiple_of(PADDING)
+    }
+
+    /// N with each head padded.
+    pub(super) fn padded_hidden(&self) -> usize {
+        self.heads * self.padded_units()
+    }
+
+    /// Columns of the interleaved gates.
+    pub(super) fn gate_columns(&self) -> usize {
+        self.gates * self.padded_hidden()
+    }
+
+    /// From one position's gates to the next one's: never a multiple of 2 KiB, since rows that
+    /// far apart push each other out of the cache.
+    pub(super) fn gate_stride(&self) -> usize {
+        let columns = self.gate_columns();
+        if columns > 0 && columns.is_multiple_of(512) { columns + PADDING } else { columns }
+    }
+
+    /// From one position's states to the next one's.
+    pub(super) fn state_stride(&self) -> usize {
+        self.states * self.padded_hidden()
+    }
+
+    /// Block `index` of `lanes` units.
+    pub(super) fn block(&self, index: usize, lanes: usize) -> Block {
+        let (head, first) =
+            (index * lanes / self.padded_units(), index * lanes % self.padded_units());
+        Block { index, head, first, count: self.units.saturating_sub(first).min(lanes) }
+    }
+
+    /// The blocks of `range` in groups of at most `most`, none of which crosses a head.
+    pub(super) fn groups(
+        &self,
+        range: std::ops::Range<usize>,
+        lanes: usize,
+        most: usize,
+    ) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let per_head = (self.padded_units() / lanes).max(1);
+        let mut next = range.start;
+        std::iter::from_fn(move || {
+            let head_end = (next / per_head + 1) * per_head;
+            let group = next..(next + most).min(head_end).min(range.end);
+            next = group.end;
+            (!group.is_empty()).then_some(group)
+        })
+    }
+
+    /// The first row of the input weights and biases that belongs to a block's gate.
+    pub(super) fn weight_row(&self, block: Block, gate: usize) -> usize {
+        gate * self.hidden() + block.head * self.units + block.first
+    }
+
+    pub(super) fn check(&self, sequence: &Sequence, weights: &Weights, x: &[f32], y: &[f32]) {
+        assert!(self.gates <= MAX_GATES && self.states <= MAX_STATES);
+        let (hidden, columns) = (self.hidden(), self.gates * self.hidden());
+        assert_eq!(x.len(), sequence.rows() * self.input, "x is [T·B, D]");
+        assert_eq!(y.len(), sequence.rows() * hidden, "y is [T·B, N]");
+        assert_eq!(weights.input.len(), columns * self.input, "input weights are [G·N, D]");
+        assert_eq!(weights.recurrent.len(), columns * self.units, "recurrent weights");
+        for bias in weights.biases {
+            assert!(bias.is_empty() || bias.len() == columns, "biases are [G·N]");
+        }
+        assert!(sequence.resets.is_none_or(|r| r.len() == sequence.rows()), "resets are [T·B]");
+        assert!(sequence.lengths.is_none_or(|l| l.len() == sequence.batch), "lengths are [B]");
+    }
+}

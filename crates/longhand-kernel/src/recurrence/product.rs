@@ -1,0 +1,102 @@
+//! The product inside the time loop: a few vectors of packed weights against the batch's rows.
+
+use crate::simd::Vector;
+
+/// Vectors side by side in one tile.
+pub(super) const TILE_VECTORS: usize = 4;
+/// Rows whose sums lie in the scratch buffer at a time: with four vectors of 64 bytes it stays in
+/// the first cache beside the operands.
+pub(super) const ROW_GROUP: usize = 48;
+/// Inner size between visits to the scratch buffer, so that the panels are read from a near cache
+/// for every tile of rows after the first.
+const INNER_BLOCK: usize = 256;
+
+/// `sums[i][v] += Σ_k row(i)[k] · panels[v][k]` for `count` rows and `vectors` vectors.
+///
+/// # Safety
+/// The machine has the instruction set of `V`; `row(i)` gives `inner` elements, vector `v` of row
+/// `k` of the panels lies at `panels + v · panel_stride + k · LANES`, and `sums` holds `count` rows
+/// of `vectors` vectors.
+#[inline(always)]
+pub(super) unsafe fn add_product<V: Vector>(
+    vectors: usize,
+    count: usize,
+    row: impl Fn(usize) -> *const f32,
+    inner: usize,
+    panels: *const f32,
+    panel_stride: usize,
+    sums: *mut f32,
+) {
+    // Rows × vectors sums, one row of the panels and one element fit in the registers: 32 with
+    // AVX-512, 16 otherwise.
+    let tile_rows = if V::LANES == 16 || vectors <= 2 { 6 } else { 3 };
+    // SAFETY: the blocks lie within the sizes that the caller promised.
+    unsafe {
+        for from in (0..inner).step_by(INNER_BLOCK) {
+            let inner = INNER_BLOCK.min(inner - from);
+            let panels = panels.add(from * V::LANES);
+            for i in (0..count).step_by(tile_rows) {
+                let rows = tile_rows.min(count - i);
+                let row = |r: usize| row(i + r).add(from);
+                let sums = sums.add(i * vectors * V::LANES);
+                macro_rules! by_rows {
+                    ($vectors:literal) => {
+                        match rows {
+                            1 => tile::<V, 1, $vectors>(row, inner, panels, panel_stride, sums),
+                            2 => tile::<V, 2, $vectors>(row, inner, panels, panel_stride, sums),
+                            3 => tile::<V, 3, $vectors>(row, inner, panels, panel_stride, sums),
+                            4 => tile::<V, 4, $vectors>(row, inner, panels, panel_stride, sums),
+                            5 => tile::<V, 5, $vectors>(row, inner, panels, panel_stride, sums),
+                            _ => tile::<V, 6, $vectors>(row, inner, panels, panel_stride, sums),
+                        }
+                    };
+                }
+                match vectors {
+                    1 => by_rows!(1),
+                    2 => by_rows!(2),
+                    3 => by_rows!(3),
+                    _ => by_rows!(4),
+                }
+            }
+        }
+    }
+}
+
+/// R rows and M vectors held in registers over the inner size.
+#[inline(always)]
+unsafe fn tile<V: Vector, const R: usize, const M: usize>(
+    row: impl Fn(usize) -> *const f32,
+    inner: usize,
+    panels: *const f32,
+    panel_stride: usize,
+    sums: *mut f32,
+) {
+    // SAFETY: as promised to `add_product`.
+    unsafe {
+        let rows: [*const f32; R] = std::array::from_fn(row);
+        let panels: [*const f32; M] = std::array::from_fn(|v| panels.add(v * panel_stride));
+        let mut tile = [[V::zero(); M]; R];
+        for (r, tile) in tile.iter_mut().enumerate() {
+            for (v, sum) in tile.iter_mut().enumerate() {
+                *sum = V::load(sums.add((r * M + v) * V::LANES));
+            }
+        }
+        for k in 0..inner {
+            let mut weights = [V::zero(); M];
+            for (v, weights) in weights.iter_mut().enumerate() {
+                *weights = V::load(panels[v].add(k * V::LANES));
+            }
+            for r in 0..R {
+                let x = V::splat(*rows[r].add(k));
+                for v in 0..M {
+                    tile[r][v] = weights[v].mul_add(x, tile[r][v]);
+                }
+            }
+        }
+        for (r, tile) in tile.iter().enumerate() {
+            for (v, sum) in tile.iter().enumerate() {
+                sum.store(sums.add((r * M + v) * V::LANES));
+            }
+        }
+    }
+}
