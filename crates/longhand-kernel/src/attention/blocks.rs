@@ -4,8 +4,8 @@
 //! softmax needs no sums across lanes.
 
 use super::layout::{BLOCK, Layout, real_positions, time_of};
-use super::products::Product;
-use super::rotary::add_rotated_back;
+use super::products::{Lying, Product};
+use super::rotary::{add_turned_back, turn};
 use crate::cpu::{Cpu, Shards};
 use crate::sequence::Sequence;
 use crate::simd::{Kernel, Vector, exp};
@@ -59,17 +59,18 @@ pub(super) fn forward(
             worker.level.run(Softmax { scores: &mut scores, seen: &seen, largest, inverse });
             mix_of(&scores, &values[span.clone()], stride, seen.count)
                 .run(worker.level, &mut output);
-            let column = head * width;
-            for (r, row) in rows.clone().enumerate().take(layout.queries - rows.start) {
-                let at = (time_of(sequence.reverse, real, row) * layout.batch + b)
-                    * layout.heads
-                    * width
-                    + column;
-                // SAFETY: this unit alone writes these features of this position.
-                let y = unsafe { y.part(at..at + width) };
-                let inverse = inverse[r];
-                y.iter_mut().zip(&output[r * stride..]).for_each(|(y, x)| *y = x * inverse);
-            }
+            worker.level.run(Normalise {
+                from: &output,
+                stride,
+                width,
+                count: BLOCK.min(layout.queries - rows.start),
+                scales: inverse,
+                to: y,
+                at: |r| {
+                    let time = time_of(sequence.reverse, real, rows.start + r);
+                    ((time * layout.batch + b) * layout.heads + head) * width
+                },
+            });
         }
         [turned, scores, output].into_iter().for_each(|buffer| worker.buffers.give(buffer));
     });
@@ -124,15 +125,17 @@ pub(super) fn backward(
             for head in group * layout.shared()..(group + 1) * layout.shared() {
                 let query =
                     &saved[within(layout.query(b, head), rows.start * stride..rows.end * stride)];
-                for (r, to) in dy_rows.chunks_exact_mut(stride).enumerate() {
-                    if r < here {
+                worker.level.run(Gather {
+                    dy,
+                    width,
+                    stride,
+                    count: here,
+                    at: |r| {
                         let time = time_of(sequence.reverse, real, rows.start + r);
-                        let at = ((time * layout.batch + b) * layout.heads + head) * width;
-                        to[..width].copy_from_slice(&dy[at..at + width]);
-                    } else {
-                        to.fill(0.0);
-                    }
-                }
+                        ((time * layout.batch + b) * layout.heads + head) * width
+                    },
+                    to: &mut dy_rows,
+                });
                 worker.level.run(Transpose { from: query, stride, to: &mut turned });
                 worker.level.run(Transpose { from: &dy_rows, stride, to: &mut dy_turned });
                 scores_of(keys, span.clone(), &turned, stride, width, seen.count)
@@ -149,8 +152,7 @@ pub(super) fn backward(
                 if gradients.keys.is_some() {
                     let per_key = |a, b| Product {
                         a,
-                        a_row: BLOCK,
-                        a_col: 1,
+                        lying: Lying::LaneRows,
                         b,
                         m: seen.count,
                         k: BLOCK,
@@ -211,8 +213,7 @@ fn scores_of<'a>(
 ) -> Product<'a> {
     Product {
         a: &keys[span],
-        a_row: stride,
-        a_col: 1,
+        lying: Lying::Rows(stride),
         b: turned,
         m: count,
         k: width,
@@ -225,8 +226,7 @@ fn scores_of<'a>(
 fn mix_of<'a>(scores: &'a [f32], values: &'a [f32], stride: usize, count: usize) -> Product<'a> {
     Product {
         a: scores,
-        a_row: 1,
-        a_col: BLOCK,
+        lying: Lying::LaneColumns,
         b: values,
         m: BLOCK,
         k: count,
@@ -280,6 +280,34 @@ impl Seen {
     }
 }
 
+/// Rows that lie apart, side by side; zeros for those that the last block lacks.
+struct Gather<'a, At> {
+    dy: &'a [f32],
+    width: usize,
+    stride: usize,
+    count: usize,
+    at: At,
+    to: &'a mut [f32],
+}
+
+impl<At: Fn(usize) -> usize> Kernel for Gather<'_, At> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        for (r, to) in self.to.chunks_exact_mut(self.stride).enumerate() {
+            let to = &mut to[..self.width];
+            if r < self.count {
+                let from = &self.dy[(self.at)(r)..][..self.width];
+                // SAFETY: the caller has the instruction set.
+                unsafe { turn::<V>(from, None, 1.0, to) }
+            } else {
+                to.fill(0.0);
+            }
+        }
+    }
+}
+
 /// `[BLOCK, stride]` rows to `[K, BLOCK]`.
 struct Transpose<'a> {
     from: &'a [f32],
@@ -314,14 +342,13 @@ impl Kernel for Softmax<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let Seen { count, by_all, .. } = self.seen;
-        let hidden_ends = [0..by_all.start, by_all.end..*count];
         // SAFETY: `scores` holds `count` rows of BLOCK lanes, the statistics BLOCK.
         unsafe {
             for lane in (0..BLOCK).step_by(V::LANES) {
                 let scores = self.scores.as_mut_ptr().add(lane);
                 let lowest = V::splat(LOWEST);
                 let mut most = [lowest; 4];
-                for j in hidden_ends.iter().cloned().flatten() {
+                for j in (0..by_all.start).chain(by_all.end..*count) {
                     let score = V::load(scores.add(j * BLOCK));
                     most[0] = most[0].max(self.seen.keep(lane, j, score, lowest));
                 }
@@ -338,7 +365,7 @@ impl Kernel for Softmax<'_> {
                 let most = most[0].max(most[1]).max(most[2].max(most[3]));
 
                 let mut sum = V::zero();
-                for j in hidden_ends.iter().cloned().flatten() {
+                for j in (0..by_all.start).chain(by_all.end..*count) {
                     let at = scores.add(j * BLOCK);
                     let weight = exp(V::load(at).sub(most));
                     let weight = self.seen.keep(lane, j, weight, V::zero());
@@ -376,7 +403,6 @@ impl Kernel for SoftmaxGradient<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let Seen { count, by_all, .. } = self.seen;
-        let hidden_ends = [0..by_all.start, by_all.end..*count];
         // SAFETY: both hold `count` rows of BLOCK lanes, the statistics BLOCK.
         unsafe {
             for lane in (0..BLOCK).step_by(V::LANES) {
@@ -385,7 +411,7 @@ impl Kernel for SoftmaxGradient<'_> {
                 let most = V::load(self.largest.as_ptr().add(lane));
                 let inverse = V::load(self.inverse.as_ptr().add(lane));
                 let mut mean = V::zero();
-                for j in hidden_ends.iter().cloned().flatten() {
+                for j in (0..by_all.start).chain(by_all.end..*count) {
                     let at = scores.add(j * BLOCK);
                     let weight = exp(V::load(at).sub(most)).mul(inverse);
                     let weight = self.seen.keep(lane, j, weight, V::zero());
@@ -404,6 +430,33 @@ impl Kernel for SoftmaxGradient<'_> {
                     weight.mul(V::load(at).sub(mean)).store(at);
                 }
             }
+        }
+    }
+}
+
+/// Writes rows, each by its scale, to rows that lie apart: row r goes to `to[at(r)..]`.
+struct Normalise<'a, 'b, At> {
+    /// `[count, stride]`.
+    from: &'a [f32],
+    stride: usize,
+    width: usize,
+    count: usize,
+    scales: &'a [f32],
+    to: &'a Shards<'b, f32>,
+    at: At,
+}
+
+impl<At: Fn(usize) -> usize> Kernel for Normalise<'_, '_, At> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        for (r, &scale) in self.scales.iter().enumerate().take(self.count) {
+            let from = &self.from[r * self.stride..][..self.width];
+            let at = (self.at)(r);
+            // SAFETY: the task that runs this alone writes these features of this position, and
+            // the caller has the instruction set.
+            unsafe { turn::<V>(from, None, scale, self.to.part(at..at + self.width)) }
         }
     }
 }
@@ -433,12 +486,9 @@ impl<At: Fn(usize) -> usize> Kernel for AddRows<'_, '_, At> {
             let at = (self.at)(r);
             // SAFETY: the task that runs this alone writes these features of this position.
             let to = unsafe { self.to.part(at..at + width) };
-            match self.angles {
-                Some(angles) => {
-                    add_rotated_back(from, &angles[r * width..][..width], self.scale, to);
-                }
-                None => to.iter_mut().zip(from).for_each(|(to, x)| *to += x * self.scale),
-            }
+            let angles = self.angles.map(|angles| &angles[r * width..][..width]);
+            // SAFETY: the caller has the instruction set.
+            unsafe { add_turned_back::<V>(from, angles, self.scale, to) }
         }
     }
 }

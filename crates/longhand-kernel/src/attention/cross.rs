@@ -3,6 +3,7 @@
 
 use super::blocks::{self, AddRows, Gradients, within};
 use super::layout::{Layout, real_positions};
+use super::rotary::turn;
 use crate::cpu::{Cpu, Shards};
 use crate::sequence::Sequence;
 use crate::simd::{Kernel, Vector};
@@ -196,7 +197,8 @@ impl Kernel for LayOut<'_, '_> {
                 }
                 let at = ((row * layout.batch + b) * heads + head) * width;
                 let from = &self.q[at..at + width];
-                to.iter_mut().zip(from).for_each(|(to, x)| *to = x * scale);
+                // SAFETY: the caller has the instruction set.
+                unsafe { turn::<V>(from, None, scale, to) }
             }
         }
         for row in rows.start..rows.end.min(keys) {

@@ -9,12 +9,22 @@ use crate::simd::{Kernel, Level, Vector};
 /// Rows of B and C are padded to this many elements, the longest vector.
 pub(super) const LANES: usize = 16;
 
-/// C = A·B or C += A·B. A is m×k with any strides, B is k×n and C is m×n with adjacent columns.
+/// How A lies: which strides its rows and columns have.
+#[derive(Clone, Copy)]
+pub(super) enum Lying {
+    /// Rows of adjacent elements, this far apart.
+    Rows(usize),
+    /// Rows of [`LANES`] adjacent elements.
+    LaneRows,
+    /// Columns of [`LANES`] adjacent elements: the transpose of [`Lying::LaneRows`].
+    LaneColumns,
+}
+
+/// C = A·B or C += A·B. A is m×k, B is k×n and C is m×n, the last two with adjacent columns.
 #[derive(Clone, Copy)]
 pub(super) struct Product<'a> {
     pub(super) a: &'a [f32],
-    pub(super) a_row: usize,
-    pub(super) a_col: usize,
+    pub(super) lying: Lying,
     pub(super) b: &'a [f32],
     pub(super) m: usize,
     pub(super) k: usize,
@@ -28,22 +38,32 @@ impl Product<'_> {
         if self.m == 0 || self.n == 0 {
             return;
         }
-        assert!(self.n.is_multiple_of(LANES) && self.m * self.n <= c.len(), "product: C");
+        let (row, column) = match self.lying {
+            Lying::Rows(stride) => (stride, 1),
+            Lying::LaneRows => (LANES, 1),
+            Lying::LaneColumns => (1, LANES),
+        };
+        let last = (self.m - 1) * row + self.k.saturating_sub(1) * column;
+        assert!(self.k == 0 || last < self.a.len(), "product: A");
         assert!(self.k * self.n <= self.b.len(), "product: B");
-        assert!(
-            self.k == 0 || (self.m - 1) * self.a_row + (self.k - 1) * self.a_col < self.a.len(),
-            "product: A"
-        );
-        level.run(Tiles { product: self, c });
+        assert!(self.n.is_multiple_of(LANES) && self.m * self.n <= c.len(), "product: C");
+        // Strides that are known when the tiles are compiled cost no address arithmetic in them.
+        match self.lying {
+            Lying::Rows(_) => level.run(Tiles::<0, 1> { product: self, row, c }),
+            Lying::LaneRows => level.run(Tiles::<LANES, 1> { product: self, row, c }),
+            Lying::LaneColumns => level.run(Tiles::<1, LANES> { product: self, row, c }),
+        }
     }
 }
 
-struct Tiles<'a> {
+/// ROW and COLUMN are the strides of A; a ROW of 0 stands for the one in `row`.
+struct Tiles<'a, const ROW: usize, const COLUMN: usize> {
     product: Product<'a>,
+    row: usize,
     c: &'a mut [f32],
 }
 
-impl Kernel for Tiles<'_> {
+impl<const ROW: usize, const COLUMN: usize> Kernel for Tiles<'_, ROW, COLUMN> {
     type Output = ();
 
     #[inline(always)]
@@ -59,75 +79,98 @@ impl Kernel for Tiles<'_> {
             for panel in 0..panels {
                 // Of nearly equal sizes: a last tile of one row would wait for its own sums.
                 let (v0, v1) = (vectors * panel / panels, vectors * (panel + 1) / panels);
+                let (mut i, mut left) = (0, p.m);
                 for strip in 0..strips {
-                    let (i0, i1) = (p.m * strip / strips, p.m * (strip + 1) / strips);
-                    let a = p.a.as_ptr().wrapping_add(i0 * p.a_row);
-                    let b = p.b.as_ptr().wrapping_add(v0 * V::LANES);
-                    let c = self.c.as_mut_ptr().add(i0 * p.n + v0 * V::LANES);
+                    let rows = left.div_ceil(strips - strip);
+                    let tile = Tile {
+                        k: p.k,
+                        a: p.a.as_ptr().wrapping_add(i * self.row),
+                        row: self.row,
+                        b: p.b.as_ptr().wrapping_add(v0 * V::LANES),
+                        c: self.c.as_mut_ptr().add(i * p.n + v0 * V::LANES),
+                        n: p.n,
+                        add: p.add,
+                    };
                     match v1 - v0 {
-                        1 => tile_of::<V, 1>(&p, i1 - i0, a, b, c),
-                        2 => tile_of::<V, 2>(&p, i1 - i0, a, b, c),
-                        _ => tile_of::<V, 3>(&p, i1 - i0, a, b, c),
+                        1 => tile.run::<V, 1, ROW, COLUMN>(rows),
+                        2 => tile.run::<V, 2, ROW, COLUMN>(rows),
+                        _ => tile.run::<V, 3, ROW, COLUMN>(rows),
                     }
+                    i += rows;
+                    left -= rows;
                 }
             }
         }
     }
 }
 
-#[inline(always)]
-unsafe fn tile_of<V: Vector, const M: usize>(
-    p: &Product,
-    rows: usize,
+struct Tile {
+    k: usize,
     a: *const f32,
+    row: usize,
     b: *const f32,
     c: *mut f32,
-) {
-    // SAFETY: the caller's promise for the tile.
-    unsafe {
-        match rows {
-            1 => tile::<V, 1, M>(p, a, b, c),
-            2 => tile::<V, 2, M>(p, a, b, c),
-            3 => tile::<V, 3, M>(p, a, b, c),
-            4 => tile::<V, 4, M>(p, a, b, c),
-            5 => tile::<V, 5, M>(p, a, b, c),
-            6 => tile::<V, 6, M>(p, a, b, c),
-            7 => tile::<V, 7, M>(p, a, b, c),
-            _ => tile::<V, 8, M>(p, a, b, c),
-        }
-    }
+    n: usize,
+    add: bool,
 }
 
-/// R rows and M vectors of C, held in registers over k.
-#[inline(always)]
-unsafe fn tile<V: Vector, const R: usize, const M: usize>(
-    p: &Product,
-    mut a: *const f32,
-    mut b: *const f32,
-    c: *mut f32,
-) {
-    // SAFETY: the caller gives R rows of A and C and M vectors of each row of B and C.
-    unsafe {
-        let mut sums = [[V::zero(); M]; R];
-        for _ in 0..p.k {
-            let mut row = [V::zero(); M];
-            for (v, x) in row.iter_mut().enumerate() {
-                *x = V::load(b.add(v * V::LANES));
+impl Tile {
+    #[inline(always)]
+    unsafe fn run<V: Vector, const M: usize, const ROW: usize, const COLUMN: usize>(
+        &self,
+        rows: usize,
+    ) {
+        // SAFETY: the caller's promise for the tile.
+        unsafe {
+            match rows {
+                1 => self.sum::<V, 1, M, ROW, COLUMN>(),
+                2 => self.sum::<V, 2, M, ROW, COLUMN>(),
+                3 => self.sum::<V, 3, M, ROW, COLUMN>(),
+                4 => self.sum::<V, 4, M, ROW, COLUMN>(),
+                5 => self.sum::<V, 5, M, ROW, COLUMN>(),
+                6 => self.sum::<V, 6, M, ROW, COLUMN>(),
+                7 => self.sum::<V, 7, M, ROW, COLUMN>(),
+                _ => self.sum::<V, 8, M, ROW, COLUMN>(),
             }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let x = V::splat(*a.add(r * p.a_row));
-                for (sum, row) in sums.iter_mut().zip(row) {
-                    *sum = row.mul_add(x, *sum);
-                }
-            }
-            a = a.wrapping_add(p.a_col);
-            b = b.wrapping_add(p.n);
         }
-        for (r, sums) in sums.iter().enumerate() {
-            for (v, sum) in sums.iter().enumerate() {
-                let to = c.add(r * p.n + v * V::LANES);
-                let sum = if p.add { V::load(to).add(*sum) } else { *sum };
-                sum.store(to);
+    }
+
+    /// R rows and M vectors of C, held in registers over k.
+    #[inline(always)]
+    unsafe fn sum<
+        V: Vector,
+        const R: usize,
+        const M: usize,
+        const ROW: usize,
+        const COLUMN: usize,
+    >(
+        &self,
+    ) {
+        let row = if ROW == 0 { self.row } else { ROW };
+        // SAFETY: the caller gives R rows of A and C and M vectors of each row of B and C.
+        unsafe {
+            let rows: [*const f32; R] = std::array::from_fn(|r| self.a.wrapping_add(r * row));
+            let mut sums = [[V::zero(); M]; R];
+            let mut b = self.b;
+            for l in 0..self.k {
+                let mut vectors = [V::zero(); M];
+                for (v, x) in vectors.iter_mut().enumerate() {
+                    *x = V::load(b.add(v * V::LANES));
+                }
+                for (sums, a) in sums.iter_mut().zip(rows) {
+                    let x = V::splat(*a.add(l * COLUMN));
+                    for (sum, vector) in sums.iter_mut().zip(vectors) {
+                        *sum = vector.mul_add(x, *sum);
+                    }
+                }
+                b = b.wrapping_add(self.n);
+            }
+            for (r, sums) in sums.iter().enumerate() {
+                for (v, sum) in sums.iter().enumerate() {
+                    let to = self.c.add(r * self.n + v * V::LANES);
+                    let sum = if self.add { V::load(to).add(*sum) } else { *sum };
+                    sum.store(to);
+                }
             }
         }
     }
@@ -145,24 +188,36 @@ mod tests {
             for n in [16, 32, 48, 64, 128] {
                 for m in [0, 1, 2, 7, 8, 9, 16, 79] {
                     for k in [0, 1, 16, 33] {
-                        for transposed in [false, true] {
-                            let (a, b) = (values(m * k, 1), values(k * n, 2));
-                            let mut c = values(m * n, 3);
-                            let mut exact = wide(&c);
-                            reference::gemm(&wide(&a), &wide(&b), &mut exact, m, k, n);
-                            let (a, a_row, a_col) = if transposed {
-                                let t = (0..m * k).map(|i| a[i % m * k + i / m]).collect();
-                                (t, 1, m)
-                            } else {
-                                (a, k, 1)
-                            };
-                            let p = Product { a: &a, a_row, a_col, b: &b, m, k, n, add: true };
-                            p.run(level, &mut c);
-                            close("c", &c, &exact, 1e-5);
+                        check(level, m, k, n, Lying::Rows(k.next_multiple_of(LANES)));
+                        if k <= LANES {
+                            check(level, m, k, n, Lying::LaneRows);
+                        }
+                        if m <= LANES {
+                            check(level, m, k, n, Lying::LaneColumns);
                         }
                     }
                 }
             }
+        }
+    }
+
+    fn check(level: Level, m: usize, k: usize, n: usize, lying: Lying) {
+        let (a, b, c) = (values(m * k, 1), values(k * n, 2), values(m * n, 3));
+        let (row, column) = match lying {
+            Lying::Rows(stride) => (stride, 1),
+            Lying::LaneRows => (LANES, 1),
+            Lying::LaneColumns => (1, LANES),
+        };
+        let mut laid = vec![0.0; m * row + k * column];
+        for i in 0..m * k {
+            laid[i / k * row + i % k * column] = a[i];
+        }
+        for add in [false, true] {
+            let mut got = c.clone();
+            let mut exact = if add { wide(&c) } else { vec![0.0; m * n] };
+            reference::gemm(&wide(&a), &wide(&b), &mut exact, m, k, n);
+            Product { a: &laid, lying, b: &b, m, k, n, add }.run(level, &mut got);
+            close("c", &got, &exact, 1e-5);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! alone. The pairing of halves is that of GPT-NeoX and of Llama on the hub.
 
 use crate::real::Real;
+use crate::simd::{Kernel, Level, Vector};
 
 /// The frequencies of rotary positions.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,30 +44,101 @@ impl Rotary {
     }
 }
 
-/// `to = scale · R x`, for the angles of one position.
+/// `to = scale · R x`, for the angles of one position: K/2 cosines, then K/2 sines; without
+/// angles `to = scale · x`.
+///
+/// # Safety
+/// The machine must have the instruction set of `V`.
 #[inline(always)]
-pub(super) fn rotate(x: &[f32], angles: &[f32], scale: f32, to: &mut [f32]) {
-    let half = x.len() / 2;
-    let (x1, x2) = x.split_at(half);
-    let (cos, sin) = angles.split_at(half);
-    let (to1, to2) = to.split_at_mut(half);
-    for i in 0..half {
-        to1[i] = (x1[i] * cos[i] - x2[i] * sin[i]) * scale;
-        to2[i] = (x2[i] * cos[i] + x1[i] * sin[i]) * scale;
+pub(super) unsafe fn turn<V: Vector>(
+    x: &[f32],
+    angles: Option<&[f32]>,
+    scale: f32,
+    to: &mut [f32],
+) {
+    let width = x.len();
+    assert!(to.len() == width && angles.is_none_or(|angles| angles.len() == width));
+    let (x, to, half) = (x.as_ptr(), to.as_mut_ptr(), width / 2);
+    // SAFETY: all have `width` elements, and only the lanes within are touched.
+    unsafe {
+        let scale = V::splat(scale);
+        let Some(angles) = angles else {
+            for i in (0..width).step_by(V::LANES) {
+                let x = V::load_first(x.add(i), width - i);
+                x.mul(scale).store_first(to.add(i), width - i);
+            }
+            return;
+        };
+        for i in (0..half).step_by(V::LANES) {
+            let n = half - i;
+            let cos = V::load_first(angles.as_ptr().add(i), n).mul(scale);
+            let sin = V::load_first(angles.as_ptr().add(half + i), n).mul(scale);
+            let (x1, x2) = (V::load_first(x.add(i), n), V::load_first(x.add(half + i), n));
+            x1.mul(cos).sub(x2.mul(sin)).store_first(to.add(i), n);
+            x2.mul_add(cos, x1.mul(sin)).store_first(to.add(half + i), n);
+        }
     }
 }
 
-/// `to += scale · Rᵀ x`: the gradient of [`rotate`], and its inverse.
+/// `to += scale · Rᵀ x`: the gradient of [`turn`], and its inverse.
+///
+/// # Safety
+/// The machine must have the instruction set of `V`.
 #[inline(always)]
-pub(super) fn add_rotated_back(x: &[f32], angles: &[f32], scale: f32, to: &mut [f32]) {
-    let half = x.len() / 2;
-    let (x1, x2) = x.split_at(half);
-    let (cos, sin) = angles.split_at(half);
-    let (to1, to2) = to.split_at_mut(half);
-    for i in 0..half {
-        to1[i] += (x1[i] * cos[i] + x2[i] * sin[i]) * scale;
-        to2[i] += (x2[i] * cos[i] - x1[i] * sin[i]) * scale;
+pub(super) unsafe fn add_turned_back<V: Vector>(
+    x: &[f32],
+    angles: Option<&[f32]>,
+    scale: f32,
+    to: &mut [f32],
+) {
+    let width = x.len();
+    assert!(to.len() == width && angles.is_none_or(|angles| angles.len() == width));
+    let (x, to, half) = (x.as_ptr(), to.as_mut_ptr(), width / 2);
+    // SAFETY: all have `width` elements, and only the lanes within are touched.
+    unsafe {
+        let scale = V::splat(scale);
+        let add = |i: usize, value: V, n: usize| {
+            V::load_first(to.add(i), n).add(value).store_first(to.add(i), n);
+        };
+        let Some(angles) = angles else {
+            for i in (0..width).step_by(V::LANES) {
+                add(i, V::load_first(x.add(i), width - i).mul(scale), width - i);
+            }
+            return;
+        };
+        for i in (0..half).step_by(V::LANES) {
+            let n = half - i;
+            let cos = V::load_first(angles.as_ptr().add(i), n).mul(scale);
+            let sin = V::load_first(angles.as_ptr().add(half + i), n).mul(scale);
+            let (x1, x2) = (V::load_first(x.add(i), n), V::load_first(x.add(half + i), n));
+            add(i, x1.mul_add(cos, x2.mul(sin)), n);
+            add(half + i, x2.mul(cos).sub(x1.mul(sin)), n);
+        }
     }
+}
+
+/// [`turn`] for rows that are few: heads side by side in `x` and `to`.
+pub(super) fn turn_heads(
+    level: Level,
+    x: &[f32],
+    angles: Option<&[f32]>,
+    scale: f32,
+    width: usize,
+    to: &mut [f32],
+) {
+    struct Heads<'a>(&'a [f32], Option<&'a [f32]>, f32, usize, &'a mut [f32]);
+    impl Kernel for Heads<'_> {
+        type Output = ();
+        #[inline(always)]
+        unsafe fn run<V: Vector>(self) {
+            let Self(x, angles, scale, width, to) = self;
+            for (x, to) in x.chunks_exact(width).zip(to.chunks_exact_mut(width)) {
+                // SAFETY: the caller has the instruction set.
+                unsafe { turn::<V>(x, angles, scale, to) }
+            }
+        }
+    }
+    level.run(Heads(x, angles, scale, width, to));
 }
 
 /// The plain form: turns `x` in place; `direction` is 1, or −1 for the inverse.
@@ -88,24 +160,37 @@ pub(super) fn rotate_reference<R: Real>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{close, values, wide};
+    use crate::testing::{close, levels, values, wide};
+
+    struct Back<'a>(&'a [f32], &'a [f32], &'a mut [f32]);
+    impl Kernel for Back<'_> {
+        type Output = ();
+        #[inline(always)]
+        unsafe fn run<V: Vector>(self) {
+            // SAFETY: the caller has the instruction set.
+            unsafe { add_turned_back::<V>(self.0, Some(self.1), 1.0, self.2) }
+        }
+    }
 
     #[test]
     fn the_table_is_exact_far_into_a_stream() {
-        for start in [0, 7, 1_000_000, 1 << 28] {
-            let (width, positions) = (32, 64);
-            let mut table = vec![0.0; positions * width];
-            Rotary::default().fill(start, width, &mut table);
-            for (p, angles) in table.chunks(width).enumerate() {
-                let x = values(width, p as u64);
-                let mut exact = wide(&x);
-                rotate_reference(Rotary::default(), start + p as u64, 1.0, &mut exact);
-                let mut got = vec![0.0; width];
-                rotate(&x, angles, 1.0, &mut got);
-                close("rotated", &got, &exact, 3e-7);
-                let mut back = vec![0.0; width];
-                add_rotated_back(&got, angles, 1.0, &mut back);
-                close("turned back", &back, &wide(&x), 5e-7);
+        for level in levels() {
+            for start in [0, 7, 1_000_000, 1 << 28] {
+                for width in [2, 32, 40] {
+                    let mut table = vec![0.0; 64 * width];
+                    Rotary::default().fill(start, width, &mut table);
+                    for (p, angles) in table.chunks(width).enumerate() {
+                        let x = values(width, p as u64);
+                        let mut exact = wide(&x);
+                        rotate_reference(Rotary::default(), start + p as u64, 1.0, &mut exact);
+                        let mut got = vec![0.0; width];
+                        turn_heads(level, &x, Some(angles), 1.0, width, &mut got);
+                        close("turned", &got, &exact, 3e-7);
+                        let mut back = vec![0.0; width];
+                        level.run(Back(&got, angles, &mut back));
+                        close("turned back", &back, &wide(&x), 5e-7);
+                    }
+                }
             }
         }
     }

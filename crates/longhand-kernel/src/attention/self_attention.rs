@@ -2,7 +2,7 @@
 
 use super::blocks::{self, AddRows, Gradients, within};
 use super::layout::{BLOCK, Layout, real_positions, time_of};
-use super::rotary::rotate;
+use super::rotary::turn;
 use super::{Mask, Sizes};
 use crate::cpu::{Cpu, Shards};
 use crate::sequence::Sequence;
@@ -401,20 +401,19 @@ impl Kernel for LayOut<'_, '_> {
             let angles = sizes.rotary.map(|_| unsafe {
                 &*saved.part(within(layout.angle(b), row * width..(row + 1) * width))
             });
-            let turn = |x: &[f32], scale: f32, to: &mut [f32]| match angles {
-                Some(angles) => rotate(x, angles, scale, to),
-                None => to.iter_mut().zip(x).for_each(|(to, x)| *to = x * scale),
-            };
             let mut heads = from.chunks_exact(width);
-            for (head, x) in (0..sizes.heads).zip(&mut heads) {
-                turn(x, scale, part(layout.query(b, head), row));
-            }
-            let row = carried(sizes) + row;
-            for (group, x) in (0..sizes.groups).zip(&mut heads) {
-                turn(x, 1.0, part(layout.key(b, group), row));
-            }
-            for (group, x) in (0..sizes.groups).zip(&mut heads) {
-                part(layout.value(b, group), row).copy_from_slice(x);
+            // SAFETY: the caller has the instruction set.
+            unsafe {
+                for (head, x) in (0..sizes.heads).zip(&mut heads) {
+                    turn::<V>(x, angles, scale, part(layout.query(b, head), row));
+                }
+                let row = carried(sizes) + row;
+                for (group, x) in (0..sizes.groups).zip(&mut heads) {
+                    turn::<V>(x, angles, 1.0, part(layout.key(b, group), row));
+                }
+                for (group, x) in (0..sizes.groups).zip(&mut heads) {
+                    turn::<V>(x, None, 1.0, part(layout.value(b, group), row));
+                }
             }
         }
     }

@@ -1,11 +1,14 @@
 //! One position of self-attention, read straight from the ring: for decoding.
 
-use super::rotary::rotate;
+use std::ops::Range;
+
+use super::products::LANES;
+use super::rotary::turn_heads;
 use super::self_attention::State;
 use super::{Mask, Sizes};
 use crate::cpu::{Cpu, Shards, Worker};
 use crate::sequence::Sequence;
-use crate::simd::{Kernel, Vector, exp_slice};
+use crate::simd::{Kernel, Vector, exp};
 
 /// With fewer products than this a second thread costs more than it gains.
 const SERIAL_PRODUCTS: usize = 1 << 18;
@@ -58,30 +61,36 @@ pub fn step(
             *filled = 0;
         }
         let slot = (*position % window as u64) as usize;
-        let mut angles = worker.buffers.take(sizes.width);
-        let mut query = worker.buffers.take(sizes.width);
-        let mut scores = worker.buffers.take(window);
+        let (width, new) = (sizes.width, sizes.groups * sizes.width);
+        let qkv = &qkv[b * sizes.row()..(b + 1) * sizes.row()];
+        let (queries, others) = qkv.split_at(y_row);
+        let mut angles = worker.buffers.take(width);
+        let mut query = worker.buffers.take(y_row);
+        let mut scores = worker.buffers.take(window.next_multiple_of(LANES));
         if let Some(rotary) = sizes.rotary {
-            rotary.fill(*position, sizes.width, &mut angles);
+            rotary.fill(*position, width, &mut angles);
         }
+        let turned = sizes.rotary.map(|_| &angles[..]);
+        let scale = 1.0 / (width as f32).sqrt();
+        turn_heads(worker.level, queries, turned, scale, width, &mut query);
+        let at = slot * new..(slot + 1) * new;
+        turn_heads(worker.level, &others[..new], turned, 1.0, width, &mut keys[at.clone()]);
+        values[at].copy_from_slice(&others[new..]);
         *position += 1;
         *filled = (*filled + 1).min(window as u32);
-        let mut kernel = Step {
+        let count = *filled as usize;
+        // The visible positions end at `slot`; they may wrap around the ring's end.
+        let oldest = (slot + window + 1 - count) % window;
+        let end = (oldest + count).min(window);
+        worker.level.run(Read {
             sizes,
-            qkv: &qkv[b * sizes.row()..(b + 1) * sizes.row()],
-            angles: &angles,
-            query: &mut query,
-            scores: &mut scores,
+            query: &query,
             keys,
             values,
-            slot,
-            filled: *filled as usize,
+            spans: [oldest..end, 0..count - (end - oldest)],
+            scores: &mut scores,
             y,
-        };
-        kernel.keep_new();
-        for head in 0..sizes.heads {
-            kernel.attend(worker, head);
-        }
+        });
         [angles, query, scores].into_iter().for_each(|buffer| worker.buffers.give(buffer));
     };
     if batch * sizes.heads * sizes.width * window < SERIAL_PRODUCTS {
@@ -91,146 +100,113 @@ pub fn step(
     }
 }
 
-struct Step<'a> {
+/// Softmax of the queries of one stream against its ring.
+struct Read<'a> {
     sizes: Sizes,
-    qkv: &'a [f32],
-    angles: &'a [f32],
-    query: &'a mut [f32],
-    scores: &'a mut [f32],
-    keys: &'a mut [f32],
-    values: &'a mut [f32],
-    slot: usize,
-    filled: usize,
-    y: &'a mut [f32],
-}
-
-impl Step<'_> {
-    fn keep_new(&mut self) {
-        let Sizes { heads, groups, width, .. } = self.sizes;
-        let at = self.slot * groups * width;
-        let (_, new) = self.qkv.split_at(heads * width);
-        let (keys, values) = new.split_at(groups * width);
-        let to = &mut self.keys[at..at + groups * width];
-        if self.sizes.rotary.is_some() {
-            for (key, to) in keys.chunks_exact(width).zip(to.chunks_exact_mut(width)) {
-                rotate(key, self.angles, 1.0, to);
-            }
-        } else {
-            to.copy_from_slice(keys);
-        }
-        self.values[at..at + groups * width].copy_from_slice(values);
-    }
-
-    fn attend(&mut self, worker: &Worker, head: usize) {
-        let Sizes { heads, groups, width, .. } = self.sizes;
-        let window = self.sizes.window();
-        let scale = 1.0 / (width as f32).sqrt();
-        let x = &self.qkv[head * width..(head + 1) * width];
-        if self.sizes.rotary.is_some() {
-            rotate(x, self.angles, scale, self.query);
-        } else {
-            self.query.iter_mut().zip(x).for_each(|(q, x)| *q = x * scale);
-        }
-        // The visible positions end at `slot`; they may wrap around the ring's end.
-        let oldest = (self.slot + window + 1 - self.filled) % window;
-        let spans = if oldest + self.filled <= window {
-            [oldest..oldest + self.filled, 0..0]
-        } else {
-            [oldest..window, 0..oldest + self.filled - window]
-        };
-        let column = head / (heads / groups) * width;
-        let y = &mut self.y[head * width..(head + 1) * width];
-        read(
-            worker,
-            self.query,
-            Rows {
-                keys: &self.keys[column..],
-                values: &self.values[column..],
-                stride: groups * width,
-                spans,
-            },
-            &mut self.scores[..self.filled],
-            y,
-        );
-    }
-}
-
-/// Keys and values where they lie: rows `spans`, `stride` apart.
-pub(super) struct Rows<'a> {
-    pub(super) keys: &'a [f32],
-    pub(super) values: &'a [f32],
-    pub(super) stride: usize,
-    pub(super) spans: [std::ops::Range<usize>; 2],
-}
-
-/// `y` = softmax of `query` against the keys, over the values. `scores` has one element per row.
-pub(super) fn read(worker: &Worker, query: &[f32], rows: Rows, scores: &mut [f32], y: &mut [f32]) {
-    worker.level.run(Scores { query, rows: &rows, scores });
-    let largest = scores.iter().copied().fold(f32::MIN, f32::max);
-    scores.iter_mut().for_each(|score| *score -= largest);
-    exp_slice(worker.level, scores);
-    let inverse = 1.0 / scores.iter().sum::<f32>();
-    worker.level.run(Mix { scores, rows: &rows, scale: inverse, y });
-}
-
-struct Scores<'a> {
+    /// `[H, K]`, turned and divided by √K.
     query: &'a [f32],
-    rows: &'a Rows<'a>,
+    /// `[W, G·K]`, as the values.
+    keys: &'a [f32],
+    values: &'a [f32],
+    /// The slots that may be seen.
+    spans: [Range<usize>; 2],
+    /// Room for W elements, rounded up to whole vectors.
     scores: &'a mut [f32],
+    y: &'a mut [f32],
 }
 
-impl Kernel for Scores<'_> {
+impl Kernel for Read<'_> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let width = self.query.len();
-        let mut scores = self.scores.iter_mut();
-        for row in self.rows.spans.iter().cloned().flatten() {
-            let key = &self.rows.keys[row * self.rows.stride..][..width];
-            // SAFETY: query and key have `width` elements.
-            unsafe {
-                let mut sum = V::zero();
-                for k in (0..width).step_by(V::LANES) {
-                    let query = V::load_first(self.query.as_ptr().add(k), width - k);
-                    sum = query.mul_add(V::load_first(key.as_ptr().add(k), width - k), sum);
+        let Sizes { heads, groups, width, .. } = self.sizes;
+        let stride = groups * width;
+        let scores = self.scores.as_mut_ptr();
+        // SAFETY: the spans lie in the ring, there is a score for each of their slots, and every
+        // key and value has `width` elements.
+        unsafe {
+            for head in 0..heads {
+                let column = head / (heads / groups) * width;
+                let query = self.query.as_ptr().add(head * width);
+                let keys = self.keys.as_ptr().add(column);
+                let values = self.values.as_ptr().add(column);
+                let mut count = 0;
+                for span in self.spans.clone() {
+                    let mut slot = span.start;
+                    while slot < span.end {
+                        let at = keys.add(slot * stride);
+                        if slot + 4 <= span.end {
+                            let sums = dots::<V, 4>(query, at, stride, width);
+                            sums.into_iter()
+                                .enumerate()
+                                .for_each(|(i, x)| *scores.add(count + i) = x);
+                            (slot, count) = (slot + 4, count + 4);
+                        } else {
+                            *scores.add(count) = dots::<V, 1>(query, at, stride, width)[0];
+                            (slot, count) = (slot + 1, count + 1);
+                        }
+                    }
                 }
-                if let Some(score) = scores.next() {
-                    *score = sum.sum();
+                let scale = V::splat(1.0 / exponentials::<V>(scores, count));
+                let y = self.y.as_mut_ptr().add(head * width);
+                for k in (0..width).step_by(V::LANES) {
+                    let lanes = width - k;
+                    // Four sums, so that one product need not wait for the one before.
+                    let mut sums = [V::zero(); 4];
+                    let mut i = 0;
+                    for slot in self.spans.iter().cloned().flatten() {
+                        let value = V::load_first(values.add(slot * stride + k), lanes);
+                        sums[i % 4] = value.mul_add(V::splat(*scores.add(i)), sums[i % 4]);
+                        i += 1;
+                    }
+                    let sum = sums[0].add(sums[1]).add(sums[2].add(sums[3]));
+                    sum.mul(scale).store_first(y.add(k), lanes);
                 }
             }
         }
     }
 }
 
-struct Mix<'a> {
-    scores: &'a [f32],
-    rows: &'a Rows<'a>,
-    scale: f32,
-    y: &'a mut [f32],
-}
-
-impl Kernel for Mix<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let width = self.y.len();
+/// The products of a query with N keys that lie `stride` apart.
+#[inline(always)]
+unsafe fn dots<V: Vector, const N: usize>(
+    query: *const f32,
+    keys: *const f32,
+    stride: usize,
+    width: usize,
+) -> [f32; N] {
+    // SAFETY: the caller gives N keys and a query of `width` elements.
+    unsafe {
+        let mut sums = [V::zero(); N];
         for k in (0..width).step_by(V::LANES) {
-            let count = width - k;
-            let rows = self.rows.spans.iter().cloned().flatten();
-            // SAFETY: every value and y have `width` elements.
-            unsafe {
-                // Two sums, so that one product need not wait for the one before.
-                let mut sums = [V::zero(); 2];
-                for (i, (row, &weight)) in rows.zip(self.scores).enumerate() {
-                    let value = &self.rows.values[row * self.rows.stride..][..width];
-                    let value = V::load_first(value.as_ptr().add(k), count);
-                    sums[i % 2] = value.mul_add(V::splat(weight), sums[i % 2]);
-                }
-                let sum = sums[0].add(sums[1]).mul(V::splat(self.scale));
-                sum.store_first(self.y.as_mut_ptr().add(k), count);
+            let query = V::load_first(query.add(k), width - k);
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum = query.mul_add(V::load_first(keys.add(i * stride + k), width - k), *sum);
             }
         }
+        sums.map(|sum| sum.sum())
+    }
+}
+
+/// Replaces scores by the exponentials of their distance from the largest, and gives their sum.
+#[inline(always)]
+unsafe fn exponentials<V: Vector>(scores: *mut f32, count: usize) -> f32 {
+    // SAFETY: the caller gives room for `count` scores rounded up to whole vectors.
+    unsafe {
+        // What fills the last vector vanishes in `exp`.
+        (count..count.next_multiple_of(V::LANES)).for_each(|i| *scores.add(i) = f32::MIN);
+        let mut most = V::splat(f32::MIN);
+        for i in (0..count).step_by(V::LANES) {
+            most = most.max(V::load(scores.add(i)));
+        }
+        let most = V::splat(most.largest());
+        let mut sum = V::zero();
+        for i in (0..count).step_by(V::LANES) {
+            let weight = exp(V::load(scores.add(i)).sub(most));
+            sum = sum.add(weight);
+            weight.store(scores.add(i));
+        }
+        sum.sum()
     }
 }
