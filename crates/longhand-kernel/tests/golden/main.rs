@@ -3,6 +3,8 @@
 
 mod attention;
 mod norm;
+mod recurrent;
+mod slstm;
 
 use longhand_kernel::{Cpu, Level};
 use safetensors::SafeTensors;

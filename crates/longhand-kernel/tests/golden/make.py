@@ -62,13 +62,22 @@ class Case:
             self.leaves[name] = parameter
 
     def finish(self, **outputs):
-        """Stores the outputs, the gradients given to them, and those of the leaves."""
+        """Stores the outputs, the gradients given to them, and those of the leaves.
+
+        (c, n, m) and (c·e^-δ, n·e^-δ, m + δ) are the same memory of an xLSTM cell: a loss computed
+        from what the cell goes on to do does not change with δ, so that the gradient given to the
+        stabiliser m is not free but c·d_c + n·d_n.
+        """
+        d_outputs = {name: self.draw(*output.shape) for name, output in outputs.items()}
+        if "m" in outputs:
+            m = outputs["m"]
+            parts = [(outputs[name] * d_outputs[name]).detach() for name in "cn"]
+            d_outputs["m"] = sum(part.reshape(*m.shape, -1).sum(-1) for part in parts)
         loss = 0
         for name, output in outputs.items():
-            d_output = self.draw(*output.shape)
             self.keep(name, output)
-            self.keep(f"d_{name}", d_output)
-            loss = loss + (output * d_output).sum()
+            self.keep(f"d_{name}", d_outputs[name])
+            loss = loss + (output * d_outputs[name]).sum()
         leaves = self.leaves.items()
         gradients = torch.autograd.grad(loss, [leaf for _, leaf in leaves], allow_unused=True)
         for (name, leaf), gradient in zip(leaves, gradients):
@@ -154,7 +163,7 @@ def slstm():
             slstm_pointwise_function_registry["slstm"],
         )
         h, c, n, m = last
-        case.finish(y=every[0, 1:], c=c, n=n, m=m)
+        case.finish(y=every[0, 1:], h=h, c=c, n=n, m=m)
     return tensors
 
 

@@ -1,0 +1,83 @@
+//! The `xlstm` package's sLSTM, two heads.
+//!
+//! A difference of definition that no value here shows: the package takes m = ĩ as long as n is
+//! zero in the *whole* batch, ours does so unit by unit, so that a stream which begins beside
+//! others that do not is the same as alone.
+
+use longhand_kernel::Sequence;
+use longhand_kernel::slstm::{
+    Gradients, Sizes, State, StateGradient, StateMut, WeightGradients, Weights, backward, forward,
+    saved_len,
+};
+
+use crate::{Case, processors};
+
+const FILE: &[u8] = include_bytes!("slstm.safetensors");
+const WEIGHTS: [&str; 3] = ["weight_input", "weight_recurrent", "bias"];
+
+#[test]
+fn from_the_empty_state() {
+    check("empty");
+}
+
+#[test]
+fn from_a_given_state() {
+    check("carried");
+}
+
+fn check(name: &'static str) {
+    let case = Case::new(FILE, name);
+    let (x, d_y) = (case.values("x"), case.values("d_y"));
+    let (shape, hidden) = (case.shape("x"), case.shape("y")[2]);
+    let sequence = Sequence::new(shape[0], shape[1]);
+    let sizes = Sizes { input: shape[2], hidden, heads: case.shape("weight_recurrent")[0] };
+    let [input, recurrent, bias] = WEIGHTS.map(|name| case.values(name));
+    let weights = Weights { input: &input, recurrent: &recurrent, bias: &bias };
+    let zeros = || vec![0.0; sequence.batch * hidden];
+    let [h0, c0, n0, m0] = match name {
+        "empty" => [(); 4].map(|()| zeros()),
+        _ => ["h0", "c0", "n0", "m0"].map(|name| case.values(name)),
+    };
+    let state = State { h: &h0, c: &c0, n: &n0, m: &m0 };
+    for cpu in processors() {
+        let mut y = vec![0.0; d_y.len()];
+        let mut next = [(); 4].map(|()| zeros());
+        let mut saved = vec![0.0; saved_len(sizes, &sequence)];
+        let [h, c, n, m] = &mut next;
+        let to = StateMut { h, c, n, m };
+        forward(&cpu, sizes, &sequence, weights, &x, state, &mut y, to, &mut saved);
+        case.check("y", &y);
+        for (name, got) in ["h", "c", "n", "m"].into_iter().zip(&next) {
+            case.check(name, got);
+        }
+
+        let [d_h, d_c, d_n] = ["d_h", "d_c", "d_n"].map(|name| case.values(name));
+        let d_next = Some(StateGradient { h: &d_h, c: &d_c, n: &d_n });
+        let mut d_x = vec![0.0; x.len()];
+        let mut to = [&input, &recurrent, &bias].map(|weight| vec![0.0; weight.len()]);
+        let mut d_state = [(); 4].map(|()| zeros());
+        let [to_input, to_recurrent, to_bias] = &mut to;
+        let [h, c, n, m] = &mut d_state;
+        let gradients = Gradients {
+            weights: Some(WeightGradients {
+                input: to_input,
+                recurrent: to_recurrent,
+                bias: to_bias,
+            }),
+            x: Some(&mut d_x),
+            state: Some(StateMut { h, c, n, m }),
+        };
+        backward(
+            &cpu, sizes, &sequence, weights, &x, state, &y, &mut saved, &d_y, d_next, gradients,
+        );
+        case.check("d_x", &d_x);
+        for (name, got) in WEIGHTS.into_iter().zip(&to) {
+            case.check(&format!("d_{name}"), got);
+        }
+        if name != "empty" {
+            for (name, got) in ["d_h0", "d_c0", "d_n0", "d_m0"].into_iter().zip(&d_state) {
+                case.check(name, got);
+            }
+        }
+    }
+}
