@@ -28,6 +28,7 @@ pub mod join;
 pub mod linear;
 pub mod loss;
 pub mod lstm;
+pub mod mlstm;
 pub mod norm;
 pub mod optimizer;
 mod pointwise;
