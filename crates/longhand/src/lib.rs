@@ -1,3 +1,11 @@
-//! Longhand: language models whose every layer fuses a working memory with a long short-term memory.
+//! Longhand: language models whose every layer fuses a working memory with a long short-term
+//! memory.
+//!
+//! The path from raw text to words, one crate for each step:
+//! 1. [`text`]: files → tokeniser → ids → batches; the built-in sample.
+//!
+//! Beside it: [`plot`] draws curves and bars.
 
 pub mod plot;
+
+pub use longhand_text as text;

@@ -1,3 +1,33 @@
-//! The `longhand` command line.
+//! The `longhand` command line. stdout is data, stderr is talk. Exit codes: 0 done, 1 failed,
+//! 2 wrong usage.
 
-fn main() {}
+mod command;
+mod error;
+mod folder;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Trains, runs and examines language models in which every layer fuses two memories.
+#[derive(Parser)]
+#[command(
+    name = "longhand",
+    version,
+    arg_required_else_help = true,
+    after_help = "Example: train a small model on the built-in sample and let it write\n  \
+                  longhand train --out model\n  longhand generate model --prompt \"One day\""
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: command::Command,
+}
+
+fn main() -> ExitCode {
+    // Ends the process with 2 where the arguments are wrong, with 0 after --help.
+    let line = CommandLine::parse();
+    match line.command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error::report(&error),
+    }
+}
