@@ -97,7 +97,7 @@ pub mod reference {
     pub fn sinusoid(width: usize, place: u64, d: usize) -> f64 {
         let frequency = 10_000f64.powf(-((d / 2 * 2) as f64) / width as f64);
         let angle = place as f64 * frequency;
-        if d % 2 == 0 { angle.sin() } else { angle.cos() }
+        if d.is_multiple_of(2) { angle.sin() } else { angle.cos() }
     }
 
     /// dtable += dy, row by row.

@@ -1,1 +1,32 @@
-//! The model: configuration, memories, blocks, heads, state, tape and weights.
+//! The model: one definition, many configurations.
+//!
+//! The path of the data:
+//! 1. [`config`] says what a model is made of; [`preset`] names some configurations.
+//! 2. [`weights`] holds the parameters by PyTorch's names; [`file`] reads and writes them.
+//! 3. [`model`] lays out embedding → [`block`]s → norm → [`head`], each block of [`memory`]s and
+//!    their fusion.
+//! 4. [`tape`] runs a forward pass as a list of coarse operations, and gradients back over it.
+//! 5. [`state`] is what the memories hold between passes: constant in size, passed in and handed
+//!    back.
+
+pub mod block;
+pub mod config;
+pub mod file;
+pub mod head;
+pub mod memory;
+pub mod model;
+pub mod preset;
+pub mod state;
+pub mod tape;
+#[cfg(test)]
+mod tests;
+pub mod weights;
+
+pub use config::{Config, ConfigError};
+pub use file::{FileError, WeightsError};
+pub use longhand_kernel::{Buffer, Cpu, Level, Sequence};
+pub use model::{Model, ModelError};
+pub use preset::Preset;
+pub use state::{State, StateError};
+pub use tape::{Ablation, IGNORE, Mode, Tape, Total, Var};
+pub use weights::{Gradients, Parameter, ParameterId, Weights};

@@ -1,0 +1,202 @@
+//! A block: norm → memories → fusion → residual, then norm → feed-forward → residual.
+
+use crate::config::{BlockConfig, Config, Dropout, Fusion, Norm, Order};
+use crate::memory::{Long, Working};
+use crate::state::State;
+use crate::tape::{Ablation, Tape, Var};
+use crate::weights::{Builder, Init, ParameterId, Weights};
+
+/// One block of the stack.
+pub(crate) struct Block {
+    order: Order,
+    residual: bool,
+    norm: NormLayer,
+    working: Option<Working>,
+    long: Option<Long>,
+    fusion: FusionLayer,
+    feed_forward: Option<FeedForward>,
+    dropout: Dropout,
+}
+
+/// A norm over the rows, or none.
+pub(crate) enum NormLayer {
+    None,
+    Rms(ParameterId),
+    Layer(ParameterId, ParameterId),
+}
+
+enum FusionLayer {
+    Concat(ParameterId),
+    Gate(ParameterId, ParameterId),
+    Sum,
+    None,
+}
+
+struct FeedForward {
+    norm: NormLayer,
+    /// Gate and value side by side.
+    up: ParameterId,
+    down: ParameterId,
+}
+
+impl Block {
+    pub(crate) fn new(config: &Config, index: usize, builder: &mut Builder, state: &State) -> Self {
+        let block = &config.blocks[index];
+        let input = config.blocks[..index].iter().fold(config.width, |w, b| b.output_width(w));
+        let prefix = format!("blocks.{index}");
+        let norm = NormLayer::new(config.norm, &format!("{prefix}.norm"), input, builder);
+        let (working_input, long_input) = block.inputs(input);
+        let working = (block.working.as_ref())
+            .map(|working| Working::new(working, &prefix, working_input, builder, state));
+        let long =
+            (block.long.as_ref()).map(|long| Long::new(long, &prefix, long_input, builder, state));
+        // Two layers write to the residual stream in each block: their sum keeps its scale.
+        let depth = (2.0 * config.blocks.len() as f32).sqrt();
+        let fusion = FusionLayer::new(block, &prefix, input, depth, builder);
+        let output = block.output_width(input);
+        let feed_forward = block.feed_forward.map(|inner| {
+            let up = Init::Normal(0.5 / (output as f32).sqrt());
+            let down = Init::Normal(0.5 / (inner as f32).sqrt() / depth);
+            let name = format!("{prefix}.feed_forward");
+            FeedForward {
+                norm: NormLayer::new(config.norm, &format!("{name}.norm"), output, builder),
+                up: builder.add(format!("{name}.up.weight"), &[2 * inner, output], up),
+                down: builder.add(format!("{name}.down.weight"), &[output, inner], down),
+            }
+        });
+        let (order, residual, dropout) = (block.order, block.residual, config.dropout);
+        Self { order, residual, norm, working, long, fusion, feed_forward, dropout }
+    }
+
+    pub(crate) fn run(&self, tape: &mut Tape, weights: &Weights, x: Var, state: &mut State) -> Var {
+        let u = self.norm.run(tape, weights, x);
+        let y = self.remember(tape, weights, u, state);
+        let y = tape.dropout(y, self.dropout.block, self.dropout.locked);
+        let x = if self.residual { tape.add(x, y) } else { y };
+        let Some(layer) = &self.feed_forward else { return x };
+        let u = layer.norm.run(tape, weights, x);
+        let up = tape.linear(weights, &[u], layer.up, None);
+        let inner = tape.swiglu(up);
+        let y = tape.linear(weights, &[inner], layer.down, None);
+        let y = tape.dropout(y, self.dropout.block, self.dropout.locked);
+        tape.add(x, y)
+    }
+
+    /// The memories and their fusion.
+    fn remember(&self, tape: &mut Tape, weights: &Weights, u: Var, state: &mut State) -> Var {
+        let (working, long) = match self.order {
+            Order::Parallel => {
+                let working = self.work(tape, weights, u, state);
+                (working, self.last(tape, weights, u, state))
+            }
+            Order::WorkingFirst => {
+                let working = self.work(tape, weights, u, state);
+                (None, self.last(tape, weights, working.unwrap_or(u), state))
+            }
+            Order::LongFirst => {
+                let long = self.last(tape, weights, u, state);
+                (self.work(tape, weights, long.unwrap_or(u), state), None)
+            }
+        };
+        match (&self.fusion, working, long) {
+            (FusionLayer::Concat(weight), working, long) => {
+                let parts: Vec<Var> = [working, long].into_iter().flatten().collect();
+                tape.linear(weights, &parts, *weight, None)
+            }
+            (FusionLayer::Gate(weight, bias), Some(working), Some(long)) => {
+                let gate = tape.linear(weights, &[working, long], *weight, Some(*bias));
+                tape.gate(gate, working, long)
+            }
+            (FusionLayer::Sum, Some(working), Some(long)) => tape.add(working, long),
+            (_, working, long) => working.or(long).unwrap_or(u),
+        }
+    }
+
+    /// The working memory's output, if there is one.
+    fn work(&self, tape: &mut Tape, weights: &Weights, u: Var, state: &mut State) -> Option<Var> {
+        let y = self.working.as_ref()?.run(tape, weights, u, state);
+        Some(self.leave(tape, y, Ablation::Working))
+    }
+
+    /// The long memory's output, if there is one.
+    fn last(&self, tape: &mut Tape, weights: &Weights, u: Var, state: &mut State) -> Option<Var> {
+        let y = self.long.as_ref()?.run(tape, weights, u, state, self.dropout.recurrent);
+        Some(self.leave(tape, y, Ablation::Long))
+    }
+
+    fn leave(&self, tape: &mut Tape, y: Var, memory: Ablation) -> Var {
+        tape.silence_if(y, memory);
+        tape.dropout(y, self.dropout.memory, self.dropout.locked)
+    }
+}
+
+impl BlockConfig {
+    /// Widths of what the working and the long memory read.
+    fn inputs(&self, input: usize) -> (usize, usize) {
+        match (self.order, &self.working, &self.long) {
+            (Order::WorkingFirst, Some(working), _) => (input, working.output_width(input)),
+            (Order::LongFirst, _, Some(long)) => (long.output_width(), input),
+            _ => (input, input),
+        }
+    }
+}
+
+impl NormLayer {
+    pub(crate) fn new(norm: Norm, name: &str, width: usize, builder: &mut Builder) -> Self {
+        match norm {
+            Norm::None => NormLayer::None,
+            Norm::Rms => {
+                NormLayer::Rms(builder.add(format!("{name}.weight"), &[width], Init::Ones))
+            }
+            Norm::Layer => NormLayer::Layer(
+                builder.add(format!("{name}.weight"), &[width], Init::Ones),
+                builder.add(format!("{name}.bias"), &[width], Init::Zeros),
+            ),
+        }
+    }
+
+    pub(crate) fn run(&self, tape: &mut Tape, weights: &Weights, x: Var) -> Var {
+        match *self {
+            NormLayer::None => x,
+            NormLayer::Rms(weight) => tape.rms_norm(weights, x, weight),
+            NormLayer::Layer(weight, bias) => tape.layer_norm(weights, x, weight, bias),
+        }
+    }
+}
+
+impl FusionLayer {
+    fn new(
+        block: &BlockConfig,
+        prefix: &str,
+        input: usize,
+        depth: f32,
+        builder: &mut Builder,
+    ) -> Self {
+        let (working_input, _) = block.inputs(input);
+        let working = block.working.map_or(0, |w| w.output_width(working_input));
+        let long = block.long.map_or(0, |long| long.output_width());
+        let parts = match block.order {
+            Order::Parallel => working + long,
+            Order::WorkingFirst => long,
+            Order::LongFirst => working,
+        };
+        let scale = 0.5 / (parts as f32).sqrt();
+        match block.fusion {
+            Fusion::Concat => FusionLayer::Concat(builder.add(
+                format!("{prefix}.fusion.weight"),
+                &[input, parts],
+                Init::Normal(if block.residual { scale / depth } else { 2.0 * scale }),
+            )),
+            Fusion::Gate => FusionLayer::Gate(
+                builder.add(
+                    format!("{prefix}.fusion.gate.weight"),
+                    &[working, parts],
+                    Init::Normal(scale),
+                ),
+                builder.add(format!("{prefix}.fusion.gate.bias"), &[working], Init::Zeros),
+            ),
+            Fusion::Sum => FusionLayer::Sum,
+            Fusion::None => FusionLayer::None,
+        }
+    }
+}

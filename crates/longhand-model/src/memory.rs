@@ -1,0 +1,232 @@
+//! The two memories of a block, as layers: parameters and state looked up once, then run on a tape.
+
+use longhand_kernel::attention::{Mask, Rotary, Sizes};
+
+use crate::config::{Cell, LongMemory, WorkingMemory};
+use crate::state::State;
+use crate::tape::{LongCell, Tape, Var};
+use crate::weights::{Builder, Init, ParameterId, Weights};
+
+/// A working memory: the recent past, exact and bounded.
+pub(crate) enum Working {
+    /// Attention over a sliding window.
+    Attention { sizes: Sizes, qkv: ParameterId, state: Option<usize> },
+    /// WM[t] = tanh(x[t] + WM[t−1]).
+    Tanh { state: usize },
+}
+
+/// A long memory in one direction or both.
+pub(crate) struct Long {
+    directions: Vec<Direction>,
+}
+
+enum Direction {
+    Recurrence { cell: LongCell, reverse: bool, state: Option<usize>, norm: Option<ParameterId> },
+    Mlstm(Mlstm),
+}
+
+/// The matrix memory with its projections (Beck et al., "xLSTM 7B", 2025, figure 2).
+struct Mlstm {
+    heads: usize,
+    query: ParameterId,
+    key: ParameterId,
+    value: ParameterId,
+    output_gate: ParameterId,
+    input_gate: (ParameterId, ParameterId),
+    forget_gate: (ParameterId, ParameterId),
+    norm: ParameterId,
+    reverse: bool,
+    state: Option<usize>,
+}
+
+impl Working {
+    pub(crate) fn new(
+        config: &WorkingMemory,
+        prefix: &str,
+        input: usize,
+        builder: &mut Builder,
+        state: &State,
+    ) -> Self {
+        match *config {
+            WorkingMemory::Attention {
+                heads,
+                kv_heads,
+                head_width,
+                window,
+                rotary,
+                bidirectional,
+            } => {
+                let width = (heads + 2 * kv_heads) * head_width;
+                let init = Init::Normal(0.5 / (input as f32).sqrt());
+                Working::Attention {
+                    sizes: Sizes {
+                        heads,
+                        groups: kv_heads,
+                        width: head_width,
+                        mask: if bidirectional { Mask::Full } else { Mask::Window(window) },
+                        rotary: rotary.then(Rotary::default),
+                    },
+                    qkv: builder.add(
+                        format!("{prefix}.attention.qkv.weight"),
+                        &[width, input],
+                        init,
+                    ),
+                    state: state.index(&format!("{prefix}.attention.keys")),
+                }
+            }
+            WorkingMemory::Tanh {} => Working::Tanh {
+                state: state.index(&format!("{prefix}.tanh.memory")).unwrap_or_default(),
+            },
+        }
+    }
+
+    pub(crate) fn run(&self, tape: &mut Tape, weights: &Weights, x: Var, state: &mut State) -> Var {
+        match self {
+            Working::Attention { sizes, qkv, state: index } => {
+                let qkv = tape.linear(weights, &[x], *qkv, None);
+                tape.attention(*sizes, qkv, state, *index)
+            }
+            Working::Tanh { state: index } => tape.tanh_memory(x, state, *index),
+        }
+    }
+}
+
+impl Long {
+    pub(crate) fn new(
+        config: &LongMemory,
+        prefix: &str,
+        input: usize,
+        builder: &mut Builder,
+        state: &State,
+    ) -> Self {
+        let reversals: &[bool] = if config.bidirectional { &[false, true] } else { &[false] };
+        let directions = reversals.iter().map(|&reverse| match config.cell {
+            Cell::Mlstm => {
+                Direction::Mlstm(Mlstm::new(config, prefix, input, reverse, builder, state))
+            }
+            _ => Direction::recurrence(config, prefix, input, reverse, builder, state),
+        });
+        Self { directions: directions.collect() }
+    }
+
+    pub(crate) fn run(
+        &self,
+        tape: &mut Tape,
+        weights: &Weights,
+        x: Var,
+        state: &mut State,
+        weight_drop: f32,
+    ) -> Var {
+        let mut outputs = self.directions.iter().map(|direction| match direction {
+            Direction::Recurrence { cell, reverse, state: index, norm } => {
+                let y = tape.recurrence(weights, *cell, x, *reverse, state, *index, weight_drop);
+                match norm {
+                    Some(weight) => tape.head_norm(weights, y, cell.heads(), *weight),
+                    None => y,
+                }
+            }
+            Direction::Mlstm(mlstm) => mlstm.run(tape, weights, x, state),
+        });
+        match (outputs.next(), outputs.next()) {
+            (Some(forward), Some(backward)) => tape.join(forward, backward),
+            (Some(forward), None) => forward,
+            _ => x,
+        }
+    }
+}
+
+impl Direction {
+    fn recurrence(
+        config: &LongMemory,
+        prefix: &str,
+        input: usize,
+        reverse: bool,
+        builder: &mut Builder,
+        state: &State,
+    ) -> Self {
+        let (n, heads) = (config.hidden, config.heads);
+        let name = match config.cell {
+            Cell::Lstm => "lstm",
+            Cell::Slstm => "slstm",
+            Cell::Rnn | Cell::Mlstm => "rnn",
+        };
+        let gates = if config.cell == Cell::Rnn { 1 } else { 4 };
+        let suffix = if reverse { "_l0_reverse" } else { "_l0" };
+        let mut add = |what: &str, shape: &[usize], init| {
+            builder.add(format!("{prefix}.{name}.{what}{suffix}"), shape, init)
+        };
+        let uniform = |fan: usize| Init::Uniform(1.0 / (fan as f32).sqrt());
+        let input_weight = add("weight_ih", &[gates * n, input], uniform(input));
+        // Block-diagonal where there are several heads: each sees its own units only.
+        let recurrent = add("weight_hh", &[gates * n, n / heads], uniform(n / heads));
+        // PyTorch has two biases; the forget gate begins open through the first.
+        let first = if gates == 4 { Init::ForgetOne } else { Init::Zeros };
+        let bias_input = add("bias_ih", &[gates * n], first);
+        let cell = match config.cell {
+            Cell::Slstm => {
+                LongCell::Slstm { hidden: n, heads, weights: [input_weight, recurrent, bias_input] }
+            }
+            cell => {
+                let bias_recurrent = add("bias_hh", &[gates * n], Init::Zeros);
+                let weights = [input_weight, recurrent, bias_input, bias_recurrent];
+                match cell {
+                    Cell::Rnn => LongCell::Rnn { hidden: n, weights },
+                    _ => LongCell::Lstm { hidden: n, weights },
+                }
+            }
+        };
+        // xLSTM normalises what its scalar memory gives, head by head.
+        let norm = (config.cell == Cell::Slstm)
+            .then(|| builder.add(format!("{prefix}.slstm.norm{suffix}.weight"), &[n], Init::Ones));
+        let first_state = state.index(&format!("{prefix}.{name}.h"));
+        Direction::Recurrence { cell, reverse, state: first_state, norm }
+    }
+}
+
+impl Mlstm {
+    fn new(
+        config: &LongMemory,
+        prefix: &str,
+        input: usize,
+        reverse: bool,
+        builder: &mut Builder,
+        state: &State,
+    ) -> Self {
+        let (n, heads) = (config.hidden, config.heads);
+        let suffix = if reverse { "_reverse" } else { "" };
+        let mut add = |what: &str, shape: &[usize], init| {
+            builder.add(format!("{prefix}.mlstm{suffix}.{what}"), shape, init)
+        };
+        let dense = Init::Normal(0.5 / (input as f32).sqrt());
+        Self {
+            heads,
+            query: add("q.weight", &[n, input], dense),
+            key: add("k.weight", &[n, input], dense),
+            value: add("v.weight", &[n, input], dense),
+            output_gate: add("ogate_preact.weight", &[n, input], dense),
+            input_gate: (
+                add("igate_preact.weight", &[heads, input], Init::Normal(0.02)),
+                add("igate_preact.bias", &[heads], Init::Zeros),
+            ),
+            forget_gate: (
+                add("fgate_preact.weight", &[heads, input], Init::Normal(0.02)),
+                add("fgate_preact.bias", &[heads], Init::Open),
+            ),
+            norm: add("multihead_norm.weight", &[n], Init::Ones),
+            reverse,
+            state: state.index(&format!("{prefix}.mlstm.c")),
+        }
+    }
+
+    fn run(&self, tape: &mut Tape, weights: &Weights, x: Var, state: &mut State) -> Var {
+        let mut project = |weight, bias| tape.linear(weights, &[x], weight, bias);
+        let (q, k) = (project(self.query, None), project(self.key, None));
+        let (v, output_gate) = (project(self.value, None), project(self.output_gate, None));
+        let input_gate = project(self.input_gate.0, Some(self.input_gate.1));
+        let forget_gate = project(self.forget_gate.0, Some(self.forget_gate.1));
+        let gates = [input_gate, forget_gate];
+        let h = tape.mlstm(self.heads, [q, k, v], gates, self.reverse, state, self.state);
+        let h = tape.head_norm(weights, h, self.heads, self.norm);
+        tape.modulate(h, output_gate)
+    }
+}

@@ -1,0 +1,196 @@
+//! Embedding → blocks → norm → head, run on a tape.
+
+use longhand_kernel::Sequence;
+
+use crate::block::{Block, NormLayer};
+use crate::config::{Config, HeadConfig, Positions};
+use crate::head::Head;
+use crate::state::State;
+use crate::tape::{Mode, Tape, Total, Var};
+use crate::weights::{Builder, Gradients, Init, ParameterId, Weights};
+
+/// A configuration with its weights.
+pub struct Model {
+    config: Config,
+    /// The parameters; an optimiser changes them in place.
+    pub weights: Weights,
+    embedding: ParameterId,
+    positions: Option<ParameterId>,
+    blocks: Vec<Block>,
+    norm: NormLayer,
+    head: Head,
+}
+
+/// What a model cannot read.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum ModelError {
+    /// A token that the embedding does not have.
+    #[error("the token id {id} is out of range: the model knows {vocab_size} tokens")]
+    Token {
+        /// The id.
+        id: u32,
+        /// V.
+        vocab_size: usize,
+    },
+    /// As many ids as the sequence has positions are needed.
+    #[error("{got} token ids were given for {time} positions of {batch} sequences")]
+    Length {
+        /// How many ids.
+        got: usize,
+        /// T.
+        time: usize,
+        /// B.
+        batch: usize,
+    },
+    /// A state of another number of streams.
+    #[error("a state of {got} streams was given for {expected} sequences")]
+    State {
+        /// B.
+        expected: usize,
+        /// Streams of the state.
+        got: usize,
+    },
+}
+
+impl Model {
+    /// A model with weights drawn from a seed.
+    pub fn new(config: Config, seed: u64) -> Result<Self, crate::ConfigError> {
+        config.check()?;
+        Ok(Self::lay_out(config, Builder::new(seed)))
+    }
+
+    /// Lays out a checked configuration.
+    pub(crate) fn lay_out(config: Config, mut builder: Builder) -> Self {
+        let state = State::new(&config, 0);
+        let tied = matches!(config.head, HeadConfig::LanguageModel { tied: true, .. });
+        // Tied, it is the output matrix as well, and begins small so that logits do.
+        let init = Init::Normal(if tied { 0.05 } else { 0.5 });
+        let shape = [config.vocab_size, config.width];
+        let embedding = builder.add("embedding.weight".into(), &shape, init);
+        let positions = match config.positions {
+            Positions::Learned { count } => {
+                let shape = [count, config.width];
+                Some(builder.add("positions.weight".into(), &shape, Init::Normal(0.02)))
+            }
+            Positions::None | Positions::Sinusoidal => None,
+        };
+        let blocks = (0..config.blocks.len())
+            .map(|index| Block::new(&config, index, &mut builder, &state))
+            .collect();
+        let width = config.output_width();
+        let norm = NormLayer::new(config.norm, "norm", width, &mut builder);
+        let head = Head::new(&config.head, config.vocab_size, width, embedding, &mut builder);
+        let weights = builder.finish();
+        Self { config, weights, embedding, positions, blocks, norm, head }
+    }
+
+    /// What it is made of.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The empty memory of `batch` streams.
+    pub fn state(&self, batch: usize) -> State {
+        State::new(&self.config, batch)
+    }
+
+    /// Tokens or classes that the head tells apart.
+    pub fn outputs(&self) -> usize {
+        self.head.outputs
+    }
+
+    /// Reads `ids [T·B]` (time-major) after `state`, and gives the rows that answers are read
+    /// from, `[T·B, D]` for a language model and `[B, D]` for a classifier, and the next state.
+    ///
+    /// # Errors
+    /// If an id is out of range, or the sizes do not agree.
+    pub fn forward(
+        &self,
+        tape: &mut Tape,
+        mode: Mode,
+        ids: &[u32],
+        sequence: &Sequence,
+        mut state: State,
+    ) -> Result<(Var, State), ModelError> {
+        self.check(ids, sequence, &state)?;
+        tape.begin(mode, sequence);
+        let dropout = &self.config.dropout;
+        let mut x = tape.embedding(&self.weights, self.embedding, ids, dropout.token);
+        match (self.config.positions, self.positions) {
+            (Positions::Learned { count }, Some(weight)) => {
+                let places = places(sequence, state.since_reset(), |p| (p % count as u64) as u32);
+                let vectors = tape.embedding(&self.weights, weight, &places, 0.0);
+                x = tape.add(x, vectors);
+            }
+            (Positions::Sinusoidal, _) => {
+                let places = places(sequence, state.since_reset(), |p| p);
+                tape.add_sinusoids(x, &places);
+            }
+            _ => {}
+        }
+        x = tape.dropout(x, dropout.input, dropout.locked);
+        for block in &self.blocks {
+            x = block.run(tape, &self.weights, x, &mut state);
+        }
+        state.advance(sequence);
+        let x = self.head.run(tape, x);
+        let x = self.norm.run(tape, &self.weights, x);
+        let x = tape.dropout(x, dropout.output, dropout.locked);
+        Ok((x, state))
+    }
+
+    /// Logits of some rows of what [`Model::forward`] gave: `[rows, V]` or `[rows, classes]`.
+    pub fn logits(&self, tape: &Tape, x: Var, rows: std::ops::Range<usize>, out: &mut Vec<f32>) {
+        let width = tape.width(x);
+        let x = &tape.data(x)[rows.start * width..rows.end * width];
+        out.resize(rows.len() * self.head.outputs, 0.0);
+        tape.logits(&self.weights, x, self.head.weight, self.head.bias, out);
+    }
+
+    /// Cross-entropy of the rows' answers against `targets` (one for each row, [`crate::IGNORE`]
+    /// for none), in nats summed; with `gradients`, the gradient of `scale` times that sum flows
+    /// into them and back into the rows. `losses` receives each row's loss.
+    pub fn loss(
+        &self,
+        tape: &mut Tape,
+        x: Var,
+        targets: &[u32],
+        smoothing: f32,
+        losses: Option<&mut [f32]>,
+        gradients: Option<(f32, &mut Gradients)>,
+    ) -> Total {
+        let (weight, bias) = (self.head.weight, self.head.bias);
+        tape.cross_entropy(&self.weights, x, weight, bias, targets, smoothing, losses, gradients)
+    }
+
+    fn check(&self, ids: &[u32], sequence: &Sequence, state: &State) -> Result<(), ModelError> {
+        let Sequence { time, batch, .. } = *sequence;
+        if ids.len() != time * batch {
+            return Err(ModelError::Length { got: ids.len(), time, batch });
+        }
+        if state.batch() != batch {
+            return Err(ModelError::State { expected: batch, got: state.batch() });
+        }
+        let vocab_size = self.config.vocab_size;
+        match ids.iter().find(|&&id| id as usize >= vocab_size) {
+            Some(&id) => Err(ModelError::Token { id, vocab_size }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Each row's place in its document.
+fn places<T>(sequence: &Sequence, since_reset: &[u64], map: impl Fn(u64) -> T) -> Vec<T> {
+    let mut at = since_reset.to_vec();
+    let mut places = Vec::with_capacity(sequence.rows());
+    for t in 0..sequence.time {
+        for (b, at) in at.iter_mut().enumerate() {
+            if sequence.starts_empty(t, b) {
+                *at = 0;
+            }
+            places.push(map(*at));
+            *at += 1;
+        }
+    }
+    places
+}

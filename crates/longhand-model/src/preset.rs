@@ -1,0 +1,228 @@
+//! Named configurations: values, not copies of the model.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::config::{
+    BlockConfig, Cell, Config, Dropout, FORMAT, Fusion, HeadConfig, LongMemory, ModelType, Norm,
+    Order, Pooling, Positions, WorkingMemory,
+};
+
+/// A named configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// About one million parameters, both memories in each block: the default.
+    LonghandNano,
+    /// About ten million parameters.
+    LonghandSmall,
+    /// About fifty million parameters.
+    LonghandBase,
+    /// About a hundred and twenty-five million parameters.
+    LonghandLarge,
+    /// Embedding → stacked LSTM → softmax, the classical language model.
+    Lstm,
+    /// Embedding 64 → LSTM 64 → LSTM 32 → classes.
+    StackedLstmClassifier,
+    /// Embedding and positions → attention → LSTM.
+    AttentionLstm,
+    /// A tanh working memory beside an LSTM, concatenated into a linear layer.
+    TanhLstm,
+    /// Working memory alone.
+    Transformer,
+    /// Long memory alone: mLSTM blocks with one sLSTM block.
+    Xlstm,
+}
+
+impl Preset {
+    /// Every preset.
+    pub const ALL: [Preset; 10] = [
+        Preset::LonghandNano,
+        Preset::LonghandSmall,
+        Preset::LonghandBase,
+        Preset::LonghandLarge,
+        Preset::Lstm,
+        Preset::StackedLstmClassifier,
+        Preset::AttentionLstm,
+        Preset::TanhLstm,
+        Preset::Transformer,
+        Preset::Xlstm,
+    ];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Preset::LonghandNano => "longhand-nano",
+            Preset::LonghandSmall => "longhand-small",
+            Preset::LonghandBase => "longhand-base",
+            Preset::LonghandLarge => "longhand-large",
+            Preset::Lstm => "lstm",
+            Preset::StackedLstmClassifier => "stacked-lstm-classifier",
+            Preset::AttentionLstm => "attention-lstm",
+            Preset::TanhLstm => "tanh-lstm",
+            Preset::Transformer => "transformer",
+            Preset::Xlstm => "xlstm",
+        }
+    }
+
+    /// The configuration for a vocabulary of the given size. Classifiers get two classes; the
+    /// caller sets how many there are.
+    pub fn config(self, vocab_size: usize) -> Config {
+        match self {
+            Preset::LonghandNano => longhand(vocab_size, 160, 2, 4, 64, Dropout::small(0.12)),
+            Preset::LonghandSmall => longhand(vocab_size, 384, 4, 6, 128, Dropout::small(0.1)),
+            Preset::LonghandBase => longhand(vocab_size, 640, 8, 10, 256, Dropout::small(0.1)),
+            Preset::LonghandLarge => longhand(vocab_size, 832, 12, 13, 512, Dropout::small(0.1)),
+            Preset::Lstm => Config {
+                norm: Norm::None,
+                dropout: Dropout { input: 0.2, block: 0.2, ..Dropout::default() },
+                head: HeadConfig::LanguageModel { tied: false, bias: true },
+                ..with_blocks(vocab_size, 256, vec![plain(lstm(256)); 2])
+            },
+            Preset::StackedLstmClassifier => Config {
+                norm: Norm::None,
+                head: HeadConfig::Classifier { classes: 2, pooling: Pooling::Last },
+                dropout: Dropout { input: 0.3, block: 0.3, ..Dropout::default() },
+                ..with_blocks(vocab_size, 64, vec![plain(lstm(64)), plain(lstm(32))])
+            },
+            Preset::AttentionLstm => Config {
+                positions: Positions::Sinusoidal,
+                dropout: Dropout { block: 0.1, ..Dropout::default() },
+                ..with_blocks(
+                    vocab_size,
+                    256,
+                    vec![BlockConfig {
+                        working: Some(attention(4, 64, 128, false)),
+                        long: Some(lstm(256)),
+                        order: Order::WorkingFirst,
+                        ..block()
+                    }],
+                )
+            },
+            Preset::TanhLstm => Config {
+                norm: Norm::None,
+                dropout: Dropout { block: 0.1, ..Dropout::default() },
+                ..with_blocks(
+                    vocab_size,
+                    256,
+                    vec![BlockConfig {
+                        working: Some(WorkingMemory::Tanh {}),
+                        long: Some(lstm(256)),
+                        residual: false,
+                        ..block()
+                    }],
+                )
+            },
+            Preset::Transformer => Config {
+                dropout: Dropout::small(0.1),
+                ..with_blocks(
+                    vocab_size,
+                    144,
+                    vec![
+                        BlockConfig {
+                            working: Some(attention(4, 36, 64, true)),
+                            feed_forward: Some(384),
+                            ..block()
+                        };
+                        4
+                    ],
+                )
+            },
+            Preset::Xlstm => {
+                let mlstm = LongMemory { cell: Cell::Mlstm, heads: 4, ..lstm(160) };
+                let slstm = LongMemory { cell: Cell::Slstm, ..mlstm };
+                let with =
+                    |long| BlockConfig { long: Some(long), feed_forward: Some(432), ..block() };
+                Config {
+                    dropout: Dropout::small(0.1),
+                    ..with_blocks(vocab_size, 160, vec![with(mlstm), with(slstm), with(mlstm)])
+                }
+            }
+        }
+    }
+}
+
+impl Dropout {
+    /// The same share of the memories' and feed-forward layers' outputs, positions independent.
+    fn small(share: f32) -> Self {
+        Self { block: share, ..Self::default() }
+    }
+}
+
+impl fmt::Display for Preset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Preset {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|preset| preset.name() == name).ok_or_else(|| {
+            let names = Self::ALL.map(Preset::name).join(", ");
+            format!("there is no preset `{name}`; there are {names}")
+        })
+    }
+}
+
+/// Rotary attention beside an LSTM in every block, and a SwiGLU of 8/3 of the width.
+fn longhand(
+    vocab_size: usize,
+    width: usize,
+    layers: usize,
+    heads: usize,
+    window: usize,
+    dropout: Dropout,
+) -> Config {
+    let block = BlockConfig {
+        working: Some(attention(heads, width / heads, window, true)),
+        long: Some(lstm(width)),
+        feed_forward: Some((8 * width / 3).next_multiple_of(16)),
+        ..block()
+    };
+    Config { dropout, ..with_blocks(vocab_size, width, vec![block; layers]) }
+}
+
+fn with_blocks(vocab_size: usize, width: usize, blocks: Vec<BlockConfig>) -> Config {
+    Config {
+        model_type: ModelType::Longhand,
+        format: FORMAT,
+        vocab_size,
+        width,
+        positions: Positions::None,
+        norm: Norm::Rms,
+        blocks,
+        head: HeadConfig::LanguageModel { tied: false, bias: false },
+        dropout: Dropout::default(),
+    }
+}
+
+fn block() -> BlockConfig {
+    BlockConfig {
+        working: None,
+        long: None,
+        order: Order::Parallel,
+        fusion: Fusion::Concat,
+        feed_forward: None,
+        residual: true,
+    }
+}
+
+fn plain(long: LongMemory) -> BlockConfig {
+    BlockConfig { long: Some(long), fusion: Fusion::None, residual: false, ..block() }
+}
+
+fn lstm(hidden: usize) -> LongMemory {
+    LongMemory { cell: Cell::Lstm, hidden, heads: 1, bidirectional: false }
+}
+
+fn attention(heads: usize, head_width: usize, window: usize, rotary: bool) -> WorkingMemory {
+    WorkingMemory::Attention {
+        heads,
+        kv_heads: heads,
+        head_width,
+        window,
+        rotary,
+        bidirectional: false,
+    }
+}

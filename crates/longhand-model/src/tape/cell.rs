@@ -1,0 +1,242 @@
+//! The recurrences as one: which operation of the kernel a [`LongCell`] calls, with which weights.
+
+use longhand_kernel::{Buffer, Cpu, Sequence, lstm, rnn, slstm};
+
+use super::memory::States;
+use crate::weights::{Gradients, ParameterId, Weights};
+
+/// A recurrence over hidden units, with its parameters.
+#[derive(Clone, Copy)]
+pub(crate) enum LongCell {
+    /// `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
+    Lstm { hidden: usize, weights: [ParameterId; 4] },
+    /// `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
+    Rnn { hidden: usize, weights: [ParameterId; 4] },
+    /// `weight_ih`, `weight_hh`, `bias_ih`.
+    Slstm { hidden: usize, heads: usize, weights: [ParameterId; 3] },
+}
+
+/// What both directions of a pass read.
+pub(super) struct Reading<'a> {
+    pub(super) cpu: &'a Cpu,
+    pub(super) sequence: &'a Sequence<'a>,
+    pub(super) weights: &'a Weights,
+    /// The recurrent weights, or a copy with some dropped.
+    pub(super) recurrent: &'a [f32],
+    /// Width of a row of `x`.
+    pub(super) width: usize,
+    pub(super) x: &'a [f32],
+    pub(super) before: &'a States,
+}
+
+impl LongCell {
+    pub(crate) fn hidden(&self) -> usize {
+        match *self {
+            LongCell::Lstm { hidden, .. }
+            | LongCell::Rnn { hidden, .. }
+            | LongCell::Slstm { hidden, .. } => hidden,
+        }
+    }
+
+    pub(crate) fn heads(&self) -> usize {
+        match *self {
+            LongCell::Slstm { heads, .. } => heads,
+            LongCell::Lstm { .. } | LongCell::Rnn { .. } => 1,
+        }
+    }
+
+    /// How many tensors it carries.
+    pub(super) fn states(&self) -> usize {
+        match self {
+            LongCell::Rnn { .. } => 1,
+            LongCell::Lstm { .. } => 2,
+            LongCell::Slstm { .. } => 4,
+        }
+    }
+
+    /// The recurrent weights.
+    pub(super) fn recurrent(&self) -> ParameterId {
+        self.parameters()[1]
+    }
+
+    fn parameters(&self) -> &[ParameterId] {
+        match self {
+            LongCell::Lstm { weights, .. } | LongCell::Rnn { weights, .. } => weights,
+            LongCell::Slstm { weights, .. } => weights,
+        }
+    }
+
+    pub(super) fn saved_len(&self, input: usize, sequence: &Sequence) -> usize {
+        match *self {
+            LongCell::Lstm { hidden, .. } => {
+                lstm::saved_len(lstm::Sizes { input, hidden }, sequence)
+            }
+            LongCell::Rnn { hidden, .. } => rnn::saved_len(rnn::Sizes { input, hidden }, sequence),
+            LongCell::Slstm { hidden, heads, .. } => {
+                slstm::saved_len(slstm::Sizes { input, hidden, heads }, sequence)
+            }
+        }
+    }
+
+    pub(super) fn forward(
+        &self,
+        read: &Reading,
+        y: &mut [f32],
+        after: &mut States,
+        saved: &mut [f32],
+    ) {
+        let Reading { cpu, sequence, recurrent, width: input, x, .. } = *read;
+        let value = |id: ParameterId| read.weights.values(id);
+        let [h, c, n, m] = read.before;
+        let [next_h, next_c, next_n, next_m] = after;
+        match *self {
+            LongCell::Lstm { hidden, weights: [w, _, b1, b2] } => lstm::forward(
+                cpu,
+                lstm::Sizes { input, hidden },
+                sequence,
+                lstm_weights(value(w), recurrent, value(b1), value(b2)),
+                x,
+                lstm::State { h, c },
+                y,
+                lstm::StateMut { h: next_h, c: next_c },
+                saved,
+            ),
+            LongCell::Rnn { hidden, weights: [w, _, b1, b2] } => rnn::forward(
+                cpu,
+                rnn::Sizes { input, hidden },
+                sequence,
+                rnn_weights(value(w), recurrent, value(b1), value(b2)),
+                x,
+                h,
+                y,
+                next_h,
+                saved,
+            ),
+            LongCell::Slstm { hidden, heads, weights: [w, _, b] } => slstm::forward(
+                cpu,
+                slstm::Sizes { input, hidden, heads },
+                sequence,
+                slstm::Weights { input: value(w), recurrent, bias: value(b) },
+                x,
+                slstm::State { h, c, n, m },
+                y,
+                slstm::StateMut { h: next_h, c: next_c, n: next_n, m: next_m },
+                saved,
+            ),
+        }
+    }
+
+    /// `d_recurrent` stands in for the recurrent weights' gradient where some were dropped.
+    pub(super) fn backward(
+        &self,
+        read: &Reading,
+        y: &[f32],
+        saved: &mut [f32],
+        dy: &[f32],
+        dx: Option<&mut [f32]>,
+        gradients: &mut Gradients,
+        d_recurrent: Option<&mut [f32]>,
+    ) {
+        let Reading { cpu, sequence, recurrent, width: input, x, .. } = *read;
+        let value = |id: ParameterId| read.weights.values(id);
+        let [h, c, n, m] = read.before;
+        let ids = self.parameters();
+        let mut taken: Vec<Option<Buffer>> = ids.iter().map(|&id| gradients.take(id)).collect();
+        let mut wanted: Vec<Option<&mut [f32]>> =
+            taken.iter_mut().map(Option::as_deref_mut).collect();
+        if let (Some(d_recurrent), Some(place)) = (d_recurrent, wanted.get_mut(1)) {
+            *place = Some(d_recurrent);
+        }
+        let mut next = {
+            let mut wanted = wanted.into_iter();
+            move || wanted.next().flatten()
+        };
+        let wanted = [next(), next(), next(), next()];
+        match *self {
+            LongCell::Lstm { hidden, weights: [w, _, b1, b2] } => {
+                let weights = match wanted {
+                    [Some(input), Some(recurrent), Some(bias_input), Some(bias_recurrent)] => {
+                        Some(lstm::WeightGradients { input, recurrent, bias_input, bias_recurrent })
+                    }
+                    _ => None,
+                };
+                lstm::backward(
+                    cpu,
+                    lstm::Sizes { input, hidden },
+                    sequence,
+                    lstm_weights(value(w), recurrent, value(b1), value(b2)),
+                    x,
+                    lstm::State { h, c },
+                    y,
+                    saved,
+                    dy,
+                    None,
+                    lstm::Gradients { weights, x: dx, state: None },
+                );
+            }
+            LongCell::Rnn { hidden, weights: [w, _, b1, b2] } => {
+                let weights = match wanted {
+                    [Some(input), Some(recurrent), Some(bias_input), Some(bias_recurrent)] => {
+                        Some(rnn::WeightGradients { input, recurrent, bias_input, bias_recurrent })
+                    }
+                    _ => None,
+                };
+                rnn::backward(
+                    cpu,
+                    rnn::Sizes { input, hidden },
+                    sequence,
+                    rnn_weights(value(w), recurrent, value(b1), value(b2)),
+                    x,
+                    h,
+                    y,
+                    saved,
+                    dy,
+                    None,
+                    rnn::Gradients { weights, x: dx, state: None },
+                );
+            }
+            LongCell::Slstm { hidden, heads, weights: [w, _, b] } => {
+                let weights = match wanted {
+                    [Some(input), Some(recurrent), Some(bias), _] => {
+                        Some(slstm::WeightGradients { input, recurrent, bias })
+                    }
+                    _ => None,
+                };
+                slstm::backward(
+                    cpu,
+                    slstm::Sizes { input, hidden, heads },
+                    sequence,
+                    slstm::Weights { input: value(w), recurrent, bias: value(b) },
+                    x,
+                    slstm::State { h, c, n, m },
+                    y,
+                    saved,
+                    dy,
+                    None,
+                    slstm::Gradients { weights, x: dx, state: None },
+                );
+            }
+        }
+        for (&id, gradient) in ids.iter().zip(taken) {
+            gradients.put(id, gradient);
+        }
+    }
+}
+
+fn lstm_weights<'a>(
+    input: &'a [f32],
+    recurrent: &'a [f32],
+    bias_input: &'a [f32],
+    bias_recurrent: &'a [f32],
+) -> lstm::Weights<'a> {
+    lstm::Weights { input, recurrent, bias_input, bias_recurrent }
+}
+
+fn rnn_weights<'a>(
+    input: &'a [f32],
+    recurrent: &'a [f32],
+    bias_input: &'a [f32],
+    bias_recurrent: &'a [f32],
+) -> rnn::Weights<'a> {
+    rnn::Weights { input, recurrent, bias_input, bias_recurrent }
+}

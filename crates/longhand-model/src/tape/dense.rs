@@ -1,0 +1,372 @@
+//! Operations that treat each row by itself.
+
+use longhand_kernel::dropout::{self, Mask, Pattern};
+use longhand_kernel::linear::{self, Size};
+use longhand_kernel::norm::{self, Norm as NormForm};
+use longhand_kernel::{Buffer, elementwise, embedding};
+
+use super::{Ablation, Backward, Operation, Tape, Var};
+use crate::weights::{ParameterId, Weights};
+
+/// Added under the root of every norm.
+const EPSILON: f32 = 1e-6;
+
+pub(super) struct Embedding {
+    ids: Vec<u32>,
+    weight: ParameterId,
+    mask: Option<Mask>,
+    y: Var,
+}
+
+pub(super) struct Linear {
+    parts: [Option<Var>; 2],
+    weight: ParameterId,
+    bias: Option<ParameterId>,
+    y: Var,
+}
+
+pub(super) struct Norm {
+    form: NormForm,
+    x: Var,
+    weight: ParameterId,
+    bias: Option<ParameterId>,
+    pub(super) saved: Buffer,
+    y: Var,
+}
+
+pub(super) struct Add {
+    a: Var,
+    b: Var,
+    y: Var,
+}
+
+pub(super) struct SwiGlu {
+    x: Var,
+    y: Var,
+}
+
+pub(super) struct Gate {
+    g: Var,
+    a: Var,
+    b: Var,
+    y: Var,
+}
+
+pub(super) struct Modulate {
+    x: Var,
+    g: Var,
+    y: Var,
+}
+
+impl Tape {
+    /// y = W[id]; tokens are dropped whole in training.
+    pub(crate) fn embedding(
+        &mut self,
+        weights: &Weights,
+        weight: ParameterId,
+        ids: &[u32],
+        share: f32,
+    ) -> Var {
+        let table = weights.get(weight);
+        let width = table.shape[1];
+        let mut data = self.buffers.take(ids.len() * width);
+        embedding::gather(&self.cpu, width, ids, &table.data, &mut data);
+        let mask = self.draw(share);
+        if let Some(mask) = mask {
+            let mut dropped = self.buffers.take(data.len());
+            dropout::forward(&self.cpu, mask, Pattern::Tokens { ids, width }, &data, &mut dropped);
+            self.buffers.give(std::mem::replace(&mut data, dropped));
+        }
+        let y = self.push(data, width, table.trainable);
+        if self.needs(y) {
+            let ids = ids.to_vec();
+            self.record(y, Operation::Embedding(Embedding { ids, weight, mask, y }));
+        }
+        y
+    }
+
+    /// y = [parts side by side]·Wᵀ + b.
+    pub(crate) fn linear(
+        &mut self,
+        weights: &Weights,
+        parts: &[Var],
+        weight: ParameterId,
+        bias: Option<ParameterId>,
+    ) -> Var {
+        let size = self.linear_size(weights, parts, weight);
+        let mut data = self.buffers.take(size.rows * size.output);
+        let inputs = self.inputs(parts);
+        let bias_values = bias.map(|bias| weights.values(bias));
+        let values = weights.values(weight);
+        linear::forward(&self.cpu, size, &inputs[..parts.len()], values, bias_values, &mut data);
+        let needed = parts.iter().any(|&part| self.needs(part))
+            || Self::trains(weights, &[Some(weight), bias]);
+        let y = self.push(data, size.output, needed);
+        let parts = [parts.first().copied(), parts.get(1).copied()];
+        self.record(y, Operation::Linear(Linear { parts, weight, bias, y }));
+        y
+    }
+
+    fn linear_size(&self, weights: &Weights, parts: &[Var], weight: ParameterId) -> Size {
+        let shape = &weights.get(weight).shape;
+        let rows = self.data(parts[0]).len() / self.width(parts[0]);
+        Size { rows, input: shape[1], output: shape[0] }
+    }
+
+    /// The values of one input or two.
+    fn inputs(&self, parts: &[Var]) -> [&[f32]; 2] {
+        [0, 1].map(|i| parts.get(i).map_or(&[][..], |&part| self.data(part)))
+    }
+
+    /// Root-mean-square norm.
+    pub(crate) fn rms_norm(&mut self, weights: &Weights, x: Var, weight: ParameterId) -> Var {
+        let form = NormForm::root_mean_square(self.width(x), EPSILON);
+        self.norm(weights, x, form, weight, None)
+    }
+
+    /// Layer norm.
+    pub(crate) fn layer_norm(
+        &mut self,
+        weights: &Weights,
+        x: Var,
+        weight: ParameterId,
+        bias: ParameterId,
+    ) -> Var {
+        let form = NormForm::layer(self.width(x), EPSILON);
+        self.norm(weights, x, form, weight, Some(bias))
+    }
+
+    /// Layer norm of each head's part of a row.
+    pub(crate) fn head_norm(
+        &mut self,
+        weights: &Weights,
+        x: Var,
+        heads: usize,
+        weight: ParameterId,
+    ) -> Var {
+        let form = NormForm::multi_head(heads, self.width(x) / heads, EPSILON);
+        self.norm(weights, x, form, weight, None)
+    }
+
+    fn norm(
+        &mut self,
+        weights: &Weights,
+        x: Var,
+        form: NormForm,
+        weight: ParameterId,
+        bias: Option<ParameterId>,
+    ) -> Var {
+        let width = self.width(x);
+        let len = self.data(x).len();
+        let mut data = self.buffers.take(len);
+        let mut saved = self.buffers.take(form.saved_len(len / width));
+        let bias_values = bias.map(|bias| weights.values(bias));
+        let weight_values = Some(weights.values(weight));
+        let input = self.data(x);
+        norm::forward(&self.cpu, form, input, weight_values, bias_values, &mut data, &mut saved);
+        let needed = self.needs(x) || Self::trains(weights, &[Some(weight), bias]);
+        let y = self.push(data, width, needed);
+        self.record(y, Operation::Norm(Norm { form, x, weight, bias, saved, y }));
+        y
+    }
+
+    /// y = a + b.
+    pub(crate) fn add(&mut self, a: Var, b: Var) -> Var {
+        let mut data = self.buffers.take(self.data(a).len());
+        elementwise::add(&self.cpu, self.data(a), self.data(b), &mut data);
+        let y = self.push(data, self.width(a), self.needs(a) || self.needs(b));
+        self.record(y, Operation::Add(Add { a, b, y }));
+        y
+    }
+
+    /// Adds sines and cosines of each row's place in its document to `x`, in place.
+    pub(crate) fn add_sinusoids(&mut self, x: Var, places: &[u64]) {
+        let width = self.width(x);
+        embedding::add_sinusoids(&self.cpu, width, places, &mut self.values[x.0].data);
+    }
+
+    /// y = silu(first half) ∘ second half.
+    pub(crate) fn swiglu(&mut self, x: Var) -> Var {
+        let width = self.width(x) / 2;
+        let mut data = self.buffers.take(self.data(x).len() / 2);
+        elementwise::swiglu(&self.cpu, width, self.data(x), &mut data);
+        let y = self.push(data, width, self.needs(x));
+        self.record(y, Operation::SwiGlu(SwiGlu { x, y }));
+        y
+    }
+
+    /// y = σ(g) ∘ a + (1 − σ(g)) ∘ b.
+    pub(crate) fn gate(&mut self, g: Var, a: Var, b: Var) -> Var {
+        let mut data = self.buffers.take(self.data(a).len());
+        elementwise::gate_fusion(&self.cpu, self.data(g), self.data(a), self.data(b), &mut data);
+        let needed = self.needs(g) || self.needs(a) || self.needs(b);
+        let y = self.push(data, self.width(a), needed);
+        self.record(y, Operation::Gate(Gate { g, a, b, y }));
+        y
+    }
+
+    /// y = σ(g) ∘ x.
+    pub(crate) fn modulate(&mut self, x: Var, g: Var) -> Var {
+        let mut data = self.buffers.take(self.data(x).len());
+        elementwise::sigmoid_gate(&self.cpu, self.data(g), self.data(x), &mut data);
+        let y = self.push(data, self.width(x), self.needs(x) || self.needs(g));
+        self.record(y, Operation::Modulate(Modulate { x, g, y }));
+        y
+    }
+
+    /// Sets a memory's output to zero where that memory is taken out.
+    pub(crate) fn silence_if(&mut self, x: Var, memory: Ablation) {
+        if self.ablation == Some(memory) {
+            self.values[x.0].data.fill(0.0);
+        }
+    }
+}
+
+impl Embedding {
+    pub(super) fn backward(self, pass: &mut Backward) {
+        let Some(mut dy) = pass.tape.finish(self.y) else { return };
+        let Some(mut gradient) = pass.gradients.take(self.weight) else { return };
+        let width = pass.tape.width(self.y);
+        if let Some(mask) = self.mask {
+            let mut kept = pass.tape.buffers.take_zeros(dy.len());
+            let pattern = Pattern::Tokens { ids: &self.ids, width };
+            dropout::backward(&pass.tape.cpu, mask, pattern, &dy, &mut kept);
+            pass.tape.buffers.give(std::mem::replace(&mut dy, kept));
+        }
+        embedding::scatter_add(&pass.tape.cpu, width, &self.ids, &dy, &mut gradient);
+        pass.gradients.put(self.weight, Some(gradient));
+        pass.tape.buffers.give(dy);
+    }
+}
+
+impl Linear {
+    pub(super) fn backward(self, pass: &mut Backward) {
+        let Some(dy) = pass.tape.finish(self.y) else { return };
+        let [first, second] = self.parts;
+        let mut dx = self.parts.map(|part| part.and_then(|part| pass.tape.open(part)));
+        let mut weight = pass.gradients.take(self.weight);
+        let mut bias = self.bias.and_then(|bias| pass.gradients.take(bias));
+        let parts: &[Var] = match (&first, second) {
+            (Some(first), Some(second)) => &[*first, second],
+            (first, _) => first.as_slice(),
+        };
+        let size = pass.tape.linear_size(pass.weights, parts, self.weight);
+        linear::backward(
+            &pass.tape.cpu,
+            size,
+            &pass.tape.inputs(parts)[..parts.len()],
+            pass.weights.values(self.weight),
+            &dy,
+            linear::Gradients {
+                inputs: &mut dx.each_mut().map(Option::as_deref_mut),
+                weight: weight.as_deref_mut(),
+                bias: bias.as_deref_mut(),
+            },
+        );
+        pass.gradients.put(self.weight, weight);
+        if let Some(id) = self.bias {
+            pass.gradients.put(id, bias);
+        }
+        for (part, dx) in self.parts.into_iter().zip(dx) {
+            if let Some(part) = part {
+                pass.tape.close(part, dx);
+            }
+        }
+        pass.tape.buffers.give(dy);
+    }
+}
+
+impl Norm {
+    pub(super) fn backward(self, pass: &mut Backward) {
+        if let Some(dy) = pass.tape.finish(self.y) {
+            let mut dx = pass.tape.open(self.x);
+            let mut weight = pass.gradients.take(self.weight);
+            let mut bias = self.bias.and_then(|bias| pass.gradients.take(bias));
+            norm::backward(
+                &pass.tape.cpu,
+                self.form,
+                pass.tape.data(self.x),
+                Some(pass.weights.values(self.weight)),
+                &self.saved,
+                &dy,
+                dx.as_deref_mut(),
+                weight.as_deref_mut(),
+                bias.as_deref_mut(),
+            );
+            pass.gradients.put(self.weight, weight);
+            if let Some(id) = self.bias {
+                pass.gradients.put(id, bias);
+            }
+            pass.tape.close(self.x, dx);
+            pass.tape.buffers.give(dy);
+        }
+        pass.tape.buffers.give(self.saved);
+    }
+}
+
+impl Add {
+    pub(super) fn backward(self, pass: &mut Backward) {
+        let Some(dy) = pass.tape.finish(self.y) else { return };
+        for part in [self.a, self.b] {
+            let mut dx = pass.tape.open(part);
+            if let Some(dx) = &mut dx {
+                elementwise::accumulate(&pass.tape.cpu, &dy, dx);
+            }
+            pass.tape.close(part, dx);
+        }
+        pass.tape.buffers.give(dy);
+    }
+}
+
+impl SwiGlu {
+    pub(super) fn backward(self, pass: &mut Backward) {
+        let Some(dy) = pass.tape.finish(self.y) else { return };
+        let mut dx = pass.tape.open(self.x);
+        if let Some(dx) = &mut dx {
+            let width = pass.tape.width(self.y);
+            elementwise::swiglu_backward(&pass.tape.cpu, width, pass.tape.data(self.x), &dy, dx);
+        }
+        pass.tape.close(self.x, dx);
+        pass.tape.buffers.give(dy);
+    }
+}
+
+impl Gate {
+    pub(super) fn backward(self, pass: &mut Backward) {
+        let Some(dy) = pass.tape.finish(self.y) else { return };
+        let (g, a, b) = (self.g, self.a, self.b);
+        let (mut dg, mut da, mut db) = (pass.tape.open(g), pass.tape.open(a), pass.tape.open(b));
+        let tape = &*pass.tape;
+        elementwise::gate_fusion_backward(
+            &tape.cpu,
+            [tape.data(g), tape.data(a), tape.data(b)],
+            &dy,
+            dg.as_deref_mut(),
+            da.as_deref_mut(),
+            db.as_deref_mut(),
+        );
+        pass.tape.close(g, dg);
+        pass.tape.close(a, da);
+        pass.tape.close(b, db);
+        pass.tape.buffers.give(dy);
+    }
+}
+
+impl Modulate {
+    pub(super) fn backward(self, pass: &mut Backward) {
+        let Some(dy) = pass.tape.finish(self.y) else { return };
+        let (mut dx, mut dg) = (pass.tape.open(self.x), pass.tape.open(self.g));
+        let tape = &*pass.tape;
+        elementwise::sigmoid_gate_backward(
+            &tape.cpu,
+            tape.data(self.g),
+            tape.data(self.x),
+            &dy,
+            dg.as_deref_mut(),
+            dx.as_deref_mut(),
+        );
+        pass.tape.close(self.x, dx);
+        pass.tape.close(self.g, dg);
+        pass.tape.buffers.give(dy);
+    }
+}

@@ -1,0 +1,89 @@
+//! The head's linear layer, softmax and cross-entropy in one operation.
+
+use longhand_kernel::loss::{self, Gradient, Size};
+
+use super::{Tape, Var};
+use crate::weights::{Gradients, ParameterId, Weights};
+
+pub use longhand_kernel::loss::{IGNORE, Total};
+
+impl Tape {
+    /// Logits `[rows, outputs]` of rows that lie in `x`.
+    pub(crate) fn logits(
+        &self,
+        weights: &Weights,
+        x: &[f32],
+        weight: ParameterId,
+        bias: Option<ParameterId>,
+        out: &mut [f32],
+    ) {
+        let size = size(weights, weight, x.len());
+        let bias = bias.map(|bias| weights.values(bias));
+        loss::logits(&self.cpu, size, x, weights.values(weight), bias, out);
+    }
+
+    /// Cross-entropy of softmax(x·Wᵀ + b) against `targets`, summed. The gradient of `scale` times
+    /// the sum is taken in the same pass, so that the logits of a batch never stand in memory:
+    /// it flows into `gradients` and begins the way back at `x`.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn cross_entropy(
+        &mut self,
+        weights: &Weights,
+        x: Var,
+        weight: ParameterId,
+        bias: Option<ParameterId>,
+        targets: &[u32],
+        smoothing: f32,
+        losses: Option<&mut [f32]>,
+        gradients: Option<(f32, &mut Gradients)>,
+    ) -> Total {
+        let size = size(weights, weight, self.data(x).len());
+        let values = weights.values(weight);
+        let bias_values = bias.map(|bias| weights.values(bias));
+        let Some((scale, gradients)) = gradients else {
+            let x = self.data(x);
+            return loss::cross_entropy(
+                &self.cpu,
+                size,
+                x,
+                values,
+                bias_values,
+                targets,
+                smoothing,
+                losses,
+                None,
+            );
+        };
+        let mut dx = self.open(x);
+        let mut weight_gradient = gradients.take(weight);
+        let mut bias_gradient = bias.and_then(|bias| gradients.take(bias));
+        let gradient = Gradient {
+            scale,
+            x: dx.as_deref_mut(),
+            weight: weight_gradient.as_deref_mut(),
+            bias: bias_gradient.as_deref_mut(),
+        };
+        let total = loss::cross_entropy(
+            &self.cpu,
+            size,
+            &self.values[x.0].data,
+            values,
+            bias_values,
+            targets,
+            smoothing,
+            losses,
+            Some(gradient),
+        );
+        gradients.put(weight, weight_gradient);
+        if let Some(id) = bias {
+            gradients.put(id, bias_gradient);
+        }
+        self.close(x, dx);
+        total
+    }
+}
+
+fn size(weights: &Weights, weight: ParameterId, values: usize) -> Size {
+    let shape = &weights.get(weight).shape;
+    Size { rows: values / shape[1], width: shape[1], vocabulary: shape[0] }
+}

@@ -1,0 +1,357 @@
+//! The memories: each reads a whole sequence after a state, and leaves the next state.
+
+use longhand_kernel::dropout::{self, Mask, Pattern};
+use longhand_kernel::{Buffer, Buffers, attention, mlstm, tanh_memory};
+
+use super::cell::{LongCell, Reading};
+use super::{Backward, Operation, Tape, Var};
+use crate::state::State;
+use crate::weights::Weights;
+
+/// The most tensors that a recurrence carries: h, c, n and m of an sLSTM.
+const MOST_STATES: usize = 4;
+
+pub(super) struct Attention {
+    sizes: attention::Sizes,
+    qkv: Var,
+    pub(super) saved: Buffer,
+    y: Var,
+}
+
+pub(super) struct Tanh {
+    x: Var,
+    pub(super) before: Buffer,
+    y: Var,
+}
+
+pub(super) struct Recurrence {
+    cell: LongCell,
+    reverse: bool,
+    x: Var,
+    before: States,
+    saved: Buffer,
+    /// The recurrent weights with some dropped, and the mask.
+    dropped: Option<(Buffer, Mask)>,
+    y: Var,
+}
+
+pub(super) struct Mlstm {
+    sizes: mlstm::Sizes,
+    reverse: bool,
+    inputs: [Var; 5],
+    before: [Buffer; 3],
+    saved: Buffer,
+    y: Var,
+}
+
+/// A recurrence's tensors; those beyond its count are empty.
+pub(super) type States = [Buffer; MOST_STATES];
+
+impl Tape {
+    /// Attention over `qkv`, a row of queries, keys and values; the state's ring follows.
+    pub(crate) fn attention(
+        &mut self,
+        sizes: attention::Sizes,
+        qkv: Var,
+        state: &mut State,
+        ring: Option<usize>,
+    ) -> Var {
+        let sequence = self.span.sequence(false);
+        let width = sizes.heads * sizes.width;
+        let mut data = self.buffers.take(sequence.rows() * width);
+        let step = ring.is_some() && sequence.time == 1 && !self.records();
+        let saved_len = if step { 0 } else { attention::saved_len(sizes, &sequence) };
+        let mut saved = self.buffers.take(saved_len);
+        let input = &self.values[qkv.0].data;
+        match ring {
+            Some(index) => {
+                let (mut keys, mut values) = (state.take(index), state.take(index + 1));
+                // The ring advances counters of its own: the state's serve every block.
+                let mut position = state.positions.clone();
+                let window = sizes.window() as u64;
+                let mut filled: Vec<u32> =
+                    state.since_reset.iter().map(|&since| since.min(window) as u32).collect();
+                let carried = attention::State {
+                    keys: &mut keys,
+                    values: &mut values,
+                    position: &mut position,
+                    filled: &mut filled,
+                };
+                if step {
+                    attention::step(&self.cpu, sizes, &sequence, input, carried, &mut data);
+                } else {
+                    let (cpu, carried) = (&self.cpu, Some(carried));
+                    attention::forward(
+                        cpu, sizes, &sequence, input, carried, &mut data, &mut saved,
+                    );
+                }
+                state.put(index, keys);
+                state.put(index + 1, values);
+            }
+            None => {
+                attention::forward(&self.cpu, sizes, &sequence, input, None, &mut data, &mut saved);
+            }
+        }
+        let y = self.push(data, width, self.needs(qkv));
+        self.record(y, Operation::Attention(Attention { sizes, qkv, saved, y }));
+        y
+    }
+
+    /// y[t] = tanh(x[t] + y[t−1]).
+    pub(crate) fn tanh_memory(&mut self, x: Var, state: &mut State, index: usize) -> Var {
+        let sequence = self.span.sequence(false);
+        let width = self.width(x);
+        let mut data = self.buffers.take(sequence.rows() * width);
+        let before = state.take(index);
+        let mut after = self.buffers.take(before.len());
+        let input = &self.values[x.0].data;
+        tanh_memory::forward(&self.cpu, width, &sequence, input, &before, &mut data, &mut after);
+        state.put(index, after);
+        let y = self.push(data, width, self.needs(x));
+        self.record(y, Operation::Tanh(Tanh { x, before, y }));
+        y
+    }
+
+    /// A recurrence over `x`. Without a `first` state tensor it begins empty and leaves nothing.
+    /// In training, a share of the recurrent weights is dropped for the whole pass.
+    pub(crate) fn recurrence(
+        &mut self,
+        weights: &Weights,
+        cell: LongCell,
+        x: Var,
+        reverse: bool,
+        state: &mut State,
+        first: Option<usize>,
+        weight_drop: f32,
+    ) -> Var {
+        let hidden = cell.hidden();
+        let mask = self.draw(weight_drop);
+        let sequence = self.span.sequence(reverse);
+        let len = sequence.batch * hidden;
+        let mut before = States::default();
+        let mut after = States::default();
+        for i in 0..cell.states() {
+            before[i] = match first {
+                Some(first) => state.take(first + i),
+                None => self.buffers.take_zeros(len),
+            };
+            after[i] = self.buffers.take(len);
+        }
+        let dropped = mask.map(|mask| {
+            let whole = weights.values(cell.recurrent());
+            let mut dropped = self.buffers.take(whole.len());
+            dropout::forward(&self.cpu, mask, Pattern::Elements, whole, &mut dropped);
+            (dropped, mask)
+        });
+        let recurrent =
+            dropped.as_ref().map_or(weights.values(cell.recurrent()), |(dropped, ..)| dropped);
+        let width = self.width(x);
+        let mut data = self.buffers.take(sequence.rows() * hidden);
+        let mut saved = self.buffers.take(cell.saved_len(width, &sequence));
+        let x_values = &self.values[x.0].data;
+        let read = Reading {
+            cpu: &self.cpu,
+            sequence: &sequence,
+            weights,
+            recurrent,
+            width,
+            x: x_values,
+            before: &before,
+        };
+        cell.forward(&read, &mut data, &mut after, &mut saved);
+        for (i, after) in after.into_iter().take(cell.states()).enumerate() {
+            match first {
+                Some(first) => state.put(first + i, after),
+                None => self.buffers.give(after),
+            }
+        }
+        let needed = self.needs(x) || weights.is_trainable(cell.recurrent());
+        let y = self.push(data, hidden, needed);
+        let operation = Recurrence { cell, reverse, x, before, saved, dropped, y };
+        self.record(y, Operation::Recurrence(operation));
+        y
+    }
+
+    /// Matrix memory over queries, keys and values, and the preactivations of its two gates.
+    pub(crate) fn mlstm(
+        &mut self,
+        heads: usize,
+        [q, k, v]: [Var; 3],
+        [input_gate, forget_gate]: [Var; 2],
+        reverse: bool,
+        state: &mut State,
+        first: Option<usize>,
+    ) -> Var {
+        let sequence = self.span.sequence(reverse);
+        let hidden = self.width(q);
+        let sizes = mlstm::Sizes { heads, width: hidden / heads };
+        let mut data = self.buffers.take(sequence.rows() * hidden);
+        let mut saved = self.buffers.take(mlstm::saved_len(sizes, &sequence));
+        let lens = [hidden * sizes.width, hidden, heads].map(|len| len * sequence.batch);
+        let mut after = lens.map(|len| self.buffers.take(len));
+        let mut index = 0;
+        let before = lens.map(|len| {
+            index += 1;
+            match first {
+                Some(first) => state.take(first + index - 1),
+                None => self.buffers.take_zeros(len),
+            }
+        });
+        let inputs = [q, k, v, input_gate, forget_gate];
+        let [c, n, m] = &mut after;
+        mlstm::forward(
+            &self.cpu,
+            sizes,
+            &sequence,
+            self.mlstm_inputs(inputs),
+            mlstm_state(&before),
+            &mut data,
+            mlstm::StateMut { c, n, m },
+            &mut saved,
+        );
+        for (i, after) in after.into_iter().enumerate() {
+            match first {
+                Some(first) => state.put(first + i, after),
+                None => self.buffers.give(after),
+            }
+        }
+        let needed = inputs.iter().any(|&input| self.needs(input));
+        let y = self.push(data, hidden, needed);
+        self.record(y, Operation::Mlstm(Mlstm { sizes, reverse, inputs, before, saved, y }));
+        y
+    }
+
+    fn mlstm_inputs(&self, [q, k, v, input_gate, forget_gate]: [Var; 5]) -> mlstm::Inputs<'_> {
+        mlstm::Inputs {
+            q: self.data(q),
+            k: self.data(k),
+            v: self.data(v),
+            input_gate: self.data(input_gate),
+            forget_gate: self.data(forget_gate),
+        }
+    }
+}
+
+fn mlstm_state([c, n, m]: &[Buffer; 3]) -> mlstm::State<'_> {
+    mlstm::State { c, n, m }
+}
+
+impl Attention {
+    pub(super) fn backward(self, pass: &mut Backward) {
+        if let Some(dy) = pass.tape.finish(self.y) {
+            let mut d_qkv = pass.tape.open(self.qkv);
+            if let Some(d_qkv) = &mut d_qkv {
+                let sequence = pass.tape.span.sequence(false);
+                let (cpu, saved) = (&pass.tape.cpu, &self.saved);
+                attention::backward(cpu, self.sizes, &sequence, saved, &dy, d_qkv, None);
+            }
+            pass.tape.close(self.qkv, d_qkv);
+            pass.tape.buffers.give(dy);
+        }
+        pass.tape.buffers.give(self.saved);
+    }
+}
+
+impl Tanh {
+    pub(super) fn backward(self, pass: &mut Backward) {
+        if let Some(dy) = pass.tape.finish(self.y) {
+            let mut dx = pass.tape.open(self.x);
+            let tape = &*pass.tape;
+            let sequence = tape.span.sequence(false);
+            let width = tape.width(self.x);
+            let y = tape.data(self.y);
+            let dx_values = dx.as_deref_mut();
+            tanh_memory::backward(&tape.cpu, width, &sequence, y, &dy, None, dx_values, None);
+            pass.tape.close(self.x, dx);
+            pass.tape.buffers.give(dy);
+        }
+        pass.tape.buffers.give(self.before);
+    }
+}
+
+impl Recurrence {
+    pub(super) fn backward(mut self, pass: &mut Backward) {
+        if let Some(dy) = pass.tape.finish(self.y) {
+            self.flow(pass, &dy);
+            pass.tape.buffers.give(dy);
+        }
+        self.release(&mut pass.tape.buffers);
+    }
+
+    fn flow(&mut self, pass: &mut Backward, dy: &[f32]) {
+        let mut dx = pass.tape.open(self.x);
+        let mut d_dropped =
+            self.dropped.as_ref().map(|(whole, ..)| pass.tape.buffers.take_zeros(whole.len()));
+        let tape = &*pass.tape;
+        let id = self.cell.recurrent();
+        let recurrent = match &self.dropped {
+            Some((dropped, ..)) => dropped,
+            None => pass.weights.values(id),
+        };
+        let read = Reading {
+            cpu: &tape.cpu,
+            sequence: &tape.span.sequence(self.reverse),
+            weights: pass.weights,
+            recurrent,
+            width: tape.width(self.x),
+            x: tape.data(self.x),
+            before: &self.before,
+        };
+        let (y, saved) = (tape.data(self.y), &mut self.saved);
+        let (dx_values, d_recurrent) = (dx.as_deref_mut(), d_dropped.as_deref_mut());
+        self.cell.backward(&read, y, saved, dy, dx_values, pass.gradients, d_recurrent);
+        if let (Some(d_dropped), Some((_, mask))) = (&d_dropped, &self.dropped) {
+            let mut whole = pass.gradients.take(id);
+            if let Some(whole) = &mut whole {
+                dropout::backward(&tape.cpu, *mask, Pattern::Elements, d_dropped, whole);
+            }
+            pass.gradients.put(id, whole);
+        }
+        pass.tape.close(self.x, dx);
+        pass.tape.buffers.give(d_dropped.unwrap_or_default());
+    }
+
+    pub(super) fn release(self, buffers: &mut Buffers) {
+        buffers.give(self.saved);
+        buffers.give(self.dropped.map(|(dropped, ..)| dropped).unwrap_or_default());
+        self.before.into_iter().for_each(|buffer| buffers.give(buffer));
+    }
+}
+
+impl Mlstm {
+    pub(super) fn backward(mut self, pass: &mut Backward) {
+        if let Some(dy) = pass.tape.finish(self.y) {
+            let [mut q, mut k, mut v, mut i, mut f] = self.inputs.map(|x| pass.tape.open(x));
+            let tape = &*pass.tape;
+            mlstm::backward(
+                &tape.cpu,
+                self.sizes,
+                &tape.span.sequence(self.reverse),
+                tape.mlstm_inputs(self.inputs),
+                mlstm_state(&self.before),
+                tape.data(self.y),
+                &mut self.saved,
+                &dy,
+                None,
+                mlstm::Gradients {
+                    q: q.as_deref_mut(),
+                    k: k.as_deref_mut(),
+                    v: v.as_deref_mut(),
+                    input_gate: i.as_deref_mut(),
+                    forget_gate: f.as_deref_mut(),
+                    state: None,
+                },
+            );
+            for (x, gradient) in self.inputs.into_iter().zip([q, k, v, i, f]) {
+                pass.tape.close(x, gradient);
+            }
+            pass.tape.buffers.give(dy);
+        }
+        self.release(&mut pass.tape.buffers);
+    }
+
+    pub(super) fn release(self, buffers: &mut Buffers) {
+        buffers.give(self.saved);
+        self.before.into_iter().for_each(|buffer| buffers.give(buffer));
+    }
+}

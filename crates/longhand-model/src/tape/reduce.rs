@@ -1,0 +1,74 @@
+//! Operations that put rows side by side, or make one of many.
+
+use longhand_kernel::{join, pooling};
+
+use super::{Backward, Operation, Tape, Var};
+use crate::config::Pooling;
+
+pub(super) struct Join {
+    a: Var,
+    b: Var,
+    y: Var,
+}
+
+pub(super) struct Pool {
+    pooling: pooling::Pooling,
+    x: Var,
+    y: Var,
+}
+
+impl Tape {
+    /// y = [a | b].
+    pub(crate) fn join(&mut self, a: Var, b: Var) -> Var {
+        let widths = [self.width(a), self.width(b)];
+        let mut data = self.buffers.take(self.data(a).len() + self.data(b).len());
+        join::forward(&self.cpu, widths, self.data(a), self.data(b), &mut data);
+        let y = self.push(data, widths[0] + widths[1], self.needs(a) || self.needs(b));
+        self.record(y, Operation::Join(Join { a, b, y }));
+        y
+    }
+
+    /// y `[B, D]` = one row for each sequence of x `[T·B, D]`.
+    pub(crate) fn pool(&mut self, x: Var, pooling: Pooling) -> Var {
+        let pooling = match pooling {
+            Pooling::Last => pooling::Pooling::Last,
+            Pooling::Mean => pooling::Pooling::Mean,
+            Pooling::Max => pooling::Pooling::Max,
+        };
+        let (sequence, width) = (self.span.sequence(false), self.width(x));
+        let mut data = self.buffers.take(sequence.batch * width);
+        let input = &self.values[x.0].data;
+        pooling::forward(&self.cpu, pooling, sequence, width, input, &mut data);
+        let y = self.push(data, width, self.needs(x));
+        self.record(y, Operation::Pool(Pool { pooling, x, y }));
+        y
+    }
+}
+
+impl Join {
+    pub(super) fn backward(self, pass: &mut Backward) {
+        let Some(dy) = pass.tape.finish(self.y) else { return };
+        let (mut da, mut db) = (pass.tape.open(self.a), pass.tape.open(self.b));
+        let widths = [pass.tape.width(self.a), pass.tape.width(self.b)];
+        join::backward(&pass.tape.cpu, widths, &dy, da.as_deref_mut(), db.as_deref_mut());
+        pass.tape.close(self.a, da);
+        pass.tape.close(self.b, db);
+        pass.tape.buffers.give(dy);
+    }
+}
+
+impl Pool {
+    pub(super) fn backward(self, pass: &mut Backward) {
+        let Some(dy) = pass.tape.finish(self.y) else { return };
+        let mut dx = pass.tape.open(self.x);
+        if let Some(dx) = &mut dx {
+            let tape = &*pass.tape;
+            let sequence = tape.span.sequence(false);
+            let values = [tape.data(self.x), tape.data(self.y)];
+            let width = tape.width(self.x);
+            pooling::backward(&tape.cpu, self.pooling, sequence, width, values, &dy, dx);
+        }
+        pass.tape.close(self.x, dx);
+        pass.tape.buffers.give(dy);
+    }
+}
