@@ -6,74 +6,73 @@
 use super::layout::{BLOCK, Layout, real_positions, time_of};
 use super::products::{Lying, Product};
 use super::rotary::{add_turned_back, turn};
-use crate::cpu::{Cpu, Shards};
+use crate::cpu::{Cpu, Shards, Worker};
 use crate::sequence::Sequence;
 use crate::simd::{Kernel, Vector, exp};
 
 /// Stands for a score that may not be seen.
 const LOWEST: f32 = f32::MIN;
 
-/// Writes `y [T·B, H·K]` and each query's largest score and sum; zeros at padded positions and
-/// where nothing may be seen.
-pub(super) fn forward(
-    cpu: &Cpu,
+/// Writes the part of `y [T·B, H·K]` that one block of queries of the heads of `group` makes, and
+/// each query's largest score and sum; zeros at padded positions and where nothing may be seen.
+///
+/// # Safety
+/// No other thread may touch these features of these positions, or write what was laid out for
+/// this sequence.
+pub(super) unsafe fn forward(
+    worker: &mut Worker,
     layout: &Layout,
     sequence: &Sequence,
     saved: &Shards<f32>,
     y: &Shards<f32>,
+    [b, group, block]: [usize; 3],
 ) {
-    let blocks = layout.rows() / BLOCK;
     let (width, stride) = (layout.width, layout.stride());
-    cpu.for_each(layout.batch * layout.groups * blocks, |worker, unit| {
-        let (b, group, block) =
-            (unit / blocks / layout.groups, unit / blocks % layout.groups, unit % blocks);
-        let rows = block * BLOCK..(block + 1) * BLOCK;
-        // SAFETY: all but the statistics of this block's queries is only read here.
-        let (first, end, keys, values) = unsafe {
+    let rows = block * BLOCK..(block + 1) * BLOCK;
+    // SAFETY: all but the statistics of this block's queries is only read here.
+    let (first, end, keys, values) = unsafe {
+        (
+            &*saved.part(within(layout.first(b), rows.clone())),
+            &*saved.part(within(layout.end(b), rows.clone())),
+            &*saved.part(layout.key(b, group)),
+            &*saved.part(layout.value(b, group)),
+        )
+    };
+    let seen = Seen::new(first, end);
+    let span = seen.start * stride..(seen.start + seen.count) * stride;
+    let real = real_positions(sequence, b);
+    let mut turned = worker.buffers.take(width * BLOCK);
+    let mut scores = worker.buffers.take(seen.count * BLOCK);
+    let mut output = worker.buffers.take(BLOCK * stride);
+    for head in group * layout.shared()..(group + 1) * layout.shared() {
+        // SAFETY: this unit alone touches this block of this head.
+        let (query, largest, inverse) = unsafe {
+            let query = layout.query(b, head);
             (
-                &*saved.part(within(layout.first(b), rows.clone())),
-                &*saved.part(within(layout.end(b), rows.clone())),
-                &*saved.part(layout.key(b, group)),
-                &*saved.part(layout.value(b, group)),
+                &*saved.part(within(query, rows.start * stride..rows.end * stride)),
+                saved.part(within(layout.largest(b, head), rows.clone())),
+                saved.part(within(layout.inverse(b, head), rows.clone())),
             )
         };
-        let seen = Seen::new(first, end);
-        let span = seen.start * stride..(seen.start + seen.count) * stride;
-        let real = real_positions(sequence, b);
-        let mut turned = worker.buffers.take(width * BLOCK);
-        let mut scores = worker.buffers.take(seen.count * BLOCK);
-        let mut output = worker.buffers.take(BLOCK * stride);
-        for head in group * layout.shared()..(group + 1) * layout.shared() {
-            // SAFETY: this unit alone touches this block of this head.
-            let (query, largest, inverse) = unsafe {
-                let query = layout.query(b, head);
-                (
-                    &*saved.part(within(query, rows.start * stride..rows.end * stride)),
-                    saved.part(within(layout.largest(b, head), rows.clone())),
-                    saved.part(within(layout.inverse(b, head), rows.clone())),
-                )
-            };
-            worker.level.run(Transpose { from: query, stride, to: &mut turned });
-            scores_of(keys, span.clone(), &turned, stride, width, seen.count)
-                .run(worker.level, &mut scores);
-            worker.level.run(Softmax { scores: &mut scores, seen: &seen, largest, inverse });
-            mix_of(&scores, &values[span.clone()], stride, seen.count)
-                .run(worker.level, &mut output);
-            worker.level.run(Normalise {
-                from: &output,
-                stride,
-                width,
-                count: BLOCK.min(layout.queries - rows.start),
-                scales: inverse,
-                to: y,
-                at: |r| {
-                    let time = time_of(sequence.reverse, real, rows.start + r);
-                    ((time * layout.batch + b) * layout.heads + head) * width
-                },
-            });
-        }
-        [turned, scores, output].into_iter().for_each(|buffer| worker.buffers.give(buffer));
-    });
+        worker.level.run(Transpose { from: query, stride, to: &mut turned });
+        scores_of(keys, span.clone(), &turned, stride, width, seen.count)
+            .run(worker.level, &mut scores);
+        worker.level.run(Softmax { scores: &mut scores, seen: &seen, largest, inverse });
+        mix_of(&scores, &values[span.clone()], stride, seen.count).run(worker.level, &mut output);
+        worker.level.run(Normalise {
+            from: &output,
+            stride,
+            width,
+            count: BLOCK.min(layout.queries - rows.start),
+            scales: inverse,
+            to: y,
+            at: |r| {
+                let time = time_of(sequence.reverse, real, rows.start + r);
+                ((time * layout.batch + b) * layout.heads + head) * width
+            },
+        });
+    }
+    [turned, scores, output].into_iter().for_each(|buffer| worker.buffers.give(buffer));
 }
 
 /// Adds the gradients of the turned keys and of the values of `(b, group)`, both `[keys, stride]`.
@@ -320,9 +319,13 @@ impl Kernel for Transpose<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        for (k, to) in self.to.chunks_exact_mut(BLOCK).enumerate() {
-            for (r, to) in to.iter_mut().enumerate() {
-                *to = self.from[r * self.stride + k];
+        let (stride, width) = (self.stride, self.to.len() / BLOCK);
+        assert!(width <= stride && BLOCK * stride <= self.from.len());
+        let (from, to) = (self.from.as_ptr(), self.to.as_mut_ptr());
+        for k in 0..width {
+            for r in 0..BLOCK {
+                // SAFETY: within both by the assertion.
+                unsafe { *to.add(k * BLOCK + r) = *from.add(r * stride + k) }
             }
         }
     }

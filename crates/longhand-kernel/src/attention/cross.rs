@@ -2,7 +2,7 @@
 //! decoder reads what the encoder made of the source (Vaswani et al., 2017).
 
 use super::blocks::{self, AddRows, Gradients, within};
-use super::layout::{Layout, real_positions};
+use super::layout::{BLOCK, Layout, real_positions};
 use super::rotary::turn;
 use crate::cpu::{Cpu, Shards};
 use crate::sequence::Sequence;
@@ -86,7 +86,13 @@ pub fn forward(
         });
     });
     let sequence = Sequence { reverse: false, ..*sequence };
-    blocks::forward(cpu, &layout, &sequence, &saved, &Shards::new(y));
+    let y = Shards::new(y);
+    let blocks = layout.rows() / BLOCK;
+    cpu.for_each(layout.batch * layout.groups * blocks, |worker, task| {
+        let at = [task / blocks / layout.groups, task / blocks % layout.groups, task % blocks];
+        // SAFETY: every task has heads and positions of its own.
+        unsafe { blocks::forward(worker, &layout, &sequence, &saved, &y, at) }
+    });
 }
 
 /// Adds the gradients of [`forward`] to `dq [T·B, H·K]` and `dkv [S·B, 2·G·K]`, where wanted.

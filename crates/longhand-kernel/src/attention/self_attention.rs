@@ -4,7 +4,7 @@ use super::blocks::{self, AddRows, Gradients, within};
 use super::layout::{BLOCK, Layout, real_positions, time_of};
 use super::rotary::turn;
 use super::{Mask, Sizes};
-use crate::cpu::{Cpu, Shards};
+use crate::cpu::{Cpu, Shards, Worker};
 use crate::sequence::Sequence;
 use crate::simd::{Kernel, Vector};
 
@@ -86,24 +86,44 @@ pub fn forward(
     if sequence.rows() == 0 || sizes.width == 0 {
         return;
     }
-    let saved = Shards::new(saved);
-    let tasks = sequence.time.div_ceil(POSITIONS);
-    cpu.for_each(sequence.batch * tasks, |worker, task| {
-        let (b, task) = (task / tasks, task % tasks);
-        let state = state.as_ref();
-        if task == 0 {
-            see(sizes, &layout, sequence, state, b, &saved);
-            if let Some(state) = state {
-                recall(sizes, &layout, state, b, &saved);
-            }
-        }
-        let position = state.map_or(0, |state| state.position[b]);
-        let rows = task * POSITIONS..((task + 1) * POSITIONS).min(layout.rows());
-        worker.level.run(LayOut { sizes, layout, sequence, qkv, b, rows, position, saved: &saved });
+    let (saved, y) = (Shards::new(saved), Shards::new(y));
+    let mut counters = None;
+    let ring = state.map(|state| {
+        let State { keys, values, position, filled } = state;
+        let (position, filled) = &*counters.insert((position, filled));
+        Ring { keys: Shards::new(keys), values: Shards::new(values), position, filled }
     });
-    blocks::forward(cpu, &layout, sequence, &saved, &Shards::new(y));
-    if let Some(state) = state {
-        remember(cpu, sizes, &layout, sequence, state, &saved);
+    let reading = Reading { sizes, layout, sequence, qkv, ring, saved: &saved };
+    let (pieces, blocks) = (sequence.time.div_ceil(POSITIONS), layout.rows() / BLOCK);
+    let lay_out = |worker: &Worker, b: usize, piece: usize| {
+        // SAFETY: every task has positions of its own, and they are read after it.
+        unsafe { reading.lay_out(worker, b, piece) }
+    };
+    let attend = |worker: &mut Worker, b: usize, task: usize| {
+        let at = [b, task / blocks, task % blocks];
+        // SAFETY: every task has heads and positions of its own, laid out before it.
+        unsafe { blocks::forward(worker, &layout, sequence, &saved, &y, at) }
+    };
+    let remember = |b: usize| {
+        // SAFETY: every task has a ring of its own, recalled before it.
+        unsafe { reading.remember(b) }
+    };
+    let tasks = sizes.groups * blocks;
+    if sequence.batch >= 2 * cpu.threads() {
+        // What is laid out for a sequence is read while it is near.
+        cpu.for_each(sequence.batch, |worker, b| {
+            (0..pieces).for_each(|piece| lay_out(worker, b, piece));
+            (0..tasks).for_each(|task| attend(worker, b, task));
+            remember(b);
+        });
+    } else {
+        let batch = sequence.batch;
+        cpu.for_each(batch * pieces, |worker, i| lay_out(worker, i / pieces, i % pieces));
+        cpu.for_each(batch * tasks, |worker, i| attend(worker, i / tasks, i % tasks));
+        cpu.for_each(batch, |_, b| remember(b));
+    }
+    if let Some((position, filled)) = counters {
+        advance(sizes, sequence, position, filled);
     }
 }
 
@@ -237,140 +257,184 @@ fn saved_carried(layout: &Layout, saved: &[f32], b: usize) -> [usize; 2] {
     [carried[0] as usize, carried[1] as usize]
 }
 
-/// Writes which keys each query of sequence `b` sees.
-fn see(
-    sizes: Sizes,
-    layout: &Layout,
-    sequence: &Sequence,
-    state: Option<&State>,
-    b: usize,
-    saved: &Shards<f32>,
-) {
-    let before = carried(sizes);
-    let real = real_positions(sequence, b);
-    let filled = state.map_or(0, |state| (state.filled[b] as usize).min(before));
-    let slot = state.map_or(0, |state| state.position[b] % sizes.window() as u64);
-    // SAFETY: one task per sequence comes here.
-    let (first, end, carried) = unsafe {
-        (saved.part(layout.first(b)), saved.part(layout.end(b)), saved.part(layout.carried(b)))
-    };
-    carried.copy_from_slice(&[slot as f32, filled as f32]);
-    first.fill(0.0);
-    end.fill(0.0);
-    let starts = |row: usize| {
-        sequence.resets.is_some() && sequence.starts_empty(time_of(sequence.reverse, real, row), b)
-    };
-    let mut document = before - filled;
-    for row in 0..real {
-        if starts(row) {
-            document = before + row;
-        }
-        match sizes.mask {
-            Mask::Window(_) => {
-                first[row] = document.max(row) as f32;
-                end[row] = (before + row + 1) as f32;
-            }
-            Mask::Full => first[row] = document as f32,
-        }
-    }
-    if sizes.mask == Mask::Full {
-        let mut next = real;
-        for row in (0..real).rev() {
-            end[row] = next as f32;
-            if starts(row) {
-                next = row;
-            }
-        }
-    }
+/// The carried state while threads read and write parts of it.
+struct Ring<'a> {
+    keys: Shards<'a, f32>,
+    values: Shards<'a, f32>,
+    position: &'a [u64],
+    filled: &'a [u32],
 }
 
-/// Copies what sequence `b` may still see of the ring before its new keys and values.
-fn recall(sizes: Sizes, layout: &Layout, state: &State, b: usize, saved: &Shards<f32>) {
-    let before = carried(sizes);
-    let (width, stride) = (sizes.width, layout.stride());
-    let filled = (state.filled[b] as usize).min(before);
-    let slot = (state.position[b] % sizes.window() as u64) as usize;
-    for group in 0..sizes.groups {
-        // SAFETY: one task per sequence comes here; the new keys and values lie behind.
-        let (keys, values) = unsafe {
-            (
-                saved.part(within(layout.key(b, group), 0..before * stride)),
-                saved.part(within(layout.value(b, group), 0..before * stride)),
-            )
-        };
-        for index in before - filled..before {
-            let at = ring_at(sizes, b, group, slot, index);
-            let to = index * stride..index * stride + width;
-            keys[to.clone()].copy_from_slice(&state.keys[at..at + width]);
-            values[to].copy_from_slice(&state.values[at..at + width]);
-        }
-    }
-}
-
-/// Advances the state over the real positions.
-fn remember(
-    cpu: &Cpu,
-    sizes: Sizes,
-    layout: &Layout,
-    sequence: &Sequence,
-    state: State,
-    saved: &Shards<f32>,
-) {
-    let (window, before) = (sizes.window(), carried(sizes));
-    let (width, stride) = (sizes.width, layout.stride());
-    let ring = sizes.ring_len();
-    let position = &*state.position;
-    let (to_keys, to_values) = (Shards::new(state.keys), Shards::new(state.values));
-    cpu.for_each(sequence.batch, |_, b| {
-        let real = real_positions(sequence, b);
-        let slot = (position[b] % window as u64) as usize;
-        for group in 0..sizes.groups {
-            for (from, to) in
-                [(layout.key(b, group), &to_keys), (layout.value(b, group), &to_values)]
-            {
-                // SAFETY: nothing is written to `saved` any more, and each task has one ring.
-                let (from, to) = unsafe { (&*saved.part(from), to.part(b * ring..(b + 1) * ring)) };
-                for row in real.saturating_sub(window)..real {
-                    let at = ((slot + row) % window * sizes.groups + group) * width;
-                    let from = &from[(before + row) * stride..][..width];
-                    to[at..at + width].copy_from_slice(from);
-                }
-            }
-        }
-    });
-    for b in 0..sequence.batch {
-        let real = real_positions(sequence, b);
-        state.position[b] += real as u64;
-        let document = (0..real)
-            .rev()
-            .find(|&row| sequence.starts_empty(time_of(sequence.reverse, real, row), b));
-        let filled = match document {
-            Some(start) => real - start,
-            None => state.filled[b] as usize + real,
-        };
-        state.filled[b] = filled.min(window) as u32;
-    }
-}
-
-/// Lays out some rows of sequence `b` per head, turned by their positions.
-struct LayOut<'a, 'b> {
+/// What the tasks of [`forward`] share.
+struct Reading<'a> {
     sizes: Sizes,
     layout: Layout,
     sequence: &'a Sequence<'a>,
     qkv: &'a [f32],
+    ring: Option<Ring<'a>>,
+    saved: &'a Shards<'a, f32>,
+}
+
+impl Reading<'_> {
+    /// Lays out some positions of sequence `b`, and before the first ones what is carried.
+    ///
+    /// # Safety
+    /// No other thread may lay out the same, or read it yet.
+    unsafe fn lay_out(&self, worker: &Worker, b: usize, piece: usize) {
+        let ring = self.ring.as_ref();
+        // SAFETY: as promised by the caller.
+        unsafe {
+            if piece == 0 {
+                self.see(b);
+                if let Some(ring) = ring {
+                    self.recall(ring, b);
+                }
+            }
+        }
+        let rows = piece * POSITIONS..((piece + 1) * POSITIONS).min(self.layout.rows());
+        let position = ring.map_or(0, |ring| ring.position[b]);
+        worker.level.run(LayOut { reading: self, b, rows, position });
+    }
+
+    /// The ring's slot of the first new position, and how many carried ones it may see.
+    fn carried(&self, b: usize) -> [usize; 2] {
+        let before = carried(self.sizes);
+        self.ring.as_ref().map_or([0, 0], |ring| {
+            let slot = ring.position[b] % self.sizes.window() as u64;
+            [slot as usize, (ring.filled[b] as usize).min(before)]
+        })
+    }
+
+    /// Writes which keys each query of sequence `b` sees.
+    ///
+    /// # Safety
+    /// No other thread may read or write this meanwhile.
+    unsafe fn see(&self, b: usize) {
+        let Self { sizes, layout, sequence, saved, .. } = self;
+        let before = carried(*sizes);
+        let real = real_positions(sequence, b);
+        let [slot, filled] = self.carried(b);
+        // SAFETY: as promised by the caller.
+        let (first, end, carried) = unsafe {
+            (saved.part(layout.first(b)), saved.part(layout.end(b)), saved.part(layout.carried(b)))
+        };
+        carried.copy_from_slice(&[slot as f32, filled as f32]);
+        first.fill(0.0);
+        end.fill(0.0);
+        let starts = |row: usize| {
+            sequence.resets.is_some()
+                && sequence.starts_empty(time_of(sequence.reverse, real, row), b)
+        };
+        let mut document = before - filled;
+        for row in 0..real {
+            if starts(row) {
+                document = before + row;
+            }
+            match sizes.mask {
+                Mask::Window(_) => {
+                    first[row] = document.max(row) as f32;
+                    end[row] = (before + row + 1) as f32;
+                }
+                Mask::Full => first[row] = document as f32,
+            }
+        }
+        if sizes.mask == Mask::Full {
+            let mut next = real;
+            for row in (0..real).rev() {
+                end[row] = next as f32;
+                if starts(row) {
+                    next = row;
+                }
+            }
+        }
+    }
+
+    /// Copies what sequence `b` may still see of the ring before its new keys and values.
+    ///
+    /// # Safety
+    /// No other thread may touch this meanwhile, nor write the ring.
+    unsafe fn recall(&self, ring: &Ring, b: usize) {
+        let Self { sizes, layout, saved, .. } = self;
+        let before = carried(*sizes);
+        let (width, stride) = (sizes.width, layout.stride());
+        let [slot, filled] = self.carried(b);
+        for group in 0..sizes.groups {
+            for (to, from) in
+                [(layout.key(b, group), &ring.keys), (layout.value(b, group), &ring.values)]
+            {
+                for index in before - filled..before {
+                    let at = ring_at(*sizes, b, group, slot, index);
+                    let row = to.start + index * stride;
+                    // SAFETY: as promised by the caller; the new rows lie behind.
+                    let (to, from) =
+                        unsafe { (saved.part(row..row + width), from.part(at..at + width)) };
+                    to.copy_from_slice(from);
+                }
+            }
+        }
+    }
+
+    /// Writes the new keys and values of sequence `b` into its ring.
+    ///
+    /// # Safety
+    /// No other thread may touch this ring or write what was laid out meanwhile.
+    unsafe fn remember(&self, b: usize) {
+        let Self { sizes, layout, sequence, saved, .. } = self;
+        let Some(ring) = &self.ring else { return };
+        let (window, before) = (sizes.window(), carried(*sizes));
+        let (width, stride) = (sizes.width, layout.stride());
+        let real = real_positions(sequence, b);
+        let [slot, _] = self.carried(b);
+        for group in 0..sizes.groups {
+            for (from, to) in
+                [(layout.key(b, group), &ring.keys), (layout.value(b, group), &ring.values)]
+            {
+                for row in real.saturating_sub(window)..real {
+                    // The slot after W − 1 carried positions and `row` new ones.
+                    let at = ring_at(*sizes, b, group, slot, before + row);
+                    let row = from.start + (before + row) * stride;
+                    // SAFETY: as promised by the caller.
+                    let (to, from) =
+                        unsafe { (to.part(at..at + width), saved.part(row..row + width)) };
+                    to.copy_from_slice(from);
+                }
+            }
+        }
+    }
+}
+
+/// Counts the real positions read.
+fn advance(sizes: Sizes, sequence: &Sequence, position: &mut [u64], filled: &mut [u32]) {
+    for b in 0..sequence.batch {
+        let real = real_positions(sequence, b);
+        position[b] += real as u64;
+        let document = (0..real)
+            .rev()
+            .find(|&row| sequence.starts_empty(time_of(sequence.reverse, real, row), b));
+        let seen = match document {
+            Some(start) => real - start,
+            None => filled[b] as usize + real,
+        };
+        filled[b] = seen.min(sizes.window()) as u32;
+    }
+}
+
+/// Lays out some rows of sequence `b` per head, turned by their positions.
+struct LayOut<'a> {
+    reading: &'a Reading<'a>,
     b: usize,
     rows: std::ops::Range<usize>,
     /// Of the first row of the sequence.
     position: u64,
-    saved: &'a Shards<'b, f32>,
 }
 
-impl Kernel for LayOut<'_, '_> {
+impl Kernel for LayOut<'_> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Self { sizes, layout, sequence, b, saved, .. } = self;
+        let Reading { sizes, layout, sequence, saved, qkv, .. } = *self.reading;
+        let b = self.b;
         let (width, stride, row_len) = (sizes.width, layout.stride(), sizes.row());
         let real = real_positions(sequence, b);
         let scale = 1.0 / (width as f32).sqrt();
@@ -396,7 +460,7 @@ impl Kernel for LayOut<'_, '_> {
                 continue;
             }
             let time = time_of(sequence.reverse, real, row);
-            let from = &self.qkv[(time * sequence.batch + b) * row_len..][..row_len];
+            let from = &qkv[(time * sequence.batch + b) * row_len..][..row_len];
             // SAFETY: as above; only read from here on.
             let angles = sizes.rotary.map(|_| unsafe {
                 &*saved.part(within(layout.angle(b), row * width..(row + 1) * width))

@@ -154,11 +154,9 @@ impl Kernel for Read<'_> {
                     let lanes = width - k;
                     // Four sums, so that one product need not wait for the one before.
                     let mut sums = [V::zero(); 4];
-                    let mut i = 0;
-                    for slot in self.spans.iter().cloned().flatten() {
+                    for (i, slot) in self.spans.iter().cloned().flatten().enumerate() {
                         let value = V::load_first(values.add(slot * stride + k), lanes);
                         sums[i % 4] = value.mul_add(V::splat(*scores.add(i)), sums[i % 4]);
-                        i += 1;
                     }
                     let sum = sums[0].add(sums[1]).add(sums[2].add(sums[3]));
                     sum.mul(scale).store_first(y.add(k), lanes);
