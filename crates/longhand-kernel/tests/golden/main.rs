@@ -5,6 +5,7 @@ mod attention;
 mod norm;
 mod recurrent;
 mod slstm;
+mod training;
 
 use longhand_kernel::{Cpu, Level};
 use safetensors::SafeTensors;

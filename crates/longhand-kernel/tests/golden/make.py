@@ -305,6 +305,55 @@ def norm():
     return tensors
 
 
+def loss():
+    """`F.cross_entropy` over a linear layer: label smoothing, and rows that count for nothing."""
+    tensors = {}
+    case = Case(tensors, "smoothed", 17)
+    rows, width, vocabulary = 21, 7, 30
+    x = case.leaf("x", rows, width)
+    weight, bias = case.leaf("weight", vocabulary, width), case.leaf("bias", vocabulary)
+    targets = torch.randint(vocabulary, (rows,), generator=case.random)
+    targets[::5] = -100
+    case.keep("targets", targets)
+    logits = F.linear(x, weight, bias)
+    losses = F.cross_entropy(logits, targets, label_smoothing=0.1, reduction="none")
+    case.keep("losses", losses)
+    mean = F.cross_entropy(logits, targets, label_smoothing=0.1)
+    case.keep("mean", mean.reshape(1))
+    leaves = case.leaves
+    for name, gradient in zip(leaves, torch.autograd.grad(mean, list(leaves.values()))):
+        case.keep(f"d_{name}", gradient)
+    return tensors
+
+
+def optimizer():
+    """Six steps of `AdamW` and of `SGD` with momentum: the weights after each."""
+    tensors = {}
+    for seed, name, make in [
+        (18, "adamw", lambda w: torch.optim.AdamW(
+            w, lr=0.02, betas=(0.8, 0.95), eps=1e-8, weight_decay=0.1)),
+        (19, "momentum", lambda w: torch.optim.SGD(
+            w, lr=0.05, momentum=0.9, weight_decay=0.01)),
+        (20, "nesterov", lambda w: torch.optim.SGD(
+            w, lr=0.05, momentum=0.9, weight_decay=0.01, nesterov=True)),
+        (21, "plain", lambda w: torch.optim.SGD(w, lr=0.05)),
+    ]:
+        case = Case(tensors, name, seed)
+        steps, count = 6, 37
+        weights = torch.nn.Parameter(case.draw(count))
+        case.keep("weights", weights)
+        gradients = case.draw(steps, count)
+        case.keep("gradients", gradients)
+        optimiser = make([weights])
+        after = []
+        for gradient in gradients:
+            weights.grad = gradient
+            optimiser.step()
+            after.append(weights.detach().clone())
+        case.keep("after", torch.stack(after))
+    return tensors
+
+
 if __name__ == "__main__":
-    for make in (rnn, lstm, slstm, mlstm, attention, norm):
+    for make in (rnn, lstm, slstm, mlstm, attention, norm, loss, optimizer):
         save_file(make(), HERE / f"{make.__name__}.safetensors")
