@@ -1,5 +1,7 @@
 //! From inputs and state to outputs and the next state.
 
+mod few;
+
 use std::marker::PhantomData;
 
 use super::layout::{Block, Shape};
@@ -12,9 +14,6 @@ use crate::gemm::{Into, Matrix, MatrixMut, gemm};
 use crate::scratch;
 use crate::sequence::Sequence;
 use crate::simd::{Kernel, Vector};
-
-/// Up to this many rows, rearranging the weights costs more than it gains.
-const FEW_ROWS: usize = 24;
 
 /// Reads the sequence. `state` is h (`[B, N]`), then the cell's other states; `next` likewise.
 /// `saved` gets what [`backward`](super::backward) needs.
@@ -50,8 +49,8 @@ pub(crate) fn forward<C: Cell>(
         start: start.as_ptr(),
         zeros: zeros.as_ptr(),
     };
-    if rows <= FEW_ROWS || sequence.time == 1 {
-        forward_few::<C>(cpu, &run, weights, x);
+    if few::applies(sequence) {
+        few::forward::<C>(cpu, &run, weights, x);
     } else {
         forward_many::<C>(cpu, &run, weights, x);
     }
@@ -321,100 +320,6 @@ unsafe fn group<C: Cell, V: Vector>(
                 let sums = sums.as_ptr().add((i * vectors + j * C::GATES) * V::LANES);
                 let block = shape.block(index, V::LANES);
                 run.cell::<C, V>(active, block, |g| V::load(sums.add(g * V::LANES)));
-            }
-        }
-    }
-}
-
-/// Reads the weights where they lie.
-fn forward_few<C: Cell>(cpu: &Cpu, run: &Run, weights: &Weights, x: &[f32]) {
-    let (shape, sequence) = (&run.shape, run.sequence);
-    let (hidden, units) = (shape.hidden(), shape.units);
-    let (rows, columns) = (sequence.rows(), C::GATES * hidden);
-    let mut gates = scratch::take(cpu, rows * columns);
-    gates.fill(0.0);
-    for bias in weights.biases.into_iter().filter(|bias| !bias.is_empty()) {
-        for gates in gates.chunks_exact_mut(columns) {
-            gates.iter_mut().zip(bias).for_each(|(gate, bias)| *gate += bias);
-        }
-    }
-    gemm(
-        cpu,
-        Matrix::new(x, rows, shape.input),
-        Matrix::new(weights.input, columns, shape.input).t(),
-        MatrixMut::new(&mut gates, rows, columns),
-        Into::Add,
-    );
-    let mut previous = scratch::take(cpu, sequence.batch * hidden);
-    let mut active = Vec::with_capacity(sequence.batch);
-    // SAFETY: this thread alone is at work.
-    unsafe {
-        run.clear_padding();
-        for t in sequence.steps() {
-            run.active(t, &mut active);
-            previous.fill(0.0);
-            for active in &active {
-                let b = active.row % sequence.batch;
-                // SAFETY: a row of y, of the state or of zeros.
-                let from = std::slice::from_raw_parts(active.hidden, hidden);
-                previous[b * hidden..(b + 1) * hidden].copy_from_slice(from);
-            }
-            let gates_now = &mut gates[t * sequence.batch * columns..][..sequence.batch * columns];
-            let h = Matrix::new(&previous, sequence.batch, hidden);
-            // With one head the gates lie side by side as the weights' rows do.
-            let (pieces, width) = if shape.heads == 1 { (1, columns) } else { (C::GATES, units) };
-            for head in 0..shape.heads {
-                for piece in 0..pieces {
-                    let at = (head * C::GATES + piece) * units * units;
-                    let to = piece * hidden + head * units;
-                    gemm(
-                        cpu,
-                        h.columns(head * units..(head + 1) * units),
-                        Matrix::new(&weights.recurrent[at..at + width * units], width, units).t(),
-                        MatrixMut::strided(
-                            &mut gates_now[to.min(sequence.batch * columns)..],
-                            sequence.batch,
-                            width,
-                            columns,
-                        ),
-                        Into::Add,
-                    );
-                }
-            }
-            let step = FewCells::<C> { run, active: &active, gates: &gates, cell: PhantomData };
-            cpu.level().run(step);
-        }
-    }
-    scratch::give(cpu, gates);
-    scratch::give(cpu, previous);
-}
-
-struct FewCells<'a, C> {
-    run: &'a Run<'a>,
-    active: &'a [Active],
-    /// `[T·B, G·N]`.
-    gates: &'a [f32],
-    cell: PhantomData<C>,
-}
-
-impl<C: Cell> Kernel for FewCells<'_, C> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let shape = &self.run.shape;
-        let columns = C::GATES * shape.hidden();
-        for active in self.active {
-            let gates = self.gates[active.row * columns..][..columns].as_ptr();
-            for index in 0..shape.padded_hidden() / V::LANES {
-                let block = shape.block(index, V::LANES);
-                // SAFETY: only the block's units are loaded, and this thread alone is at work.
-                unsafe {
-                    self.run.cell::<C, V>(active, block, |g| {
-                        let row = shape.weight_row(block, g).min(columns);
-                        V::load_first(gates.wrapping_add(row), block.count)
-                    });
-                }
             }
         }
     }
