@@ -153,6 +153,22 @@ pub fn backward(
     );
 }
 
+/// `out [T·B, N]` = one gate of every unit at every position, after their nonlinearities. `saved` is what
+/// [`forward`] left, before a backward pass; `gate` counts i, f, g, o from 0.
+///
+/// # Panics
+/// If a slice has not the length its shape says.
+pub fn gate(
+    cpu: &Cpu,
+    sizes: Sizes,
+    sequence: &Sequence,
+    saved: &[f32],
+    gate: usize,
+    out: &mut [f32],
+) {
+    recurrence::gate(shape(sizes), sequence, cpu.level().lanes(), saved, gate, out);
+}
+
 fn shape(sizes: Sizes) -> Shape {
     Shape {
         input: sizes.input,

@@ -11,6 +11,7 @@
 
 mod backward;
 mod forward;
+mod gates;
 mod layout;
 mod links;
 mod pack;
@@ -18,6 +19,7 @@ mod product;
 
 pub(crate) use backward::{Gradients, WeightGradients, backward};
 pub(crate) use forward::forward;
+pub(crate) use gates::gate;
 pub(crate) use layout::Shape;
 
 use crate::simd::Vector;

@@ -23,7 +23,7 @@ use crate::cpu::Cpu;
 use crate::recurrence::{self, Cell, MAX_GATES, MAX_STATES, Shape};
 use crate::scratch;
 use crate::sequence::Sequence;
-use crate::simd::{Vector, exp, sigmoid, tanh};
+use crate::simd::{Vector, exp, sigmoid, sigmoid_slice, tanh};
 
 /// The sizes of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,6 +199,26 @@ pub fn backward(
     }
     scratch::give(cpu, d_c);
     scratch::give(cpu, d_n);
+}
+
+/// `out [T·B, N]` = one gate of every unit at every position: exp(ĩ − m), σ(f̃), tanh(z̃) or σ(õ). `saved` is what
+/// [`forward`] left, before a backward pass; `gate` counts i, f, z, o from 0.
+///
+/// # Panics
+/// If a slice has not the length its shape says.
+pub fn gate(
+    cpu: &Cpu,
+    sizes: Sizes,
+    sequence: &Sequence,
+    saved: &[f32],
+    gate: usize,
+    out: &mut [f32],
+) {
+    recurrence::gate(shape(sizes), sequence, cpu.level().lanes(), saved, gate, out);
+    // Of the forget gate its preactivation is kept, which is stabilised anew on the way back.
+    if gate == 1 {
+        sigmoid_slice(cpu.level(), out);
+    }
 }
 
 fn shape(sizes: Sizes) -> Shape {

@@ -225,7 +225,15 @@ impl Mlstm {
         let input_gate = project(self.input_gate.0, Some(self.input_gate.1));
         let forget_gate = project(self.forget_gate.0, Some(self.forget_gate.1));
         let gates = [input_gate, forget_gate];
-        let h = tape.mlstm(self.heads, [q, k, v], gates, self.reverse, state, self.state);
+        let h = tape.mlstm(
+            self.heads,
+            self.input_gate.0,
+            [q, k, v],
+            gates,
+            self.reverse,
+            state,
+            self.state,
+        );
         let h = tape.head_norm(weights, h, self.heads, self.norm);
         tape.modulate(h, output_gate)
     }

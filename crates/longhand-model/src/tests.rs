@@ -294,3 +294,24 @@ fn dropout_drops_in_training_alone_and_follows_its_seed() {
     assert_ne!(run(Mode::Train { seed: 4 }), run(Mode::Train { seed: 5 }));
     assert_ne!(run(Mode::Train { seed: 4 }), run(Mode::Read));
 }
+
+#[test]
+fn gates_of_every_long_memory_can_be_read() {
+    let cpu = Arc::new(Cpu::new(2));
+    for (name, model) in language_models() {
+        let mut tape = Tape::new(cpu.clone());
+        let ids = ids(30, 31);
+        let sequence = Sequence::new(15, 2);
+        model.forward(&mut tape, Mode::Record, &ids, &sequence, model.state(2)).unwrap();
+        let gates = tape.gates(&model.weights);
+        let memories = model.config().blocks.iter().filter(|block| block.long.is_some()).count();
+        assert_eq!(gates.len(), memories, "{name}");
+        for gates in gates {
+            assert!(gates.memory.starts_with("blocks."), "{}", gates.memory);
+            assert_eq!(gates.input.len(), 30 * gates.width);
+            let all = gates.input.iter().chain(&gates.forget);
+            assert!(all.clone().all(|gate| (0.0..=1.0).contains(gate)), "{}", gates.memory);
+            assert!(all.clone().any(|gate| *gate > 0.01), "{}", gates.memory);
+        }
+    }
+}

@@ -169,3 +169,40 @@ fn frozen_parts_get_no_gradient_and_change_nothing_else() {
     assert_eq!(weights_only.weights, all.weights);
     assert_eq!((weights_only.x, weights_only.state), (inputs.x.clone(), inputs.state.clone()));
 }
+
+#[test]
+fn gates_are_read_in_the_order_of_units() {
+    // One unit's own weight in each gate tells where it lies.
+    for level in crate::testing::levels() {
+        let cpu = Cpu::with_level(2, level);
+        let sizes = Sizes { input: 1, hidden: 21 };
+        let input: Vec<f32> = (0..84).map(|row| row as f32 / 20.0 - 2.0).collect();
+        let (zeros, recurrent) = ([0.0; 84], vec![0.0; 84 * 21]);
+        let weights = Weights {
+            input: &input,
+            recurrent: &recurrent,
+            bias_input: &zeros,
+            bias_recurrent: &zeros,
+        };
+        for batch in [1, 9] {
+            let sequence = Sequence::new(3, batch);
+            let state = vec![0.0; batch * 21];
+            let (mut h, mut c) = (state.clone(), state.clone());
+            let (mut y, mut saved) =
+                (vec![0.0; 3 * batch * 21], vec![0.0; saved_len(sizes, &sequence)]);
+            let x = vec![1.0; 3 * batch];
+            let (before, after) =
+                (State { h: &state, c: &state }, StateMut { h: &mut h, c: &mut c });
+            super::forward(&cpu, sizes, &sequence, weights, &x, before, &mut y, after, &mut saved);
+            for gate in 0..4 {
+                let mut out = vec![0.0; y.len()];
+                super::gate(&cpu, sizes, &sequence, &saved, gate, &mut out);
+                for (i, &got) in out.iter().enumerate() {
+                    let raw = f64::from(input[gate * 21 + i % 21]);
+                    let exact = if gate == 2 { raw.tanh() } else { 1.0 / (1.0 + (-raw).exp()) };
+                    assert!((f64::from(got) - exact).abs() < 1e-6, "{level:?}, gate {gate}, {i}");
+                }
+            }
+        }
+    }
+}

@@ -126,6 +126,32 @@ impl LongCell {
         }
     }
 
+    /// The input and the forget gates of every unit at every position, where there are any.
+    pub(super) fn gates(
+        &self,
+        cpu: &Cpu,
+        sequence: &Sequence,
+        input: usize,
+        saved: &[f32],
+    ) -> Option<[Vec<f32>; 2]> {
+        let read = |gate: usize| {
+            let mut out = vec![0.0; sequence.rows() * self.hidden()];
+            match *self {
+                LongCell::Lstm { hidden, .. } => {
+                    let sizes = lstm::Sizes { input, hidden };
+                    lstm::gate(cpu, sizes, sequence, saved, gate, &mut out);
+                }
+                LongCell::Slstm { hidden, heads, .. } => {
+                    let sizes = slstm::Sizes { input, hidden, heads };
+                    slstm::gate(cpu, sizes, sequence, saved, gate, &mut out);
+                }
+                LongCell::Rnn { .. } => return None,
+            }
+            Some(out)
+        };
+        Some([read(0)?, read(1)?])
+    }
+
     /// `d_recurrent` stands in for the recurrent weights' gradient where some were dropped.
     pub(super) fn backward(
         &self,

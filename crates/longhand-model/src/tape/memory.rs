@@ -1,12 +1,13 @@
 //! The memories: each reads a whole sequence after a state, and leaves the next state.
 
 use longhand_kernel::dropout::{self, Mask, Pattern};
+use longhand_kernel::simd::sigmoid_slice;
 use longhand_kernel::{Buffer, Buffers, attention, mlstm, tanh_memory};
 
 use super::cell::{LongCell, Reading};
 use super::{Backward, Operation, Tape, Var};
 use crate::state::State;
-use crate::weights::Weights;
+use crate::weights::{ParameterId, Weights};
 
 /// The most tensors that a recurrence carries: h, c, n and m of an sLSTM.
 const MOST_STATES: usize = 4;
@@ -37,11 +38,27 @@ pub(super) struct Recurrence {
 
 pub(super) struct Mlstm {
     sizes: mlstm::Sizes,
+    /// The input gate's weights: they name the memory.
+    gate: ParameterId,
     reverse: bool,
     inputs: [Var; 5],
     before: [Buffer; 3],
     saved: Buffer,
     y: Var,
+}
+
+/// The gates of a long memory over a recorded pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gates {
+    /// Which memory, as `blocks.0.lstm`.
+    pub memory: String,
+    /// Gates at each position: N of an LSTM or sLSTM, H of an mLSTM.
+    pub width: usize,
+    /// `[T·B, width]`: input gates. Those of an sLSTM are stabilised, those of an mLSTM are the
+    /// logistic function of their preactivations: exponential gates have no upper end.
+    pub input: Vec<f32>,
+    /// `[T·B, width]`: forget gates, from 0 (forget) to 1 (keep).
+    pub forget: Vec<f32>,
 }
 
 /// A recurrence's tensors; those beyond its count are empty.
@@ -176,6 +193,7 @@ impl Tape {
     pub(crate) fn mlstm(
         &mut self,
         heads: usize,
+        gate: ParameterId,
         [q, k, v]: [Var; 3],
         [input_gate, forget_gate]: [Var; 2],
         reverse: bool,
@@ -217,8 +235,39 @@ impl Tape {
         }
         let needed = inputs.iter().any(|&input| self.needs(input));
         let y = self.push(data, hidden, needed);
-        self.record(y, Operation::Mlstm(Mlstm { sizes, reverse, inputs, before, saved, y }));
+        self.record(y, Operation::Mlstm(Mlstm { sizes, gate, reverse, inputs, before, saved, y }));
         y
+    }
+
+    /// The gates of every long memory that has some, in the order of the blocks. The pass must
+    /// have been recorded, and not yet run back.
+    pub fn gates(&self, weights: &Weights) -> Vec<Gates> {
+        let name = |parameter: ParameterId, part: &str| {
+            let name = &weights.get(parameter).name;
+            name.split(part).next().unwrap_or(name).trim_end_matches('.').to_string()
+        };
+        let read = |operation: &Operation| match operation {
+            Operation::Recurrence(op) => {
+                let sequence = self.span.sequence(op.reverse);
+                let width = self.width(op.x);
+                let [input, forget] = op.cell.gates(&self.cpu, &sequence, width, &op.saved)?;
+                let memory = name(op.cell.recurrent(), "weight_hh");
+                Some(Gates { memory, width: op.cell.hidden(), input, forget })
+            }
+            Operation::Mlstm(op) => {
+                let squashed = |gate: Var| {
+                    let mut values = self.data(gate).to_vec();
+                    sigmoid_slice(self.cpu.level(), &mut values);
+                    values
+                };
+                let [.., input, forget] = op.inputs;
+                let (input, forget) = (squashed(input), squashed(forget));
+                let memory = name(op.gate, "igate_preact");
+                Some(Gates { memory, width: op.sizes.heads, input, forget })
+            }
+            _ => None,
+        };
+        self.operations.iter().filter_map(read).collect()
     }
 
     fn mlstm_inputs(&self, [q, k, v, input_gate, forget_gate]: [Var; 5]) -> mlstm::Inputs<'_> {

@@ -21,6 +21,7 @@ use crate::weights::{Gradients, ParameterId, Weights};
 
 pub(crate) use cell::LongCell;
 pub use loss::{IGNORE, Total};
+pub use memory::Gates;
 
 /// How a pass is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,11 +205,6 @@ impl Tape {
 
     fn records(&self) -> bool {
         self.mode != Mode::Read
-    }
-
-    /// Rows of an activation of this pass.
-    fn rows(&self) -> usize {
-        self.span.time * self.span.batch
     }
 
     fn push(&mut self, data: Buffer, width: usize, needs_gradient: bool) -> Var {

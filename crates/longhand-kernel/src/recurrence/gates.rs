@@ -1,0 +1,32 @@
+//! Reading gates out of what a forward pass kept, for people to look at.
+
+use super::Shape;
+use crate::sequence::Sequence;
+
+/// `out [T·B, N]` = what the forward pass kept of one gate of every unit. `lanes` is the vector
+/// length that pass ran with.
+pub(crate) fn gate(
+    shape: Shape,
+    sequence: &Sequence,
+    lanes: usize,
+    saved: &[f32],
+    gate: usize,
+    out: &mut [f32],
+) {
+    let rows = sequence.rows();
+    assert_eq!(saved.len(), shape.saved_len(sequence), "saved is as long as `saved_len` says");
+    assert_eq!(out.len(), rows * shape.hidden(), "a gate is [T·B, N]");
+    assert!(gate < shape.gates, "no such gate");
+    let stride = shape.gate_stride();
+    for index in 0..shape.padded_hidden() / lanes {
+        let block = shape.block(index, lanes);
+        if block.count == 0 {
+            continue;
+        }
+        for row in 0..rows {
+            let from = row * stride + (index * shape.gates + gate) * lanes;
+            let to = row * shape.hidden() + block.head * shape.units + block.first;
+            out[to..to + block.count].copy_from_slice(&saved[from..from + block.count]);
+        }
+    }
+}
