@@ -2,6 +2,7 @@
 //! `make.py` beside this file made them and says what each holds.
 
 mod attention;
+mod mlstm;
 mod norm;
 mod recurrent;
 mod slstm;
