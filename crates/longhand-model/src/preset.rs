@@ -68,7 +68,7 @@ impl Preset {
     /// caller sets how many there are.
     pub fn config(self, vocab_size: usize) -> Config {
         match self {
-            Preset::LonghandNano => longhand(vocab_size, 160, 2, 4, 64, Dropout::small(0.12)),
+            Preset::LonghandNano => longhand(vocab_size, 160, 2, 4, 64, Dropout::small(0.15)),
             Preset::LonghandSmall => longhand(vocab_size, 384, 4, 6, 128, Dropout::small(0.1)),
             Preset::LonghandBase => longhand(vocab_size, 640, 8, 10, 256, Dropout::small(0.1)),
             Preset::LonghandLarge => longhand(vocab_size, 832, 12, 13, 512, Dropout::small(0.1)),
@@ -120,7 +120,7 @@ impl Preset {
                     vec![
                         BlockConfig {
                             working: Some(attention(4, 36, 64, true)),
-                            feed_forward: Some(384),
+                            feed_forward: Some(432),
                             ..block()
                         };
                         4
