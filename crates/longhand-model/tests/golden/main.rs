@@ -116,5 +116,5 @@ fn words(name: &str) -> impl Iterator<Item = [u8; 4]> {
     let file = SafeTensors::deserialize(EXPECTED).expect("make.py wrote the file");
     let tensor = file.tensor(name).unwrap_or_else(|_| panic!("make.py wrote no {name}"));
     let (words, _) = tensor.data().as_chunks::<4>();
-    words.to_vec().into_iter()
+    words.iter().copied()
 }
