@@ -24,6 +24,7 @@ pub mod weights;
 
 pub use config::{Config, ConfigError};
 pub use file::{FileError, WeightsError};
+pub use longhand_kernel::optimizer;
 pub use longhand_kernel::{Buffer, Cpu, Level, Sequence};
 pub use model::{Model, ModelError};
 pub use preset::Preset;

@@ -1,0 +1,388 @@
+//! Checkpoints: folders from which a run goes on bit for bit.
+//!
+//! ```text
+//! checkpoints/step-000000001200/   config.json, model.safetensors, further files (tokenizer.json),
+//!                                  optimizer.safetensors, memory.safetensors, trainer.json
+//! checkpoints/best-000000000800/   config.json, model.safetensors, further files: the weights as
+//!                                  they were evaluated
+//! ```
+//!
+//! A folder is written beside its place under a name that begins with a dot, its files and itself
+//! are brought to the disk, and then it is renamed: under its own name it is whole. `trainer.json`
+//! holds a hash of every other file, so that damage done later is noticed as well. The last few
+//! folders are kept, and each best one that a kept folder names.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use longhand_model::file::{self, F32};
+use longhand_model::{Config, Model, State};
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+
+use crate::average::AverageKind;
+use crate::objective::Score;
+use crate::optimizer::NamedBuffer;
+use crate::{Settings, TrainError};
+
+/// The version of `trainer.json` that is written, and the only one that is read.
+pub const VERSION: u32 = 1;
+
+const TRAINER_FILE: &str = "trainer.json";
+const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+const MEMORY_FILE: &str = "memory.safetensors";
+
+/// Where a run's checkpoints lie, and how many of them.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    folder: PathBuf,
+    keep: usize,
+    further: Vec<(String, Vec<u8>)>,
+}
+
+/// Where a run stands: `trainer.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainerState {
+    /// [`VERSION`].
+    pub version: u32,
+    /// Steps made.
+    pub step: u64,
+    /// Tokens read.
+    pub tokens: u64,
+    /// Seconds spent.
+    pub seconds: f64,
+    /// Where the data stands, in the objective's own form.
+    pub position: serde_json::Value,
+    /// Every evaluation so far.
+    pub evaluations: Vec<Evaluation>,
+    /// The best of them.
+    pub best: Option<Best>,
+    /// Evaluations since the best.
+    pub stale: u32,
+    /// Times that the schedule saw the loss stop to fall, and evaluations since the last time.
+    pub plateaus: (u32, u32),
+    /// Seconds of the longest evaluation: the budget leaves room for the last one.
+    pub longest_evaluation: f64,
+    /// The kind of average of the weights, and how many have been taken in.
+    pub average: Option<(AverageKind, u64)>,
+    /// Counters of the carried memory: tokens read, and tokens since the last reset, by stream.
+    pub memory: Option<(Vec<u64>, Vec<u64>)>,
+    /// The settings. Dropout masks are drawn from the seed and the step: there is no further
+    /// random state.
+    pub settings: Settings,
+    /// BLAKE3 hashes of the folder's other files.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+}
+
+/// An evaluation, as it is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evaluation {
+    /// After this step.
+    pub step: u64,
+    /// The loss.
+    pub loss: f64,
+}
+
+/// The best evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// After this step.
+    pub step: u64,
+    /// The score.
+    pub score: Score,
+}
+
+/// A checkpoint that was read.
+pub struct Checkpoint {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Where the run stood.
+    pub trainer: TrainerState,
+    /// The model.
+    pub model: Model,
+    /// Tensors of the optimiser and the average by name.
+    pub buffers: HashMap<String, Vec<f32>>,
+    /// The carried memory.
+    pub memory: Option<State>,
+    /// Later folders that are damaged.
+    pub damaged: Vec<PathBuf>,
+}
+
+impl Checkpoints {
+    /// Checkpoints in a folder, which is made when the first is written.
+    pub fn new(folder: &Path, keep: usize) -> Self {
+        Self { folder: folder.into(), keep: keep.max(1), further: Vec::new() }
+    }
+
+    /// A file that each checkpoint holds as well: with the tokeniser, each is a model folder.
+    #[must_use]
+    pub fn with_file(mut self, name: &str, content: Vec<u8>) -> Self {
+        self.further.push((name.into(), content));
+        self
+    }
+
+    /// Where a step's checkpoint lies.
+    pub fn path(&self, step: u64) -> PathBuf {
+        self.folder.join(format!("step-{step:012}"))
+    }
+
+    /// Where the best weights of a step lie.
+    pub fn best_path(&self, step: u64) -> PathBuf {
+        self.folder.join(format!("best-{step:012}"))
+    }
+
+    /// Writes a checkpoint, then removes those that are no longer kept.
+    ///
+    /// # Errors
+    /// If the disk refuses; what was there before is then still there.
+    pub fn save(
+        &self,
+        mut trainer: TrainerState,
+        model: &Model,
+        buffers: &[NamedBuffer<'_>],
+        memory: Option<&State>,
+    ) -> Result<PathBuf, TrainError> {
+        let path = self.path(trainer.step);
+        let tensors =
+            buffers.iter().map(|b| (b.name.as_str(), F32 { shape: b.shape, data: b.data }));
+        // A file without a single tensor needs metadata to be one that can be read.
+        let metadata = HashMap::from([("step".into(), trainer.step.to_string())]);
+        let optimizer = file::serialize(tensors, metadata);
+        let memory = memory.map(|state| {
+            trainer.memory = Some((state.positions().to_vec(), state.since_reset().to_vec()));
+            let shapes: Vec<Vec<usize>> = state
+                .tensors()
+                .map(|tensor| [&[state.batch()], &tensor.shape[..]].concat())
+                .collect();
+            let tensors = state.tensors().zip(&shapes);
+            let tensors = tensors
+                .map(|(tensor, shape)| (tensor.name.as_str(), F32 { shape, data: &tensor.data }));
+            file::serialize(tensors, HashMap::new())
+        });
+        self.write_folder(&path, |beside| {
+            model.save(beside)?;
+            file::write(&beside.join(OPTIMIZER_FILE), &optimizer)?;
+            if let Some(memory) = &memory {
+                file::write(&beside.join(MEMORY_FILE), memory)?;
+            }
+            trainer.files = hashes(beside)?;
+            let json = serde_json::to_vec_pretty(&trainer).map_err(std::io::Error::other)?;
+            Ok(file::write(&beside.join(TRAINER_FILE), &json)?)
+        })?;
+        self.prune(&trainer)?;
+        Ok(path)
+    }
+
+    /// Writes the weights of the best evaluation. Older ones go with the checkpoints that name
+    /// them.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn save_best(&self, step: u64, model: &Model) -> Result<PathBuf, TrainError> {
+        let path = self.best_path(step);
+        self.write_folder(&path, |beside| Ok(model.save(beside)?))?;
+        Ok(path)
+    }
+
+    /// Reads the newest checkpoint that is whole; none where there is none at all.
+    ///
+    /// # Errors
+    /// If there are checkpoints and all are damaged.
+    pub fn latest(&self) -> Result<Option<Checkpoint>, TrainError> {
+        let mut damaged = Vec::new();
+        let mut first_error = None;
+        for (_, folder) in self.folders("step-")?.into_iter().rev() {
+            match read(&folder) {
+                Ok(checkpoint) => return Ok(Some(Checkpoint { damaged, ..checkpoint })),
+                Err(reason) => {
+                    first_error
+                        .get_or_insert(TrainError::Checkpoint { folder: folder.clone(), reason });
+                    damaged.push(folder);
+                }
+            }
+        }
+        first_error.map_or(Ok(None), Err)
+    }
+
+    /// Folders whose names begin so, by step.
+    fn folders(&self, prefix: &str) -> Result<Vec<(u64, PathBuf)>, TrainError> {
+        let mut folders = Vec::new();
+        for name in self.names()? {
+            if let Some(step) = name.strip_prefix(prefix).and_then(|step| step.parse().ok()) {
+                folders.push((step, self.folder.join(name)));
+            }
+        }
+        folders.sort();
+        Ok(folders)
+    }
+
+    fn names(&self) -> Result<Vec<String>, TrainError> {
+        let entries = match fs_err::read_dir(&self.folder) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    /// Makes a folder whole beside its place, and renames it.
+    fn write_folder(
+        &self,
+        path: &Path,
+        fill: impl FnOnce(&Path) -> Result<(), TrainError>,
+    ) -> Result<(), TrainError> {
+        fs_err::create_dir_all(&self.folder)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let beside = self.folder.join(format!(".partial-{name}"));
+        remove(&beside)?;
+        fs_err::create_dir(&beside)?;
+        let filled = self
+            .further
+            .iter()
+            .try_for_each(|(name, content)| Ok(file::write(&beside.join(name), content)?))
+            .and_then(|()| fill(&beside))
+            .and_then(|()| Ok(sync(&beside)?));
+        if let Err(error) = filled {
+            // On a full disk the space is needed for what is kept; the first error is the one to
+            // tell.
+            let _ = remove(&beside);
+            return Err(error);
+        }
+        // A folder of that name is there when a resumed run comes by again.
+        let old = self.folder.join(format!(".old-{name}"));
+        if path.exists() {
+            remove(&old)?;
+            fs_err::rename(path, &old)?;
+        }
+        fs_err::rename(&beside, path)?;
+        sync(&self.folder)?;
+        remove(&old)?;
+        Ok(())
+    }
+
+    /// Removes checkpoints beyond the last few, later ones of a run that was set back, best
+    /// weights that no kept checkpoint names, and what a killed process left half-written.
+    fn prune(&self, saved: &TrainerState) -> Result<(), TrainError> {
+        let folders = self.folders("step-")?;
+        let newer = |step: &u64| *step > saved.step;
+        let older = folders.iter().rev().filter(|(step, _)| !newer(step));
+        let mut best = BTreeSet::from_iter(saved.best.as_ref().map(|best| best.step));
+        for (place, (step, folder)) in older.enumerate() {
+            if place >= self.keep {
+                self.discard(folder)?;
+            } else if *step != saved.step
+                && let Ok(trainer) = read_trainer(folder)
+            {
+                best.extend(trainer.best.map(|best| best.step));
+            }
+        }
+        for (_, folder) in folders.iter().filter(|(step, _)| newer(step)) {
+            self.discard(folder)?;
+        }
+        for (step, folder) in self.folders("best-")? {
+            if !best.contains(&step) {
+                self.discard(&folder)?;
+            }
+        }
+        for name in self.names()? {
+            if name.starts_with(".partial-") || name.starts_with(".old-") {
+                remove(&self.folder.join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Renames before it removes, so that a folder under its own name is always whole.
+    fn discard(&self, folder: &Path) -> Result<(), TrainError> {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy();
+        let old = self.folder.join(format!(".old-{name}"));
+        remove(&old)?;
+        fs_err::rename(folder, &old)?;
+        Ok(remove(&old)?)
+    }
+}
+
+fn read_trainer(folder: &Path) -> Result<TrainerState, String> {
+    let bytes = fs_err::read(folder.join(TRAINER_FILE)).map_err(|error| error.to_string())?;
+    let trainer: TrainerState =
+        serde_json::from_slice(&bytes).map_err(|error| format!("{TRAINER_FILE}: {error}"))?;
+    if trainer.version != VERSION {
+        let version = trainer.version;
+        return Err(format!("{TRAINER_FILE} has version {version}; this program reads {VERSION}"));
+    }
+    Ok(trainer)
+}
+
+fn read(folder: &Path) -> Result<Checkpoint, String> {
+    let trainer = read_trainer(folder)?;
+    for (name, hash) in &trainer.files {
+        let content = fs_err::read(folder.join(name)).map_err(|error| error.to_string())?;
+        if blake3::hash(&content).to_hex().as_str() != hash {
+            return Err(format!("{name} is damaged"));
+        }
+    }
+    let model = Model::load(folder).map_err(|error| error.to_string())?;
+    let buffers = tensors(&folder.join(OPTIMIZER_FILE))?;
+    let memory = match &trainer.memory {
+        Some((positions, since_reset)) => {
+            Some(read_memory(folder, model.config(), positions, since_reset)?)
+        }
+        None => None,
+    };
+    Ok(Checkpoint { folder: folder.into(), trainer, model, buffers, memory, damaged: Vec::new() })
+}
+
+fn read_memory(
+    folder: &Path,
+    config: &Config,
+    positions: &[u64],
+    since_reset: &[u64],
+) -> Result<State, String> {
+    let mut values = tensors(&folder.join(MEMORY_FILE))?;
+    State::from_parts(config, positions, since_reset, |name| values.remove(name))
+        .map_err(|error| error.to_string())
+}
+
+fn tensors(path: &Path) -> Result<HashMap<String, Vec<f32>>, String> {
+    let bytes = fs_err::read(path).map_err(|error| error.to_string())?;
+    let fail = |what: String| format!("{}: {what}", path.display());
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| fail(error.to_string()))?;
+    let tensors = file.tensors().into_iter().map(|(name, tensor)| {
+        let values = file::values(&name, &tensor).map_err(|error| fail(error.to_string()))?;
+        Ok((name, values))
+    });
+    tensors.collect()
+}
+
+fn hashes(folder: &Path) -> Result<BTreeMap<String, String>, TrainError> {
+    let mut hashes = BTreeMap::new();
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().into_string() {
+            let content = fs_err::read(entry.path())?;
+            hashes.insert(name, blake3::hash(&content).to_hex().to_string());
+        }
+    }
+    Ok(hashes)
+}
+
+/// Removes a folder that may not be there.
+fn remove(folder: &Path) -> std::io::Result<()> {
+    match fs_err::remove_dir_all(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Brings a folder's list of names to the disk.
+fn sync(folder: &Path) -> std::io::Result<()> {
+    // Elsewhere a folder cannot be opened as a file, and renaming is durable enough by itself.
+    if cfg!(unix) { fs_err::File::open(folder)?.sync_all() } else { Ok(()) }
+}

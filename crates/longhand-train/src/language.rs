@@ -1,0 +1,95 @@
+//! Learning to predict the next token of contiguous streams.
+
+use std::sync::Arc;
+
+use longhand_model::{Model, Sequence, State, Tape};
+use longhand_text::Tokens;
+use longhand_text::batch::{Batch, Streams, StreamsPosition};
+
+use crate::evaluate;
+use crate::objective::{Objective, Part, Pass, Score};
+use crate::{Settings, TrainError};
+
+/// Truncated back-propagation through time: chunks of contiguous streams, the state carried from
+/// chunk to chunk without gradient, and emptied where an epoch or a document begins.
+pub struct LanguageModelling {
+    streams: Streams,
+    chunk: Batch,
+    memory: Option<State>,
+    valid: Option<Arc<Tokens>>,
+    label_smoothing: f32,
+}
+
+impl LanguageModelling {
+    /// Learning from `train`, validated on `valid` if that has anything to predict.
+    ///
+    /// # Errors
+    /// If the training text is shorter than one batch.
+    pub fn new(
+        settings: &Settings,
+        train: Arc<Tokens>,
+        valid: Option<Arc<Tokens>>,
+    ) -> Result<Self, TrainError> {
+        let streams = Streams::new(train, settings.batch, settings.chunk, settings.seed)?;
+        let valid = valid.filter(|tokens| tokens.len() >= 2);
+        let label_smoothing = settings.label_smoothing;
+        Ok(Self { streams, chunk: Batch::default(), memory: None, valid, label_smoothing })
+    }
+}
+
+impl Objective for LanguageModelling {
+    fn learn(&mut self, pass: Pass<'_>) -> Result<Part, TrainError> {
+        let Pass { model, tape, mode, share, gradients } = pass;
+        self.streams.next(&mut self.chunk)?;
+        let chunk = &self.chunk;
+        let memory = self.memory.take().unwrap_or_else(|| model.state(chunk.batch));
+        let (x, next) = model.forward(tape, mode, &chunk.inputs, &sequence(chunk), memory)?;
+        self.memory = Some(next);
+        let targets = chunk.predictions();
+        let scale = share / targets.max(1) as f32;
+        let smoothing = self.label_smoothing;
+        let learnt = Some((scale, &mut *gradients));
+        let total = model.loss(tape, x, &chunk.targets, smoothing, None, learnt);
+        tape.backward(&model.weights, gradients);
+        Ok(Part {
+            nats: total.nats,
+            targets: total.count as u64,
+            tokens: chunk.inputs.len() as u64,
+        })
+    }
+
+    fn validate(&mut self, model: &Model, tape: &mut Tape) -> Result<Option<Score>, TrainError> {
+        let Some(valid) = &self.valid else { return Ok(None) };
+        let total = evaluate::carried(model, tape, valid, evaluate::STREAMS)?;
+        Ok(Some(Score::of(total.mean())))
+    }
+
+    fn batches_per_epoch(&self) -> u64 {
+        self.streams.chunks_per_epoch()
+    }
+
+    fn position(&self) -> serde_json::Value {
+        let StreamsPosition { epoch, chunk } = self.streams.position();
+        serde_json::json!({ "epoch": epoch, "chunk": chunk })
+    }
+
+    fn seek(&mut self, position: &serde_json::Value) -> Result<(), TrainError> {
+        let position = serde_json::from_value(position.clone())
+            .map_err(|error| TrainError::Objective(error.into()))?;
+        Ok(self.streams.seek(position)?)
+    }
+
+    fn memory(&self) -> Option<&State> {
+        self.memory.as_ref()
+    }
+
+    fn restore_memory(&mut self, memory: State) {
+        self.memory = Some(memory);
+    }
+}
+
+/// A chunk's sizes and resets. Chunks without a reset take the shorter way.
+pub(crate) fn sequence(chunk: &Batch) -> Sequence<'_> {
+    let resets = chunk.resets.contains(&true).then_some(&chunk.resets[..]);
+    Sequence { resets, ..Sequence::new(chunk.time, chunk.batch) }
+}

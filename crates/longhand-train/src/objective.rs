@@ -1,0 +1,102 @@
+//! What a run learns: the border between the loop, which knows steps, and a task, which knows
+//! examples.
+
+use std::collections::BTreeMap;
+
+use longhand_model::{Gradients, Mode, Model, State, Tape};
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+
+/// What a run learns. The loop asks for one batch after another and for a score now and then.
+pub trait Objective {
+    /// Reads the next batch, and adds the gradient of `share` times its mean loss.
+    ///
+    /// # Errors
+    /// Whatever the data or the model report.
+    fn learn(&mut self, pass: Pass<'_>) -> Result<Part, TrainError>;
+
+    /// The score on what is held out; none where nothing is. Must not depend on, or change, where
+    /// learning stands.
+    ///
+    /// # Errors
+    /// Whatever the data or the model report.
+    fn validate(&mut self, model: &Model, tape: &mut Tape) -> Result<Option<Score>, TrainError>;
+
+    /// Batches of one pass over the training data.
+    fn batches_per_epoch(&self) -> u64;
+
+    /// Where the next batch lies, to be saved.
+    fn position(&self) -> serde_json::Value;
+
+    /// Goes on from a saved position.
+    ///
+    /// # Errors
+    /// If the position does not fit the data.
+    fn seek(&mut self, position: &serde_json::Value) -> Result<(), TrainError>;
+
+    /// The memory carried from batch to batch, to be saved; none where examples stand alone.
+    fn memory(&self) -> Option<&State> {
+        None
+    }
+
+    /// Takes up a saved memory.
+    fn restore_memory(&mut self, _memory: State) {}
+}
+
+/// What [`Objective::learn`] works with.
+pub struct Pass<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// The tape to run on.
+    pub tape: &'a mut Tape,
+    /// How to run: training, with this pass's dropout seed.
+    pub mode: Mode,
+    /// The part of the step's gradient that is this batch's.
+    pub share: f32,
+    /// Where gradients are added.
+    pub gradients: &'a mut Gradients,
+}
+
+/// What a batch came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Part {
+    /// The sum of the losses, in nats.
+    pub nats: f64,
+    /// How many losses: tokens predicted, or examples.
+    pub targets: u64,
+    /// Tokens read.
+    pub tokens: u64,
+}
+
+/// A result of an evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Score {
+    /// The mean loss in nats: lower is better, and the lowest is kept.
+    pub loss: f64,
+    /// Whatever else was measured, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metrics: BTreeMap<String, f64>,
+}
+
+impl Part {
+    /// The mean loss; zero where nothing was predicted.
+    pub fn mean(&self) -> f64 {
+        self.nats / self.targets.max(1) as f64
+    }
+
+    /// Adds another batch's part.
+    pub fn add(&mut self, other: Part) {
+        self.nats += other.nats;
+        self.targets += other.targets;
+        self.tokens += other.tokens;
+    }
+}
+
+impl Score {
+    /// A loss and nothing else.
+    pub fn of(loss: f64) -> Self {
+        Self { loss, metrics: BTreeMap::new() }
+    }
+}

@@ -1,0 +1,158 @@
+//! What a run tells whoever watches. The crate itself prints nothing.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use longhand_model::{Cpu, Model};
+use serde::Serialize;
+
+use crate::log::LogError;
+use crate::objective::Score;
+
+/// Something that happened in a run.
+pub enum Event<'a> {
+    /// The run goes on from a checkpoint.
+    Resumed {
+        /// The step of the checkpoint.
+        step: u64,
+        /// Its folder.
+        folder: &'a Path,
+        /// Later folders that are damaged and were passed over.
+        damaged: &'a [PathBuf],
+    },
+    /// A step was made.
+    Step(&'a StepReport),
+    /// The model was evaluated.
+    Evaluated {
+        /// The result.
+        report: &'a EvaluationReport,
+        /// The model as it was evaluated, to write a sample with.
+        model: &'a Model,
+        /// The processor that training runs on, idle at the moment.
+        cpu: &'a Arc<Cpu>,
+    },
+    /// A checkpoint was written.
+    Saved {
+        /// The step.
+        step: u64,
+        /// Its folder.
+        folder: &'a Path,
+    },
+}
+
+/// A step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct StepReport {
+    /// Its number, from 1.
+    pub step: u64,
+    /// Tokens read in the run.
+    pub tokens: u64,
+    /// Seconds of the run, evaluations and earlier sessions included.
+    pub seconds: f64,
+    /// Mean loss of its batch in nats.
+    pub loss: f64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Norm of the gradient before it was clipped.
+    pub grad_norm: f64,
+    /// Share of the budget that is spent, 0 to 1.
+    pub spent: f64,
+}
+
+/// An evaluation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EvaluationReport {
+    /// The step after which it was made.
+    pub step: u64,
+    /// Seconds of the run.
+    pub seconds: f64,
+    /// Seconds that the evaluation took.
+    pub evaluation_seconds: f64,
+    /// The result.
+    pub score: Score,
+    /// Whether it is the best so far.
+    pub best: bool,
+}
+
+/// Watches a run.
+pub trait Progress {
+    /// Takes notice of an event. An error ends the run.
+    ///
+    /// # Errors
+    /// If a log cannot be written.
+    fn event(&mut self, event: &Event<'_>) -> Result<(), LogError>;
+}
+
+/// Watches nothing.
+impl Progress for () {
+    fn event(&mut self, _event: &Event<'_>) -> Result<(), LogError> {
+        Ok(())
+    }
+}
+
+impl<P: Progress + ?Sized> Progress for Box<P> {
+    fn event(&mut self, event: &Event<'_>) -> Result<(), LogError> {
+        (**self).event(event)
+    }
+}
+
+/// All of them watch.
+impl<P: Progress> Progress for Vec<P> {
+    fn event(&mut self, event: &Event<'_>) -> Result<(), LogError> {
+        self.iter_mut().try_for_each(|watcher| watcher.event(event))
+    }
+}
+
+/// Both watch.
+impl<A: Progress, B: Progress> Progress for (A, B) {
+    fn event(&mut self, event: &Event<'_>) -> Result<(), LogError> {
+        self.0.event(event)?;
+        self.1.event(event)
+    }
+}
+
+/// Means over a few steps, so that a log shows a curve and not its noise.
+#[derive(Clone, Debug)]
+pub struct Smoother {
+    every: u64,
+    losses: f64,
+    norms: f64,
+    count: u64,
+    begun: Option<(f64, u64)>,
+}
+
+/// A report after this many seconds, even when fewer steps were made.
+const LONGEST_SILENCE: f64 = 10.0;
+
+impl Smoother {
+    /// Reports at each multiple of `every` steps, and every ten seconds when steps are slow.
+    pub fn new(every: u64) -> Self {
+        Self { every: every.max(1), losses: 0.0, norms: 0.0, count: 0, begun: None }
+    }
+
+    /// Takes in a step; gives the step with the mean loss and gradient norm of the steps since the
+    /// last report, and tokens per second over them, when a report is due.
+    pub fn push(&mut self, step: &StepReport) -> Option<(StepReport, f64)> {
+        let (since, tokens) = *self.begun.get_or_insert((step.seconds, step.tokens));
+        self.losses += step.loss;
+        self.norms += step.grad_norm;
+        self.count += 1;
+        let due = step.step.is_multiple_of(self.every) || step.seconds - since >= LONGEST_SILENCE;
+        if !due {
+            return None;
+        }
+        let count = self.count as f64;
+        let report =
+            StepReport { loss: self.losses / count, grad_norm: self.norms / count, ..*step };
+        let seconds = step.seconds - since;
+        let speed = if seconds > 0.0 { (step.tokens - tokens) as f64 / seconds } else { 0.0 };
+        (self.losses, self.norms, self.count) = (0.0, 0.0, 0);
+        self.begun = Some((step.seconds, step.tokens));
+        Some((report, speed))
+    }
+
+    /// Leaves the time up to now out of the speed: an evaluation was made.
+    pub fn pause(&mut self) {
+        self.begun = None;
+    }
+}

@@ -1,0 +1,334 @@
+//! How a run trains: every setting, its default and its bounds.
+//!
+//! The raw form (flags, a recipe) becomes a checked [`Settings`] once, at the edge; nothing behind
+//! it sees the raw form.
+
+use serde::{Deserialize, Serialize};
+
+use crate::schedule::Schedule;
+
+/// How a run trains. Unknown keys are refused; each key may be left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// B: streams side by side, or examples in a batch (32).
+    pub batch: usize,
+    /// T: tokens through which gradients flow before the state is cut loose (64).
+    pub chunk: usize,
+    /// When the run ends (10 minutes).
+    pub budget: Budget,
+    /// The rule that changes the weights (AdamW at 3e-3).
+    pub optimizer: OptimizerSettings,
+    /// How the learning rate moves over the run (cosine to 3 %).
+    pub schedule: Schedule,
+    /// Steps over which the learning rate rises from zero (100); it has risen when a tenth of the
+    /// budget is spent at the latest.
+    pub warmup: u64,
+    /// The gradient's largest norm; a longer one is shortened to it (1.0). 0 for no bound.
+    pub clip: f64,
+    /// Batches whose gradients make one step (1).
+    pub accumulation: usize,
+    /// Share of a target's probability that is spread over all tokens (0).
+    pub label_smoothing: f32,
+    /// Evaluations in the run, evenly over its budget (8). Not used with `evaluate_every`.
+    pub evaluations: u32,
+    /// Steps between evaluations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evaluate_every: Option<u64>,
+    /// Evaluations without a better score after which the run ends early.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<u32>,
+    /// Steps between checkpoints. Without it one is written after each evaluation, and after two
+    /// minutes without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<u64>,
+    /// Checkpoints that are kept beside the best (2).
+    pub keep: usize,
+    /// Decay of an exponential moving average of the weights, which is then what is evaluated and
+    /// kept. It forgets the first weights at once: after n steps at most (1 + n) / (10 + n) is
+    /// kept of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub average: Option<f64>,
+    /// Seed of the weights, the order of the data and the dropout masks (1).
+    pub seed: u64,
+    /// Threads (0: as many as the machine has processors).
+    pub threads: usize,
+}
+
+/// When a run ends.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Budget {
+    /// Minutes of wall time, evaluations included. The schedule is a function of the time spent.
+    Minutes(f64),
+    /// Steps of the optimiser: the same weights each time.
+    Steps(u64),
+    /// Passes over the training data.
+    Epochs(f64),
+}
+
+/// The rule that changes the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "kebab-case")]
+pub enum OptimizerSettings {
+    /// AdamW (Loshchilov and Hutter, 2019).
+    #[serde(rename = "adamw")]
+    AdamW(AdamWSettings),
+    /// Stochastic gradient descent with momentum.
+    Sgd(SgdSettings),
+    /// Gradient descent that goes over to the mean of its weights when the validation loss no
+    /// longer falls (Merity et al., "Regularizing and optimizing LSTM language models", 2017).
+    NtAsgd(NtAsgdSettings),
+}
+
+/// AdamW. Weight decay acts on matrices, the embedding included, and on no bias and no norm.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdamWSettings {
+    /// The highest learning rate (3e-3).
+    pub learning_rate: f64,
+    /// Decay of the gradient's mean (0.9).
+    pub beta1: f64,
+    /// Decay of the mean of its squares (0.99).
+    pub beta2: f64,
+    /// Added to the root of the second mean (1e-8).
+    pub epsilon: f64,
+    /// Weights shrink by learning rate × this in each step (0.1).
+    pub weight_decay: f64,
+}
+
+/// Stochastic gradient descent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SgdSettings {
+    /// The highest learning rate (0.1).
+    pub learning_rate: f64,
+    /// Decay of the sum of gradients (0.9).
+    pub momentum: f64,
+    /// Nesterov's form (false).
+    pub nesterov: bool,
+    /// Matrices' gradients gain weight × this (0).
+    pub weight_decay: f64,
+}
+
+/// Non-monotonically triggered averaging.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NtAsgdSettings {
+    /// The learning rate (30).
+    pub learning_rate: f64,
+    /// Averaging begins when the last evaluation is worse than the best of those before the last
+    /// so many (5).
+    pub interval: usize,
+    /// Matrices' gradients gain weight × this (1.2e-6).
+    pub weight_decay: f64,
+}
+
+/// A setting out of its bounds.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[error("`{name}` is {value}; it must be {allowed}")]
+pub struct SettingsError {
+    /// Which setting.
+    pub name: &'static str,
+    /// Its value.
+    pub value: String,
+    /// What it may be.
+    pub allowed: &'static str,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            batch: 32,
+            chunk: 64,
+            budget: Budget::Minutes(10.0),
+            optimizer: OptimizerSettings::AdamW(AdamWSettings::default()),
+            schedule: Schedule::default(),
+            warmup: 100,
+            clip: 1.0,
+            accumulation: 1,
+            label_smoothing: 0.0,
+            evaluations: 8,
+            evaluate_every: None,
+            patience: None,
+            checkpoint_every: None,
+            keep: 2,
+            average: None,
+            seed: 1,
+            threads: 0,
+        }
+    }
+}
+
+impl Default for AdamWSettings {
+    fn default() -> Self {
+        Self { learning_rate: 3e-3, beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.1 }
+    }
+}
+
+impl Default for SgdSettings {
+    fn default() -> Self {
+        Self { learning_rate: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.0 }
+    }
+}
+
+impl Default for NtAsgdSettings {
+    fn default() -> Self {
+        Self { learning_rate: 30.0, interval: 5, weight_decay: 1.2e-6 }
+    }
+}
+
+impl Settings {
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// The first setting that is out of its bounds.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        positive("batch", self.batch as f64)?;
+        positive("chunk", self.chunk as f64)?;
+        positive("accumulation", self.accumulation as f64)?;
+        positive("evaluations", f64::from(self.evaluations))?;
+        positive("keep", self.keep as f64)?;
+        match self.budget {
+            Budget::Minutes(minutes) => positive("budget.minutes", minutes)?,
+            Budget::Steps(steps) => positive("budget.steps", steps as f64)?,
+            Budget::Epochs(epochs) => positive("budget.epochs", epochs)?,
+        }
+        for (name, every) in [
+            ("evaluate_every", self.evaluate_every),
+            ("checkpoint_every", self.checkpoint_every),
+            ("patience", self.patience.map(u64::from)),
+        ] {
+            every.map_or(Ok(()), |every| positive(name, every as f64))?;
+        }
+        not_negative("clip", self.clip)?;
+        share("label_smoothing", f64::from(self.label_smoothing))?;
+        self.average.map_or(Ok(()), |decay| share("average", decay))?;
+        self.optimizer.check()?;
+        self.schedule.check()
+    }
+
+    /// The number of threads to use.
+    pub fn thread_count(&self) -> usize {
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            threads => threads,
+        }
+    }
+}
+
+impl OptimizerSettings {
+    /// The highest learning rate.
+    pub fn learning_rate(&self) -> f64 {
+        match self {
+            Self::AdamW(rule) => rule.learning_rate,
+            Self::Sgd(rule) => rule.learning_rate,
+            Self::NtAsgd(rule) => rule.learning_rate,
+        }
+    }
+
+    /// Sets the highest learning rate.
+    pub fn set_learning_rate(&mut self, rate: f64) {
+        match self {
+            Self::AdamW(rule) => rule.learning_rate = rate,
+            Self::Sgd(rule) => rule.learning_rate = rate,
+            Self::NtAsgd(rule) => rule.learning_rate = rate,
+        }
+    }
+
+    fn check(&self) -> Result<(), SettingsError> {
+        positive("optimizer.learning_rate", self.learning_rate())?;
+        match *self {
+            Self::AdamW(AdamWSettings { beta1, beta2, epsilon, weight_decay, .. }) => {
+                share("optimizer.beta1", beta1)?;
+                share("optimizer.beta2", beta2)?;
+                positive("optimizer.epsilon", epsilon)?;
+                not_negative("optimizer.weight_decay", weight_decay)
+            }
+            Self::Sgd(SgdSettings { momentum, weight_decay, .. }) => {
+                share("optimizer.momentum", momentum)?;
+                not_negative("optimizer.weight_decay", weight_decay)
+            }
+            Self::NtAsgd(NtAsgdSettings { interval, weight_decay, .. }) => {
+                positive("optimizer.interval", interval as f64)?;
+                not_negative("optimizer.weight_decay", weight_decay)
+            }
+        }
+    }
+}
+
+pub(crate) fn positive(name: &'static str, value: f64) -> Result<(), SettingsError> {
+    bound(name, value, value > 0.0, "above 0")
+}
+
+fn not_negative(name: &'static str, value: f64) -> Result<(), SettingsError> {
+    bound(name, value, value >= 0.0, "at least 0")
+}
+
+pub(crate) fn share(name: &'static str, value: f64) -> Result<(), SettingsError> {
+    bound(name, value, (0.0..1.0).contains(&value), "at least 0 and less than 1")
+}
+
+fn bound(
+    name: &'static str,
+    value: f64,
+    holds: bool,
+    allowed: &'static str,
+) -> Result<(), SettingsError> {
+    if holds && value.is_finite() {
+        Ok(())
+    } else {
+        Err(SettingsError { name, value: value.to_string(), allowed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_within_bounds_and_every_key_may_be_left_out() {
+        Settings::default().check().unwrap();
+        let read: Settings = serde_json::from_str("{}").unwrap();
+        assert_eq!(read, Settings::default());
+        let text = r#"{"budget": {"steps": 10}, "optimizer": {"type": "sgd", "momentum": 0.5},
+                       "schedule": {"type": "one-cycle"}}"#;
+        let read: Settings = serde_json::from_str(text).unwrap();
+        assert_eq!(read.budget, Budget::Steps(10));
+        let sgd = SgdSettings { momentum: 0.5, ..SgdSettings::default() };
+        assert_eq!(read.optimizer, OptimizerSettings::Sgd(sgd));
+        let back: Settings = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
+        assert_eq!(back, read);
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_at_every_depth() {
+        for text in [
+            r#"{"batchsize": 3}"#,
+            r#"{"optimizer": {"type": "adamw", "lr": 1}}"#,
+            r#"{"optimizer": {"type": "adam"}}"#,
+            r#"{"schedule": {"type": "cosine", "rise": 1}}"#,
+            r#"{"budget": {"hours": 1}}"#,
+        ] {
+            assert!(serde_json::from_str::<Settings>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_named() {
+        let check = |change: fn(&mut Settings), name| {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            assert_eq!(settings.check().unwrap_err().name, name);
+        };
+        check(|s| s.batch = 0, "batch");
+        check(|s| s.chunk = 0, "chunk");
+        check(|s| s.budget = Budget::Minutes(-1.0), "budget.minutes");
+        check(|s| s.budget = Budget::Minutes(f64::INFINITY), "budget.minutes");
+        check(|s| s.clip = f64::NAN, "clip");
+        check(|s| s.label_smoothing = 1.0, "label_smoothing");
+        check(|s| s.average = Some(1.0), "average");
+        check(|s| s.optimizer.set_learning_rate(0.0), "optimizer.learning_rate");
+        check(|s| s.evaluate_every = Some(0), "evaluate_every");
+    }
+}

@@ -1,0 +1,342 @@
+//! Whole runs on a small model: the anchor of losses, resuming, and what must stop a run.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use longhand_model::{Config, Cpu, Mode, Model, Sequence, State, Tape};
+use longhand_text::sample::{self, Language};
+use longhand_text::{Corpus, Tokenizer, TokenizerKind, Tokens};
+
+use crate::average::AverageKind;
+use crate::log::LogError;
+use crate::schedule::{Constant, Plateau};
+use crate::settings::{NtAsgdSettings, OptimizerSettings, SgdSettings};
+use crate::*;
+
+const CONFIG: &str = r#"{
+    "model_type": "longhand", "format": 1, "vocab_size": 0, "width": 32,
+    "blocks": [{
+        "working": {"type": "attention", "heads": 2, "kv_heads": 2, "head_width": 16, "window": 24},
+        "long": {"cell": "lstm", "hidden": 32},
+        "feed_forward": 64
+    }],
+    "head": {"type": "language-model"},
+    "dropout": {"block": 0.1}
+}"#;
+
+/// The sample's first English stories in characters: training and validation parts.
+fn text() -> (Tokenizer, Arc<Tokens>, Arc<Tokens>) {
+    let stories = sample::stories_in(Language::English, 1, 40);
+    let text: Vec<String> = stories.into_iter().map(|story| story.text).collect();
+    let corpus = Corpus::from_text("sample", text.join("\n"));
+    let texts = corpus.texts();
+    let tokenizer = Tokenizer::train(TokenizerKind::Char, None, texts, &mut |_| {}).unwrap();
+    let (train, valid) = corpus.split_valid(0.1).unwrap();
+    let encode = |corpus| Arc::new(Tokens::encode(corpus, &tokenizer, &mut |_| {}).unwrap());
+    let parts = (encode(&train), encode(&valid));
+    (tokenizer, parts.0, parts.1)
+}
+
+fn model(vocab_size: usize) -> Model {
+    let mut config: Config = serde_json::from_str(CONFIG).unwrap();
+    config.vocab_size = vocab_size;
+    Model::new(config, 7).unwrap()
+}
+
+fn settings(steps: u64) -> Settings {
+    Settings {
+        batch: 8,
+        chunk: 32,
+        budget: Budget::Steps(steps),
+        warmup: 4,
+        evaluations: 4,
+        checkpoint_every: Some(5),
+        ..Settings::default()
+    }
+}
+
+fn trainer(settings: &Settings, folder: Option<&Path>) -> Trainer<LanguageModelling> {
+    let (_, train, valid) = text();
+    let model = model(train.vocabulary());
+    let objective = LanguageModelling::new(settings, train, Some(valid)).unwrap();
+    let trainer = Trainer::new(settings.clone(), model, objective, Arc::new(Cpu::new(2))).unwrap();
+    match folder {
+        Some(folder) => trainer.with_checkpoints(Checkpoints::new(folder, settings.keep)),
+        None => trainer,
+    }
+}
+
+/// Watches the losses, and asks to stop after a step.
+struct Watch<'a> {
+    losses: Vec<f64>,
+    evaluations: Vec<(u64, f64)>,
+    stop_after: u64,
+    stop: &'a AtomicBool,
+}
+
+impl Progress for Watch<'_> {
+    fn event(&mut self, event: &Event<'_>) -> Result<(), LogError> {
+        match event {
+            Event::Step(report) => {
+                self.losses.push(report.loss);
+                if report.step == self.stop_after {
+                    self.stop.store(true, Ordering::Relaxed);
+                }
+            }
+            Event::Evaluated { report, .. } => {
+                self.evaluations.push((report.step, report.score.loss));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn run(trainer: Trainer<LanguageModelling>, stop_after: u64) -> (Outcome, Vec<f64>) {
+    let stop = AtomicBool::new(false);
+    let mut watch = Watch { losses: Vec::new(), evaluations: Vec::new(), stop_after, stop: &stop };
+    let outcome = trainer.run(&mut watch, &stop).unwrap();
+    (outcome, watch.losses)
+}
+
+/// The likeliest continuation of a text.
+fn greedy(model: &Model, tokenizer: &Tokenizer, prompt: &str, count: usize) -> String {
+    let mut tape = Tape::new(Arc::new(Cpu::new(2)));
+    let mut state = model.state(1);
+    let mut logits = Vec::new();
+    let mut read = |ids: &[u32], state: State| {
+        let sequence = Sequence::new(ids.len(), 1);
+        let (x, state) = model.forward(&mut tape, Mode::Read, ids, &sequence, state).unwrap();
+        model.logits(&tape, x, ids.len() - 1..ids.len(), &mut logits);
+        let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
+        (best.unwrap() as u32, state)
+    };
+    let mut next;
+    (next, state) = read(&tokenizer.encode(prompt).unwrap(), state);
+    let mut ids = vec![next];
+    while ids.len() < count {
+        (next, state) = read(&[next], state);
+        ids.push(next);
+    }
+    tokenizer.decode(&ids).unwrap()
+}
+
+/// Ten losses and a text that change with anything that changes training: the data's order,
+/// the initial weights, a gradient, the optimiser, the schedule, dropout.
+#[test]
+fn ten_losses_and_a_text_stay_as_they_are() {
+    let mut settings = settings(200);
+    settings.optimizer.set_learning_rate(5e-3);
+    let (outcome, losses) = run(trainer(&settings, None), u64::MAX);
+    // Every instruction set and number of threads gives these to seven digits.
+    let expected = [
+        4.010619, 2.970758, 2.424494, 2.254358, 2.230828, 1.967028, 2.056350, 2.002755, 1.960341,
+        1.716432,
+    ];
+    for (got, expected) in losses.iter().step_by(20).zip(expected) {
+        assert!((got - expected).abs() < 1e-4, "{got} {expected}");
+    }
+    let (tokenizer, ..) = text();
+    let written = greedy(&outcome.model, &tokenizer, "Now ", 24);
+    assert_eq!(written, "Bruno had the the was th");
+}
+
+#[test]
+fn a_run_stopped_at_any_step_and_resumed_ends_in_the_same_model() {
+    let variants = [
+        Settings { average: Some(0.9), accumulation: 2, ..settings(23) },
+        Settings {
+            optimizer: OptimizerSettings::Sgd(SgdSettings::default()),
+            schedule: schedule::Schedule::Plateau(Plateau { patience: 1, ..Plateau::default() }),
+            evaluate_every: Some(3),
+            ..settings(17)
+        },
+        Settings {
+            optimizer: OptimizerSettings::NtAsgd(NtAsgdSettings {
+                learning_rate: 1.0,
+                interval: 1,
+                ..NtAsgdSettings::default()
+            }),
+            schedule: schedule::Schedule::Constant(Constant {}),
+            evaluate_every: Some(2),
+            ..settings(17)
+        },
+    ];
+    for (variant, settings) in variants.into_iter().enumerate() {
+        let (undisturbed, losses) = run(trainer(&settings, None), u64::MAX);
+        let hash = undisturbed.model.weights.hash();
+        for stop_after in [1, 4, 5, 11, 16] {
+            let folder = tempfile::tempdir().unwrap();
+            let (stopped, mut seen) = run(trainer(&settings, Some(folder.path())), stop_after);
+            assert_eq!(stopped.end, End::Stopped);
+            let mut again = trainer(&settings, Some(folder.path()));
+            assert_eq!(again.resume().unwrap(), Some(stop_after));
+            let (resumed, rest) = run(again, u64::MAX);
+            seen.extend(rest);
+            assert_eq!(seen, losses, "variant {variant} stopped after {stop_after}");
+            assert_eq!(resumed.model.weights.hash(), hash, "variant {variant}, {stop_after}");
+            assert_eq!(resumed.best, undisturbed.best);
+            assert_eq!(resumed.end, End::Budget);
+        }
+    }
+}
+
+#[test]
+fn a_killed_run_goes_on_from_its_last_whole_checkpoint() {
+    let settings = settings(20);
+    let (undisturbed, _) = run(trainer(&settings, None), u64::MAX);
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path();
+    run(trainer(&settings, Some(root)), 13);
+    // Step 13 is damaged, step 14 was never finished, and a best one was being removed.
+    let names = |prefix: &str| {
+        let mut names: Vec<String> = fs_err::read_dir(root)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with(prefix))
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("step-"), ["step-000000000010", "step-000000000013"]);
+    let weights = root.join("step-000000000013/model.safetensors");
+    let mut bytes = fs_err::read(&weights).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs_err::write(&weights, bytes).unwrap();
+    for half in [".partial-step-000000000014", ".old-best-000000000001"] {
+        fs_err::create_dir(root.join(half)).unwrap();
+        fs_err::write(root.join(half).join("model.safetensors"), b"half").unwrap();
+    }
+    let mut again = trainer(&settings, Some(root));
+    assert_eq!(again.resume().unwrap(), Some(10));
+    let (resumed, _) = run(again, u64::MAX);
+    assert_eq!(resumed.model.weights.hash(), undisturbed.model.weights.hash());
+    assert_eq!(names("."), [""; 0]);
+    assert_eq!(names("step-"), ["step-000000000015", "step-000000000020"]);
+    assert!(names("best-").contains(&"best-000000000020".to_owned()), "{:?}", names("best-"));
+
+    // At the end nothing is left to do, and the model is the same.
+    let mut done = trainer(&settings, Some(root));
+    assert_eq!(done.resume().unwrap(), Some(20));
+    let (done, losses) = run(done, u64::MAX);
+    assert!(losses.is_empty());
+    assert_eq!(done.model.weights.hash(), undisturbed.model.weights.hash());
+}
+
+#[test]
+fn a_checkpoint_of_another_run_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    run(trainer(&settings(6), Some(folder.path())), u64::MAX);
+    let other = Settings { seed: 2, ..settings(6) };
+    let error = trainer(&other, Some(folder.path())).resume().unwrap_err().to_string();
+    assert!(error.contains("`seed` = 1, not 2"), "{error}");
+    let longer = settings(9);
+    assert_eq!(trainer(&longer, Some(folder.path())).resume().unwrap(), Some(6));
+    for entry in fs_err::read_dir(folder.path()).unwrap() {
+        let trainer = entry.unwrap().path().join("trainer.json");
+        if trainer.exists() {
+            fs_err::write(trainer, b"{}").unwrap();
+        }
+    }
+    let error = trainer(&longer, Some(folder.path())).resume().unwrap_err().to_string();
+    assert!(error.contains("cannot be used"), "{error}");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do() {
+    let mut settings = settings(50);
+    settings.optimizer =
+        OptimizerSettings::Sgd(SgdSettings { learning_rate: 1e30, ..SgdSettings::default() });
+    settings.checkpoint_every = Some(1);
+    settings.evaluate_every = Some(1000);
+    settings.clip = 0.0;
+    settings.warmup = 0;
+    let folder = tempfile::tempdir().unwrap();
+    let trainer = trainer(&settings, Some(folder.path()));
+    let error = match trainer.run(&mut (), &AtomicBool::new(false)) {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("the run went on"),
+    };
+    assert!(error.contains("is not finite at step"), "{error}");
+    assert!(error.contains("lower the learning rate"), "{error}");
+    assert!(error.contains("step-0000"), "{error}");
+}
+
+#[test]
+fn patience_ends_a_run_and_the_best_weights_are_kept() {
+    let mut settings = settings(400);
+    settings.optimizer.set_learning_rate(0.5);
+    settings.evaluate_every = Some(2);
+    settings.patience = Some(3);
+    let (outcome, losses) = run(trainer(&settings, None), u64::MAX);
+    assert_eq!(outcome.end, End::Patience);
+    assert!(losses.len() < 400);
+    let best = outcome.best.unwrap();
+    assert_eq!(outcome.steps, best.step + 6);
+    let (_, _, valid) = text();
+    let mut tape = Tape::new(Arc::new(Cpu::new(2)));
+    let total = evaluate::carried(&outcome.model, &mut tape, &valid, evaluate::STREAMS).unwrap();
+    assert_eq!(total.mean(), best.score.loss);
+}
+
+#[test]
+fn a_time_budget_ends_with_an_evaluation() {
+    let settings = Settings {
+        budget: Budget::Minutes(0.05),
+        checkpoint_every: None,
+        evaluations: 2,
+        ..settings(1)
+    };
+    let stop = AtomicBool::new(false);
+    let mut watch =
+        Watch { losses: Vec::new(), evaluations: Vec::new(), stop_after: u64::MAX, stop: &stop };
+    let outcome = trainer(&settings, None).run(&mut watch, &stop).unwrap();
+    assert_eq!(outcome.end, End::Budget);
+    // How many there were before depends on the machine; the last one was made at the end.
+    assert_eq!(watch.evaluations.last().map(|last| last.0), Some(outcome.steps));
+    assert!(outcome.best.is_some());
+}
+
+#[test]
+fn both_ways_of_scoring_predict_each_token_once_and_agree_where_they_should() {
+    let settings = settings(40);
+    let (outcome, _) = run(trainer(&settings, None), u64::MAX);
+    let (_, train, valid) = text();
+    let mut tape = Tape::new(Arc::new(Cpu::new(2)));
+    let model = &outcome.model;
+    for tokens in [&train, &valid] {
+        let exact = evaluate::carried(model, &mut tape, tokens, 1).unwrap();
+        let fast = evaluate::carried(model, &mut tape, tokens, 16).unwrap();
+        assert_eq!(exact.targets, tokens.len() - 1);
+        assert_eq!(fast.targets, exact.targets);
+        assert!((exact.mean() - fast.mean()).abs() < 2e-3, "{} {}", exact.mean(), fast.mean());
+        let whole =
+            evaluate::windows(model, &mut tape, tokens.clone(), tokens.len() as usize).unwrap();
+        assert_eq!(whole.targets, exact.targets);
+        assert!((exact.mean() - whole.mean()).abs() < 1e-4, "one window is the whole text");
+        let windows = evaluate::windows(model, &mut tape, tokens.clone(), 16).unwrap();
+        assert_eq!(windows.targets, exact.targets);
+        assert!(windows.mean() > exact.mean(), "a short memory predicts worse");
+    }
+}
+
+#[test]
+fn an_exponential_average_follows_the_weights() {
+    let mut weights = model(8).weights;
+    let cpu = Cpu::new(1);
+    let mut average = average::Average::new(AverageKind::Exponential(0.5), &weights);
+    average.update(&cpu, &weights);
+    let first = weights.hash();
+    average.swap(&mut weights);
+    assert_eq!(weights.hash(), first, "the first average is the weights");
+    average.swap(&mut weights);
+    let before = weights.iter().next().unwrap().data[0];
+    weights.iter_mut().for_each(|p| p.data.iter_mut().for_each(|x| *x += 1.0));
+    average.update(&cpu, &weights);
+    average.swap(&mut weights);
+    // (1 + 1) / (10 + 1) of the old average is kept.
+    let expected = before + 9.0 / 11.0;
+    assert!((weights.iter().next().unwrap().data[0] - expected).abs() < 1e-6);
+}
