@@ -1,0 +1,148 @@
+//! A model with its tokeniser, and what runs it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use longhand_model::config::HeadConfig;
+use longhand_model::file::FileError;
+use longhand_model::{Ablation, Cpu, Gates, Mode, Model, Sequence, State, Tape, Var};
+use longhand_text::{Tokenizer, TokenizerKind};
+
+use crate::error::EngineError;
+
+/// The tokeniser's file in a model folder.
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
+
+/// A causal language model and its tokeniser: what all sessions share.
+pub struct Engine {
+    model: Model,
+    tokenizer: Tokenizer,
+    model_hash: String,
+}
+
+/// What runs passes of one model: scratch memory only, so that any session may use any reader.
+pub struct Reader<'e> {
+    engine: &'e Engine,
+    tape: Tape,
+    mode: Mode,
+}
+
+impl Engine {
+    /// Reads a model folder.
+    ///
+    /// # Errors
+    /// A folder that lacks a file or holds a refused one, and whatever [`Engine::new`] refuses.
+    pub fn load(folder: &Path) -> Result<Self, EngineError> {
+        let model = Model::load(folder)?;
+        let path = folder.join(TOKENIZER_FILE);
+        if !path.is_file() {
+            return Err(FileError::Missing(path).into());
+        }
+        Self::new(model, Tokenizer::load(&path)?)
+    }
+
+    /// Puts a model and its tokeniser together.
+    ///
+    /// # Errors
+    /// If the model looks ahead, is no language model, or has another number of tokens.
+    pub fn new(model: Model, tokenizer: Tokenizer) -> Result<Self, EngineError> {
+        let config = model.config();
+        if !matches!(config.head, HeadConfig::LanguageModel { .. }) {
+            return Err(EngineError::NotLanguageModel);
+        }
+        if !config.is_causal() {
+            return Err(EngineError::NotCausal);
+        }
+        if config.vocab_size != tokenizer.vocab_size() {
+            let (model, tokenizer) = (config.vocab_size, tokenizer.vocab_size());
+            return Err(EngineError::Vocabulary { model, tokenizer });
+        }
+        let model_hash = model_hash(&model);
+        Ok(Self { model, tokenizer, model_hash })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The tokeniser.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The hash of configuration and weights: models with the same one give the same text.
+    pub fn model_hash(&self) -> &str {
+        &self.model_hash
+    }
+
+    /// A token as a person reads it: its text where that is whole characters, otherwise as it
+    /// stands in the vocabulary.
+    pub fn label(&self, id: u32) -> String {
+        let token = self.tokenizer.token(id).unwrap_or_default();
+        match self.tokenizer.kind() {
+            TokenizerKind::Byte | TokenizerKind::Bpe => match self.tokenizer.decode(&[id]) {
+                Ok(text) if !text.contains(char::REPLACEMENT_CHARACTER) => text,
+                _ => token.to_owned(),
+            },
+            _ => token.to_owned(),
+        }
+    }
+
+    /// A reader that computes on `cpu`.
+    pub fn reader(&self, cpu: &Arc<Cpu>) -> Reader<'_> {
+        Reader { engine: self, tape: Tape::new(cpu.clone()), mode: Mode::Read }
+    }
+}
+
+impl<'e> Reader<'e> {
+    /// The model and tokeniser it reads with.
+    pub fn engine(&self) -> &'e Engine {
+        self.engine
+    }
+
+    /// Takes a memory out of every block from now on, or none. The memories are still written
+    /// to; what they give is zeros.
+    pub fn ablate(&mut self, ablation: Option<Ablation>) {
+        self.tape.ablate(ablation);
+    }
+
+    /// Records each pass from now on, so that its gates can be read. Slower, and the same
+    /// numbers up to rounding.
+    pub(crate) fn record(&mut self) {
+        self.mode = Mode::Record;
+    }
+
+    /// The gates of the last pass, which was recorded.
+    pub(crate) fn gates(&self) -> Vec<Gates> {
+        self.tape.gates(&self.engine.model.weights)
+    }
+
+    /// One pass: see [`Model::forward`].
+    pub(crate) fn pass(
+        &mut self,
+        ids: &[u32],
+        sequence: &Sequence,
+        state: State,
+    ) -> Result<(Var, State), EngineError> {
+        Ok(self.engine.model.forward(&mut self.tape, self.mode, ids, sequence, state)?)
+    }
+
+    /// Logits of one row of the last pass.
+    pub(crate) fn logits(&self, x: Var, row: usize, out: &mut Vec<f32>) {
+        self.engine.model.logits(&self.tape, x, row..row + 1, out);
+    }
+
+    /// Losses of the rows of the last pass against targets, in nats.
+    pub(crate) fn losses(&mut self, x: Var, targets: &[u32], out: &mut Vec<f32>) {
+        out.clear();
+        out.resize(targets.len(), 0.0);
+        self.engine.model.loss(&mut self.tape, x, targets, 0.0, Some(out), None);
+    }
+}
+
+/// The hash of a model's configuration and weights.
+pub fn model_hash(model: &Model) -> String {
+    let both = format!("{}\n{}", model.config().hash(), model.weights.hash());
+    blake3::hash(both.as_bytes()).to_hex().to_string()
+}

@@ -1,0 +1,72 @@
+use longhand_model::{FileError, ModelError};
+use longhand_text::TextError;
+
+use crate::sampler::SamplerError;
+use crate::snapshot::SnapshotError;
+
+/// What can go wrong between a model folder and its text. Each message is one sentence for the
+/// user.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The model folder cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The tokeniser or a text cannot be read.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The model refuses an input.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A setting of the sampler, or logits that are no numbers.
+    #[error(transparent)]
+    Sampler(#[from] SamplerError),
+    /// A snapshot that cannot be used.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// A tokeniser with another number of tokens than the model.
+    #[error(
+        "the tokeniser has {tokenizer} tokens but the model knows {model}: they do not belong \
+         together, copy the model folder again"
+    )]
+    Vocabulary {
+        /// Tokens of the model.
+        model: usize,
+        /// Tokens of the tokeniser.
+        tokenizer: usize,
+    },
+    /// A model whose memories look ahead.
+    #[error(
+        "the model reads in both directions, so it cannot continue a text: use a model whose \
+         memories all look backward"
+    )]
+    NotCausal,
+    /// A model whose head does not predict tokens.
+    #[error("the model is a classifier, not a language model: use `longhand predict` with it")]
+    NotLanguageModel,
+    /// A model whose answer is pooled over the whole text.
+    #[error("the model pools over the whole text, so it has no answer at each position")]
+    Pooled,
+    /// Sampling before anything was read.
+    #[error("nothing has been read yet: give a prompt or a memory to continue from")]
+    NothingRead,
+    /// An option out of its range.
+    #[error("{name} is {value}, but must be {allowed}")]
+    Option {
+        /// Which option.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// The allowed values.
+        allowed: &'static str,
+    },
+    /// A stream of bytes that is not text.
+    #[error(
+        "the input is not valid UTF-8 at byte offset {offset}: convert it, or pass --lossy to \
+         replace invalid bytes"
+    )]
+    InvalidUtf8 {
+        /// Offset of the first invalid byte.
+        offset: u64,
+    },
+}

@@ -1,0 +1,167 @@
+//! What each memory contributed to each token.
+//!
+//! The text is read three times: as it is, with every working memory silenced, and with every
+//! long memory silenced. A silenced memory gives zeros; what else the model does stays the same.
+//! How much the loss rises without a memory is what that memory contributed; of two contributions
+//! w and l (nothing below zero counts), the working memory's share is w / (w + l), and there is no
+//! share where neither helped.
+//!
+//! On the first reading the long memories' input and forget gates are taken down as well.
+
+use std::sync::Arc;
+
+use longhand_model::{Ablation, Cpu, Gates};
+use serde::Serialize;
+
+use crate::engine::{Engine, Reader};
+use crate::error::EngineError;
+use crate::sampler::SamplerSettings;
+use crate::session::{CHUNK, Session};
+
+/// A text with what each memory contributed to it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Inspection {
+    /// Token by token.
+    pub tokens: Vec<TokenContribution>,
+    /// Means over the tokens that were predicted; none if there was none.
+    pub mean: Option<MeanContribution>,
+    /// The gates of every long memory that has some, in the order of the blocks.
+    pub gates: Vec<MemoryGates>,
+}
+
+/// How open the gates of one long memory were at each token, each a mean over its units or heads
+/// from 0 (shut) to 1 (open).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MemoryGates {
+    /// Which memory, as `blocks.0.lstm`.
+    pub memory: String,
+    /// Input gates: how much of the token is taken in.
+    pub input: Vec<f32>,
+    /// Forget gates: how much of the past is kept.
+    pub forget: Vec<f32>,
+}
+
+/// What each memory contributed to one token.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TokenContribution {
+    /// Its place in the text.
+    pub position: usize,
+    /// Its id.
+    pub id: u32,
+    /// The token as [`Engine::label`] gives it.
+    pub token: String,
+    /// How it was predicted; none for the first token, which nothing predicted.
+    pub losses: Option<Losses>,
+}
+
+/// Losses of one token or means over several, in nats.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Losses {
+    /// Of the model as it is.
+    pub loss: f32,
+    /// With every working memory silenced.
+    pub without_working: f32,
+    /// With every long memory silenced.
+    pub without_long: f32,
+    /// The working memory's share of both contributions, from 0 to 1.
+    pub working_share: Option<f32>,
+    /// The long memory's share: the rest.
+    pub long_share: Option<f32>,
+}
+
+/// Means over a text.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct MeanContribution {
+    /// Tokens that were predicted.
+    pub tokens: usize,
+    /// Mean losses, and the shares of their differences.
+    pub losses: Losses,
+}
+
+impl Losses {
+    /// Losses with the shares that follow from them.
+    pub fn new(loss: f32, without_working: f32, without_long: f32) -> Self {
+        let working = (without_working - loss).max(0.0);
+        let long = (without_long - loss).max(0.0);
+        let both = working + long;
+        let working_share = (both > 0.0).then(|| working / both);
+        let long_share = working_share.map(|share| 1.0 - share);
+        Self { loss, without_working, without_long, working_share, long_share }
+    }
+}
+
+impl Inspection {
+    /// Reads a text from an empty memory.
+    ///
+    /// # Errors
+    /// A token id out of range.
+    pub fn of(engine: &Engine, cpu: &Arc<Cpu>, ids: &[u32]) -> Result<Self, EngineError> {
+        let mut gates = Vec::new();
+        let mut recorded = engine.reader(cpu);
+        recorded.record();
+        let whole = losses(recorded, ids, |reader| add_gates(&mut gates, &reader.gates()))?;
+        let ablated = |ablation| {
+            let mut reader = engine.reader(cpu);
+            reader.ablate(Some(ablation));
+            losses(reader, ids, |_| {})
+        };
+        let without_working = ablated(Ablation::Working)?;
+        let without_long = ablated(Ablation::Long)?;
+        let tokens: Vec<TokenContribution> = ids
+            .iter()
+            .enumerate()
+            .map(|(position, &id)| TokenContribution {
+                position,
+                id,
+                token: engine.label(id),
+                losses: position
+                    .checked_sub(1)
+                    .map(|at| Losses::new(whole[at], without_working[at], without_long[at])),
+            })
+            .collect();
+        let mean = |losses: &[f32]| {
+            let sum: f64 = losses.iter().map(|&x| f64::from(x)).sum();
+            (sum / losses.len() as f64) as f32
+        };
+        let mean = (!whole.is_empty()).then(|| MeanContribution {
+            tokens: whole.len(),
+            losses: Losses::new(mean(&whole), mean(&without_working), mean(&without_long)),
+        });
+        Ok(Self { tokens, mean, gates })
+    }
+}
+
+/// Losses of all tokens but the first; `each` sees the reader after each pass.
+fn losses(
+    mut reader: Reader,
+    ids: &[u32],
+    mut each: impl FnMut(&Reader),
+) -> Result<Vec<f32>, EngineError> {
+    let mut session = Session::new(reader.engine(), SamplerSettings::greedy())?;
+    let mut losses = Vec::with_capacity(ids.len());
+    for pass in ids.chunks(CHUNK) {
+        session.score(&mut reader, pass, |_, loss| losses.extend(loss))?;
+        each(&reader);
+    }
+    Ok(losses)
+}
+
+/// Appends the means of a pass's gates.
+fn add_gates(all: &mut Vec<MemoryGates>, pass: &[Gates]) {
+    let of = |gates: &Gates| MemoryGates {
+        memory: gates.memory.clone(),
+        input: Vec::new(),
+        forget: Vec::new(),
+    };
+    if all.is_empty() {
+        all.extend(pass.iter().map(of));
+    }
+    for (all, gates) in all.iter_mut().zip(pass) {
+        let mean = |row: &[f32]| row.iter().sum::<f32>() / row.len() as f32;
+        all.input.extend(gates.input.chunks(gates.width).map(mean));
+        all.forget.extend(gates.forget.chunks(gates.width).map(mean));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+//! Draws a token from logits: greedy, temperature, top-k, top-p, min-p, repetition penalty.
+
+use std::cmp::Ordering;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+/// How the next token is drawn. The steps in order: penalty, temperature, top-k, top-p, min-p,
+/// and what is left is scaled to a sum of 1.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SamplerSettings {
+    /// Logits are divided by it; 0 takes the most probable token always.
+    pub temperature: f32,
+    /// Keeps this many of the most probable tokens; 0 keeps all (Fan et al., 2018).
+    pub top_k: usize,
+    /// Keeps the fewest most probable tokens that together have this probability (Holtzman et
+    /// al., 2020); 1 keeps all.
+    pub top_p: f32,
+    /// Keeps tokens at least this many times as probable as the most probable one (Nguyen et
+    /// al., 2024); 0 keeps all.
+    pub min_p: f32,
+    /// Makes the tokens read last ([`crate::session::RECENT`]) less probable: their logits are
+    /// divided by it where positive and multiplied where negative (Keskar et al., 2019). 1 does
+    /// nothing.
+    pub repetition_penalty: f32,
+    /// Seed of the random numbers.
+    pub seed: u64,
+}
+
+impl Default for SamplerSettings {
+    fn default() -> Self {
+        Self {
+            temperature: 0.8,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            seed: 0,
+        }
+    }
+}
+
+/// A sampler between two draws, as it is kept in snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplerState {
+    /// Its settings.
+    pub settings: SamplerSettings,
+    /// Random numbers drawn so far.
+    pub draws: u64,
+}
+
+/// Settings that were checked, and random numbers.
+#[derive(Clone)]
+pub struct Sampler {
+    state: SamplerState,
+    random: ChaCha8Rng,
+    candidates: Vec<Candidate>,
+}
+
+/// A token that may be drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Candidate {
+    /// Its id.
+    pub id: u32,
+    /// Its probability among the candidates.
+    pub probability: f64,
+}
+
+/// What cannot be sampled with, or from.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SamplerError {
+    /// A setting out of range.
+    #[error("the {name} is {value}, but must be {allowed}")]
+    Setting {
+        /// Which setting.
+        name: &'static str,
+        /// Its value.
+        value: f32,
+        /// The allowed values.
+        allowed: &'static str,
+    },
+    /// A logit that is not a number.
+    #[error(
+        "the model gives {value} for the token {id}, which is not a finite number: its weights \
+         are damaged or its training diverged"
+    )]
+    NotFinite {
+        /// Which token.
+        id: usize,
+        /// Its logit.
+        value: f32,
+    },
+    /// There is no token to draw.
+    #[error("there are no logits to draw a token from")]
+    Empty,
+}
+
+impl SamplerSettings {
+    /// Takes the most probable token always.
+    pub fn greedy() -> Self {
+        Self { temperature: 0.0, ..Self::default() }
+    }
+
+    /// Checks every range.
+    ///
+    /// # Errors
+    /// The first setting out of its range.
+    pub fn check(&self) -> Result<(), SamplerError> {
+        let check = |name, value: f32, allowed, holds: bool| {
+            if holds && value.is_finite() {
+                Ok(())
+            } else {
+                Err(SamplerError::Setting { name, value, allowed })
+            }
+        };
+        let (t, p, m, r) = (self.temperature, self.top_p, self.min_p, self.repetition_penalty);
+        check("temperature", t, "0 (greedy) or more", t >= 0.0)?;
+        check("top-p", p, "more than 0 and at most 1", p > 0.0 && p <= 1.0)?;
+        check("min-p", m, "from 0 to 1", (0.0..=1.0).contains(&m))?;
+        check("repetition penalty", r, "more than 0 (1 for none)", r > 0.0)
+    }
+}
+
+impl Sampler {
+    /// A sampler at the beginning of its seed's random numbers.
+    ///
+    /// # Errors
+    /// A setting out of range.
+    pub fn new(settings: SamplerSettings) -> Result<Self, SamplerError> {
+        Self::resume(SamplerState { settings, draws: 0 })
+    }
+
+    /// A sampler that goes on where another stood.
+    ///
+    /// # Errors
+    /// A setting out of range.
+    pub fn resume(state: SamplerState) -> Result<Self, SamplerError> {
+        state.settings.check()?;
+        let mut random = ChaCha8Rng::seed_from_u64(state.settings.seed);
+        // A draw takes two 32-bit words.
+        random.set_word_pos(2 * u128::from(state.draws));
+        Ok(Self { state, random, candidates: Vec::new() })
+    }
+
+    /// Settings and place.
+    pub fn state(&self) -> SamplerState {
+        self.state
+    }
+
+    /// Draws a token. `recent` are the tokens that the penalty falls on.
+    ///
+    /// # Errors
+    /// Logits that are not finite, or none.
+    pub fn sample(&mut self, logits: &[f32], recent: &[u32]) -> Result<u32, SamplerError> {
+        self.weigh(logits, recent)?;
+        if self.state.settings.temperature == 0.0 {
+            return Ok(self.candidates[0].id);
+        }
+        let point: f64 = self.random.random();
+        self.state.draws += 1;
+        let mut sum = 0.0;
+        let drawn = self.candidates.iter().find(|candidate| {
+            sum += candidate.probability;
+            point < sum
+        });
+        // Rounding may leave the sum a little below 1.
+        drawn.or(self.candidates.last()).map(|candidate| candidate.id).ok_or(SamplerError::Empty)
+    }
+
+    /// The tokens that may be drawn, with their probabilities; greedy has one.
+    ///
+    /// # Errors
+    /// As [`Sampler::sample`].
+    pub fn distribution(
+        &mut self,
+        logits: &[f32],
+        recent: &[u32],
+    ) -> Result<&[Candidate], SamplerError> {
+        self.weigh(logits, recent)?;
+        Ok(&self.candidates)
+    }
+
+    /// Fills `candidates`, never empty afterwards.
+    fn weigh(&mut self, logits: &[f32], recent: &[u32]) -> Result<(), SamplerError> {
+        if let Some((id, &value)) = logits.iter().enumerate().find(|(_, x)| !x.is_finite()) {
+            return Err(SamplerError::NotFinite { id, value });
+        }
+        let settings = self.state.settings;
+        let candidates = &mut self.candidates;
+        candidates.clear();
+        // Until the last line, what stands as probability is first a logit, then a weight.
+        candidates.extend(
+            logits.iter().zip(0..).map(|(&x, id)| Candidate { id, probability: f64::from(x) }),
+        );
+        penalise(candidates, recent, f64::from(settings.repetition_penalty));
+        let best = *candidates.iter().min_by(|a, b| order(a, b)).ok_or(SamplerError::Empty)?;
+        if settings.temperature == 0.0 {
+            candidates.clear();
+            candidates.push(Candidate { probability: 1.0, ..best });
+            return Ok(());
+        }
+        let scale = 1.0 / f64::from(settings.temperature);
+        for candidate in candidates.iter_mut() {
+            // The best one has weight 1, so that nothing overflows and the sum is at least 1.
+            candidate.probability = ((candidate.probability - best.probability) * scale).exp();
+        }
+        if (1..candidates.len()).contains(&settings.top_k) {
+            candidates.select_nth_unstable_by(settings.top_k - 1, order);
+            candidates.truncate(settings.top_k);
+        }
+        if settings.top_p < 1.0 {
+            keep_nucleus(candidates, f64::from(settings.top_p));
+        }
+        candidates.retain(|candidate| candidate.probability >= f64::from(settings.min_p));
+        candidates.sort_unstable_by_key(|candidate| candidate.id);
+        let sum: f64 = candidates.iter().map(|candidate| candidate.probability).sum();
+        candidates.iter_mut().for_each(|candidate| candidate.probability /= sum);
+        Ok(())
+    }
+}
+
+/// Most probable first; of equals, the smaller id.
+fn order(a: &Candidate, b: &Candidate) -> Ordering {
+    b.probability.total_cmp(&a.probability).then(a.id.cmp(&b.id))
+}
+
+fn penalise(candidates: &mut [Candidate], recent: &[u32], penalty: f64) {
+    if penalty == 1.0 {
+        return;
+    }
+    for (index, &id) in recent.iter().enumerate() {
+        // Once, however often it was read.
+        if recent[..index].contains(&id) {
+            continue;
+        }
+        if let Some(candidate) = candidates.get_mut(id as usize) {
+            let logit = &mut candidate.probability;
+            *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+        }
+    }
+}
+
+/// Keeps the fewest most probable candidates whose share reaches `share`.
+fn keep_nucleus(candidates: &mut Vec<Candidate>, share: f64) {
+    candidates.sort_unstable_by(order);
+    let whole: f64 = candidates.iter().map(|candidate| candidate.probability).sum();
+    let mut sum = 0.0;
+    let reached = candidates.iter().position(|candidate| {
+        sum += candidate.probability;
+        sum >= share * whole
+    });
+    candidates.truncate(reached.map_or(candidates.len(), |last| last + 1));
+}
+
+#[cfg(test)]
+mod tests;

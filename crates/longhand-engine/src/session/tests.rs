@@ -1,0 +1,147 @@
+use longhand_model::Preset;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use super::*;
+use crate::snapshot::Snapshot;
+use crate::testing::{cpu, engine, ids, relative};
+
+fn session(engine: &Engine) -> Session {
+    Session::new(engine, SamplerSettings::default()).expect("default settings")
+}
+
+#[test]
+fn any_split_gives_the_same_logits() {
+    let (engine, cpu) = (engine(Preset::LonghandNano, 1), cpu());
+    let mut reader = engine.reader(&cpu);
+    let text = ids(300, 2);
+    let mut whole = session(&engine);
+    whole.read(&mut reader, &text).unwrap();
+    for size in [1, 5, 63, 64, 65, 256, 299] {
+        let mut split = session(&engine);
+        text.chunks(size).for_each(|chunk| split.read(&mut reader, chunk).unwrap());
+        assert_eq!(split.position(), 300);
+        assert!(split.recent().eq(whole.recent()));
+        let difference = relative(whole.logits(), split.logits());
+        assert!(difference < 1e-4, "chunks of {size}: {difference:e}");
+    }
+}
+
+#[test]
+fn an_id_out_of_range_is_refused_and_nothing_is_read() {
+    let (engine, cpu) = (engine(Preset::TanhLstm, 1), cpu());
+    let mut reader = engine.reader(&cpu);
+    let mut session = session(&engine);
+    session.read(&mut reader, &[1, 2]).unwrap();
+    let logits = session.logits().to_vec();
+    let error = session.read(&mut reader, &[3, 256, 4]).unwrap_err();
+    assert_eq!(error.to_string(), "the token id 256 is out of range: the model knows 256 tokens");
+    assert_eq!(session.position(), 2);
+    assert_eq!(session.logits(), logits);
+    assert!(session.step(&mut reader, u32::MAX).is_err());
+}
+
+#[test]
+fn an_empty_session_has_nothing_to_sample_from() {
+    let engine = engine(Preset::Lstm, 1);
+    assert!(matches!(session(&engine).sample(), Err(EngineError::NothingRead)));
+}
+
+#[test]
+fn sessions_of_one_reader_do_not_touch_each_other() {
+    let (engine, cpu) = (engine(Preset::LonghandNano, 4), cpu());
+    let mut reader = engine.reader(&cpu);
+    let (one, two) = (ids(90, 5), ids(90, 6));
+    let alone = |text: &[u32]| {
+        let mut reader = engine.reader(&cpu);
+        let mut session = session(&engine);
+        text.iter().for_each(|&id| session.step(&mut reader, id).unwrap());
+        session.logits().to_vec()
+    };
+    let (mut first, mut second) = (session(&engine), session(&engine));
+    for (&a, &b) in one.iter().zip(&two) {
+        first.step(&mut reader, a).unwrap();
+        second.step(&mut reader, b).unwrap();
+    }
+    assert_eq!(first.logits(), alone(&one));
+    assert_eq!(second.logits(), alone(&two));
+}
+
+#[test]
+fn a_changed_seed_begins_its_numbers_anew() {
+    let engine = engine(Preset::Lstm, 1);
+    let cpu = cpu();
+    let mut reader = engine.reader(&cpu);
+    let mut session = session(&engine);
+    session.read(&mut reader, &[1]).unwrap();
+    for _ in 0..3 {
+        session.sample().unwrap();
+    }
+    session.set_sampler(SamplerSettings { top_k: 5, ..SamplerSettings::default() }).unwrap();
+    assert_eq!(session.sampler().draws, 3);
+    session.set_sampler(SamplerSettings { seed: 9, ..SamplerSettings::default() }).unwrap();
+    assert_eq!(session.sampler().draws, 0);
+}
+
+/// A stream as the test knows it: everything that was read, and how often was drawn.
+#[derive(Clone)]
+struct History {
+    ids: Vec<u32>,
+    draws: u64,
+}
+
+#[test]
+fn random_operations_agree_with_reading_the_whole_history_afresh() {
+    for (preset, seed) in
+        [(Preset::LonghandNano, 1), (Preset::Xlstm, 2), (Preset::AttentionLstm, 3)]
+    {
+        let (engine, cpu) = (engine(preset, seed), cpu());
+        let folder = tempfile::tempdir().unwrap();
+        let mut reader = engine.reader(&cpu);
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let mut streams = vec![(session(&engine), History { ids: Vec::new(), draws: 0 })];
+        for round in 0..60 {
+            let which = random.random_range(0..streams.len());
+            let (session, history) = &mut streams[which];
+            match random.random_range(0..6) {
+                0 => {
+                    let text = ids(random.random_range(0..80), random.random());
+                    session.read(&mut reader, &text).unwrap();
+                    history.ids.extend(&text);
+                }
+                1 | 2 => {
+                    let id = random.random_range(0..256);
+                    session.step(&mut reader, id).unwrap();
+                    history.ids.push(id);
+                }
+                3 if !history.ids.is_empty() => {
+                    session.sample().unwrap();
+                    history.draws += 1;
+                }
+                4 => {
+                    let path = folder.path().join(format!("{round}.safetensors"));
+                    Snapshot::of(&engine, session).save(&path).unwrap();
+                    let loaded = Snapshot::load(&path).unwrap().session(&engine).unwrap();
+                    assert!(loaded.logits() == session.logits());
+                    *session = loaded;
+                }
+                _ if streams.len() < 4 => {
+                    let branch = streams[which].clone();
+                    streams.push(branch);
+                }
+                _ => {}
+            }
+            let (session, history) = &streams[which];
+            assert_eq!(session.position(), history.ids.len() as u64);
+            assert_eq!(session.sampler().draws, history.draws);
+            let start = history.ids.len().saturating_sub(RECENT);
+            assert!(session.recent().eq(history.ids[start..].iter().copied()));
+        }
+        for (session, history) in &streams {
+            let mut fresh = self::session(&engine);
+            fresh.read(&mut reader, &history.ids).unwrap();
+            let difference = relative(fresh.logits(), session.logits());
+            assert!(difference < 1e-4, "{preset}: {difference:e}");
+        }
+    }
+}

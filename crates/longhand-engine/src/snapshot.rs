@@ -1,0 +1,372 @@
+//! A session as a file: one safetensors file with every memory, the last logits, and a header
+//! that says which model and tokeniser it belongs to, where it stands and how it samples.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use longhand_model::file::{F32, serialize, values, write};
+use longhand_model::{FileError, State, StateError, WeightsError};
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Engine;
+use crate::sampler::{Sampler, SamplerError, SamplerState};
+use crate::session::{RECENT, Session};
+
+/// The version of the format that this program writes and reads.
+pub const VERSION: u32 = 1;
+/// The key of the header in the file's metadata: one JSON object, so that equal sessions are
+/// equal files.
+const HEADER: &str = "longhand.snapshot";
+/// The tensor of the last logits; memories are named [`MEMORY`] and their name in the model.
+const LOGITS: &str = "logits";
+const MEMORY: &str = "memory.";
+/// The largest file that is read.
+const LARGEST: u64 = 1 << 32;
+
+/// A session outside of any model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// What it says of itself.
+    pub header: Header,
+    /// The memories in the order of their names.
+    memories: BTreeMap<String, Memory>,
+    /// `[V]`, empty if nothing was read.
+    logits: Vec<f32>,
+}
+
+/// What a snapshot says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// The format's version, [`VERSION`].
+    pub version: u32,
+    /// [`Engine::model_hash`].
+    pub model: String,
+    /// The tokeniser's hash.
+    pub tokenizer: String,
+    /// Tokens read.
+    pub position: u64,
+    /// Tokens read since the last document's start.
+    pub since_reset: u64,
+    /// The sampler's settings and place.
+    pub sampler: SamplerState,
+    /// The last tokens read, oldest first.
+    pub recent: Vec<u32>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Memory {
+    shape: Vec<usize>,
+    data: Vec<f32>,
+}
+
+/// One memory's contents in numbers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MemorySummary {
+    /// Its name in the model, as `blocks.0.lstm.c`.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Mean of its values.
+    pub mean: f64,
+    /// Root of the mean square.
+    pub rms: f64,
+    /// The largest magnitude.
+    pub most: f32,
+}
+
+/// How one memory differs between two snapshots.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MemoryDifference {
+    /// Its name in the model.
+    pub name: String,
+    /// The largest absolute difference.
+    pub most: f32,
+    /// The mean absolute difference.
+    pub mean: f64,
+    /// Cosine of the angle between the two; none if one of them is all zeros.
+    pub cosine: Option<f64>,
+}
+
+/// Why a snapshot is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// Not a snapshot, or a damaged one.
+    #[error("not a whole snapshot of a session ({0}): save it again with `longhand memory save`")]
+    Form(String),
+    /// Of another version of the format.
+    #[error(
+        "the snapshot has format version {got}, but this program reads version {VERSION}: save \
+         it again with this program"
+    )]
+    Version {
+        /// The file's version.
+        got: u64,
+    },
+    /// Of another model.
+    #[error(
+        "the snapshot belongs to another model ({got:.12}…, this one is {expected:.12}…): use \
+         the model that wrote it"
+    )]
+    Model {
+        /// This model's hash.
+        expected: String,
+        /// The file's hash.
+        got: String,
+    },
+    /// Of another tokeniser.
+    #[error(
+        "the snapshot belongs to another tokeniser ({got:.12}…, this one is {expected:.12}…): \
+         use the model folder that wrote it"
+    )]
+    Tokenizer {
+        /// This tokeniser's hash.
+        expected: String,
+        /// The file's hash.
+        got: String,
+    },
+    /// Memories that this model has not.
+    #[error("{0}: the snapshot is damaged, save it again")]
+    State(#[from] StateError),
+    /// Sampler settings out of range.
+    #[error("{0}: the snapshot is damaged, save it again")]
+    Sampler(#[from] SamplerError),
+    /// Two snapshots that cannot be compared.
+    #[error("the two snapshots cannot be compared: {0}")]
+    Incomparable(String),
+    /// Too large to be one.
+    #[error("{0} bytes are too large for a snapshot: at most {LARGEST} are read")]
+    TooLarge(u64),
+    /// The system refused.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// The file cannot be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+impl Snapshot {
+    /// Takes a session of an engine.
+    pub fn of(engine: &Engine, session: &Session) -> Self {
+        let state = session.state();
+        let header = Header {
+            version: VERSION,
+            model: engine.model_hash().to_owned(),
+            tokenizer: engine.tokenizer().hash().to_owned(),
+            position: session.position(),
+            since_reset: state.since_reset()[0],
+            sampler: session.sampler(),
+            recent: session.recent().collect(),
+        };
+        let memories = state.tensors().map(|tensor| {
+            let memory = Memory { shape: tensor.shape.clone(), data: tensor.data.to_vec() };
+            (tensor.name.clone(), memory)
+        });
+        Self { header, memories: memories.collect(), logits: session.logits().to_vec() }
+    }
+
+    /// The session, to be continued by an engine.
+    ///
+    /// # Errors
+    /// A snapshot of another model or tokeniser, or with values that no session of this model
+    /// has.
+    pub fn session(&self, engine: &Engine) -> Result<Session, SnapshotError> {
+        let header = &self.header;
+        let (expected, got) = (engine.model_hash().to_owned(), header.model.clone());
+        if expected != got {
+            return Err(SnapshotError::Model { expected, got });
+        }
+        let (expected, got) = (engine.tokenizer().hash().to_owned(), header.tokenizer.clone());
+        if expected != got {
+            return Err(SnapshotError::Tokenizer { expected, got });
+        }
+        let config = engine.model().config();
+        let known = engine.model().state(1);
+        for name in self.memories.keys() {
+            if !known.tensors().any(|tensor| tensor.name == *name) {
+                return Err(form(format!("the model has no memory `{name}`")));
+            }
+        }
+        let (position, since) = ([header.position], [header.since_reset]);
+        let state = State::from_parts(config, &position, &since, |name| {
+            self.memories.get(name).map(|memory| memory.data.clone())
+        })?;
+        let expected = if header.position == 0 { 0 } else { config.vocab_size };
+        if self.logits.len() != expected {
+            let got = self.logits.len();
+            return Err(form(format!("it holds {got} logits where {expected} belong")));
+        }
+        if !self.logits.iter().all(|x| x.is_finite()) {
+            return Err(form("a logit is not finite".into()));
+        }
+        if header.since_reset > header.position {
+            return Err(form("its document begins before its text".into()));
+        }
+        let recent = &header.recent;
+        if recent.len() as u64 != header.position.min(RECENT as u64) {
+            return Err(form("its last tokens do not fit its position".into()));
+        }
+        if let Some(id) = recent.iter().find(|&&id| id as usize >= config.vocab_size) {
+            return Err(form(format!("its token id {id} is out of range")));
+        }
+        Ok(Session {
+            state,
+            logits: self.logits.clone(),
+            recent: recent.iter().copied().collect(),
+            sampler: Sampler::resume(header.sampler)?,
+        })
+    }
+
+    /// Reads a snapshot from a file's bytes. Allocates no more than a few times their length,
+    /// whatever they say.
+    ///
+    /// # Errors
+    /// Bytes that are no whole snapshot, or one of another version.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        let damaged = |error: safetensors::SafeTensorError| form(error.to_string());
+        let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+        let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(HEADER));
+        let header = header.ok_or_else(|| form("a file without a snapshot's header".into()))?;
+        let header = read_header(header)?;
+        let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
+        let (mut memories, mut logits) = (BTreeMap::new(), Vec::new());
+        for (name, tensor) in file.tensors() {
+            let data = values(&name, &tensor).map_err(|e: WeightsError| form(e.to_string()))?;
+            if name == LOGITS {
+                logits = data;
+            } else if let Some(memory) = name.strip_prefix(MEMORY) {
+                let shape = tensor.shape().to_vec();
+                memories.insert(memory.to_owned(), Memory { shape, data });
+            } else {
+                return Err(form(format!("it holds an unknown tensor `{name}`")));
+            }
+        }
+        Ok(Self { header, memories, logits })
+    }
+
+    /// As a safetensors file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let names: Vec<String> =
+            self.memories.keys().map(|name| format!("{MEMORY}{name}")).collect();
+        let tensors = names.iter().zip(self.memories.values()).map(|(name, memory)| {
+            (name.as_str(), F32 { shape: &memory.shape, data: &memory.data })
+        });
+        let shape = [self.logits.len()];
+        let logits = (LOGITS, F32 { shape: &shape, data: &self.logits });
+        // Plain data with string keys: serialising it cannot fail.
+        let header = serde_json::to_string(&self.header).unwrap_or_default();
+        serialize(tensors.chain([logits]), HashMap::from([(HEADER.into(), header)]))
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// What the system reports, and as [`Snapshot::from_bytes`].
+    pub fn load(path: &Path) -> Result<Self, SnapshotError> {
+        let bytes = fs_err::metadata(path)?.len();
+        if bytes > LARGEST {
+            return Err(SnapshotError::TooLarge(bytes));
+        }
+        Self::from_bytes(&fs_err::read(path)?)
+    }
+
+    /// Writes a file, beside its place and renamed: a reader finds the old one or the new one,
+    /// never a part.
+    ///
+    /// # Errors
+    /// What the system reports.
+    pub fn save(&self, path: &Path) -> Result<(), SnapshotError> {
+        Ok(write(path, &self.to_bytes())?)
+    }
+
+    /// The memories in numbers, in the order of their names.
+    pub fn summary(&self) -> Vec<MemorySummary> {
+        let of = |(name, memory): (&String, &Memory)| {
+            let values = || memory.data.iter().map(|&x| f64::from(x));
+            let count = memory.data.len().max(1) as f64;
+            MemorySummary {
+                name: name.clone(),
+                shape: memory.shape.clone(),
+                mean: values().sum::<f64>() / count,
+                rms: (values().map(|x| x * x).sum::<f64>() / count).sqrt(),
+                most: memory.data.iter().fold(0.0, |most, x| x.abs().max(most)),
+            }
+        };
+        self.memories.iter().map(of).collect()
+    }
+
+    /// Bytes of the memories.
+    pub fn memory_bytes(&self) -> usize {
+        self.memories.values().map(|memory| 4 * memory.data.len()).sum()
+    }
+
+    /// The last logits; empty if nothing was read.
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+
+    /// How each memory differs from another snapshot's of the same model.
+    ///
+    /// # Errors
+    /// Snapshots of different models.
+    pub fn diff(&self, other: &Self) -> Result<Vec<MemoryDifference>, SnapshotError> {
+        if self.header.model != other.header.model {
+            return Err(SnapshotError::Incomparable("they belong to different models".into()));
+        }
+        let names = self.memories.keys();
+        if !names.eq(other.memories.keys()) {
+            return Err(SnapshotError::Incomparable("they hold different memories".into()));
+        }
+        self.memories
+            .iter()
+            .zip(other.memories.values())
+            .map(|((n, a), b)| differ(n, a, b))
+            .collect()
+    }
+}
+
+fn form(what: String) -> SnapshotError {
+    SnapshotError::Form(what)
+}
+
+/// Looks at the version first: the rest of another version may look different.
+fn read_header(text: &str) -> Result<Header, SnapshotError> {
+    let damaged = |error: serde_json::Error| form(format!("its header: {error}"));
+    let json: serde_json::Value = serde_json::from_str(text).map_err(damaged)?;
+    match json.get("version").and_then(serde_json::Value::as_u64) {
+        Some(version) if version == u64::from(VERSION) => {}
+        Some(got) => return Err(SnapshotError::Version { got }),
+        None => return Err(form("its header has no version".into())),
+    }
+    serde_json::from_value(json).map_err(damaged)
+}
+
+fn differ(name: &str, a: &Memory, b: &Memory) -> Result<MemoryDifference, SnapshotError> {
+    if a.shape != b.shape {
+        let (a, b) = (&a.shape, &b.shape);
+        let what = format!("the memory `{name}` has shape {a:?} in one and {b:?} in the other");
+        return Err(SnapshotError::Incomparable(what));
+    }
+    let pairs = || a.data.iter().zip(&b.data).map(|(&a, &b)| (f64::from(a), f64::from(b)));
+    let (mut most, mut sum) = (0.0f64, 0.0);
+    let (mut dot, mut square_a, mut square_b) = (0.0, 0.0, 0.0);
+    for (a, b) in pairs() {
+        let difference = (a - b).abs();
+        most = most.max(difference);
+        sum += difference;
+        dot += a * b;
+        square_a += a * a;
+        square_b += b * b;
+    }
+    let length = square_a.sqrt() * square_b.sqrt();
+    Ok(MemoryDifference {
+        name: name.to_owned(),
+        most: most as f32,
+        mean: sum / a.data.len().max(1) as f64,
+        cosine: (length > 0.0).then(|| dot / length),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+use longhand_model::Preset;
+use proptest::prelude::*;
+
+use super::*;
+use crate::sampler::SamplerSettings;
+use crate::testing::{cpu, engine, ids};
+
+fn session(engine: &Engine, tokens: usize) -> Session {
+    let cpu = cpu();
+    let mut session = Session::new(engine, SamplerSettings::default()).unwrap();
+    session.read(&mut engine.reader(&cpu), &ids(tokens, 8)).unwrap();
+    session
+}
+
+/// A snapshot with another header.
+fn with(snapshot: &Snapshot, change: impl FnOnce(&mut Header)) -> Snapshot {
+    let mut changed = snapshot.clone();
+    change(&mut changed.header);
+    changed
+}
+
+#[test]
+fn a_loaded_session_continues_bit_by_bit() {
+    let cpu = cpu();
+    for preset in [Preset::LonghandNano, Preset::Xlstm, Preset::TanhLstm, Preset::AttentionLstm] {
+        let engine = engine(preset, 2);
+        let mut reader = engine.reader(&cpu);
+        let mut live = session(&engine, 70);
+        let bytes = Snapshot::of(&engine, &live).to_bytes();
+        let mut loaded = Snapshot::from_bytes(&bytes).unwrap().session(&engine).unwrap();
+        for _ in 0..100 {
+            let id = live.sample().unwrap();
+            assert_eq!(loaded.sample().unwrap(), id);
+            live.step(&mut reader, id).unwrap();
+            loaded.step(&mut reader, id).unwrap();
+            assert!(
+                live.logits()
+                    .iter()
+                    .map(|x| x.to_bits())
+                    .eq(loaded.logits().iter().map(|x| x.to_bits()))
+            );
+        }
+        assert_eq!(Snapshot::of(&engine, &live), Snapshot::of(&engine, &loaded));
+    }
+}
+
+#[test]
+fn equal_sessions_are_equal_files() {
+    let engine = engine(Preset::LonghandNano, 2);
+    for tokens in [0, 1, 70] {
+        let snapshot = Snapshot::of(&engine, &session(&engine, tokens));
+        let bytes = snapshot.to_bytes();
+        let read = Snapshot::from_bytes(&bytes).unwrap();
+        assert_eq!(read, snapshot);
+        assert_eq!(read.to_bytes(), bytes);
+        assert!(read.session(&engine).is_ok());
+    }
+}
+
+#[test]
+fn another_model_tokeniser_or_version_is_refused() {
+    let engine_one = engine(Preset::Lstm, 2);
+    let snapshot = Snapshot::of(&engine_one, &session(&engine_one, 5));
+    let refused = |snapshot: &Snapshot, engine: &Engine| {
+        snapshot.session(engine).err().expect("a refusal").to_string()
+    };
+    let message = refused(&snapshot, &engine(Preset::Lstm, 3));
+    assert!(message.starts_with("the snapshot belongs to another model ("), "{message}");
+    let message = refused(&with(&snapshot, |header| header.tokenizer = "f00".into()), &engine_one);
+    assert!(message.starts_with("the snapshot belongs to another tokeniser (f00…"), "{message}");
+    let bytes = with(&snapshot, |header| header.version = 7).to_bytes();
+    assert_eq!(
+        Snapshot::from_bytes(&bytes).err().unwrap().to_string(),
+        "the snapshot has format version 7, but this program reads version 1: save it again with \
+         this program"
+    );
+}
+
+#[test]
+fn contradictions_are_refused() {
+    let engine = engine(Preset::Lstm, 2);
+    let snapshot = Snapshot::of(&engine, &session(&engine, 100));
+    let changes: [fn(&mut Header); 6] = [
+        |header| header.position = 0,
+        |header| header.position = 3,
+        |header| header.since_reset = 101,
+        |header| header.recent[3] = 256,
+        |header| header.recent.push(1),
+        |header| header.sampler.settings.temperature = -1.0,
+    ];
+    for change in changes {
+        assert!(with(&snapshot, change).session(&engine).is_err());
+    }
+    let mut not_finite = snapshot.clone();
+    not_finite.logits[4] = f32::NAN;
+    assert!(not_finite.session(&engine).is_err());
+    let mut missing = snapshot.clone();
+    let name = missing.memories.keys().next().cloned().unwrap();
+    let memory = missing.memories.remove(&name).unwrap();
+    assert!(missing.session(&engine).is_err());
+    missing.memories.insert(name.clone(), memory.clone());
+    assert!(missing.session(&engine).is_ok());
+    missing.memories.insert("blocks.9.lstm.h".into(), memory);
+    assert!(missing.session(&engine).is_err());
+}
+
+#[test]
+fn truncated_bytes_are_refused() {
+    let engine = engine(Preset::TanhLstm, 2);
+    let bytes = Snapshot::of(&engine, &session(&engine, 5)).to_bytes();
+    for end in (0..bytes.len()).step_by(37).chain([bytes.len() - 1]) {
+        assert!(Snapshot::from_bytes(&bytes[..end]).is_err());
+    }
+    let mut longer = bytes.clone();
+    longer.push(0);
+    assert!(Snapshot::from_bytes(&longer).is_err());
+}
+
+#[test]
+fn a_file_of_something_else_is_refused() {
+    let weights = engine(Preset::Lstm, 1).model().to_bytes();
+    let message = Snapshot::from_bytes(&weights).err().unwrap().to_string();
+    assert!(message.starts_with("not a whole snapshot of a session ("), "{message}");
+    // A header that claims to be far longer than the file.
+    assert!(Snapshot::from_bytes(&[0xff; 16]).is_err());
+}
+
+#[test]
+fn the_difference_of_a_memory_from_itself_is_nothing() {
+    let engine = engine(Preset::LonghandNano, 2);
+    let one = Snapshot::of(&engine, &session(&engine, 50));
+    for difference in one.diff(&one).unwrap() {
+        assert_eq!((difference.most, difference.mean), (0.0, 0.0));
+        assert!((difference.cosine.unwrap() - 1.0).abs() < 1e-9);
+    }
+    let two = Snapshot::of(&engine, &session(&engine, 60));
+    assert!(one.diff(&two).unwrap().iter().any(|difference| difference.most > 0.0));
+    let empty = Snapshot::of(&engine, &session(&engine, 0));
+    assert!(one.diff(&empty).unwrap().iter().all(|difference| difference.cosine.is_none()));
+    let other =
+        Snapshot::of(&crate::testing::engine(Preset::LonghandNano, 3), &session(&engine, 0));
+    assert!(matches!(one.diff(&other), Err(SnapshotError::Incomparable(_))));
+}
+
+#[test]
+fn the_summary_counts_every_value() {
+    let engine = engine(Preset::LonghandNano, 2);
+    let snapshot = Snapshot::of(&engine, &session(&engine, 50));
+    let summary = snapshot.summary();
+    assert_eq!(summary.len(), engine.model().state(1).tensors().count());
+    let values: usize = summary.iter().map(|s| s.shape.iter().product::<usize>()).sum();
+    assert_eq!(4 * values, snapshot.memory_bytes());
+    assert!(summary.iter().all(|s| f64::from(s.most) >= s.rms && s.rms >= s.mean.abs()));
+}
+
+proptest! {
+    /// Bytes changed anywhere give an error or a snapshot, never a panic.
+    #[test]
+    fn changed_bytes_never_panic(
+        changes in prop::collection::vec((0.0f64..1.0, any::<u8>()), 1..8),
+        in_header: bool,
+    ) {
+        static BYTES: std::sync::OnceLock<(Engine, Vec<u8>)> = std::sync::OnceLock::new();
+        let (engine, bytes) = BYTES.get_or_init(|| {
+            let engine = engine(Preset::TanhLstm, 2);
+            let bytes = Snapshot::of(&engine, &session(&engine, 5)).to_bytes();
+            (engine, bytes)
+        });
+        let mut bytes = bytes.clone();
+        let end = if in_header { 1500.min(bytes.len()) } else { bytes.len() };
+        for (place, byte) in changes {
+            bytes[(place * end as f64) as usize] = byte;
+        }
+        if let Ok(snapshot) = Snapshot::from_bytes(&bytes) {
+            let _ = snapshot.session(engine);
+            let _ = snapshot.diff(&snapshot);
+            snapshot.summary();
+            snapshot.to_bytes();
+        }
+    }
+}

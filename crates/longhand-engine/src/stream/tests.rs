@@ -1,0 +1,73 @@
+use longhand_text::Tokenizer;
+use proptest::prelude::*;
+
+use super::*;
+
+/// Pushes bytes in pieces of a size and gives the texts.
+fn texts(kind: TokenizerKind, lossy: bool, bytes: &[u8], size: usize) -> Vec<String> {
+    let mut stream = TextStream::new(kind, lossy);
+    let mut texts: Vec<String> =
+        bytes.chunks(size).map(|piece| stream.push(piece).unwrap()).collect();
+    texts.push(stream.finish().unwrap());
+    texts
+}
+
+proptest! {
+    #[test]
+    fn tokens_of_the_parts_are_the_tokens_of_the_whole(
+        text in "[ab ,.\n中é]{0,80}",
+        size in 1usize..20,
+    ) {
+        for tokenizer in tokenizers() {
+            let whole = tokenizer.encode(&text).unwrap();
+            let mut parts = Vec::new();
+            for part in texts(tokenizer.kind(), false, text.as_bytes(), size) {
+                parts.extend(tokenizer.encode(&part).unwrap());
+            }
+            prop_assert_eq!(parts, whole, "{}", tokenizer.kind());
+        }
+    }
+
+    #[test]
+    fn a_lossy_stream_reads_as_the_standard_library_does(
+        bytes in prop::collection::vec(any::<u8>(), 0..60),
+        size in 1usize..20,
+    ) {
+        let text = texts(TokenizerKind::Byte, true, &bytes, size).concat();
+        prop_assert_eq!(text, String::from_utf8_lossy(&bytes));
+    }
+}
+
+fn tokenizers() -> &'static [Tokenizer] {
+    static TOKENIZERS: std::sync::OnceLock<Vec<Tokenizer>> = std::sync::OnceLock::new();
+    TOKENIZERS.get_or_init(|| {
+        let text = "ab, ab. aba\nb a,, 中 é 中中\n\na b  ab\n".repeat(20);
+        let corpus = || std::iter::once(Ok(text.clone()));
+        let kinds = TokenizerKind::ALL.into_iter();
+        kinds
+            .map(|kind| Tokenizer::train(kind, Some(450), corpus(), &mut |_| {}).unwrap())
+            .collect()
+    })
+}
+
+#[test]
+fn invalid_bytes_are_named_by_their_offset() {
+    let mut stream = TextStream::new(TokenizerKind::Byte, false);
+    assert_eq!(stream.push(b"ab\xe4\xb8").unwrap(), "ab");
+    let error = stream.push(b"x").unwrap_err();
+    assert!(error.to_string().contains("at byte offset 2"), "{error}");
+    let mut stream = TextStream::new(TokenizerKind::Byte, false);
+    stream.push(b"a\xe4").unwrap();
+    assert!(stream.finish().is_err());
+}
+
+#[test]
+fn a_text_without_line_breaks_does_not_grow_without_end() {
+    let mut stream = TextStream::new(TokenizerKind::Bpe, false);
+    let mut held = 0usize;
+    for _ in 0..4000 {
+        let piece = "word ".repeat(200);
+        held = held + piece.len() - stream.push(piece.as_bytes()).unwrap().len();
+        assert!(held <= LONGEST + piece.len());
+    }
+}
