@@ -4,6 +4,7 @@
 mod command;
 mod error;
 mod folder;
+mod reading;
 
 use std::process::ExitCode;
 

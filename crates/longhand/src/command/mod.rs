@@ -3,18 +3,33 @@
 use anyhow::Result;
 use clap::Subcommand;
 
+mod bench;
 mod data;
+mod generate;
+mod inspect;
+mod memory;
+mod score;
 
 /// What to do.
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    Bench(bench::Arguments),
     Data(data::Arguments),
+    Generate(generate::Arguments),
+    Inspect(inspect::Arguments),
+    Memory(memory::Arguments),
+    Score(score::Arguments),
 }
 
 impl Command {
     pub(crate) fn run(self) -> Result<()> {
         match self {
+            Command::Bench(arguments) => arguments.run(),
             Command::Data(arguments) => arguments.run(),
+            Command::Generate(arguments) => arguments.run(),
+            Command::Inspect(arguments) => arguments.run(),
+            Command::Memory(arguments) => arguments.run(),
+            Command::Score(arguments) => arguments.run(),
         }
     }
 }

@@ -1,0 +1,80 @@
+//! `longhand generate`: text, as it comes.
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use longhand_engine::{GenerateOptions, Generation};
+
+use crate::error::Usage;
+use crate::reading::{ModelArguments, SamplerArguments, TextArguments, save, session, writable};
+
+/// Continues a prompt or a memory; writes the new text alone.
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  longhand generate model --prompt 'One day' --max-tokens 200\n  \
+                        longhand generate model --memory story.safetensors --temperature 0.7"
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// The text to continue; - reads it from stdin
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    prompt: Option<String>,
+    /// A memory to continue from, as `longhand memory save` writes it
+    #[arg(long, value_name = "FILE")]
+    memory: Option<PathBuf>,
+    /// The most tokens to write
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    max_tokens: usize,
+    /// A text that ends the writing and is left out; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// A file to keep the memory in afterwards
+    #[arg(long, value_name = "FILE")]
+    save_memory: Option<PathBuf>,
+    /// Overwrite that file
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    sampler: SamplerArguments,
+    #[command(flatten)]
+    text: TextArguments,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> Result<()> {
+        if self.prompt.is_none() && self.memory.is_none() {
+            let what = "there is nothing to continue: give --prompt or --memory";
+            return Err(Usage(what.into()).into());
+        }
+        // A memory may be continued in its own file.
+        let force = self.force || self.save_memory == self.memory;
+        if let Some(path) = &self.save_memory {
+            writable(path, force)?;
+        }
+        let (engine, cpu) = self.model.open()?;
+        let mut reader = engine.reader(&cpu);
+        let mut session = session(&engine, self.memory.as_deref())?;
+        self.sampler.apply(&mut session)?;
+        match self.prompt.as_deref() {
+            Some("-") => self.text.read(&["-".into()], &mut reader, &mut session)?,
+            Some(prompt) => session.read(&mut reader, &engine.tokenizer().encode(prompt)?)?,
+            None => {}
+        }
+        let options = GenerateOptions { max_tokens: self.max_tokens, stop: self.stop };
+        let mut out = std::io::stdout().lock();
+        for piece in Generation::new(&mut reader, &mut session, options)? {
+            out.write_all(piece?.as_bytes())?;
+            out.flush()?;
+        }
+        if out.is_terminal() {
+            writeln!(out)?;
+        }
+        match &self.save_memory {
+            Some(path) => save(&engine, &session, path, force),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! `longhand inspect`: what each memory contributes.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use longhand::plot;
+use longhand_engine::inspect::{Inspection, Losses};
+use longhand_engine::recall::{RecallAtDistance, RecallOptions, Recalled, recall, window};
+use longhand_engine::{Cpu, Engine};
+use longhand_text::sample::{self, Language};
+
+use crate::error::Usage;
+use crate::reading::{ModelArguments, TextArguments};
+
+/// Shows what each memory contributed to a text, or how far back facts are recalled.
+#[derive(Args)]
+#[command(after_help = "Example:\n  longhand inspect model --text story.txt --plot story.png\n  \
+    longhand inspect model --recall --plot recall.png\n\n\
+    A memory's contribution to a token is the rise of its loss when that memory gives zeros; the \
+    shares divide both rises.\n\
+    A fact is `recalled` where greedy writing gives exactly the answer, and `chosen` where the \
+    answer is the most probable of all names; `chance` is how often guessing would choose it.")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// A text to inspect; - reads stdin
+    #[arg(long, value_name = "FILE", required_unless_present = "recall")]
+    text: Option<PathBuf>,
+    /// Ask the built-in sample's questions instead
+    #[arg(long, conflicts_with = "text")]
+    recall: bool,
+    /// Questions at each distance
+    #[arg(long, value_name = "N", default_value_t = 100, requires = "recall")]
+    questions: usize,
+    /// Distances in characters, separated by commas [default: ½, 1, 1½, 2, 3 and 4 attention
+    /// windows]
+    #[arg(long, value_name = "N,…", value_delimiter = ',', requires = "recall")]
+    distances: Vec<usize>,
+    /// The language of the questions
+    #[arg(long, value_enum, default_value_t = Questions::English, requires = "recall")]
+    language: Questions,
+    /// Seed of the questions
+    #[arg(long, default_value_t = 1, requires = "recall")]
+    seed: u64,
+    /// Print JSON instead of a table
+    #[arg(long)]
+    json: bool,
+    /// Draw a PNG file
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+    #[command(flatten)]
+    reading: TextArguments,
+}
+
+/// A language of the sample, by its name on the command line.
+#[derive(Clone, Copy, ValueEnum)]
+enum Questions {
+    English,
+    Chinese,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> Result<()> {
+        let (engine, cpu) = self.model.open()?;
+        match &self.text {
+            Some(text) => self.contributions(&engine, &cpu, text),
+            None => self.recalled(&engine, &cpu),
+        }
+    }
+
+    fn contributions(&self, engine: &Engine, cpu: &Arc<Cpu>, text: &Path) -> Result<()> {
+        let ids = self.reading.ids(&[text.to_path_buf()], engine)?;
+        let inspection = Inspection::of(engine, cpu, &ids)?;
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            serde_json::to_writer(&mut out, &inspection)?;
+            writeln!(out)?;
+        } else {
+            print_contributions(&mut out, &inspection)?;
+        }
+        match &self.plot {
+            Some(path) => draw_contributions(path, &inspection),
+            None => Ok(()),
+        }
+    }
+
+    fn recalled(&self, engine: &Engine, cpu: &Arc<Cpu>) -> Result<()> {
+        let language = match self.language {
+            Questions::English => Language::English,
+            Questions::Chinese => Language::Chinese,
+        };
+        let options = RecallOptions {
+            language,
+            distances: match &self.distances[..] {
+                [] => default_distances(engine, language)?,
+                distances => distances.to_vec(),
+            },
+            questions: self.questions,
+            seed: self.seed,
+        };
+        if options.questions == 0 {
+            return Err(Usage("--questions is 0, but must be at least 1".into()).into());
+        }
+        let mut out = std::io::stdout().lock();
+        let mut written = Ok(());
+        if !self.json {
+            writeln!(
+                out,
+                "{:>8} {:>8} {:>9} {:>7} | {:>20} | {:>20} | {:>20}\n{:>36}|{:>11}{:>11} |{:>11}\
+                 {:>11} |{:>11}{:>11}",
+                "distance",
+                "tokens",
+                "questions",
+                "chance",
+                "both memories",
+                "without working",
+                "without long",
+                "",
+                "recalled",
+                "chosen",
+                "recalled",
+                "chosen",
+                "recalled",
+                "chosen"
+            )?;
+        }
+        let results = recall(engine, cpu, &options, |result| {
+            if !self.json && written.is_ok() {
+                written = print_recall(&mut out, result);
+            }
+        })?;
+        written?;
+        if self.json {
+            let window = window(engine);
+            let all = serde_json::json!({ "window": window, "distances": results });
+            writeln!(out, "{all}")?;
+        }
+        match &self.plot {
+            Some(path) => draw_recall(path, &results),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Half a window to four, in characters: a token of the sample has so many on average.
+fn default_distances(engine: &Engine, language: Language) -> Result<Vec<usize>> {
+    let stories = sample::stories_in(language, 1, 20);
+    let text: String = stories.iter().map(|story| story.text.as_str()).collect();
+    let tokens = engine.tokenizer().encode(&text)?.len().max(1);
+    let window = window(engine) as f64 * text.chars().count() as f64 / tokens as f64;
+    Ok([0.5, 1.0, 1.5, 2.0, 3.0, 4.0].iter().map(|x| (x * window).round() as usize).collect())
+}
+
+fn print_contributions(out: &mut impl Write, inspection: &Inspection) -> Result<()> {
+    let head = ["position", "token", "loss", "no WM", "no LTM", "WM", "LTM"];
+    let [position, token, loss, no_working, no_long, working, long] = head;
+    write!(
+        out,
+        "{position:>8}  {token:<16} {loss:>8} {no_working:>8} {no_long:>8} {working:>6} {long:>6}"
+    )?;
+    // One column for each long memory: its input and forget gates.
+    for gates in &inspection.gates {
+        let name = gates.memory.trim_start_matches("blocks.");
+        write!(out, "  {:>13}", format!("{name} i/f"))?;
+    }
+    writeln!(out)?;
+    for token in &inspection.tokens {
+        let name = token.token.escape_debug().to_string();
+        write!(out, "{:>8}  {name:<16}", token.position)?;
+        print_losses(out, token.losses.as_ref())?;
+        for gates in &inspection.gates {
+            let (input, forget) = (gates.input[token.position], gates.forget[token.position]);
+            write!(out, "  {:>13}", format!("{input:.2} / {forget:.2}"))?;
+        }
+        writeln!(out)?;
+    }
+    if let Some(mean) = &inspection.mean {
+        write!(out, "{:>8}  {:<16}", "mean", format!("{} tokens", mean.tokens))?;
+        print_losses(out, Some(&mean.losses))?;
+        for gates in &inspection.gates {
+            let mean = |gate: &[f32]| gate.iter().sum::<f32>() / gate.len() as f32;
+            let (input, forget) = (mean(&gates.input), mean(&gates.forget));
+            write!(out, "  {:>13}", format!("{input:.2} / {forget:.2}"))?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+fn print_losses(out: &mut impl Write, losses: Option<&Losses>) -> Result<()> {
+    let Some(losses) = losses else {
+        return Ok(write!(out, " {:>8} {:>8} {:>8} {:>6} {:>6}", "-", "-", "-", "-", "-")?);
+    };
+    let percent = |share: Option<f32>| share.map_or("-".into(), |x| format!("{:.0} %", 100.0 * x));
+    Ok(write!(
+        out,
+        " {:>8.4} {:>8.4} {:>8.4} {:>6} {:>6}",
+        losses.loss,
+        losses.without_working,
+        losses.without_long,
+        percent(losses.working_share),
+        percent(losses.long_share)
+    )?)
+}
+
+/// What each memory took off each token's loss, in nats, one on the other.
+fn draw_contributions(path: &Path, inspection: &Inspection) -> Result<()> {
+    let labels: Vec<String> = inspection.tokens.iter().map(|token| token.token.clone()).collect();
+    let rises = |of: fn(&Losses) -> f32| -> Vec<f64> {
+        let rise = |losses: Losses| f64::from((of(&losses) - losses.loss).max(0.0));
+        inspection.tokens.iter().map(|token| token.losses.map_or(0.0, rise)).collect()
+    };
+    let series = [
+        ("working memory", rises(|losses| losses.without_working)),
+        ("long memory", rises(|losses| losses.without_long)),
+    ];
+    let title = "What each memory takes off the loss (nats)";
+    Ok(plot::stacked_bars(path, title, &labels, &series)?)
+}
+
+fn print_recall(out: &mut impl Write, result: &RecallAtDistance) -> std::io::Result<()> {
+    let percent = |count: usize| 100.0 * count as f64 / result.questions as f64;
+    write!(
+        out,
+        "{:>8} {:>8.0} {:>9} {:>5.1} % ",
+        result.distance,
+        result.mean_tokens,
+        result.questions,
+        100.0 * result.chance
+    )?;
+    for Recalled { recalled, chosen } in [result.whole, result.without_working, result.without_long]
+    {
+        write!(out, "| {:>8.1} % {:>8.1} % ", percent(recalled), percent(chosen))?;
+    }
+    writeln!(out)?;
+    out.flush()
+}
+
+fn draw_recall(path: &Path, results: &[RecallAtDistance]) -> Result<()> {
+    let curve = |of: &dyn Fn(&RecallAtDistance) -> f64| -> Vec<(f64, f64)> {
+        results.iter().map(|result| (result.mean_distance, of(result))).collect()
+    };
+    let share = |count: usize, result: &RecallAtDistance| count as f64 / result.questions as f64;
+    let series = [
+        ("both memories, recalled", curve(&|r| share(r.whole.recalled, r))),
+        ("both memories, chosen", curve(&|r| share(r.whole.chosen, r))),
+        ("without working, chosen", curve(&|r| share(r.without_working.chosen, r))),
+        ("without long, chosen", curve(&|r| share(r.without_long.chosen, r))),
+        ("chance", curve(&|r| r.chance)),
+    ];
+    let (title, x, y) = ("Facts recalled by distance", "distance in characters", "share");
+    Ok(plot::lines(path, title, x, y, &series)?)
+}

@@ -1,0 +1,165 @@
+//! What the verbs that run a model share: its folder, its threads, its sampler, and text to read.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use longhand_engine::{
+    Cpu, Engine, EngineError, Reader, SamplerError, SamplerSettings, Session, Snapshot,
+};
+use longhand_text::{Corpus, CorpusOptions};
+
+use crate::error::Usage;
+
+/// A model folder, and how it is run.
+#[derive(Args)]
+pub(crate) struct ModelArguments {
+    /// The model folder
+    #[arg(value_name = "DIR")]
+    pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) threads: Threads,
+}
+
+/// How many threads to compute on.
+#[derive(Args)]
+pub(crate) struct Threads {
+    /// Threads to compute on; as many as there are processors where not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+}
+
+/// How the next token is drawn. Where a flag is not given, what a memory says counts, and then
+/// the default.
+#[derive(Args)]
+pub(crate) struct SamplerArguments {
+    /// Seed of the random numbers [default: 0]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Divides the logits; 0 takes the most probable token always [default: 0.8]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    temperature: Option<f32>,
+    /// Draw from this many of the most probable tokens; 0 for all [default: 0]
+    #[arg(long, value_name = "N")]
+    top_k: Option<usize>,
+    /// Draw from the most probable tokens that together have this probability [default: 1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    top_p: Option<f32>,
+    /// Leave out tokens less probable than this many times the most probable one [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    min_p: Option<f32>,
+    /// Make the last tokens less probable, if greater than 1 [default: 1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    repetition_penalty: Option<f32>,
+}
+
+/// How texts are read.
+#[derive(Args, Clone)]
+pub(crate) struct TextArguments {
+    /// The column of tables that holds the text [default: text]
+    #[arg(long, value_name = "NAME")]
+    text_column: Option<String>,
+    /// Replace invalid UTF-8 instead of stopping
+    #[arg(long)]
+    pub(crate) lossy: bool,
+}
+
+impl ModelArguments {
+    /// Reads the model folder and starts the threads.
+    pub(crate) fn open(&self) -> Result<(Engine, Arc<Cpu>)> {
+        Ok((Engine::load(folder(&self.model)?)?, self.threads.cpu()))
+    }
+}
+
+/// A path that is a folder.
+pub(crate) fn folder(path: &Path) -> Result<&Path> {
+    if !path.is_dir() {
+        bail!("there is no folder {}: give the folder that `longhand train` wrote", path.display());
+    }
+    Ok(path)
+}
+
+impl Threads {
+    /// Starts them.
+    pub(crate) fn cpu(&self) -> Arc<Cpu> {
+        let all = || std::thread::available_parallelism().map_or(1, usize::from);
+        Arc::new(Cpu::new(self.threads.map_or_else(all, usize::from)))
+    }
+}
+
+impl SamplerArguments {
+    /// Lays the flags over a session's settings.
+    pub(crate) fn apply(&self, session: &mut Session) -> Result<()> {
+        let old = session.sampler().settings;
+        let settings = SamplerSettings {
+            temperature: self.temperature.unwrap_or(old.temperature),
+            top_k: self.top_k.unwrap_or(old.top_k),
+            top_p: self.top_p.unwrap_or(old.top_p),
+            min_p: self.min_p.unwrap_or(old.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(old.repetition_penalty),
+            seed: self.seed.unwrap_or(old.seed),
+        };
+        let usage = |error: SamplerError| Usage(error.to_string());
+        Ok(session.set_sampler(settings).map_err(usage)?)
+    }
+}
+
+impl TextArguments {
+    /// Reads sources piece by piece, in order, as one text.
+    pub(crate) fn read(
+        &self,
+        sources: &[PathBuf],
+        reader: &mut Reader,
+        session: &mut Session,
+    ) -> Result<()> {
+        self.each_piece(sources, reader.engine(), |ids| session.read(reader, ids))
+    }
+
+    /// The ids of sources, as one text.
+    pub(crate) fn ids(&self, sources: &[PathBuf], engine: &Engine) -> Result<Vec<u32>> {
+        let mut all = Vec::new();
+        self.each_piece(sources, engine, |ids| {
+            all.extend_from_slice(ids);
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    fn each_piece(
+        &self,
+        sources: &[PathBuf],
+        engine: &Engine,
+        mut each: impl FnMut(&[u32]) -> Result<(), EngineError>,
+    ) -> Result<()> {
+        let options = CorpusOptions { text_column: self.text_column.clone(), lossy: self.lossy };
+        for piece in Corpus::open(sources, options)?.pieces() {
+            each(&engine.tokenizer().encode(&piece?.text)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// A session from a snapshot's file, or an empty one.
+pub(crate) fn session(engine: &Engine, memory: Option<&Path>) -> Result<Session> {
+    match memory {
+        None => Ok(Session::new(engine, SamplerSettings::default())?),
+        Some(path) => {
+            let named = || path.display().to_string();
+            Snapshot::load(path).with_context(named)?.session(engine).with_context(named)
+        }
+    }
+}
+
+/// Writes a session to a file that does not exist yet, unless it may be overwritten.
+pub(crate) fn save(engine: &Engine, session: &Session, path: &Path, force: bool) -> Result<()> {
+    Snapshot::of(engine, session).save(writable(path, force)?).context("the memory is not saved")
+}
+
+/// A path that may be written to.
+pub(crate) fn writable(path: &Path, force: bool) -> Result<&Path> {
+    if path.exists() && !force {
+        bail!("{} exists: pass --force to overwrite it", path.display());
+    }
+    Ok(path)
+}
