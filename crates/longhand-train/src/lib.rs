@@ -30,6 +30,7 @@ mod tests;
 pub use checkpoint::Checkpoints;
 pub use error::TrainError;
 pub use language::LanguageModelling;
+pub use longhand_model as model;
 pub use objective::{Objective, Part, Pass, Score};
 pub use progress::{Event, Progress};
 pub use record::RunLog;

@@ -111,6 +111,9 @@ impl Rows {
                     .from_reader(source.text(lossy)?);
                 let found: Vec<String> = if header {
                     let record = reader.headers().map_err(|error| csv_error(&name, error))?;
+                    if record.is_empty() {
+                        return Err(TextError::Empty(name));
+                    }
                     record.iter().map(str::to_owned).collect()
                 } else {
                     Vec::new()

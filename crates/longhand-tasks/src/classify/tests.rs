@@ -1,0 +1,225 @@
+use std::sync::atomic::AtomicBool;
+
+use longhand_text::TokenizerKind;
+use longhand_train::model::Preset;
+use longhand_train::settings::OptimizerSettings;
+use longhand_train::{Budget, Trainer};
+use tempfile::TempDir;
+
+use super::*;
+use crate::{TASK_FILE, start};
+
+/// Texts of different lengths whose label is which of two words they hold.
+fn table(count: usize) -> String {
+    let mut rows = String::from("label\ttext\n");
+    for i in 0..count {
+        let (label, word) = if i % 3 == 0 { ("up", "high") } else { ("down", "low") };
+        let before = "it is ".repeat(i % 5);
+        let after = " there".repeat(i % 7);
+        rows.push_str(&format!("{label}\t{before}{word}{after}\n"));
+    }
+    rows
+}
+
+fn write(folder: &TempDir, name: &str, text: &str) -> PathBuf {
+    let path = folder.path().join(name);
+    fs_err::write(&path, text).unwrap();
+    path
+}
+
+fn tables(folder: &TempDir, train: &str, test: &str) -> Tables {
+    Tables {
+        train: vec![write(folder, "train.tsv", train)],
+        test: vec![write(folder, "test.tsv", test)],
+        valid_fraction: 0.1,
+        ..Tables::default()
+    }
+}
+
+fn words(examples: &Examples) -> Tokenizer {
+    let texts = examples.texts().map(|text| Ok(text.to_owned()));
+    Tokenizer::train(TokenizerKind::Word, None, texts, &mut |_| {}).unwrap()
+}
+
+fn cpu() -> Arc<Cpu> {
+    Arc::new(Cpu::new(2))
+}
+
+fn model(tokenizer: &Tokenizer, labels: usize, pooling: Pooling) -> Model {
+    let preset = Preset::StackedLstmClassifier.config(tokenizer.vocab_size());
+    start::fresh(start::classifier(preset, labels, Some(pooling)), tokenizer, 3).unwrap()
+}
+
+#[test]
+fn what_tells_labels_apart_is_learnt_and_a_saved_classifier_answers_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let tables = tables(&folder, &table(150), &table(60));
+    let settings = Settings::default();
+    let examples = Examples::read(&tables, &settings, 1).unwrap();
+    assert_eq!(examples.labels.names(), ["down", "up"]);
+    let tokenizer = words(&examples);
+    let data = examples.encode(&tokenizer, settings.longest).unwrap();
+    assert_eq!((data.train.len(), data.valid.len(), data.test.len(), data.cut), (135, 15, 60, 0));
+    let mut training = TrainSettings {
+        batch: 16,
+        budget: Budget::Epochs(12.0),
+        evaluations: 3,
+        ..TrainSettings::default()
+    };
+    training.optimizer = OptimizerSettings::AdamW(Default::default());
+    training.optimizer.set_learning_rate(1e-2);
+    let cpu = cpu();
+    let start = model(&tokenizer, 2, Pooling::Last);
+    let objective = Classification::new(&training, &tokenizer, 2, data.train, data.valid).unwrap();
+    let trainer = Trainer::new(training, start, objective, cpu.clone()).unwrap();
+    let outcome = trainer.run(&mut (), &AtomicBool::new(false)).unwrap();
+    let best = outcome.best.unwrap();
+    assert_eq!(best.score.metrics["accuracy"], 1.0);
+
+    outcome.model.save(folder.path()).unwrap();
+    tokenizer.save(&folder.path().join("tokenizer.json")).unwrap();
+    let labels = examples.labels.clone();
+    let file = TaskFile::Classify { labels: labels.clone(), longest: settings.longest };
+    fs_err::write(folder.path().join(TASK_FILE), file.to_json()).unwrap();
+    let mut kept =
+        Classifier::new(outcome.model, tokenizer.clone(), labels, settings.longest, cpu.clone());
+    let mut loaded = Classifier::load(folder.path(), tokenizer, cpu).unwrap();
+    let (expected, got) = (kept.evaluate(&data.test), loaded.evaluate(&data.test));
+    let got = got.unwrap();
+    assert_eq!(expected.unwrap(), got);
+    assert_eq!((got.confusion.accuracy(), got.confusion.macro_f1()), (1.0, 1.0));
+    let texts = ["it is high there there".to_owned(), "low".to_owned()];
+    let answers = loaded.predict(&texts, "the test", 1).unwrap();
+    assert_eq!(answers.iter().map(|answer| answer.label).collect::<Vec<_>>(), [1, 0]);
+    for answer in &answers {
+        assert!((answer.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn an_example_is_the_same_alone_and_padded_in_a_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let examples =
+        Examples::read(&tables(&folder, &table(60), &table(30)), &Settings::default(), 1).unwrap();
+    let tokenizer = words(&examples);
+    for pooling in [Pooling::Last, Pooling::Mean, Pooling::Max] {
+        let model = model(&tokenizer, 2, pooling);
+        let labels = examples.labels.clone();
+        let mut classifier = Classifier::new(model, tokenizer.clone(), labels, 100, cpu());
+        let texts: Vec<String> = examples.texts().map(str::to_owned).collect();
+        let together = classifier.predict(&texts, "the test", 1).unwrap();
+        for (text, together) in texts.iter().zip(&together) {
+            let alone = classifier.predict(std::slice::from_ref(text), "the test", 1).unwrap();
+            for (a, b) in alone[0].probabilities.iter().zip(&together.probabilities) {
+                assert!((a - b).abs() < 1e-5, "{pooling:?} {text:?}: {a} alone, {b} together");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_position_leads_to_the_same_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let examples =
+        Examples::read(&tables(&folder, &table(60), &table(30)), &Settings::default(), 1).unwrap();
+    let tokenizer = words(&examples);
+    let training = TrainSettings { batch: 7, ..TrainSettings::default() };
+    let objective = || {
+        let data = examples.encode(&tokenizer, 100).unwrap();
+        Classification::new(&training, &tokenizer, 2, data.train, data.valid).unwrap()
+    };
+    let mut run = objective();
+    let mut batch = LabelledBatch::default();
+    (0..11).for_each(|_| run.batches.next(&mut batch));
+    let mut resumed = objective();
+    resumed.seek(&run.position()).unwrap();
+    let mut other = LabelledBatch::default();
+    for _ in 0..11 {
+        run.batches.next(&mut batch);
+        resumed.batches.next(&mut other);
+        assert_eq!(batch, other);
+    }
+    assert!(resumed.seek(&serde_json::json!({ "epoch": 0, "batch": 99 })).is_err());
+    assert!(resumed.seek(&serde_json::json!("nowhere")).is_err());
+}
+
+#[test]
+fn of_each_label_the_same_share_is_held_out() {
+    let example = |label: usize, place: usize| Example {
+        label: Some(label.to_string()),
+        text: place.to_string(),
+    };
+    let counts = [100, 50, 20, 5, 1];
+    let examples: Vec<Example> = counts
+        .iter()
+        .enumerate()
+        .flat_map(|(label, &count)| (0..count).map(move |place| example(label, place)))
+        .collect();
+    let (kept, held_out) = hold_out(examples.clone(), 0.1, 7);
+    assert_eq!(kept.len() + held_out.len(), examples.len());
+    for (label, count) in counts.iter().enumerate() {
+        let label = label.to_string();
+        let held = held_out.iter().filter(|e| e.label.as_deref() == Some(&label)).count();
+        assert!((held as f64 - *count as f64 * 0.1).abs() <= 1.0, "{held} of {count}");
+    }
+    assert_eq!(hold_out(examples.clone(), 0.1, 7), (kept.clone(), held_out));
+    assert_ne!(hold_out(examples, 0.1, 8).0, kept);
+}
+
+#[test]
+fn a_trained_model_gives_its_weights_but_not_its_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let examples =
+        Examples::read(&tables(&folder, &table(60), &table(30)), &Settings::default(), 1).unwrap();
+    let tokenizer = words(&examples);
+    let trained = Model::new(Preset::TanhLstm.config(tokenizer.vocab_size()), 5).unwrap();
+    let config = start::classifier(trained.config().clone(), 2, None);
+    assert!(matches!(config.head, HeadConfig::Classifier { classes: 2, pooling: Pooling::Max }));
+    let (model, drawn) = start::from_trained(config, &trained, 6).unwrap();
+    assert_eq!(drawn, ["head.weight", "head.bias"]);
+    for parameter in model.weights.iter().filter(|p| !p.name.starts_with("head.")) {
+        let source = trained.weights.iter().find(|source| source.name == parameter.name).unwrap();
+        assert_eq!(parameter.data[..], source.data[..]);
+    }
+}
+
+#[test]
+fn bad_tables_get_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |train: &str, test: &str, words: &str| {
+        let tables = tables(&folder, train, test);
+        let error = Examples::read(&tables, &Settings::default(), 1).err().unwrap().to_string();
+        assert!(error.contains(words), "{error}");
+        assert_eq!(error.lines().count(), 1);
+    };
+    let good = table(30);
+    check("", &good, "is empty");
+    check("label\ttext\n", &good, "is empty");
+    check("class\ttext\nup\ta\n", &good, "no column \"label\"");
+    check("label\ttext\nup\ta\nup\tb\n", &good, "at least two labels");
+    check("label\ttext\nup\ta\ndown\t \n", &good, "example 2 of");
+    check("label\ttext\nup\ta\ndown\tb\n", &good, "leaves none on one of the sides");
+    check(&good, "label\ttext\nsideways\ta\n", "\"sideways\"");
+    check(&good, "", "is empty");
+}
+
+#[test]
+fn a_folder_that_is_no_classifier_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokenizer = Tokenizer::byte().unwrap();
+    let load = || Classifier::load(folder.path(), tokenizer.clone(), cpu()).err().unwrap();
+    assert!(load().to_string().contains("missing"));
+    let small = |vocab| Preset::StackedLstmClassifier.config(vocab);
+    Model::new(Preset::TanhLstm.config(256), 1).unwrap().save(folder.path()).unwrap();
+    assert!(matches!(load(), TaskError::NotAClassifier(_)));
+    Model::new(small(256), 1).unwrap().save(folder.path()).unwrap();
+    assert!(load().to_string().contains("names the model's labels"));
+    let write = |json: &str| fs_err::write(folder.path().join(TASK_FILE), json).unwrap();
+    write("{}");
+    assert!(matches!(load(), TaskError::TaskFile { .. }));
+    write(r#"{"type": "classify", "labels": ["a", "b", "c"], "longest": 5}"#);
+    assert!(load().to_string().contains("3 labels"));
+    write(r#"{"type": "classify", "labels": ["a", "b"], "longest": 5}"#);
+    Model::new(small(40), 1).unwrap().save(folder.path()).unwrap();
+    assert!(load().to_string().contains("40 tokens"));
+}

@@ -1,0 +1,99 @@
+use std::path::PathBuf;
+
+use longhand_text::TextError;
+use longhand_train::TrainError;
+use longhand_train::model::file::FileError;
+use longhand_train::model::{ConfigError, ModelError};
+
+/// Why a task cannot be learnt or done. Each message is one sentence for the user.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TaskError {
+    /// The tables or the tokeniser.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// A model folder.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A configuration that cannot be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The model refuses its input.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The system refused; the message names the path.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// Nothing to tell apart.
+    #[error(
+        "every example of {name} has the label {label:?}: to classify, at least two labels are \
+         needed"
+    )]
+    OneLabel {
+        /// The table.
+        name: String,
+        /// Its only label.
+        label: String,
+    },
+    /// A label that training does not have.
+    #[error(
+        "example {example} of {name} has the label {label:?}, which the training examples lack: \
+         theirs are {known}"
+    )]
+    UnknownLabel {
+        /// The table.
+        name: String,
+        /// The example, counted from 1.
+        example: usize,
+        /// Its label.
+        label: String,
+        /// The labels of training.
+        known: String,
+    },
+    /// An example without text.
+    #[error("example {example} of {name} has no text: remove it, or name the column of the text")]
+    NoText {
+        /// The table.
+        name: String,
+        /// The example, counted from 1.
+        example: usize,
+    },
+    /// Too few examples to hold some out.
+    #[error(
+        "{name} has {examples} examples, of which {fraction} are to be held out, which leaves \
+         none on one of the sides: give more examples, or a table to validate on"
+    )]
+    TooFew {
+        /// The table.
+        name: String,
+        /// How many there are.
+        examples: usize,
+        /// The share to be held out.
+        fraction: f64,
+    },
+    /// A model that does another thing.
+    #[error(
+        "{} is a language model, not a classifier: make one of it with `longhand finetune {} \
+         --task classify`", .0.display(), .0.display()
+    )]
+    NotAClassifier(PathBuf),
+    /// The task's file and the model do not belong together.
+    #[error("{} is not usable: {reason}", path.display())]
+    TaskFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl From<TaskError> for TrainError {
+    fn from(error: TaskError) -> Self {
+        match error {
+            TaskError::Text(error) => Self::Text(error),
+            TaskError::Model(error) => Self::Model(error),
+            TaskError::File(error) => Self::File(error),
+            other => Self::Objective(Box::new(other)),
+        }
+    }
+}
