@@ -10,6 +10,7 @@ use longhand_engine::{Reader, SamplerSettings, Session};
 use serde_json::json;
 
 use super::ids;
+use crate::error::Usage;
 use crate::reading::ModelArguments;
 
 /// Measures time per token and memory at two positions of one stream.
@@ -48,11 +49,21 @@ struct Place {
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
+        if self.far <= self.near {
+            let (near, far) = (self.near, self.far);
+            return Err(Usage(format!("--far is {far}, but must lie after --near {near}")).into());
+        }
         let (engine, cpu) = self.model.open()?;
         let mut reader = engine.reader(&cpu);
         let mut stream = ids(engine.model().config().vocab_size);
         let mut session = Session::new(&engine, SamplerSettings::greedy())?;
-        let bar = ProgressBar::new(self.near.max(self.far));
+        // Scratch memory is taken once for each size of a pass, so all sizes come first: what is
+        // then seen to grow would grow with the position.
+        for count in [BLOCK, self.near % BLOCK, (self.far - self.near) % BLOCK] {
+            let block: Vec<u32> = stream.by_ref().take(count as usize).collect();
+            session.clone().read(&mut reader, &block)?;
+        }
+        let bar = ProgressBar::new(self.far);
         let style = "{msg} {wide_bar} {human_pos}/{human_len} tokens, {per_sec}, {eta} left";
         bar.set_style(ProgressStyle::with_template(style)?);
         bar.set_message("reading");
