@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use longhand_model::{Model, Sequence, State, Tape};
+use longhand_model::{Gates, Mode, Model, Sequence, State, Tape};
 use longhand_text::Tokens;
 use longhand_text::batch::{Batch, Streams, StreamsPosition};
 
@@ -62,6 +62,13 @@ impl Objective for LanguageModelling {
         let Some(valid) = &self.valid else { return Ok(None) };
         let total = evaluate::carried(model, tape, valid, evaluate::STREAMS)?;
         Ok(Some(Score::of(total.mean())))
+    }
+
+    fn gates(&mut self, model: &Model, tape: &mut Tape) -> Result<Vec<Gates>, TrainError> {
+        let chunk = &self.chunk;
+        let state = model.state(chunk.batch);
+        model.forward(tape, Mode::Record, &chunk.inputs, &sequence(chunk), state)?;
+        Ok(tape.gates(&model.weights))
     }
 
     fn batches_per_epoch(&self) -> u64 {

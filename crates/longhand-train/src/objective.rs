@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use longhand_model::{Gradients, Mode, Model, State, Tape};
+use longhand_model::{Gates, Gradients, Mode, Model, State, Tape};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -22,6 +22,15 @@ pub trait Objective {
     /// # Errors
     /// Whatever the data or the model report.
     fn validate(&mut self, model: &Model, tape: &mut Tape) -> Result<Option<Score>, TrainError>;
+
+    /// What the gates of the long memories do on some of the training data, for the logs; nothing
+    /// where that is not of interest. Must not change where learning stands.
+    ///
+    /// # Errors
+    /// Whatever the data or the model report.
+    fn gates(&mut self, _model: &Model, _tape: &mut Tape) -> Result<Vec<Gates>, TrainError> {
+        Ok(Vec::new())
+    }
 
     /// Batches of one pass over the training data.
     fn batches_per_epoch(&self) -> u64;

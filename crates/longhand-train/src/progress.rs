@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use longhand_model::{Cpu, Model};
+use longhand_model::{Cpu, Gates, Model};
 use serde::Serialize;
 
 use crate::log::LogError;
@@ -30,6 +30,8 @@ pub enum Event<'a> {
         model: &'a Model,
         /// The processor that training runs on, idle at the moment.
         cpu: &'a Arc<Cpu>,
+        /// What the gates of the long memories did on the last batch, read from an empty state.
+        gates: &'a [Gates],
     },
     /// A checkpoint was written.
     Saved {

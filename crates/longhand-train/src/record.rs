@@ -2,11 +2,11 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use longhand_model::{Cpu, Model};
+use longhand_model::{Cpu, Gates, Model};
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 use crate::log::{EventWriter, JsonLines, LogError};
 use crate::progress::{EvaluationReport, Event, Progress, Smoother, StepReport};
@@ -79,6 +79,15 @@ impl RunLog {
         Ok(())
     }
 
+    fn gates(&mut self, step: u64, gates: &Gates) -> Result<(), LogError> {
+        for (name, values) in [("input", &gates.input), ("forget", &gates.forget)] {
+            if !values.is_empty() {
+                self.events.histogram(&format!("gates/{}/{name}", gates.memory), step, values)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Drops the lines of steps that a resumed run makes again.
     fn resumed(&mut self, from: u64) -> Result<(), LogError> {
         let path = self.folder.join(JSON_LINES_FILE);
@@ -102,7 +111,10 @@ impl Progress for RunLog {
     fn event(&mut self, event: &Event<'_>) -> Result<(), LogError> {
         match event {
             Event::Step(step) => self.step(step),
-            Event::Evaluated { report, model, cpu } => self.evaluated(report, model, cpu),
+            Event::Evaluated { report, model, cpu, gates } => {
+                self.evaluated(report, model, cpu)?;
+                gates.iter().try_for_each(|gates| self.gates(report.step, gates))
+            }
             Event::Resumed { step, .. } => self.resumed(*step),
             Event::Saved { .. } => Ok(()),
         }

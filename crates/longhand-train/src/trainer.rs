@@ -323,8 +323,9 @@ impl<O: Objective> Trainer<O> {
         let seconds = self.seconds();
         let report =
             EvaluationReport { step, seconds, evaluation_seconds, score: score.clone(), best };
-        let (report, model, cpu) = (&report, &self.model, self.tape.cpu());
-        progress.event(&Event::Evaluated { report, model, cpu })?;
+        let gates = self.objective.gates(&self.model, &mut self.tape)?;
+        let (report, model, cpu, gates) = (&report, &self.model, self.tape.cpu(), &gates[..]);
+        progress.event(&Event::Evaluated { report, model, cpu, gates })?;
         self.swap_average();
         self.take_in(score, best);
         // What watchers do with the model, and writing it, belongs to the evaluation.

@@ -2,14 +2,17 @@
 //! memory.
 //!
 //! The path from raw text to words, one crate for each step:
-//! 1. [`text`]: files → tokeniser → ids → batches; the built-in sample;
-//! 2. [`model`]: a configuration with its weights, and what its memories hold;
-//! 3. [`engine`]: reading, sampling, sessions and their snapshots.
+//! 1. [`text`]: files → tokeniser → ids → batches; the built-in sample.
+//! 2. [`model`]: a configuration → weights, memories, blocks and heads → logits and the next state.
+//! 3. [`train`]: batches → gradients → weights, with checkpoints on the way.
+//! 4. [`engine`]: reading, sampling, sessions and their snapshots.
 //!
-//! Beside it: [`plot`] draws curves and bars.
+//! Beside them: [`recipe`] describes a run in one file, and [`plot`] draws curves and bars.
 
 pub mod plot;
+pub mod recipe;
 
 pub use longhand_engine as engine;
 pub use longhand_model as model;
 pub use longhand_text as text;
+pub use longhand_train as train;

@@ -1,10 +1,17 @@
 //! The `longhand` command line. stdout is data, stderr is talk. Exit codes: 0 done, 1 failed,
 //! 2 wrong usage.
 
+mod card;
 mod command;
 mod error;
 mod folder;
+mod output;
+mod pretrain;
+mod progress;
 mod reading;
+mod sample_text;
+mod text_data;
+mod training;
 
 use std::process::ExitCode;
 

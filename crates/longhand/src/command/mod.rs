@@ -5,20 +5,24 @@ use clap::Subcommand;
 
 mod bench;
 mod data;
+mod eval;
 mod generate;
 mod inspect;
 mod memory;
 mod score;
+mod train;
 
 /// What to do.
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Bench(bench::Arguments),
     Data(data::Arguments),
+    Eval(eval::Arguments),
     Generate(generate::Arguments),
     Inspect(inspect::Arguments),
     Memory(memory::Arguments),
     Score(score::Arguments),
+    Train(Box<train::Arguments>),
 }
 
 impl Command {
@@ -26,10 +30,12 @@ impl Command {
         match self {
             Command::Bench(arguments) => arguments.run(),
             Command::Data(arguments) => arguments.run(),
+            Command::Eval(arguments) => arguments.run(),
             Command::Generate(arguments) => arguments.run(),
             Command::Inspect(arguments) => arguments.run(),
             Command::Memory(arguments) => arguments.run(),
             Command::Score(arguments) => arguments.run(),
+            Command::Train(arguments) => arguments.run(),
         }
     }
 }

@@ -1,0 +1,130 @@
+//! `longhand eval`: a model's loss over a text.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use longhand_model::{Cpu, Tape};
+use longhand_text::{Corpus, CorpusOptions};
+use longhand_train::evaluate;
+use serde_json::json;
+
+use crate::error::Usage;
+use crate::folder;
+use crate::text_data;
+use crate::training::{TRAINING_FILE, Training};
+
+/// Measure a model's loss over a text.
+#[derive(Args)]
+#[command(after_help = "Example:\n  longhand eval model --data other.txt\n  \
+                        longhand eval model --data book.txt --split valid --window 256 --json")]
+pub(crate) struct Arguments {
+    /// The model folder
+    #[arg(value_name = "DIR")]
+    model: PathBuf,
+    /// Files and folders of text; - for stdin
+    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
+    data: Vec<PathBuf>,
+    /// The part to score: of a text that the model was trained on, the first or the held-out part
+    #[arg(long, value_name = "PART", default_value = "all")]
+    split: Split,
+    /// Score non-overlapping windows of N tokens, each from an empty state
+    #[arg(long, value_name = "N", conflicts_with = "exact")]
+    window: Option<usize>,
+    /// Read the text as one stream: slower, and exactly as a reader would see it
+    #[arg(long)]
+    exact: bool,
+    /// Threads [default: as many as there are processors]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// The column of tables that holds the text [default: text]
+    #[arg(long, value_name = "NAME")]
+    text_column: Option<String>,
+    /// Replace invalid UTF-8 instead of stopping
+    #[arg(long)]
+    lossy: bool,
+    /// One JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+/// A part of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Split {
+    /// What training read of this text.
+    Train,
+    /// What training held out of this text, by the same fraction.
+    Valid,
+    /// The whole of a text kept for testing.
+    Test,
+    /// The whole.
+    All,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> Result<()> {
+        if self.window == Some(0) {
+            return Err(Usage("--window must be at least 1".into()).into());
+        }
+        let (model, tokenizer) = folder::language_model(&self.model)?;
+        let options = CorpusOptions { text_column: self.text_column.clone(), lossy: self.lossy };
+        let corpus = self.part(Corpus::open(&self.data, options)?)?;
+        let (tokens, bytes) = text_data::encode(&corpus, &tokenizer, None, !self.json)?;
+        let threads = self.threads.filter(|&threads| threads > 0);
+        let threads =
+            threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let mut tape = Tape::new(Arc::new(Cpu::new(threads)));
+        let began = Instant::now();
+        let total = match self.window {
+            Some(window) => evaluate::windows(&model, &mut tape, Arc::new(tokens), window)?,
+            None => {
+                let streams = if self.exact { 1 } else { evaluate::STREAMS };
+                evaluate::carried(&model, &mut tape, &tokens, streams)?
+            }
+        };
+        let seconds = began.elapsed().as_secs_f64();
+        let loss = total.mean();
+        if !loss.is_finite() {
+            bail!("the loss is not finite: the model's weights are damaged or have diverged");
+        }
+        let bits_per_byte = total.nats / std::f64::consts::LN_2 / bytes.max(1) as f64;
+        let (perplexity, tokens) = (loss.exp(), total.targets);
+        if self.json {
+            let line = json!({
+                "loss": loss, "perplexity": perplexity, "bits_per_byte": bits_per_byte,
+                "tokens": tokens, "seconds": seconds,
+            });
+            return Ok(longhand_train::log::JsonLines::new(std::io::stdout()).write(&line)?);
+        }
+        eprintln!(
+            "loss {loss:.4} nats per token, perplexity {perplexity:.3}, {bits_per_byte:.4} bits \
+             per byte over {tokens} tokens in {seconds:.1} s"
+        );
+        Ok(())
+    }
+
+    /// The wanted part of a text.
+    fn part(&self, whole: Corpus) -> Result<Corpus> {
+        if matches!(self.split, Split::All | Split::Test) {
+            return Ok(whole);
+        }
+        if !self.model.join(TRAINING_FILE).is_file() {
+            bail!(
+                "{} holds no {TRAINING_FILE}, so that it is not known how its text was split: pass \
+                 --split all",
+                self.model.display()
+            );
+        }
+        let data = Training::load(&self.model)?.recipe.data;
+        if !data.valid.is_empty() || data.valid_fraction == 0.0 {
+            bail!(
+                "the model's training held out no part of its text: pass --split all and the text \
+                 to score"
+            );
+        }
+        let (train, valid) = whole.split_valid(data.valid_fraction)?;
+        Ok(if self.split == Split::Train { train } else { valid })
+    }
+}

@@ -1,0 +1,201 @@
+//! `longhand train`: pretraining on raw text.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use longhand::recipe::{DATA_VARIABLE, Recipe};
+use longhand_model::Preset;
+use longhand_text::TokenizerKind;
+use longhand_train::Budget;
+
+use crate::error::Usage;
+use crate::output::{self, Existing};
+use crate::pretrain::pretrain;
+use crate::text_data::Texts;
+use crate::training::{TRAINING_FILE, Training};
+
+/// Minutes that training on the built-in sample takes unless asked otherwise.
+const SAMPLE_MINUTES: f64 = 2.0;
+
+/// Pretrain a model on raw text; with no text, on the built-in sample.
+#[derive(Args)]
+#[command(after_help = "Example:\n  longhand train book.txt --minutes 10 --out model\n  \
+                        longhand train --recipe recipes/tinyshakespeare.toml --out shakespeare")]
+pub(crate) struct Arguments {
+    /// Files and folders: text, .gz, .zst, .jsonl, .csv, .tsv, .parquet; - for stdin
+    #[arg(value_name = "TEXT")]
+    text: Vec<PathBuf>,
+    /// A recipe (TOML); its data is looked for under LONGHAND_DATA
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+    /// The model [default: longhand-nano]
+    #[arg(long, value_name = "NAME")]
+    preset: Option<Preset>,
+    /// How text becomes tokens: byte, char, word, bpe, wordpiece or unigram [default: char]
+    #[arg(long, value_name = "KIND")]
+    tokenizer: Option<TokenizerKind>,
+    /// The most tokens of the vocabulary
+    #[arg(long, value_name = "N")]
+    vocab: Option<usize>,
+    /// A file or folder to validate on
+    #[arg(long, value_name = "FILE", conflicts_with = "valid_fraction")]
+    valid: Option<PathBuf>,
+    /// The last part of the text that validates; 0 for none [default: 0.1]
+    #[arg(long, value_name = "X")]
+    valid_fraction: Option<f64>,
+    /// Train for this long, evaluations included [default: 10, on the built-in sample 2]
+    #[arg(long, value_name = "M", conflicts_with_all = ["steps", "epochs"])]
+    minutes: Option<f64>,
+    /// Train for so many steps: the same model each time
+    #[arg(long, value_name = "N", conflicts_with = "epochs")]
+    steps: Option<u64>,
+    /// Train for so many passes over the text
+    #[arg(long, value_name = "E")]
+    epochs: Option<f64>,
+    /// Streams side by side [default: 32]
+    #[arg(long, value_name = "B")]
+    batch: Option<usize>,
+    /// Tokens that gradients flow through [default: 64]
+    #[arg(long, value_name = "T")]
+    chunk: Option<usize>,
+    /// The highest learning rate [default: 0.003]
+    #[arg(long, value_name = "X")]
+    learning_rate: Option<f64>,
+    /// Seed of weights, data order and dropout [default: 1]
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Threads [default: as many as there are processors]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Steps between evaluations [default: eight in the run]
+    #[arg(long, value_name = "N")]
+    evaluate_every: Option<u64>,
+    /// Stop after so many evaluations without a better one
+    #[arg(long, value_name = "N")]
+    patience: Option<u32>,
+    /// Steps between checkpoints [default: at each evaluation]
+    #[arg(long, value_name = "N")]
+    checkpoint_every: Option<u64>,
+    /// The column of tables that holds the text [default: text]
+    #[arg(long, value_name = "NAME")]
+    text_column: Option<String>,
+    /// Replace invalid UTF-8 instead of stopping
+    #[arg(long)]
+    lossy: bool,
+    /// Where the model is written
+    #[arg(long, value_name = "DIR", default_value = "model")]
+    out: PathBuf,
+    /// Go on with the run in the output folder
+    #[arg(long, conflicts_with = "force")]
+    resume: bool,
+    /// Overwrite the run in the output folder
+    #[arg(long)]
+    force: bool,
+    /// One JSON object per line on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> Result<()> {
+        let mut recipe = match (&self.recipe, self.resume && self.text.is_empty()) {
+            (Some(path), _) => Recipe::load(path, &data_folder()?)?,
+            // With nothing named, a run goes on as it was begun.
+            (None, true) => begun(&self.out)?.unwrap_or_default(),
+            (None, false) => Recipe::default(),
+        };
+        self.apply(&mut recipe)?;
+        if recipe.task.is_some() {
+            bail!("this recipe trains for a task: run `longhand finetune --recipe` with it");
+        }
+        recipe.training.check().map_err(|error| Usage(error.to_string()))?;
+        let texts = Texts::open(&recipe.data)?;
+        let existing = match (self.resume, self.force) {
+            (true, _) => Existing::Resume,
+            (_, true) => Existing::Overwrite,
+            _ => Existing::Refuse,
+        };
+        let begun = output::prepare(&self.out, existing)?;
+        if self.resume && !begun && !self.json {
+            eprintln!("nothing to go on with in {}: starting anew", self.out.display());
+        }
+        pretrain(recipe, &texts, &self.out, begun, self.json)
+    }
+
+    /// Flags win over the recipe.
+    fn apply(&self, recipe: &mut Recipe) -> Result<()> {
+        let data = &mut recipe.data;
+        if !self.text.is_empty() {
+            data.train = self.text.iter().map(absolute).collect::<Result<_>>()?;
+            data.sha256.clear();
+        }
+        if let Some(valid) = &self.valid {
+            data.valid = vec![absolute(valid)?];
+        }
+        if let Some(fraction) = self.valid_fraction {
+            if !(0.0..1.0).contains(&fraction) {
+                let text = "--valid-fraction must be at least 0 and less than 1";
+                return Err(Usage(text.into()).into());
+            }
+            data.valid.clear();
+            data.valid_fraction = fraction;
+        }
+        data.lossy |= self.lossy;
+        if self.text_column.is_some() {
+            data.text_column.clone_from(&self.text_column);
+        }
+        if let Some(kind) = self.tokenizer {
+            recipe.tokenizer.kind = kind;
+        }
+        recipe.tokenizer.vocabulary = self.vocab.or(recipe.tokenizer.vocabulary);
+        if let Some(preset) = self.preset {
+            recipe.model.preset = preset.to_string();
+            recipe.model.config = None;
+            recipe.model.overrides.clear();
+        }
+        let training = &mut recipe.training;
+        let sample = recipe.data.train.is_empty() && self.recipe.is_none() && !self.resume;
+        if let Some(minutes) = self.minutes.or(sample.then_some(SAMPLE_MINUTES)) {
+            training.budget = Budget::Minutes(minutes);
+        }
+        if let Some(steps) = self.steps {
+            training.budget = Budget::Steps(steps);
+        }
+        if let Some(epochs) = self.epochs {
+            training.budget = Budget::Epochs(epochs);
+        }
+        if let Some(rate) = self.learning_rate {
+            training.optimizer.set_learning_rate(rate);
+        }
+        training.batch = self.batch.unwrap_or(training.batch);
+        training.chunk = self.chunk.unwrap_or(training.chunk);
+        training.seed = self.seed.unwrap_or(training.seed);
+        training.threads = self.threads.unwrap_or(training.threads);
+        training.evaluate_every = self.evaluate_every.or(training.evaluate_every);
+        training.patience = self.patience.or(training.patience);
+        training.checkpoint_every = self.checkpoint_every.or(training.checkpoint_every);
+        Ok(())
+    }
+}
+
+/// The recipe of the run in a folder, if there is one.
+fn begun(out: &Path) -> Result<Option<Recipe>> {
+    if !out.join(TRAINING_FILE).is_file() {
+        return Ok(None);
+    }
+    Ok(Some(Training::load(out)?.recipe))
+}
+
+fn absolute(path: &PathBuf) -> Result<PathBuf> {
+    if path.as_os_str() == "-" {
+        return Ok(path.clone());
+    }
+    std::path::absolute(path).with_context(|| format!("{} is not a path", path.display()))
+}
+
+/// The folder of recipes' data.
+fn data_folder() -> Result<PathBuf> {
+    let folder = std::env::var_os(DATA_VARIABLE).map(PathBuf::from);
+    folder.map_or_else(|| Ok(PathBuf::new()), |folder| absolute(&folder))
+}

@@ -1,0 +1,168 @@
+//! What a person or a program sees of a run: a bar on a terminal, lines elsewhere, JSON on stdout.
+
+use std::io::{IsTerminal, Stdout, stderr, stdout};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use longhand_train::log::{JsonLines, LogError};
+use longhand_train::progress::{EvaluationReport, Smoother, StepReport};
+use longhand_train::record::with_speed;
+use longhand_train::{Event, Progress};
+use serde_json::json;
+
+/// Steps between two lines of JSON.
+const EVERY: u64 = 10;
+/// Seconds between two plain lines.
+const SECONDS_BETWEEN_LINES: f64 = 10.0;
+/// The bar's length: thousandths of the budget.
+const BAR: u64 = 1000;
+
+/// How a run is shown.
+pub(crate) enum Display {
+    /// One JSON object per line on stdout.
+    Json(JsonLines<Stdout>, Smoother),
+    /// A bar on stderr.
+    Bar(ProgressBar, Smoother),
+    /// Now and then a line on stderr, and when the last one was.
+    Lines(Smoother, f64),
+}
+
+impl Display {
+    /// JSON if asked for, a bar where a person looks, lines otherwise.
+    pub(crate) fn new(json: bool) -> Self {
+        if json {
+            return Self::Json(JsonLines::new(stdout()), Smoother::new(EVERY));
+        }
+        if !stderr().is_terminal() {
+            return Self::Lines(Smoother::new(EVERY), 0.0);
+        }
+        let bar = ProgressBar::new(BAR);
+        // The template is a constant, and the default bar serves as well.
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {percent:>3}%  {msg}") {
+            bar.set_style(style);
+        }
+        Self::Bar(bar, Smoother::new(EVERY))
+    }
+
+    /// Ends the bar.
+    pub(crate) fn finish(&mut self) {
+        if let Self::Bar(bar, _) = self {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn step(&mut self, step: &StepReport) -> Result<(), LogError> {
+        match self {
+            Self::Json(lines, smoother) => match smoother.push(step) {
+                Some((report, speed)) => lines.write(&with_speed(&report, speed)),
+                None => Ok(()),
+            },
+            Self::Bar(bar, smoother) => {
+                if let Some((report, speed)) = smoother.push(step) {
+                    bar.set_position((report.spent * BAR as f64) as u64);
+                    bar.set_message(describe(&report, speed));
+                }
+                Ok(())
+            }
+            Self::Lines(smoother, last) => {
+                if let Some((report, speed)) = smoother.push(step)
+                    && report.seconds - *last >= SECONDS_BETWEEN_LINES
+                {
+                    *last = report.seconds;
+                    eprintln!("{}", describe(&report, speed));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn evaluated(&mut self, report: &EvaluationReport) -> Result<(), LogError> {
+        let (Self::Json(_, smoother) | Self::Bar(_, smoother) | Self::Lines(smoother, _)) = self;
+        smoother.pause();
+        let EvaluationReport { step, seconds, score, best, .. } = report;
+        if let Self::Json(lines, _) = self {
+            let mut line = json!({
+                "step": step, "seconds": seconds, "valid_loss": score.loss, "best": best,
+            });
+            for (name, value) in &score.metrics {
+                line[name] = json!(value);
+            }
+            return lines.write(&line);
+        }
+        let (loss, mark) = (score.loss, if *best { ", the best so far" } else { "" });
+        self.say(&format!(
+            "step {step}: validation loss {loss:.4}, perplexity {:.2}{mark}",
+            loss.exp()
+        ));
+        Ok(())
+    }
+
+    /// A line on stderr, above the bar if there is one; nothing with JSON.
+    fn say(&self, line: &str) {
+        match self {
+            Self::Json(..) => {}
+            Self::Bar(bar, _) => bar.println(line),
+            Self::Lines(..) => eprintln!("{line}"),
+        }
+    }
+}
+
+impl Progress for Display {
+    fn event(&mut self, event: &Event<'_>) -> Result<(), LogError> {
+        match event {
+            Event::Step(step) => self.step(step),
+            Event::Evaluated { report, .. } => self.evaluated(report),
+            Event::Resumed { step, folder, damaged } => {
+                for folder in *damaged {
+                    self.say(&format!("passed over {}: it is damaged", folder.display()));
+                }
+                self.say(&format!("going on from step {step}, {}", folder.display()));
+                Ok(())
+            }
+            Event::Saved { .. } => Ok(()),
+        }
+    }
+}
+
+fn describe(report: &StepReport, speed: f64) -> String {
+    let StepReport { step, loss, spent, seconds, .. } = report;
+    let mut text =
+        format!("step {step}  loss {loss:.3}  perplexity {:.2}  {speed:.0} tokens/s", loss.exp());
+    if *spent > 0.0 {
+        let left = Duration::from_secs_f64(seconds * (1.0 - spent) / spent);
+        let (minutes, seconds) = (left.as_secs() / 60, left.as_secs() % 60);
+        text += &format!("  {minutes}:{seconds:02} left");
+    }
+    text
+}
+
+/// What is being done before training begins; seen on a terminal only, and not if it is short.
+pub(crate) struct Spinner(Option<ProgressBar>);
+
+impl Spinner {
+    pub(crate) fn new(what: &'static str, talk: bool) -> Self {
+        if !talk || !stderr().is_terminal() {
+            return Self(None);
+        }
+        let bar = ProgressBar::new_spinner().with_prefix(what);
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}: {msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(Some(bar))
+    }
+
+    pub(crate) fn say(&self, text: String) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(text);
+        }
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}

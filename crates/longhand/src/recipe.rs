@@ -1,0 +1,418 @@
+//! Recipes: one TOML file is one reproducible run.
+//!
+//! ```toml
+//! description = "a character model of Shakespeare"
+//!
+//! [data]
+//! train = ["tinyshakespeare/input.txt.gz"]     # under LONGHAND_DATA
+//! valid_fraction = 0.1
+//! [data.sha256]
+//! "tinyshakespeare/input.txt.gz" = "…"
+//!
+//! [tokenizer]
+//! kind = "char"
+//!
+//! [model]
+//! preset = "longhand-nano"
+//!
+//! [training]
+//! budget = { minutes = 10 }
+//!
+//! [expected]
+//! "valid.loss" = { at_most = 1.47 }
+//! ```
+//!
+//! Unknown keys are refused. The same form, with every path made absolute and every flag taken
+//! in, is what a model folder keeps as its `training.json`.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use longhand_model::{Config, ConfigError, Preset};
+use longhand_text::TokenizerKind;
+use longhand_train::Settings;
+use longhand_train::settings::SettingsError;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+/// The variable that names the folder of a recipe's data.
+pub const DATA_VARIABLE: &str = "LONGHAND_DATA";
+
+/// A run, described.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recipe {
+    /// What it is, for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    /// The text.
+    pub data: Data,
+    /// How text becomes ids.
+    pub tokenizer: TokenizerSettings,
+    /// What is trained.
+    pub model: ModelSettings,
+    /// How it is trained.
+    pub training: Settings,
+    /// What is trained for, where that is not the next token: the task's own settings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub task: Option<Map<String, Value>>,
+    /// What is expected of the result, by metric: `valid.loss`, `test.accuracy`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub expected: BTreeMap<String, Bound>,
+}
+
+/// The text of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Data {
+    /// Files and folders to train on; none for the built-in sample.
+    pub train: Vec<PathBuf>,
+    /// Files to validate on, instead of a part of `train`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub valid: Vec<PathBuf>,
+    /// Files to test on when the run has ended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<PathBuf>,
+    /// The last part of `train` that validates (0.1); 0 for none. Not used with `valid`.
+    pub valid_fraction: f64,
+    /// The column of tables that holds the text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_column: Option<String>,
+    /// Replace invalid UTF-8 instead of stopping (false).
+    pub lossy: bool,
+    /// Seed of the built-in sample (1).
+    pub sample_seed: u64,
+    /// Bytes of the built-in sample (4 MiB).
+    pub sample_bytes: usize,
+    /// SHA-256 of files as stored.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sha256: BTreeMap<PathBuf, String>,
+}
+
+/// How text becomes ids.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TokenizerSettings {
+    /// The kind (`char`).
+    pub kind: TokenizerKind,
+    /// The most tokens; see the kinds for what they do without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vocabulary: Option<usize>,
+}
+
+/// What is trained: a preset with keys of `config.json` that replace its own, or a whole
+/// configuration without `vocab_size`, which is the tokeniser's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ModelSettings {
+    /// The preset's name (`longhand-nano`).
+    pub preset: String,
+    /// Keys of `config.json`; tables are merged, everything else is replaced.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub overrides: Map<String, Value>,
+    /// A whole configuration instead of a preset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<Map<String, Value>>,
+}
+
+/// What a metric is expected to be.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// Not above.
+    AtMost(f64),
+    /// Not below.
+    AtLeast(f64),
+}
+
+/// Why a recipe is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// The file cannot be read; the message names it.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// Not a recipe.
+    #[error("{name} is not a usable recipe: {reason}")]
+    Form {
+        /// The file.
+        name: String,
+        /// What is wrong, and where.
+        reason: String,
+    },
+    /// A data file is not there.
+    #[error(
+        "the recipe's data file {} is not there: set {DATA_VARIABLE} to the folder that holds the \
+         data", .0.display()
+    )]
+    Missing(PathBuf),
+    /// A data file is another one.
+    #[error(
+        "{} is not the file that the recipe names: its SHA-256 is {got}, not {expected}",
+        path.display()
+    )]
+    Hash {
+        /// The file.
+        path: PathBuf,
+        /// The recipe's hash.
+        expected: String,
+        /// The file's hash.
+        got: String,
+    },
+    /// No such preset.
+    #[error("{0}")]
+    Preset(String),
+    /// A model that cannot be.
+    #[error("the recipe's model cannot be: {0}")]
+    Config(#[from] ConfigError),
+    /// A training setting out of its bounds.
+    #[error("the recipe's training cannot be: {0}")]
+    Settings(#[from] SettingsError),
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self {
+            train: Vec::new(),
+            valid: Vec::new(),
+            test: Vec::new(),
+            valid_fraction: 0.1,
+            text_column: None,
+            lossy: false,
+            sample_seed: 1,
+            sample_bytes: 4 << 20,
+            sha256: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for TokenizerSettings {
+    fn default() -> Self {
+        Self { kind: TokenizerKind::Char, vocabulary: None }
+    }
+}
+
+impl Default for ModelSettings {
+    fn default() -> Self {
+        Self { preset: Preset::LonghandNano.to_string(), overrides: Map::new(), config: None }
+    }
+}
+
+impl Recipe {
+    /// Reads a recipe and checks everything that can be checked without its data.
+    ///
+    /// # Errors
+    /// If it is no recipe, or asks for what cannot be.
+    pub fn parse(text: &str, name: &str) -> Result<Self, RecipeError> {
+        let recipe: Self = toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count()) + 1;
+            let reason = format!("line {line}: {}", error.message().replace('\n', ", "));
+            RecipeError::Form { name: name.into(), reason }
+        })?;
+        recipe.training.check()?;
+        // Any vocabulary will do to find a wrong key.
+        recipe.model.config(256)?;
+        if !(0.0..1.0).contains(&recipe.data.valid_fraction) {
+            return Err(RecipeError::Form {
+                name: name.into(),
+                reason: "`valid_fraction` must be at least 0 and less than 1".into(),
+            });
+        }
+        Ok(recipe)
+    }
+
+    /// Reads a recipe file, with its data found under `root` and verified.
+    ///
+    /// # Errors
+    /// As [`Recipe::parse`], and a data file that is missing or another one.
+    pub fn load(path: &Path, root: &Path) -> Result<Self, RecipeError> {
+        let text = fs_err::read_to_string(path)?;
+        let mut recipe = Self::parse(&text, &path.display().to_string())?;
+        recipe.data.resolve(root);
+        recipe.data.verify()?;
+        Ok(recipe)
+    }
+}
+
+impl Data {
+    /// Makes every path one under `root`.
+    fn resolve(&mut self, root: &Path) {
+        let lists = [&mut self.train, &mut self.valid, &mut self.test];
+        for path in lists.into_iter().flatten() {
+            *path = root.join(&*path);
+        }
+        let hashes = std::mem::take(&mut self.sha256).into_iter();
+        self.sha256 = hashes.map(|(path, hash)| (root.join(path), hash)).collect();
+    }
+
+    /// Checks that every file is there and is the one that the recipe means.
+    ///
+    /// # Errors
+    /// The first file that is missing or another one.
+    pub fn verify(&self) -> Result<(), RecipeError> {
+        for path in self.train.iter().chain(&self.valid).chain(&self.test) {
+            if !path.exists() {
+                return Err(RecipeError::Missing(path.clone()));
+            }
+        }
+        for (path, expected) in &self.sha256 {
+            let got = sha256(path)?;
+            if got != expected.to_ascii_lowercase() {
+                let (path, expected) = (path.clone(), expected.clone());
+                return Err(RecipeError::Hash { path, expected, got });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ModelSettings {
+    /// The configuration for a vocabulary of the given size.
+    ///
+    /// # Errors
+    /// If the preset or a key is unknown, or the configuration cannot be.
+    pub fn config(&self, vocab_size: usize) -> Result<Config, RecipeError> {
+        let mut config = match &self.config {
+            Some(config) => Value::Object(config.clone()),
+            None => {
+                let preset: Preset = self.preset.parse().map_err(RecipeError::Preset)?;
+                let json = preset.config(vocab_size).to_json();
+                serde_json::from_str(&json).map_err(|error| ConfigError::Form(error.to_string()))?
+            }
+        };
+        merge(&mut config, &self.overrides);
+        config["vocab_size"] = vocab_size.into();
+        Ok(Config::from_json(config.to_string().as_bytes())?)
+    }
+
+    /// What a person calls it.
+    pub fn name(&self) -> &str {
+        if self.config.is_some() { "a configuration of its own" } else { &self.preset }
+    }
+}
+
+impl Bound {
+    /// Whether a value is as expected.
+    pub fn holds(self, value: f64) -> bool {
+        match self {
+            Bound::AtMost(most) => value <= most,
+            Bound::AtLeast(least) => value >= least,
+        }
+    }
+}
+
+/// SHA-256 of a file as stored, in hexadecimal.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn sha256(path: &Path) -> std::io::Result<String> {
+    let mut file = fs_err::File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            count => hasher.update(&buffer[..count]),
+        }
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Puts `overrides` into an object, table by table.
+fn merge(config: &mut Value, overrides: &Map<String, Value>) {
+    for (key, value) in overrides {
+        match (value, config.get_mut(key)) {
+            // A tagged table is one choice with its settings: another choice replaces it whole.
+            (Value::Object(inner), Some(slot @ Value::Object(_)))
+                if !inner.contains_key("type") =>
+            {
+                merge(slot, inner);
+            }
+            _ => config[key] = value.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_may_be_left_out_and_nothing_unknown_is_taken() {
+        assert_eq!(Recipe::parse("", "r").unwrap(), Recipe::default());
+        for text in [
+            "datas = 1",
+            "[data]\nfile = 'x'",
+            "[tokenizer]\nsize = 3",
+            "[tokenizer]\nkind = 'letters'",
+            "[model]\npreset = 'nano'",
+            "[model.overrides]\nwidths = 3",
+            "[model.overrides]\nwidth = 0",
+            "[training]\nbatch_size = 3",
+            "[training]\nbatch = 0",
+            "[training]\nbudget = { hours = 3 }",
+            "[data]\nvalid_fraction = 1.5",
+            "[expected]\nloss = { below = 3 }",
+            "not toml",
+        ] {
+            let error = Recipe::parse(text, "r.toml").unwrap_err().to_string();
+            assert_eq!(error.lines().count(), 1, "{text:?}: {error}");
+        }
+        let error = Recipe::parse("\n\n[training]\nbach = 3", "r.toml").unwrap_err().to_string();
+        assert!(error.contains("r.toml") && error.contains("line 4"), "{error}");
+        assert!(error.contains("bach"), "{error}");
+    }
+
+    #[test]
+    fn a_preset_takes_overrides_and_a_configuration_stands_alone() {
+        let text = "[model]\npreset = 'lstm'\n[model.overrides]\nwidth = 32\n\
+                    dropout = { input = 0.5 }\nhead = { type = 'language-model', tied = true }\n\
+                    blocks = [{ long = { cell = 'lstm', hidden = 32 }, fusion = 'none', \
+                    residual = false }]";
+        let recipe = Recipe::parse(text, "r").unwrap();
+        let config = recipe.model.config(50).unwrap();
+        assert_eq!((config.vocab_size, config.width, config.blocks.len()), (50, 32, 1));
+        let preset = Preset::Lstm.config(50);
+        assert_eq!(config.dropout.input, 0.5);
+        assert_eq!(config.dropout.block, preset.dropout.block);
+        let whole = serde_json::from_str::<Map<String, Value>>(&config.to_json()).unwrap();
+        let alone = ModelSettings { config: Some(whole), ..ModelSettings::default() };
+        assert_eq!(alone.config(50).unwrap(), config);
+    }
+
+    #[test]
+    fn data_is_found_under_its_folder_and_verified() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            fs_err::write(folder.path().join(name), text).unwrap();
+        };
+        write("abc.txt", "abc");
+        let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let recipe = |name: &str, hash: &str| {
+            let text = format!("[data]\ntrain = ['{name}']\n[data.sha256]\n'{name}' = '{hash}'\n");
+            write("r.toml", &text);
+            Recipe::load(&folder.path().join("r.toml"), folder.path())
+        };
+        let found = recipe("abc.txt", hash).unwrap();
+        assert_eq!(found.data.train, [folder.path().join("abc.txt")]);
+        assert!(matches!(recipe("abc.txt", &"0".repeat(64)), Err(RecipeError::Hash { .. })));
+        assert!(matches!(recipe("no.txt", hash), Err(RecipeError::Missing(_))));
+    }
+
+    /// The recipes that are shipped, read as they are.
+    #[test]
+    fn shipped_recipes_are_recipes() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+        let mut count = 0;
+        for entry in fs_err::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let text = fs_err::read_to_string(&path).unwrap();
+            let recipe = Recipe::parse(&text, &path.display().to_string()).unwrap();
+            assert!(!recipe.description.is_empty());
+            assert!(!recipe.data.sha256.is_empty());
+            count += 1;
+        }
+        assert!(count >= 3);
+    }
+}

@@ -1,0 +1,150 @@
+//! A recipe's text as ids: training part, validation part, test files.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Result;
+use longhand::recipe::{self, Data, Recipe};
+use longhand_text::shard::Shard;
+use longhand_text::{Corpus, CorpusOptions, EncodeProgress, Tokenizer, Tokens, sample};
+
+use crate::progress::Spinner;
+use crate::training::{DataFacts, PartFacts};
+
+/// Files that together are larger than this are encoded into shards and not into memory.
+const LARGEST_IN_MEMORY: u64 = 256 << 20;
+
+/// The text of a run before it is ids.
+pub(crate) struct Texts {
+    train: Corpus,
+    valid: Option<Corpus>,
+    test: Option<Corpus>,
+    large: bool,
+}
+
+/// The text of a run as ids.
+pub(crate) struct Ids {
+    pub(crate) train: Arc<Tokens>,
+    pub(crate) valid: Option<Arc<Tokens>>,
+    pub(crate) test: Option<Arc<Tokens>>,
+    pub(crate) facts: DataFacts,
+}
+
+impl Texts {
+    /// Opens and splits a recipe's text.
+    pub(crate) fn open(data: &Data) -> Result<Self> {
+        let options = options(data);
+        let whole = if data.train.is_empty() {
+            let text = sample::text(data.sample_seed, data.sample_bytes);
+            Corpus::from_text("the built-in sample", text)
+        } else {
+            Corpus::open(&data.train, options.clone())?
+        };
+        let size = whole.files().filter_map(|path| fs_err::metadata(path).ok()).map(|m| m.len());
+        let large = size.sum::<u64>() > LARGEST_IN_MEMORY;
+        let (train, valid) = if !data.valid.is_empty() {
+            (whole, Some(Corpus::open(&data.valid, options.clone())?))
+        } else if data.valid_fraction > 0.0 {
+            let (train, valid) = whole.split_valid(data.valid_fraction)?;
+            (train, Some(valid))
+        } else {
+            (whole, None)
+        };
+        let test = match data.test.is_empty() {
+            true => None,
+            false => Some(Corpus::open(&data.test, options)?),
+        };
+        Ok(Self { train, valid, test, large })
+    }
+
+    /// Trains the recipe's tokeniser on the training part.
+    pub(crate) fn tokenizer(&self, recipe: &Recipe, talk: bool) -> Result<Tokenizer> {
+        let settings = recipe.tokenizer;
+        let spinner = Spinner::new("training the tokeniser", talk);
+        let mut progress = |progress: longhand_text::tokenizer::TrainingProgress| {
+            let megabytes = progress.bytes as f64 / 1e6;
+            spinner.say(format!("{megabytes:.0} MB, {} units", progress.units));
+        };
+        let texts = self.train.texts();
+        Ok(Tokenizer::train(settings.kind, settings.vocabulary, texts, &mut progress)?)
+    }
+
+    /// Encodes every part; large ones into shards under `folder`, where those that are there
+    /// already are used.
+    pub(crate) fn encode(&self, tokenizer: &Tokenizer, folder: &Path, talk: bool) -> Result<Ids> {
+        let encode = |name: &str, corpus: &Corpus| -> Result<(Arc<Tokens>, PartFacts)> {
+            let shard = self.large.then(|| folder.join(format!("{name}.tokens")));
+            let (tokens, bytes) = encode(corpus, tokenizer, shard.as_deref(), talk)?;
+            let facts = PartFacts { tokens: tokens.len(), bytes, blake3: hash(&tokens)? };
+            Ok((Arc::new(tokens), facts))
+        };
+        let (train, train_facts) = encode("train", &self.train)?;
+        let valid = self.valid.as_ref().map(|corpus| encode("valid", corpus)).transpose()?;
+        let test = self.test.as_ref().map(|corpus| encode("test", corpus)).transpose()?;
+        let mut facts = DataFacts { train: train_facts, ..DataFacts::default() };
+        let parts = [Some(&self.train), self.valid.as_ref(), self.test.as_ref()];
+        let files: Vec<PathBuf> =
+            parts.into_iter().flatten().flat_map(|part| part.files().map(Into::into)).collect();
+        for file in files {
+            if !facts.sha256.contains_key(&file) {
+                let hash = recipe::sha256(&file)?;
+                facts.sha256.insert(file, hash);
+            }
+        }
+        let (valid, valid_facts) = valid.unzip();
+        facts.valid = valid_facts;
+        Ok(Ids { train, valid, test: test.map(|(tokens, _)| tokens), facts })
+    }
+}
+
+/// How a recipe's files are read.
+pub(crate) fn options(data: &Data) -> CorpusOptions {
+    CorpusOptions { text_column: data.text_column.clone(), lossy: data.lossy }
+}
+
+/// A corpus as ids, and the bytes of its text.
+pub(crate) fn encode(
+    corpus: &Corpus,
+    tokenizer: &Tokenizer,
+    shard: Option<&Path>,
+    talk: bool,
+) -> Result<(Tokens, u64)> {
+    let spinner = Spinner::new("reading the text", talk);
+    let mut last = EncodeProgress { bytes: 0, tokens: 0 };
+    let mut progress = |progress: EncodeProgress| {
+        last = progress;
+        let (megabytes, millions) = (progress.bytes as f64 / 1e6, progress.tokens as f64 / 1e6);
+        spinner.say(format!("{megabytes:.0} MB, {millions:.1} million tokens"));
+    };
+    let tokens = match shard {
+        None => Tokens::encode(corpus, tokenizer, &mut progress)?,
+        Some(path) => {
+            if let Ok(shard) = Shard::open(path)
+                && shard.header().tokenizer == tokenizer.hash()
+            {
+                // Written whole and renamed by an earlier session of this run.
+                return Ok((Tokens::from_shard(shard), 0));
+            }
+            if let Some(folder) = path.parent() {
+                fs_err::create_dir_all(folder)?;
+            }
+            Tokens::encode_to_shard(corpus, tokenizer, path, &mut progress)?
+        }
+    };
+    Ok((tokens, last.bytes))
+}
+
+/// BLAKE3 of the ids, each as four bytes.
+fn hash(tokens: &Tokens) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let mut ids = vec![0; 1 << 16];
+    let mut at = 0;
+    while at < tokens.len() {
+        let count = (tokens.len() - at).min(ids.len() as u64) as usize;
+        tokens.copy(at, &mut ids[..count])?;
+        let bytes: Vec<u8> = ids[..count].iter().flat_map(|id| id.to_le_bytes()).collect();
+        hasher.update(&bytes);
+        at += count as u64;
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}

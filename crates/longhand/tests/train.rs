@@ -1,0 +1,307 @@
+//! `longhand train` and `longhand eval` through the real binary.
+
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A place to run commands in, with a text.
+struct Place {
+    folder: TempDir,
+}
+
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Place {
+    fn new() -> Self {
+        let place = Self { folder: TempDir::new().unwrap() };
+        let text = longhand::text::sample::text(5, 30_000);
+        place.write("text.txt", text.as_bytes());
+        place
+    }
+
+    fn write(&self, name: &str, content: &[u8]) {
+        fs_err::write(self.path(name), content).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn run(&self, line: &str) -> Said {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_longhand"));
+        command.current_dir(self.folder.path()).env("LONGHAND_DATA", self.folder.path());
+        let output = command.args(line.split_whitespace()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        let code = output.status.code().unwrap();
+        Said { code, out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    fn done(&self, line: &str) -> Vec<Value> {
+        let said = self.run(line);
+        assert_eq!(said.code, 0, "{line}: {}", said.err);
+        said.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// One sentence on stderr and nothing on stdout.
+    fn refused(&self, line: &str, code: i32, words: &str) {
+        let Said { code: got, out, err } = self.run(line);
+        assert_eq!(got, code, "{line}: {err}");
+        assert_eq!(out, "", "{line}");
+        assert!(err.contains(words), "{line}: {err}");
+        assert!(!err.contains("panicked") && !err.contains("Error {"), "{line}: {err}");
+        assert!(code == 2 || err.trim_end().lines().count() == 1, "{line}: {err}");
+    }
+}
+
+fn small(config: &str) -> String {
+    format!(
+        "description = 'small'\n{config}\n[tokenizer]\nkind = 'char'\n[model.config]\n\
+         model_type = 'longhand'\nformat = 1\nwidth = 24\n\
+         head = {{ type = 'language-model' }}\n\
+         blocks = [{{ long = {{ cell = 'lstm', hidden = 24 }}, working = {{ type = 'attention', \
+         heads = 2, kv_heads = 2, head_width = 12, window = 16 }} }}]\n\
+         [training]\nbatch = 8\nchunk = 16\nwarmup = 5\nthreads = 2\n"
+    )
+}
+
+fn hash(folder: &Path) -> Vec<u8> {
+    fs_err::read(folder.join("model.safetensors")).unwrap()
+}
+
+#[test]
+fn a_text_becomes_a_model_folder_that_can_be_scored() {
+    let place = Place::new();
+    let test = longhand::text::sample::text(6, 5_000);
+    place.write("test.txt", test.as_bytes());
+    place.write(
+        "small.toml",
+        small(
+            "[data]\ntrain = ['text.txt']\nvalid_fraction = 0.2\ntest = ['test.txt']\n\
+             [expected]\n'valid.loss' = { at_most = 100 }",
+        )
+        .as_bytes(),
+    );
+    let lines = place.done("train --recipe small.toml --steps 60 --out m --json");
+    let steps: Vec<u64> = lines
+        .iter()
+        .filter(|line| line.get("grad_norm").is_some())
+        .map(|line| line["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(steps, [10, 20, 30, 40, 50, 60]);
+    let step = lines.iter().find(|line| line["step"] == 10).unwrap();
+    for key in ["tokens", "seconds", "loss", "lr"] {
+        assert!(step[key].is_number(), "{step}");
+    }
+    let evaluations = lines.iter().filter(|line| line.get("valid_loss").is_some());
+    assert_eq!(evaluations.count(), 8);
+    let last = lines.last().unwrap();
+    assert_eq!(last["done"], true);
+    assert_eq!(last["out"], "m");
+    assert_eq!(last["expected"]["valid.loss"]["met"], true);
+    assert!(last["test"]["loss"].as_f64().unwrap() > 0.0);
+    let best = last["best_valid_loss"].as_f64().unwrap();
+    for file in [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "generation_config.json",
+        "README.md",
+        "training.json",
+        "logs/log.jsonl",
+    ] {
+        assert!(place.path("m").join(file).is_file(), "{file}");
+    }
+
+    let valid = &place.done("eval m --data text.txt --split valid --json")[0];
+    assert!((valid["loss"].as_f64().unwrap() - best).abs() < 1e-9, "{valid} {best}");
+    assert!(
+        (valid["perplexity"].as_f64().unwrap() - valid["loss"].as_f64().unwrap().exp()).abs()
+            < 1e-9
+    );
+    let tokens = |split: &str| {
+        let line = format!("eval m --data text.txt --split {split} --json");
+        place.done(&line)[0]["tokens"].as_u64().unwrap()
+    };
+    let all = tokens("all");
+    assert_eq!(tokens("train") + tokens("valid") + 1, all);
+    let exact = place.done("eval m --data text.txt --split valid --exact --json")[0].clone();
+    let windows = place.done("eval m --data text.txt --split valid --window 32 --json")[0].clone();
+    assert_eq!(exact["tokens"], windows["tokens"]);
+    for value in [&exact, &windows] {
+        assert!(value["bits_per_byte"].as_f64().unwrap() > 0.0);
+    }
+    // For people: what came of it on stderr, and nothing on stdout that is not text.
+    let said = place.run("eval m --data test.txt");
+    assert!(said.out.is_empty() && said.err.contains("perplexity"), "{}", said.err);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_model_and_resuming_goes_on() {
+    let place = Place::new();
+    place.write("small.toml", small("[data]\ntrain = ['text.txt']").as_bytes());
+    place.done("train --recipe small.toml --steps 30 --out whole --json");
+    place.done("train --recipe small.toml --steps 30 --out again --json");
+    assert_eq!(hash(&place.path("whole")), hash(&place.path("again")));
+
+    // As if killed after step 20: what later steps wrote is gone.
+    place.done("train --recipe small.toml --steps 30 --checkpoint-every 10 --out part --json");
+    let part = place.path("part");
+    fs_err::remove_dir_all(part.join("checkpoints/step-000000000030")).unwrap();
+    fs_err::remove_file(part.join("model.safetensors")).unwrap();
+    let lines = place.done("train --resume --out part --json");
+    assert!(lines.iter().all(|line| line["step"].as_u64() > Some(20)), "{lines:?}");
+    assert_eq!(hash(&place.path("whole")), hash(&part));
+    // Done, it stays as it is; and nothing to go on with is a beginning.
+    place.done("train --recipe small.toml --steps 30 --resume --out part --json");
+    assert_eq!(hash(&place.path("whole")), hash(&part));
+    place.done("train --recipe small.toml --steps 30 --resume --out fresh --json");
+    assert_eq!(hash(&place.path("whole")), hash(&place.path("fresh")));
+
+    place.refused("train --recipe small.toml --steps 30 --out part", 1, "not empty");
+    place.refused("train --recipe small.toml --seed 9 --resume --out part", 1, "seed");
+    place.refused("train --recipe small.toml --tokenizer byte --resume --out part", 1, "another");
+    place.refused("train text.txt --resume --force --out part", 2, "cannot be used with");
+    place.write("part/mine.txt", b"kept");
+    place.done("train --recipe small.toml --steps 5 --force --out part --json");
+    assert!(place.path("part/mine.txt").is_file(), "only what runs write is removed");
+}
+
+#[test]
+fn bad_texts_and_settings_get_one_sentence() {
+    let place = Place::new();
+    place.write("empty.txt", b"");
+    place.write("binary.bin", b"ab\0cd");
+    place.write("latin.txt", b"caf\xe9 au lait");
+    place.write("short.txt", b"too short to train on");
+    place.write("file", b"a file");
+    place.refused("train no-such.txt --out m", 1, "no-such.txt does not exist");
+    place.refused("train empty.txt --out m", 1, "empty");
+    place.refused("train binary.bin --out m", 1, "binary");
+    place.refused("train latin.txt --out m", 1, "byte offset 3");
+    place.refused("train latin.txt --lossy --out m", 1, "needs 2049");
+    place.refused("train short.txt --out m", 1, "needs 2049");
+    place.refused("train text.txt --out file", 1, "is a file");
+    place.refused("train text.txt --preset huge --out m", 2, "no preset `huge`");
+    place.refused("train text.txt --tokenizer letters --out m", 2, "byte, char, word");
+    place.refused("train text.txt --minutes 0 --out m", 2, "`budget.minutes` is 0");
+    place.refused("train text.txt --minutes 1 --steps 3 --out m", 2, "cannot be used with");
+    place.refused("train text.txt --batch 0 --out m", 2, "`batch` is 0");
+    place.refused("train text.txt --valid-fraction 1 --out m", 2, "less than 1");
+    place.refused("train text.txt --valid missing.txt --out m", 1, "missing.txt does not exist");
+    place.refused("train --recipe no-such.toml --out m", 1, "no-such.toml");
+    place.write("bad.toml", b"[training]\nsteps = 3\n");
+    place.refused("train --recipe bad.toml --out m", 1, "line 2");
+    let recipe = "[data]\ntrain = ['text.txt']\n[data.sha256]\n'text.txt' = '00'\n";
+    place.write("other.toml", recipe.as_bytes());
+    place.refused("train --recipe other.toml --out m", 1, "SHA-256");
+    place.write("missing.toml", b"[data]\ntrain = ['not-here.txt']\n");
+    place.refused("train --recipe missing.toml --out m", 1, "LONGHAND_DATA");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_cannot_be_written_is_found_out_before_training() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let locked = place.path("locked");
+    fs_err::create_dir(&locked).unwrap();
+    fs_err::set_permissions(&locked, std::fs::Permissions::from_mode(0o555)).unwrap();
+    if tempfile::tempfile_in(&locked).is_ok() {
+        eprintln!("skipped: this user may write everywhere");
+        return;
+    }
+    place.refused("train text.txt --out locked", 1, "locked");
+    place.refused("train text.txt --out locked/m", 1, "locked");
+}
+
+#[test]
+fn damaged_model_folders_get_one_sentence() {
+    let place = Place::new();
+    place.write("small.toml", small("[data]\ntrain = ['text.txt']").as_bytes());
+    place.done("train --recipe small.toml --steps 2 --out m --json");
+    let file = |name: &str| place.path("m").join(name);
+    let damaged = |name: &str, content: Option<&[u8]>, words: &str| {
+        let kept = fs_err::read(file(name)).unwrap();
+        match content {
+            Some(content) => fs_err::write(file(name), content).unwrap(),
+            None => fs_err::remove_file(file(name)).unwrap(),
+        }
+        place.refused("eval m --data text.txt --split valid", 1, words);
+        fs_err::write(file(name), kept).unwrap();
+    };
+    let weights = hash(&place.path("m"));
+    damaged("config.json", None, "config.json is missing");
+    damaged("model.safetensors", None, "model.safetensors is missing");
+    damaged("tokenizer.json", None, "tokenizer.json is missing");
+    damaged("training.json", None, "training.json");
+    damaged("model.safetensors", Some(&weights[..weights.len() / 2]), "not a whole safetensors");
+    damaged("model.safetensors", Some(&[0xff; 40]), "not a whole safetensors");
+    damaged("config.json", Some(b"{\"widht\": 3}"), "config.json");
+    damaged("tokenizer.json", Some(b"{}"), "tokenizer.json");
+    damaged("training.json", Some(b"{}"), "training.json");
+    let config = fs_err::read_to_string(file("config.json")).unwrap();
+    damaged(
+        "config.json",
+        Some(config.replace("\"width\": 24", "\"width\": 0").as_bytes()),
+        "width",
+    );
+    let mut broken = weights.clone();
+    let end = broken.len();
+    broken[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    damaged("model.safetensors", Some(&broken), "not finite");
+    let other = Place::new();
+    other.done("train text.txt --tokenizer byte --preset tanh-lstm --steps 1 --out m --json");
+    let tokenizer = fs_err::read(other.path("m/tokenizer.json")).unwrap();
+    damaged("tokenizer.json", Some(&tokenizer), "another model's");
+    place.refused("eval nowhere --data text.txt", 1, "there is no folder");
+    place.refused("eval m", 2, "--data");
+    place.refused("eval m --data nothing.txt", 1, "does not exist");
+    place.refused("eval m --data text.txt --window 0", 2, "at least 1");
+    place.refused("eval m --data text.txt --split half", 2, "half");
+}
+
+#[test]
+fn every_verb_shows_an_example() {
+    let place = Place::new();
+    let verbs = ["", "train", "eval", "data", "data tokenize", "data detokenize", "data sample"];
+    for verb in verbs {
+        let said = place.run(&format!("{verb} --help"));
+        assert_eq!(said.code, 0, "{verb}");
+        assert!(said.out.contains("Example"), "{verb}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn interrupted_it_saves_and_stops() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let place = Place::new();
+    place.write("small.toml", small("[data]\ntrain = ['text.txt']").as_bytes());
+    let arguments = "train --recipe small.toml --steps 1000000 --out m --json";
+    let mut child = Command::new(env!("CARGO_BIN_EXE_longhand"))
+        .args(arguments.split(' '))
+        .current_dir(place.folder.path())
+        .env("LONGHAND_DATA", place.folder.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let last: Value = serde_json::from_str(&lines.last().unwrap().unwrap()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(last["done"], false);
+    assert_eq!(last["end"], "stopped");
+    let step = last["step"].as_u64().unwrap();
+    assert!(place.path(&format!("m/checkpoints/step-{step:012}")).is_dir());
+    assert!(place.path("m/model.safetensors").is_file());
+}
