@@ -26,7 +26,13 @@ use crate::training::{Results, Training};
 const SAMPLE_AT_THE_END: usize = 400;
 
 /// Runs a recipe into a folder that is ready for it.
-pub(crate) fn pretrain(recipe: Recipe, texts: &Texts, out: &Path, begun: bool, json: bool) -> Result<()> {
+pub(crate) fn pretrain(
+    recipe: Recipe,
+    texts: &Texts,
+    out: &Path,
+    begun: bool,
+    json: bool,
+) -> Result<()> {
     let talk = !json;
     let tokenizer = if begun { folder::tokenizer(out)? } else { texts.tokenizer(&recipe, talk)? };
     let ids = texts.encode(&tokenizer, &out.join(output::TOKENS_FOLDER), talk)?;
@@ -216,4 +222,3 @@ fn same_run(begun: &Training, now: &Training) -> Result<()> {
     }
     Ok(())
 }
-

@@ -1,6 +1,6 @@
 //! A recipe's text as ids: training part, validation part, test files.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -83,13 +83,8 @@ impl Texts {
         let test = self.test.as_ref().map(|corpus| encode("test", corpus)).transpose()?;
         let mut facts = DataFacts { train: train_facts, ..DataFacts::default() };
         let parts = [Some(&self.train), self.valid.as_ref(), self.test.as_ref()];
-        let files: Vec<PathBuf> =
-            parts.into_iter().flatten().flat_map(|part| part.files().map(Into::into)).collect();
-        for file in files {
-            if !facts.sha256.contains_key(&file) {
-                let hash = recipe::sha256(&file)?;
-                facts.sha256.insert(file, hash);
-            }
+        for path in parts.into_iter().flatten().flat_map(Corpus::files) {
+            facts.sha256.insert(path.into(), recipe::sha256(path)?);
         }
         let (valid, valid_facts) = valid.unzip();
         facts.valid = valid_facts;
