@@ -69,9 +69,9 @@ impl Preset {
     pub fn config(self, vocab_size: usize) -> Config {
         match self {
             Preset::LonghandNano => longhand(vocab_size, 160, 2, 4, 64, Dropout::small(0.15)),
-            Preset::LonghandSmall => longhand(vocab_size, 384, 4, 6, 128, Dropout::small(0.1)),
-            Preset::LonghandBase => longhand(vocab_size, 640, 8, 10, 256, Dropout::small(0.1)),
-            Preset::LonghandLarge => longhand(vocab_size, 832, 12, 13, 512, Dropout::small(0.1)),
+            Preset::LonghandSmall => longhand(vocab_size, 352, 4, 8, 128, Dropout::small(0.1)),
+            Preset::LonghandBase => longhand(vocab_size, 544, 8, 8, 256, Dropout::small(0.1)),
+            Preset::LonghandLarge => longhand(vocab_size, 704, 12, 11, 512, Dropout::small(0.1)),
             Preset::Lstm => Config {
                 norm: Norm::None,
                 dropout: Dropout { input: 0.2, block: 0.2, ..Dropout::default() },

@@ -1,0 +1,173 @@
+//! Model folders: what is saved is what is loaded, and everything else gets one clear sentence.
+
+use longhand_model::{Config, FileError, Model, Preset, WeightsError};
+use tempfile::TempDir;
+
+fn saved() -> (TempDir, Model) {
+    let folder = TempDir::new().unwrap();
+    let model = Model::new(Preset::TanhLstm.config(9), 5).unwrap();
+    model.save(folder.path()).unwrap();
+    (folder, model)
+}
+
+fn sentence(folder: &TempDir) -> String {
+    match Model::load(folder.path()) {
+        Ok(_) => panic!("a broken model was loaded"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn every_preset_comes_back_as_it_was() {
+    for preset in Preset::ALL.into_iter().filter(|preset| {
+        // The two largest hold hundreds of megabytes and no layer that the others lack.
+        !matches!(preset, Preset::LonghandBase | Preset::LonghandLarge)
+    }) {
+        let folder = TempDir::new().unwrap();
+        let model = Model::new(preset.config(11), 5).unwrap();
+        model.save(folder.path()).unwrap();
+        let copy = Model::load(folder.path()).unwrap();
+        assert_eq!(copy.config(), model.config(), "{preset}");
+        assert_eq!(copy.weights.hash(), model.weights.hash(), "{preset}");
+        assert_eq!(preset.name().parse::<Preset>().unwrap(), preset);
+    }
+    let other = Model::new(Preset::TanhLstm.config(9), 6).unwrap();
+    assert_ne!(saved().1.weights.hash(), other.weights.hash());
+}
+
+#[test]
+fn presets_have_the_sizes_their_names_say() {
+    let count = |preset: Preset| Model::new(preset.config(66), 1).unwrap().weights.count() as f64;
+    for (preset, millions) in [
+        (Preset::LonghandNano, 1.1),
+        (Preset::Lstm, 1.1),
+        (Preset::Transformer, 1.1),
+        (Preset::LonghandSmall, 10.0),
+        (Preset::LonghandBase, 50.0),
+        (Preset::LonghandLarge, 125.0),
+    ] {
+        let got = count(preset) / 1e6;
+        assert!((got / millions - 1.0).abs() < 0.2, "{preset} has {got} million parameters");
+    }
+}
+
+#[test]
+fn missing_files_are_named() {
+    for file in ["config.json", "model.safetensors"] {
+        let (folder, _) = saved();
+        fs_err::remove_file(folder.path().join(file)).unwrap();
+        let said = sentence(&folder);
+        assert!(said.contains(file) && said.contains("missing"), "{said}");
+    }
+}
+
+#[test]
+fn damaged_configurations_are_refused() {
+    let (folder, model) = saved();
+    let path = folder.path().join("config.json");
+    let good = model.config().to_json();
+    for (from, to, expected) in [
+        ("\"width\"", "\"breadth\"", "breadth"),
+        ("\"cell\": \"lstm\"", "\"cell\": \"gru\"", "gru"),
+        ("\"hidden\": 256", "\"hidden\": 0", "must be from 1"),
+        ("\"hidden\": 256", "\"hidden\": 99999999999", "must be from 1"),
+        ("\"hidden\": 256", "\"hidden\": -1", "cannot be read"),
+        ("\"vocab_size\": 9", "\"vocab_size\": 1048577", "must be from 1"),
+        ("\"format\": 1", "\"format\": 7", "format 7"),
+        ("\"block\": 0.1", "\"block\": 1.0", "less than 1"),
+        ("{", "", "cannot be read"),
+    ] {
+        let bad = good.replacen(from, to, 1);
+        assert_ne!(bad, good, "{from}");
+        fs_err::write(&path, bad).unwrap();
+        let said = sentence(&folder);
+        assert!(said.contains(expected) && said.contains("config.json"), "{to}: {said}");
+    }
+}
+
+#[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let refused = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut value: serde_json::Value =
+            serde_json::from_str(&Preset::LonghandNano.config(9).to_json()).unwrap();
+        change(&mut value);
+        Config::from_json(value.to_string().as_bytes()).unwrap_err().to_string()
+    };
+    let said = refused(&|v| v["blocks"][0]["working"]["kv_heads"] = 3.into());
+    assert!(said.contains("block 0") && said.contains("evenly"), "{said}");
+    let said = refused(&|v| v["blocks"][1]["working"]["head_width"] = 39.into());
+    assert!(said.contains("even head_width"), "{said}");
+    let said = refused(&|v| v["blocks"][0]["long"]["heads"] = 4.into());
+    assert!(said.contains("slstm and mlstm"), "{said}");
+    let said = refused(&|v| v["blocks"][0]["fusion"] = "none".into());
+    assert!(said.contains("need a fusion"), "{said}");
+    let said = refused(&|v| {
+        v["blocks"][0]["fusion"] = "sum".into();
+        v["blocks"][0]["long"]["hidden"] = 32.into();
+    });
+    assert!(said.contains("160 and 32"), "{said}");
+    let said = refused(&|v| v["blocks"] = serde_json::json!([{}]));
+    assert!(said.contains("no memory"), "{said}");
+    let said = refused(&|v| v["blocks"] = serde_json::json!([]));
+    assert!(said.contains("number of blocks"), "{said}");
+    let said = refused(&|v| {
+        v["width"] = 1_048_576.into();
+        v["vocab_size"] = 1_048_576.into();
+    });
+    assert!(said.contains("parameters"), "{said}");
+}
+
+#[test]
+fn damaged_weights_are_refused() {
+    let (folder, model) = saved();
+    let path = folder.path().join("model.safetensors");
+    let good = fs_err::read(&path).unwrap();
+    for length in [0, 1, 7, 8, 9, 100, good.len() / 2, good.len() - 1] {
+        fs_err::write(&path, &good[..length]).unwrap();
+        let said = sentence(&folder);
+        assert!(said.contains("not a whole safetensors file"), "{length}: {said}");
+    }
+    // Headers that promise more than there is.
+    for header in [u64::MAX, 1 << 40, good.len() as u64, 3] {
+        let mut bad = good.clone();
+        bad[..8].copy_from_slice(&header.to_le_bytes());
+        fs_err::write(&path, bad).unwrap();
+        assert!(sentence(&folder).contains("not a whole safetensors file"), "{header}");
+    }
+    let last = good.len() - 4;
+    for (bits, name) in [(f32::NAN, "NaN"), (f32::INFINITY, "infinity")] {
+        let mut bad = good.clone();
+        bad[last..].copy_from_slice(&bits.to_le_bytes());
+        let error = Model::from_bytes(model.config().clone(), &bad).err();
+        assert!(matches!(error, Some(WeightsError::NotFinite { .. })), "{name}: {error:?}");
+    }
+}
+
+#[test]
+fn weights_of_another_configuration_are_refused() {
+    let bytes = Model::new(Preset::TanhLstm.config(9), 5).unwrap().to_bytes();
+    let refuse = |config: Config| match Model::from_bytes(config, &bytes) {
+        Ok(_) => panic!("foreign weights were read"),
+        Err(error) => error,
+    };
+    let shape = refuse(Preset::TanhLstm.config(10));
+    assert!(matches!(shape, WeightsError::Shape { .. }), "{shape}");
+    let missing = refuse(Preset::LonghandNano.config(9));
+    assert!(matches!(missing, WeightsError::Missing(_) | WeightsError::Shape { .. }), "{missing}");
+    let mut bare = Preset::TanhLstm.config(9);
+    bare.blocks[0].working = None;
+    let unknown = refuse(bare);
+    assert!(matches!(unknown, WeightsError::Shape { .. } | WeightsError::Unknown(_)), "{unknown}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let model = Model::new(Preset::TanhLstm.config(9), 5).unwrap();
+    // /dev/null is no folder, and /dev/full takes no byte: neither needs special rights.
+    let error = model.save(std::path::Path::new("/dev/null")).unwrap_err();
+    assert!(
+        matches!(error, FileError::Io(_)) && error.to_string().contains("/dev/null"),
+        "{error}"
+    );
+}
