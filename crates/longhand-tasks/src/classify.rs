@@ -10,7 +10,7 @@ use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledBatches, LabelledIds, LabelledPosition};
 use longhand_text::corpus::table::{Column, Example, Labels, TableOptions, read_examples};
 use longhand_train::model::config::{HeadConfig, Pooling};
-use longhand_train::model::{Cpu, Mode, Model, Sequence, Tape, Var};
+use longhand_train::model::{Cpu, Gates, Mode, Model, Sequence, Tape, Var};
 use longhand_train::objective::{Objective, Part, Pass, Score};
 use longhand_train::{Settings as TrainSettings, TrainError};
 use rand::SeedableRng;
@@ -130,6 +130,11 @@ impl Examples {
         self.train.iter().map(|example| example.text.as_str())
     }
 
+    /// The texts that are validated on.
+    pub fn held_out_texts(&self) -> impl Iterator<Item = &str> {
+        self.valid.iter().map(|example| example.text.as_str())
+    }
+
     /// The examples as ids, each text to its first `longest` tokens.
     ///
     /// # Errors
@@ -201,8 +206,16 @@ impl Objective for Classification {
         if self.valid.is_empty() {
             return Ok(None);
         }
-        let result = evaluate(model, tape, &self.valid, self.labels, self.padding)?;
+        let result = score(model, tape, &self.valid, self.labels, self.padding)?;
         Ok(Some(result.score()))
+    }
+
+    fn gates(&mut self, model: &Model, tape: &mut Tape) -> Result<Vec<Gates>, TrainError> {
+        if self.batch.batch == 0 {
+            return Ok(Vec::new());
+        }
+        read(model, tape, Mode::Record, &self.batch)?;
+        Ok(tape.gates(&model.weights))
     }
 
     fn batches_per_epoch(&self) -> u64 {
@@ -331,21 +344,29 @@ impl Classifier {
         })?;
         Ok(predictions.into_iter().flatten().collect())
     }
+}
 
-    /// Classifies examples whose labels are known.
-    ///
-    /// # Errors
-    /// If an id is none of the model's.
-    pub fn evaluate(&mut self, examples: &[LabelledIds]) -> Result<Evaluation, TaskError> {
-        let padding = padding(&self.tokenizer);
-        evaluate(&self.model, &mut self.tape, examples, self.labels.len(), padding)
-    }
+/// How well a model classifies examples whose labels are known.
+///
+/// # Errors
+/// If an id is none of the model's.
+///
+/// # Panics
+/// If a label is none of the model's.
+pub fn evaluate(
+    model: &Model,
+    tokenizer: &Tokenizer,
+    examples: &[LabelledIds],
+    cpu: &Arc<Cpu>,
+) -> Result<Evaluation, TaskError> {
+    let mut tape = Tape::new(cpu.clone());
+    score(model, &mut tape, examples, model.outputs(), padding(tokenizer))
 }
 
 /// Examples that are read side by side when nothing is learnt.
 const ROWS: usize = 64;
 
-fn evaluate(
+fn score(
     model: &Model,
     tape: &mut Tape,
     examples: &[LabelledIds],

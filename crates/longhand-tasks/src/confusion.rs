@@ -2,8 +2,11 @@
 
 use std::fmt::Write;
 
+use serde::{Deserialize, Serialize};
+
 /// How often each label was taken for each: rows are the true labels, columns the answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Confusion {
     counts: Vec<Vec<u64>>,
 }
@@ -48,10 +51,7 @@ impl Confusion {
         scores.iter().sum::<f64>() / scores.len().max(1) as f64
     }
 
-    /// A table for people: a row for each true label, a column for each answer.
-    ///
-    /// # Panics
-    /// If there are fewer names than labels.
+    /// A table for people: a row for each true label, a column for each answer. Names beyond the labels, and labels beyond the names, are left out.
     pub fn table(&self, names: &[String]) -> String {
         let cells = self.counts.iter().flatten().map(|count| count.to_string().len());
         let wide = |name: &String| name.chars().count();

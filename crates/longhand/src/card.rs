@@ -15,7 +15,9 @@ pub(crate) fn card(name: &str, training: &Training) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(card, "{text}");
     };
-    line(format_args!("---\nlibrary_name: longhand\npipeline_tag: text-generation\n---\n"));
+    let classifies = recipe.task.is_some();
+    let pipeline = if classifies { "text-classification" } else { "text-generation" };
+    line(format_args!("---\nlibrary_name: longhand\npipeline_tag: {pipeline}\n---\n"));
     line(format_args!("# {name}\n"));
     if !recipe.description.is_empty() {
         line(format_args!("{}\n", recipe.description));
@@ -30,8 +32,11 @@ pub(crate) fn card(name: &str, training: &Training) -> String {
         line(format_args!("| part | metric | value |\n|---|---|---|"));
         for (part, score) in [("validation", &results.valid), ("test", &results.test)] {
             let Some(score) = score else { continue };
-            line(format_args!("| {part} | loss (nats per token) | {:.4} |", score.loss));
-            line(format_args!("| {part} | perplexity | {:.3} |", score.loss.exp()));
+            let per = if classifies { "example" } else { "token" };
+            line(format_args!("| {part} | loss (nats per {per}) | {:.4} |", score.loss));
+            if !classifies {
+                line(format_args!("| {part} | perplexity | {:.3} |", score.loss.exp()));
+            }
             for (metric, value) in &score.metrics {
                 line(format_args!("| {part} | {metric} | {value:.4} |"));
             }
@@ -65,6 +70,7 @@ pub(crate) fn card(name: &str, training: &Training) -> String {
     shown.data.sha256.clear();
     let toml = toml::to_string(&shown).unwrap_or_default();
     line(format_args!("```toml\n{}```\n", toml));
-    line(format_args!("## Use\n\n    longhand generate DIR --prompt \"…\""));
+    let usage = if classifies { "predict DIR < lines" } else { "generate DIR --prompt \"…\"" };
+    line(format_args!("## Use\n\n    longhand {usage}"));
     card
 }

@@ -14,5 +14,6 @@ pub mod recipe;
 
 pub use longhand_engine as engine;
 pub use longhand_model as model;
+pub use longhand_tasks as tasks;
 pub use longhand_text as text;
 pub use longhand_train as train;

@@ -2,6 +2,7 @@
 //! 2 wrong usage.
 
 mod card;
+mod classification;
 mod command;
 mod error;
 mod folder;
@@ -9,6 +10,7 @@ mod output;
 mod pretrain;
 mod progress;
 mod reading;
+mod run;
 mod sample_text;
 mod text_data;
 mod training;

@@ -58,7 +58,7 @@ fn clear(folder: &Path) -> Result<()> {
         }
     }
     let files = ["config.json", "model.safetensors", GENERATION_FILE, TOKENIZER_FILE];
-    for name in files.into_iter().chain([TRAINING_FILE, CARD_FILE]) {
+    for name in files.into_iter().chain([TRAINING_FILE, CARD_FILE, longhand_tasks::TASK_FILE]) {
         if folder.join(name).is_file() {
             fs_err::remove_file(folder.join(name))?;
         }

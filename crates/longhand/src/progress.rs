@@ -18,7 +18,13 @@ const SECONDS_BETWEEN_LINES: f64 = 10.0;
 const BAR: u64 = 1000;
 
 /// How a run is shown.
-pub(crate) enum Display {
+pub(crate) struct Display {
+    form: Form,
+    /// Whether losses are of tokens, so that their perplexity means something.
+    predicts_text: bool,
+}
+
+enum Form {
     /// One JSON object per line on stdout.
     Json(JsonLines<Stdout>, Smoother),
     /// A bar on stderr.
@@ -29,7 +35,81 @@ pub(crate) enum Display {
 
 impl Display {
     /// JSON if asked for, a bar where a person looks, lines otherwise.
-    pub(crate) fn new(json: bool) -> Self {
+    pub(crate) fn new(json: bool, predicts_text: bool) -> Self {
+        Self { form: Form::new(json), predicts_text }
+    }
+
+    /// Ends the bar.
+    pub(crate) fn finish(&mut self) {
+        if let Form::Bar(bar, _) = &self.form {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn step(&mut self, step: &StepReport) -> Result<(), LogError> {
+        let predicts_text = self.predicts_text;
+        match &mut self.form {
+            Form::Json(lines, smoother) => match smoother.push(step) {
+                Some((report, speed)) => lines.write(&with_speed(&report, speed)),
+                None => Ok(()),
+            },
+            Form::Bar(bar, smoother) => {
+                if let Some((report, speed)) = smoother.push(step) {
+                    bar.set_position((report.spent * BAR as f64) as u64);
+                    bar.set_message(describe(&report, speed, predicts_text));
+                }
+                Ok(())
+            }
+            Form::Lines(smoother, last) => {
+                if let Some((report, speed)) = smoother.push(step)
+                    && report.seconds - *last >= SECONDS_BETWEEN_LINES
+                {
+                    *last = report.seconds;
+                    eprintln!("{}", describe(&report, speed, predicts_text));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn evaluated(&mut self, report: &EvaluationReport) -> Result<(), LogError> {
+        let (Form::Json(_, smoother) | Form::Bar(_, smoother) | Form::Lines(smoother, _)) =
+            &mut self.form;
+        smoother.pause();
+        let EvaluationReport { step, seconds, score, best, .. } = report;
+        if let Form::Json(lines, _) = &mut self.form {
+            let mut line = json!({
+                "step": step, "seconds": seconds, "valid_loss": score.loss, "best": best,
+            });
+            for (name, value) in &score.metrics {
+                line[name] = json!(value);
+            }
+            return lines.write(&line);
+        }
+        let (loss, mark) = (score.loss, if *best { ", the best so far" } else { "" });
+        let mut measures = String::new();
+        if self.predicts_text {
+            measures = format!(", perplexity {:.2}", loss.exp());
+        }
+        for (name, value) in &score.metrics {
+            measures += &format!(", {} {value:.4}", name.replace('_', " "));
+        }
+        self.say(&format!("step {step}: validation loss {loss:.4}{measures}{mark}"));
+        Ok(())
+    }
+
+    /// A line on stderr, above the bar if there is one; nothing with JSON.
+    fn say(&self, line: &str) {
+        match &self.form {
+            Form::Json(..) => {}
+            Form::Bar(bar, _) => bar.println(line),
+            Form::Lines(..) => eprintln!("{line}"),
+        }
+    }
+}
+
+impl Form {
+    fn new(json: bool) -> Self {
         if json {
             return Self::Json(JsonLines::new(stdout()), Smoother::new(EVERY));
         }
@@ -42,68 +122,6 @@ impl Display {
             bar.set_style(style);
         }
         Self::Bar(bar, Smoother::new(EVERY))
-    }
-
-    /// Ends the bar.
-    pub(crate) fn finish(&mut self) {
-        if let Self::Bar(bar, _) = self {
-            bar.finish_and_clear();
-        }
-    }
-
-    fn step(&mut self, step: &StepReport) -> Result<(), LogError> {
-        match self {
-            Self::Json(lines, smoother) => match smoother.push(step) {
-                Some((report, speed)) => lines.write(&with_speed(&report, speed)),
-                None => Ok(()),
-            },
-            Self::Bar(bar, smoother) => {
-                if let Some((report, speed)) = smoother.push(step) {
-                    bar.set_position((report.spent * BAR as f64) as u64);
-                    bar.set_message(describe(&report, speed));
-                }
-                Ok(())
-            }
-            Self::Lines(smoother, last) => {
-                if let Some((report, speed)) = smoother.push(step)
-                    && report.seconds - *last >= SECONDS_BETWEEN_LINES
-                {
-                    *last = report.seconds;
-                    eprintln!("{}", describe(&report, speed));
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn evaluated(&mut self, report: &EvaluationReport) -> Result<(), LogError> {
-        let (Self::Json(_, smoother) | Self::Bar(_, smoother) | Self::Lines(smoother, _)) = self;
-        smoother.pause();
-        let EvaluationReport { step, seconds, score, best, .. } = report;
-        if let Self::Json(lines, _) = self {
-            let mut line = json!({
-                "step": step, "seconds": seconds, "valid_loss": score.loss, "best": best,
-            });
-            for (name, value) in &score.metrics {
-                line[name] = json!(value);
-            }
-            return lines.write(&line);
-        }
-        let (loss, mark) = (score.loss, if *best { ", the best so far" } else { "" });
-        self.say(&format!(
-            "step {step}: validation loss {loss:.4}, perplexity {:.2}{mark}",
-            loss.exp()
-        ));
-        Ok(())
-    }
-
-    /// A line on stderr, above the bar if there is one; nothing with JSON.
-    fn say(&self, line: &str) {
-        match self {
-            Self::Json(..) => {}
-            Self::Bar(bar, _) => bar.println(line),
-            Self::Lines(..) => eprintln!("{line}"),
-        }
     }
 }
 
@@ -124,10 +142,13 @@ impl Progress for Display {
     }
 }
 
-fn describe(report: &StepReport, speed: f64) -> String {
+fn describe(report: &StepReport, speed: f64, predicts_text: bool) -> String {
     let StepReport { step, loss, spent, seconds, .. } = report;
-    let mut text =
-        format!("step {step}  loss {loss:.3}  perplexity {:.2}  {speed:.0} tokens/s", loss.exp());
+    let mut text = format!("step {step}  loss {loss:.3}");
+    if predicts_text {
+        text += &format!("  perplexity {:.2}", loss.exp());
+    }
+    text += &format!("  {speed:.0} tokens/s");
     if *spent > 0.0 {
         let left = Duration::from_secs_f64(seconds * (1.0 - spent) / spent);
         let (minutes, seconds) = (left.as_secs() / 60, left.as_secs() % 60);

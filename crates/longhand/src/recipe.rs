@@ -30,6 +30,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use longhand_model::{Config, ConfigError, Preset};
+use longhand_tasks::Task;
 use longhand_text::TokenizerKind;
 use longhand_train::Settings;
 use longhand_train::settings::SettingsError;
@@ -55,9 +56,9 @@ pub struct Recipe {
     pub model: ModelSettings,
     /// How it is trained.
     pub training: Settings,
-    /// What is trained for, where that is not the next token: the task's own settings.
+    /// What is learnt, where that is not the next token.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub task: Option<Map<String, Value>>,
+    pub task: Option<Task>,
     /// What is expected of the result, by metric: `valid.loss`, `test.accuracy`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub expected: BTreeMap<String, Bound>,
@@ -354,6 +355,8 @@ mod tests {
             "[training]\nbudget = { hours = 3 }",
             "[data]\nvalid_fraction = 1.5",
             "[expected]\nloss = { below = 3 }",
+            "[task]\ntype = 'compose'",
+            "[task]\ntype = 'classify'\nlabels = 3",
             "not toml",
         ] {
             let error = Recipe::parse(text, "r.toml").unwrap_err().to_string();

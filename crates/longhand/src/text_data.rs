@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use longhand::recipe::{self, Data, Recipe};
 use longhand_text::shard::Shard;
 use longhand_text::{Corpus, CorpusOptions, EncodeProgress, Tokenizer, Tokens, sample};
@@ -90,6 +90,20 @@ impl Texts {
         facts.valid = valid_facts;
         Ok(Ids { train, valid, test: test.map(|(tokens, _)| tokens), facts })
     }
+}
+
+/// A path that holds wherever the program is run from; - stays what it is.
+pub(crate) fn absolute(path: &PathBuf) -> Result<PathBuf> {
+    if path.as_os_str() == "-" {
+        return Ok(path.clone());
+    }
+    std::path::absolute(path).with_context(|| format!("{} is not a path", path.display()))
+}
+
+/// The folder of recipes' data.
+pub(crate) fn recipe_folder() -> Result<PathBuf> {
+    let folder = std::env::var_os(recipe::DATA_VARIABLE).map(PathBuf::from);
+    folder.map_or_else(|| Ok(PathBuf::new()), |folder| absolute(&folder))
 }
 
 /// How a recipe's files are read.

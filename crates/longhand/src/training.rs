@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use longhand::recipe::Recipe;
 use longhand_model::file;
+use longhand_tasks::Confusion;
 use longhand_train::Score;
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +72,19 @@ pub(crate) struct Results {
     pub(crate) valid: Option<Score>,
     /// Their score on the recipe's test files.
     pub(crate) test: Option<Score>,
+    /// What a classifier took for what there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) labels: Option<LabelCounts>,
+}
+
+/// How often each label was taken for each.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LabelCounts {
+    /// The labels.
+    pub(crate) labels: Vec<String>,
+    /// How often.
+    pub(crate) counts: Confusion,
 }
 
 impl Training {

@@ -6,9 +6,11 @@ use clap::Subcommand;
 mod bench;
 mod data;
 mod eval;
+mod finetune;
 mod generate;
 mod inspect;
 mod memory;
+mod predict;
 mod score;
 mod train;
 
@@ -18,9 +20,11 @@ pub(crate) enum Command {
     Bench(bench::Arguments),
     Data(data::Arguments),
     Eval(eval::Arguments),
+    Finetune(Box<finetune::Arguments>),
     Generate(generate::Arguments),
     Inspect(inspect::Arguments),
     Memory(memory::Arguments),
+    Predict(predict::Arguments),
     Score(score::Arguments),
     Train(Box<train::Arguments>),
 }
@@ -31,9 +35,11 @@ impl Command {
             Command::Bench(arguments) => arguments.run(),
             Command::Data(arguments) => arguments.run(),
             Command::Eval(arguments) => arguments.run(),
+            Command::Finetune(arguments) => arguments.run(),
             Command::Generate(arguments) => arguments.run(),
             Command::Inspect(arguments) => arguments.run(),
             Command::Memory(arguments) => arguments.run(),
+            Command::Predict(arguments) => arguments.run(),
             Command::Score(arguments) => arguments.run(),
             Command::Train(arguments) => arguments.run(),
         }

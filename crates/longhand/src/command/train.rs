@@ -2,17 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::Args;
-use longhand::recipe::{DATA_VARIABLE, Recipe};
+use longhand::recipe::Recipe;
 use longhand_model::Preset;
+use longhand_tasks::Task;
 use longhand_text::TokenizerKind;
 use longhand_train::Budget;
 
+use crate::classification::Classification;
 use crate::error::Usage;
 use crate::output::{self, Existing};
 use crate::pretrain::pretrain;
-use crate::text_data::Texts;
+use crate::text_data::{Texts, absolute, recipe_folder};
 use crate::training::{TRAINING_FILE, Training};
 
 /// Minutes that training on the built-in sample takes unless asked otherwise.
@@ -100,22 +102,23 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
         let mut recipe = match (&self.recipe, self.resume && self.text.is_empty()) {
-            (Some(path), _) => Recipe::load(path, &data_folder()?)?,
+            (Some(path), _) => Recipe::load(path, &recipe_folder()?)?,
             // With nothing named, a run goes on as it was begun.
             (None, true) => begun(&self.out)?.unwrap_or_default(),
             (None, false) => Recipe::default(),
         };
         self.apply(&mut recipe)?;
-        if recipe.task.is_some() {
-            bail!("this recipe trains for a task: run `longhand finetune --recipe` with it");
-        }
         recipe.training.check().map_err(|error| Usage(error.to_string()))?;
-        let texts = Texts::open(&recipe.data)?;
         let existing = match (self.resume, self.force) {
             (true, _) => Existing::Resume,
             (_, true) => Existing::Overwrite,
             _ => Existing::Refuse,
         };
+        if let Some(Task::Classify(task)) = recipe.task.clone() {
+            let run = Classification { recipe, task, trained: None };
+            return run.run(&self.out, existing, self.json);
+        }
+        let texts = Texts::open(&recipe.data)?;
         let begun = output::prepare(&self.out, existing)?;
         if self.resume && !begun && !self.json {
             eprintln!("nothing to go on with in {}: starting anew", self.out.display());
@@ -185,17 +188,4 @@ fn begun(out: &Path) -> Result<Option<Recipe>> {
         return Ok(None);
     }
     Ok(Some(Training::load(out)?.recipe))
-}
-
-fn absolute(path: &PathBuf) -> Result<PathBuf> {
-    if path.as_os_str() == "-" {
-        return Ok(path.clone());
-    }
-    std::path::absolute(path).with_context(|| format!("{} is not a path", path.display()))
-}
-
-/// The folder of recipes' data.
-fn data_folder() -> Result<PathBuf> {
-    let folder = std::env::var_os(DATA_VARIABLE).map(PathBuf::from);
-    folder.map_or_else(|| Ok(PathBuf::new()), |folder| absolute(&folder))
 }

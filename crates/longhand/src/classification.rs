@@ -1,0 +1,175 @@
+//! A classifier from a recipe: tables → tokeniser → model → training → test.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use longhand::recipe::{self, Recipe};
+use longhand_model::{Cpu, Model};
+use longhand_tasks::classify::{Classification as Objective, Data, Examples, Settings, Tables};
+use longhand_tasks::{TASK_FILE, TaskFile, start};
+use longhand_text::Tokenizer;
+use longhand_text::batch::LabelledIds;
+use longhand_train::End;
+
+use crate::folder;
+use crate::output::{self, Existing};
+use crate::run::{Ended, Run, Test, tell_end};
+use crate::training::{DataFacts, LabelCounts, PartFacts, Training};
+
+/// A run that ends with a classifier.
+pub(crate) struct Classification {
+    /// What to run, with every path as it is to be opened.
+    pub(crate) recipe: Recipe,
+    /// Its task.
+    pub(crate) task: Settings,
+    /// A model folder to begin with.
+    pub(crate) trained: Option<PathBuf>,
+}
+
+impl Classification {
+    /// Runs it into a folder.
+    pub(crate) fn run(self, out: &Path, existing: Existing, json: bool) -> Result<()> {
+        let Self { recipe, task, trained } = self;
+        let settings = recipe.training.clone();
+        if recipe.data.train.is_empty() {
+            bail!("there are no examples to learn from: name a table of them");
+        }
+        let examples = Examples::read(&tables(&recipe), &task, settings.seed)?;
+        // Read before the output folder is cleared: it may be the same.
+        let trained = trained.as_deref().map(read_trained).transpose()?;
+        let begun = output::prepare(out, existing)?;
+        let tokenizer = match &trained {
+            _ if begun => folder::tokenizer(out)?,
+            Some((_, tokenizer)) => tokenizer.clone(),
+            None => train_tokenizer(&recipe, &examples)?,
+        };
+        let data = examples.encode(&tokenizer, task.longest)?;
+        let config = match &trained {
+            Some((model, _)) => model.config().clone(),
+            None => recipe.model.config(tokenizer.vocab_size())?,
+        };
+        let labels = &examples.labels;
+        let config = start::classifier(config, labels.len(), task.pooling);
+        let model = match &trained {
+            Some((trained, _)) => start::from_trained(config, trained, settings.seed)?.0,
+            None => start::fresh(config, &tokenizer, settings.seed)?,
+        };
+        if !json {
+            introduce(&data, labels.len(), tokenizer.vocab_size(), &model, task.longest);
+        }
+        let facts = facts(&recipe, &examples, &data)?;
+        let training = Training::new(recipe, facts);
+        let Data { train, valid, test, .. } = data;
+        let objective = Objective::new(&settings, &tokenizer, labels.len(), train, valid)?;
+        let cpu = Arc::new(Cpu::new(settings.thread_count()));
+        let file = TaskFile::Classify { labels: labels.clone(), longest: task.longest };
+        let files = vec![(TASK_FILE, file.to_json())];
+        let write_sample = None;
+        let run = Run { training, tokenizer: &tokenizer, files, write_sample, out, begun, json };
+        let evaluate = |model: &Model| {
+            if test.is_empty() {
+                return Ok(None);
+            }
+            let result = longhand_tasks::classify::evaluate(model, &tokenizer, &test, &cpu)?;
+            let score = result.score();
+            let counts = result.confusion;
+            let labels = Some(LabelCounts { labels: labels.names().to_vec(), counts });
+            Ok(Some(Test { score, labels }))
+        };
+        let Ended { training, end, .. } = run.train(model, objective, &cpu, evaluate)?;
+        if !json {
+            tell_person(&training, end, out);
+        }
+        Ok(())
+    }
+}
+
+/// Reads a model to begin with, and its tokeniser.
+fn read_trained(folder: &Path) -> Result<(Model, Tokenizer)> {
+    let tokenizer = folder::tokenizer(folder)?;
+    let model = Model::load(folder)?;
+    let (known, tokens) = (model.config().vocab_size, tokenizer.vocab_size());
+    if known != tokens {
+        bail!(
+            "the tokenizer in {} has {tokens} tokens but its model knows {known}: it is another \
+             model's, copy the right one",
+            folder.display()
+        );
+    }
+    Ok((model, tokenizer))
+}
+
+fn train_tokenizer(recipe: &Recipe, examples: &Examples) -> Result<Tokenizer> {
+    let wanted = recipe.tokenizer;
+    // Each text is a line of its own, so that no token reaches from one into the next.
+    let texts = examples.texts().map(|text| Ok(format!("{text}\n")));
+    Ok(Tokenizer::train(wanted.kind, wanted.vocabulary, texts, &mut |_| {})?)
+}
+
+fn tables(recipe: &Recipe) -> Tables {
+    let data = &recipe.data;
+    Tables {
+        train: data.train.clone(),
+        valid: data.valid.clone(),
+        test: data.test.clone(),
+        valid_fraction: data.valid_fraction,
+        text_column: data.text_column.clone(),
+        lossy: data.lossy,
+    }
+}
+
+fn facts(recipe: &Recipe, examples: &Examples, data: &Data) -> Result<DataFacts> {
+    let part = |ids: &[LabelledIds], bytes: usize| {
+        let mut hasher = blake3::Hasher::new();
+        for example in ids {
+            hasher.update(&(example.ids.len() as u64).to_le_bytes());
+            for id in &example.ids {
+                hasher.update(&id.to_le_bytes());
+            }
+            hasher.update(&example.label.to_le_bytes());
+        }
+        let tokens = ids.iter().map(|example| example.ids.len() as u64).sum();
+        PartFacts { tokens, bytes: bytes as u64, blake3: hasher.finalize().to_hex().to_string() }
+    };
+    let train = part(&data.train, examples.texts().map(str::len).sum());
+    let held_out = examples.held_out_texts().map(str::len).sum();
+    let valid = (!data.valid.is_empty()).then(|| part(&data.valid, held_out));
+    let mut facts = DataFacts { train, valid, ..DataFacts::default() };
+    let files = [&recipe.data.train, &recipe.data.valid, &recipe.data.test];
+    for file in files.into_iter().flatten() {
+        facts.sha256.insert(file.clone(), recipe::sha256(file)?);
+    }
+    Ok(facts)
+}
+
+fn introduce(data: &Data, labels: usize, tokens: usize, model: &Model, longest: usize) {
+    let Data { train, valid, test, cut } = data;
+    let (train, valid, test) = (train.len(), valid.len(), test.len());
+    let millions = model.weights.count() as f64 / 1e6;
+    eprintln!(
+        "classifying {train} examples, {valid} held out, {test} to test: {labels} labels, {tokens} \
+         tokens, {millions:.2} million parameters"
+    );
+    if *cut > 0 {
+        eprintln!("of {cut} texts longer than {longest} tokens the first {longest} are read");
+    }
+}
+
+fn tell_person(training: &Training, end: End, out: &Path) {
+    let Some(results) = &training.results else { return };
+    if let Some(LabelCounts { labels, counts }) = &results.labels {
+        eprintln!("{}", counts.table(labels));
+    }
+    for (part, score) in [("validation", &results.valid), ("test", &results.test)] {
+        let Some(score) = score else { continue };
+        let metric = |name: &str| 100.0 * score.metrics.get(name).copied().unwrap_or_default();
+        let (accuracy, f1) = (metric("accuracy"), metric("macro_f1"));
+        let loss = score.loss;
+        eprintln!("{part} loss {loss:.4}, accuracy {accuracy:.2} %, macro-F1 {f1:.2} %");
+    }
+    tell_end(training, end);
+    let dir = out.display();
+    eprintln!("the model lies in {dir}: try");
+    eprintln!("  longhand predict {dir} < lines.txt");
+}

@@ -1,0 +1,223 @@
+//! `longhand finetune` and `longhand predict` through the real binary.
+
+use assert_cmd::Command;
+use serde_json::Value;
+use tempfile::TempDir;
+
+fn longhand(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longhand"));
+    let output = command.args(arguments).write_stdin(input).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        fs_err::write(self.path(name), text).unwrap();
+        self.path(name)
+    }
+
+    /// A table whose label is which of two words a text holds.
+    fn table(&self, name: &str, count: usize) -> String {
+        let mut rows = String::from("mood\tid\tsentence\n");
+        for i in 0..count {
+            let (label, word) = if i % 3 == 0 { ("good", "glad") } else { ("bad", "sad") };
+            let (before, after) = ("she was ".repeat(i % 4), " then".repeat(i % 6));
+            rows += &format!("{label}\t{i}\t{before}{word}{after}\n");
+        }
+        self.write(name, &rows)
+    }
+
+    /// A classifier of these tables, and its last line of JSON.
+    fn classifier(&self, further: &[&str]) -> (String, Value) {
+        let (train, test) = (self.table("train.tsv", 150), self.table("test.tsv", 30));
+        let out = self.path("classifier");
+        let arguments = [
+            &["finetune", "--task", "classify", "--data", &train, "--test", &test],
+            &COLUMNS[..],
+            &["--epochs", "40", "--threads", "2", "--json", "--out", &out],
+            further,
+        ];
+        let (code, stdout, errors) = longhand(&arguments.concat(), b"");
+        assert_eq!((code, errors.as_str()), (0, ""));
+        let lines: Vec<Value> =
+            stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(lines.iter().any(|line| line["loss"].is_f64() && line["lr"].is_f64()));
+        assert!(lines.iter().any(|line| line["valid_loss"].is_f64()));
+        (out, lines.last().unwrap().clone())
+    }
+}
+
+const COLUMNS: [&str; 4] = ["--text-column", "sentence", "--label-column", "mood"];
+
+#[test]
+fn tables_become_a_classifier_that_answers_line_by_line() {
+    let folder = Folder::new();
+    let (out, last) = folder.classifier(&[]);
+    assert_eq!((&last["done"], &last["test"]["accuracy"]), (&true.into(), &1.0.into()));
+    assert_eq!(last["test"]["macro_f1"], 1.0);
+    assert_eq!(last["test"]["labels"], serde_json::json!(["bad", "good"]));
+    assert_eq!(last["test"]["confusion"], serde_json::json!([[20, 0], [0, 10]]));
+    assert!(last["test"]["loss"].as_f64().unwrap() < 0.5);
+    assert!(last["best_valid_loss"].is_f64());
+    assert_eq!(last["out"], out.as_str());
+
+    let input = b"she was glad then\nsad\r\nan unknown word but sad";
+    let (code, answers, errors) = longhand(&["predict", &out], input);
+    assert_eq!((code, answers.as_str(), errors.as_str()), (0, "good\nbad\nbad\n", ""));
+    let (_, answers, _) = longhand(&["predict", &out, "--json"], b"glad\n");
+    let answer: Value = serde_json::from_str(&answers).unwrap();
+    assert_eq!(answer["label"], "good");
+    let share = |label: &str| answer["probabilities"][label].as_f64().unwrap();
+    assert!((share("good") + share("bad") - 1.0).abs() < 1e-5 && share("good") > 0.5);
+    assert_eq!(longhand(&["predict", &out], b""), (0, String::new(), String::new()));
+}
+
+#[test]
+fn a_trained_model_is_tuned_and_a_run_goes_on() {
+    let folder = Folder::new();
+    let (first, _) =
+        folder.classifier(&["--pooling", "mean", "--tokenizer", "bpe", "--vocab", "300"]);
+    let (train, out) = (folder.path("train.tsv"), folder.path("tuned"));
+    let tune = [
+        &["finetune", &first, "--task", "classify", "--data", &train, "--steps", "4"],
+        &COLUMNS[..],
+        &["--out", &out],
+    ]
+    .concat();
+    let (code, stdout, errors) = longhand(&tune, b"");
+    assert_eq!((code, stdout.as_str()), (0, ""), "{errors}");
+    assert!(errors.contains("macro-F1") && errors.contains("longhand predict"), "{errors}");
+    let read = |folder: &str, name: &str| fs_err::read(format!("{folder}/{name}")).unwrap();
+    assert_eq!(read(&first, "tokenizer.json"), read(&out, "tokenizer.json"));
+    let mut longer = tune.clone();
+    longer[7] = "6";
+    let (code, _, errors) = longhand(&[&longer[..], &["--resume"]].concat(), b"");
+    assert_eq!(code, 0, "{errors}");
+    assert!(errors.contains("going on from step 4"), "{errors}");
+}
+
+#[test]
+fn a_recipe_with_a_task_runs_by_either_verb() {
+    let folder = Folder::new();
+    folder.table("train.tsv", 60);
+    let recipe = folder.write(
+        "recipe.toml",
+        "[data]\ntrain = ['train.tsv']\ntest = ['train.tsv']\ntext_column = 'sentence'\n\
+         [task]\ntype = 'classify'\nlabel_column = 'mood'\npooling = 'max'\n\
+         [tokenizer]\nkind = 'word'\n[model]\npreset = 'stacked-lstm-classifier'\n\
+         [training]\nbatch = 16\nbudget = { steps = 5 }\nevaluations = 1\n",
+    );
+    let data = folder.path("");
+    let mut models = Vec::new();
+    for verb in ["train", "finetune"] {
+        let out = folder.path(verb);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_longhand"));
+        let arguments = [verb, "--recipe", &recipe, "--threads", "1", "--json", "--out", &out];
+        let output = command.args(arguments).env("LONGHAND_DATA", &data).output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{errors}");
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+        assert!(last["test"]["accuracy"].is_f64() && last["test"]["loss"].is_f64(), "{last}");
+        models.push(fs_err::read(format!("{out}/model.safetensors")).unwrap());
+    }
+    assert!(models[0] == models[1], "the same run by both verbs");
+}
+
+#[test]
+fn bad_input_gets_one_sentence() {
+    let folder = Folder::new();
+    let good = folder.table("good.tsv", 60);
+    let empty = folder.write("empty.tsv", "");
+    let header = folder.write("header.tsv", "mood\tid\tsentence\n");
+    let one = folder.write("one.tsv", "mood\tid\tsentence\ngood\t1\ta\ngood\t2\tb\n");
+    let strange = folder.write("strange.tsv", "mood\tid\tsentence\nodd\t1\ta\n");
+    let blank = folder.write("blank.tsv", "mood\tid\tsentence\ngood\t1\ta\nbad\t2\t \n");
+    let few = folder.write("few.tsv", "mood\tid\tsentence\ngood\t1\ta\nbad\t2\tb\n");
+    let out = folder.path("out");
+    let columns = COLUMNS.join(" ");
+    let full = folder.path("full");
+    fs_err::create_dir(&full).unwrap();
+    fs_err::write(format!("{full}/notes.txt"), "mine").unwrap();
+    let cases = [
+        (format!("--data {good} --text-column sentence"), 1, "no column \"label\""),
+        (format!("--data {good} {columns} --test {good} --label-column 9"), 2, "--label-column"),
+        (format!("--data {good} --text-column sentence --label-column 9"), 1, "no column 9"),
+        (format!("--data {empty} {columns}"), 1, "is empty"),
+        (format!("--data {header} {columns}"), 1, "is empty"),
+        (format!("--data {one} {columns}"), 1, "at least two labels"),
+        (format!("--data {blank} {columns}"), 1, "example 2 of"),
+        (format!("--data {few} {columns}"), 1, "give more examples"),
+        (format!("--data {good} {columns} --test {strange}"), 1, "\"odd\""),
+        (format!("--data {good} {columns} --valid {strange}"), 1, "\"odd\""),
+        (format!("--data no.tsv {columns}"), 1, "no.tsv"),
+        (format!("--data {good} {columns} --valid-fraction 1.5"), 2, "--valid-fraction"),
+        (format!("--data {good} {columns} --epochs -1"), 2, "-1"),
+        (format!("--data {good} {columns} --preset none"), 2, "none"),
+        (columns.clone(), 2, "pass --data"),
+        (format!("nowhere --data {good} {columns}"), 1, "there is no folder nowhere"),
+        (format!("--data {good} {columns} --out {full}"), 1, "--force"),
+    ];
+    for (arguments, expected, words) in &cases {
+        let mut line = vec!["finetune", "--task", "classify", "--steps", "1"];
+        if arguments.contains("--epochs") {
+            line.truncate(3);
+        }
+        line.extend(arguments.split(' '));
+        if !arguments.contains("--out") {
+            line.extend(["--out", &out]);
+        }
+        check(&longhand(&line, b""), *expected, words, arguments);
+    }
+    let result = longhand(&["finetune", "--data", &good, "--out", &out], b"");
+    check(&result, 2, "--task classify", "no task");
+    assert!(!std::path::Path::new(&out).exists(), "nothing is written for bad input");
+}
+
+#[test]
+fn predict_refuses_what_it_cannot_answer() {
+    let folder = Folder::new();
+    let (classifier, _) = folder.classifier(&[]);
+    for (input, words) in [
+        (&b"glad\n\nsad\n"[..], "example 2 of the standard input has no text"),
+        (b"   \n", "example 1 of the standard input has no text"),
+        (b"glad\nsa\xffd\n", "line 2 of the standard input is not valid UTF-8"),
+    ] {
+        check(&longhand(&["predict", &classifier], input), 1, words, "predict");
+    }
+    let (code, answers, _) = longhand(&["predict", &classifier, "--lossy"], b"sad \xff\n");
+    assert_eq!((code, answers.as_str()), (0, "bad\n"));
+    check(&longhand(&["predict", "nowhere"], b"a\n"), 1, "there is no folder nowhere", "folder");
+
+    let text = folder.write("text.txt", &"One day she was glad.\n".repeat(200));
+    let writer = folder.path("writer");
+    let train = ["train", &text, "--steps", "1", "--batch", "2", "--chunk", "8", "--out", &writer];
+    let (code, _, errors) = longhand(&train, b"");
+    assert_eq!(code, 0, "{errors}");
+    let result = longhand(&["predict", &writer], b"a\n");
+    check(&result, 1, "is a language model, not a classifier", "a language model");
+    let generate = ["generate", &classifier, "--prompt", "a", "--max-tokens", "1"];
+    assert_eq!(longhand(&generate, b"").0, 1);
+
+    fs_err::remove_file(format!("{classifier}/task.json")).unwrap();
+    check(&longhand(&["predict", &classifier], b"a\n"), 1, "task.json is not usable", "no labels");
+}
+
+fn check(result: &(i32, String, String), expected: i32, words: &str, what: &str) {
+    let (code, _, error) = result;
+    assert_eq!(*code, expected, "{what}: {error}");
+    assert!(error.contains(words), "{what}: {error}");
+    assert!(!error.contains("panicked"), "{what}: {error}");
+    assert!(expected == 2 || error.trim_end().lines().count() == 1, "{what}: {error}");
+}
