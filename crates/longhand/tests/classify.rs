@@ -72,7 +72,7 @@ fn tables_become_a_classifier_that_answers_line_by_line() {
     assert!(last["best_valid_loss"].is_f64());
     assert_eq!(last["out"], out.as_str());
 
-    let input = b"she was glad then\nsad\r\nan unknown word but sad";
+    let input = b"she was glad then\nsad\r\nshe was sad then";
     let (code, answers, errors) = longhand(&["predict", &out], input);
     assert_eq!((code, answers.as_str(), errors.as_str()), (0, "good\nbad\nbad\n", ""));
     let (_, answers, _) = longhand(&["predict", &out, "--json"], b"glad\n");
