@@ -157,8 +157,14 @@ impl Direction {
         };
         let uniform = |fan: usize| Init::Uniform(1.0 / (fan as f32).sqrt());
         let input_weight = add("weight_ih", &[gates * n, input], uniform(input));
-        // Block-diagonal where there are several heads: each sees its own units only.
-        let recurrent = add("weight_hh", &[gates * n, n / heads], uniform(n / heads));
+        let recurrent = match config.cell {
+            // Block-diagonal: each head sees its own units only.
+            Cell::Slstm => {
+                let units = n / heads;
+                add("weight_hh", &[heads, gates * units, units], uniform(units))
+            }
+            _ => add("weight_hh", &[gates * n, n], uniform(n)),
+        };
         // PyTorch has two biases; the forget gate begins open through the first.
         let first = if gates == 4 { Init::ForgetOne } else { Init::Zeros };
         let bias_input = add("bias_ih", &[gates * n], first);

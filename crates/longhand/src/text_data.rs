@@ -1,6 +1,6 @@
 //! A recipe's text as ids: training part, validation part, test files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};

@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# Drives the built program as a person would: trains, is killed and resumes, evaluates, writes,
+# saves a memory and goes on from it, and is given bad input. Prints one line for each check.
+#
+#   scripts/end_to_end.sh [KILLS]     KILLS: how often the training is killed (default 3)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+kills=${1:-3}
+
+# The development profile is optimised as well, and checks for overflow.
+cargo build --quiet
+longhand="${CARGO_TARGET_DIR:-target}/debug/longhand"
+longhand=$(realpath "$longhand")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+
+passed=0
+check() { # check NAME COMMAND…
+    local name=$1
+    shift
+    if "$@" >"$work/said" 2>&1; then
+        passed=$((passed + 1))
+    else
+        cat "$work/said"
+        echo "error: end to end: $name"
+        exit 1
+    fi
+}
+# refuses CODE COMMAND…: exits with that code and one sentence on stderr, nothing on stdout.
+refuses() {
+    local code=$1 got=0
+    shift
+    "$@" >"$work/out" 2>"$work/err" </dev/null || got=$?
+    cat "$work/err"
+    [[ $got -eq $code && ! -s $work/out && -s $work/err ]] && ! grep -q "panicked" "$work/err"
+}
+json() { python3 -c "import json,sys; o=json.loads(sys.stdin.read().strip().splitlines()[-1]); print($1)"; }
+
+# Text in, a model out.
+"$longhand" data sample --bytes 60000 >text.txt
+train=("$longhand" train text.txt --tokenizer char --steps 240 --checkpoint-every 20 --seed 3 --json)
+"${train[@]}" --out whole >whole.jsonl 2>whole.err
+check "the last line says done" test "$(json 'o["done"]' <whole.jsonl)" = True
+check "the loss fell" test "$(json 'o["best_valid_loss"] < 2.6' <whole.jsonl)" = True
+check "an existing folder is kept" refuses 1 "${train[@]}" --out whole
+
+# Killed at random moments and resumed, it ends in the same model.
+for ((kill = 1; kill <= kills; kill++)); do
+    rm -rf killed
+    "${train[@]}" --out killed >killed.jsonl 2>killed.err &
+    pid=$!
+    sleep "$(python3 -c 'import random; print(0.2 + 6 * random.random())')"
+    kill -KILL $pid 2>/dev/null || true
+    wait $pid 2>/dev/null || true
+    if [[ -e killed ]]; then
+        "${train[@]}" --resume --out killed >killed.jsonl 2>killed.err
+    else
+        "${train[@]}" --out killed >killed.jsonl 2>killed.err
+    fi
+    check "killed and resumed, round $kill" cmp whole/model.safetensors killed/model.safetensors
+done
+
+# The model in use.
+"$longhand" eval whole --data text.txt --split valid --json >eval.json
+check "eval gives a loss" test "$(json '0 < o["loss"] < 3 and o["tokens"] > 1000' <eval.json)" = True
+"$longhand" eval whole --data text.txt --split valid --window 64 --json >window.json
+check "windows cost context" test "$(json 'o["loss"] > 0' <window.json)" = True
+"$longhand" generate whole --prompt "One " --max-tokens 80 --seed 5 >one.txt 2>/dev/null
+"$longhand" generate whole --prompt "One " --max-tokens 80 --seed 5 >two.txt 2>/dev/null
+check "the same seed writes the same text" cmp one.txt two.txt
+check "it writes" test -s one.txt
+head -c 2000 text.txt >piece.txt
+check "ids and back" bash -c "'$longhand' data tokenize whole <piece.txt | '$longhand' data detokenize whole | cmp - piece.txt"
+"$longhand" memory save whole --text piece.txt --out memory.safetensors 2>/dev/null
+check "a memory is shown" "$longhand" memory show memory.safetensors
+"$longhand" generate whole --memory memory.safetensors --max-tokens 200 --temperature 0 >from-memory.txt 2>/dev/null
+"$longhand" generate whole --prompt - --max-tokens 200 --temperature 0 <piece.txt >from-text.txt 2>/dev/null
+check "from its memory it goes on as from the text" bash -c "[[ -s from-memory.txt ]] && cmp from-memory.txt <(tail -c \$(stat -c %s from-memory.txt) from-text.txt)"
+check "every preset is one model" "$longhand" bench equality --preset xlstm
+
+# Bad input: one sentence each.
+: >empty.txt
+head -c 3000 /dev/urandom >binary.bin
+printf 'good \xff\xfe bad' >invalid.txt
+check "empty file" refuses 1 "$longhand" train empty.txt --out bad
+check "binary file" refuses 1 "$longhand" train binary.bin --out bad
+check "invalid UTF-8" refuses 1 "$longhand" train invalid.txt --out bad
+check "no such file" refuses 1 "$longhand" train nowhere.txt --out bad
+check "negative temperature" refuses 2 "$longhand" generate whole --prompt a --temperature -1
+check "no such folder" refuses 1 "$longhand" generate nowhere --prompt a
+cp -r whole broken && head -c 1000 whole/model.safetensors >broken/model.safetensors
+check "truncated weights" refuses 1 "$longhand" generate broken --prompt a
+cp whole/model.safetensors broken/ && sed -i 's/"width"/"breadth"/' broken/config.json
+check "unknown key" refuses 1 "$longhand" generate broken --prompt a
+check "unknown verb" refuses 2 "$longhand" sing
+echo "$passed passed, 0 failed"
