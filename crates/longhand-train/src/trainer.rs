@@ -18,6 +18,9 @@ use crate::{Settings, TrainError};
 
 /// A checkpoint is written after this many seconds without one, unless settings say when.
 const LONGEST_UNSAVED: f64 = 120.0;
+/// In a time budget, learning between two evaluations takes at least so many times as long as one
+/// of them, however many are asked for.
+const LEARNING_BETWEEN_EVALUATIONS: f64 = 8.0;
 /// Evaluations may take at most this share of a time budget out of the schedule.
 const MOST_RESERVED: f64 = 0.5;
 
@@ -40,6 +43,8 @@ pub struct Trainer<O> {
     began: Instant,
     /// Seconds of earlier sessions.
     before: f64,
+    /// When the last evaluation of this session ended, in seconds of the run.
+    evaluated_at: f64,
 }
 
 /// How a run went.
@@ -124,6 +129,7 @@ impl<O: Objective> Trainer<O> {
             best: None,
             began: Instant::now(),
             before: 0.0,
+            evaluated_at: 0.0,
         })
     }
 
@@ -298,9 +304,17 @@ impl<O: Objective> Trainer<O> {
                 let made = self.state.evaluations.len() as f64;
                 // The last one is made where the loop ends.
                 let next = (made + 1.0) / f64::from(self.settings.evaluations);
-                next < 1.0 && self.spent() >= next
+                next < 1.0 && self.spent() >= next && self.can_afford_evaluation()
             }
         }
+    }
+
+    /// Whether another evaluation leaves most of a time budget to learning. Runs of so many steps
+    /// evaluate regardless of time, and so the same each time.
+    fn can_afford_evaluation(&self) -> bool {
+        let pause = LEARNING_BETWEEN_EVALUATIONS * self.state.longest_evaluation;
+        !matches!(self.settings.budget, Budget::Minutes(_))
+            || self.seconds() - self.evaluated_at >= pause
     }
 
     /// Evaluates the averaged weights, or else the weights. False where nothing is held out.
@@ -331,6 +345,7 @@ impl<O: Objective> Trainer<O> {
         // What watchers do with the model, and writing it, belongs to the evaluation.
         let whole = began.elapsed().as_secs_f64();
         self.state.longest_evaluation = self.state.longest_evaluation.max(whole);
+        self.evaluated_at = self.seconds();
         Ok(true)
     }
 

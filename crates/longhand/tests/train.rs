@@ -163,6 +163,9 @@ fn the_same_seed_gives_the_same_model_and_resuming_goes_on() {
     place.done("train --recipe small.toml --steps 30 --resume --out fresh --json");
     assert_eq!(hash(&place.path("whole")), hash(&place.path("fresh")));
 
+    place.done("train text.txt --resume --out part --json");
+    assert_eq!(hash(&place.path("whole")), hash(&part));
+
     place.refused("train --recipe small.toml --steps 30 --out part", 1, "not empty");
     place.refused("train --recipe small.toml --seed 9 --resume --out part", 1, "seed");
     place.refused("train --recipe small.toml --tokenizer byte --resume --out part", 1, "another");
@@ -218,6 +221,20 @@ fn a_folder_that_cannot_be_written_is_found_out_before_training() {
     }
     place.refused("train text.txt --out locked", 1, "locked");
     place.refused("train text.txt --out locked/m", 1, "locked");
+}
+
+/// `/dev/full` is a disk without room.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_stops_a_run_with_one_sentence() {
+    let place = Place::new();
+    place.write("small.toml", small("[data]\ntrain = ['text.txt']").as_bytes());
+    fs_err::create_dir_all(place.path("m/logs")).unwrap();
+    std::os::unix::fs::symlink("/dev/full", place.path("m/logs/log.jsonl")).unwrap();
+    let said = place.run("train --recipe small.toml --steps 30 --resume --out m --json");
+    assert_eq!(said.code, 1);
+    assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+    assert!(said.err.contains("log.jsonl") && said.err.contains("No space"), "{}", said.err);
 }
 
 #[test]

@@ -19,6 +19,8 @@ use crate::training::{TRAINING_FILE, Training};
 
 /// Minutes that training on the built-in sample takes unless asked otherwise.
 const SAMPLE_MINUTES: f64 = 2.0;
+/// The held-out part of the built-in sample: enough to tell models apart, and quickly read.
+const SAMPLE_HELD_OUT: f64 = 0.02;
 
 /// Pretrain a model on raw text; with no text, on the built-in sample.
 #[derive(Args)]
@@ -101,12 +103,17 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
-        let mut recipe = match (&self.recipe, self.resume && self.text.is_empty()) {
+        let earlier = if self.resume { begun(&self.out)? } else { None };
+        let mut recipe = match (&self.recipe, earlier) {
             (Some(path), _) => Recipe::load(path, &recipe_folder()?)?,
-            // With nothing named, a run goes on as it was begun.
-            (None, true) => begun(&self.out)?.unwrap_or_default(),
-            (None, false) => Recipe::default(),
+            // A run goes on as it was begun, but for what flags say.
+            (None, Some(earlier)) => earlier,
+            (None, None) => Recipe::default(),
         };
+        if recipe == Recipe::default() && self.text.is_empty() {
+            recipe.training.budget = Budget::Minutes(SAMPLE_MINUTES);
+            recipe.data.valid_fraction = SAMPLE_HELD_OUT;
+        }
         self.apply(&mut recipe)?;
         recipe.training.check().map_err(|error| Usage(error.to_string()))?;
         let existing = match (self.resume, self.force) {
@@ -158,8 +165,7 @@ impl Arguments {
             recipe.model.overrides.clear();
         }
         let training = &mut recipe.training;
-        let sample = recipe.data.train.is_empty() && self.recipe.is_none() && !self.resume;
-        if let Some(minutes) = self.minutes.or(sample.then_some(SAMPLE_MINUTES)) {
+        if let Some(minutes) = self.minutes {
             training.budget = Budget::Minutes(minutes);
         }
         if let Some(steps) = self.steps {
