@@ -71,7 +71,6 @@ impl Run<'_> {
             self.training.data = earlier.data;
         }
         self.tokenizer.save(&out.join(TOKENIZER_FILE))?;
-        self.training.save(out)?;
         let settings = self.training.recipe.training.clone();
         let mut checkpoints = Checkpoints::new(&out.join(CHECKPOINTS_FOLDER), settings.keep)
             .with_file(TOKENIZER_FILE, fs_err::read(out.join(TOKENIZER_FILE))?);
@@ -83,6 +82,8 @@ impl Run<'_> {
         if self.begun {
             trainer.resume()?;
         }
+        // Not before: what is refused leaves the run as it was.
+        self.training.save(out)?;
         let log = RunLog::open(&out.join(LOGS_FOLDER), self.write_sample.take())?;
         let predicts_text = self.training.recipe.task.is_none();
         let mut watchers = (log, Display::new(self.json, predicts_text));
