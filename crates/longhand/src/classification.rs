@@ -55,9 +55,8 @@ impl Classification {
             Some((trained, _)) => start::from_trained(config, trained, settings.seed)?.0,
             None => start::fresh(config, &tokenizer, settings.seed)?,
         };
-        if !json {
-            introduce(&data, labels.len(), tokenizer.vocab_size(), &model, task.longest);
-        }
+        let introduction =
+            introduction(&data, labels.len(), tokenizer.vocab_size(), &model, task.longest);
         let facts = facts(&recipe, &examples, &data)?;
         let training = Training::new(recipe, facts);
         let Data { train, valid, test, .. } = data;
@@ -66,12 +65,13 @@ impl Classification {
         let file = TaskFile::Classify { labels: labels.clone(), longest: task.longest };
         let files = vec![(TASK_FILE, file.to_json())];
         let write_sample = None;
-        let run = Run { training, tokenizer: &tokenizer, files, write_sample, out, begun, json };
+        let tokenizer = &tokenizer;
+        let run = Run { training, tokenizer, files, introduction, write_sample, out, begun, json };
         let evaluate = |model: &Model| {
             if test.is_empty() {
                 return Ok(None);
             }
-            let result = longhand_tasks::classify::evaluate(model, &tokenizer, &test, &cpu)?;
+            let result = longhand_tasks::classify::evaluate(model, tokenizer, &test, &cpu)?;
             let score = result.score();
             let counts = result.confusion;
             let labels = Some(LabelCounts { labels: labels.names().to_vec(), counts });
@@ -143,17 +143,25 @@ fn facts(recipe: &Recipe, examples: &Examples, data: &Data) -> Result<DataFacts>
     Ok(facts)
 }
 
-fn introduce(data: &Data, labels: usize, tokens: usize, model: &Model, longest: usize) {
+fn introduction(
+    data: &Data,
+    labels: usize,
+    tokens: usize,
+    model: &Model,
+    longest: usize,
+) -> String {
     let Data { train, valid, test, cut } = data;
     let (train, valid, test) = (train.len(), valid.len(), test.len());
     let millions = model.weights.count() as f64 / 1e6;
-    eprintln!(
+    let mut text = format!(
         "classifying {train} examples, {valid} held out, {test} to test: {labels} labels, {tokens} \
          tokens, {millions:.2} million parameters"
     );
     if *cut > 0 {
-        eprintln!("of {cut} texts longer than {longest} tokens the first {longest} are read");
+        text +=
+            &format!("\nof {cut} texts longer than {longest} tokens the first {longest} are read");
     }
+    text
 }
 
 fn tell_person(training: &Training, end: End, out: &Path) {

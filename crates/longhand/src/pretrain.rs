@@ -37,12 +37,10 @@ pub(crate) fn pretrain(
     let objective = LanguageModelling::new(&settings, ids.train.clone(), ids.valid.clone())?;
     let cpu = Arc::new(Cpu::new(settings.thread_count()));
     let model = Model::new(config, settings.seed)?;
-    if talk {
-        introduce(&training, &ids, model.weights.count(), cpu.threads());
-    }
     let prompt = prompt(&ids, &tokenizer)?;
     let generation = json!({ "do_sample": true, "temperature": 0.8, "max_new_tokens": 256 });
     let run = Run {
+        introduction: introduction(&training, &ids, model.weights.count(), cpu.threads()),
         training,
         tokenizer: &tokenizer,
         files: vec![(GENERATION_FILE, serde_json::to_vec_pretty(&generation)?)],
@@ -82,19 +80,19 @@ fn tell_person(training: &Training, end: End, out: &Path) {
     eprintln!("  longhand eval {dir} --data other.txt");
 }
 
-fn introduce(training: &Training, ids: &Ids, parameters: usize, threads: usize) {
+fn introduction(training: &Training, ids: &Ids, parameters: usize, threads: usize) -> String {
     let recipe = &training.recipe;
     let text = match recipe.data.train.as_slice() {
         [] => "the built-in sample".to_owned(),
         [only] => only.display().to_string(),
         [first, rest @ ..] => format!("{} and {} more", first.display(), rest.len()),
     };
-    eprintln!(
+    format!(
         "training {} ({:.2} million parameters) on {text}: {} tokens, {} held out, {threads} \
          threads",
         recipe.model.name(),
         parameters as f64 / 1e6,
         ids.train.len(),
         ids.valid.as_ref().map_or(0, |valid| valid.len()),
-    );
+    )
 }

@@ -27,6 +27,8 @@ pub(crate) struct Run<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
     /// What a model folder holds beside the model and its tokeniser: names and contents.
     pub(crate) files: Vec<(&'static str, Vec<u8>)>,
+    /// What a person is told before it begins.
+    pub(crate) introduction: String,
     /// Writes a sample text at each evaluation, for the logs.
     pub(crate) write_sample: Option<WriteSample>,
     /// The folder to write.
@@ -84,6 +86,9 @@ impl Run<'_> {
         }
         // Not before: what is refused leaves the run as it was.
         self.training.save(out)?;
+        if !self.json {
+            eprintln!("{}", self.introduction);
+        }
         let log = RunLog::open(&out.join(LOGS_FOLDER), self.write_sample.take())?;
         let predicts_text = self.training.recipe.task.is_none();
         let mut watchers = (log, Display::new(self.json, predicts_text));
