@@ -29,7 +29,7 @@ impl Session {
     }
 }
 
-/// −ln softmax(logits)[id] in nats, summed in double precision after the largest logit is taken
+/// −ln `softmax(logits)[id]` in nats, summed in double precision after the largest logit is taken
 /// away, so that nothing overflows.
 pub fn surprisal(logits: &[f32], id: u32) -> f32 {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

@@ -27,7 +27,7 @@ pub enum Pattern<'a> {
     },
     /// x is [R, D]: whole rows, all of one token alike, as if rows of the embedding were dropped.
     Tokens {
-        /// [R].
+        /// `[R]`.
         ids: &'a [u32],
         /// D.
         width: usize,

@@ -171,7 +171,7 @@ pub fn swiglu_backward(cpu: &Cpu, width: usize, x: &[f32], dy: &[f32], dx: &mut 
     });
 }
 
-/// Adds `bias` [D] to every row of `y` [R, D].
+/// Adds `bias` `[D]` to every row of `y` [R, D].
 ///
 /// # Panics
 /// If `y` is not whole rows.
@@ -189,7 +189,7 @@ pub fn add_bias(cpu: &Cpu, bias: &[f32], y: &mut [f32]) {
     });
 }
 
-/// `sums` [D] += the sum of the rows of `x` [R, D]: a bias's gradient. The order of summation does
+/// `sums` `[D]` += the sum of the rows of `x` [R, D]: a bias's gradient. The order of summation does
 /// not depend on the number of threads.
 ///
 /// # Panics

@@ -10,7 +10,7 @@ pub fn out_of_range(ids: &[u32], vocabulary: usize) -> Option<(usize, u32)> {
     Some((place, ids[place]))
 }
 
-/// y [R, D] = the rows `ids` [R] of `table` [V, D].
+/// y [R, D] = the rows `ids` `[R]` of `table` [V, D].
 ///
 /// # Panics
 /// If an id is not below V, or a slice's length is not that of its shape.

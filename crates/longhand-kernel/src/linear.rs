@@ -26,7 +26,7 @@ pub struct Gradients<'a, 'b> {
     pub inputs: &'b mut [Option<&'a mut [f32]>],
     /// [output, input].
     pub weight: Option<&'a mut [f32]>,
-    /// [output].
+    /// `[output]`.
     pub bias: Option<&'a mut [f32]>,
 }
 

@@ -53,15 +53,15 @@ pub struct Gradient<'a> {
     pub x: Option<&'a mut [f32]>,
     /// [V, D]; where the weight is also the embedding, its gradient.
     pub weight: Option<&'a mut [f32]>,
-    /// [V].
+    /// `[V]`.
     pub bias: Option<&'a mut [f32]>,
 }
 
 /// Softmax cross-entropy of x·Wᵀ + b against the targets, and its gradient in the same pass.
 ///
-/// x is [R, D], `weight` [V, D], `bias` [V], `targets` [R] (ids below V, or [`IGNORE`]). With
+/// x is [R, D], `weight` [V, D], `bias` `[V]`, `targets` `[R]` (ids below V, or [`IGNORE`]). With
 /// label smoothing ε the target distribution is (1 − ε) on the target plus ε / V on every entry,
-/// the target's included. `losses` [R] receives each row's loss in nats, 0 for ignored rows.
+/// the target's included. `losses` `[R]` receives each row's loss in nats, 0 for ignored rows.
 /// dlogits = (softmax − target distribution) · scale. Stable for any finite logits; a logit that
 /// is not a number makes the loss not a number.
 ///

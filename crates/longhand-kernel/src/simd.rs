@@ -1,7 +1,7 @@
 //! Vectors of `f32` in three forms (AVX-512, AVX2 with FMA, portable) behind one trait, chosen at
 //! run time; and `exp`, `tanh` and σ written once over it.
 //!
-//! A hot loop is a struct that implements [`Kernel`]; [`Level::run`] enters it through a function
+//! A hot loop is a struct that implements `Kernel`; `Level::run` enters it through a function
 //! compiled for the chosen instruction set, into which the loop and its vectors are inlined.
 
 #[cfg(target_arch = "x86_64")]

@@ -132,7 +132,7 @@ pub enum WorkingMemory {
         #[serde(default)]
         bidirectional: bool,
     },
-    /// WM[t] = tanh(x[t] + WM[t−1]).
+    /// `WM[t] = tanh(x[t] + WM[t−1])`.
     Tanh {},
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The path of the data:
 //! 1. [`config`] says what a model is made of; [`preset`] names some configurations.
-//! 2. [`weights`] holds the parameters by PyTorch's names; [`file`] reads and writes them.
+//! 2. [`weights`] holds the parameters by PyTorch's names; [`mod@file`] reads and writes them.
 //! 3. [`model`] lays out embedding → [`block`]s → norm → [`head`], each block of [`memory`]s and
 //!    their fusion.
 //! 4. [`tape`] runs a forward pass as a list of coarse operations, and gradients back over it.

@@ -11,7 +11,7 @@ use crate::weights::{Builder, Init, ParameterId, Weights};
 pub(crate) enum Working {
     /// Attention over a sliding window.
     Attention { sizes: Sizes, qkv: ParameterId, state: Option<usize> },
-    /// WM[t] = tanh(x[t] + WM[t−1]).
+    /// `WM[t] = tanh(x[t] + WM[t−1])`.
     Tanh { state: usize },
 }
 

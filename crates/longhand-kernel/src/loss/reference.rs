@@ -3,7 +3,7 @@
 use super::{IGNORE, Size};
 use crate::real::Real;
 
-/// Each row's loss in nats (0 where ignored); with `gradients`, dx [R, D], dW [V, D] and db [V] of
+/// Each row's loss in nats (0 where ignored); with `gradients`, dx [R, D], dW [V, D] and db `[V]` of
 /// their sum times `scale` are added to.
 pub fn cross_entropy<R: Real>(
     size: Size,

@@ -123,7 +123,7 @@ pub(crate) fn backward<C: Cell>(
     scratch::give(cpu, bias);
 }
 
-/// d W = Σ d gates[t]ᵀ · h[t−1], head by head.
+/// `d W = Σ d gates[t]ᵀ · h[t−1]`, head by head.
 fn recurrent_gradient(
     cpu: &Cpu,
     shape: &Shape,

@@ -59,7 +59,7 @@ pub(super) struct Modulate {
 }
 
 impl Tape {
-    /// y = W[id]; tokens are dropped whole in training.
+    /// y = `W[id]`; tokens are dropped whole in training.
     pub(crate) fn embedding(
         &mut self,
         weights: &Weights,

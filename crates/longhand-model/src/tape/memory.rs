@@ -114,7 +114,7 @@ impl Tape {
         y
     }
 
-    /// y[t] = tanh(x[t] + y[t−1]).
+    /// `y[t] = tanh(x[t] + y[t−1])`.
     pub(crate) fn tanh_memory(&mut self, x: Var, state: &mut State, index: usize) -> Var {
         let sequence = self.span.sequence(false);
         let width = self.width(x);
