@@ -146,6 +146,16 @@ fn packed_documents_are_as_if_each_stood_alone() {
         let off = difference(&packed, &apart);
         assert!(off < 1e-4, "{name}: off by {off}");
         assert_eq!((last.positions(), last.since_reset()), (&[100][..], &[30][..]));
+        // The carried state is the last document's alone, also where a chunk ends just behind its
+        // start.
+        let cut = 75;
+        let first = Sequence { resets: Some(&resets[..cut]), ..Sequence::new(cut, 1) };
+        let (mut carried, state) =
+            read(&model, &mut tape, Mode::Read, &ids[..cut], &first, model.state(1));
+        let rest = Sequence::new(100 - cut, 1);
+        carried.extend(read(&model, &mut tape, Mode::Read, &ids[cut..], &rest, state).0);
+        let off = difference(&carried, &apart);
+        assert!(off < 1e-4, "{name}, carried behind a reset: off by {off}");
     }
 }
 
