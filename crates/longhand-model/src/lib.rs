@@ -29,5 +29,5 @@ pub use longhand_kernel::{Buffer, Cpu, Level, Sequence};
 pub use model::{Model, ModelError};
 pub use preset::Preset;
 pub use state::{State, StateError};
-pub use tape::{Ablation, Gates, IGNORE, Mode, Tape, Total, Var};
+pub use tape::{Ablation, Gates, IGNORE, Mode, Profile, Tape, Total, Var};
 pub use weights::{Gradients, Parameter, ParameterId, Weights};

@@ -30,6 +30,14 @@ pub(super) struct Reading<'a> {
 }
 
 impl LongCell {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            LongCell::Lstm { .. } => "lstm",
+            LongCell::Rnn { .. } => "rnn",
+            LongCell::Slstm { .. } => "slstm",
+        }
+    }
+
     pub(crate) fn hidden(&self) -> usize {
         match *self {
             LongCell::Lstm { hidden, .. }

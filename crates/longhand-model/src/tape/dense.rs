@@ -5,6 +5,7 @@ use longhand_kernel::linear::{self, Size};
 use longhand_kernel::norm::{self, Norm as NormForm};
 use longhand_kernel::{Buffer, elementwise, embedding};
 
+use super::profile::Way;
 use super::{Ablation, Backward, Operation, Tape, Var};
 use crate::weights::{ParameterId, Weights};
 
@@ -15,14 +16,14 @@ pub(super) struct Embedding {
     ids: Vec<u32>,
     weight: ParameterId,
     mask: Option<Mask>,
-    y: Var,
+    pub(super) y: Var,
 }
 
 pub(super) struct Linear {
-    parts: [Option<Var>; 2],
+    pub(super) parts: [Option<Var>; 2],
     weight: ParameterId,
     bias: Option<ParameterId>,
-    y: Var,
+    pub(super) y: Var,
 }
 
 pub(super) struct Norm {
@@ -31,31 +32,31 @@ pub(super) struct Norm {
     weight: ParameterId,
     bias: Option<ParameterId>,
     pub(super) saved: Buffer,
-    y: Var,
+    pub(super) y: Var,
 }
 
 pub(super) struct Add {
     a: Var,
     b: Var,
-    y: Var,
+    pub(super) y: Var,
 }
 
 pub(super) struct SwiGlu {
     x: Var,
-    y: Var,
+    pub(super) y: Var,
 }
 
 pub(super) struct Gate {
     g: Var,
     a: Var,
     b: Var,
-    y: Var,
+    pub(super) y: Var,
 }
 
 pub(super) struct Modulate {
     x: Var,
     g: Var,
-    y: Var,
+    pub(super) y: Var,
 }
 
 impl Tape {
@@ -81,6 +82,8 @@ impl Tape {
         if self.needs(y) {
             let ids = ids.to_vec();
             self.record(y, Operation::Embedding(Embedding { ids, weight, mask, y }));
+        } else {
+            self.timed(Way::Forward, || format!("embedding {width}"));
         }
         y
     }
@@ -183,6 +186,7 @@ impl Tape {
     pub(crate) fn add_sinusoids(&mut self, x: Var, places: &[u64]) {
         let width = self.width(x);
         embedding::add_sinusoids(&self.cpu, width, places, &mut self.values[x.0].data);
+        self.timed(Way::Forward, || format!("sinusoids {width}"));
     }
 
     /// y = silu(first half) ∘ second half.

@@ -8,7 +8,7 @@ pub(super) struct Dropout {
     mask: Mask,
     locked: bool,
     x: Var,
-    y: Var,
+    pub(super) y: Var,
 }
 
 impl Tape {

@@ -2,6 +2,7 @@
 
 use longhand_kernel::loss::{self, Gradient, Size};
 
+use super::profile::Way;
 use super::{Tape, Var};
 use crate::weights::{Gradients, ParameterId, Weights};
 
@@ -20,6 +21,7 @@ impl Tape {
         let size = size(weights, weight, x.len());
         let bias = bias.map(|bias| weights.values(bias));
         loss::logits(&self.cpu, size, x, weights.values(weight), bias, out);
+        self.timed(Way::Forward, || format!("logits {}→{}", size.width, size.vocabulary));
     }
 
     /// Cross-entropy of softmax(x·Wᵀ + b) against `targets`, summed. The gradient of `scale` times
@@ -42,7 +44,7 @@ impl Tape {
         let bias_values = bias.map(|bias| weights.values(bias));
         let Some((scale, gradients)) = gradients else {
             let x = self.data(x);
-            return loss::cross_entropy(
+            let total = loss::cross_entropy(
                 &self.cpu,
                 size,
                 x,
@@ -53,6 +55,8 @@ impl Tape {
                 losses,
                 None,
             );
+            self.timed(Way::Forward, || label(size));
+            return total;
         };
         let mut dx = self.open(x);
         let mut weight_gradient = gradients.take(weight);
@@ -79,8 +83,13 @@ impl Tape {
             gradients.put(id, bias_gradient);
         }
         self.close(x, dx);
+        self.timed(Way::Forward, || label(size));
         total
     }
+}
+
+fn label(size: Size) -> String {
+    format!("loss, both ways {}→{}", size.width, size.vocabulary)
 }
 
 fn size(weights: &Weights, weight: ParameterId, values: usize) -> Size {

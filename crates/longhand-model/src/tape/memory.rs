@@ -16,24 +16,24 @@ pub(super) struct Attention {
     sizes: attention::Sizes,
     qkv: Var,
     pub(super) saved: Buffer,
-    y: Var,
+    pub(super) y: Var,
 }
 
 pub(super) struct Tanh {
     x: Var,
     pub(super) before: Buffer,
-    y: Var,
+    pub(super) y: Var,
 }
 
 pub(super) struct Recurrence {
-    cell: LongCell,
+    pub(super) cell: LongCell,
     reverse: bool,
-    x: Var,
+    pub(super) x: Var,
     before: States,
     saved: Buffer,
     /// The recurrent weights with some dropped, and the mask.
     dropped: Option<(Buffer, Mask)>,
-    y: Var,
+    pub(super) y: Var,
 }
 
 pub(super) struct Mlstm {
@@ -44,7 +44,7 @@ pub(super) struct Mlstm {
     inputs: [Var; 5],
     before: [Buffer; 3],
     saved: Buffer,
-    y: Var,
+    pub(super) y: Var,
 }
 
 /// The gates of a long memory over a recorded pass.

@@ -11,8 +11,10 @@ mod dense;
 mod dropout;
 mod loss;
 mod memory;
+mod profile;
 mod reduce;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use longhand_kernel::{Buffer, Buffers, Cpu, Sequence};
@@ -22,6 +24,8 @@ use crate::weights::{Gradients, ParameterId, Weights};
 pub(crate) use cell::LongCell;
 pub use loss::{IGNORE, Total};
 pub use memory::Gates;
+use profile::Way;
+pub use profile::{Entry, Profile};
 
 /// How a pass is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +64,8 @@ pub struct Tape {
     ablation: Option<Ablation>,
     draws: u64,
     span: Span,
+    /// Time by operation, where it is taken. A cell: reading logits borrows the tape only.
+    profile: RefCell<Option<Profile>>,
 }
 
 struct Value {
@@ -115,6 +121,7 @@ impl Tape {
             ablation: None,
             draws: 0,
             span: Span::default(),
+            profile: RefCell::new(None),
         }
     }
 
@@ -139,6 +146,9 @@ impl Tape {
         self.span.resets.extend(sequence.resets.unwrap_or_default());
         self.span.lengths.clear();
         self.span.lengths.extend(sequence.lengths.unwrap_or_default());
+        if let Some(profile) = self.profile() {
+            profile.lap("beginning a pass");
+        }
     }
 
     /// The values of a result, row after row.
@@ -172,6 +182,7 @@ impl Tape {
         let mut operations = std::mem::take(&mut self.operations);
         let mut pass = Backward { tape: self, weights, gradients };
         while let Some(operation) = operations.pop() {
+            let label = pass.tape.profile.get_mut().is_some().then(|| pass.tape.label(&operation));
             match operation {
                 Operation::Embedding(op) => op.backward(&mut pass),
                 Operation::Linear(op) => op.backward(&mut pass),
@@ -187,6 +198,9 @@ impl Tape {
                 Operation::Mlstm(op) => op.backward(&mut pass),
                 Operation::Join(op) => op.backward(&mut pass),
                 Operation::Pool(op) => op.backward(&mut pass),
+            }
+            if let Some(label) = label {
+                pass.tape.timed(Way::Backward, || label);
             }
         }
         // Keeps the list's memory for the next pass.
@@ -214,6 +228,7 @@ impl Tape {
     }
 
     fn record(&mut self, output: Var, operation: Operation) {
+        self.timed(Way::Forward, || self.label(&operation));
         if self.values[output.0].needs_gradient {
             self.operations.push(operation);
         } else {

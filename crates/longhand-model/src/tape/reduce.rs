@@ -8,13 +8,13 @@ use crate::config::Pooling;
 pub(super) struct Join {
     a: Var,
     b: Var,
-    y: Var,
+    pub(super) y: Var,
 }
 
 pub(super) struct Pool {
     pooling: pooling::Pooling,
     x: Var,
-    y: Var,
+    pub(super) y: Var,
 }
 
 impl Tape {

@@ -6,12 +6,18 @@ use anyhow::Result;
 
 mod equality;
 mod flat;
+mod measure;
+mod preset;
+mod profile;
+mod work;
 
 /// Measures what is promised of a model.
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  longhand bench flat model\n  longhand bench equality --preset \
-                        xlstm"
+    after_help = "Example:\n  longhand bench preset longhand-nano --what train\n  longhand bench \
+                  flat model\n  longhand bench equality --preset xlstm\n\nSpeeds are of the median \
+                  of several windows of time, one JSON object a line. Above 0.1, \
+                  `other_cpus_busy` says that something else ran: measure again."
 )]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -20,21 +26,29 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    Flat(flat::Arguments),
     Equality(equality::Arguments),
+    Flat(flat::Arguments),
+    Preset(preset::Arguments),
 }
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
         match self.verb {
-            Verb::Flat(arguments) => arguments.run(),
             Verb::Equality(arguments) => arguments.run(),
+            Verb::Flat(arguments) => arguments.run(),
+            Verb::Preset(arguments) => arguments.run(),
         }
     }
 }
 
-/// Token ids that look like no text, the same each time: multiples of a large odd number.
+/// Token ids that look like no text, the same each time.
 fn ids(vocab_size: usize) -> impl Iterator<Item = u32> {
     let size = vocab_size.max(1) as u64;
-    (1u64..).map(move |i| ((i.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) % size) as u32)
+    (1u64..).map(move |i| {
+        // Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
+        let mut x = i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((x ^ (x >> 31)) % size) as u32
+    })
 }

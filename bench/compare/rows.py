@@ -1,0 +1,169 @@
+"""What is compared with what: one row for each mark, in groups.
+
+A row has the settings of the peer (the fastest counts), our command, and how much better ours must
+be. `{model}` stands for the folder of a prepared model of that shape.
+"""
+
+from dataclasses import dataclass
+
+SHAPES = {
+    "a": {"vocab": 10000, "dim": 650, "batch": 32, "seq": 64},
+    "b": {"vocab": 256, "dim": 256, "batch": 64, "seq": 128},
+    "c": {"vocab": 10000, "dim": 200, "batch": 20, "seq": 35},
+}
+
+
+@dataclass
+class Row:
+    """One comparison. A command is a list of words: a peer's begins with its program's name."""
+
+    group: str
+    name: str
+    against: str
+    peers: list[list[str]]
+    ours: list[str]
+    mark: float
+    # The compared field, and whether more of it is better.
+    field: str = "tokens_per_s.median"
+    more: bool = True
+    # Shape of the models that both sides need on disk, if any.
+    model: str | None = None
+
+
+def rows():
+    return [
+        *lstm_training(),
+        *lstm_decoding(),
+        *transformers(),
+        *xlstm(),
+        *instruction_sets(),
+    ]
+
+
+def flags(**settings):
+    return [word for key, value in settings.items() for word in (f"--{key}", str(value))]
+
+
+def lstm_training():
+    marks = {"f32": {"a": 2.0, "b": 2.0, "c": 2.7}, "bf16": {"a": 1.7, "b": 1.6, "c": 2.0}}
+    for precision, of_shape in marks.items():
+        for shape, mark in of_shape.items():
+            size = flags(**SHAPES[shape], layers=2, precision=precision)
+            peers = [["lstm_training.py", *size, "--fused"]]
+            if precision == "bf16":
+                peers.append([*peers[0], "--onednn-off"])
+            yield Row(
+                group="lstm-train",
+                name=f"LSTM {shape}, train {precision}",
+                against="PyTorch" + (" autocast" if precision == "bf16" else ""),
+                peers=peers,
+                ours=["lstm-train", *size],
+                mark=mark,
+            )
+    size = flags(**SHAPES["a"], layers=2, precision="f32")
+    yield Row(
+        group="lstm-train",
+        name="LSTM a, peak memory in training",
+        against="PyTorch",
+        peers=[["lstm_training.py", *size, "--fused"]],
+        ours=["lstm-train", *size],
+        mark=4.0,
+        field="peak_rss_mib",
+        more=False,
+    )
+
+
+def lstm_decoding():
+    cases = [
+        ("a", 1, "int8", "onnx-int8", 1.9),
+        ("b", 1, "int8", "onnx-int8", 7.0),
+        ("a", 1, "f32", "onnx-f32", 1.5),
+        ("b", 1, "f32", "onnx-f32", 1.5),
+        ("a", 1, "bf16", "torch-bf16", 5.0),
+        ("b", 1, "bf16", "torch-bf16", 5.0),
+        ("a", 32, "int8", "onnx-int8", 1.5),
+        ("b", 32, "int8", "onnx-int8", 1.5),
+    ]
+    for shape, batch, weights, engine, mark in cases:
+        sizes = {key: SHAPES[shape][key] for key in ("vocab", "dim")}
+        size = flags(**sizes, layers=2, batch=batch)
+        peers = [["lstm_decoding.py", *size, "--engine", engine]]
+        if engine.startswith("onnx"):
+            peers[0] += ["--model", "{model}"]
+        else:
+            peers.append([*peers[0], "--onednn-off"])
+        yield Row(
+            group="lstm-decode",
+            name=f"LSTM {shape}, decode {weights}, {batch} stream{'s' if batch > 1 else ''}",
+            against="ONNX Runtime" if engine.startswith("onnx") else "PyTorch",
+            peers=peers,
+            ours=["lstm-decode", *size, "--weights", weights],
+            mark=mark,
+            model=shape if engine.startswith("onnx") else None,
+        )
+
+
+def transformers():
+    peer = flags(vocab=65, width=384, layers=6, heads=6)
+    best = [
+        [*flags(precision=precision), *extra]
+        for precision in ("f32", "bf16")
+        for extra in ([], ["--compile"])
+    ]
+    ours = ["preset", "transformer", *peer, "--feed-forward", "1024", "--tied", "--no-dropout"]
+    train = flags(what="train", batch=16, seq=256)
+    yield Row(
+        group="transformer",
+        name="transformer 6 × 384, train",
+        against="PyTorch",
+        peers=[["transformer.py", *peer, *train, "--fused", *setting] for setting in best],
+        ours=[*ours, *train, "--window", "256"],
+        mark=1.5,
+    )
+    decode = flags(what="decode", batch=1, position=2048)
+    settings = [flags(precision=precision) for precision in ("f32", "bf16")]
+    for window in (256, 2048):
+        yield Row(
+            group="transformer",
+            name=f"transformer 6 × 384, decode at 2,048, window {window:,}",
+            against="PyTorch, all positions seen",
+            peers=[["transformer.py", *peer, *decode, *setting] for setting in settings],
+            ours=[*ours, *decode, "--window", str(window)],
+            mark=5.0,
+        )
+
+
+def xlstm():
+    size = flags(vocab=256, width=256, layers=4, heads=4)
+    for cell, mark in (("mlstm", 10.0), ("slstm", 30.0)):
+        train = flags(what="train", batch=8, seq=128)
+        yield Row(
+            group="xlstm",
+            name=f"{cell[0]}LSTM 4 × 256, train",
+            against="the xlstm package",
+            peers=[["xlstm_blocks.py", *size, *train, "--model", cell]],
+            ours=["preset", "xlstm", *size, "--cell", cell, *train, "--no-dropout"],
+            mark=mark,
+        )
+    for cell, models in (("mlstm", ("mlstm", "hf")), ("slstm", ("slstm",))):
+        decode = flags(what="decode")
+        yield Row(
+            group="xlstm",
+            name=f"{cell[0]}LSTM 4 × 256, decode",
+            against="the xlstm package" + (" and transformers" if "hf" in models else ""),
+            peers=[["xlstm_blocks.py", *size, *decode, "--model", model] for model in models],
+            ours=["preset", "xlstm", *size, "--cell", cell, *decode],
+            mark=20.0,
+        )
+
+
+def instruction_sets():
+    size = flags(**SHAPES["a"], layers=2, precision="f32")
+    yield Row(
+        group="level",
+        name="LSTM a, train f32, AVX2 form",
+        against="our AVX-512 form",
+        peers=[["longhand", "lstm-train", *size, "--level", "avx512"]],
+        ours=["lstm-train", *size, "--level", "avx2"],
+        mark=0.45,
+    )

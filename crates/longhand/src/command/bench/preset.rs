@@ -1,0 +1,289 @@
+//! `longhand bench preset`: how fast a preset learns, reads and steps.
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use longhand_model::config::{Cell, Dropout, HeadConfig, Positions, WorkingMemory};
+use longhand_model::{Config, Preset};
+use longhand_train::settings::{AdamWSettings, OptimizerSettings};
+
+use super::ids;
+use super::measure::{Line, Measuring};
+use super::profile::{Profiling, Work};
+use super::work::{Follower, Learner, forward_operations};
+use crate::error::Usage;
+
+/// Measures the speed of a preset with random weights on random ids.
+#[derive(Args)]
+#[command(after_help = "Example:\n  longhand bench preset longhand-nano --what train\n  \
+                        longhand bench preset transformer --what decode --position 2048\n  longhand \
+                        bench preset xlstm --cell mlstm --layers 4 --width 256 --heads 4 \
+                        --what train\n\nTraining is a whole step: forward, all gradients, clipping \
+                        and AdamW, the state carried. Reading is what a prompt costs, decoding \
+                        what each further token does.")]
+pub(crate) struct Arguments {
+    /// The preset; `longhand bench equality --preset all` lists them
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// What is timed
+    #[arg(long)]
+    what: What,
+    /// Decoding begins after so many tokens
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    position: usize,
+    /// Streams side by side [default: 32 to train, 1 to read and decode]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
+    batch: Option<u32>,
+    /// Tokens of one training step or one reading pass of each stream [default: 64 to train, 256
+    /// to read]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    seq: Option<u32>,
+    /// Tokens that the model knows
+    #[arg(long, value_name = "N", default_value_t = 65)]
+    vocab: usize,
+    #[command(flatten)]
+    shape: Shape,
+    #[command(flatten)]
+    measuring: Measuring,
+    #[command(flatten)]
+    profiling: Profiling,
+}
+
+/// Another size than the preset's, for comparisons.
+#[derive(Args)]
+struct Shape {
+    /// Width of the model, and of every memory in proportion
+    #[arg(long, value_name = "N")]
+    width: Option<usize>,
+    /// Blocks: the preset's, repeated or cut off
+    #[arg(long, value_name = "N")]
+    layers: Option<usize>,
+    /// Heads of attention, sLSTM and mLSTM
+    #[arg(long, value_name = "N")]
+    heads: Option<usize>,
+    /// Positions that attention sees
+    #[arg(long, value_name = "N")]
+    window: Option<usize>,
+    /// Width of the feed-forward layers, 0 for none
+    #[arg(long, value_name = "N")]
+    feed_forward: Option<usize>,
+    /// Units of every long memory
+    #[arg(long, value_name = "N")]
+    hidden: Option<usize>,
+    /// The recurrence of every long memory
+    #[arg(long)]
+    cell: Option<CellName>,
+    /// A learned vector for each position, as many as the window sees
+    #[arg(long)]
+    positions: bool,
+    /// The output matrix is the embedding
+    #[arg(long)]
+    tied: bool,
+    /// Drop nothing in training
+    #[arg(long)]
+    no_dropout: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    Train,
+    Read,
+    Decode,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CellName {
+    Lstm,
+    Slstm,
+    Mlstm,
+    Rnn,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> Result<()> {
+        let preset: Preset = self.name.parse().map_err(Usage)?;
+        let mut config = preset.config(self.vocab);
+        self.shape.apply(&mut config);
+        config.check().map_err(|error| Usage(error.to_string()))?;
+        match self.what {
+            What::Train => self.train(config),
+            What::Read => self.read(config),
+            What::Decode => self.decode(config),
+        }
+    }
+
+    fn train(&self, config: Config) -> Result<()> {
+        let cpu = self.measuring.cpu()?;
+        let (batch, seq) = (self.batch.unwrap_or(32) as usize, self.seq.unwrap_or(64) as usize);
+        let rule = OptimizerSettings::AdamW(AdamWSettings::default());
+        let mut learner = Learner::new(config, rule, cpu.clone(), batch, seq)?;
+        let rates = self.measuring.windows(|| learner.step())?;
+        let shares = self.profiling.take(&mut learner)?;
+        // Twice as much again for the gradients of inputs and weights.
+        let work = 3.0 * forward_operations(learner.model(), seq);
+        let mut line = self.line(&cpu, learner.model().config(), learner.model().weights.count());
+        line.add("batch", batch).add("seq", seq).add("last_loss", learner.loss);
+        line.rates(&rates, (batch * seq) as u64);
+        line.work(rates.median * work / 1e9, None);
+        self.measuring.finish(line, shares)
+    }
+
+    fn read(&self, config: Config) -> Result<()> {
+        let cpu = self.measuring.cpu()?;
+        let (batch, seq) = (self.batch.unwrap_or(1) as usize, self.seq.unwrap_or(256) as usize);
+        let text: Vec<u32> = ids(config.vocab_size).take(batch * seq).collect();
+        let mut follower = Follower::new(config, cpu.clone(), batch, self.position)?;
+        let rates = self.measuring.windows(|| follower.read(&text))?;
+        let work = forward_operations(follower.model(), seq);
+        let model = follower.model();
+        let mut line = self.line(&cpu, model.config(), model.weights.count());
+        line.add("batch", batch).add("seq", seq).add("position", self.position);
+        line.rates(&rates, (batch * seq) as u64);
+        line.work(rates.median * work / 1e9, None);
+        line.print()
+    }
+
+    fn decode(&self, config: Config) -> Result<()> {
+        let cpu = self.measuring.cpu()?;
+        let batch = self.batch.unwrap_or(1) as usize;
+        let mut follower = Follower::new(config, cpu.clone(), batch, self.position)?;
+        let rates = self.measuring.windows(|| follower.step())?;
+        let shares = self.profiling.take(&mut follower)?;
+        let model = follower.model();
+        let work = forward_operations(model, self.position + 1);
+        let mut line = self.line(&cpu, model.config(), model.weights.count());
+        line.add("batch", batch).add("position", self.position);
+        line.rates(&rates, batch as u64);
+        line.work(rates.median * work / 1e9, None);
+        self.measuring.finish(line, shares)
+    }
+
+    fn line(&self, cpu: &longhand_model::Cpu, config: &Config, parameters: usize) -> Line {
+        let what = match self.what {
+            What::Train => "preset train",
+            What::Read => "preset read",
+            What::Decode => "preset decode",
+        };
+        let mut line = Line::new(what, cpu);
+        line.add("preset", self.name.as_str()).add("vocab", config.vocab_size);
+        line.add("width", config.width).add("layers", config.blocks.len());
+        line.add("parameters", parameters).add("precision", "f32");
+        line
+    }
+}
+
+impl Shape {
+    fn apply(&self, config: &mut Config) {
+        if let Some(layers) = self.layers {
+            let blocks = config.blocks.iter().cycle().take(layers).cloned();
+            config.blocks = blocks.collect();
+        }
+        let old = config.width;
+        let width = self.width.unwrap_or(old);
+        let scaled = |units: usize| (units as f64 * width as f64 / old as f64).round() as usize;
+        config.width = width;
+        let mut window = 0;
+        for block in &mut config.blocks {
+            if let Some(WorkingMemory::Attention {
+                heads,
+                kv_heads,
+                head_width,
+                window: sees,
+                ..
+            }) = &mut block.working
+            {
+                let inner = scaled(*heads * *head_width);
+                if let Some(wanted) = self.heads {
+                    (*heads, *kv_heads) = (wanted, wanted);
+                }
+                *head_width = inner / (*heads).max(1);
+                *sees = self.window.unwrap_or(*sees);
+                window = window.max(*sees);
+            }
+            if let Some(long) = &mut block.long {
+                long.hidden = self.hidden.unwrap_or_else(|| scaled(long.hidden));
+                long.cell = self.cell.map_or(long.cell, CellName::cell);
+                let headed = matches!(long.cell, Cell::Slstm | Cell::Mlstm);
+                long.heads = if headed { self.heads.unwrap_or(long.heads) } else { 1 };
+            }
+            let inner = |inner: usize| scaled(inner).next_multiple_of(16);
+            block.feed_forward = match self.feed_forward {
+                Some(0) => None,
+                Some(inner) => Some(inner),
+                None => block.feed_forward.map(inner),
+            };
+        }
+        if self.positions {
+            config.positions = Positions::Learned { count: window.max(1) };
+        }
+        if let HeadConfig::LanguageModel { tied, .. } = &mut config.head {
+            *tied |= self.tied;
+        }
+        if self.no_dropout {
+            config.dropout = Dropout::default();
+        }
+    }
+}
+
+impl CellName {
+    fn cell(self) -> Cell {
+        match self {
+            CellName::Lstm => Cell::Lstm,
+            CellName::Slstm => Cell::Slstm,
+            CellName::Mlstm => Cell::Mlstm,
+            CellName::Rnn => Cell::Rnn,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape() -> Shape {
+        Shape {
+            width: None,
+            layers: None,
+            heads: None,
+            window: None,
+            feed_forward: None,
+            hidden: None,
+            cell: None,
+            positions: false,
+            tied: false,
+            no_dropout: false,
+        }
+    }
+
+    #[test]
+    fn nothing_asked_for_leaves_every_preset_as_it_is() {
+        for preset in Preset::ALL {
+            let mut config = preset.config(50);
+            shape().apply(&mut config);
+            assert_eq!(config, preset.config(50));
+        }
+    }
+
+    #[test]
+    fn another_size_is_a_model_that_can_be() {
+        let mut config = Preset::Transformer.config(65);
+        let sizes = Shape {
+            width: Some(384),
+            layers: Some(6),
+            heads: Some(6),
+            window: Some(256),
+            positions: true,
+            tied: true,
+            ..shape()
+        };
+        sizes.apply(&mut config);
+        config.check().unwrap();
+        assert_eq!((config.width, config.blocks.len()), (384, 6));
+        assert_eq!(config.blocks[5].feed_forward, Some(1152));
+        let mut config = Preset::Xlstm.config(65);
+        let cell = Some(CellName::Slstm);
+        Shape { width: Some(256), layers: Some(4), cell, ..shape() }.apply(&mut config);
+        config.check().unwrap();
+        let longs = config.blocks.iter().map(|block| block.long.unwrap());
+        assert!(longs.into_iter().all(|long| long.cell == Cell::Slstm && long.hidden == 256));
+    }
+}

@@ -1,0 +1,258 @@
+//! The work that benchmarks time: learning from random ids, reading them, and stepping.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use longhand_model::config::{Cell, HeadConfig, WorkingMemory};
+use longhand_model::{Config, Cpu, Gradients, Mode, Model, Sequence, State, Tape};
+use longhand_train::optimizer::{Optimizer, gradient_norm};
+use longhand_train::settings::OptimizerSettings;
+
+use super::ids;
+use super::profile::Work;
+
+/// Batches that a run goes round and round over.
+const BATCHES: usize = 16;
+/// Tokens of a pass while a stream is brought to its position.
+const CHUNK: usize = 256;
+/// The norm that gradients are clipped to.
+const CLIP: f64 = 1.0;
+
+/// Whole steps of training: forward, backward, clipping, the optimiser; the state carried from
+/// step to step.
+pub(crate) struct Learner {
+    model: Model,
+    tape: Tape,
+    gradients: Gradients,
+    optimizer: Optimizer,
+    memory: Option<State>,
+    batches: Vec<Vec<u32>>,
+    time: usize,
+    batch: usize,
+    steps: usize,
+    /// Mean loss of the last step, in nats.
+    pub(crate) loss: f64,
+}
+
+/// A model that reads `batch` streams on, some tokens at a time.
+pub(crate) struct Follower {
+    model: Model,
+    tape: Tape,
+    memory: Option<State>,
+    batch: usize,
+    logits: Vec<f32>,
+    next: Vec<u32>,
+}
+
+impl Learner {
+    /// A model with random weights, `batch` streams, and `time` tokens of each in one step.
+    pub(crate) fn new(
+        config: Config,
+        rule: OptimizerSettings,
+        cpu: Arc<Cpu>,
+        batch: usize,
+        time: usize,
+    ) -> Result<Self> {
+        let mut source = ids(config.vocab_size);
+        // One token more than is read: the last ones are targets only.
+        let batches = (0..BATCHES).map(|_| source.by_ref().take(batch * (time + 1)).collect());
+        let batches = batches.collect();
+        let model = Model::new(config, 1)?;
+        let gradients = Gradients::zeros(&model.weights);
+        let optimizer = Optimizer::new(rule, &model.weights);
+        let (memory, tape) = (Some(model.state(batch)), Tape::new(cpu));
+        let (steps, loss) = (0, f64::NAN);
+        Ok(Self { model, tape, gradients, optimizer, memory, batches, time, batch, steps, loss })
+    }
+
+    /// The model in its present state.
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+}
+
+impl Work for Learner {
+    fn tape(&mut self) -> &mut Tape {
+        &mut self.tape
+    }
+
+    fn step(&mut self) -> Result<u64> {
+        let Self { model, tape, gradients, .. } = self;
+        if let Some(profile) = tape.profile() {
+            profile.mark();
+        }
+        let (batch, rows) = (self.batch, self.batch * self.time);
+        let ids = &self.batches[self.steps % BATCHES];
+        let classes = match model.config().head {
+            HeadConfig::LanguageModel { .. } => None,
+            HeadConfig::Classifier { classes, .. } => Some(classes),
+        };
+        let carried = self.memory.take().filter(|_| classes.is_none());
+        let memory = carried.unwrap_or_else(|| model.state(batch));
+        gradients.clear();
+        if let Some(profile) = tape.profile() {
+            profile.lap("gradients to zero");
+        }
+        let mode = Mode::Train { seed: self.steps as u64 };
+        let sequence = Sequence::new(self.time, batch);
+        let (x, next) = model.forward(tape, mode, &ids[..rows], &sequence, memory)?;
+        self.memory = Some(next);
+        let labels: Vec<u32>;
+        let targets = match classes {
+            None => &ids[batch..],
+            Some(classes) => {
+                labels = ids[..batch].iter().map(|id| id % classes as u32).collect();
+                &labels[..]
+            }
+        };
+        let scale = 1.0 / targets.len() as f32;
+        let total = model.loss(tape, x, targets, 0.0, None, Some((scale, gradients)));
+        tape.backward(&model.weights, gradients);
+        self.loss = total.nats / total.count.max(1) as f64;
+        let norm = gradient_norm(tape.cpu(), gradients);
+        let scale = if norm > CLIP { CLIP / norm } else { 1.0 } as f32;
+        let rate = 1e-3;
+        self.optimizer.step(tape.cpu(), &mut model.weights, gradients, rate, scale);
+        if let Some(profile) = tape.profile() {
+            profile.lap("clipping and AdamW");
+        }
+        self.steps += 1;
+        Ok(rows as u64)
+    }
+}
+
+impl Follower {
+    /// `batch` streams of random ids at the given position.
+    pub(crate) fn new(
+        config: Config,
+        cpu: Arc<Cpu>,
+        batch: usize,
+        position: usize,
+    ) -> Result<Self> {
+        let mut source = ids(config.vocab_size);
+        let model = Model::new(config, 1)?;
+        let (memory, tape) = (Some(model.state(batch)), Tape::new(cpu));
+        let next = source.by_ref().take(batch).collect();
+        let mut follower = Self { model, tape, memory, batch, logits: Vec::new(), next };
+        let mut left = position;
+        while left > 0 {
+            let count = left.min(CHUNK);
+            let chunk: Vec<u32> = source.by_ref().take(count * batch).collect();
+            follower.read(&chunk)?;
+            left -= count;
+        }
+        Ok(follower)
+    }
+
+    /// The model.
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Reads `ids [T·B]`, and makes the last position's logits; the tokens it read.
+    pub(crate) fn read(&mut self, ids: &[u32]) -> Result<u64> {
+        let Self { model, tape, batch, .. } = self;
+        let memory = self.memory.take().unwrap_or_else(|| model.state(*batch));
+        let sequence = Sequence::new(ids.len() / *batch, *batch);
+        let (x, next) = model.forward(tape, Mode::Read, ids, &sequence, memory)?;
+        self.memory = Some(next);
+        let rows = tape.data(x).len() / tape.width(x);
+        model.logits(tape, x, rows - *batch..rows, &mut self.logits);
+        Ok(ids.len() as u64)
+    }
+}
+
+impl Work for Follower {
+    fn tape(&mut self) -> &mut Tape {
+        &mut self.tape
+    }
+
+    /// Reads what was most probable after the last step.
+    fn step(&mut self) -> Result<u64> {
+        let ids = std::mem::take(&mut self.next);
+        let read = self.read(&ids)?;
+        self.next = ids;
+        let vocab_size = self.model.config().vocab_size as u32;
+        for (next, logits) in self.next.iter_mut().zip(self.logits.chunks(self.model.outputs())) {
+            let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
+            *next = best.map_or(0, |(id, _)| id as u32) % vocab_size;
+        }
+        Ok(read)
+    }
+}
+
+/// Operations (a multiplication and an addition are two) of a forward pass for each token: the
+/// matrix products, attention over what is seen of `context` positions, and the matrix memories.
+pub(crate) fn forward_operations(model: &Model, context: usize) -> f64 {
+    let config = model.config();
+    let tied = matches!(config.head, HeadConfig::LanguageModel { tied: true, .. });
+    let is_product = |name: &str| match name {
+        "embedding.weight" => tied,
+        name => name != "positions.weight",
+    };
+    let products: usize = (model.weights.iter())
+        .filter(|p| p.shape.len() >= 2 && is_product(&p.name))
+        .map(|p| p.shape.iter().product::<usize>())
+        .sum();
+    let memories = config.blocks.iter().map(|block| {
+        let working = match block.working {
+            Some(WorkingMemory::Attention { heads, head_width, window, bidirectional, .. }) => {
+                let seen = if bidirectional { context as f64 } else { mean_seen(context, window) };
+                2.0 * seen * (heads * head_width) as f64
+            }
+            _ => 0.0,
+        };
+        let long = match block.long {
+            // A rank-one update of each head's matrix, and a product with it.
+            Some(long) if long.cell == Cell::Mlstm => {
+                2.0 * (long.hidden * long.hidden / long.heads) as f64
+            }
+            _ => 0.0,
+        };
+        working + long
+    });
+    2.0 * (products as f64 + memories.sum::<f64>())
+}
+
+/// Positions that a causal window sees on average over a chunk that follows an equal one.
+fn mean_seen(context: usize, window: usize) -> f64 {
+    let seen = |t: usize| (context + t + 1).min(window) as f64;
+    (0..context).map(seen).sum::<f64>() / context.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longhand_model::Preset;
+    use longhand_train::settings::AdamWSettings;
+
+    #[test]
+    fn every_preset_learns_reads_and_steps() {
+        let cpu = Arc::new(Cpu::new(2));
+        for preset in [
+            Preset::LonghandNano,
+            Preset::StackedLstmClassifier,
+            Preset::AttentionLstm,
+            Preset::TanhLstm,
+            Preset::Xlstm,
+        ] {
+            let config = preset.config(33);
+            let rule = OptimizerSettings::AdamW(AdamWSettings::default());
+            let mut learner = Learner::new(config.clone(), rule, cpu.clone(), 2, 5).unwrap();
+            assert_eq!(learner.step().unwrap(), 10);
+            assert_eq!(learner.step().unwrap(), 10);
+            assert!(learner.loss.is_finite());
+            let mut follower = Follower::new(config, cpu.clone(), 3, 300).unwrap();
+            assert_eq!(follower.step().unwrap(), 3);
+            assert_eq!(follower.step().unwrap(), 3);
+            assert!(forward_operations(follower.model(), 64) > 0.0);
+        }
+    }
+
+    #[test]
+    fn a_window_sees_no_more_than_its_width() {
+        assert_eq!(mean_seen(64, 64), 64.0);
+        assert_eq!(mean_seen(1, 64), 2.0);
+        assert_eq!(mean_seen(4, 6), (5.0 + 6.0 + 6.0 + 6.0) / 4.0);
+    }
+}
