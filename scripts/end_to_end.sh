@@ -61,6 +61,19 @@ for ((kill = 1; kill <= kills; kill++)); do
     check "killed and resumed, round $kill" cmp whole/model.safetensors killed/model.safetensors
 done
 
+# A disk that fills up while a checkpoint is written: one sentence, and with room it goes on.
+mkdir disk
+if mount -t tmpfs -o size=12m none disk 2>/dev/null; then
+    trap 'umount "$work/disk"; rm -rf "$work"' EXIT
+    "${train[@]}" --out disk/m >full.jsonl 2>full.err && code=0 || code=$?
+    check "a full disk" bash -c "[[ $code -eq 1 && \$(wc -l <full.err) -eq 1 ]] && grep -q 'free some space' full.err"
+    mount -o remount,size=100m disk
+    "${train[@]}" --resume --out disk/m >full.jsonl 2>full.err
+    check "with room it ends in the same model" cmp whole/model.safetensors disk/m/model.safetensors
+else
+    echo "skipped: a full disk (this user may not mount one)"
+fi
+
 # The model in use.
 "$longhand" eval whole --data text.txt --split valid --json >eval.json
 check "eval gives a loss" test "$(json '0 < o["loss"] < 3 and o["tokens"] > 1000' <eval.json)" = True

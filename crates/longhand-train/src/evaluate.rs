@@ -1,10 +1,10 @@
-//! The loss over a whole text: every token but the first is predicted exactly once.
+//! The loss over a whole text: every token but the first of a document is predicted exactly once.
 
 use std::sync::Arc;
 
 use longhand_model::{IGNORE, Mode, Model, Tape};
 use longhand_text::Tokens;
-use longhand_text::batch::{Batch, IGNORED, Sweep};
+use longhand_text::batch::{Batch, IGNORED, Windows};
 
 use crate::TrainError;
 use crate::language::sequence;
@@ -43,9 +43,9 @@ pub fn carried(
     let mut pieces = Pieces::new(tokens, streams.clamp(1, most))?;
     let mut state = model.state(pieces.streams);
     let mut total = Part::default();
-    let mut chunk = Chunk::default();
+    let mut chunk = Batch::default();
     while pieces.next(&mut chunk)? {
-        let (x, next) = model.forward(tape, Mode::Read, &chunk.inputs, &chunk.sequence(), state)?;
+        let (x, next) = model.forward(tape, Mode::Read, &chunk.inputs, &sequence(&chunk), state)?;
         state = next;
         if chunk.targets.iter().any(|&target| target != IGNORE) {
             let loss = model.loss(tape, x, &chunk.targets, 0.0, None, None);
@@ -68,10 +68,10 @@ pub fn windows(
     window: usize,
 ) -> Result<Part, TrainError> {
     let batch = (ROWS / window.max(1)).max(1);
-    let mut sweep = Sweep::windows(tokens, batch, window)?;
+    let mut windows = Windows::new(tokens, batch, window)?;
     let mut total = Part::default();
     let mut chunk = Batch::default();
-    while sweep.next(&mut chunk)? {
+    while windows.next(&mut chunk)? {
         let state = model.state(chunk.batch);
         let (x, _) = model.forward(tape, Mode::Read, &chunk.inputs, &sequence(&chunk), state)?;
         let loss = model.loss(tape, x, &chunk.targets, 0.0, None, None);
@@ -94,15 +94,6 @@ struct Pieces<'a> {
     lane: Vec<u32>,
 }
 
-#[derive(Default)]
-struct Chunk {
-    time: usize,
-    streams: usize,
-    inputs: Vec<u32>,
-    targets: Vec<u32>,
-    resets: Vec<bool>,
-}
-
 impl<'a> Pieces<'a> {
     fn new(tokens: &'a Tokens, streams: usize) -> Result<Self, TrainError> {
         if tokens.len() < 2 {
@@ -115,13 +106,13 @@ impl<'a> Pieces<'a> {
     }
 
     /// Fills in the next chunk; false at the end.
-    fn next(&mut self, chunk: &mut Chunk) -> Result<bool, TrainError> {
+    fn next(&mut self, chunk: &mut Batch) -> Result<bool, TrainError> {
         let length = self.warm_up + self.size;
         if self.at >= length {
             return Ok(false);
         }
         let time = (length - self.at).min(CHUNK as u64);
-        chunk.resize(time as usize, self.streams);
+        chunk.resize(self.streams, time as usize);
         for stream in 0..self.streams {
             let first = stream as u64 * self.size;
             // Positions before the text's beginning, and past its end, are left as they are:
@@ -132,45 +123,17 @@ impl<'a> Pieces<'a> {
             if begin >= end {
                 continue;
             }
-            self.lane.resize((end - begin) as usize + 1, 0);
-            self.tokens.copy(begin, &mut self.lane)?;
-            let last = (first + self.size).min(self.pairs);
-            for (position, pair) in (begin..end).zip(self.lane.windows(2)) {
+            let pairs = begin..end;
+            chunk.place(self.tokens, pairs.clone(), stream, skip as usize, &mut self.lane)?;
+            // What only warms up is not scored, nor what the next stream scores.
+            let scored = first..(first + self.size).min(self.pairs);
+            for position in pairs.filter(|position| !scored.contains(position)) {
                 let row = (position - begin + skip) as usize * self.streams + stream;
-                chunk.inputs[row] = pair[0];
-                if (first..last).contains(&position) {
-                    chunk.targets[row] = pair[1];
-                }
-            }
-            let documents = self.tokens.documents();
-            let from = documents.partition_point(|&document| document < begin);
-            for &document in documents[from..].iter().take_while(|&&document| document < end) {
-                chunk.resets[(document - begin + skip) as usize * self.streams + stream] = true;
+                chunk.targets[row] = IGNORE;
             }
         }
         self.at += time;
         Ok(true)
-    }
-}
-
-impl Chunk {
-    fn resize(&mut self, time: usize, streams: usize) {
-        (self.time, self.streams) = (time, streams);
-        let rows = time * streams;
-        self.inputs.clear();
-        self.inputs.resize(rows, 0);
-        self.targets.clear();
-        self.targets.resize(rows, IGNORE);
-        self.resets.clear();
-        self.resets.resize(rows, false);
-    }
-
-    fn sequence(&self) -> longhand_model::Sequence<'_> {
-        let resets = self.resets.contains(&true).then_some(&self.resets[..]);
-        longhand_model::Sequence {
-            resets,
-            ..longhand_model::Sequence::new(self.time, self.streams)
-        }
     }
 }
 
@@ -179,12 +142,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_ask_for_each_token_but_the_first_once() {
+    fn pieces_ask_for_each_token_but_the_first_of_a_document_once() {
         for (count, streams) in [(2, 1), (130, 1), (5000, 3), (4001, 2), (100, 7), (20_000, 16)] {
             let ids = (0..count).collect();
             let tokens = Tokens::from_ids(ids, vec![0, count as u64 / 2], count as usize).unwrap();
             let mut pieces = Pieces::new(&tokens, streams).unwrap();
-            let mut chunk = Chunk::default();
+            let mut chunk = Batch::default();
             let mut seen = Vec::new();
             // What each stream has read since it was last emptied.
             let mut read = vec![Vec::new(); streams];
@@ -206,7 +169,10 @@ mod tests {
                 }
             }
             seen.sort_unstable();
-            assert_eq!(seen, (1..count).collect::<Vec<u32>>(), "{count} in {streams}");
+            let mut expected: Vec<u32> = (1..count).collect();
+            // A document's first token is not predicted from the one before.
+            expected.retain(|&id| id != count / 2);
+            assert_eq!(seen, expected, "{count} in {streams}");
         }
     }
 }

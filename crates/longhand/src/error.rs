@@ -42,5 +42,18 @@ fn sentence(error: &anyhow::Error) -> String {
         }
         sentence.push_str(&cause);
     }
+    if error.chain().any(is_full) {
+        sentence.push_str(
+            ": free some space and give the command again, `train` and `finetune` with --resume",
+        );
+    }
     sentence
+}
+
+/// Whether a disk, or what a user may fill of it, has no room left.
+fn is_full(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let error = cause.downcast_ref::<io::Error>();
+    error.is_some_and(|error| {
+        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    })
 }

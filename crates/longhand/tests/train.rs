@@ -238,6 +238,7 @@ fn a_full_disk_stops_a_run_with_one_sentence() {
     assert_eq!(said.code, 1);
     assert_eq!(said.err.lines().count(), 1, "{}", said.err);
     assert!(said.err.contains("log.jsonl") && said.err.contains("No space"), "{}", said.err);
+    assert!(said.err.contains("free some space") && said.err.contains("--resume"), "{}", said.err);
 }
 
 #[test]

@@ -153,26 +153,13 @@ impl Streams {
         start: u64,
         pairs: u64,
     ) -> Result<(), TextError> {
-        let (batch, time) = (self.batch, self.time);
+        let time = self.time;
         let mut done = 0;
         let mut start = start;
         while done < time {
             let count = ((time - done) as u64).min(pairs - start) as usize;
-            self.lane.resize(count + 1, 0);
-            self.tokens.copy(start, &mut self.lane)?;
-            for (step, pair) in self.lane.windows(2).enumerate() {
-                let at = (done + step) * batch + stream;
-                chunk.inputs[at] = pair[0];
-                chunk.targets[at] = pair[1];
-            }
-            let documents = self.tokens.documents();
-            let from = documents.partition_point(|&document| document < start);
-            for &document in &documents[from..] {
-                if document >= start + count as u64 {
-                    break;
-                }
-                chunk.resets[(done + (document - start) as usize) * batch + stream] = true;
-            }
+            let span = start..start + count as u64;
+            chunk.place(&self.tokens, span, stream, done, &mut self.lane)?;
             done += count;
             start = 0;
         }
