@@ -50,15 +50,22 @@ for ((kill = 1; kill <= kills; kill++)); do
     rm -rf killed
     "${train[@]}" --out killed >killed.jsonl 2>killed.err &
     pid=$!
-    sleep "$(python3 -c 'import random; print(0.2 + 6 * random.random())')"
+    # Within some ten steps of a line drawn at random: in a step or between two, in a checkpoint or
+    # before the first.
+    lines=$((RANDOM % 12))
+    until [[ $(grep -c '"loss"' killed.jsonl) -ge $lines ]]; do sleep 0.01; done
+    sleep "$(printf '0.%03d' $((RANDOM % 600)))"
     kill -KILL $pid 2>/dev/null || true
     wait $pid 2>/dev/null || true
-    if [[ -e killed ]]; then
-        "${train[@]}" --resume --out killed >killed.jsonl 2>killed.err
-    else
-        "${train[@]}" --out killed >killed.jsonl 2>killed.err
+    if grep -q '"done":true' killed.jsonl; then
+        echo "round $kill: it had ended before the kill; once more"
+        kill=$((kill - 1))
+        continue
     fi
-    check "killed and resumed, round $kill" cmp whole/model.safetensors killed/model.safetensors
+    if [[ -e killed ]]; then resume=(--resume); else resume=(); fi
+    "${train[@]}" "${resume[@]}" --out killed >killed.jsonl 2>killed.err
+    check "killed after $lines lines and resumed, round $kill" \
+        cmp whole/model.safetensors killed/model.safetensors
 done
 
 # A disk that fills up while a checkpoint is written: one sentence, and with room it goes on.
