@@ -1,7 +1,7 @@
 //! A model with its tokeniser, and what runs it.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use longhand_model::config::HeadConfig;
 use longhand_model::file::FileError;
@@ -17,7 +17,7 @@ pub const TOKENIZER_FILE: &str = "tokenizer.json";
 pub struct Engine {
     model: Model,
     tokenizer: Tokenizer,
-    model_hash: String,
+    model_hash: OnceLock<String>,
 }
 
 /// What runs passes of one model: scratch memory only, so that any session may use any reader.
@@ -41,11 +41,11 @@ impl Engine {
         Self::new(model, Tokenizer::load(&path)?)
     }
 
-    /// Puts a model and its tokeniser together.
+    /// Puts a model and its tokeniser together, and packs the model for reading.
     ///
     /// # Errors
     /// If the model looks ahead, is no language model, or has another number of tokens.
-    pub fn new(model: Model, tokenizer: Tokenizer) -> Result<Self, EngineError> {
+    pub fn new(mut model: Model, tokenizer: Tokenizer) -> Result<Self, EngineError> {
         let config = model.config();
         if !matches!(config.head, HeadConfig::LanguageModel { .. }) {
             return Err(EngineError::NotLanguageModel);
@@ -57,8 +57,8 @@ impl Engine {
             let (model, tokenizer) = (config.vocab_size, tokenizer.vocab_size());
             return Err(EngineError::Vocabulary { model, tokenizer });
         }
-        let model_hash = model_hash(&model);
-        Ok(Self { model, tokenizer, model_hash })
+        model.pack();
+        Ok(Self { model, tokenizer, model_hash: OnceLock::new() })
     }
 
     /// The model.
@@ -71,9 +71,11 @@ impl Engine {
         &self.tokenizer
     }
 
-    /// The hash of configuration and weights: models with the same one give the same text.
+    /// The hash of configuration and weights: models with the same one give the same text. Weights
+    /// of another format are another model. Computed when it is first asked for, since the first
+    /// token need not wait for it.
     pub fn model_hash(&self) -> &str {
-        &self.model_hash
+        self.model_hash.get_or_init(|| model_hash(&self.model))
     }
 
     /// A token as a person reads it: its text where that is whole characters, otherwise as it

@@ -6,6 +6,7 @@
 //! once, and then park: an idle process uses no processor time.
 
 use std::any::Any;
+use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -54,10 +55,12 @@ impl Cpu {
         assert!(level.available(), "this machine has no {level:?} instructions");
         let threads = threads.max(1);
         let shared = Arc::new(Shared {
-            generation: AtomicUsize::new(0),
-            remaining: AtomicUsize::new(0),
+            generation: Apart::default(),
+            remaining: Apart::default(),
+            job: JobCell(UnsafeCell::new(None)),
             stop: AtomicBool::new(false),
-            slot: Mutex::new(Slot { job: None, parked: 0 }),
+            parked: AtomicUsize::new(0),
+            sleep: Mutex::new(()),
             wake: Condvar::new(),
             panic: Mutex::new(None),
             barrier: Barrier::new(threads),
@@ -95,20 +98,22 @@ impl Cpu {
             // SAFETY: the erased lifetime ends before this function returns, because it waits
             // below until every thread has left the body.
             let job = unsafe { std::mem::transmute::<&(dyn Fn(&mut Worker) + Sync), Job>(body) };
-            shared.remaining.store(threads - 1, Ordering::Relaxed);
-            let mut slot = lock(&shared.slot);
-            slot.job = Some(job);
-            shared.generation.fetch_add(1, Ordering::Release);
-            let parked = slot.parked;
-            drop(slot);
+            // SAFETY: no thread reads the job before the generation moves on, and none is left in
+            // the region before.
+            unsafe { *shared.job.0.get() = Some(job) };
+            shared.remaining.0.store(threads - 1, Ordering::Relaxed);
+            // Either this thread sees below that another has parked, or that one sees the new
+            // generation before it sleeps: both orders are sequentially consistent.
+            shared.generation.0.fetch_add(1, Ordering::SeqCst);
             // Waking is a system call: left out while the threads still spin.
-            if parked > 0 {
+            if shared.parked.load(Ordering::SeqCst) > 0 {
+                drop(lock(&shared.sleep));
                 shared.wake.notify_all();
             }
         }
         shared.call(0, threads, self.level, &mut buffers, &body);
         let mut spins = 0usize;
-        while shared.remaining.load(Ordering::Acquire) != 0 {
+        while shared.remaining.0.load(Ordering::Acquire) != 0 {
             wait_a_little(&mut spins);
         }
         // Taken before it is raised, so that the processor can be used again.
@@ -156,7 +161,7 @@ impl Cpu {
 impl Drop for Cpu {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
-        drop(lock(&self.shared.slot));
+        drop(lock(&self.shared.sleep));
         self.shared.wake.notify_all();
         for thread in self.threads.drain(..) {
             // A panic in a region has been raised there already.
@@ -193,20 +198,31 @@ pub(crate) fn share(
 type Job = &'static (dyn Fn(&mut Worker) + Sync);
 
 struct Shared {
-    generation: AtomicUsize,
-    remaining: AtomicUsize,
+    /// Counts regions; a thread that sees it change takes the job.
+    generation: Apart,
+    /// Threads that have not left the region yet.
+    remaining: Apart,
+    job: JobCell,
     stop: AtomicBool,
-    slot: Mutex<Slot>,
+    /// Threads that wait on the condition variable, or are about to.
+    parked: AtomicUsize,
+    sleep: Mutex<()>,
     wake: Condvar,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     barrier: Barrier,
 }
 
-struct Slot {
-    job: Option<Job>,
-    /// Threads that wait on the condition variable.
-    parked: usize,
-}
+/// A counter on a cache line of its own, so that those who watch one are not disturbed by another.
+#[derive(Default)]
+#[repr(align(64))]
+struct Apart(AtomicUsize);
+
+/// The job of the running region.
+struct JobCell(UnsafeCell<Option<Job>>);
+
+// SAFETY: written by the thread that starts a region, while no other is in one, and read by the
+// others after they saw the generation change.
+unsafe impl Sync for JobCell {}
 
 impl Shared {
     fn call(
@@ -230,33 +246,35 @@ fn serve(shared: &Shared, index: usize, threads: usize, level: Level) {
     let mut seen = 0;
     loop {
         let mut spins = 0;
-        while shared.generation.load(Ordering::Acquire) == seen && spins < SPINS_BEFORE_PARKING {
+        while shared.generation.0.load(Ordering::Acquire) == seen && spins < SPINS_BEFORE_PARKING {
             std::hint::spin_loop();
             spins += 1;
         }
-        let mut slot = lock(&shared.slot);
-        while shared.generation.load(Ordering::Acquire) == seen {
-            if shared.stop.load(Ordering::Acquire) {
-                return;
+        if shared.generation.0.load(Ordering::Acquire) == seen {
+            let mut asleep = lock(&shared.sleep);
+            shared.parked.fetch_add(1, Ordering::SeqCst);
+            while shared.generation.0.load(Ordering::SeqCst) == seen {
+                if shared.stop.load(Ordering::Acquire) {
+                    return;
+                }
+                asleep = shared.wake.wait(asleep).unwrap_or_else(PoisonError::into_inner);
             }
-            slot.parked += 1;
-            slot = shared.wake.wait(slot).unwrap_or_else(PoisonError::into_inner);
-            slot.parked -= 1;
+            shared.parked.fetch_sub(1, Ordering::SeqCst);
         }
-        seen = shared.generation.load(Ordering::Acquire);
-        let job = slot.job;
-        drop(slot);
-        if let Some(job) = job {
+        seen = shared.generation.0.load(Ordering::Acquire);
+        // SAFETY: the region that is now running was begun after its job was written, and cannot
+        // end before this thread has left it.
+        if let Some(job) = unsafe { *shared.job.0.get() } {
             shared.call(index, threads, level, &mut buffers, job);
         }
-        shared.remaining.fetch_sub(1, Ordering::Release);
+        shared.remaining.0.fetch_sub(1, Ordering::Release);
     }
 }
 
 /// A sense-reversing spin barrier.
 struct Barrier {
-    arrived: AtomicUsize,
-    round: AtomicUsize,
+    arrived: Apart,
+    round: Apart,
     broken: AtomicBool,
     threads: usize,
 }
@@ -264,8 +282,8 @@ struct Barrier {
 impl Barrier {
     fn new(threads: usize) -> Self {
         Self {
-            arrived: AtomicUsize::new(0),
-            round: AtomicUsize::new(0),
+            arrived: Apart::default(),
+            round: Apart::default(),
             broken: AtomicBool::new(false),
             threads,
         }
@@ -276,21 +294,21 @@ impl Barrier {
             return;
         }
         debug_assert_eq!(threads, self.threads);
-        let round = self.round.load(Ordering::Acquire);
-        if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == threads {
-            self.arrived.store(0, Ordering::Relaxed);
-            self.round.store(round.wrapping_add(1), Ordering::Release);
+        let round = self.round.0.load(Ordering::Acquire);
+        if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == threads {
+            self.arrived.0.store(0, Ordering::Relaxed);
+            self.round.0.store(round.wrapping_add(1), Ordering::Release);
             return;
         }
         let mut spins = 0;
-        while self.round.load(Ordering::Acquire) == round {
+        while self.round.0.load(Ordering::Acquire) == round {
             assert!(!self.broken.load(Ordering::Acquire), "another thread of this region panicked");
             wait_a_little(&mut spins);
         }
     }
 
     fn reset(&self) {
-        self.arrived.store(0, Ordering::Release);
+        self.arrived.0.store(0, Ordering::Release);
         self.broken.store(false, Ordering::Release);
     }
 }
@@ -325,6 +343,11 @@ unsafe impl<T: Send> Send for Shards<'_, T> {}
 impl<'a, T> Shards<'a, T> {
     pub(crate) fn new(slice: &'a mut [T]) -> Self {
         Self { start: slice.as_mut_ptr(), len: slice.len(), lifetime: std::marker::PhantomData }
+    }
+
+    /// The first element, for parts that are no ranges: columns of a matrix.
+    pub(crate) fn pointer(&self) -> *mut T {
+        self.start
     }
 
     /// The elements of `range`.

@@ -44,6 +44,7 @@ pub mod tanh_memory;
 #[cfg(test)]
 #[allow(dead_code)]
 mod testing;
+pub mod weights;
 
 pub use buffer::{Buffer, Buffers};
 pub use cpu::{Cpu, Worker};

@@ -15,12 +15,14 @@ mod gates;
 mod layout;
 mod links;
 mod pack;
+mod panels;
 mod product;
 
 pub(crate) use backward::{Gradients, WeightGradients, backward};
-pub(crate) use forward::forward;
+pub(crate) use forward::{forward, forward_packed};
 pub(crate) use gates::gate;
 pub(crate) use layout::Shape;
+pub use panels::{CellPanels, input_order, recurrent_order};
 
 use crate::simd::Vector;
 

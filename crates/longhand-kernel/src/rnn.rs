@@ -9,6 +9,7 @@ use crate::cpu::Cpu;
 use crate::recurrence::{self, Cell, MAX_GATES, MAX_STATES, Shape};
 use crate::sequence::Sequence;
 use crate::simd::{Vector, tanh};
+use crate::weights::CellPanels;
 
 /// The sizes of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +83,35 @@ pub fn forward(
         shape(sizes),
         sequence,
         &weights.shared(),
+        x,
+        &[state],
+        y,
+        &mut [next],
+        saved,
+    );
+}
+
+/// As [`forward`], with weights that are packed for reading. `saved` gets what [`forward`] would
+/// leave there.
+///
+/// # Panics
+/// As [`forward`].
+pub fn forward_packed(
+    cpu: &Cpu,
+    sizes: Sizes,
+    sequence: &Sequence,
+    weights: CellPanels,
+    x: &[f32],
+    state: &[f32],
+    y: &mut [f32],
+    next: &mut [f32],
+    saved: &mut [f32],
+) {
+    recurrence::forward_packed::<Elman>(
+        cpu,
+        shape(sizes),
+        sequence,
+        &weights,
         x,
         &[state],
         y,

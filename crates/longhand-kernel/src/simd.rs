@@ -133,6 +133,12 @@ pub(crate) trait Vector: Copy {
     unsafe fn select_less(self, bound: Self, yes: Self, no: Self) -> Self;
     unsafe fn sum(self) -> f32;
     unsafe fn largest(self) -> f32;
+    /// Stores integer-valued lanes in −128..=127 as bytes.
+    unsafe fn store_bytes(self, to: *mut i8);
+    /// Stores the lanes rounded to bf16, to nearest even.
+    unsafe fn store_bf16(self, to: *mut u16);
+    /// From `LANES` pairs of bf16: the first of each pair, and the second.
+    unsafe fn load_bf16_pairs(from: *const u16) -> (Self, Self);
 
     #[inline(always)]
     unsafe fn zero() -> Self {
@@ -195,7 +201,7 @@ pub(crate) unsafe fn tanh<V: Vector>(x: V) -> V {
 
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
-pub(crate) struct Avx512(__m512);
+pub(crate) struct Avx512(pub(crate) __m512);
 
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
@@ -291,11 +297,34 @@ impl Vector for Avx512 {
     unsafe fn largest(self) -> f32 {
         unsafe { _mm512_reduce_max_ps(self.0) }
     }
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut i8) {
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(self.0))) }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let up = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+            let rounded = _mm512_srli_epi32::<16>(_mm512_add_epi32(bits, up));
+            _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(rounded));
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(from: *const u16) -> (Self, Self) {
+        unsafe {
+            let pairs = _mm512_loadu_si512(from.cast());
+            let high = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            let low = _mm512_slli_epi32::<16>(pairs);
+            (Self(_mm512_castsi512_ps(low)), Self(_mm512_castsi512_ps(high)))
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[derive(Clone, Copy)]
-pub(crate) struct Avx2(__m256);
+pub(crate) struct Avx2(pub(crate) __m256);
 
 #[cfg(target_arch = "x86_64")]
 static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -404,11 +433,43 @@ impl Vector for Avx2 {
             _mm_cvtss_f32(_mm_max_ss(s, _mm_shuffle_ps::<1>(s, s)))
         }
     }
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut i8) {
+        unsafe {
+            let whole = _mm256_cvtps_epi32(self.0);
+            let (low, high) = (_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole));
+            let words = _mm_packs_epi32(low, high);
+            _mm_storel_epi64(to.cast(), _mm_packs_epi16(words, words));
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let up = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+            let rounded = _mm256_srli_epi32::<16>(_mm256_add_epi32(bits, up));
+            let low = _mm256_castsi256_si128(rounded);
+            _mm_storeu_si128(
+                to.cast(),
+                _mm_packus_epi32(low, _mm256_extracti128_si256::<1>(rounded)),
+            );
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(from: *const u16) -> (Self, Self) {
+        unsafe {
+            let pairs = _mm256_loadu_si256(from.cast());
+            let high = _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32));
+            let low = _mm256_slli_epi32::<16>(pairs);
+            (Self(_mm256_castsi256_ps(low)), Self(_mm256_castsi256_ps(high)))
+        }
+    }
 }
 
 /// Eight values that the compiler turns into whatever vectors the machine has.
 #[derive(Clone, Copy)]
-pub(crate) struct Portable([f32; 8]);
+pub(crate) struct Portable(pub(crate) [f32; 8]);
 
 impl Portable {
     #[inline(always)]
@@ -506,6 +567,20 @@ impl Vector for Portable {
     #[inline(always)]
     unsafe fn largest(self) -> f32 {
         self.0.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, to: *mut i8) {
+        unsafe { to.cast::<[i8; 8]>().write_unaligned(self.0.map(|x| x as i8)) }
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(self, to: *mut u16) {
+        unsafe { to.cast::<[u16; 8]>().write_unaligned(self.0.map(crate::weights::bf16)) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16_pairs(from: *const u16) -> (Self, Self) {
+        let pairs = unsafe { from.cast::<[[u16; 2]; 8]>().read_unaligned() };
+        let wide = |x: u16| f32::from_bits(u32::from(x) << 16);
+        (Self(pairs.map(|pair| wide(pair[0]))), Self(pairs.map(|pair| wide(pair[1]))))
     }
 }
 

@@ -24,6 +24,7 @@ use crate::recurrence::{self, Cell, MAX_GATES, MAX_STATES, Shape};
 use crate::scratch;
 use crate::sequence::Sequence;
 use crate::simd::{Vector, exp, sigmoid, sigmoid_slice, tanh};
+use crate::weights::CellPanels;
 
 /// The sizes of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +134,35 @@ pub fn forward(
         shape(sizes),
         sequence,
         &weights.shared(),
+        x,
+        &[state.h, state.c, state.n, state.m],
+        y,
+        &mut [next.h, next.c, next.n, next.m],
+        saved,
+    );
+}
+
+/// As [`forward`], with weights that are packed for reading. `saved` gets what [`forward`] would
+/// leave there.
+///
+/// # Panics
+/// As [`forward`].
+pub fn forward_packed(
+    cpu: &Cpu,
+    sizes: Sizes,
+    sequence: &Sequence,
+    weights: CellPanels,
+    x: &[f32],
+    state: State,
+    y: &mut [f32],
+    next: StateMut,
+    saved: &mut [f32],
+) {
+    recurrence::forward_packed::<Slstm>(
+        cpu,
+        shape(sizes),
+        sequence,
+        &weights,
         x,
         &[state.h, state.c, state.n, state.m],
         y,

@@ -11,6 +11,7 @@
 //!            x = x + feed_forward(norm(x))
 //! ```
 
+use longhand_kernel::weights::{Format, MOST_INTEGER_COLUMNS};
 use serde::{Deserialize, Serialize};
 
 /// The version of `config.json` that this program writes and reads.
@@ -47,6 +48,9 @@ pub struct Config {
     /// What is dropped in training.
     #[serde(default)]
     pub dropout: Dropout,
+    /// How the weights are held: `f32`, which alone can be trained, `bf16`, `int8` or `int4`.
+    #[serde(default, skip_serializing_if = "is_f32", with = "format_name")]
+    pub weights: Format,
 }
 
 /// The only value of `model_type`.
@@ -331,6 +335,14 @@ impl Config {
                 self.width
             )));
         }
+        let widest = self.widest();
+        if matches!(self.weights, Format::Int8 | Format::Int4) && widest > MOST_INTEGER_COLUMNS {
+            return Err(ConfigError::Conflict(format!(
+                "{} weights serve layers of at most {MOST_INTEGER_COLUMNS} inputs, not {widest}: \
+                 use bf16",
+                self.weights.name()
+            )));
+        }
         let parameters = self.parameter_bound();
         if parameters > MOST_PARAMETERS {
             return Err(ConfigError::TooLarge(parameters));
@@ -352,6 +364,19 @@ impl Config {
                     Some(WorkingMemory::Attention { bidirectional: true, .. })
                 )
         })
+    }
+
+    /// The most columns of any matrix, or a little more.
+    fn widest(&self) -> usize {
+        let mut widest = self.width;
+        let mut width = self.width;
+        for block in &self.blocks {
+            let working = block.working.map_or(0, |w| w.output_width(width));
+            let long = block.long.map_or(0, |long| long.output_width());
+            width = block.output_width(width);
+            widest = widest.max(working + long).max(width).max(block.feed_forward.unwrap_or(0));
+        }
+        widest
     }
 
     /// The configuration's hash: names the architecture in files.
@@ -521,6 +546,28 @@ fn size(name: &str, value: usize, least: usize, most: usize) -> Result<(), Confi
         Ok(())
     } else {
         Err(ConfigError::Size { name: name.into(), value, least, most })
+    }
+}
+
+fn is_f32(format: &Format) -> bool {
+    *format == Format::F32
+}
+
+/// A weight format by its name.
+mod format_name {
+    use longhand_kernel::weights::Format;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(format: &Format, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(format.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Format, D::Error> {
+        let name = String::deserialize(from)?;
+        let found = Format::ALL.into_iter().find(|format| format.name() == name);
+        let known = Format::ALL.map(Format::name).join(", ");
+        let refused = || format!("there are no `{name}` weights; there are {known}");
+        found.ok_or_else(|| serde::de::Error::custom(refused()))
     }
 }
 

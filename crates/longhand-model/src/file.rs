@@ -1,14 +1,16 @@
 //! A model as a folder: `config.json` and `model.safetensors`.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
+use longhand_kernel::Buffer;
+use longhand_kernel::weights::{Format, Rows, RowsError};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 
 use crate::config::{Config, ConfigError};
 use crate::model::Model;
-use crate::weights::{Builder, Weights};
+use crate::weights::{Builder, Parameter, Role, Weights};
 
 /// The file of the configuration.
 pub const CONFIG_FILE: &str = "config.json";
@@ -65,10 +67,12 @@ pub enum WeightsError {
         got: Vec<usize>,
     },
     /// A tensor of another number format.
-    #[error("the tensor `{name}` holds {got}; this program reads F32")]
+    #[error("the tensor `{name}` holds {got}; {expected} is needed here")]
     Format {
         /// Which tensor.
         name: String,
+        /// What belongs there.
+        expected: String,
         /// The file's number format.
         got: String,
     },
@@ -83,7 +87,7 @@ pub enum WeightsError {
 }
 
 impl Model {
-    /// Reads a model folder.
+    /// Reads a model folder. Compressed weights come packed for reading.
     pub fn load(folder: &Path) -> Result<Self, FileError> {
         let path = folder.join(CONFIG_FILE);
         let config = Config::from_json(&read(&path)?)
@@ -95,8 +99,9 @@ impl Model {
 
     /// A model of checked configuration with the weights of a safetensors file.
     pub fn from_bytes(config: Config, bytes: &[u8]) -> Result<Self, WeightsError> {
+        let format = config.weights;
         let mut model = Model::lay_out(config, Builder::empty());
-        fill(&mut model.weights, bytes)?;
+        fill(&mut model.weights, format, bytes)?;
         Ok(model)
     }
 
@@ -107,13 +112,66 @@ impl Model {
         write(&folder.join(WEIGHTS_FILE), &self.to_bytes())
     }
 
-    /// The weights as a safetensors file.
+    /// The weights as a safetensors file: `f32` and `bf16` tensors as they are; of an `int8` matrix
+    /// its codes (`I8`), of an `int4` matrix its codes by twos (`U8`), and a tensor of scales.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let tensors = self.weights.iter().map(|parameter| {
-            (parameter.name.as_str(), F32 { shape: &parameter.shape, data: &parameter.data })
-        });
-        serialize(tensors, HashMap::from([("format".into(), "pt".into())]))
+        let mut tensors = Vec::new();
+        for parameter in self.weights.iter() {
+            let name = parameter.name.clone();
+            let Some(packed) = &parameter.packed else {
+                let bytes = F32 { shape: &parameter.shape, data: &parameter.data }.bytes();
+                let shape = parameter.shape.clone();
+                tensors.push((name, Raw { dtype: Dtype::F32, shape, bytes }));
+                continue;
+            };
+            let rows = packed.to_rows();
+            let held = Held::new(parameter, rows.format());
+            let codes = rows.codes().to_vec();
+            if let Some((dtype, shape)) = held.scales {
+                let bytes = rows.scales().to_vec();
+                tensors.push((scales_name(&name), Raw { dtype, shape, bytes }));
+            }
+            tensors.push((name, Raw { dtype: held.dtype, shape: held.shape, bytes: codes }));
+        }
+        let metadata = HashMap::from([("format".into(), "pt".into())]);
+        // The writer fails on shapes that do not match their data alone; these are made together.
+        safetensors::serialize(tensors, Some(metadata)).unwrap_or_default()
     }
+}
+
+/// How a file holds a parameter: number format and shape of its values, and of its scales.
+struct Held {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    scales: Option<(Dtype, Vec<usize>)>,
+}
+
+impl Held {
+    fn new(parameter: &Parameter, format: Format) -> Self {
+        let shape = parameter.shape.clone();
+        let (columns, outer) = match shape.split_last() {
+            Some((&columns, outer)) => (columns, outer.to_vec()),
+            None => (1, Vec::new()),
+        };
+        let with = |last: usize| outer.iter().copied().chain([last]).collect();
+        match format {
+            Format::F32 => Self { dtype: Dtype::F32, shape, scales: None },
+            Format::Bf16 => Self { dtype: Dtype::BF16, shape, scales: None },
+            Format::Int8 => {
+                Self { dtype: Dtype::I8, shape, scales: Some((Dtype::F32, outer.clone())) }
+            }
+            Format::Int4 => Self {
+                dtype: Dtype::U8,
+                shape: with(format.row_bytes(columns)),
+                scales: Some((Dtype::BF16, with(format.scale_bytes(columns) / 2))),
+            },
+        }
+    }
+}
+
+/// The tensor of a compressed matrix's scales.
+fn scales_name(name: &str) -> String {
+    format!("{name}.scales")
 }
 
 /// Named `f32` tensors and string metadata as a safetensors file.
@@ -133,6 +191,12 @@ pub struct F32<'a> {
     pub data: &'a [f32],
 }
 
+impl F32<'_> {
+    fn bytes(&self) -> Vec<u8> {
+        self.data.iter().flat_map(|x| x.to_le_bytes()).collect()
+    }
+}
+
 impl View for F32<'_> {
     fn dtype(&self) -> Dtype {
         Dtype::F32
@@ -141,10 +205,31 @@ impl View for F32<'_> {
         self.shape
     }
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Owned(self.data.iter().flat_map(|x| x.to_le_bytes()).collect())
+        Cow::Owned(self.bytes())
     }
     fn data_len(&self) -> usize {
         4 * self.data.len()
+    }
+}
+
+struct Raw {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl View for Raw {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+    fn data_len(&self) -> usize {
+        self.bytes.len()
     }
 }
 
@@ -154,8 +239,7 @@ pub fn values(
     tensor: &safetensors::tensor::TensorView,
 ) -> Result<Vec<f32>, WeightsError> {
     if tensor.dtype() != Dtype::F32 {
-        let got = format!("{:?}", tensor.dtype());
-        return Err(WeightsError::Format { name: name.into(), got });
+        return Err(wrong_format(name, Dtype::F32, tensor.dtype()));
     }
     let words = tensor.data().chunks_exact(4);
     Ok(words.map(|w| f32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect())
@@ -186,27 +270,61 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
     }
 }
 
-fn fill(weights: &mut Weights, bytes: &[u8]) -> Result<(), WeightsError> {
+fn fill(weights: &mut Weights, format: Format, bytes: &[u8]) -> Result<(), WeightsError> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| WeightsError::Form(e.to_string()))?;
+    let mut known = HashSet::new();
     for parameter in weights.iter_mut() {
-        let name = &parameter.name;
-        let tensor = file.tensor(name).map_err(|_| WeightsError::Missing(name.clone()))?;
-        if tensor.shape() != parameter.shape {
-            return Err(WeightsError::Shape {
-                name: name.clone(),
-                expected: parameter.shape.clone(),
-                got: tensor.shape().to_vec(),
-            });
+        let name = parameter.name.clone();
+        let held = Held::new(parameter, parameter.format(format));
+        let codes = find(&file, &name, held.dtype, &held.shape)?;
+        let (mut scales, mut scaled_by) = (&[][..], name.clone());
+        if let Some((dtype, shape)) = &held.scales {
+            scaled_by = scales_name(&name);
+            scales = find(&file, &scaled_by, *dtype, shape)?;
+            known.insert(scaled_by.clone());
         }
-        let values = values(name, &tensor)?;
-        if let Some(index) = values.iter().position(|x| !x.is_finite()) {
-            return Err(WeightsError::NotFinite { name: name.clone(), index });
+        let rows = Rows::new(parameter.format(format), parameter.matrix(), codes, scales);
+        let rows = rows.map_err(|error| match error {
+            RowsError::NotFinite(index) => WeightsError::NotFinite { name: scaled_by, index },
+            RowsError::Length => WeightsError::Form(format!("`{name}` has another length")),
+        })?;
+        if parameter.role == Role::Vector || format == Format::F32 {
+            let mut data = Buffer::zeros(parameter.shape.iter().product());
+            for (to, word) in data.iter_mut().zip(rows.codes().chunks_exact(4)) {
+                *to = f32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+            }
+            parameter.data = data;
+            parameter.trainable = format == Format::F32;
+        } else {
+            parameter.pack(rows);
         }
-        parameter.data = longhand_kernel::Buffer::from(&values[..]);
+        known.insert(name);
     }
-    let known = |name: &str| weights.iter().any(|parameter| parameter.name == name);
-    match file.names().into_iter().find(|name| !known(name)) {
+    match file.names().into_iter().find(|&name| !known.contains(name)) {
         Some(name) => Err(WeightsError::Unknown(name.to_string())),
         None => Ok(()),
     }
+}
+
+/// The bytes of a tensor, whose number format and shape are the ones expected.
+fn find<'a>(
+    file: &SafeTensors<'a>,
+    name: &str,
+    dtype: Dtype,
+    shape: &[usize],
+) -> Result<&'a [u8], WeightsError> {
+    let tensor = file.tensor(name).map_err(|_| WeightsError::Missing(name.into()))?;
+    if tensor.shape() != shape {
+        let (expected, got) = (shape.to_vec(), tensor.shape().to_vec());
+        return Err(WeightsError::Shape { name: name.into(), expected, got });
+    }
+    if tensor.dtype() != dtype {
+        return Err(wrong_format(name, dtype, tensor.dtype()));
+    }
+    Ok(tensor.data())
+}
+
+fn wrong_format(name: &str, expected: Dtype, got: Dtype) -> WeightsError {
+    let [expected, got] = [expected, got].map(|dtype| format!("{dtype:?}"));
+    WeightsError::Format { name: name.into(), expected, got }
 }

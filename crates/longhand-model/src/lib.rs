@@ -2,7 +2,8 @@
 //!
 //! The path of the data:
 //! 1. [`config`] says what a model is made of; [`preset`] names some configurations.
-//! 2. [`weights`] holds the parameters by PyTorch's names; [`mod@file`] reads and writes them.
+//! 2. [`weights`] holds the parameters by PyTorch's names, as they are trained or packed for
+//!    reading; [`mod@file`] reads and writes them.
 //! 3. [`model`] lays out embedding → [`block`]s → norm → [`head`], each block of [`memory`]s and
 //!    their fusion.
 //! 4. [`tape`] runs a forward pass as a list of coarse operations, and gradients back over it.
@@ -25,9 +26,10 @@ pub mod weights;
 pub use config::{Config, ConfigError};
 pub use file::{FileError, WeightsError};
 pub use longhand_kernel::optimizer;
+pub use longhand_kernel::weights::Format;
 pub use longhand_kernel::{Buffer, Cpu, Level, Sequence};
 pub use model::{Model, ModelError};
 pub use preset::Preset;
 pub use state::{State, StateError};
 pub use tape::{Ablation, Gates, IGNORE, Mode, Profile, Tape, Total, Var};
-pub use weights::{Gradients, Parameter, ParameterId, Weights};
+pub use weights::{Gradients, Packed, Parameter, ParameterId, Weights};

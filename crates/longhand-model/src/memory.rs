@@ -5,7 +5,7 @@ use longhand_kernel::attention::{Mask, Rotary, Sizes};
 use crate::config::{Cell, LongMemory, WorkingMemory};
 use crate::state::State;
 use crate::tape::{LongCell, Tape, Var};
-use crate::weights::{Builder, Init, ParameterId, Weights};
+use crate::weights::{Builder, Init, ParameterId, Role, Weights};
 
 /// A working memory: the recent past, exact and bounded.
 pub(crate) enum Working {
@@ -184,6 +184,10 @@ impl Direction {
         // xLSTM normalises what its scalar memory gives, head by head.
         let norm = (config.cell == Cell::Slstm)
             .then(|| builder.add(format!("{prefix}.slstm.norm{suffix}.weight"), &[n], Init::Ones));
+        let units = n / heads;
+        for (id, recurrent) in [(input_weight, false), (recurrent, true)] {
+            builder.role(id, Role::Gates { gates, heads, units, recurrent });
+        }
         let first_state = state.index(&format!("{prefix}.{name}.h"));
         Direction::Recurrence { cell, reverse, state: first_state, norm }
     }

@@ -1,13 +1,14 @@
 //! Embedding → blocks → norm → head, run on a tape.
 
 use longhand_kernel::Sequence;
+use longhand_kernel::weights::{Format, Rows};
 
 use crate::block::{Block, NormLayer};
 use crate::config::{Config, HeadConfig, Positions};
 use crate::head::Head;
 use crate::state::State;
 use crate::tape::{Mode, Tape, Total, Var};
-use crate::weights::{Builder, Gradients, Init, ParameterId, Weights};
+use crate::weights::{Builder, Gradients, Init, ParameterId, Role, Weights};
 
 /// A configuration with its weights.
 pub struct Model {
@@ -42,6 +43,12 @@ pub enum ModelError {
         /// B.
         batch: usize,
     },
+    /// Weights that are held for reading alone.
+    #[error(
+        "the model's weights are {0}, packed for reading, and cannot be trained: train the f32 \
+         model that they were made from, and quantize it again"
+    )]
+    Frozen(&'static str),
     /// A state of another number of streams.
     #[error("a state of {got} streams was given for {expected} sequences")]
     State {
@@ -56,7 +63,58 @@ impl Model {
     /// A model with weights drawn from a seed.
     pub fn new(config: Config, seed: u64) -> Result<Self, crate::ConfigError> {
         config.check()?;
-        Ok(Self::lay_out(config, Builder::new(seed)))
+        let format = config.weights;
+        let model = Self::lay_out(Config { weights: Format::F32, ..config }, Builder::new(seed));
+        Ok(if format == Format::F32 { model } else { model.compress(format) })
+    }
+
+    /// The same model with weights of another format, packed for reading: it can no longer be
+    /// trained. Matrices of fewer than sixteen rows, biases and norms stay in `f32`.
+    pub fn compress(&self, format: Format) -> Self {
+        let mut config = self.config.clone();
+        config.weights = format;
+        let mut model = Self::lay_out(config, Builder::empty());
+        for (to, from) in model.weights.iter_mut().zip(self.weights.iter()) {
+            let held = to.format(format);
+            to.trainable = false;
+            if to.role == Role::Vector {
+                to.data = from.data.clone();
+            } else if let (None, true) = (&from.packed, held != Format::F32) {
+                to.pack(Rows::encode(held, from.matrix(), &from.data));
+            } else {
+                let rows = from.to_rows();
+                let same = rows.format() == held;
+                to.pack(if same {
+                    rows
+                } else {
+                    Rows::encode(held, from.matrix(), &rows.decode())
+                });
+            }
+        }
+        model
+    }
+
+    /// Lays the weights out for reading, without changing a value: faster passes, above all over
+    /// few rows, and no more training. Does nothing to what is packed already.
+    pub fn pack(&mut self) {
+        for parameter in self.weights.iter_mut() {
+            parameter.trainable = false;
+            if parameter.packed.is_none() && parameter.role != Role::Vector {
+                let rows = parameter.to_rows();
+                parameter.pack(rows);
+            }
+        }
+    }
+
+    /// Whether its weights can be trained: they are `f32` and not packed.
+    ///
+    /// # Errors
+    /// One sentence for the user where they cannot.
+    pub fn check_trainable(&self) -> Result<(), ModelError> {
+        match self.weights.iter().find_map(|parameter| parameter.packed.as_ref()) {
+            None => Ok(()),
+            Some(_) => Err(ModelError::Frozen(self.config.weights.name())),
+        }
     }
 
     /// Lays out a checked configuration.
@@ -67,10 +125,13 @@ impl Model {
         let init = Init::Normal(if tied { 0.05 } else { 0.5 });
         let shape = [config.vocab_size, config.width];
         let embedding = builder.add("embedding.weight".into(), &shape, init);
+        builder.role(embedding, if tied { Role::TiedTable } else { Role::Table });
         let positions = match config.positions {
             Positions::Learned { count } => {
                 let shape = [count, config.width];
-                Some(builder.add("positions.weight".into(), &shape, Init::Normal(0.02)))
+                let table = builder.add("positions.weight".into(), &shape, Init::Normal(0.02));
+                builder.role(table, Role::Table);
+                Some(table)
             }
             Positions::None | Positions::Sinusoidal => None,
         };

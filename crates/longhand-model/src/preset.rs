@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use longhand_kernel::weights::Format;
+
 use crate::config::{
     BlockConfig, Cell, Config, Dropout, FORMAT, Fusion, HeadConfig, LongMemory, ModelType, Norm,
     Order, Pooling, Positions, WorkingMemory,
@@ -194,6 +196,7 @@ fn with_blocks(vocab_size: usize, width: usize, blocks: Vec<BlockConfig>) -> Con
         blocks,
         head: HeadConfig::LanguageModel { tied: false, bias: false },
         dropout: Dropout::default(),
+        weights: Format::F32,
     }
 }
 

@@ -1,6 +1,9 @@
 //! Named parameters, their gradients, and how they begin.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use longhand_kernel::Buffer;
+use longhand_kernel::weights::{Format, Panels, Rows, input_order, recurrent_order};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -15,16 +18,49 @@ pub struct Parameter {
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Its values.
+    /// Its values; empty where they are held for reading alone, in `packed`.
     pub data: Buffer,
     /// Whether training changes it. A frozen parameter costs no gradient work.
     pub trainable: bool,
+    /// Its values as [`Model::pack`](crate::Model::pack) or a compressed file left them.
+    pub packed: Option<Packed>,
+    pub(crate) role: Role,
 }
+
+/// A matrix that is only read: compressed or not, and laid out for what the model does with it.
+#[derive(Clone)]
+pub struct Packed {
+    /// For tables, whose rows are looked up.
+    pub(crate) rows: Option<Rows<'static>>,
+    /// For products.
+    pub(crate) panels: Option<Panels>,
+}
+
+/// What the model does with a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Biases and scales of norms: too small to be worth compressing.
+    Vector,
+    /// Rows are looked up.
+    Table,
+    /// Rows are looked up, and it is multiplied with.
+    TiedTable,
+    /// It is multiplied with.
+    Matrix,
+    /// It is multiplied with, and its rows are the gates of a recurrence's units.
+    Gates { gates: usize, heads: usize, units: usize, recurrent: bool },
+}
+
+/// A matrix with fewer rows stays in `f32`: it takes no room, and what it steers (a classifier, the
+/// gates of a matrix memory's heads) is worth its digits.
+const FEWEST_COMPRESSED_ROWS: usize = 16;
 
 /// Every parameter of a model, in the order of its layers.
 #[derive(Clone, Default)]
 pub struct Weights {
     parameters: Vec<Parameter>,
+    /// Another one after every change: what is kept of the values belongs to one version.
+    version: u64,
 }
 
 /// A gradient for every trainable parameter.
@@ -40,6 +76,7 @@ impl Weights {
 
     /// The parameters in order, to be changed.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
+        self.version = next_version();
         self.parameters.iter_mut()
     }
 
@@ -55,7 +92,13 @@ impl Weights {
 
     /// How many numbers there are in all.
     pub fn count(&self) -> usize {
-        self.parameters.iter().map(|p| p.data.len()).sum()
+        self.parameters.iter().map(|p| p.shape.iter().product::<usize>()).sum()
+    }
+
+    /// Bytes that the values take in memory.
+    pub fn bytes(&self) -> usize {
+        let of = |p: &Parameter| 4 * p.data.len() + p.packed.as_ref().map_or(0, Packed::bytes);
+        self.parameters.iter().map(of).sum()
     }
 
     /// One parameter.
@@ -70,9 +113,19 @@ impl Weights {
         for parameter in &self.parameters {
             hasher.update(parameter.name.as_bytes());
             hasher.update(format!("{:?}", parameter.shape).as_bytes());
-            bytes.clear();
-            bytes.extend(parameter.data.iter().flat_map(|x| x.to_le_bytes()));
-            hasher.update(&bytes);
+            match &parameter.packed {
+                None => {
+                    for part in parameter.data.chunks(1 << 14) {
+                        bytes.clear();
+                        bytes.extend(part.iter().flat_map(|x| x.to_le_bytes()));
+                        hasher.update(&bytes);
+                    }
+                }
+                Some(packed) => {
+                    let rows = packed.to_rows();
+                    hasher.update(rows.codes()).update(rows.scales());
+                }
+            }
         }
         hasher.finalize().to_hex().to_string()
     }
@@ -81,8 +134,86 @@ impl Weights {
         &self.parameters[id.0].data
     }
 
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub(crate) fn packed(&self, id: ParameterId) -> Option<&Packed> {
+        self.parameters[id.0].packed.as_ref()
+    }
+
+    /// The panels of a packed matrix.
+    pub(crate) fn panels(&self, id: ParameterId) -> Option<&Panels> {
+        self.packed(id)?.panels.as_ref()
+    }
+
     pub(crate) fn is_trainable(&self, id: ParameterId) -> bool {
         self.parameters[id.0].trainable
+    }
+}
+
+impl Parameter {
+    /// How a model with weights of `format` holds this parameter.
+    pub(crate) fn format(&self, format: Format) -> Format {
+        let large = self.rows() >= FEWEST_COMPRESSED_ROWS;
+        if self.role == Role::Vector || !large { Format::F32 } else { format }
+    }
+
+    /// Rows and columns: a shape of more than two sizes is one matrix after another.
+    pub(crate) fn matrix(&self) -> [usize; 2] {
+        [self.rows(), self.shape.last().copied().unwrap_or(1)]
+    }
+
+    fn rows(&self) -> usize {
+        self.shape.split_last().map_or(1, |(_, rows)| rows.iter().product())
+    }
+
+    /// The values row after row, where it is a matrix.
+    pub(crate) fn to_rows(&self) -> Rows<'static> {
+        match &self.packed {
+            Some(packed) => packed.to_rows().into_owned(),
+            None => Rows::encode(Format::F32, self.matrix(), &self.data),
+        }
+    }
+
+    /// Holds a matrix for reading alone.
+    pub(crate) fn pack(&mut self, rows: Rows) {
+        let panels = match self.role {
+            Role::Vector | Role::Table => None,
+            Role::TiedTable | Role::Matrix => Some(Panels::new(&rows)),
+            Role::Gates { gates, heads, units, recurrent } => {
+                let order = if recurrent { recurrent_order } else { input_order };
+                Some(Panels::in_order(&rows, order(gates, heads, units)))
+            }
+        };
+        let table = matches!(self.role, Role::Table | Role::TiedTable);
+        let rows = table.then(|| rows.into_owned());
+        self.packed = Some(Packed { rows, panels });
+        self.data = Buffer::default();
+        self.trainable = false;
+    }
+}
+
+impl Packed {
+    /// How the values are held.
+    pub fn format(&self) -> Format {
+        let of_rows = self.rows.as_ref().map(Rows::format);
+        of_rows.or(self.panels.as_ref().map(Panels::format)).unwrap_or_default()
+    }
+
+    /// The values row after row.
+    pub(crate) fn to_rows(&self) -> std::borrow::Cow<'_, Rows<'static>> {
+        use std::borrow::Cow;
+        match (&self.rows, &self.panels) {
+            (Some(rows), _) => Cow::Borrowed(rows),
+            (None, Some(panels)) => Cow::Owned(panels.to_rows()),
+            (None, None) => Cow::Owned(Rows::encode(Format::F32, [0, 0], &[])),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let rows = self.rows.as_ref().map_or(0, |rows| rows.codes().len() + rows.scales().len());
+        rows + self.panels.as_ref().map_or(0, Panels::bytes)
     }
 }
 
@@ -157,12 +288,19 @@ impl Builder {
             shape: shape.to_vec(),
             data,
             trainable: true,
+            packed: None,
+            role: if shape.len() < 2 { Role::Vector } else { Role::Matrix },
         });
         id
     }
 
+    /// Says what the model does with a parameter, where it is no plain matrix or vector.
+    pub(crate) fn role(&mut self, id: ParameterId, role: Role) {
+        self.weights.parameters[id.0].role = role;
+    }
+
     pub(crate) fn finish(self) -> Weights {
-        self.weights
+        Weights { version: next_version(), ..self.weights }
     }
 
     fn draw(&mut self, data: &mut [f32], init: Init) {
@@ -183,6 +321,12 @@ impl Builder {
             }
         }
     }
+}
+
+/// A number that no weights of this process have had.
+fn next_version() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 /// A normal variate by the method of Box and Muller, in double precision.

@@ -28,12 +28,13 @@ pub fn fresh(config: Config, tokenizer: &Tokenizer, seed: u64) -> Result<Model, 
 /// the names of those that it does not. A new classifier never takes over an old one's answers.
 ///
 /// # Errors
-/// If the configuration cannot be.
+/// If the configuration cannot be, or `trained` is packed for reading.
 pub fn from_trained(
     config: Config,
     trained: &Model,
     seed: u64,
 ) -> Result<(Model, Vec<String>), TaskError> {
+    trained.check_trainable()?;
     let mut model = Model::new(config, seed)?;
     let mut drawn = Vec::new();
     for parameter in model.weights.iter_mut() {

@@ -92,6 +92,7 @@ impl<O: Objective> Trainer<O> {
         cpu: Arc<Cpu>,
     ) -> Result<Self, TrainError> {
         settings.check()?;
+        model.check_trainable()?;
         let gradients = Gradients::zeros(&model.weights);
         let optimizer = Optimizer::new(settings.optimizer, &model.weights);
         let average = settings

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use longhand::recipe::{self, Recipe};
 use longhand_model::{Cpu, Model};
 use longhand_tasks::classify::{Classification as Objective, Data, Examples, Settings, Tables};
@@ -89,6 +89,7 @@ impl Classification {
 fn read_trained(folder: &Path) -> Result<(Model, Tokenizer)> {
     let tokenizer = folder::tokenizer(folder)?;
     let model = Model::load(folder)?;
+    model.check_trainable().with_context(|| folder.display().to_string())?;
     let (known, tokens) = (model.config().vocab_size, tokenizer.vocab_size());
     if known != tokens {
         bail!(

@@ -14,6 +14,7 @@ mod run;
 mod sample_text;
 mod text_data;
 mod training;
+mod weights;
 
 use std::process::ExitCode;
 

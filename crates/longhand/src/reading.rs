@@ -81,10 +81,15 @@ pub(crate) fn folder(path: &Path) -> Result<&Path> {
 }
 
 impl Threads {
+    /// How many.
+    pub(crate) fn count(&self) -> usize {
+        let all = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(all, usize::from)
+    }
+
     /// Starts them.
     pub(crate) fn cpu(&self) -> Arc<Cpu> {
-        let all = || std::thread::available_parallelism().map_or(1, usize::from);
-        Arc::new(Cpu::new(self.threads.map_or_else(all, usize::from)))
+        Arc::new(Cpu::new(self.count()))
     }
 }
 
@@ -106,6 +111,11 @@ impl SamplerArguments {
 }
 
 impl TextArguments {
+    /// As the reader of texts wants them.
+    pub(crate) fn options(&self) -> CorpusOptions {
+        CorpusOptions { text_column: self.text_column.clone(), lossy: self.lossy }
+    }
+
     /// Reads sources piece by piece, in order, as one text.
     pub(crate) fn read(
         &self,
@@ -132,8 +142,7 @@ impl TextArguments {
         engine: &Engine,
         mut each: impl FnMut(&[u32]) -> Result<(), EngineError>,
     ) -> Result<()> {
-        let options = CorpusOptions { text_column: self.text_column.clone(), lossy: self.lossy };
-        for piece in Corpus::open(sources, options)?.pieces() {
+        for piece in Corpus::open(sources, self.options())?.pieces() {
             each(&engine.tokenizer().encode(&piece?.text)?)?;
         }
         Ok(())

@@ -1,13 +1,14 @@
 //! From inputs and state to outputs and the next state.
 
 mod few;
+mod packed;
 
 use std::marker::PhantomData;
 
 use super::layout::{Block, Shape};
 use super::links::{self, Link};
 use super::product::{ROW_GROUP, TILE_VECTORS, add_product};
-use super::{Cell, MAX_GATES, MAX_STATES, Weights, pack};
+use super::{Cell, CellPanels, MAX_GATES, MAX_STATES, Weights, pack};
 use crate::buffer::Buffer;
 use crate::cpu::{Cpu, Worker};
 use crate::gemm::{Into, Matrix, MatrixMut, gemm};
@@ -29,6 +30,46 @@ pub(crate) fn forward<C: Cell>(
     saved: &mut [f32],
 ) {
     shape.check(sequence, weights, x, y);
+    around::<C>(cpu, shape, sequence, state, y, next, saved, |run| {
+        if few::applies(sequence) {
+            few::forward::<C>(cpu, run, weights, x);
+        } else {
+            forward_many::<C>(cpu, run, weights, x);
+        }
+    });
+}
+
+/// As [`forward`], with weights that are packed for reading.
+pub(crate) fn forward_packed<C: Cell>(
+    cpu: &Cpu,
+    shape: Shape,
+    sequence: &Sequence,
+    weights: &CellPanels,
+    x: &[f32],
+    state: &[&[f32]],
+    y: &mut [f32],
+    next: &mut [&mut [f32]],
+    saved: &mut [f32],
+) {
+    weights.check(&shape, sequence.rows());
+    assert_eq!(x.len(), sequence.rows() * shape.input, "x is [T·B, D]");
+    assert_eq!(y.len(), sequence.rows() * shape.hidden(), "y is [T·B, N]");
+    around::<C>(cpu, shape, sequence, state, y, next, saved, |run| {
+        packed::forward::<C>(cpu, run, weights, x);
+    });
+}
+
+/// What stands before and behind every form: padded states, and the state after the last position.
+fn around<C: Cell>(
+    cpu: &Cpu,
+    shape: Shape,
+    sequence: &Sequence,
+    state: &[&[f32]],
+    y: &mut [f32],
+    next: &mut [&mut [f32]],
+    saved: &mut [f32],
+    form: impl FnOnce(&Run),
+) {
     let (rows, hidden) = (sequence.rows(), shape.hidden());
     assert_eq!(saved.len(), shape.saved_len(sequence), "saved is as long as `saved_len` says");
     assert!(state.len() == 1 + C::STATES && next.len() == state.len());
@@ -49,11 +90,7 @@ pub(crate) fn forward<C: Cell>(
         start: start.as_ptr(),
         zeros: zeros.as_ptr(),
     };
-    if few::applies(sequence) {
-        few::forward::<C>(cpu, &run, weights, x);
-    } else {
-        forward_many::<C>(cpu, &run, weights, x);
-    }
+    form(&run);
     scratch::give(cpu, start);
     scratch::give(cpu, zeros);
 

@@ -1,5 +1,6 @@
 //! The recurrences as one: which operation of the kernel a [`LongCell`] calls, with which weights.
 
+use longhand_kernel::weights::CellPanels;
 use longhand_kernel::{Buffer, Cpu, Sequence, lstm, rnn, slstm};
 
 use super::memory::States;
@@ -27,6 +28,8 @@ pub(super) struct Reading<'a> {
     pub(super) width: usize,
     pub(super) x: &'a [f32],
     pub(super) before: &'a States,
+    /// The input's part of the gates, where it is known already.
+    pub(super) projected: Option<&'a [f32]>,
 }
 
 impl LongCell {
@@ -62,6 +65,11 @@ impl LongCell {
         }
     }
 
+    /// The input weights.
+    pub(super) fn input(&self) -> ParameterId {
+        self.parameters()[0]
+    }
+
     /// The recurrent weights.
     pub(super) fn recurrent(&self) -> ParameterId {
         self.parameters()[1]
@@ -95,6 +103,10 @@ impl LongCell {
     ) {
         let Reading { cpu, sequence, recurrent, width: input, x, .. } = *read;
         let value = |id: ParameterId| read.weights.values(id);
+        if let Some(panels) = self.panels(read.weights) {
+            let panels = CellPanels { projected: read.projected, ..panels };
+            return self.forward_packed(read, panels, y, after, saved);
+        }
         let [h, c, n, m] = read.before;
         let [next_h, next_c, next_n, next_m] = after;
         match *self {
@@ -131,6 +143,47 @@ impl LongCell {
                 slstm::StateMut { h: next_h, c: next_c, n: next_n, m: next_m },
                 saved,
             ),
+        }
+    }
+
+    /// The weights, where they are packed.
+    fn panels<'a>(&self, weights: &'a Weights) -> Option<CellPanels<'a>> {
+        let ids = self.parameters();
+        Some(CellPanels {
+            input: weights.panels(ids[0])?,
+            recurrent: weights.panels(ids[1])?,
+            biases: [2, 3].map(|i| ids.get(i).map_or(&[][..], |&id| weights.values(id))),
+            projected: None,
+        })
+    }
+
+    fn forward_packed(
+        &self,
+        read: &Reading,
+        panels: CellPanels,
+        y: &mut [f32],
+        after: &mut States,
+        saved: &mut [f32],
+    ) {
+        let Reading { cpu, sequence, width: input, x, before: [h, c, n, m], .. } = *read;
+        let [next_h, next_c, next_n, next_m] = after;
+        match *self {
+            LongCell::Lstm { hidden, .. } => {
+                let sizes = lstm::Sizes { input, hidden };
+                let (before, next) =
+                    (lstm::State { h, c }, lstm::StateMut { h: next_h, c: next_c });
+                lstm::forward_packed(cpu, sizes, sequence, panels, x, before, y, next, saved);
+            }
+            LongCell::Rnn { hidden, .. } => {
+                let sizes = rnn::Sizes { input, hidden };
+                rnn::forward_packed(cpu, sizes, sequence, panels, x, h, y, next_h, saved);
+            }
+            LongCell::Slstm { hidden, heads, .. } => {
+                let sizes = slstm::Sizes { input, hidden, heads };
+                let before = slstm::State { h, c, n, m };
+                let next = slstm::StateMut { h: next_h, c: next_c, n: next_n, m: next_m };
+                slstm::forward_packed(cpu, sizes, sequence, panels, x, before, y, next, saved);
+            }
         }
     }
 

@@ -3,10 +3,10 @@
 use longhand_kernel::dropout::{self, Mask, Pattern};
 use longhand_kernel::linear::{self, Size};
 use longhand_kernel::norm::{self, Norm as NormForm};
-use longhand_kernel::{Buffer, elementwise, embedding};
+use longhand_kernel::{Buffer, elementwise, embedding, weights as packed};
 
 use super::profile::Way;
-use super::{Ablation, Backward, Operation, Tape, Var};
+use super::{Ablation, Backward, Mode, Operation, Tape, Var};
 use crate::weights::{ParameterId, Weights};
 
 /// Added under the root of every norm.
@@ -71,7 +71,10 @@ impl Tape {
         let table = weights.get(weight);
         let width = table.shape[1];
         let mut data = self.buffers.take(ids.len() * width);
-        embedding::gather(&self.cpu, width, ids, &table.data, &mut data);
+        match table.packed.as_ref().and_then(|packed| packed.rows.as_ref()) {
+            Some(rows) => rows.gather(&self.cpu, ids, &mut data),
+            None => embedding::gather(&self.cpu, width, ids, &table.data, &mut data),
+        }
         let mask = self.draw(share);
         if let Some(mask) = mask {
             let mut dropped = self.buffers.take(data.len());
@@ -79,6 +82,10 @@ impl Tape {
             self.buffers.give(std::mem::replace(&mut data, dropped));
         }
         let y = self.push(data, width, table.trainable);
+        if table.packed.is_some() && self.mode == Mode::Read {
+            self.memos.begin(weights, table.shape[0], ids);
+            self.values[y.0].of_tokens = true;
+        }
         if self.needs(y) {
             let ids = ids.to_vec();
             self.record(y, Operation::Embedding(Embedding { ids, weight, mask, y }));
@@ -98,10 +105,23 @@ impl Tape {
     ) -> Var {
         let size = self.linear_size(weights, parts, weight);
         let mut data = self.buffers.take(size.rows * size.output);
-        let inputs = self.inputs(parts);
+        let first = &self.values[parts[0].0];
         let bias_values = bias.map(|bias| weights.values(bias));
-        let values = weights.values(weight);
-        linear::forward(&self.cpu, size, &inputs[..parts.len()], values, bias_values, &mut data);
+        match weights.panels(weight) {
+            Some(panels) if first.of_tokens && parts.len() == 1 && bias.is_none() => {
+                let (memos, x) = (&mut self.memos, &first.data);
+                memos.project(&self.cpu, weight, panels, x, size.output, &mut data);
+            }
+            Some(panels) => {
+                let inputs = &self.inputs(parts)[..parts.len()];
+                packed::linear(&self.cpu, size.rows, inputs, panels, bias_values, &mut data);
+            }
+            None => {
+                let values = weights.values(weight);
+                let inputs = &self.inputs(parts)[..parts.len()];
+                linear::forward(&self.cpu, size, inputs, values, bias_values, &mut data);
+            }
+        }
         let needed = parts.iter().any(|&part| self.needs(part))
             || Self::trains(weights, &[Some(weight), bias]);
         let y = self.push(data, size.output, needed);
@@ -169,6 +189,7 @@ impl Tape {
         norm::forward(&self.cpu, form, input, weight_values, bias_values, &mut data, &mut saved);
         let needed = self.needs(x) || Self::trains(weights, &[Some(weight), bias]);
         let y = self.push(data, width, needed);
+        self.values[y.0].of_tokens = self.values[x.0].of_tokens;
         self.record(y, Operation::Norm(Norm { form, x, weight, bias, saved, y }));
         y
     }
@@ -185,7 +206,9 @@ impl Tape {
     /// Adds sines and cosines of each row's place in its document to `x`, in place.
     pub(crate) fn add_sinusoids(&mut self, x: Var, places: &[u64]) {
         let width = self.width(x);
-        embedding::add_sinusoids(&self.cpu, width, places, &mut self.values[x.0].data);
+        let value = &mut self.values[x.0];
+        value.of_tokens = false;
+        embedding::add_sinusoids(&self.cpu, width, places, &mut value.data);
         self.timed(Way::Forward, || format!("sinusoids {width}"));
     }
 

@@ -1,6 +1,7 @@
 //! The head's linear layer, softmax and cross-entropy in one operation.
 
 use longhand_kernel::loss::{self, Gradient, Size};
+use longhand_kernel::weights as packed;
 
 use super::profile::Way;
 use super::{Tape, Var};
@@ -20,6 +21,9 @@ impl Tape {
     ) {
         let size = size(weights, weight, x.len());
         let bias = bias.map(|bias| weights.values(bias));
+        if let Some(panels) = weights.panels(weight) {
+            return packed::linear(&self.cpu, size.rows, &[x], panels, bias, out);
+        }
         loss::logits(&self.cpu, size, x, weights.values(weight), bias, out);
         self.timed(Way::Forward, || format!("logits {}→{}", size.width, size.vocabulary));
     }
@@ -42,6 +46,11 @@ impl Tape {
         let size = size(weights, weight, self.data(x).len());
         let values = weights.values(weight);
         let bias_values = bias.map(|bias| weights.values(bias));
+        if let Some(panels) = weights.panels(weight) {
+            // Nothing of a packed model can be trained: no gradient is wanted.
+            let (cpu, x) = (&self.cpu, self.data(x));
+            return packed::cross_entropy(cpu, x, panels, bias_values, targets, smoothing, losses);
+        }
         let Some((scale, gradients)) = gradients else {
             let x = self.data(x);
             let total = loss::cross_entropy(

@@ -165,17 +165,25 @@ impl Tape {
         let width = self.width(x);
         let mut data = self.buffers.take(sequence.rows() * hidden);
         let mut saved = self.buffers.take(cell.saved_len(width, &sequence));
-        let x_values = &self.values[x.0].data;
+        let input = &self.values[x.0];
+        let mut projected = Buffer::default();
+        if let (Some(panels), true) = (weights.panels(cell.input()), input.of_tokens) {
+            projected = self.buffers.take(sequence.rows() * panels.places());
+            let (memos, x) = (&mut self.memos, &input.data);
+            memos.project(&self.cpu, cell.input(), panels, x, panels.places(), &mut projected);
+        }
         let read = Reading {
             cpu: &self.cpu,
             sequence: &sequence,
             weights,
             recurrent,
             width,
-            x: x_values,
+            x: &input.data,
             before: &before,
+            projected: (!projected.is_empty()).then_some(&projected[..]),
         };
         cell.forward(&read, &mut data, &mut after, &mut saved);
+        self.buffers.give(projected);
         for (i, after) in after.into_iter().take(cell.states()).enumerate() {
             match first {
                 Some(first) => state.put(first + i, after),
@@ -345,6 +353,7 @@ impl Recurrence {
             width: tape.width(self.x),
             x: tape.data(self.x),
             before: &self.before,
+            projected: None,
         };
         let (y, saved) = (tape.data(self.y), &mut self.saved);
         let (dx_values, d_recurrent) = (dx.as_deref_mut(), d_dropped.as_deref_mut());

@@ -11,6 +11,7 @@ mod dense;
 mod dropout;
 mod loss;
 mod memory;
+mod memos;
 mod profile;
 mod reduce;
 
@@ -64,6 +65,7 @@ pub struct Tape {
     ablation: Option<Ablation>,
     draws: u64,
     span: Span,
+    memos: memos::Memos,
     /// Time by operation, where it is taken. A cell: reading logits borrows the tape only.
     profile: RefCell<Option<Profile>>,
 }
@@ -72,6 +74,8 @@ struct Value {
     data: Buffer,
     width: usize,
     needs_gradient: bool,
+    /// Whether each row depends on the pass's token there alone, the weights aside.
+    of_tokens: bool,
     /// Empty until something flows back.
     gradient: Buffer,
 }
@@ -121,6 +125,7 @@ impl Tape {
             ablation: None,
             draws: 0,
             span: Span::default(),
+            memos: memos::Memos::default(),
             profile: RefCell::new(None),
         }
     }
@@ -223,13 +228,15 @@ impl Tape {
 
     fn push(&mut self, data: Buffer, width: usize, needs_gradient: bool) -> Var {
         let needs_gradient = needs_gradient && self.records();
-        self.values.push(Value { data, width, needs_gradient, gradient: Buffer::default() });
+        let gradient = Buffer::default();
+        self.values.push(Value { data, width, needs_gradient, of_tokens: false, gradient });
         Var(self.values.len() - 1)
     }
 
     fn record(&mut self, output: Var, operation: Operation) {
         self.timed(Way::Forward, || self.label(&operation));
-        if self.values[output.0].needs_gradient {
+        // A recorded pass is kept whole, to be looked at, even where nothing can be trained.
+        if self.values[output.0].needs_gradient || self.mode == Mode::Record {
             self.operations.push(operation);
         } else {
             operation.release(&mut self.buffers);

@@ -5,7 +5,9 @@ use clap::{Args, Subcommand};
 use anyhow::Result;
 
 mod equality;
+mod first_token;
 mod flat;
+mod lstm_decode;
 mod measure;
 mod preset;
 mod profile;
@@ -27,7 +29,9 @@ pub(crate) struct Arguments {
 #[derive(Subcommand)]
 enum Verb {
     Equality(equality::Arguments),
+    FirstToken(first_token::Arguments),
     Flat(flat::Arguments),
+    LstmDecode(lstm_decode::Arguments),
     Preset(preset::Arguments),
 }
 
@@ -35,7 +39,9 @@ impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
         match self.verb {
             Verb::Equality(arguments) => arguments.run(),
+            Verb::FirstToken(arguments) => arguments.run(),
             Verb::Flat(arguments) => arguments.run(),
+            Verb::LstmDecode(arguments) => arguments.run(),
             Verb::Preset(arguments) => arguments.run(),
         }
     }

@@ -11,6 +11,7 @@ mod generate;
 mod inspect;
 mod memory;
 mod predict;
+mod quantize;
 mod score;
 mod train;
 
@@ -25,6 +26,7 @@ pub(crate) enum Command {
     Inspect(inspect::Arguments),
     Memory(memory::Arguments),
     Predict(predict::Arguments),
+    Quantize(quantize::Arguments),
     Score(score::Arguments),
     Train(Box<train::Arguments>),
 }
@@ -40,6 +42,7 @@ impl Command {
             Command::Inspect(arguments) => arguments.run(),
             Command::Memory(arguments) => arguments.run(),
             Command::Predict(arguments) => arguments.run(),
+            Command::Quantize(arguments) => arguments.run(),
             Command::Score(arguments) => arguments.run(),
             Command::Train(arguments) => arguments.run(),
         }

@@ -130,7 +130,9 @@ impl Follower {
         position: usize,
     ) -> Result<Self> {
         let mut source = ids(config.vocab_size);
-        let model = Model::new(config, 1)?;
+        let mut model = Model::new(config, 1)?;
+        // As an engine holds it.
+        model.pack();
         let (memory, tape) = (Some(model.state(batch)), Tape::new(cpu));
         let next = source.by_ref().take(batch).collect();
         let mut follower = Self { model, tape, memory, batch, logits: Vec::new(), next };
@@ -174,11 +176,23 @@ impl Work for Follower {
         self.next = ids;
         let vocab_size = self.model.config().vocab_size as u32;
         for (next, logits) in self.next.iter_mut().zip(self.logits.chunks(self.model.outputs())) {
-            let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-            *next = best.map_or(0, |(id, _)| id as u32) % vocab_size;
+            *next = most_probable(logits) as u32 % vocab_size;
         }
         Ok(read)
     }
+}
+
+/// The place of the largest value.
+pub(crate) fn most_probable(logits: &[f32]) -> usize {
+    // Lane by lane first, which the compiler turns into vectors.
+    let mut lanes = [f32::NEG_INFINITY; 32];
+    for part in logits.chunks(lanes.len()) {
+        for (lane, &x) in lanes.iter_mut().zip(part) {
+            *lane = if x > *lane { x } else { *lane };
+        }
+    }
+    let most = lanes.into_iter().fold(f32::NEG_INFINITY, f32::max);
+    logits.iter().position(|&x| x == most).unwrap_or(0)
 }
 
 /// Operations (a multiplication and an addition are two) of a forward pass for each token: the
@@ -223,6 +237,17 @@ fn mean_seen(context: usize, window: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_most_probable_is_found_at_any_place() {
+        for count in [1, 31, 32, 33, 100] {
+            for at in 0..count {
+                let logits: Vec<f32> =
+                    (0..count).map(|i| if i == at { 2.0 } else { -(i as f32) }).collect();
+                assert_eq!(most_probable(&logits), at);
+            }
+        }
+    }
     use longhand_model::Preset;
     use longhand_train::settings::AdamWSettings;
 

@@ -1,0 +1,237 @@
+//! Forward with packed weights, for decoding and for reading long texts alike: a panel of both
+//! products holds all gates of its units, and the cell follows at once.
+
+use std::marker::PhantomData;
+
+use super::{Active, Run};
+use crate::cpu::{Cpu, Worker};
+use crate::recurrence::layout::Shape;
+use crate::recurrence::panels::UNITS;
+use crate::recurrence::{Cell, CellPanels};
+use crate::simd::{Kernel, Vector};
+use crate::weights::{Operand, PANEL, add_product, pays};
+
+/// Rows whose sums lie in the scratch buffer at a time.
+const ROW_GROUP: usize = 48;
+
+/// Runs the recurrence; each thread computes units of its own.
+pub(super) fn forward<C: Cell>(cpu: &Cpu, run: &Run, weights: &CellPanels, x: &[f32]) {
+    let (shape, rows) = (&run.shape, run.sequence.rows());
+    if rows == 0 {
+        return;
+    }
+    let known = weights.projected.is_some();
+    let x = if known { &[] } else { x };
+    let input = Operand::of_rows(cpu, weights.input.format(), if known { 0 } else { rows }, &[x]);
+    let work = C::GATES * shape.hidden() * (shape.input + shape.units);
+    let body = |worker: &mut Worker| time_loop::<C>(run, weights, &input, worker);
+    if cpu.threads() > 1 && pays(weights.format(), work, rows) {
+        cpu.run(body);
+    } else {
+        cpu.for_each(1, |worker, _| body(worker));
+    }
+    input.give(cpu);
+}
+
+fn time_loop<C: Cell>(run: &Run, weights: &CellPanels, input: &Operand, worker: &mut Worker) {
+    let (shape, sequence) = (&run.shape, run.sequence);
+    let own = worker.share(weights.recurrent.count(), 1);
+    let previous =
+        Operand::room(worker.buffers, weights.format(), sequence.batch * shape.heads, shape.units);
+    let sums = worker.buffers.take(ROW_GROUP * PANEL);
+    let mut active = Vec::with_capacity(sequence.batch);
+    let projected = match weights.projected {
+        Some(known) => Some((known.as_ptr(), weights.input.places())),
+        None if sequence.time > 1 => Some((run.gates.cast_const(), shape.gate_stride())),
+        None => None,
+    };
+    let mut step = Step::<C> { run, weights, input, previous, sums, projected, cell: PhantomData };
+    // SAFETY: units are this thread's own; what it reads of others was written before the last
+    // barrier.
+    unsafe {
+        if worker.index == 0 && sequence.lengths.is_some() {
+            run.clear_padding();
+        }
+        if sequence.time > 1 && weights.projected.is_none() {
+            own.clone().for_each(|panel| step.project(worker, panel));
+        }
+        let mut times = sequence.steps().peekable();
+        while let Some(t) = times.next() {
+            run.active(t, &mut active);
+            step.take_hidden(worker, &active);
+            for panel in own.clone() {
+                for (group, rows) in active.chunks(ROW_GROUP).enumerate() {
+                    step.compute(worker, panel, group * ROW_GROUP, rows);
+                }
+            }
+            // The region's end is the last meeting.
+            if times.peek().is_some() {
+                worker.barrier();
+            }
+        }
+    }
+    worker.buffers.give(step.sums);
+    step.previous.release(worker.buffers);
+}
+
+struct Step<'a, C> {
+    run: &'a Run<'a>,
+    weights: &'a CellPanels<'a>,
+    /// `[T·B, D]`.
+    input: &'a Operand,
+    /// For each active row and head: h of the position before.
+    previous: Operand,
+    /// `[ROW_GROUP, PANEL]`.
+    sums: crate::buffer::Buffer,
+    /// The input's part of the gates, where it is not computed beside the recurrent one: rows for
+    /// all positions, so far apart.
+    projected: Option<(*const f32, usize)>,
+    cell: PhantomData<C>,
+}
+
+impl<C: Cell> Step<'_, C> {
+    /// The input's part of a panel's gates at all positions.
+    ///
+    /// # Safety
+    /// The panel is this thread's own.
+    unsafe fn project(&self, worker: &Worker, panel: usize) {
+        let (stride, rows) = (self.run.shape.gate_stride(), self.run.sequence.rows());
+        let places = panel_places(&self.run.shape, panel);
+        // SAFETY: the panel's columns of the gates' rows.
+        unsafe {
+            let to = self.run.gates.add(panel * PANEL);
+            for row in 0..rows {
+                to.add(row * stride).write_bytes(0, places);
+            }
+            let (level, panels) = (worker.level, self.weights.input);
+            add_product(level, panels, panel, self.input, [0, 1, rows], to, stride, places);
+        }
+    }
+
+    /// # Safety
+    /// What `active` points to is written.
+    unsafe fn take_hidden(&mut self, worker: &Worker, active: &[Active]) {
+        let Shape { heads, units, .. } = self.run.shape;
+        for (i, active) in active.iter().enumerate() {
+            for head in 0..heads {
+                // SAFETY: a row of N = heads · units values.
+                let h =
+                    unsafe { std::slice::from_raw_parts(active.hidden.add(head * units), units) };
+                self.previous.fill(worker.level, i * heads + head, h);
+            }
+        }
+    }
+
+    /// A panel over some rows, the first of which is number `first` of the active ones.
+    ///
+    /// # Safety
+    /// The panel is this thread's own.
+    unsafe fn compute(&mut self, worker: &Worker, panel: usize, first: usize, rows: &[Active]) {
+        let shape = &self.run.shape;
+        let places = panel_places(shape, panel);
+        let head = shape.block(panel * PANEL / C::GATES / UNITS, UNITS).head;
+        let sums = self.sums.as_mut_ptr();
+        let (level, count) = (worker.level, rows.len());
+        level.run(Begin { step: self, panel, rows, sums });
+        // SAFETY: the sums hold a group of rows.
+        unsafe {
+            if self.projected.is_none() {
+                let panels = self.weights.input;
+                let (from, to) = (rows[0].row, rows[count - 1].row);
+                if to - from + 1 == count {
+                    let chosen = [from, 1, count];
+                    add_product(level, panels, panel, self.input, chosen, sums, PANEL, places);
+                } else {
+                    for (i, active) in rows.iter().enumerate() {
+                        let (chosen, to) = ([active.row, 1, 1], sums.add(i * PANEL));
+                        add_product(level, panels, panel, self.input, chosen, to, PANEL, places);
+                    }
+                }
+            }
+            let chosen = [first * shape.heads + head, shape.heads, count];
+            let panels = self.weights.recurrent;
+            add_product(level, panels, panel, &self.previous, chosen, sums, PANEL, places);
+        }
+        level.run(Cells { step: self, panel, rows, sums });
+    }
+}
+
+/// Places of a panel.
+fn panel_places(shape: &Shape, panel: usize) -> usize {
+    PANEL.min(shape.gate_columns() - panel * PANEL)
+}
+
+/// sums = biases, and the input's part where it is there already.
+struct Begin<'a, 'b, C> {
+    step: &'a Step<'b, C>,
+    panel: usize,
+    rows: &'a [Active],
+    sums: *mut f32,
+}
+
+impl<C: Cell> Kernel for Begin<'_, '_, C> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let shape = &self.step.run.shape;
+        let places = panel_places(shape, self.panel);
+        for at in (0..places).step_by(V::LANES) {
+            let place = self.panel * PANEL + at;
+            let (index, gate) = (place / (UNITS * C::GATES), place / UNITS % C::GATES);
+            let block =
+                shape.block(index * (UNITS / V::LANES) + place % UNITS / V::LANES, V::LANES);
+            let row = shape.weight_row(block, gate);
+            // SAFETY: biases are read up to the block's count; rows of gates have the panel.
+            unsafe {
+                let mut bias = V::zero();
+                if block.count > 0 {
+                    for from in self.step.weights.biases.iter().filter(|from| !from.is_empty()) {
+                        bias = bias.add(V::load_first(from.as_ptr().add(row), block.count));
+                    }
+                }
+                for (i, active) in self.rows.iter().enumerate() {
+                    let mut sum = bias;
+                    if let Some((from, stride)) = self.step.projected {
+                        sum = sum.add(V::load(from.add(active.row * stride + place)));
+                    }
+                    sum.store(self.sums.add(i * PANEL + at));
+                }
+            }
+        }
+    }
+}
+
+/// The cell behind the products.
+struct Cells<'a, 'b, C> {
+    step: &'a Step<'b, C>,
+    panel: usize,
+    rows: &'a [Active],
+    sums: *const f32,
+}
+
+impl<C: Cell> Kernel for Cells<'_, '_, C> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let run = self.step.run;
+        let blocks = panel_places(&run.shape, self.panel) / (UNITS * C::GATES);
+        let first = self.panel * PANEL / (UNITS * C::GATES);
+        for (i, active) in self.rows.iter().enumerate() {
+            for index in 0..blocks {
+                for part in 0..UNITS / V::LANES {
+                    let at = i * PANEL + index * C::GATES * UNITS + part * V::LANES;
+                    let block =
+                        run.shape.block((first + index) * (UNITS / V::LANES) + part, V::LANES);
+                    // SAFETY: the block is this thread's own, and its sums are complete.
+                    unsafe {
+                        run.cell::<C, V>(active, block, |gate| {
+                            V::load(self.sums.add(at + gate * UNITS))
+                        });
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! A cell's weights packed for reading: gates interleaved in blocks of sixteen units.
+
+use super::layout::Shape;
+use crate::weights::{Format, NOTHING, Panels};
+
+/// Units whose gates stand side by side.
+pub(super) const UNITS: usize = 16;
+
+/// The weights of a recurrence, packed in the orders of [`input_order`] and [`recurrent_order`].
+#[derive(Clone, Copy)]
+pub struct CellPanels<'a> {
+    /// `weight_ih`, `[G·N, D]`.
+    pub input: &'a Panels,
+    /// `weight_hh`, `[G·N, N]`, or `[H·G·P, P]` of a cell with heads.
+    pub recurrent: &'a Panels,
+    /// `[G·N]` each; they are added together. A cell with one bias leaves the second empty.
+    pub biases: [&'a [f32]; 2],
+    /// x·`input`ᵀ `[T·B, places]` where it is known already ([`Memo`](crate::weights::Memo)): `x`
+    /// is not read then.
+    pub projected: Option<&'a [f32]>,
+}
+
+/// For [`Panels::in_order`]: the places of the input weights of a cell with so many gates, heads
+/// and units per head, whose row is `gate · N + unit`.
+pub fn input_order(gates: usize, heads: usize, units: usize) -> Vec<u32> {
+    order(gates, heads, units, |head, gate, unit| (gate * heads + head) * units + unit)
+}
+
+/// As [`input_order`] for the recurrent weights, whose row is `(head · G + gate) · P + unit`.
+pub fn recurrent_order(gates: usize, heads: usize, units: usize) -> Vec<u32> {
+    order(gates, heads, units, |head, gate, unit| (head * gates + gate) * units + unit)
+}
+
+fn order(
+    gates: usize,
+    heads: usize,
+    units: usize,
+    row: impl Fn(usize, usize, usize) -> usize,
+) -> Vec<u32> {
+    let mut places = Vec::new();
+    for head in 0..heads {
+        for first in (0..units).step_by(UNITS) {
+            for gate in 0..gates {
+                places.extend(
+                    (first..first + UNITS).map(|unit| {
+                        if unit < units { row(head, gate, unit) as u32 } else { NOTHING }
+                    }),
+                );
+            }
+        }
+    }
+    places
+}
+
+impl CellPanels<'_> {
+    /// The format of the recurrent weights.
+    pub(super) fn format(&self) -> Format {
+        self.recurrent.format()
+    }
+
+    pub(super) fn check(&self, shape: &Shape, positions: usize) {
+        let rows = shape.gates * shape.hidden();
+        assert_eq!(self.input.shape(), [rows, shape.input], "input weights are [G·N, D]");
+        assert_eq!(self.recurrent.shape(), [rows, shape.units], "recurrent weights");
+        assert!([self.input, self.recurrent].iter().all(|w| w.places() == shape.gate_columns()));
+        let projected = positions * shape.gate_columns();
+        assert!(self.projected.is_none_or(|known| known.len() == projected), "rows of places");
+        for bias in self.biases {
+            assert!(bias.is_empty() || bias.len() == rows, "biases are [G·N]");
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! One panel of weights against some rows of activations: tiles of sums held in registers.
+
+use super::forms::{self, Dot, Sixteen};
+use super::operand::Row;
+use super::{Format, GROUP, Operand, Panels};
+use crate::simd::{Level, Vector};
+
+/// Rows of a matrix that stand side by side.
+pub(super) const LANES: usize = 16;
+/// Rows of a matrix in a panel.
+pub(crate) const PANEL: usize = 64;
+
+/// `to[i][place] += Σ_k W[place][k] · x_i[k]` for `count` rows x and the first `places` of a
+/// panel. Row i of the operand is `first + i · step`.
+///
+/// # Safety
+/// `to` holds `count` rows of `places` elements, `to_stride` apart, which nothing else touches.
+///
+/// # Panics
+/// If format or columns of operand and panels differ, or a row or place is out of range.
+pub(crate) unsafe fn add_product(
+    level: Level,
+    panels: &Panels,
+    panel: usize,
+    operand: &Operand,
+    [first, step, count]: [usize; 3],
+    to: *mut f32,
+    to_stride: usize,
+    places: usize,
+) {
+    let columns = panels.shape()[1];
+    assert!(operand.format() == panels.format() && operand.columns() == columns);
+    assert!(places <= panels.width(panel));
+    if count == 0 || places == 0 {
+        return;
+    }
+    assert!(first + (count - 1) * step < operand.rows());
+    let groups = if panels.format() == Format::Int4 { columns.div_ceil(GROUP) } else { 1 };
+    let task = Task {
+        words: panels.words(panel).as_ptr(),
+        scales: panels.scales(panel).as_ptr(),
+        width: panels.width(panel),
+        groups,
+        steps: panels.format().steps(columns).checked_div(groups).unwrap_or(0),
+        operand,
+        rows: [first, step, count],
+        to,
+        to_stride,
+        places,
+    };
+    // SAFETY: the sizes are checked above, and the level by the processor.
+    unsafe { forms::run(level, panels.format(), &task) }
+}
+
+/// A checked call.
+pub(super) struct Task<'a> {
+    /// Groups × steps × width words.
+    words: *const f32,
+    /// Groups × width.
+    scales: *const f32,
+    /// Places of the panel.
+    width: usize,
+    groups: usize,
+    /// Steps of a group.
+    steps: usize,
+    operand: &'a Operand,
+    rows: [usize; 3],
+    to: *mut f32,
+    to_stride: usize,
+    places: usize,
+}
+
+impl Task<'_> {
+    /// Cuts the task into tiles.
+    ///
+    /// # Safety
+    /// The machine has the instructions of `D`, and the task was checked.
+    #[inline(always)]
+    pub(super) unsafe fn run<D: Dot>(&self) {
+        let count = self.rows[2];
+        let vectors = self.places.div_ceil(LANES);
+        // Tiles of nearly equal height: a low one at the end would read the panel for little.
+        let tiles = count.div_ceil(D::ROWS);
+        let mut from = 0;
+        for tile in 0..tiles {
+            let to = count * (tile + 1) / tiles;
+            let mut vector = 0;
+            while vector < vectors {
+                // SAFETY: rows and vectors are within the task.
+                unsafe {
+                    if vector + D::VECTORS <= vectors {
+                        match D::VECTORS {
+                            4 => self.by_rows::<D, 4>(from, to - from, vector),
+                            2 => self.by_rows::<D, 2>(from, to - from, vector),
+                            _ => self.by_rows::<D, 1>(from, to - from, vector),
+                        }
+                        vector += D::VECTORS;
+                    } else {
+                        self.by_rows::<D, 1>(from, to - from, vector);
+                        vector += 1;
+                    }
+                }
+            }
+            from = to;
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn by_rows<D: Dot, const M: usize>(&self, first: usize, rows: usize, vector: usize) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            match rows {
+                1 => self.tile::<D, 1, M>(first, vector),
+                2 => self.tile::<D, 2, M>(first, vector),
+                3 if D::ROWS >= 3 => self.tile::<D, 3, M>(first, vector),
+                4 if D::ROWS >= 4 => self.tile::<D, 4, M>(first, vector),
+                5 if D::ROWS >= 5 => self.tile::<D, 5, M>(first, vector),
+                6 if D::ROWS >= 6 => self.tile::<D, 6, M>(first, vector),
+                _ => unreachable!("tiles have at most {} rows", D::ROWS),
+            }
+        }
+    }
+
+    /// R rows by M vectors.
+    #[inline(always)]
+    unsafe fn tile<D: Dot, const R: usize, const M: usize>(&self, first: usize, vector: usize) {
+        // SAFETY: as `run`; every step has `width` words, and every row as many inputs as steps.
+        unsafe {
+            let rows: [Row; R] = std::array::from_fn(|r| {
+                self.operand.row(self.rows[0] + (first + r) * self.rows[1])
+            });
+            let mut inputs = rows.map(|row| row.codes);
+            let mut words = self.words.add(vector * LANES);
+            let mut totals = [[Sixteen::<D::Floats>::zero(); M]; R];
+            for group in 0..self.groups {
+                let mut sums: [[D::Sums; M]; R] = std::array::from_fn(|r| {
+                    [D::start(if D::INTEGER { rows[r].correction(group) } else { 0 }); M]
+                });
+                for _ in 0..self.steps {
+                    let weights: [D::Weights; M] =
+                        std::array::from_fn(|v| D::weights(words.add(v * LANES)));
+                    for r in 0..R {
+                        let input = D::input(inputs[r]);
+                        for v in 0..M {
+                            sums[r][v] = D::add(sums[r][v], weights[v], input);
+                        }
+                        inputs[r] = inputs[r].add(D::INPUT_BYTES);
+                    }
+                    words = words.add(self.width);
+                }
+                for v in 0..M {
+                    let scales = self.scales.add(group * self.width + (vector + v) * LANES);
+                    for r in 0..R {
+                        totals[r][v] = totals[r][v].add(D::floats(sums[r][v], scales));
+                    }
+                }
+            }
+            for r in 0..R {
+                let to = self.to.add((first + r) * self.to_stride);
+                for v in 0..M {
+                    let mut total = totals[r][v];
+                    if D::INTEGER {
+                        total = total.scale(rows[r].scale());
+                    }
+                    let at = (vector + v) * LANES;
+                    total.add_to(to.add(at), self.places - at);
+                }
+            }
+        }
+    }
+}
+
+impl<V: Vector> Sixteen<V> {
+    const PARTS: usize = LANES / V::LANES;
+
+    #[inline(always)]
+    pub(super) unsafe fn zero() -> Self {
+        // SAFETY: the caller has the instruction set, here and below.
+        unsafe { Self([V::zero(); 2]) }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller gives sixteen values.
+        unsafe {
+            let mut all = Self::zero();
+            for i in 0..Self::PARTS {
+                all.0[i] = V::load(from.add(i * V::LANES));
+            }
+            all
+        }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn mul_add(self, factor: Self, addend: Self) -> Self {
+        let mut all = self;
+        for i in 0..Self::PARTS {
+            // SAFETY: as in `zero`.
+            all.0[i] = unsafe { self.0[i].mul_add(factor.0[i], addend.0[i]) };
+        }
+        all
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn splat(value: f32) -> Self {
+        // SAFETY: as in `zero`.
+        unsafe { Self([V::splat(value); 2]) }
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn add(self, other: Self) -> Self {
+        let mut all = self;
+        for i in 0..Self::PARTS {
+            // SAFETY: as in `zero`.
+            all.0[i] = unsafe { self.0[i].add(other.0[i]) };
+        }
+        all
+    }
+
+    #[inline(always)]
+    pub(super) unsafe fn mul(self, other: Self) -> Self {
+        let mut all = self;
+        for i in 0..Self::PARTS {
+            // SAFETY: as in `zero`.
+            all.0[i] = unsafe { self.0[i].mul(other.0[i]) };
+        }
+        all
+    }
+
+    #[inline(always)]
+    unsafe fn scale(self, factor: f32) -> Self {
+        // SAFETY: as in `zero`.
+        unsafe { self.mul(Self::splat(factor)) }
+    }
+
+    /// Adds the first `count` to memory.
+    #[inline(always)]
+    unsafe fn add_to(self, to: *mut f32, count: usize) {
+        for i in 0..Self::PARTS {
+            let at = i * V::LANES;
+            // SAFETY: the caller gives `count` values.
+            unsafe {
+                let to = to.add(at);
+                if count >= at + V::LANES {
+                    V::load(to).add(self.0[i]).store(to);
+                } else if count > at {
+                    V::load_first(to, count - at).add(self.0[i]).store_first(to, count - at);
+                }
+            }
+        }
+    }
+}

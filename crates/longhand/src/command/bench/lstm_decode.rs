@@ -1,0 +1,89 @@
+//! `longhand bench lstm-decode`: how fast a classical LSTM language model writes.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use longhand_model::config::{Dropout, HeadConfig};
+use longhand_model::{Config, Preset};
+
+use super::measure::{Line, Measuring};
+use super::profile::{Profiling, Work};
+use super::work::{Follower, forward_operations};
+use crate::error::Usage;
+use crate::weights::WeightsName;
+
+/// Measures greedy decoding of an LSTM language model with random weights.
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  longhand bench lstm-decode --vocab 10000 --dim 650 --layers 2 \
+                        --batch 1 --weights int8\n\nEach step reads a token in every stream, makes \
+                        the logits of the whole vocabulary, and takes the most probable token as \
+                        the next. Tokens of all streams count."
+)]
+pub(crate) struct Arguments {
+    /// Tokens that the model knows
+    #[arg(long, value_name = "N")]
+    vocab: usize,
+    /// Width of the embedding, and units of each layer
+    #[arg(long, value_name = "N")]
+    dim: usize,
+    /// Layers
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    layers: usize,
+    /// Streams side by side
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    batch: u16,
+    /// How the weights are held
+    #[arg(long, value_name = "FORMAT", default_value = "f32")]
+    weights: WeightsName,
+    /// Also write the model into a folder, for `longhand bench first-token`
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
+    #[command(flatten)]
+    measuring: Measuring,
+    #[command(flatten)]
+    profiling: Profiling,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> Result<()> {
+        let config = self.config();
+        config.check().map_err(|error| Usage(error.to_string()))?;
+        let (cpu, batch) = (self.measuring.cpu()?, usize::from(self.batch));
+        let mut follower = Follower::new(config, cpu.clone(), batch, 0)?;
+        let model = follower.model();
+        let (work, bytes) = (forward_operations(model, 1), model.weights.bytes());
+        if let Some(folder) = &self.save {
+            fs_err::create_dir_all(folder)?;
+            model.save(folder)?;
+        }
+        let rates = self.measuring.windows(|| follower.step())?;
+        let shares = self.profiling.take(&mut follower)?;
+        let mut line = Line::new("lstm decode", &cpu);
+        line.add("vocab", self.vocab).add("dim", self.dim).add("layers", self.layers);
+        line.add("batch", batch).add("weights", self.weights.0.name());
+        line.add("weight_mib", (bytes as f64 / (1 << 20) as f64 * 100.0).round() / 100.0);
+        line.rates(&rates, batch as u64);
+        line.work(rates.median * work / 1e9, None);
+        self.measuring.finish(line, shares)
+    }
+
+    /// Embedding, layers of LSTM, linear: the peers' model.
+    fn config(&self) -> Config {
+        let preset = Preset::Lstm.config(self.vocab);
+        let mut block = preset.blocks[0].clone();
+        if let Some(long) = &mut block.long {
+            long.hidden = self.dim;
+        }
+        Config {
+            width: self.dim,
+            blocks: vec![block; self.layers],
+            head: HeadConfig::LanguageModel { tied: false, bias: true },
+            dropout: Dropout::default(),
+            weights: self.weights.0,
+            ..preset
+        }
+    }
+}
