@@ -54,22 +54,27 @@ class Runner:
         timed = [] if "--first-token" in words or words[0] == "first-token" else length
         return run(command + threads + timed)
 
-    def ours(self, row, folder):
-        return self.run(filled(row.ours, folder))
+    def ours(self, row, models):
+        return self.run(filled(row.ours, models))
 
-    def theirs(self, words, folder, seconds=None):
-        words = filled(words, folder)
+    def theirs(self, words, models, seconds=None):
+        words = filled(words, models)
         return self.run(words[1:] if words[0] == "longhand" else words, seconds)
 
-    def model(self, shape):
-        """The folder of ONNX Runtime's model of a shape, written where it is missing."""
-        folder = pathlib.Path(self.arguments.out) / "models" / shape
+    def models(self, row):
+        """The folders of the models that a row needs, written where they are missing."""
+        if not row.model:
+            return {}
+        size = comparisons.SHAPES[row.model]
+        words = ["--vocab", str(size["vocab"]), "--dim", str(size["dim"]), "--layers", "2"]
+        folder = (pathlib.Path(self.arguments.out) / "models" / row.model).absolute()
         if not (folder / "step.int8.onnx").exists():
-            size = comparisons.SHAPES[shape]
-            words = ["--vocab", str(size["vocab"]), "--dim", str(size["dim"])]
             program = str(HERE / "peers" / "lstm_decoding.py")
             run([self.arguments.python, program, "--write", str(folder), *words], reads=False)
-        return folder
+        ours = folder / "longhand-int8"
+        if "{ours}" in row.ours and not ours.exists():
+            self.run(["lstm-decode", *words, "--weights", "int8", "--save", str(ours)], seconds=0.1)
+        return {"model": folder, "ours": ours}
 
 
 def run(command, reads=True):
@@ -80,8 +85,8 @@ def run(command, reads=True):
     return json.loads(done.stdout.strip().splitlines()[-1]) if reads else None
 
 
-def filled(words, folder):
-    return [word.replace("{model}", str(folder)) for word in words]
+def filled(words, models):
+    return [word.format(**models) for word in words]
 
 
 def value(line, path):
@@ -95,12 +100,12 @@ def disturbance(line):
 
 
 def compare(row, runner, arguments):
-    folder = runner.model(row.model) if row.model else None
+    models = runner.models(row)
     best, tried = row.peers[0], []
     if len(row.peers) > 1:
         for words in row.peers:
             try:
-                line = runner.theirs(words, folder, seconds=min(1.0, arguments.window_seconds))
+                line = runner.theirs(words, models, seconds=min(1.0, arguments.window_seconds))
             except RuntimeError as error:
                 print(f"  a setting was left out: {error}", file=sys.stderr)
                 continue
@@ -109,7 +114,7 @@ def compare(row, runner, arguments):
     turns, left = [], arguments.turns + arguments.repeats
     while len([turn for turn in turns if turn["quiet"]]) < arguments.turns and left > 0:
         left -= 1
-        theirs, ours = runner.theirs(best, folder), runner.ours(row, folder)
+        theirs, ours = runner.theirs(best, models), runner.ours(row, models)
         busy = max(disturbance(theirs), disturbance(ours))
         a, b = value(theirs, row.field), value(ours, row.field)
         ratio = b / a if row.more else a / b
@@ -128,7 +133,7 @@ def compare(row, runner, arguments):
         "theirs": middle(lambda turn: value(turn["theirs"], row.field)),
         "ours": middle(lambda turn: value(turn["ours"], row.field)),
         "ratio": middle(lambda turn: turn["ratio"]),
-        "windows": sum(turn["ours"].get("tokens_per_s", {}).get("windows", 1) for turn in counted),
+        "windows": sum(turn["ours"].get("tokens_per_s", {"windows": 1})["windows"] for turn in counted),
         "other_cpus_busy": middle(
             lambda turn: max(disturbance(turn["theirs"]), disturbance(turn["ours"]))
         ),

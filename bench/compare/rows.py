@@ -1,7 +1,8 @@
 """What is compared with what: one row for each mark, in groups.
 
 A row has the settings of the peer (the fastest counts), our command, and how much better ours must
-be. `{model}` stands for the folder of a prepared model of that shape.
+be. `{model}` and `{ours}` stand for folders of prepared models of the row's shape, ONNX Runtime's
+and ours with weights of eight bits.
 """
 
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ def rows():
     return [
         *lstm_training(),
         *lstm_decoding(),
+        *first_token(),
         *transformers(),
         *xlstm(),
         *instruction_sets(),
@@ -103,6 +105,22 @@ def lstm_decoding():
         )
 
 
+def first_token():
+    size = flags(**{key: SHAPES["a"][key] for key in ("vocab", "dim")})
+    peer = ["lstm_decoding.py", *size, "--engine", "onnx-int8", "--model", "{model}"]
+    yield Row(
+        group="first-token",
+        name="LSTM a int8, first token of a new process",
+        against="ONNX Runtime",
+        peers=[[*peer, "--first-token"]],
+        ours=["first-token", "{ours}"],
+        mark=3.0,
+        field="first_token_ms.median",
+        more=False,
+        model="a",
+    )
+
+
 def transformers():
     peer = flags(vocab=65, width=384, layers=6, heads=6)
     best = [
@@ -135,6 +153,14 @@ def transformers():
 
 def xlstm():
     size = flags(vocab=256, width=256, layers=4, heads=4)
+    # Feed-forward layers as wide as the package's: it has none beside an mLSTM, which widens its
+    # own input twofold.
+    inner = {"mlstm": "0", "slstm": "352"}
+
+    def ours(cell):
+        shape = [*size, "--cell", cell, "--feed-forward", inner[cell]]
+        return ["preset", "xlstm", *shape, "--no-dropout"]
+
     for cell, mark in (("mlstm", 10.0), ("slstm", 30.0)):
         train = flags(what="train", batch=8, seq=128)
         yield Row(
@@ -142,7 +168,7 @@ def xlstm():
             name=f"{cell[0]}LSTM 4 × 256, train",
             against="the xlstm package",
             peers=[["xlstm_blocks.py", *size, *train, "--model", cell]],
-            ours=["preset", "xlstm", *size, "--cell", cell, *train, "--no-dropout"],
+            ours=[*ours(cell), *train],
             mark=mark,
         )
     for cell, models in (("mlstm", ("mlstm", "hf")), ("slstm", ("slstm",))):
@@ -152,7 +178,7 @@ def xlstm():
             name=f"{cell[0]}LSTM 4 × 256, decode",
             against="the xlstm package" + (" and transformers" if "hf" in models else ""),
             peers=[["xlstm_blocks.py", *size, *decode, "--model", model] for model in models],
-            ours=["preset", "xlstm", *size, "--cell", cell, *decode],
+            ours=[*ours(cell), *decode],
             mark=20.0,
         )
 

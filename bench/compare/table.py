@@ -33,7 +33,7 @@ def markdown(results, about):
         "|---|---|---:|---:|---:|---:|---|---:|---:|",
     ]
     for result in results:
-        unit = {"peak_rss_mib": " MiB", "seconds": " s"}.get(result["field"], "")
+        unit = {"peak_rss_mib": " MiB", "first_token_ms.median": " ms"}.get(result["field"], "")
         cells = [
             result["name"],
             result["against"],

@@ -10,16 +10,16 @@
 //! is the ordinary form. Scores are divided by √K. Positions are told by [`Rotary`] or not at all.
 //!
 //! How the fast form works: every query sees one contiguous range of keys, whatever the mask, the
-//! document starts and the padding. Queries, keys and values are turned and laid out per head, then
-//! blocks of sixteen queries meet the keys that any of them sees, so that the cost is
-//! O(T · (W + 16)); the backward pass computes the probabilities again from the largest score and
-//! the sum of each query (as Dao et al., "FlashAttention", 2022, do). The largest score is taken
-//! out before `exp`, so that scores of any finite size give finite results.
+//! document starts and the padding. For each key head of each sequence, queries, keys and values are
+//! turned and laid out in scratch memory that stays in the cache; then blocks of sixteen queries meet
+//! the keys that any of them sees, so that the cost is O(T · (W + 16)). What is kept for the backward
+//! pass is what is carried and, of each query, the largest score and the sum: it lays out again and
+//! computes the probabilities from them (as Dao et al., "FlashAttention", 2022, do). The largest score
+//! is taken out before `exp`, so that scores of any finite size give finite results.
 
 mod blocks;
 pub mod cross;
 mod layout;
-mod products;
 pub mod reference;
 mod rotary;
 mod self_attention;

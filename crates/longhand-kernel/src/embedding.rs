@@ -57,14 +57,22 @@ pub fn scatter_add(cpu: &Cpu, width: usize, ids: &[u32], dy: &[f32], dtable: &mu
 pub fn add_sinusoids(cpu: &Cpu, width: usize, places: &[u64], x: &mut [f32]) {
     assert_eq!(x.len(), places.len() * width, "a row for each place");
     let x = Shards::new(x);
-    for_rows(cpu, places.len(), width, |_, range| {
+    for_rows(cpu, places.len(), width, |worker, range| {
+        // Streams that began together are at one place in every row of a time.
+        let mut sinusoids = worker.buffers.take(width);
+        let mut known = None;
         for r in range {
+            if known != Some(places[r]) {
+                known = Some(places[r]);
+                for (d, to) in sinusoids.iter_mut().enumerate() {
+                    *to = reference::sinusoid(width, places[r], d) as f32;
+                }
+            }
             // SAFETY: each row belongs to one thread.
             let row = unsafe { x.part(r * width..(r + 1) * width) };
-            for (d, x) in row.iter_mut().enumerate() {
-                *x += reference::sinusoid(width, places[r], d) as f32;
-            }
+            row.iter_mut().zip(&*sinusoids).for_each(|(x, sinusoid)| *x += sinusoid);
         }
+        worker.buffers.give(sinusoids);
     });
 }
 

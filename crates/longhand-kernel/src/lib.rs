@@ -40,6 +40,7 @@ mod scratch;
 pub mod sequence;
 pub mod simd;
 pub mod slstm;
+mod small_product;
 pub mod tanh_memory;
 #[cfg(test)]
 #[allow(dead_code)]

@@ -19,7 +19,9 @@
 
 use crate::cpu::{Cpu, Shards};
 use crate::sequence::Sequence;
+use crate::small_product::LANES;
 
+mod backward;
 mod chunk;
 mod gates;
 pub mod reference;
@@ -138,10 +140,7 @@ pub fn forward(
                 saved.part(i * per_head..(i + 1) * per_head),
             )
         };
-        c.copy_from_slice(&state.c[i * width * width..(i + 1) * width * width]);
-        n.copy_from_slice(&state.n[i * width..(i + 1) * width]);
-        *m = state.m[i];
-        chunk::forward_head(worker, &head, &inputs, &y, c, n, m, saved);
+        chunk::forward_head(worker, &head, &inputs, &y, state.of_head(i, width), (c, n, m), saved);
     });
 }
 
@@ -176,14 +175,14 @@ pub fn backward(
         [input_gate, forget_gate].map(|d| d.map(|d| sized(d, rows * heads)));
     let [c_len, n_len, m_len] = state_lens(sizes, sequence);
     let d_state = d_state.map(|d| (sized(d.c, c_len), sized(d.n, n_len), sized(d.m, m_len)));
-    let into = chunk::Into { q, k, v, input_gate, forget_gate };
+    let into = backward::Into { q, k, v, input_gate, forget_gate };
     cpu.for_each(sequence.batch * heads, |worker, i| {
         let head = Head::new(sizes, sequence, i);
         let before = state.of_head(i, width);
         let d_after = d_next.map(|d| d.of_head(i, width));
         let saved = &saved[i * per_head..(i + 1) * per_head];
-        let outputs = chunk::Outputs { y, d_y, saved };
-        chunk::backward_head(worker, &head, &inputs, outputs, before, d_after, &into, |d| {
+        let outputs = backward::Outputs { y, d_y, saved };
+        backward::backward_head(worker, &head, &inputs, outputs, before, d_after, &into, |d| {
             let Some((c, n, m)) = &d_state else { return };
             // SAFETY: each head of each sequence belongs to one thread.
             let (c, n, m) = unsafe {
@@ -193,7 +192,10 @@ pub fn backward(
                     m.part(i..i + 1),
                 )
             };
-            c.iter_mut().zip(d.c).for_each(|(to, d)| *to += d);
+            let stride = width.next_multiple_of(LANES);
+            for (to, d) in c.chunks_exact_mut(width).zip(d.c.chunks_exact(stride)) {
+                to.iter_mut().zip(d).for_each(|(to, d)| *to += d);
+            }
             n.iter_mut().zip(d.n).for_each(|(to, d)| *to += d);
             m[0] += d.m;
         });
@@ -281,8 +283,10 @@ impl<'a> Head<'a> {
     }
 }
 
+/// C and n with their rows padded to whole vectors, and m.
 fn slot_len(sizes: Sizes) -> usize {
-    sizes.width * sizes.width + sizes.width + 1
+    let stride = sizes.width.next_multiple_of(LANES);
+    stride * stride + stride + 1
 }
 
 /// n·q at each position, then the states between chunks.

@@ -250,45 +250,73 @@ impl Kernel for Backward<'_> {
                 let column = i % groups * width;
                 let x = self.x.as_ptr().add(i * width);
                 let dy = self.dy.as_ptr().add(i * width);
-                let normal = |j: usize, n: usize| {
-                    V::load_first(x.add(j), n).sub(V::splat(mean)).mul(V::splat(scale))
-                };
-                if let Some(dweight) = &mut self.dweight {
-                    let dweight = dweight.as_mut_ptr().add(column);
-                    for j in (0..width).step_by(V::LANES) {
-                        let (n, to) = (width - j, dweight.add(j));
-                        let dy = V::load_first(dy.add(j), n);
-                        dy.mul_add(normal(j, n), V::load_first(to, n)).store_first(to, n);
+                let weight = self.weight.map(|weight| weight.as_ptr().add(column));
+                let group = Group { x, dy, weight, mean, scale };
+                let (mut sum, mut along) = (V::zero(), V::zero());
+                for j in (0..width).step_by(V::LANES) {
+                    let n = width - j;
+                    let (normal, dy) = (group.normal::<V>(j, n), V::load_first(dy.add(j), n));
+                    if let Some(dweight) = &mut self.dweight {
+                        let to = dweight.as_mut_ptr().add(column + j);
+                        dy.mul_add(normal, V::load_first(to, n)).store_first(to, n);
                     }
-                }
-                if let Some(dbias) = &mut self.dbias {
-                    let dbias = dbias.as_mut_ptr().add(column);
-                    for j in (0..width).step_by(V::LANES) {
-                        let (n, to) = (width - j, dbias.add(j));
-                        V::load_first(dy.add(j), n).add(V::load_first(to, n)).store_first(to, n);
+                    if let Some(dbias) = &mut self.dbias {
+                        let to = dbias.as_mut_ptr().add(column + j);
+                        dy.add(V::load_first(to, n)).store_first(to, n);
                     }
+                    // Past the end the gradient is zero.
+                    let gradient = group.gradient::<V>(j, n);
+                    sum = sum.add(gradient);
+                    along = gradient.mul_add(normal, along);
                 }
                 let Some(dx) = &mut self.dx else { continue };
-                let dx = dx.as_mut_ptr().add(i * width);
-                let gradient = |j: usize, n: usize| {
-                    let dy = V::load_first(dy.add(j), n);
-                    match self.weight {
-                        Some(weight) => dy.mul(V::load_first(weight.as_ptr().add(column + j), n)),
-                        None => dy,
-                    }
-                };
                 let common = match self.norm.kind {
                     Kind::RootMeanSquare => 0.0,
-                    Kind::Layer => fold::<V>(width, gradient) / count,
+                    Kind::Layer => sum.sum() / count,
                 };
-                // Past the end the gradient is zero.
-                let along = fold::<V>(width, |j, n| gradient(j, n).mul(normal(j, n))) / count;
+                let along = along.sum() / count;
+                let dx = dx.as_mut_ptr().add(i * width);
                 for j in (0..width).step_by(V::LANES) {
                     let (n, to) = (width - j, dx.add(j));
-                    let rest = normal(j, n).mul_add(V::splat(along), V::splat(common));
-                    let value = gradient(j, n).sub(rest);
+                    let normal = group.normal::<V>(j, n);
+                    let rest = normal.mul_add(V::splat(along), V::splat(common));
+                    let value = group.gradient::<V>(j, n).sub(rest);
                     value.mul_add(V::splat(scale), V::load_first(to, n)).store_first(to, n);
                 }
+            }
+        }
+    }
+}
+
+/// What backward reads of one group.
+struct Group {
+    x: *const f32,
+    dy: *const f32,
+    weight: Option<*const f32>,
+    mean: f32,
+    scale: f32,
+}
+
+impl Group {
+    /// x̂, the first `n` elements from j on.
+    #[inline(always)]
+    unsafe fn normal<V: Vector>(&self, j: usize, n: usize) -> V {
+        // SAFETY: the caller keeps j within the group, and has the instruction set.
+        unsafe {
+            let x = V::load_first(self.x.add(j), n);
+            x.sub(V::splat(self.mean)).mul(V::splat(self.scale))
+        }
+    }
+
+    /// The gradient of x̂, zero past the end.
+    #[inline(always)]
+    unsafe fn gradient<V: Vector>(&self, j: usize, n: usize) -> V {
+        // SAFETY: as in `normal`.
+        unsafe {
+            let dy = V::load_first(self.dy.add(j), n);
+            match self.weight {
+                Some(weight) => dy.mul(V::load_first(weight.add(j), n)),
+                None => dy,
             }
         }
     }

@@ -79,6 +79,25 @@ pub(crate) trait Kernel {
     unsafe fn run<V: Vector>(self) -> Self::Output;
 }
 
+/// Runs plain loops compiled for an instruction set: a [`Kernel`] whose fields are the variables that
+/// the loops read and write. A closure would not do: it may be compiled by itself, without the
+/// instructions.
+macro_rules! plain_loops {
+    ($level:expr, $life:lifetime { $($name:ident: $type:ty),* $(,)? } $body:block) => {{
+        struct Loops<$life> { $($name: $type),* }
+        impl $crate::simd::Kernel for Loops<'_> {
+            type Output = ();
+            #[inline(always)]
+            unsafe fn run<V: $crate::simd::Vector>(self) {
+                let Self { $($name),* } = self;
+                $body
+            }
+        }
+        $level.run(Loops { $($name),* })
+    }};
+}
+pub(crate) use plain_loops;
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
 unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
@@ -139,6 +158,9 @@ pub(crate) trait Vector: Copy {
     unsafe fn store_bf16(self, to: *mut u16);
     /// From `LANES` pairs of bf16: the first of each pair, and the second.
     unsafe fn load_bf16_pairs(from: *const u16) -> (Self, Self);
+    /// A square of LANES × LANES elements, whose rows lie `row` apart, becomes one of its columns,
+    /// `to_row` apart.
+    unsafe fn transpose(from: *const f32, row: usize, to: *mut f32, to_row: usize);
 
     #[inline(always)]
     unsafe fn zero() -> Self {
@@ -177,6 +199,23 @@ pub(crate) unsafe fn sigmoid<V: Vector>(x: V) -> V {
         let e = exp(V::zero().sub(x.abs()));
         let top = x.select_less(V::zero(), e, V::splat(1.0));
         top.div(e.add(V::splat(1.0)))
+    }
+}
+
+/// ln σ(x) = min(x, 0) − ln(1 + e^−|x|).
+#[inline(always)]
+pub(crate) unsafe fn log_sigmoid<V: Vector>(x: V) -> V {
+    // SAFETY: the caller has the instruction set.
+    unsafe {
+        let e = exp(V::zero().sub(x.abs()));
+        // ln(1 + e) = 2 artanh(s) with s = e / (2 + e) at most 1/3, where eight terms suffice.
+        let s = e.div(e.add(V::splat(2.0)));
+        let square = s.mul(s);
+        let mut p = V::splat(2.0 / 15.0);
+        for divisor in [13.0, 11.0, 9.0, 7.0, 5.0, 3.0, 1.0] {
+            p = p.mul_add(square, V::splat(2.0 / divisor));
+        }
+        x.min(V::zero()).sub(p.mul(s))
     }
 }
 
@@ -320,6 +359,26 @@ impl Vector for Avx512 {
             (Self(_mm512_castsi512_ps(low)), Self(_mm512_castsi512_ps(high)))
         }
     }
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, row: usize, to: *mut f32, to_row: usize) {
+        unsafe {
+            for half in [0, 8] {
+                let from = from.add(half);
+                let q0 = four_rows(from, row);
+                let q1 = four_rows(from.add(4 * row), row);
+                let q2 = four_rows(from.add(8 * row), row);
+                let q3 = four_rows(from.add(12 * row), row);
+                for c in 0..4 {
+                    let upper = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(q0[c]), q1[c]);
+                    let lower = _mm512_insertf32x8::<1>(_mm512_castps256_ps512(q2[c]), q3[c]);
+                    let first = _mm512_shuffle_f32x4::<0x88>(upper, lower);
+                    let second = _mm512_shuffle_f32x4::<0xdd>(upper, lower);
+                    _mm512_storeu_ps(to.add((half + c) * to_row), first);
+                    _mm512_storeu_ps(to.add((half + 4 + c) * to_row), second);
+                }
+            }
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -334,6 +393,26 @@ static MASKS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 
 unsafe fn first_avx2(count: usize) -> __m256i {
     // SAFETY: the offset is in 0..=8, so that eight values remain.
     unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(8 - count.min(8)).cast()) }
+}
+
+/// The columns c and c + 4 of four rows of eight elements, for each c below 4.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn four_rows(from: *const f32, row: usize) -> [__m256; 4] {
+    // SAFETY: the caller gives the rows, and has the instructions.
+    unsafe {
+        let (first, second) = (_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(row)));
+        let (third, fourth) =
+            (_mm256_loadu_ps(from.add(2 * row)), _mm256_loadu_ps(from.add(3 * row)));
+        let (a, b) = (_mm256_unpacklo_ps(first, second), _mm256_unpacklo_ps(third, fourth));
+        let (c, d) = (_mm256_unpackhi_ps(first, second), _mm256_unpackhi_ps(third, fourth));
+        [
+            _mm256_shuffle_ps::<0x44>(a, b),
+            _mm256_shuffle_ps::<0xee>(a, b),
+            _mm256_shuffle_ps::<0x44>(c, d),
+            _mm256_shuffle_ps::<0xee>(c, d),
+        ]
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -465,6 +544,18 @@ impl Vector for Avx2 {
             (Self(_mm256_castsi256_ps(low)), Self(_mm256_castsi256_ps(high)))
         }
     }
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, row: usize, to: *mut f32, to_row: usize) {
+        unsafe {
+            let (upper, lower) = (four_rows(from, row), four_rows(from.add(4 * row), row));
+            for c in 0..4 {
+                let first = _mm256_permute2f128_ps::<0x20>(upper[c], lower[c]);
+                let second = _mm256_permute2f128_ps::<0x31>(upper[c], lower[c]);
+                _mm256_storeu_ps(to.add(c * to_row), first);
+                _mm256_storeu_ps(to.add((4 + c) * to_row), second);
+            }
+        }
+    }
 }
 
 /// Eight values that the compiler turns into whatever vectors the machine has.
@@ -582,6 +673,15 @@ impl Vector for Portable {
         let wide = |x: u16| f32::from_bits(u32::from(x) << 16);
         (Self(pairs.map(|pair| wide(pair[0]))), Self(pairs.map(|pair| wide(pair[1]))))
     }
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, row: usize, to: *mut f32, to_row: usize) {
+        for r in 0..Self::LANES {
+            for c in 0..Self::LANES {
+                // SAFETY: the caller gives both squares.
+                unsafe { *to.add(c * to_row + r) = *from.add(r * row + c) }
+            }
+        }
+    }
 }
 
 /// Applies a vector function to a slice in place; a partial vector ends it.
@@ -624,6 +724,10 @@ slice_function!(
     /// Replaces each value by its hyperbolic tangent, within 2 ulp.
     tanh_slice, Tanh, tanh
 );
+slice_function!(
+    /// Replaces each value by the logarithm of its logistic function, within 4 ulp.
+    log_sigmoid_slice, LogSigmoid, log_sigmoid
+);
 
 #[cfg(test)]
 mod tests {
@@ -662,6 +766,30 @@ mod tests {
     }
 
     #[test]
+    fn a_transpose_puts_every_element_in_its_place() {
+        struct Square<'a>(&'a [f32], &'a mut [f32]);
+        impl Kernel for Square<'_> {
+            type Output = usize;
+            #[inline(always)]
+            unsafe fn run<V: Vector>(self) -> usize {
+                // SAFETY: both hold 16 rows, 19 and 17 apart.
+                unsafe { V::transpose(self.0.as_ptr(), 19, self.1.as_mut_ptr(), 17) }
+                V::LANES
+            }
+        }
+        let from: Vec<f32> = (0..16 * 19).map(|i| i as f32).collect();
+        for level in Level::ALL.into_iter().filter(|level| level.available()) {
+            let mut to = vec![0.0; 16 * 17];
+            let lanes = level.run(Square(&from, &mut to));
+            for (i, value) in to.iter().enumerate() {
+                let (row, column) = (i / 17, i % 17);
+                let inside = row < lanes && column < lanes;
+                assert_eq!(*value, if inside { from[column * 19 + row] } else { 0.0 }, "{level:?}");
+            }
+        }
+    }
+
+    #[test]
     fn exp_is_within_two_ulp_over_the_whole_range() {
         check("exp", 2.0, -110.0..88.7, exp_slice, f64::exp);
     }
@@ -670,6 +798,15 @@ mod tests {
     fn tanh_is_within_two_ulp_over_the_whole_range() {
         check("tanh", 2.0, -20.0..20.0, tanh_slice, f64::tanh);
         check("tanh", 2.0, -1.0..1.0, tanh_slice, f64::tanh);
+    }
+
+    #[test]
+    fn log_sigmoid_is_within_four_ulp_over_the_whole_range() {
+        fn exact(x: f64) -> f64 {
+            x.min(0.0) - (-x.abs()).exp().ln_1p()
+        }
+        check("log_sigmoid", 4.0, -1e4..80.0, log_sigmoid_slice, exact);
+        check("log_sigmoid", 4.0, -20.0..20.0, log_sigmoid_slice, exact);
     }
 
     #[test]

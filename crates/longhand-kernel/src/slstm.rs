@@ -23,7 +23,7 @@ use crate::cpu::Cpu;
 use crate::recurrence::{self, Cell, MAX_GATES, MAX_STATES, Shape};
 use crate::scratch;
 use crate::sequence::Sequence;
-use crate::simd::{Vector, exp, sigmoid, sigmoid_slice, tanh};
+use crate::simd::{Vector, exp, log_sigmoid, sigmoid, sigmoid_slice, tanh};
 use crate::weights::CellPanels;
 
 /// The sizes of a layer.
@@ -324,22 +324,5 @@ impl Cell for Slstm {
             let d_o = d_h.mul(ratio).mul(o).mul(one.sub(o));
             ([d_i, d_f, d_z, d_o], [d_c.mul(decay), d_n.mul(decay), V::zero()])
         }
-    }
-}
-
-/// ln σ(x) = min(x, 0) − ln(1 + e^−|x|).
-#[inline(always)]
-unsafe fn log_sigmoid<V: Vector>(x: V) -> V {
-    // SAFETY: the caller has the instruction set.
-    unsafe {
-        let e = exp(V::zero().sub(x.abs()));
-        // ln(1 + e) = 2 artanh(s) with s = e / (2 + e) at most 1/3, where eight terms suffice.
-        let s = e.div(e.add(V::splat(2.0)));
-        let square = s.mul(s);
-        let mut p = V::splat(2.0 / 15.0);
-        for divisor in [13.0, 11.0, 9.0, 7.0, 5.0, 3.0, 1.0] {
-            p = p.mul_add(square, V::splat(2.0 / divisor));
-        }
-        x.min(V::zero()).sub(p.mul(s))
     }
 }

@@ -3,7 +3,7 @@
 use super::edges::WorkspaceCrate;
 
 /// Folders of the repository that a path in the map can begin with.
-const FOLDERS: &[&str] = &["crates/", "xtask", "scripts/", "recipes/", "fuzz", ".ci/"];
+const FOLDERS: &[&str] = &["crates/", "xtask", "scripts/", "bench/", "recipes/", "fuzz", ".ci/"];
 
 /// Crates without a heading in the code map, and paths in the map that are not there.
 ///

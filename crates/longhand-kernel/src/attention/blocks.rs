@@ -3,62 +3,153 @@
 //! Scores are held transposed, `[keys, BLOCK]`: each lane belongs to one query, so that its
 //! softmax needs no sums across lanes.
 
-use super::layout::{BLOCK, Layout, real_positions, time_of};
-use super::products::{Lying, Product};
+use std::ops::Range;
+
+use super::layout::{BLOCK, Layout, real_positions, time_of, within};
 use super::rotary::{add_turned_back, turn};
+use crate::buffer::Buffer;
 use crate::cpu::{Cpu, Shards, Worker};
 use crate::sequence::Sequence;
-use crate::simd::{Kernel, Vector, exp};
+use crate::simd::{Kernel, Level, Vector, exp};
+use crate::small_product::{Lying, Product, Transpose, Triangle};
 
 /// Stands for a score that may not be seen.
 const LOWEST: f32 = f32::MIN;
 
-/// Writes the part of `y [T·B, H·K]` that one block of queries of the heads of `group` makes, and
-/// each query's largest score and sum; zeros at padded positions and where nothing may be seen.
+/// Queries of a piece of a long sequence, where there are too few heads for the threads.
+const PIECE: usize = 64;
+
+/// Queries, keys and values of one key head of one sequence, side by side.
+pub(super) struct Laid {
+    /// Positions that ask, in reading order.
+    pub(super) rows: Range<usize>,
+    /// Places of the keys that any of them may see.
+    pub(super) seen: Range<usize>,
+    /// For each query head `[rows, stride]`, turned and divided by √K; zeros where nothing asks.
+    pub(super) queries: Buffer,
+    /// `[seen, stride]`, turned.
+    pub(super) keys: Buffer,
+    /// `[seen, stride]`.
+    pub(super) values: Buffer,
+}
+
+/// Where queries, keys and values come from.
+pub(super) trait Source: Sync {
+    /// Places of the keys that some rows may see.
+    fn seen(&self, b: usize, rows: &Range<usize>) -> Range<usize>;
+    /// Fills in what is to be laid out of sequence `b` and key head `group`.
+    fn lay_out(&self, level: Level, b: usize, group: usize, laid: &mut Laid);
+    /// Takes note of keys and values, each time after some rows have read them.
+    fn remember(&self, b: usize, group: usize, laid: &Laid);
+}
+
+impl Laid {
+    fn new(
+        worker: &mut Worker,
+        layout: &Layout,
+        source: &dyn Source,
+        [b, group]: [usize; 2],
+        rows: Range<usize>,
+    ) -> Self {
+        let seen = source.seen(b, &rows);
+        let stride = layout.stride();
+        let mut laid = Self {
+            queries: worker.buffers.take(layout.shared() * rows.len() * stride),
+            keys: worker.buffers.take(seen.len() * stride),
+            values: worker.buffers.take(seen.len() * stride),
+            rows,
+            seen,
+        };
+        source.lay_out(worker.level, b, group, &mut laid);
+        laid
+    }
+
+    fn give(self, worker: &mut Worker) {
+        for buffer in [self.queries, self.keys, self.values] {
+            worker.buffers.give(buffer);
+        }
+    }
+
+    /// The queries of some rows of one of the heads.
+    fn query(&self, head: usize, rows: &Range<usize>, stride: usize) -> &[f32] {
+        let first = head * self.rows.len() + rows.start - self.rows.start;
+        &self.queries[first * stride..(first + rows.len()) * stride]
+    }
+}
+
+/// Writes `y [T·B, H·K]` and each query's statistics; zeros at padded positions and where nothing
+/// may be seen. `prepared` is the first part of what is saved.
+pub(super) fn forward(
+    cpu: &Cpu,
+    layout: &Layout,
+    sequence: &Sequence,
+    source: &dyn Source,
+    prepared: &[f32],
+    statistics: &mut [f32],
+    y: &mut [f32],
+) {
+    let (statistics, y) = (Shards::new(statistics), Shards::new(y));
+    let (units, rows) = (layout.batch * layout.groups, layout.rows());
+    let piece = match units {
+        0 => return,
+        units if units >= 2 * cpu.threads() => rows,
+        units => (rows * units).div_ceil(4 * cpu.threads()).next_multiple_of(PIECE),
+    };
+    let pieces = rows.div_ceil(piece);
+    cpu.for_each(units * pieces, |worker, task| {
+        let at = [task / pieces / layout.groups, task / pieces % layout.groups];
+        let start = task % pieces * piece;
+        let laid = Laid::new(worker, layout, source, at, start..(start + piece).min(rows));
+        for block in laid.rows.clone().step_by(BLOCK) {
+            // SAFETY: every task has heads and positions of its own.
+            unsafe {
+                attend(worker, layout, sequence, prepared, &statistics, &y, at, block, &laid);
+            }
+        }
+        source.remember(at[0], at[1], &laid);
+        laid.give(worker);
+    });
+}
+
+/// One block of queries of the heads of `group`, from row `start` on.
 ///
 /// # Safety
-/// No other thread may touch these features of these positions, or write what was laid out for
-/// this sequence.
-pub(super) unsafe fn forward(
+/// No other thread may touch the outputs and the statistics of these queries.
+unsafe fn attend(
     worker: &mut Worker,
     layout: &Layout,
     sequence: &Sequence,
-    saved: &Shards<f32>,
+    prepared: &[f32],
+    statistics: &Shards<f32>,
     y: &Shards<f32>,
-    [b, group, block]: [usize; 3],
+    [b, group]: [usize; 2],
+    start: usize,
+    laid: &Laid,
 ) {
     let (width, stride) = (layout.width, layout.stride());
-    let rows = block * BLOCK..(block + 1) * BLOCK;
-    // SAFETY: all but the statistics of this block's queries is only read here.
-    let (first, end, keys, values) = unsafe {
-        (
-            &*saved.part(within(layout.first(b), rows.clone())),
-            &*saved.part(within(layout.end(b), rows.clone())),
-            &*saved.part(layout.key(b, group)),
-            &*saved.part(layout.value(b, group)),
-        )
-    };
-    let seen = Seen::new(first, end);
-    let span = seen.start * stride..(seen.start + seen.count) * stride;
+    let rows = start..start + BLOCK;
+    let seen = Seen::of(layout, prepared, b, &rows);
+    let span = seen.within(laid, stride);
     let real = real_positions(sequence, b);
-    let mut turned = worker.buffers.take(width * BLOCK);
+    let mut turned = worker.buffers.take(stride * BLOCK);
     let mut scores = worker.buffers.take(seen.count * BLOCK);
     let mut output = worker.buffers.take(BLOCK * stride);
-    for head in group * layout.shared()..(group + 1) * layout.shared() {
-        // SAFETY: this unit alone touches this block of this head.
-        let (query, largest, inverse) = unsafe {
-            let query = layout.query(b, head);
+    for index in 0..layout.shared() {
+        let head = group * layout.shared() + index;
+        // SAFETY: as promised by the caller.
+        let (largest, inverse) = unsafe {
             (
-                &*saved.part(within(query, rows.start * stride..rows.end * stride)),
-                saved.part(within(layout.largest(b, head), rows.clone())),
-                saved.part(within(layout.inverse(b, head), rows.clone())),
+                statistics.part(within(layout.largest(b, head), rows.clone())),
+                statistics.part(within(layout.inverse(b, head), rows.clone())),
             )
         };
+        let query = laid.query(index, &rows, stride);
         worker.level.run(Transpose { from: query, stride, to: &mut turned });
-        scores_of(keys, span.clone(), &turned, stride, width, seen.count)
+        scores_of(&laid.keys, span.clone(), &turned, stride, width, seen.count)
             .run(worker.level, &mut scores);
         worker.level.run(Softmax { scores: &mut scores, seen: &seen, largest, inverse });
-        mix_of(&scores, &values[span.clone()], stride, seen.count).run(worker.level, &mut output);
+        mix_of(&scores, &laid.values[span.clone()], stride, seen.count)
+            .run(worker.level, &mut output);
         worker.level.run(Normalise {
             from: &output,
             stride,
@@ -75,7 +166,7 @@ pub(super) unsafe fn forward(
     [turned, scores, output].into_iter().for_each(|buffer| worker.buffers.give(buffer));
 }
 
-/// Adds the gradients of the turned keys and of the values of `(b, group)`, both `[keys, stride]`.
+/// Adds the gradients of the turned keys and of the values of `(b, group)`, both `[seen, stride]`.
 pub(super) type AddKeys<'a> = dyn Fn(usize, usize, &[f32], &[f32]) + Sync + 'a;
 
 /// Where the gradients of [`backward`] go.
@@ -94,36 +185,36 @@ pub(super) fn backward(
     cpu: &Cpu,
     layout: &Layout,
     sequence: &Sequence,
+    source: &dyn Source,
     saved: &[f32],
     dy: &[f32],
     gradients: &Gradients,
 ) {
+    let (prepared, statistics) = saved.split_at(layout.prepared());
     let (width, stride) = (layout.width, layout.stride());
     let scale = 1.0 / (width as f32).sqrt();
     cpu.for_each(layout.batch * layout.groups, |worker, unit| {
         let (b, group) = (unit / layout.groups, unit % layout.groups);
         let real = real_positions(sequence, b);
-        let (keys, values) = (&saved[layout.key(b, group)], &saved[layout.value(b, group)]);
-        let wanted = if gradients.keys.is_some() { layout.keys * stride } else { 0 };
+        let laid = Laid::new(worker, layout, source, [b, group], 0..layout.rows());
+        let (keys, values) = (&laid.keys[..], &laid.values[..]);
+        let wanted = if gradients.keys.is_some() { laid.seen.len() * stride } else { 0 };
         let mut dkeys = worker.buffers.take_zeros(wanted);
         let mut dvalues = worker.buffers.take_zeros(wanted);
-        let mut turned = worker.buffers.take(width * BLOCK);
-        let mut dy_turned = worker.buffers.take(width * BLOCK);
+        let mut turned = worker.buffers.take(stride * BLOCK);
+        let mut dy_turned = worker.buffers.take(stride * BLOCK);
         let mut dy_rows = worker.buffers.take_zeros(BLOCK * stride);
         let mut dquery = worker.buffers.take(BLOCK * stride);
         for block in 0..real.div_ceil(BLOCK) {
             let rows = block * BLOCK..(block + 1) * BLOCK;
             let here = BLOCK.min(real - rows.start);
-            let seen = Seen::new(
-                &saved[within(layout.first(b), rows.clone())],
-                &saved[within(layout.end(b), rows.clone())],
-            );
-            let span = seen.start * stride..(seen.start + seen.count) * stride;
+            let seen = Seen::of(layout, prepared, b, &rows);
+            let span = seen.within(&laid, stride);
             let mut scores = worker.buffers.take(seen.count * BLOCK);
             let mut dscores = worker.buffers.take(seen.count * BLOCK);
-            for head in group * layout.shared()..(group + 1) * layout.shared() {
-                let query =
-                    &saved[within(layout.query(b, head), rows.start * stride..rows.end * stride)];
+            for index in 0..layout.shared() {
+                let head = group * layout.shared() + index;
+                let query = laid.query(index, &rows, stride);
                 worker.level.run(Gather {
                     dy,
                     width,
@@ -145,8 +236,8 @@ pub(super) fn backward(
                     scores: &mut scores,
                     dscores: &mut dscores,
                     seen: &seen,
-                    largest: &saved[within(layout.largest(b, head), rows.clone())],
-                    inverse: &saved[within(layout.inverse(b, head), rows.clone())],
+                    largest: &statistics[within(layout.largest(b, head), rows.clone())],
+                    inverse: &statistics[within(layout.inverse(b, head), rows.clone())],
                 });
                 if gradients.keys.is_some() {
                     let per_key = |a, b| Product {
@@ -157,6 +248,7 @@ pub(super) fn backward(
                         k: BLOCK,
                         n: stride,
                         add: true,
+                        triangle: Triangle::None,
                     };
                     per_key(&scores[..], &dy_rows[..])
                         .run(worker.level, &mut dvalues[span.clone()]);
@@ -171,7 +263,7 @@ pub(super) fn backward(
                     width,
                     count: here,
                     angles: (layout.angles > 0)
-                        .then(|| &saved[layout.angle(b)][rows.start * width..]),
+                        .then(|| &prepared[layout.angle(b)][rows.start * width..]),
                     scale,
                     to,
                     at: |r| {
@@ -186,25 +278,17 @@ pub(super) fn backward(
         if let Some(add) = gradients.keys {
             add(b, group, &dkeys, &dvalues);
         }
+        laid.give(worker);
         for buffer in [dkeys, dvalues, turned, dy_turned, dy_rows, dquery] {
             worker.buffers.give(buffer);
         }
     });
 }
 
-/// The part `inner` of a longer range.
-pub(super) fn within(
-    range: std::ops::Range<usize>,
-    inner: std::ops::Range<usize>,
-) -> std::ops::Range<usize> {
-    debug_assert!(inner.end <= range.len());
-    range.start + inner.start..range.start + inner.end
-}
-
 /// `[keys, BLOCK]`: keys (or values) against turned queries (or turned gradients of outputs).
 fn scores_of<'a>(
     keys: &'a [f32],
-    span: std::ops::Range<usize>,
+    span: Range<usize>,
     turned: &'a [f32],
     stride: usize,
     width: usize,
@@ -218,6 +302,7 @@ fn scores_of<'a>(
         k: width,
         n: BLOCK,
         add: false,
+        triangle: Triangle::None,
     }
 }
 
@@ -231,6 +316,7 @@ fn mix_of<'a>(scores: &'a [f32], values: &'a [f32], stride: usize, count: usize)
         k: count,
         n: stride,
         add: false,
+        triangle: Triangle::None,
     }
 }
 
@@ -242,10 +328,24 @@ struct Seen {
     first: [f32; BLOCK],
     end: [f32; BLOCK],
     /// Keys, counted from `start`, that every query sees.
-    by_all: std::ops::Range<usize>,
+    by_all: Range<usize>,
 }
 
 impl Seen {
+    /// What the queries of `rows` see, by what was prepared.
+    fn of(layout: &Layout, prepared: &[f32], b: usize, rows: &Range<usize>) -> Self {
+        Self::new(
+            &prepared[within(layout.first(b), rows.clone())],
+            &prepared[within(layout.end(b), rows.clone())],
+        )
+    }
+
+    /// Where the seen keys lie among those laid out.
+    fn within(&self, laid: &Laid, stride: usize) -> Range<usize> {
+        let first = self.start.saturating_sub(laid.seen.start);
+        first * stride..(first + self.count) * stride
+    }
+
     fn new(first: &[f32], end: &[f32]) -> Self {
         let pairs = || first.iter().zip(end).filter(|(first, end)| first < end);
         let start = pairs().map(|(&first, _)| first).fold(f32::INFINITY, f32::min);
@@ -302,30 +402,6 @@ impl<At: Fn(usize) -> usize> Kernel for Gather<'_, At> {
                 unsafe { turn::<V>(from, None, 1.0, to) }
             } else {
                 to.fill(0.0);
-            }
-        }
-    }
-}
-
-/// `[BLOCK, stride]` rows to `[K, BLOCK]`.
-struct Transpose<'a> {
-    from: &'a [f32],
-    stride: usize,
-    to: &'a mut [f32],
-}
-
-impl Kernel for Transpose<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
-        let (stride, width) = (self.stride, self.to.len() / BLOCK);
-        assert!(width <= stride && BLOCK * stride <= self.from.len());
-        let (from, to) = (self.from.as_ptr(), self.to.as_mut_ptr());
-        for k in 0..width {
-            for r in 0..BLOCK {
-                // SAFETY: within both by the assertion.
-                unsafe { *to.add(k * BLOCK + r) = *from.add(r * stride + k) }
             }
         }
     }

@@ -1,15 +1,14 @@
 //! Cross-attention: every position of one sequence reads all real positions of another, as a
 //! decoder reads what the encoder made of the source (Vaswani et al., 2017).
 
-use super::blocks::{self, AddRows, Gradients, within};
-use super::layout::{BLOCK, Layout, real_positions};
+use std::ops::Range;
+
+use super::blocks::{self, AddRows, Gradients, Laid, Source};
+use super::layout::{Layout, real_positions};
 use super::rotary::turn;
 use crate::cpu::{Cpu, Shards};
 use crate::sequence::Sequence;
-use crate::simd::{Kernel, Vector};
-
-/// Rows laid out per task.
-const POSITIONS: usize = 64;
+use crate::simd::{Kernel, Level, Vector};
 
 /// The sizes of cross-attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,18 +22,18 @@ pub struct Sizes {
 }
 
 /// Elements of the buffer that [`forward`] leaves for [`backward`].
-pub fn saved_len(sizes: Sizes, sequence: &Sequence, source: &Sequence) -> usize {
-    layout(sizes, sequence, source).len()
+pub fn saved_len(sizes: Sizes, sequence: &Sequence) -> usize {
+    layout(sizes, sequence).len()
 }
 
-fn layout(sizes: Sizes, sequence: &Sequence, source: &Sequence) -> Layout {
+fn layout(sizes: Sizes, sequence: &Sequence) -> Layout {
     Layout {
         batch: sequence.batch,
         heads: sizes.heads,
         groups: sizes.groups,
         width: sizes.width,
         queries: sequence.time,
-        keys: source.time,
+        carried: 0,
         angles: 0,
     }
 }
@@ -56,46 +55,23 @@ pub fn forward(
     y: &mut [f32],
     saved: &mut [f32],
 ) {
-    let layout = layout(sizes, sequence, source);
+    let layout = layout(sizes, sequence);
     check(sizes, sequence, source, [q.len(), y.len()], kv.len(), saved.len());
     if sequence.rows() == 0 || sizes.width == 0 {
         return;
     }
-    let saved = Shards::new(saved);
-    let tasks = sequence.time.max(source.time).div_ceil(POSITIONS);
-    cpu.for_each(sequence.batch * tasks, |worker, task| {
-        let (b, task) = (task / tasks, task % tasks);
-        let rows = task * POSITIONS..(task + 1) * POSITIONS;
+    let (prepared, statistics) = saved.split_at_mut(layout.prepared());
+    prepared.fill(0.0);
+    for b in 0..sequence.batch {
         let real = real_positions(sequence, b);
-        if task == 0 {
-            // SAFETY: one task per sequence comes here.
-            let (first, end) = unsafe { (saved.part(layout.first(b)), saved.part(layout.end(b))) };
-            first.fill(0.0);
-            end.fill(0.0);
-            end[..real].fill(real_positions(source, b) as f32);
-        }
-        worker.level.run(LayOut {
-            sizes,
-            layout,
-            real: [real, real_positions(source, b)],
-            q,
-            kv,
-            b,
-            rows,
-            saved: &saved,
-        });
-    });
+        prepared[layout.end(b)][..real].fill(real_positions(source, b) as f32);
+    }
     let sequence = Sequence { reverse: false, ..*sequence };
-    let y = Shards::new(y);
-    let blocks = layout.rows() / BLOCK;
-    cpu.for_each(layout.batch * layout.groups * blocks, |worker, task| {
-        let at = [task / blocks / layout.groups, task / blocks % layout.groups, task % blocks];
-        // SAFETY: every task has heads and positions of its own.
-        unsafe { blocks::forward(worker, &layout, &sequence, &saved, &y, at) }
-    });
+    let projections = Projections { sizes, layout, sequence, source, q, kv };
+    blocks::forward(cpu, &layout, &sequence, &projections, prepared, statistics, y);
 }
 
-/// Adds the gradients of [`forward`] to `dq [T·B, H·K]` and `dkv [S·B, 2·G·K]`, where wanted.
+/// Adds the gradients of [`forward`], whose inputs come again, to `dq [T·B, H·K]` and `dkv [S·B, 2·G·K]`, where wanted.
 ///
 /// # Panics
 /// If a length does not fit the sizes.
@@ -104,17 +80,18 @@ pub fn backward(
     sizes: Sizes,
     sequence: &Sequence,
     source: &Sequence,
+    q: &[f32],
+    kv: &[f32],
     saved: &[f32],
     dy: &[f32],
     dq: Option<&mut [f32]>,
     dkv: Option<&mut [f32]>,
 ) {
-    let layout = layout(sizes, sequence, source);
+    let layout = layout(sizes, sequence);
     let (width, stride) = (sizes.width, layout.stride());
-    let dq_len = dq.as_deref().map_or(dy.len(), <[f32]>::len);
-    let kv_len = source.rows() * 2 * sizes.groups * width;
-    let dkv_len = dkv.as_deref().map_or(kv_len, <[f32]>::len);
-    check(sizes, sequence, source, [dy.len(), dq_len], dkv_len, saved.len());
+    check(sizes, sequence, source, [q.len(), dy.len()], kv.len(), saved.len());
+    assert!(dq.as_ref().is_none_or(|dq| dq.len() == q.len()), "cross-attention: dq's length");
+    assert!(dkv.as_ref().is_none_or(|dkv| dkv.len() == kv.len()), "cross-attention: dkv's length");
     if sequence.rows() == 0 || width == 0 {
         return;
     }
@@ -143,7 +120,8 @@ pub fn backward(
         keys: add.as_ref().map(|add| add as &blocks::AddKeys),
     };
     let sequence = Sequence { reverse: false, ..*sequence };
-    blocks::backward(cpu, &layout, &sequence, saved, dy, &gradients);
+    let projections = Projections { sizes, layout, sequence, source, q, kv };
+    blocks::backward(cpu, &layout, &sequence, &projections, saved, dy, &gradients);
 }
 
 fn check(
@@ -164,57 +142,68 @@ fn check(
         assert_eq!(len, sequence.rows() * heads * width, "cross-attention: the length of q, y");
     }
     assert_eq!(kv, source.rows() * 2 * groups * width, "cross-attention: the length of kv");
-    assert_eq!(saved, saved_len(sizes, sequence, source), "cross-attention: `saved`");
+    assert_eq!(saved, saved_len(sizes, sequence), "cross-attention: `saved`");
 }
 
-/// Lays out some rows of sequence `b` per head.
-struct LayOut<'a, 'b> {
+/// Queries of a sequence, keys and values of its source.
+struct Projections<'a> {
     sizes: Sizes,
     layout: Layout,
-    /// Real positions of the sequence and of its source.
-    real: [usize; 2],
+    sequence: Sequence<'a>,
+    source: &'a Sequence<'a>,
     q: &'a [f32],
     kv: &'a [f32],
-    b: usize,
-    rows: std::ops::Range<usize>,
-    saved: &'a Shards<'b, f32>,
 }
 
-impl Kernel for LayOut<'_, '_> {
+impl Source for Projections<'_> {
+    fn seen(&self, b: usize, _: &Range<usize>) -> Range<usize> {
+        0..real_positions(self.source, b)
+    }
+
+    fn lay_out(&self, level: Level, b: usize, group: usize, laid: &mut Laid) {
+        level.run(LayOut { projections: self, b, group, laid });
+    }
+
+    /// Nothing is carried.
+    fn remember(&self, _: usize, _: usize, _: &Laid) {}
+}
+
+struct LayOut<'a> {
+    projections: &'a Projections<'a>,
+    b: usize,
+    group: usize,
+    laid: &'a mut Laid,
+}
+
+impl Kernel for LayOut<'_> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Self { layout, b, rows, real: [queries, keys], .. } = self;
-        let Sizes { heads, groups, width } = self.sizes;
-        let stride = layout.stride();
+        let Self { projections, b, group, laid } = self;
+        let Projections { sizes, layout, q, kv, sequence, .. } = projections;
+        let Sizes { heads, groups, width } = *sizes;
+        let (stride, shared) = (layout.stride(), layout.shared());
+        let (real, batch) = (real_positions(sequence, b), sequence.batch);
         let scale = 1.0 / (width as f32).sqrt();
-        let part = |range: std::ops::Range<usize>, row: usize| {
-            // SAFETY: each row belongs to one task.
-            unsafe { self.saved.part(within(range, row * stride..row * stride + width)) }
-        };
-        for row in rows.start..rows.end.min(layout.rows()) {
-            for head in 0..heads {
-                let to = part(layout.query(b, head), row);
-                if row >= queries {
+        // SAFETY: the caller has the instruction set.
+        unsafe {
+            for (index, to) in laid.queries.chunks_exact_mut(stride).enumerate() {
+                let (row, to) = (laid.rows.start + index % laid.rows.len(), &mut to[..width]);
+                if row < real {
+                    let head = group * shared + index / laid.rows.len();
+                    let at = ((row * batch + b) * heads + head) * width;
+                    turn::<V>(&q[at..at + width], None, scale, to);
+                } else {
                     // A lane without a query still takes part in the products.
                     to.fill(0.0);
-                    continue;
                 }
-                let at = ((row * layout.batch + b) * heads + head) * width;
-                let from = &self.q[at..at + width];
-                // SAFETY: the caller has the instruction set.
-                unsafe { turn::<V>(from, None, scale, to) }
             }
-        }
-        for row in rows.start..rows.end.min(keys) {
-            let at = (row * layout.batch + b) * 2 * groups * width;
-            let mut from = self.kv[at..].chunks_exact(width);
-            for (group, x) in (0..groups).zip(&mut from) {
-                part(layout.key(b, group), row).copy_from_slice(x);
-            }
-            for (group, x) in (0..groups).zip(&mut from) {
-                part(layout.value(b, group), row).copy_from_slice(x);
+            for (part, to) in [(group, &mut laid.keys), (groups + group, &mut laid.values)] {
+                for (place, to) in laid.seen.clone().zip(to.chunks_exact_mut(stride)) {
+                    let at = ((place * batch + b) * 2 * groups + part) * width;
+                    turn::<V>(&kv[at..at + width], None, 1.0, &mut to[..width]);
+                }
             }
         }
     }

@@ -3,14 +3,14 @@
 
 use std::ops::Range;
 
-use super::products::LANES;
 use crate::sequence::Sequence;
+use crate::small_product::LANES;
 
 /// Queries that are handled together: one per lane of the longest vector.
 pub(super) const BLOCK: usize = LANES;
 
-/// The sizes of a saved buffer. Rows of features are padded to whole vectors; what stands in the
-/// padding is never used, because lanes do not mix.
+/// The sizes of a saved buffer. What is written before the blocks of queries are handled comes
+/// first, what they leave behind comes after it.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
     pub(super) batch: usize,
@@ -20,14 +20,15 @@ pub(super) struct Layout {
     pub(super) width: usize,
     /// Positions that ask.
     pub(super) queries: usize,
-    /// Positions that may be seen, the carried ones before the others.
-    pub(super) keys: usize,
+    /// Carried positions that may be seen, before the others.
+    pub(super) carried: usize,
     /// Elements per position for the angles of rotary positions: K or 0.
     pub(super) angles: usize,
 }
 
 impl Layout {
-    /// Elements from row to row of queries, keys and values.
+    /// Elements from row to row of queries, keys and values that are laid out. What stands in the
+    /// padding is never used, because lanes do not mix.
     pub(super) fn stride(&self) -> usize {
         self.width.next_multiple_of(LANES)
     }
@@ -42,37 +43,20 @@ impl Layout {
         self.heads / self.groups
     }
 
-    /// Queries `[rows, stride]`, turned and divided by √K.
-    pub(super) fn query(&self, b: usize, head: usize) -> Range<usize> {
-        let len = self.rows() * self.stride();
-        piece(0, b * self.heads + head, len)
+    /// The carried keys `[carried, K]`, oldest first.
+    pub(super) fn carried_key(&self, b: usize, group: usize) -> Range<usize> {
+        piece(0, b * self.groups + group, self.carried * self.width)
     }
 
-    /// Keys `[keys, stride]`, turned.
-    pub(super) fn key(&self, b: usize, group: usize) -> Range<usize> {
-        let before = self.batch * self.heads * self.rows() * self.stride();
-        piece(before, b * self.groups + group, self.keys * self.stride())
-    }
-
-    /// Values `[keys, stride]`.
-    pub(super) fn value(&self, b: usize, group: usize) -> Range<usize> {
-        let before = self.key(self.batch, 0).start;
-        piece(before, b * self.groups + group, self.keys * self.stride())
-    }
-
-    /// The largest score of each query.
-    pub(super) fn largest(&self, b: usize, head: usize) -> Range<usize> {
-        piece(self.value(self.batch, 0).start, b * self.heads + head, self.rows())
-    }
-
-    /// One over the sum of each query's exponentials; 0 where it sees nothing.
-    pub(super) fn inverse(&self, b: usize, head: usize) -> Range<usize> {
-        piece(self.largest(self.batch, 0).start, b * self.heads + head, self.rows())
+    /// The carried values `[carried, K]`.
+    pub(super) fn carried_value(&self, b: usize, group: usize) -> Range<usize> {
+        let before = self.carried_key(self.batch, 0).start;
+        piece(before, b * self.groups + group, self.carried * self.width)
     }
 
     /// The first key each query sees.
     pub(super) fn first(&self, b: usize) -> Range<usize> {
-        piece(self.inverse(self.batch, 0).start, b, self.rows())
+        piece(self.carried_value(self.batch, 0).start, b, self.rows())
     }
 
     /// The key after the last one each query sees.
@@ -86,18 +70,40 @@ impl Layout {
     }
 
     /// The ring's slot of the first new position, and how many carried positions may be seen.
-    pub(super) fn carried(&self, b: usize) -> Range<usize> {
+    pub(super) fn counts(&self, b: usize) -> Range<usize> {
         piece(self.angle(self.batch).start, b, 2)
+    }
+
+    /// Elements of all that stands before the statistics.
+    pub(super) fn prepared(&self) -> usize {
+        self.counts(self.batch).start
+    }
+
+    /// Among the statistics: the largest score of each query.
+    pub(super) fn largest(&self, b: usize, head: usize) -> Range<usize> {
+        piece(0, b * self.heads + head, self.rows())
+    }
+
+    /// Among the statistics: one over the sum of each query's exponentials; 0 where it sees
+    /// nothing.
+    pub(super) fn inverse(&self, b: usize, head: usize) -> Range<usize> {
+        piece(self.largest(self.batch, 0).start, b * self.heads + head, self.rows())
     }
 
     /// Elements of the whole buffer.
     pub(super) fn len(&self) -> usize {
-        self.carried(self.batch).start
+        self.prepared() + self.inverse(self.batch, 0).start
     }
 }
 
 fn piece(before: usize, index: usize, len: usize) -> Range<usize> {
     before + index * len..before + (index + 1) * len
+}
+
+/// The part `inner` of a longer range.
+pub(super) fn within(range: Range<usize>, inner: Range<usize>) -> Range<usize> {
+    debug_assert!(inner.end <= range.len());
+    range.start + inner.start..range.start + inner.end
 }
 
 /// How many positions of sequence `b` are real.

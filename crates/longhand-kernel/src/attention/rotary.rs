@@ -31,14 +31,30 @@ impl Rotary {
     /// from it in double precision: callers start anew every few dozen positions, so that the
     /// result is the nearest `f32` or one beside it at any position a stream can reach.
     pub(super) fn fill(self, start: u64, width: usize, table: &mut [f32]) {
-        for i in 0..width / 2 {
-            let frequency = self.frequency(i, width);
-            let (step_sin, step_cos) = frequency.sin_cos();
-            let (mut sin, mut cos) = (start as f64 * frequency).sin_cos();
+        // Pairs beside each other, so that one turn need not wait for the one before.
+        const PAIRS: usize = 16;
+        let half = width / 2;
+        for from in (0..half).step_by(PAIRS) {
+            let count = PAIRS.min(half - from);
+            let [mut sin, mut cos, mut step_sin, mut step_cos] = [[0.0f64; PAIRS]; 4];
+            for i in 0..count {
+                let frequency = self.frequency(from + i, width);
+                (step_sin[i], step_cos[i]) = frequency.sin_cos();
+                (sin[i], cos[i]) = (start as f64 * frequency).sin_cos();
+            }
             for angles in table.chunks_exact_mut(width) {
-                angles[i] = cos as f32;
-                angles[width / 2 + i] = sin as f32;
-                (cos, sin) = (cos * step_cos - sin * step_sin, sin * step_cos + cos * step_sin);
+                let (cosines, sines) = angles.split_at_mut(half);
+                for (i, to) in cosines[from..from + count].iter_mut().enumerate() {
+                    *to = cos[i] as f32;
+                }
+                for (i, to) in sines[from..from + count].iter_mut().enumerate() {
+                    *to = sin[i] as f32;
+                }
+                for i in 0..PAIRS {
+                    let (s, c) = (sin[i], cos[i]);
+                    cos[i] = c * step_cos[i] - s * step_sin[i];
+                    sin[i] = s * step_cos[i] + c * step_sin[i];
+                }
             }
         }
     }

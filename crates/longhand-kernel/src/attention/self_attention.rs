@@ -1,14 +1,17 @@
 //! Self-attention over a sequence: laying out per head, the ring before and after, gradients.
 
-use super::blocks::{self, AddRows, Gradients, within};
-use super::layout::{BLOCK, Layout, real_positions, time_of};
+use std::ops::Range;
+
+use super::blocks::{self, AddRows, Gradients, Laid, Source};
+use super::layout::{Layout, real_positions, time_of, within};
 use super::rotary::turn;
 use super::{Mask, Sizes};
-use crate::cpu::{Cpu, Shards, Worker};
+use crate::buffer::Buffer;
+use crate::cpu::{Cpu, Shards};
 use crate::sequence::Sequence;
-use crate::simd::{Kernel, Vector};
+use crate::simd::{Kernel, Level, Vector};
 
-/// Positions laid out per task; rotary angles start anew at each.
+/// Positions after which rotary angles start anew.
 const POSITIONS: usize = 64;
 
 /// What a windowed attention remembers of each stream: the last W keys and values, in rings.
@@ -49,7 +52,7 @@ fn layout(sizes: Sizes, sequence: &Sequence) -> Layout {
         groups: sizes.groups,
         width: sizes.width,
         queries: sequence.time,
-        keys: carried(sizes) + sequence.time,
+        carried: carried(sizes),
         angles: if sizes.rotary.is_some() { sizes.width } else { 0 },
     }
 }
@@ -86,50 +89,35 @@ pub fn forward(
     if sequence.rows() == 0 || sizes.width == 0 {
         return;
     }
-    let (saved, y) = (Shards::new(saved), Shards::new(y));
+    let (prepared, statistics) = saved.split_at_mut(layout.prepared());
     let mut counters = None;
     let ring = state.map(|state| {
         let State { keys, values, position, filled } = state;
         let (position, filled) = &*counters.insert((position, filled));
         Ring { keys: Shards::new(keys), values: Shards::new(values), position, filled }
     });
-    let reading = Reading { sizes, layout, sequence, qkv, ring, saved: &saved };
-    let (pieces, blocks) = (sequence.time.div_ceil(POSITIONS), layout.rows() / BLOCK);
-    let lay_out = |worker: &Worker, b: usize, piece: usize| {
-        // SAFETY: every task has positions of its own, and they are read after it.
-        unsafe { reading.lay_out(worker, b, piece) }
-    };
-    let attend = |worker: &mut Worker, b: usize, task: usize| {
-        let at = [b, task / blocks, task % blocks];
-        // SAFETY: every task has heads and positions of its own, laid out before it.
-        unsafe { blocks::forward(worker, &layout, sequence, &saved, &y, at) }
-    };
-    let remember = |b: usize| {
-        // SAFETY: every task has a ring of its own, recalled before it.
-        unsafe { reading.remember(b) }
-    };
-    let tasks = sizes.groups * blocks;
-    if sequence.batch >= 2 * cpu.threads() {
-        // What is laid out for a sequence is read while it is near.
-        cpu.for_each(sequence.batch, |worker, b| {
-            (0..pieces).for_each(|piece| lay_out(worker, b, piece));
-            (0..tasks).for_each(|task| attend(worker, b, task));
-            remember(b);
-        });
-    } else {
-        let batch = sequence.batch;
-        cpu.for_each(batch * pieces, |worker, i| lay_out(worker, i / pieces, i % pieces));
-        cpu.for_each(batch * tasks, |worker, i| attend(worker, i / tasks, i % tasks));
-        cpu.for_each(batch, |_, b| remember(b));
+    {
+        let preparing = Preparing {
+            sizes,
+            layout,
+            sequence,
+            ring: ring.as_ref(),
+            to: Shards::new(&mut *prepared),
+        };
+        // SAFETY: every sequence belongs to one thread, and nothing else runs meanwhile.
+        cpu.for_each(sequence.batch, |_, b| unsafe { preparing.prepare(b) });
     }
+    let source = Projection { sizes, layout, sequence, qkv, prepared, ring: ring.as_ref() };
+    blocks::forward(cpu, &layout, sequence, &source, prepared, statistics, y);
     if let Some((position, filled)) = counters {
         advance(sizes, sequence, position, filled);
     }
 }
 
-/// Adds the gradients of [`forward`] to `d_qkv [T·B, (H+2G)·K]` and, where wanted, to those of the
-/// carried `(keys, values)`, each `[B, W, G·K]`, as they were before forward. The keys are turned,
-/// and so are their gradients. Training cuts the gradient there and gives `None`.
+/// Adds the gradients of [`forward`], whose `qkv` comes again, to `d_qkv [T·B, (H+2G)·K]` and, where
+/// wanted, to those of the carried `(keys, values)`, each `[B, W, G·K]`, as they were before
+/// forward. The keys are turned, and so are their gradients. Training cuts the gradient there and
+/// gives `None`.
 ///
 /// # Panics
 /// If a length does not fit the sizes.
@@ -137,6 +125,7 @@ pub fn backward(
     cpu: &Cpu,
     sizes: Sizes,
     sequence: &Sequence,
+    qkv: &[f32],
     saved: &[f32],
     dy: &[f32],
     d_qkv: &mut [f32],
@@ -145,7 +134,8 @@ pub fn backward(
     sizes.check();
     let layout = layout(sizes, sequence);
     let row = sizes.row();
-    assert_eq!(d_qkv.len(), sequence.rows() * row, "attention: the length of d_qkv");
+    assert_eq!(qkv.len(), sequence.rows() * row, "attention: the length of qkv");
+    assert_eq!(d_qkv.len(), qkv.len(), "attention: the length of d_qkv");
     assert_eq!(dy.len(), sequence.rows() * sizes.heads * sizes.width, "attention: dy's length");
     assert_eq!(saved.len(), layout.len(), "attention: the length of `saved`");
     if sequence.rows() == 0 || sizes.width == 0 {
@@ -160,8 +150,10 @@ pub fn backward(
     let d_qkv = Shards::new(d_qkv);
     let level = cpu.level();
     let add_keys = |b: usize, group: usize, dkeys: &[f32], dvalues: &[f32]| {
-        let real = real_positions(sequence, b);
-        let before = carried(sizes);
+        let (real, before) = (real_positions(sequence, b), carried(sizes));
+        if real == 0 {
+            return;
+        }
         for (from, part, angles) in [
             (dkeys, sizes.heads + group, layout.angles > 0),
             (dvalues, sizes.heads + sizes.groups + group, false),
@@ -197,7 +189,9 @@ pub fn backward(
         }
     };
     let gradients = Gradients { queries: Some(&d_qkv), queries_row: row, keys: Some(&add_keys) };
-    blocks::backward(cpu, &layout, sequence, saved, dy, &gradients);
+    let prepared = &saved[..layout.prepared()];
+    let source = Projection { sizes, layout, sequence, qkv, prepared, ring: None };
+    blocks::backward(cpu, &layout, sequence, &source, saved, dy, &gradients);
 }
 
 /// The probabilities with which one query reads the positions it sees.
@@ -210,14 +204,15 @@ pub struct Weights {
     pub values: Vec<f32>,
 }
 
-/// What query head `head` at time `t` of sequence `b` attended to in the [`forward`] that left
-/// `saved`. For plots: it allocates and takes its time.
+/// What query head `head` at time `t` of sequence `b` attended to in the [`forward`] that read `qkv`
+/// and left `saved`. For plots: it allocates and takes its time.
 ///
 /// # Panics
 /// If the head or the position does not exist.
 pub fn weights(
     sizes: Sizes,
     sequence: &Sequence,
+    qkv: &[f32],
     saved: &[f32],
     b: usize,
     head: usize,
@@ -229,15 +224,28 @@ pub fn weights(
     );
     let layout = layout(sizes, sequence);
     let row = time_of(sequence.reverse, real_positions(sequence, b), t);
-    let stride = layout.stride();
-    let query = &saved[within(layout.query(b, head), row * stride..row * stride + sizes.width)];
-    let keys = &saved[layout.key(b, head / layout.shared())];
-    let (first, end) = (saved[layout.first(b)][row] as usize, saved[layout.end(b)][row] as usize);
+    let (stride, shared) = (layout.stride(), layout.shared());
+    let (prepared, statistics) = saved.split_at(layout.prepared());
+    let source = Projection { sizes, layout, sequence, qkv, prepared, ring: None };
+    let rows = row..row + 1;
+    let seen = source.seen(b, &rows);
+    let mut laid = Laid {
+        queries: Buffer::zeros(shared * stride),
+        keys: Buffer::zeros(seen.len() * stride),
+        values: Buffer::zeros(seen.len() * stride),
+        rows,
+        seen,
+    };
+    source.lay_out(Level::detect(), b, head / shared, &mut laid);
+    let query = &laid.queries[head % shared * stride..][..sizes.width];
+    let (first, end) =
+        (prepared[layout.first(b)][row] as usize, prepared[layout.end(b)][row] as usize);
     let (largest, inverse) =
-        (saved[layout.largest(b, head)][row], saved[layout.inverse(b, head)][row]);
+        (statistics[layout.largest(b, head)][row], statistics[layout.inverse(b, head)][row]);
     let values = (first..end)
         .map(|j| {
-            let score: f32 = query.iter().zip(&keys[j * stride..]).map(|(q, k)| q * k).sum();
+            let key = &laid.keys[(j - laid.seen.start) * stride..];
+            let score: f32 = query.iter().zip(key).map(|(q, k)| q * k).sum();
             (score - largest).exp() * inverse
         })
         .collect();
@@ -252,9 +260,9 @@ fn ring_at(sizes: Sizes, b: usize, group: usize, slot: usize, index: usize) -> u
 }
 
 /// The slot of the first new position and the number of carried ones that it may see.
-fn saved_carried(layout: &Layout, saved: &[f32], b: usize) -> [usize; 2] {
-    let carried = &saved[layout.carried(b)];
-    [carried[0] as usize, carried[1] as usize]
+fn saved_carried(layout: &Layout, prepared: &[f32], b: usize) -> [usize; 2] {
+    let counts = &prepared[layout.counts(b)];
+    [counts[0] as usize, counts[1] as usize]
 }
 
 /// The carried state while threads read and write parts of it.
@@ -265,35 +273,38 @@ struct Ring<'a> {
     filled: &'a [u32],
 }
 
-/// What the tasks of [`forward`] share.
-struct Reading<'a> {
+/// What comes before the blocks: which keys are seen, the angles of the positions, and a copy of
+/// what is carried.
+struct Preparing<'a> {
     sizes: Sizes,
     layout: Layout,
     sequence: &'a Sequence<'a>,
-    qkv: &'a [f32],
-    ring: Option<Ring<'a>>,
-    saved: &'a Shards<'a, f32>,
+    ring: Option<&'a Ring<'a>>,
+    to: Shards<'a, f32>,
 }
 
-impl Reading<'_> {
-    /// Lays out some positions of sequence `b`, and before the first ones what is carried.
-    ///
+impl Preparing<'_> {
     /// # Safety
-    /// No other thread may lay out the same, or read it yet.
-    unsafe fn lay_out(&self, worker: &Worker, b: usize, piece: usize) {
-        let ring = self.ring.as_ref();
+    /// No other thread may prepare the same sequence, read what is prepared, or write the ring.
+    unsafe fn prepare(&self, b: usize) {
+        let Self { sizes, layout, sequence, .. } = self;
         // SAFETY: as promised by the caller.
         unsafe {
-            if piece == 0 {
-                self.see(b);
-                if let Some(ring) = ring {
-                    self.recall(ring, b);
+            self.see(b);
+            if let Some(rotary) = sizes.rotary {
+                let real = real_positions(sequence, b);
+                let start = self.ring.map_or(0, |ring| ring.position[b]);
+                for row in (0..real).step_by(POSITIONS) {
+                    let rows = row..(row + POSITIONS).min(real);
+                    let part = rows.start * sizes.width..rows.end * sizes.width;
+                    let table = self.to.part(within(layout.angle(b), part));
+                    rotary.fill(start + row as u64, sizes.width, table);
                 }
             }
+            if let Some(ring) = self.ring {
+                self.recall(ring, b);
+            }
         }
-        let rows = piece * POSITIONS..((piece + 1) * POSITIONS).min(self.layout.rows());
-        let position = ring.map_or(0, |ring| ring.position[b]);
-        worker.level.run(LayOut { reading: self, b, rows, position });
     }
 
     /// The ring's slot of the first new position, and how many carried ones it may see.
@@ -308,15 +319,15 @@ impl Reading<'_> {
     /// Writes which keys each query of sequence `b` sees.
     ///
     /// # Safety
-    /// No other thread may read or write this meanwhile.
+    /// As for `prepare`.
     unsafe fn see(&self, b: usize) {
-        let Self { sizes, layout, sequence, saved, .. } = self;
+        let Self { sizes, layout, sequence, to, .. } = self;
         let before = carried(*sizes);
         let real = real_positions(sequence, b);
         let [slot, filled] = self.carried(b);
         // SAFETY: as promised by the caller.
         let (first, end, carried) = unsafe {
-            (saved.part(layout.first(b)), saved.part(layout.end(b)), saved.part(layout.carried(b)))
+            (to.part(layout.first(b)), to.part(layout.end(b)), to.part(layout.counts(b)))
         };
         carried.copy_from_slice(&[slot as f32, filled as f32]);
         first.fill(0.0);
@@ -349,55 +360,75 @@ impl Reading<'_> {
         }
     }
 
-    /// Copies what sequence `b` may still see of the ring before its new keys and values.
+    /// Copies what sequence `b` may still see of the ring.
     ///
     /// # Safety
-    /// No other thread may touch this meanwhile, nor write the ring.
+    /// As for `prepare`.
     unsafe fn recall(&self, ring: &Ring, b: usize) {
-        let Self { sizes, layout, saved, .. } = self;
-        let before = carried(*sizes);
-        let (width, stride) = (sizes.width, layout.stride());
+        let Self { sizes, layout, .. } = self;
+        let (before, width) = (carried(*sizes), sizes.width);
         let [slot, filled] = self.carried(b);
         for group in 0..sizes.groups {
-            for (to, from) in
-                [(layout.key(b, group), &ring.keys), (layout.value(b, group), &ring.values)]
-            {
+            for (to, from) in [
+                (layout.carried_key(b, group), &ring.keys),
+                (layout.carried_value(b, group), &ring.values),
+            ] {
                 for index in before - filled..before {
                     let at = ring_at(*sizes, b, group, slot, index);
-                    let row = to.start + index * stride;
-                    // SAFETY: as promised by the caller; the new rows lie behind.
+                    let row = to.start + index * width;
+                    // SAFETY: as promised by the caller.
                     let (to, from) =
-                        unsafe { (saved.part(row..row + width), from.part(at..at + width)) };
+                        unsafe { (self.to.part(row..row + width), from.part(at..at + width)) };
                     to.copy_from_slice(from);
                 }
             }
         }
     }
+}
 
-    /// Writes the new keys and values of sequence `b` into its ring.
-    ///
-    /// # Safety
-    /// No other thread may touch this ring or write what was laid out meanwhile.
-    unsafe fn remember(&self, b: usize) {
-        let Self { sizes, layout, sequence, saved, .. } = self;
-        let Some(ring) = &self.ring else { return };
-        let (window, before) = (sizes.window(), carried(*sizes));
-        let (width, stride) = (sizes.width, layout.stride());
+/// Queries, keys and values of the fused projection, and the carried ones.
+struct Projection<'a> {
+    sizes: Sizes,
+    layout: Layout,
+    sequence: &'a Sequence<'a>,
+    qkv: &'a [f32],
+    prepared: &'a [f32],
+    /// Where new keys and values go.
+    ring: Option<&'a Ring<'a>>,
+}
+
+impl Source for Projection<'_> {
+    fn seen(&self, b: usize, rows: &Range<usize>) -> Range<usize> {
+        let real = real_positions(self.sequence, b);
+        match self.sizes.mask {
+            Mask::Full => 0..real,
+            Mask::Window(_) if rows.start >= real => 0..0,
+            Mask::Window(_) => rows.start..carried(self.sizes) + rows.end.min(real),
+        }
+    }
+
+    fn lay_out(&self, level: Level, b: usize, group: usize, laid: &mut Laid) {
+        level.run(LayOut { projection: self, b, group, laid });
+    }
+
+    /// Writes the last keys and values of sequence `b` into its ring.
+    fn remember(&self, b: usize, group: usize, laid: &Laid) {
+        let Self { sizes, layout, sequence, prepared, .. } = self;
+        let Some(ring) = self.ring else { return };
         let real = real_positions(sequence, b);
-        let [slot, _] = self.carried(b);
-        for group in 0..sizes.groups {
-            for (from, to) in
-                [(layout.key(b, group), &ring.keys), (layout.value(b, group), &ring.values)]
-            {
-                for row in real.saturating_sub(window)..real {
-                    // The slot after W − 1 carried positions and `row` new ones.
-                    let at = ring_at(*sizes, b, group, slot, before + row);
-                    let row = from.start + (before + row) * stride;
-                    // SAFETY: as promised by the caller.
-                    let (to, from) =
-                        unsafe { (to.part(at..at + width), saved.part(row..row + width)) };
-                    to.copy_from_slice(from);
-                }
+        if real == 0 || !laid.rows.contains(&(real - 1)) {
+            return;
+        }
+        let (width, stride, before) = (sizes.width, layout.stride(), carried(*sizes));
+        let [slot, _] = saved_carried(layout, prepared, b);
+        for (from, to) in [(&laid.keys, &ring.keys), (&laid.values, &ring.values)] {
+            for row in real.saturating_sub(sizes.window())..real {
+                // The slot after W − 1 carried positions and `row` new ones.
+                let at = ring_at(*sizes, b, group, slot, before + row);
+                let from = &from[(before + row - laid.seen.start) * stride..][..width];
+                // SAFETY: the rows at the end of a sequence belong to one task, and nothing reads
+                // the ring once it has been recalled.
+                unsafe { to.part(at..at + width) }.copy_from_slice(from);
             }
         }
     }
@@ -419,13 +450,12 @@ fn advance(sizes: Sizes, sequence: &Sequence, position: &mut [u64], filled: &mut
     }
 }
 
-/// Lays out some rows of sequence `b` per head, turned by their positions.
+/// Lays out what one key head's queries ask and see, turned by their positions.
 struct LayOut<'a> {
-    reading: &'a Reading<'a>,
+    projection: &'a Projection<'a>,
     b: usize,
-    rows: std::ops::Range<usize>,
-    /// Of the first row of the sequence.
-    position: u64,
+    group: usize,
+    laid: &'a mut Laid,
 }
 
 impl Kernel for LayOut<'_> {
@@ -433,54 +463,46 @@ impl Kernel for LayOut<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Reading { sizes, layout, sequence, saved, qkv, .. } = *self.reading;
-        let b = self.b;
-        let (width, stride, row_len) = (sizes.width, layout.stride(), sizes.row());
-        let real = real_positions(sequence, b);
+        let Self { projection, b, group, laid } = self;
+        let Projection { sizes, layout, sequence, qkv, prepared, .. } = *projection;
+        let (width, stride, shared) = (sizes.width, layout.stride(), layout.shared());
+        let (real, before) = (real_positions(sequence, b), carried(sizes));
         let scale = 1.0 / (width as f32).sqrt();
-        let rows = self.rows.start..self.rows.end.min(real);
-        if let Some(rotary) = sizes.rotary
-            && !rows.is_empty()
-        {
-            // SAFETY: each row belongs to one task, here and below.
-            let table = unsafe {
-                saved.part(within(layout.angle(b), rows.start * width..rows.end * width))
-            };
-            rotary.fill(self.position + rows.start as u64, width, table);
-        }
-        for row in self.rows {
-            let part = |range: std::ops::Range<usize>, row: usize| {
-                let at = range.start + row * stride;
-                // SAFETY: as above.
-                unsafe { saved.part(at..at + width) }
-            };
-            if row >= real {
-                // A lane without a query still takes part in the products.
-                (0..sizes.heads).for_each(|head| part(layout.query(b, head), row).fill(0.0));
-                continue;
-            }
+        let angles = &prepared[layout.angle(b)];
+        let angles = |row: usize| sizes.rotary.map(|_| &angles[row * width..(row + 1) * width]);
+        let head = |row: usize, head: usize| {
             let time = time_of(sequence.reverse, real, row);
-            let from = &qkv[(time * sequence.batch + b) * row_len..][..row_len];
-            // SAFETY: as above; only read from here on.
-            let angles = sizes.rotary.map(|_| unsafe {
-                &*saved.part(within(layout.angle(b), row * width..(row + 1) * width))
-            });
-            let mut heads = from.chunks_exact(width);
-            // SAFETY: the caller has the instruction set.
-            unsafe {
-                for (head, x) in (0..sizes.heads).zip(&mut heads) {
-                    turn::<V>(x, angles, scale, part(layout.query(b, head), row));
+            &qkv[(time * sequence.batch + b) * sizes.row() + head * width..][..width]
+        };
+        // SAFETY: the caller has the instruction set.
+        unsafe {
+            for (index, to) in laid.queries.chunks_exact_mut(stride).enumerate() {
+                let (row, to) = (laid.rows.start + index % laid.rows.len(), &mut to[..width]);
+                if row < real {
+                    let from = head(row, group * shared + index / laid.rows.len());
+                    turn::<V>(from, angles(row), scale, to);
+                } else {
+                    // A lane without a query still takes part in the products.
+                    to.fill(0.0);
                 }
-                let row = carried(sizes) + row;
-                for (group, x) in (0..sizes.groups).zip(&mut heads) {
-                    turn::<V>(x, angles, 1.0, part(layout.key(b, group), row));
-                }
-                for (group, x) in (0..sizes.groups).zip(&mut heads) {
-                    turn::<V>(x, None, 1.0, part(layout.value(b, group), row));
+            }
+            let [_, filled] = saved_carried(&layout, prepared, b);
+            let keys = laid.keys.chunks_exact_mut(stride);
+            let values = laid.values.chunks_exact_mut(stride);
+            for ((place, key), value) in laid.seen.clone().zip(keys).zip(values) {
+                let (key, value) = (&mut key[..width], &mut value[..width]);
+                if place >= before {
+                    let row = place - before;
+                    turn::<V>(head(row, sizes.heads + group), angles(row), 1.0, key);
+                    turn::<V>(head(row, sizes.heads + sizes.groups + group), None, 1.0, value);
+                } else if place >= before - filled {
+                    let part = place * width..(place + 1) * width;
+                    let from = within(layout.carried_key(b, group), part.clone());
+                    turn::<V>(&prepared[from], None, 1.0, key);
+                    let from = within(layout.carried_value(b, group), part);
+                    turn::<V>(&prepared[from], None, 1.0, value);
                 }
             }
         }
     }
 }
-
-const _: () = assert!(POSITIONS.is_multiple_of(BLOCK));

@@ -2,16 +2,17 @@
 
 use std::ops::Range;
 
-use super::products::LANES;
 use super::rotary::turn_heads;
 use super::self_attention::State;
 use super::{Mask, Sizes};
 use crate::cpu::{Cpu, Shards, Worker};
+use crate::scratch;
 use crate::sequence::Sequence;
 use crate::simd::{Kernel, Vector, exp};
+use crate::small_product::LANES;
 
 /// With fewer products than this a second thread costs more than it gains.
-const SERIAL_PRODUCTS: usize = 1 << 18;
+const SERIAL_PRODUCTS: usize = 1 << 15;
 
 /// As [`forward`](super::forward) for one position (T = 1) of each stream, without what backward
 /// needs: the new key and value go into the ring, which is then read where it lies. The cost does
@@ -38,74 +39,123 @@ pub fn step(
     if sizes.width == 0 {
         return;
     }
-    let (window, ring) = (sizes.window(), sizes.ring_len());
-    let y_row = sizes.heads * sizes.width;
-    let (keys, values) = (Shards::new(state.keys), Shards::new(state.values));
-    let (position, filled) = (Shards::new(state.position), Shards::new(state.filled));
+    let (width, y_row, ring) = (sizes.width, sizes.heads * sizes.width, sizes.ring_len());
+    let State { keys, values, position, filled } = state;
+    let mut query = scratch::take(cpu, batch * y_row);
+    let taken_in = TakenIn { sizes, sequence, qkv };
+    {
+        let (query, position, filled) =
+            (Shards::new(&mut query), Shards::new(&mut *position), Shards::new(&mut *filled));
+        let (keys, values) = (Shards::new(&mut *keys), Shards::new(&mut *values));
+        cpu.for_each(1, |worker, _| {
+            for b in 0..batch {
+                // SAFETY: one thread runs this, stream after stream.
+                unsafe {
+                    taken_in.remember(
+                        worker,
+                        b,
+                        query.part(b * y_row..(b + 1) * y_row),
+                        State {
+                            keys: keys.part(b * ring..(b + 1) * ring),
+                            values: values.part(b * ring..(b + 1) * ring),
+                            position: position.part(b..b + 1),
+                            filled: filled.part(b..b + 1),
+                        },
+                    );
+                }
+            }
+        });
+    }
+    let shared = sizes.heads / sizes.groups * width;
     let y = Shards::new(y);
-    let stream = |worker: &mut Worker, b: usize| {
-        // SAFETY: each stream is visited by one thread.
-        let (keys, values, position, filled, y) = unsafe {
-            (
-                keys.part(b * ring..(b + 1) * ring),
-                values.part(b * ring..(b + 1) * ring),
-                &mut position.part(b..b + 1)[0],
-                &mut filled.part(b..b + 1)[0],
-                y.part(b * y_row..(b + 1) * y_row),
-            )
-        };
+    let read = |worker: &mut Worker, b: usize, group: usize| {
+        let heads = b * y_row + group * shared..b * y_row + (group + 1) * shared;
+        // SAFETY: each group of each stream is visited by one thread.
+        let y = unsafe { y.part(heads.clone()) };
         if !sequence.is_real(0, b) {
             return y.fill(0.0);
         }
+        let spans = spans(sizes.window(), position[b], filled[b] as usize);
+        let mut scores = worker.buffers.take(sizes.window().next_multiple_of(LANES));
+        let column = b * ring + group * width;
+        worker.level.run(Read {
+            width,
+            stride: sizes.groups * width,
+            query: &query[heads],
+            keys: &keys[column..(b + 1) * ring],
+            values: &values[column..(b + 1) * ring],
+            spans,
+            scores: &mut scores,
+            y,
+        });
+        worker.buffers.give(scores);
+    };
+    let products: usize = filled.iter().map(|&filled| filled as usize * y_row).sum();
+    let tasks = batch * sizes.groups;
+    if products < SERIAL_PRODUCTS {
+        cpu.for_each(1, |worker, _| {
+            (0..tasks).for_each(|i| read(worker, i / sizes.groups, i % sizes.groups));
+        });
+    } else {
+        cpu.for_each(tasks, |worker, i| read(worker, i / sizes.groups, i % sizes.groups));
+    }
+    scratch::give(cpu, query);
+}
+
+/// The slots of the last `count` positions before `position`; they may wrap around the ring's end.
+fn spans(window: usize, position: u64, count: usize) -> [Range<usize>; 2] {
+    let newest = (position.saturating_sub(1) % window as u64) as usize;
+    let oldest = (newest + window + 1 - count) % window;
+    let end = (oldest + count).min(window);
+    [oldest..end, 0..count - (end - oldest)]
+}
+
+/// The new position of each stream.
+struct TakenIn<'a> {
+    sizes: Sizes,
+    sequence: &'a Sequence<'a>,
+    qkv: &'a [f32],
+}
+
+impl TakenIn<'_> {
+    /// Puts the new key and value of stream `b` into its ring and turns its queries.
+    fn remember(&self, worker: &mut Worker, b: usize, query: &mut [f32], state: State) {
+        let Self { sizes, sequence, qkv } = self;
+        if !sequence.is_real(0, b) {
+            return;
+        }
+        let (position, filled) = (&mut state.position[0], &mut state.filled[0]);
         if sequence.starts_empty(0, b) {
             *filled = 0;
         }
+        let window = sizes.window();
         let slot = (*position % window as u64) as usize;
         let (width, new) = (sizes.width, sizes.groups * sizes.width);
-        let qkv = &qkv[b * sizes.row()..(b + 1) * sizes.row()];
-        let (queries, others) = qkv.split_at(y_row);
+        let (queries, others) = qkv[b * sizes.row()..(b + 1) * sizes.row()].split_at(query.len());
         let mut angles = worker.buffers.take(width);
-        let mut query = worker.buffers.take(y_row);
-        let mut scores = worker.buffers.take(window.next_multiple_of(LANES));
         if let Some(rotary) = sizes.rotary {
             rotary.fill(*position, width, &mut angles);
         }
         let turned = sizes.rotary.map(|_| &angles[..]);
-        let scale = 1.0 / (width as f32).sqrt();
-        turn_heads(worker.level, queries, turned, scale, width, &mut query);
+        turn_heads(worker.level, queries, turned, 1.0 / (width as f32).sqrt(), width, query);
         let at = slot * new..(slot + 1) * new;
-        turn_heads(worker.level, &others[..new], turned, 1.0, width, &mut keys[at.clone()]);
-        values[at].copy_from_slice(&others[new..]);
+        turn_heads(worker.level, &others[..new], turned, 1.0, width, &mut state.keys[at.clone()]);
+        state.values[at].copy_from_slice(&others[new..]);
         *position += 1;
         *filled = (*filled + 1).min(window as u32);
-        let count = *filled as usize;
-        // The visible positions end at `slot`; they may wrap around the ring's end.
-        let oldest = (slot + window + 1 - count) % window;
-        let end = (oldest + count).min(window);
-        worker.level.run(Read {
-            sizes,
-            query: &query,
-            keys,
-            values,
-            spans: [oldest..end, 0..count - (end - oldest)],
-            scores: &mut scores,
-            y,
-        });
-        [angles, query, scores].into_iter().for_each(|buffer| worker.buffers.give(buffer));
-    };
-    if batch * sizes.heads * sizes.width * window < SERIAL_PRODUCTS {
-        cpu.for_each(1, |worker, _| (0..batch).for_each(|b| stream(worker, b)));
-    } else {
-        cpu.for_each(batch, stream);
+        worker.buffers.give(angles);
     }
 }
 
-/// Softmax of the queries of one stream against its ring.
+/// Softmax of the queries of one group of one stream against its ring.
 struct Read<'a> {
-    sizes: Sizes,
-    /// `[H, K]`, turned and divided by √K.
+    /// K.
+    width: usize,
+    /// Elements from one position to the next.
+    stride: usize,
+    /// Heads side by side, turned and divided by √K.
     query: &'a [f32],
-    /// `[W, G·K]`, as the values.
+    /// From the group's first element on, as the values.
     keys: &'a [f32],
     values: &'a [f32],
     /// The slots that may be seen.
@@ -115,32 +165,32 @@ struct Read<'a> {
     y: &'a mut [f32],
 }
 
+/// Vectors of features that are summed together.
+const WIDE: usize = 4;
+
 impl Kernel for Read<'_> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Sizes { heads, groups, width, .. } = self.sizes;
-        let stride = groups * width;
+        let Self { width, stride, .. } = self;
         let scores = self.scores.as_mut_ptr();
+        let heads = self.query.chunks_exact(width).zip(self.y.chunks_exact_mut(width));
         // SAFETY: the spans lie in the ring, there is a score for each of their slots, and every
         // key and value has `width` elements.
         unsafe {
-            for head in 0..heads {
-                let column = head / (heads / groups) * width;
-                let query = self.query.as_ptr().add(head * width);
-                let keys = self.keys.as_ptr().add(column);
-                let values = self.values.as_ptr().add(column);
+            for (query, y) in heads {
+                let (query, y) = (query.as_ptr(), y.as_mut_ptr());
                 let mut count = 0;
                 for span in self.spans.clone() {
                     let mut slot = span.start;
                     while slot < span.end {
-                        let at = keys.add(slot * stride);
+                        let at = self.keys.as_ptr().add(slot * stride);
                         if slot + 4 <= span.end {
                             let sums = dots::<V, 4>(query, at, stride, width);
-                            sums.into_iter()
-                                .enumerate()
-                                .for_each(|(i, x)| *scores.add(count + i) = x);
+                            for (i, sum) in sums.into_iter().enumerate() {
+                                *scores.add(count + i) = sum;
+                            }
                             (slot, count) = (slot + 4, count + 4);
                         } else {
                             *scores.add(count) = dots::<V, 1>(query, at, stride, width)[0];
@@ -148,19 +198,80 @@ impl Kernel for Read<'_> {
                         }
                     }
                 }
-                let scale = V::splat(1.0 / exponentials::<V>(scores, count));
-                let y = self.y.as_mut_ptr().add(head * width);
-                for k in (0..width).step_by(V::LANES) {
+                let scale = 1.0 / exponentials::<V>(scores, count);
+                let mut k = 0;
+                while k < width {
+                    let values = self.values.as_ptr().add(k);
                     let lanes = width - k;
-                    // Four sums, so that one product need not wait for the one before.
-                    let mut sums = [V::zero(); 4];
-                    for (i, slot) in self.spans.iter().cloned().flatten().enumerate() {
-                        let value = V::load_first(values.add(slot * stride + k), lanes);
-                        sums[i % 4] = value.mul_add(V::splat(*scores.add(i)), sums[i % 4]);
+                    let mix = Mix { values, stride, scores, spans: &self.spans, lanes };
+                    match lanes.div_ceil(V::LANES) {
+                        1 => mix.run::<V, 1>(scale, y.add(k)),
+                        2 => mix.run::<V, 2>(scale, y.add(k)),
+                        3 => mix.run::<V, 3>(scale, y.add(k)),
+                        _ => mix.run::<V, WIDE>(scale, y.add(k)),
                     }
-                    let sum = sums[0].add(sums[1]).add(sums[2].add(sums[3]));
-                    sum.mul(scale).store_first(y.add(k), lanes);
+                    k += WIDE * V::LANES;
                 }
+            }
+        }
+    }
+}
+
+/// Values summed by their weights.
+struct Mix<'a> {
+    values: *const f32,
+    stride: usize,
+    scores: *const f32,
+    spans: &'a [Range<usize>; 2],
+    /// Features from here on; more than M vectors of them are left to others.
+    lanes: usize,
+}
+
+impl Mix<'_> {
+    /// Writes M vectors of features.
+    #[inline(always)]
+    unsafe fn run<V: Vector, const M: usize>(self, scale: f32, y: *mut f32) {
+        let lanes = self.lanes;
+        // SAFETY: the caller's values hold `lanes` features in every slot of the spans, and there
+        // is a score for each slot.
+        unsafe {
+            // Two sums of each, so that one product need not wait for the one before.
+            let mut sums = [[V::zero(); M]; 2];
+            let mut score = self.scores;
+            for span in self.spans {
+                let mut at = self.values.add(span.start * self.stride);
+                for _ in 0..span.len() / 2 {
+                    for sums in &mut sums {
+                        self.add::<V, M>(at, *score, sums);
+                        (at, score) = (at.wrapping_add(self.stride), score.wrapping_add(1));
+                    }
+                }
+                if span.len() % 2 == 1 {
+                    self.add::<V, M>(at, *score, &mut sums[0]);
+                    score = score.wrapping_add(1);
+                }
+            }
+            for m in 0..M {
+                let sum = sums[0][m].add(sums[1][m]).mul(V::splat(scale));
+                sum.store_first(y.add(m * V::LANES), lanes - m * V::LANES);
+            }
+        }
+    }
+
+    /// One position's values by their weight.
+    #[inline(always)]
+    unsafe fn add<V: Vector, const M: usize>(
+        &self,
+        at: *const f32,
+        weight: f32,
+        sums: &mut [V; M],
+    ) {
+        // SAFETY: as in `run`.
+        unsafe {
+            let weight = V::splat(weight);
+            for (m, sum) in sums.iter_mut().enumerate() {
+                let value = V::load_first(at.add(m * V::LANES), self.lanes - m * V::LANES);
+                *sum = value.mul_add(weight, *sum);
             }
         }
     }

@@ -131,7 +131,7 @@ fn check(cpu: &Cpu, sizes: Sizes, sequence: &Sequence) {
     let mut d_qkv = vec![1.0; qkv.len()];
     let (mut d_keys, mut d_values) = (vec![2.0; before.keys.len()], vec![3.0; before.keys.len()]);
     let d_carried = Some((&mut d_keys[..], &mut d_values[..]));
-    backward(cpu, sizes, sequence, &saved, &dy, &mut d_qkv, d_carried);
+    backward(cpu, sizes, sequence, &qkv, &saved, &dy, &mut d_qkv, d_carried);
     let (exact_qkv, exact_keys, exact_values) =
         reference::backward(sizes, sequence, &wide(&qkv), &widen(&before), &wide(&dy));
     let plus = |values: &[f64], start: f64| values.iter().map(|x| x + start).collect::<Vec<_>>();
@@ -140,7 +140,7 @@ fn check(cpu: &Cpu, sizes: Sizes, sequence: &Sequence) {
     close("d_values", &d_values, &plus(&exact_values, 3.0), 1e-5);
 
     let mut alone = vec![1.0; qkv.len()];
-    backward(cpu, sizes, sequence, &saved, &dy, &mut alone, None);
+    backward(cpu, sizes, sequence, &qkv, &saved, &dy, &mut alone, None);
     assert_eq!(alone, d_qkv, "the carried gradient changes nothing else");
 }
 
@@ -258,7 +258,7 @@ fn packed_documents_are_as_if_each_stood_alone() {
         let mut carried = somewhere(sizes, 1, 12);
         let (y, saved) = read(&cpu, sizes, &packed, &qkv, carries.then_some(&mut carried));
         let mut d_qkv = vec![0.0; qkv.len()];
-        backward(&cpu, sizes, &packed, &saved, &dy, &mut d_qkv, None);
+        backward(&cpu, sizes, &packed, &qkv, &saved, &dy, &mut d_qkv, None);
         for document in [0..21, 21..22, 22..50] {
             let alone = Sequence::new(document.len(), 1);
             let qkv = rows_of(&qkv, row, document.clone());
@@ -266,7 +266,7 @@ fn packed_documents_are_as_if_each_stood_alone() {
             close("y", rows_of(&y, y_row, document.clone()), &wide(&y_alone), 2e-6);
             let mut d_alone = vec![0.0; qkv.len()];
             let dy = rows_of(&dy, y_row, document.clone());
-            backward(&cpu, sizes, &alone, &saved, dy, &mut d_alone, None);
+            backward(&cpu, sizes, &alone, qkv, &saved, dy, &mut d_alone, None);
             close("d_qkv", rows_of(&d_qkv, row, document), &wide(&d_alone), 1e-5);
         }
     }
@@ -284,7 +284,7 @@ fn a_sequence_is_the_same_alone_and_in_a_batch() {
         let dy = values(sequence.rows() * sizes.heads * sizes.width, 14);
         let (y, saved) = read(&cpu, sizes, &sequence, &qkv, None);
         let mut d_qkv = vec![0.0; qkv.len()];
-        backward(&cpu, sizes, &sequence, &saved, &dy, &mut d_qkv, None);
+        backward(&cpu, sizes, &sequence, &qkv, &saved, &dy, &mut d_qkv, None);
         let pick = |x: &[f32], row: usize, b: usize| -> Vec<f32> {
             x.chunks(row).skip(b).step_by(batch).flatten().copied().collect()
         };
@@ -295,7 +295,7 @@ fn a_sequence_is_the_same_alone_and_in_a_batch() {
             let (y_alone, saved) = read(&cpu, sizes, &alone, &qkv, None);
             assert_eq!(pick(&y, y_row, b), y_alone);
             let mut d_alone = vec![0.0; qkv.len()];
-            backward(&cpu, sizes, &alone, &saved, &pick(&dy, y_row, b), &mut d_alone, None);
+            backward(&cpu, sizes, &alone, &qkv, &saved, &pick(&dy, y_row, b), &mut d_alone, None);
             assert_eq!(pick(&d_qkv, sizes.row(), b), d_alone);
         }
     }
@@ -315,7 +315,7 @@ fn saturated_inputs_stay_finite() {
             let dy = large(sequence.rows() * sizes.heads * sizes.width, 16);
             let (y, saved) = read(&cpu, sizes, &sequence, &qkv, None);
             let mut d_qkv = vec![0.0; qkv.len()];
-            backward(&cpu, sizes, &sequence, &saved, &dy, &mut d_qkv, None);
+            backward(&cpu, sizes, &sequence, &qkv, &saved, &dy, &mut d_qkv, None);
             assert!(y.iter().chain(&d_qkv).all(|x| x.is_finite()));
             if sizes.mask != Mask::Full {
                 let mut carried = Carried::empty(sizes, 1);
@@ -357,7 +357,7 @@ fn a_run_repeats_bit_for_bit() {
         let mut carried = somewhere(sizes, 4, 23);
         let (y, saved) = read(&cpu, sizes, &sequence, &qkv, Some(&mut carried));
         let mut d_qkv = vec![0.0; qkv.len()];
-        backward(&cpu, sizes, &sequence, &saved, &dy, &mut d_qkv, None);
+        backward(&cpu, sizes, &sequence, &qkv, &saved, &dy, &mut d_qkv, None);
         (y, d_qkv)
     };
     let once = run();
@@ -393,7 +393,7 @@ fn weights_are_those_that_make_the_output() {
     let before = somewhere(sizes, 2, 27);
     let (y, saved) = read(&cpu, sizes, &sequence, &qkv, Some(&mut before.clone()));
     for (b, head, t) in [(0, 0, 0), (1, 1, 3), (0, 1, 19)] {
-        let weights = weights(sizes, &sequence, &saved, b, head, t);
+        let weights = weights(sizes, &sequence, &qkv, &saved, b, head, t);
         assert!((weights.values.iter().sum::<f32>() - 1.0).abs() < 1e-5);
         assert_eq!(weights.first + weights.values.len() as i64, t as i64 + 1);
         let mut exact = vec![0.0; 8];

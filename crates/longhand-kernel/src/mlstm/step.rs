@@ -14,8 +14,9 @@ pub(super) struct Step<'a> {
     pub(super) q: &'a [f32],
     pub(super) k: &'a [f32],
     pub(super) v: &'a [f32],
-    /// `[K, K]`.
+    /// `[K, K]`, its rows `stride` apart.
     pub(super) c: &'a mut [f32],
+    pub(super) stride: usize,
     pub(super) n: &'a mut [f32],
     pub(super) y: &'a mut [f32],
 }
@@ -29,7 +30,8 @@ impl Kernel for Step<'_> {
     #[inline(always)]
     unsafe fn run<V: Vector>(mut self) -> f32 {
         let width = self.n.len();
-        assert!(self.c.len() == width * width && self.y.len() == width);
+        assert!(self.stride >= width && self.c.len() >= width * self.stride);
+        assert!(self.y.len() == width);
         assert!([self.q, self.k, self.v].iter().all(|x| x.len() == width));
         let mut normaliser = 0.0;
         for ((n, &k), &q) in self.n.iter_mut().zip(self.k).zip(self.q) {
@@ -74,7 +76,7 @@ impl Step<'_> {
                 let written = V::splat(self.input * (self.k[row] * self.scale));
                 let q = V::splat(self.q[row]);
                 for (i, sum) in sums.iter_mut().enumerate() {
-                    let at = self.c.as_mut_ptr().add(row * width + column + i * V::LANES);
+                    let at = self.c.as_mut_ptr().add(row * self.stride + column + i * V::LANES);
                     let c = V::load_first(at, lanes).mul_add(forget, written.mul(v[i]));
                     c.store_first(at, lanes);
                     *sum = c.mul_add(q, *sum);

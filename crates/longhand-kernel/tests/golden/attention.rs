@@ -117,13 +117,13 @@ fn cross_attention() {
     let (q, kv, d_y) = (case.values("q"), case.values("kv"), case.values("d_y"));
     for cpu in processors() {
         let mut y = vec![0.0; q.len()];
-        let mut saved = vec![0.0; cross::saved_len(sizes, &sequence, &source)];
+        let mut saved = vec![0.0; cross::saved_len(sizes, &sequence)];
         cross::forward(&cpu, sizes, &sequence, &source, &q, &kv, &mut y, &mut saved);
         case.check("y", &y);
         let (mut d_q, mut d_kv) = (vec![0.0; q.len()], vec![0.0; kv.len()]);
         let into = [&mut d_q, &mut d_kv].map(|to| Some(&mut to[..]));
         let [to_q, to_kv] = into;
-        cross::backward(&cpu, sizes, &sequence, &source, &saved, &d_y, to_q, to_kv);
+        cross::backward(&cpu, sizes, &sequence, &source, &q, &kv, &saved, &d_y, to_q, to_kv);
         case.check("d_q", &d_q);
         case.check("d_kv", &d_kv);
     }
@@ -160,7 +160,16 @@ impl Run {
         let mut d_carried = [(); 2].map(|()| vec![0.0; BATCH * sizes.ring_len()]);
         let [keys, values] = &mut d_carried;
         let into = ring.map(|_| (&mut keys[..], &mut values[..]));
-        attention::backward(cpu, sizes, sequence, &saved, &case.values("d_y"), &mut d_qkv, into);
+        attention::backward(
+            cpu,
+            sizes,
+            sequence,
+            &qkv,
+            &saved,
+            &case.values("d_y"),
+            &mut d_qkv,
+            into,
+        );
         Self { y, d_qkv, d_carried }
     }
 }

@@ -33,6 +33,13 @@ pub(super) struct Reading<'a> {
 }
 
 impl LongCell {
+    pub(super) fn gates_of_a_unit(&self) -> usize {
+        match self {
+            LongCell::Rnn { .. } => 1,
+            LongCell::Lstm { .. } | LongCell::Slstm { .. } => 4,
+        }
+    }
+
     pub(super) fn name(&self) -> &'static str {
         match self {
             LongCell::Lstm { .. } => "lstm",

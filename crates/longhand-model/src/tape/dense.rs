@@ -5,7 +5,7 @@ use longhand_kernel::linear::{self, Size};
 use longhand_kernel::norm::{self, Norm as NormForm};
 use longhand_kernel::{Buffer, elementwise, embedding, weights as packed};
 
-use super::profile::Way;
+use super::profile::{Cost, Way};
 use super::{Ablation, Backward, Mode, Operation, Tape, Var};
 use crate::weights::{ParameterId, Weights};
 
@@ -90,7 +90,7 @@ impl Tape {
             let ids = ids.to_vec();
             self.record(y, Operation::Embedding(Embedding { ids, weight, mask, y }));
         } else {
-            self.timed(Way::Forward, || format!("embedding {width}"));
+            self.timed(Way::Forward, || Cost::unknown(format!("embedding {width}")));
         }
         y
     }
@@ -209,7 +209,7 @@ impl Tape {
         let value = &mut self.values[x.0];
         value.of_tokens = false;
         embedding::add_sinusoids(&self.cpu, width, places, &mut value.data);
-        self.timed(Way::Forward, || format!("sinusoids {width}"));
+        self.timed(Way::Forward, || Cost::unknown(format!("sinusoids {width}")));
     }
 
     /// y = silu(first half) ∘ second half.

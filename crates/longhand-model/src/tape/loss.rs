@@ -3,7 +3,7 @@
 use longhand_kernel::loss::{self, Gradient, Size};
 use longhand_kernel::weights as packed;
 
-use super::profile::Way;
+use super::profile::{Cost, Way};
 use super::{Tape, Var};
 use crate::weights::{Gradients, ParameterId, Weights};
 
@@ -25,7 +25,7 @@ impl Tape {
             return packed::linear(&self.cpu, size.rows, &[x], panels, bias, out);
         }
         loss::logits(&self.cpu, size, x, weights.values(weight), bias, out);
-        self.timed(Way::Forward, || format!("logits {}→{}", size.width, size.vocabulary));
+        self.timed(Way::Forward, || cost("logits", size));
     }
 
     /// Cross-entropy of softmax(x·Wᵀ + b) against `targets`, summed. The gradient of `scale` times
@@ -64,7 +64,7 @@ impl Tape {
                 losses,
                 None,
             );
-            self.timed(Way::Forward, || label(size));
+            self.timed(Way::Forward, || cost("loss", size));
             return total;
         };
         let mut dx = self.open(x);
@@ -92,13 +92,14 @@ impl Tape {
             gradients.put(id, bias_gradient);
         }
         self.close(x, dx);
-        self.timed(Way::Forward, || label(size));
+        self.timed(Way::Forward, || cost("loss, both ways", size).at_once());
         total
     }
 }
 
-fn label(size: Size) -> String {
-    format!("loss, both ways {}→{}", size.width, size.vocabulary)
+fn cost(name: &str, size: Size) -> Cost {
+    let Size { rows, width, vocabulary } = size;
+    Cost::product(format!("{name} {width}→{vocabulary}"), rows, width, vocabulary)
 }
 
 fn size(weights: &Weights, weight: ParameterId, values: usize) -> Size {

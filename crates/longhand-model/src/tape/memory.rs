@@ -13,8 +13,8 @@ use crate::weights::{ParameterId, Weights};
 const MOST_STATES: usize = 4;
 
 pub(super) struct Attention {
-    sizes: attention::Sizes,
-    qkv: Var,
+    pub(super) sizes: attention::Sizes,
+    pub(super) qkv: Var,
     pub(super) saved: Buffer,
     pub(super) y: Var,
 }
@@ -37,7 +37,7 @@ pub(super) struct Recurrence {
 }
 
 pub(super) struct Mlstm {
-    sizes: mlstm::Sizes,
+    pub(super) sizes: mlstm::Sizes,
     /// The input gate's weights: they name the memory.
     gate: ParameterId,
     reverse: bool,
@@ -299,8 +299,8 @@ impl Attention {
             let mut d_qkv = pass.tape.open(self.qkv);
             if let Some(d_qkv) = &mut d_qkv {
                 let sequence = pass.tape.span.sequence(false);
-                let (cpu, saved) = (&pass.tape.cpu, &self.saved);
-                attention::backward(cpu, self.sizes, &sequence, saved, &dy, d_qkv, None);
+                let (cpu, qkv, saved) = (&pass.tape.cpu, pass.tape.data(self.qkv), &self.saved);
+                attention::backward(cpu, self.sizes, &sequence, qkv, saved, &dy, d_qkv, None);
             }
             pass.tape.close(self.qkv, d_qkv);
             pass.tape.buffers.give(dy);

@@ -187,7 +187,7 @@ impl Tape {
         let mut operations = std::mem::take(&mut self.operations);
         let mut pass = Backward { tape: self, weights, gradients };
         while let Some(operation) = operations.pop() {
-            let label = pass.tape.profile.get_mut().is_some().then(|| pass.tape.label(&operation));
+            let cost = pass.tape.profile.get_mut().is_some().then(|| pass.tape.cost(&operation));
             match operation {
                 Operation::Embedding(op) => op.backward(&mut pass),
                 Operation::Linear(op) => op.backward(&mut pass),
@@ -204,8 +204,8 @@ impl Tape {
                 Operation::Join(op) => op.backward(&mut pass),
                 Operation::Pool(op) => op.backward(&mut pass),
             }
-            if let Some(label) = label {
-                pass.tape.timed(Way::Backward, || label);
+            if let Some(cost) = cost {
+                pass.tape.timed(Way::Backward, || cost);
             }
         }
         // Keeps the list's memory for the next pass.
@@ -234,7 +234,7 @@ impl Tape {
     }
 
     fn record(&mut self, output: Var, operation: Operation) {
-        self.timed(Way::Forward, || self.label(&operation));
+        self.timed(Way::Forward, || self.cost(&operation));
         // A recorded pass is kept whole, to be looked at, even where nothing can be trained.
         if self.values[output.0].needs_gradient || self.mode == Mode::Record {
             self.operations.push(operation);

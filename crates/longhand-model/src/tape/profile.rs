@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use longhand_kernel::attention::Mask;
+
 use super::{Operation, Tape, Var};
 
 /// Time by operation, in the order in which they were first met.
@@ -23,6 +25,18 @@ pub struct Entry {
     pub forward: Duration,
     /// Time spent backward.
     pub backward: Duration,
+    /// Multiplications and additions of its products, both ways, as few as they can be; 0 where
+    /// there are no products.
+    pub operations: f64,
+    /// Bytes of what it reads and writes, both ways, each counted once in a call.
+    pub bytes: f64,
+}
+
+/// What an operation is called, and what it must at least do, forward and backward.
+pub(super) struct Cost {
+    label: String,
+    operations: [f64; 2],
+    bytes: [f64; 2],
 }
 
 /// Which way a pass goes.
@@ -46,7 +60,7 @@ impl Profile {
     /// Adds the time since the last operation, or since [`Profile::mark`], as one more call of
     /// `operation`, which stands outside the tape: an optimiser's step.
     pub fn lap(&mut self, operation: &str) {
-        self.add(operation, Way::Forward);
+        self.add(Cost::unknown(operation.to_owned()), Way::Forward);
     }
 
     /// Forgets the time since the last operation.
@@ -58,18 +72,25 @@ impl Profile {
         Self { entries: Vec::new(), mark: Instant::now() }
     }
 
-    fn add(&mut self, operation: &str, way: Way) {
+    fn add(&mut self, cost: Cost, way: Way) {
         let now = Instant::now();
         let spent = now - self.mark;
         self.mark = now;
-        let known = self.entries.iter().position(|entry| entry.operation == operation);
+        let known = self.entries.iter().position(|entry| entry.operation == cost.label);
         let index = known.unwrap_or_else(|| {
-            let operation = operation.to_owned();
-            let (forward, backward) = (Duration::ZERO, Duration::ZERO);
-            self.entries.push(Entry { operation, calls: 0, forward, backward });
+            self.entries.push(Entry {
+                operation: cost.label,
+                calls: 0,
+                forward: Duration::ZERO,
+                backward: Duration::ZERO,
+                operations: 0.0,
+                bytes: 0.0,
+            });
             self.entries.len() - 1
         });
         let entry = &mut self.entries[index];
+        entry.operations += cost.operations[way as usize];
+        entry.bytes += cost.bytes[way as usize];
         match way {
             Way::Forward => {
                 entry.forward += spent;
@@ -77,6 +98,33 @@ impl Profile {
             }
             Way::Backward => entry.backward += spent,
         }
+    }
+}
+
+impl Cost {
+    /// What is not counted.
+    pub(super) fn unknown(label: String) -> Self {
+        Self { label, operations: [0.0; 2], bytes: [0.0; 2] }
+    }
+
+    /// No products; so many numbers read and written forward and backward.
+    fn pointwise(label: String, forward: usize, backward: usize) -> Self {
+        let bytes = [4.0 * forward as f64, 4.0 * backward as f64];
+        Self { label, operations: [0.0; 2], bytes }
+    }
+
+    /// A product of `rows × inner` by `inner × outer`, with twice as much on the way back.
+    pub(super) fn product(label: String, rows: usize, inner: usize, outer: usize) -> Self {
+        let operations = 2.0 * rows as f64 * inner as f64 * outer as f64;
+        let numbers = (rows * inner + rows * outer + inner * outer) as f64;
+        let bytes = [4.0 * numbers, 8.0 * numbers];
+        Self { label, operations: [operations, 2.0 * operations], bytes }
+    }
+
+    /// Both ways in one.
+    pub(super) fn at_once(self) -> Self {
+        let sum = |[forward, backward]: [f64; 2]| [forward + backward, 0.0];
+        Self { label: self.label, operations: sum(self.operations), bytes: sum(self.bytes) }
     }
 }
 
@@ -96,36 +144,69 @@ impl Tape {
         self.profile.get_mut().take()
     }
 
-    /// The time until now was spent on what `label` says.
-    pub(super) fn timed(&self, way: Way, label: impl FnOnce() -> String) {
+    /// The time until now was spent on what `cost` names.
+    pub(super) fn timed(&self, way: Way, cost: impl FnOnce() -> Cost) {
         if let Some(profile) = &mut *self.profile.borrow_mut() {
-            profile.add(&label(), way);
+            profile.add(cost(), way);
         }
     }
 
-    /// What an operation is called in a profile.
-    pub(super) fn label(&self, operation: &Operation) -> String {
+    /// What an operation costs.
+    pub(super) fn cost(&self, operation: &Operation) -> Cost {
         let width = |var: Var| self.width(var);
+        let len = |var: Var| self.data(var).len();
+        let rows = |var: Var| len(var) / width(var).max(1);
+        let pointwise = |name: &str, y: Var, forward: usize, backward: usize| {
+            Cost::pointwise(format!("{name} {}", width(y)), forward * len(y), backward * len(y))
+        };
         match operation {
-            Operation::Embedding(op) => format!("embedding {}", width(op.y)),
+            Operation::Embedding(op) => pointwise("embedding", op.y, 2, 3),
             Operation::Linear(op) => {
                 let input: usize = op.parts.iter().flatten().map(|&part| width(part)).sum();
-                format!("linear {input}→{}", width(op.y))
+                let label = format!("linear {input}→{}", width(op.y));
+                Cost::product(label, rows(op.y), input, width(op.y))
             }
-            Operation::Norm(op) => format!("norm {}", width(op.y)),
-            Operation::Add(op) => format!("add {}", width(op.y)),
-            Operation::SwiGlu(op) => format!("swiglu {}", width(op.y)),
-            Operation::Gate(op) => format!("gate fusion {}", width(op.y)),
-            Operation::Modulate(op) => format!("output gate {}", width(op.y)),
-            Operation::Dropout(op) => format!("dropout {}", width(op.y)),
-            Operation::Attention(op) => format!("attention {}", width(op.y)),
-            Operation::Tanh(op) => format!("tanh memory {}", width(op.y)),
+            Operation::Norm(op) => pointwise("norm", op.y, 2, 4),
+            Operation::Add(op) => pointwise("add", op.y, 3, 6),
+            Operation::SwiGlu(op) => pointwise("swiglu", op.y, 3, 7),
+            Operation::Gate(op) => pointwise("gate fusion", op.y, 4, 10),
+            Operation::Modulate(op) => pointwise("output gate", op.y, 3, 7),
+            Operation::Dropout(op) => pointwise("dropout", op.y, 2, 3),
+            Operation::Attention(op) => {
+                let seen = match op.sizes.mask {
+                    // As many as there are, once a stream is under way.
+                    Mask::Window(window) => window as f64,
+                    Mask::Full => self.span.time as f64,
+                };
+                let products = 2.0 * seen * len(op.y) as f64;
+                let numbers = 4.0 * (len(op.qkv) + len(op.y)) as f64;
+                Cost {
+                    label: format!("attention {}", width(op.y)),
+                    // Scores and their sum over values; then five products of the same size.
+                    operations: [2.0 * products, 5.0 * products],
+                    bytes: [numbers, 2.0 * numbers],
+                }
+            }
+            Operation::Tanh(op) => pointwise("tanh memory", op.y, 2, 4),
             Operation::Recurrence(op) => {
-                format!("{} {}→{}", op.cell.name(), width(op.x), width(op.y))
+                let (input, hidden) = (width(op.x), width(op.y));
+                let inner = input + hidden / op.cell.heads().max(1);
+                let label = format!("{} {input}→{hidden}", op.cell.name());
+                Cost::product(label, rows(op.y), inner, op.cell.gates_of_a_unit() * hidden)
             }
-            Operation::Mlstm(op) => format!("mlstm {}", width(op.y)),
-            Operation::Join(op) => format!("join {}", width(op.y)),
-            Operation::Pool(op) => format!("pool {}", width(op.y)),
+            Operation::Mlstm(op) => {
+                let [head, all] = [op.sizes.width as f64, len(op.y) as f64];
+                // The state of each head takes a rank-one update and gives a product with it; as
+                // many again and more on the way back.
+                let products = 2.0 * head * all;
+                Cost {
+                    label: format!("mlstm {}", width(op.y)),
+                    operations: [2.0 * products, 4.0 * products],
+                    bytes: [16.0 * all, 32.0 * all],
+                }
+            }
+            Operation::Join(op) => pointwise("join", op.y, 2, 3),
+            Operation::Pool(op) => pointwise("pool", op.y, 2, 3),
         }
     }
 }

@@ -71,9 +71,7 @@ impl Batch {
         }
         lane.resize((pairs.end - pairs.start) as usize + 1, 0);
         tokens.copy(pairs.start, lane)?;
-        let row = |position: u64| {
-            (from + (position - pairs.start) as usize) * self.batch + stream
-        };
+        let row = |position: u64| (from + (position - pairs.start) as usize) * self.batch + stream;
         for (position, pair) in pairs.clone().zip(lane.windows(2)) {
             self.inputs[row(position)] = pair[0];
             self.targets[row(position)] = pair[1];

@@ -53,14 +53,14 @@ fn check(cpu: &Cpu, sizes: Sizes, time: usize, source_time: usize, padded: bool)
     let kv = values(source_time * batch * 2 * groups * width, 5);
     let dy = values(q.len(), 6);
     let mut y = vec![f32::NAN; q.len()];
-    let mut saved = vec![f32::NAN; saved_len(sizes, &sequence, &source)];
+    let mut saved = vec![f32::NAN; saved_len(sizes, &sequence)];
     forward(cpu, sizes, &sequence, &source, &q, &kv, &mut y, &mut saved);
     let exact = reference::cross_forward(sizes, &sequence, &source, &wide(&q), &wide(&kv));
     close("y", &y, &exact, 3e-6);
 
     let (mut dq, mut dkv) = (vec![1.0; q.len()], vec![2.0; kv.len()]);
     let run = |dq: Option<&mut [f32]>, dkv: Option<&mut [f32]>| {
-        backward(cpu, sizes, &sequence, &source, &saved, &dy, dq, dkv);
+        backward(cpu, sizes, &sequence, &source, &q, &kv, &saved, &dy, dq, dkv);
     };
     run(Some(&mut dq), Some(&mut dkv));
     let (exact_dq, exact_dkv) =

@@ -80,26 +80,31 @@ impl Shares {
         1e6 * self.seconds / f64::from(self.steps)
     }
 
-    /// Operations with calls, microseconds forward and backward of one step; the largest first.
-    fn rows(&self) -> Vec<(&str, f64, f64, f64)> {
+    /// The operations; the dearest first.
+    fn rows(&self) -> Vec<Row<'_>> {
         let steps = f64::from(self.steps);
         let micros = |time: std::time::Duration| 1e6 * time.as_secs_f64() / steps;
-        let mut rows: Vec<_> = (self.profile.entries().iter())
-            .map(|entry| {
-                let calls = entry.calls as f64 / steps;
-                (entry.operation.as_str(), calls, micros(entry.forward), micros(entry.backward))
+        let mut rows: Vec<Row> = (self.profile.entries().iter())
+            .map(|entry| Row {
+                operation: &entry.operation,
+                calls: entry.calls as f64 / steps,
+                forward: micros(entry.forward),
+                backward: micros(entry.backward),
+                operations: entry.operations / steps,
+                bytes: entry.bytes / steps,
             })
             .collect();
-        rows.sort_by(|a, b| (b.2 + b.3).total_cmp(&(a.2 + a.3)));
+        rows.sort_by(|a, b| b.time().total_cmp(&a.time()));
         rows
     }
 
     fn json(&self) -> Value {
         let step = self.step();
-        let rows = self.rows().into_iter().map(|(operation, calls, forward, backward)| {
+        let rows = self.rows().into_iter().map(|row| {
             json!({
-                "operation": operation, "calls": calls, "forward_us": forward,
-                "backward_us": backward, "share": (forward + backward) / step,
+                "operation": row.operation, "calls": row.calls, "forward_us": row.forward,
+                "backward_us": row.backward, "share": row.time() / step,
+                "operations": row.operations, "bytes": row.bytes,
             })
         });
         json!({ "us_per_step": step, "operations": rows.collect::<Vec<_>>() })
@@ -107,24 +112,48 @@ impl Shares {
 
     fn table(&self) -> String {
         let step = self.step();
+        let heads = ["operation", "calls", "forward µs", "backward µs", "share", "Gop/s", "GB/s"];
+        let [operation, calls, forward, backward, share, work, bytes] = heads;
         let mut table = format!(
-            "{:<28} {:>8} {:>12} {:>12} {:>8}\n",
-            "operation", "calls", "forward µs", "backward µs", "share"
+            "{operation:<28} {calls:>8} {forward:>12} {backward:>12} {share:>8} {work:>8} {bytes:>8}\n"
         );
         let mut rest = step;
-        for (operation, calls, forward, backward) in self.rows() {
-            let share = 100.0 * (forward + backward) / step;
-            rest -= forward + backward;
+        for row in self.rows() {
+            let Row { operation, calls, forward, backward, .. } = row;
+            rest -= row.time();
+            let share = 100.0 * row.time() / step;
+            let speed = |amount: f64| match amount {
+                0.0 => "–".to_owned(),
+                amount => format!("{:.1}", amount / row.time() / 1e3),
+            };
+            let (work, bytes) = (speed(row.operations), speed(row.bytes));
             // Writing to a string cannot fail.
             let _ = writeln!(
                 table,
-                "{operation:<28} {calls:>8.1} {forward:>12.1} {backward:>12.1} {share:>6.1} %"
+                "{operation:<28} {calls:>8.1} {forward:>12.1} {backward:>12.1} {share:>6.1} % \
+                 {work:>8} {bytes:>8}"
             );
         }
-        let share = 100.0 * rest / step;
+        let (share, none) = (100.0 * rest / step, "");
         let _ =
-            writeln!(table, "{:<28} {:>8} {rest:>12.1} {:>12} {share:>6.1} %", "between", "", "");
-        let _ = writeln!(table, "{:<28} {:>8} {step:>12.1}", "a step", "");
+            writeln!(table, "{:<28} {none:>8} {rest:>12.1} {none:>12} {share:>6.1} %", "between");
+        let _ = writeln!(table, "{:<28} {none:>8} {step:>12.1}", "a step");
         table
+    }
+}
+
+/// One operation, per step: calls, microseconds, operations of products, bytes.
+struct Row<'a> {
+    operation: &'a str,
+    calls: f64,
+    forward: f64,
+    backward: f64,
+    operations: f64,
+    bytes: f64,
+}
+
+impl Row<'_> {
+    fn time(&self) -> f64 {
+        self.forward + self.backward
     }
 }

@@ -1,45 +1,63 @@
-//! The small matrix products inside attention: a block of queries against its keys.
+//! The small matrix products inside attention and the matrix memory: a block of queries against its
+//! keys.
 //!
 //! The rows of B are adjacent in memory and padded to whole vectors, and A is broadcast element by
-//! element, so that nothing has to be packed: scores and their gradients keep one query per lane,
-//! outputs one feature per lane.
+//! element, so that nothing has to be packed. Of triangular matrices only the tiles that hold
+//! anything are computed.
 
 use crate::simd::{Kernel, Level, Vector};
 
 /// Rows of B and C are padded to this many elements, the longest vector.
-pub(super) const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 
 /// How A lies: which strides its rows and columns have.
 #[derive(Clone, Copy)]
-pub(super) enum Lying {
+pub(crate) enum Lying {
     /// Rows of adjacent elements, this far apart.
     Rows(usize),
+    /// Columns of adjacent elements, this far apart.
+    Columns(usize),
     /// Rows of [`LANES`] adjacent elements.
     LaneRows,
     /// Columns of [`LANES`] adjacent elements: the transpose of [`Lying::LaneRows`].
     LaneColumns,
 }
 
+/// What of a product counts, for blocks of a sequence of which no position sees a later one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Triangle {
+    /// Everything.
+    None,
+    /// A is zero above its diagonal.
+    Lower,
+    /// A is zero below its diagonal.
+    Upper,
+    /// C is only needed on and below its diagonal: the rest is left in any state.
+    Result,
+}
+
 /// C = A·B or C += A·B. A is m×k, B is k×n and C is m×n, the last two with adjacent columns.
 #[derive(Clone, Copy)]
-pub(super) struct Product<'a> {
-    pub(super) a: &'a [f32],
-    pub(super) lying: Lying,
-    pub(super) b: &'a [f32],
-    pub(super) m: usize,
-    pub(super) k: usize,
+pub(crate) struct Product<'a> {
+    pub(crate) a: &'a [f32],
+    pub(crate) lying: Lying,
+    pub(crate) b: &'a [f32],
+    pub(crate) m: usize,
+    pub(crate) k: usize,
     /// Columns of B and C and their row stride: a multiple of [`LANES`].
-    pub(super) n: usize,
-    pub(super) add: bool,
+    pub(crate) n: usize,
+    pub(crate) add: bool,
+    pub(crate) triangle: Triangle,
 }
 
 impl Product<'_> {
-    pub(super) fn run(self, level: Level, c: &mut [f32]) {
+    pub(crate) fn run(self, level: Level, c: &mut [f32]) {
         if self.m == 0 || self.n == 0 {
             return;
         }
         let (row, column) = match self.lying {
             Lying::Rows(stride) => (stride, 1),
+            Lying::Columns(stride) => (1, stride),
             Lying::LaneRows => (LANES, 1),
             Lying::LaneColumns => (1, LANES),
         };
@@ -49,17 +67,48 @@ impl Product<'_> {
         assert!(self.n.is_multiple_of(LANES) && self.m * self.n <= c.len(), "product: C");
         // Strides that are known when the tiles are compiled cost no address arithmetic in them.
         match self.lying {
-            Lying::Rows(_) => level.run(Tiles::<0, 1> { product: self, row, c }),
-            Lying::LaneRows => level.run(Tiles::<LANES, 1> { product: self, row, c }),
-            Lying::LaneColumns => level.run(Tiles::<1, LANES> { product: self, row, c }),
+            Lying::Rows(_) => level.run(Tiles::<0, 1> { product: self, row, column, c }),
+            Lying::Columns(_) => level.run(Tiles::<1, 0> { product: self, row, column, c }),
+            Lying::LaneRows => level.run(Tiles::<LANES, 1> { product: self, row, column, c }),
+            Lying::LaneColumns => level.run(Tiles::<1, LANES> { product: self, row, column, c }),
         }
     }
 }
 
-/// ROW and COLUMN are the strides of A; a ROW of 0 stands for the one in `row`.
+/// `[rows, stride]` becomes `[stride, rows]`; both numbers are multiples of [`LANES`].
+pub(crate) struct Transpose<'a> {
+    pub(crate) from: &'a [f32],
+    pub(crate) stride: usize,
+    pub(crate) to: &'a mut [f32],
+}
+
+impl Kernel for Transpose<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let stride = self.stride.max(1);
+        let rows = self.to.len() / stride;
+        assert!(rows.is_multiple_of(LANES) && stride.is_multiple_of(LANES) || self.to.is_empty());
+        assert!(self.to.len() == rows * stride && self.from.len() >= rows * stride);
+        let (from, to) = (self.from.as_ptr(), self.to.as_mut_ptr());
+        for row in (0..rows).step_by(V::LANES) {
+            for column in (0..stride).step_by(V::LANES) {
+                // SAFETY: whole squares within both, by the assertions.
+                unsafe {
+                    let from = from.add(row * stride + column);
+                    V::transpose(from, stride, to.add(column * rows + row), rows);
+                }
+            }
+        }
+    }
+}
+
+/// ROW and COLUMN are the strides of A; 0 stands for the one in `row` or `column`.
 struct Tiles<'a, const ROW: usize, const COLUMN: usize> {
     product: Product<'a>,
     row: usize,
+    column: usize,
     c: &'a mut [f32],
 }
 
@@ -82,11 +131,22 @@ impl<const ROW: usize, const COLUMN: usize> Kernel for Tiles<'_, ROW, COLUMN> {
                 let (mut i, mut left) = (0, p.m);
                 for strip in 0..strips {
                     let rows = left.div_ceil(strips - strip);
+                    let (from, to) = match p.triangle {
+                        Triangle::Lower => (0, p.k.min(i + rows)),
+                        Triangle::Upper => (p.k.min(i), p.k),
+                        Triangle::None | Triangle::Result => (0, p.k),
+                    };
+                    if p.triangle == Triangle::Result && v0 * V::LANES >= i + rows {
+                        i += rows;
+                        left -= rows;
+                        continue;
+                    }
                     let tile = Tile {
-                        k: p.k,
-                        a: p.a.as_ptr().wrapping_add(i * self.row),
+                        k: to - from,
+                        a: p.a.as_ptr().wrapping_add(i * self.row + from * self.column),
                         row: self.row,
-                        b: p.b.as_ptr().wrapping_add(v0 * V::LANES),
+                        column: self.column,
+                        b: p.b.as_ptr().wrapping_add(from * p.n + v0 * V::LANES),
                         c: self.c.as_mut_ptr().add(i * p.n + v0 * V::LANES),
                         n: p.n,
                         add: p.add,
@@ -108,6 +168,7 @@ struct Tile {
     k: usize,
     a: *const f32,
     row: usize,
+    column: usize,
     b: *const f32,
     c: *mut f32,
     n: usize,
@@ -147,6 +208,7 @@ impl Tile {
         &self,
     ) {
         let row = if ROW == 0 { self.row } else { ROW };
+        let column = if COLUMN == 0 { self.column } else { COLUMN };
         // SAFETY: the caller gives R rows of A and C and M vectors of each row of B and C.
         unsafe {
             let rows: [*const f32; R] = std::array::from_fn(|r| self.a.wrapping_add(r * row));
@@ -158,7 +220,7 @@ impl Tile {
                     *x = V::load(b.add(v * V::LANES));
                 }
                 for (sums, a) in sums.iter_mut().zip(rows) {
-                    let x = V::splat(*a.add(l * COLUMN));
+                    let x = V::splat(*a.add(l * column));
                     for (sum, vector) in sums.iter_mut().zip(vectors) {
                         *sum = vector.mul_add(x, *sum);
                     }
@@ -187,13 +249,15 @@ mod tests {
         for level in levels() {
             for n in [16, 32, 48, 64, 128] {
                 for m in [0, 1, 2, 7, 8, 9, 16, 79] {
-                    for k in [0, 1, 16, 33] {
-                        check(level, m, k, n, Lying::Rows(k.next_multiple_of(LANES)));
+                    for k in [0usize, 1, 16, 33] {
+                        let lying = Lying::Rows(k.next_multiple_of(LANES));
+                        check(level, m, k, n, lying, Triangle::None);
+                        check(level, m, k, n, Lying::Columns(m + 3), Triangle::None);
                         if k <= LANES {
-                            check(level, m, k, n, Lying::LaneRows);
+                            check(level, m, k, n, Lying::LaneRows, Triangle::None);
                         }
                         if m <= LANES {
-                            check(level, m, k, n, Lying::LaneColumns);
+                            check(level, m, k, n, Lying::LaneColumns, Triangle::None);
                         }
                     }
                 }
@@ -201,10 +265,39 @@ mod tests {
         }
     }
 
-    fn check(level: Level, m: usize, k: usize, n: usize, lying: Lying) {
-        let (a, b, c) = (values(m * k, 1), values(k * n, 2), values(m * n, 3));
+    #[test]
+    fn triangles_equal_the_reference_where_they_count() {
+        for level in levels() {
+            for size in [1usize, 5, 16, 17, 48, 64] {
+                for triangle in [Triangle::Lower, Triangle::Upper, Triangle::Result] {
+                    let n = if triangle == Triangle::Result {
+                        size.next_multiple_of(LANES)
+                    } else {
+                        48
+                    };
+                    check(level, size, size, n, Lying::Rows(size + 1), triangle);
+                    check(level, size, size, n, Lying::Columns(size), triangle);
+                }
+            }
+        }
+    }
+
+    fn check(level: Level, m: usize, k: usize, n: usize, lying: Lying, triangle: Triangle) {
+        let (mut a, b, c) = (values(m * k, 1), values(k * n, 2), values(m * n, 3));
+        for i in 0..m * k {
+            let (row, column) = (i / k, i % k);
+            let zero = match triangle {
+                Triangle::Lower => column > row,
+                Triangle::Upper => column < row,
+                Triangle::None | Triangle::Result => false,
+            };
+            if zero {
+                a[i] = 0.0;
+            }
+        }
         let (row, column) = match lying {
             Lying::Rows(stride) => (stride, 1),
+            Lying::Columns(stride) => (1, stride),
             Lying::LaneRows => (LANES, 1),
             Lying::LaneColumns => (1, LANES),
         };
@@ -216,7 +309,12 @@ mod tests {
             let mut got = c.clone();
             let mut exact = if add { wide(&c) } else { vec![0.0; m * n] };
             reference::gemm(&wide(&a), &wide(&b), &mut exact, m, k, n);
-            Product { a: &laid, lying, b: &b, m, k, n, add }.run(level, &mut got);
+            Product { a: &laid, lying, b: &b, m, k, n, add, triangle }.run(level, &mut got);
+            if triangle == Triangle::Result {
+                for i in (0..m * n).filter(|i| i % n > i / n) {
+                    (got[i], exact[i]) = (0.0, 0.0);
+                }
+            }
             close("c", &got, &exact, 1e-5);
         }
     }
