@@ -140,13 +140,13 @@ def transformers():
     )
     decode = flags(what="decode", batch=1, position=2048)
     settings = [flags(precision=precision) for precision in ("f32", "bf16")]
-    for window in (256, 2048):
+    for window, weights in ((256, "f32"), (256, "int8"), (2048, "int8")):
         yield Row(
             group="transformer",
-            name=f"transformer 6 × 384, decode at 2,048, window {window:,}",
+            name=f"transformer 6 × 384, decode at 2,048, {weights}, window {window:,}",
             against="PyTorch, all positions seen",
             peers=[["transformer.py", *peer, *decode, *setting] for setting in settings],
-            ours=[*ours, *decode, "--window", str(window)],
+            ours=[*ours, *decode, "--window", str(window), "--weights", weights],
             mark=5.0,
         )
 

@@ -11,6 +11,7 @@ use super::measure::{Line, Measuring};
 use super::profile::{Profiling, Work};
 use super::work::{Follower, Learner, forward_operations};
 use crate::error::Usage;
+use crate::weights::WeightsName;
 
 /// Measures the speed of a preset with random weights on random ids.
 #[derive(Args)]
@@ -40,6 +41,9 @@ pub(crate) struct Arguments {
     /// Tokens that the model knows
     #[arg(long, value_name = "N", default_value_t = 65)]
     vocab: usize,
+    /// How the weights are held to read and decode: f32, bf16, int8 or int4
+    #[arg(long, value_name = "FORMAT", default_value = "f32")]
+    weights: WeightsName,
     #[command(flatten)]
     shape: Shape,
     #[command(flatten)]
@@ -103,6 +107,9 @@ impl Arguments {
         let preset: Preset = self.name.parse().map_err(Usage)?;
         let mut config = preset.config(self.vocab);
         self.shape.apply(&mut config);
+        if !matches!(self.what, What::Train) {
+            config.weights = self.weights.0;
+        }
         config.check().map_err(|error| Usage(error.to_string()))?;
         match self.what {
             What::Train => self.train(config),
@@ -167,6 +174,7 @@ impl Arguments {
         line.add("preset", self.name.as_str()).add("vocab", config.vocab_size);
         line.add("width", config.width).add("layers", config.blocks.len());
         line.add("parameters", parameters).add("precision", "f32");
+        line.add("weights", config.weights.name());
         line
     }
 }
