@@ -36,9 +36,9 @@ pub enum TrainError {
         continue_from(checkpoint)
     )]
     NotFinite {
-        /// `loss` or `gradient`.
+        /// `loss`, `gradient` or `validation loss`.
         what: &'static str,
-        /// The step that was to be made, from 1.
+        /// The step that was to be made, from 1; the last one made where it is what is validated.
         step: u64,
         /// The learning rate of that step.
         rate: f64,

@@ -264,6 +264,51 @@ fn a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do() {
     assert!(error.contains("step-0000"), "{error}");
 }
 
+/// Learns as usual, but what it holds out has a score that is no number.
+struct Unscorable(LanguageModelling);
+
+impl Objective for Unscorable {
+    fn learn(&mut self, pass: objective::Pass<'_>) -> Result<objective::Part, TrainError> {
+        self.0.learn(pass)
+    }
+
+    fn validate(&mut self, _: &Model, _: &mut Tape) -> Result<Option<Score>, TrainError> {
+        Ok(Some(Score::of(f64::NAN)))
+    }
+
+    fn batches_per_epoch(&self) -> u64 {
+        self.0.batches_per_epoch()
+    }
+
+    fn position(&self) -> serde_json::Value {
+        self.0.position()
+    }
+
+    fn seek(&mut self, position: &serde_json::Value) -> Result<(), TrainError> {
+        self.0.seek(position)
+    }
+}
+
+#[test]
+fn a_validation_loss_that_is_not_finite_is_never_the_best() {
+    let settings = Settings { evaluate_every: Some(7), ..settings(20) };
+    let (_, train, _) = text();
+    let model = model(train.vocabulary());
+    let objective = Unscorable(LanguageModelling::new(&settings, train, None).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let trainer = Trainer::new(settings.clone(), model, objective, Arc::new(Cpu::new(2)))
+        .unwrap()
+        .with_checkpoints(Checkpoints::new(folder.path(), settings.keep));
+    let error = match trainer.run(&mut (), &AtomicBool::new(false)) {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("the run went on"),
+    };
+    assert!(error.contains("the validation loss is not finite at step 7"), "{error}");
+    assert!(error.contains("step-000000000005"), "{error}");
+    // What was saved before is whole, and goes on.
+    assert_eq!(self::trainer(&settings, Some(folder.path())).resume().unwrap(), Some(5));
+}
+
 #[test]
 fn patience_ends_a_run_and_the_best_weights_are_kept() {
     let mut settings = settings(400);

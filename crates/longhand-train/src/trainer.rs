@@ -266,12 +266,12 @@ impl<O: Objective> Trainer<O> {
             })?);
         }
         if !part.nats.is_finite() {
-            return Err(self.not_finite("loss", rate));
+            return Err(self.not_finite("loss", self.state.step + 1, rate));
         }
         let cpu = self.tape.cpu();
         let norm = gradient_norm(cpu, &self.gradients);
         if !norm.is_finite() {
-            return Err(self.not_finite("gradient", rate));
+            return Err(self.not_finite("gradient", self.state.step + 1, rate));
         }
         let clip = self.settings.clip;
         let scale = if clip > 0.0 && norm > clip { clip / norm } else { 1.0 };
@@ -293,9 +293,9 @@ impl<O: Objective> Trainer<O> {
         })
     }
 
-    fn not_finite(&self, what: &'static str, rate: f64) -> TrainError {
+    fn not_finite(&self, what: &'static str, step: u64, rate: f64) -> TrainError {
         let checkpoint = self.last_saved.as_ref().map(|(folder, _)| folder.clone());
-        TrainError::NotFinite { what, step: self.state.step + 1, rate, checkpoint }
+        TrainError::NotFinite { what, step, rate, checkpoint }
     }
 
     fn evaluation_due(&self) -> bool {
@@ -326,8 +326,13 @@ impl<O: Objective> Trainer<O> {
             self.swap_average();
             return Ok(false);
         };
-        let evaluation_seconds = began.elapsed().as_secs_f64();
         let step = self.state.step;
+        if !score.loss.is_finite() {
+            // Never the best, and never in a file: JSON has no such number.
+            let rate = self.learning_rate(self.spent().min(1.0));
+            return Err(self.not_finite("validation loss", step, rate));
+        }
+        let evaluation_seconds = began.elapsed().as_secs_f64();
         let best = self.state.best.as_ref().is_none_or(|best| score.loss < best.score.loss);
         if best {
             match &self.checkpoints {
