@@ -57,7 +57,8 @@ pub fn carried(
     Ok(total)
 }
 
-/// The loss over windows of `window` tokens that do not overlap, each from an empty state.
+/// The loss over windows of `window` tokens that do not overlap, each from an empty state. Of long
+/// windows no more is read at once than of short ones together.
 ///
 /// # Errors
 /// As [`carried`], and a window of 0.
@@ -68,12 +69,13 @@ pub fn windows(
     window: usize,
 ) -> Result<Part, TrainError> {
     let batch = (ROWS / window.max(1)).max(1);
-    let mut windows = Windows::new(tokens, batch, window)?;
+    let mut windows = Windows::new(tokens, batch, window, ROWS)?;
+    let mut state = model.state(windows.batch());
     let mut total = Part::default();
     let mut chunk = Batch::default();
     while windows.next(&mut chunk)? {
-        let state = model.state(chunk.batch);
-        let (x, _) = model.forward(tape, Mode::Read, &chunk.inputs, &sequence(&chunk), state)?;
+        let (x, next) = model.forward(tape, Mode::Read, &chunk.inputs, &sequence(&chunk), state)?;
+        state = next;
         let loss = model.loss(tape, x, &chunk.targets, 0.0, None, None);
         total.nats += loss.nats;
         total.targets += loss.count as u64;

@@ -93,14 +93,17 @@ fn a_text_too_short_is_refused_or_fitted() {
 
 #[test]
 fn windows_ask_for_every_token_but_the_first_of_a_document_once() {
-    for (count, batch, time) in [(2, 1, 1), (100, 1, 7), (101, 4, 9), (5, 8, 3), (64, 3, 64)] {
+    let sizes = [(2, 1, 1, 9), (100, 1, 7, 7), (101, 4, 9, 4), (5, 8, 3, 1), (64, 3, 64, 10)];
+    for (count, batch, time, most) in sizes {
         // The second of two documents begins with a token that nothing asks for.
         let middle = count / 2;
-        let mut windows =
-            Windows::new(counting(count, &[0, u64::from(middle)]), batch, time).unwrap();
+        let tokens = counting(count, &[0, u64::from(middle)]);
+        let mut windows = Windows::new(tokens, batch, time, most).unwrap();
         let mut chunk = Batch::default();
         let mut seen = Vec::new();
         while windows.next(&mut chunk).unwrap() {
+            assert_eq!(chunk.batch, windows.batch());
+            assert!(chunk.time <= most);
             for at in 0..chunk.inputs.len() {
                 if chunk.targets[at] == IGNORED {
                     continue;
@@ -108,7 +111,8 @@ fn windows_ask_for_every_token_but_the_first_of_a_document_once() {
                 assert_eq!(chunk.targets[at], chunk.inputs[at] + 1);
                 seen.push(chunk.targets[at]);
                 let begins = chunk.inputs[at] == 0 || chunk.inputs[at] == middle;
-                assert_eq!(chunk.resets[at], at < chunk.batch || begins);
+                let window = (chunk.inputs[at] as usize).is_multiple_of(time);
+                assert_eq!(chunk.resets[at], window || begins);
             }
         }
         seen.sort_unstable();

@@ -5,25 +5,36 @@ use std::sync::Arc;
 use super::Batch;
 use crate::{TextError, Tokens};
 
-/// Windows of T tokens, B at a time, each to be read from an empty state. Every token but the
-/// first of a document is a target exactly once.
+/// Windows of T tokens, B at a time, each to be read from an empty state: batches of at most so
+/// many tokens of each, the state carried from batch to batch and reset where windows begin.
+/// Every token but the first of a document is a target exactly once.
 #[derive(Clone, Debug)]
 pub struct Windows {
     tokens: Arc<Tokens>,
     batch: usize,
-    time: usize,
-    /// Batches handed out.
+    window: u64,
+    most: u64,
+    /// The token with which the first of the windows at hand begins.
+    first: u64,
+    /// Tokens of each window handed out.
     done: u64,
     lane: Vec<u32>,
 }
 
 impl Windows {
-    /// Windows over the whole of `tokens`.
+    /// Windows over the whole of `tokens`, `most` tokens of each at a time.
     ///
     /// # Errors
     /// A size of 0; [`TextError::TooShort`] below two tokens.
-    pub fn new(tokens: Arc<Tokens>, batch: usize, window: usize) -> Result<Self, TextError> {
-        for (what, value) in [("the batch size", batch), ("the window", window)] {
+    pub fn new(
+        tokens: Arc<Tokens>,
+        batch: usize,
+        window: usize,
+        most: usize,
+    ) -> Result<Self, TextError> {
+        for (what, value) in
+            [("the batch size", batch), ("the window", window), ("the tokens at a time", most)]
+        {
             if value == 0 {
                 return Err(TextError::Setting { what, value: "0".into(), allowed: "at least 1" });
             }
@@ -33,29 +44,42 @@ impl Windows {
         }
         let pairs = tokens.len() - 1;
         let batch = usize::try_from(pairs).map_or(batch, |pairs| batch.min(pairs));
-        Ok(Self { tokens, batch, time: window, done: 0, lane: Vec::new() })
+        let (window, most) = ((window as u64).min(pairs), most as u64);
+        Ok(Self { tokens, batch, window, most, first: 0, done: 0, lane: Vec::new() })
     }
 
-    /// Fills in the next batch; false at the end. Windows of the last one may be shorter than T or
-    /// missing: those places are [`super::IGNORED`] targets.
+    /// B: windows side by side.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
+    /// Fills in the next batch; false at the end. Windows of the last ones may be shorter than T
+    /// or missing: those places are [`super::IGNORED`] targets.
     ///
     /// # Errors
     /// A shard that cannot be read.
     pub fn next(&mut self, chunk: &mut Batch) -> Result<bool, TextError> {
         let pairs = self.tokens.len() - 1;
-        let time = self.time as u64;
-        let first = self.done * self.batch as u64 * time;
-        if first >= pairs {
+        if self.first >= pairs {
             return Ok(false);
         }
-        chunk.resize(self.batch, time.min(pairs - first) as usize);
+        // The first window is never shorter than another.
+        let length = self.window.min(pairs - self.first);
+        let time = self.most.min(length - self.done);
+        chunk.resize(self.batch, time as usize);
         for stream in 0..self.batch {
-            let start = (first + stream as u64 * time).min(pairs);
-            let end = start.saturating_add(time).min(pairs);
+            let start = (self.first + stream as u64 * self.window + self.done).min(pairs);
+            let end = (start + time).min(pairs);
             chunk.place(&self.tokens, start..end, stream, 0, &mut self.lane)?;
-            chunk.resets[stream] = true;
+            if self.done == 0 {
+                chunk.resets[stream] = true;
+            }
         }
-        self.done += 1;
+        self.done += time;
+        if self.done == length {
+            self.first += self.batch as u64 * self.window;
+            self.done = 0;
+        }
         Ok(true)
     }
 }
