@@ -25,6 +25,7 @@ mod lexicon;
 mod narrator;
 mod phrases;
 mod recall;
+mod table;
 mod world;
 
 #[cfg(test)]
@@ -36,6 +37,11 @@ use serde::{Deserialize, Serialize};
 
 use dice::Dice;
 use narrator::Narrator;
+
+pub use table::{Table, TableRows, write_table};
+
+/// The longest distance of a question, in characters.
+pub const LONGEST_DISTANCE: usize = 100_000;
 
 /// Stories in English, of a hundred.
 const ENGLISH_SHARE: usize = 80;
@@ -216,11 +222,11 @@ pub fn pairs(seed: u64, count: usize) -> Vec<SentencePair> {
 /// A question whose fact ends within 10 % of `distance` characters before the answer starts.
 ///
 /// The shortest distance is that of a question right after its fact: 18 to 22 characters in
-/// English by the length of the thing's name, 6 or 7 in Chinese. A smaller `distance` gives that. The
-/// story around it is told as in [`text`], and is none of its stories; the answer's name does not
+/// English by the length of the thing's name, 6 or 7 in Chinese. A smaller `distance` gives that,
+/// and one above [`LONGEST_DISTANCE`] gives the longest. The story around it is told as in [`text`], and is none of its stories; the answer's name does not
 /// occur between the fact and the question.
 pub fn recall_question(seed: u64, distance: usize, language: Language) -> RecallQuestion {
-    recall::question(seed, distance, language)
+    recall::question(seed, distance.min(LONGEST_DISTANCE), language)
 }
 
 fn story(seed: u64, number: u64, language: Option<Language>) -> Story {

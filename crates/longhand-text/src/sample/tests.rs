@@ -232,3 +232,58 @@ fn pairs_are_distinct_and_complete() {
         assert!(pair.chinese.ends_with(['。', '！', '”']), "{}", pair.chinese);
     }
 }
+
+/// The fields of a table's rows, the names of its columns first.
+fn table(table: Table, rows: TableRows) -> Vec<Vec<String>> {
+    let mut bytes = Vec::new();
+    write_table(&mut bytes, table, rows).unwrap();
+    let text = String::from_utf8(bytes).unwrap();
+    text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+}
+
+#[test]
+fn tables_are_the_labels_of_the_stories() {
+    let rows = TableRows { seed: 3, count: 40, language: None };
+    let stories = stories(3, 40);
+    for (kind, column, label) in [
+        (Table::Sentiment, "label", (|s| s.sentiment.name().to_owned()) as fn(&Story) -> String),
+        (Table::Topic, "label", |s| s.topic.name().to_owned()),
+        (Table::Summaries, "summary", |s| s.summary.clone()),
+    ] {
+        let table = table(kind, rows);
+        assert_eq!(table[0], ["text", column]);
+        assert_eq!(table.len(), 41);
+        for (row, story) in table[1..].iter().zip(&stories) {
+            assert_eq!(row.len(), 2);
+            assert_eq!(row[1], label(story));
+            let solid = |text: &str| text.split_whitespace().collect::<String>();
+            assert_eq!(solid(&row[0]), solid(&story.text));
+        }
+    }
+    let pairs_table = table(Table::Pairs, rows);
+    assert_eq!(pairs_table[0], ["english", "chinese"]);
+    for (row, pair) in pairs_table[1..].iter().zip(pairs(3, 40)) {
+        assert_eq!(*row, [pair.english, pair.chinese]);
+    }
+}
+
+#[test]
+fn a_table_of_questions_has_their_answers_at_the_distance_asked_for() {
+    for language in BOTH {
+        let rows = TableRows { seed: 3, count: 30, language: Some(language) };
+        let table = table(Table::Questions { distance: 120 }, rows);
+        assert_eq!(table[0], ["text", "question", "answer", "distance"]);
+        for row in &table[1..] {
+            let [text, question, answer, distance] = &row[..] else { panic!("{row:?}") };
+            assert!(text.contains(answer) && question.ends_with(['?', '？']), "{row:?}");
+            assert!(distance.parse::<usize>().unwrap().abs_diff(120) <= 12);
+        }
+        assert_eq!(table[1..].iter().collect::<BTreeSet<_>>().len(), 30);
+    }
+}
+
+#[test]
+fn a_distance_beyond_all_bounds_is_the_longest() {
+    let far = recall_question(1, usize::MAX, Language::Chinese).distance;
+    assert!(far.abs_diff(LONGEST_DISTANCE) <= LONGEST_DISTANCE / 10, "{far}");
+}
