@@ -355,6 +355,15 @@ impl Config {
         self.blocks.iter().fold(self.width, |width, block| block.output_width(width))
     }
 
+    /// W: the largest window of the blocks' attention; none where no block has attention.
+    pub fn largest_window(&self) -> Option<usize> {
+        let windows = self.blocks.iter().filter_map(|block| match block.working {
+            Some(WorkingMemory::Attention { window, .. }) => Some(window),
+            _ => None,
+        });
+        windows.max()
+    }
+
     /// Whether every memory looks backward only, so that the model can be stepped.
     pub fn is_causal(&self) -> bool {
         self.blocks.iter().all(|block| {

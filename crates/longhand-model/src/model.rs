@@ -57,6 +57,25 @@ pub enum ModelError {
         /// Streams of the state.
         got: usize,
     },
+    /// A tokeniser with another number of tokens.
+    #[error(
+        "the tokeniser has {tokenizer} tokens but the model knows {model}: they do not belong \
+         together, copy the model folder again"
+    )]
+    Vocabulary {
+        /// V.
+        model: usize,
+        /// Tokens of the tokeniser.
+        tokenizer: usize,
+    },
+}
+
+impl Clone for Model {
+    fn clone(&self) -> Self {
+        let mut clone = Self::lay_out(self.config.clone(), Builder::empty());
+        clone.weights.clone_from(&self.weights);
+        clone
+    }
 }
 
 impl Model {
@@ -158,6 +177,37 @@ impl Model {
     /// Tokens or classes that the head tells apart.
     pub fn outputs(&self) -> usize {
         self.head.outputs
+    }
+
+    /// Checks that a tokeniser of so many tokens is this model's.
+    ///
+    /// # Errors
+    /// [`ModelError::Vocabulary`] if the model knows more or fewer.
+    pub fn check_vocabulary(&self, tokenizer: usize) -> Result<(), ModelError> {
+        let model = self.config.vocab_size;
+        if model == tokenizer { Ok(()) } else { Err(ModelError::Vocabulary { model, tokenizer }) }
+    }
+
+    /// Takes over every weight of a trained model whose name and shape this one shares, but for
+    /// the head's own: a new head never begins with an old one's answers. Gives the names of the
+    /// weights that stay as they are.
+    pub fn take_over(&mut self, trained: &Model) -> Vec<String> {
+        let head = [Some(self.head.weight), self.head.bias];
+        let embedding = self.embedding;
+        let mut kept = Vec::new();
+        for (place, parameter) in self.weights.iter_mut().enumerate() {
+            let id = ParameterId(place);
+            // A tied head is the embedding.
+            let own = head.contains(&Some(id)) && id != embedding;
+            let mut sources = trained.weights.iter();
+            let source = sources
+                .find(|source| source.name == parameter.name && source.shape == parameter.shape);
+            match source.filter(|_| !own) {
+                Some(source) => parameter.data.copy_from_slice(&source.data),
+                None => kept.push(parameter.name.clone()),
+            }
+        }
+        kept
     }
 
     /// Reads `ids [T·B]` (time-major) after `state`, and gives the rows that answers are read

@@ -36,17 +36,6 @@ pub fn from_trained(
 ) -> Result<(Model, Vec<String>), TaskError> {
     trained.check_trainable()?;
     let mut model = Model::new(config, seed)?;
-    let mut drawn = Vec::new();
-    for parameter in model.weights.iter_mut() {
-        let head = parameter.name.starts_with("head.");
-        let source = trained
-            .weights
-            .iter()
-            .find(|source| source.name == parameter.name && source.shape == parameter.shape);
-        match source.filter(|_| !head) {
-            Some(source) => parameter.data.copy_from_slice(&source.data),
-            None => drawn.push(parameter.name.clone()),
-        }
-    }
+    let drawn = model.take_over(trained);
     Ok((model, drawn))
 }

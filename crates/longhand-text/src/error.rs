@@ -10,6 +10,15 @@ pub enum TextError {
     /// A source named by the user does not exist.
     #[error("{} does not exist: check the path", .0.display())]
     Missing(PathBuf),
+    /// A model folder that is not there.
+    #[error("there is no folder {}: give the folder that `longhand train` wrote", .0.display())]
+    NoFolder(PathBuf),
+    /// A model folder without its tokeniser.
+    #[error(
+        "{} is missing: a model folder holds it beside config.json and model.safetensors",
+        .0.display()
+    )]
+    NoTokenizer(PathBuf),
     /// A source holds no text at all.
     #[error("{0} is empty: give a text with at least two tokens")]
     Empty(String),

@@ -18,7 +18,7 @@ mod tokens;
 
 pub use corpus::{Corpus, CorpusOptions, Piece};
 pub use error::TextError;
-pub use tokenizer::{Decoder, Tokenizer, TokenizerKind};
+pub use tokenizer::{Decoder, TOKENIZER_FILE, Tokenizer, TokenizerKind};
 pub use tokens::{EncodeProgress, TokenSink, Tokens, encode_corpus};
 
 use std::io::Write;

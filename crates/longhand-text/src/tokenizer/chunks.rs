@@ -40,8 +40,21 @@ pub(crate) fn first_safe_cut(text: &str, kind: TokenizerKind, from: usize) -> Op
 
 /// The last safe cut of a text, before its end.
 pub(crate) fn last_safe_cut(text: &str, kind: TokenizerKind) -> Option<usize> {
+    last_cut(text, kind, text.len().saturating_sub(1))
+}
+
+/// How much of a text that goes on can be encoded now, whatever follows: up to a character for
+/// the kinds without context, up to a safe cut for the others.
+pub fn settled(text: &str, kind: TokenizerKind) -> usize {
+    match kind {
+        TokenizerKind::Byte | TokenizerKind::Char => text.len(),
+        _ => last_cut(text, kind, text.len()).unwrap_or(0),
+    }
+}
+
+/// The last safe cut after a line break in the first `end` bytes.
+fn last_cut(text: &str, kind: TokenizerKind, mut end: usize) -> Option<usize> {
     let bytes = text.as_bytes();
-    let mut end = bytes.len().saturating_sub(1);
     while let Some(newline) = bytes[..end].iter().rposition(|&byte| byte == b'\n') {
         if is_safe(text, kind, newline + 1) {
             return Some(newline + 1);

@@ -21,12 +21,15 @@ mod layout;
 mod tests;
 mod train;
 
+pub use chunks::settled;
 pub use decode::Decoder;
 pub use train::{TrainingProgress, TrainingStage};
 
 pub(crate) use chunks::{last_safe_cut, safe_chunks};
 use direct::Direct;
 
+/// The tokeniser's file in a model folder.
+pub const TOKENIZER_FILE: &str = "tokenizer.json";
 /// The token at the end of a line (`word`) or of a document (`bpe`, `wordpiece`, `unigram`).
 pub const END: &str = "<eos>";
 /// The token for what the vocabulary lacks.
@@ -143,6 +146,21 @@ impl Tokenizer {
     /// A file that is missing, unreadable, or not a tokeniser with ids 0, 1, …, n−1.
     pub fn load(path: &Path) -> Result<Self, TextError> {
         Self::from_bytes(&fs_err::read(path)?, &path.display().to_string())
+    }
+
+    /// Reads a model folder's tokeniser.
+    ///
+    /// # Errors
+    /// A folder that is missing or has none, and as [`Tokenizer::load`].
+    pub fn of_folder(folder: &Path) -> Result<Self, TextError> {
+        if !folder.is_dir() {
+            return Err(TextError::NoFolder(folder.into()));
+        }
+        let path = folder.join(TOKENIZER_FILE);
+        if !path.is_file() {
+            return Err(TextError::NoTokenizer(path));
+        }
+        Self::load(&path)
     }
 
     /// Reads a `tokenizer.json` given as bytes; `name` is for messages.
