@@ -4,20 +4,18 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use longhand_model::config::HeadConfig;
-use longhand_model::file::FileError;
 use longhand_model::{Ablation, Cpu, Gates, Mode, Model, Sequence, State, Tape, Var};
 use longhand_text::{Tokenizer, TokenizerKind};
 
 use crate::error::EngineError;
-
-/// The tokeniser's file in a model folder.
-pub const TOKENIZER_FILE: &str = "tokenizer.json";
+use crate::generation_config::GenerationConfig;
 
 /// A causal language model and its tokeniser: what all sessions share.
 pub struct Engine {
     model: Model,
     tokenizer: Tokenizer,
     model_hash: OnceLock<String>,
+    generation: GenerationConfig,
 }
 
 /// What runs passes of one model: scratch memory only, so that any session may use any reader.
@@ -33,12 +31,9 @@ impl Engine {
     /// # Errors
     /// A folder that lacks a file or holds a refused one, and whatever [`Engine::new`] refuses.
     pub fn load(folder: &Path) -> Result<Self, EngineError> {
-        let model = Model::load(folder)?;
-        let path = folder.join(TOKENIZER_FILE);
-        if !path.is_file() {
-            return Err(FileError::Missing(path).into());
-        }
-        Self::new(model, Tokenizer::load(&path)?)
+        let tokenizer = Tokenizer::of_folder(folder)?;
+        let engine = Self::new(Model::load(folder)?, tokenizer)?;
+        Ok(Self { generation: GenerationConfig::of_folder(folder)?, ..engine })
     }
 
     /// Puts a model and its tokeniser together, and packs the model for reading.
@@ -53,12 +48,10 @@ impl Engine {
         if !config.is_causal() {
             return Err(EngineError::NotCausal);
         }
-        if config.vocab_size != tokenizer.vocab_size() {
-            let (model, tokenizer) = (config.vocab_size, tokenizer.vocab_size());
-            return Err(EngineError::Vocabulary { model, tokenizer });
-        }
+        model.check_vocabulary(tokenizer.vocab_size())?;
         model.pack();
-        Ok(Self { model, tokenizer, model_hash: OnceLock::new() })
+        let (model_hash, generation) = (OnceLock::new(), GenerationConfig::default());
+        Ok(Self { model, tokenizer, model_hash, generation })
     }
 
     /// The model.
@@ -69,6 +62,11 @@ impl Engine {
     /// The tokeniser.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
+    }
+
+    /// How text is drawn unless someone says otherwise.
+    pub fn generation(&self) -> &GenerationConfig {
+        &self.generation
     }
 
     /// The hash of configuration and weights: models with the same one give the same text. Weights

@@ -1,6 +1,7 @@
 use longhand_model::{FileError, ModelError};
 use longhand_text::TextError;
 
+use crate::generation_config::GenerationConfigError;
 use crate::sampler::SamplerError;
 use crate::snapshot::SnapshotError;
 
@@ -21,20 +22,12 @@ pub enum EngineError {
     /// A setting of the sampler, or logits that are no numbers.
     #[error(transparent)]
     Sampler(#[from] SamplerError),
+    /// A generation_config.json that cannot be used.
+    #[error(transparent)]
+    Generation(#[from] GenerationConfigError),
     /// A snapshot that cannot be used.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    /// A tokeniser with another number of tokens than the model.
-    #[error(
-        "the tokeniser has {tokenizer} tokens but the model knows {model}: they do not belong \
-         together, copy the model folder again"
-    )]
-    Vocabulary {
-        /// Tokens of the model.
-        model: usize,
-        /// Tokens of the tokeniser.
-        tokenizer: usize,
-    },
     /// A model whose memories look ahead.
     #[error(
         "the model reads in both directions, so it cannot continue a text: use a model whose \

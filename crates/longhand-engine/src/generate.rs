@@ -38,9 +38,8 @@ pub struct Generation<'a, 'e> {
     reader: &'a mut Reader<'e>,
     session: &'a mut Session,
     decoder: Decoder<'e>,
-    options: GenerateOptions,
-    /// Text that may be the beginning of a stop text.
-    held: String,
+    max_tokens: usize,
+    held: Held,
     tokens: usize,
     finish: Option<FinishReason>,
 }
@@ -67,8 +66,9 @@ impl<'a, 'e> Generation<'a, 'e> {
         for id in session.recent() {
             decoder.push(id)?;
         }
-        let held = String::new();
-        Ok(Self { reader, session, decoder, options, held, tokens: 0, finish: None })
+        let GenerateOptions { max_tokens, stop } = options;
+        let held = Held { text: String::new(), stop };
+        Ok(Self { reader, session, decoder, max_tokens, held, tokens: 0, finish: None })
     }
 
     /// How many tokens were generated so far.
@@ -83,7 +83,7 @@ impl<'a, 'e> Generation<'a, 'e> {
 
     /// Generates the next piece of text, which may be empty.
     fn advance(&mut self) -> Result<String, EngineError> {
-        if self.tokens >= self.options.max_tokens {
+        if self.tokens >= self.max_tokens {
             return Ok(self.end(FinishReason::Length));
         }
         let id = self.session.sample()?;
@@ -92,22 +92,38 @@ impl<'a, 'e> Generation<'a, 'e> {
         }
         self.session.step(self.reader, id)?;
         self.tokens += 1;
-        self.held.push_str(&self.decoder.push(id)?);
-        if let Some((at, stop)) = first_stop(&self.held, &self.options.stop) {
-            let reason = FinishReason::Stop(stop.to_owned());
-            self.held.truncate(at);
-            return Ok(self.end(reason));
-        }
-        let keep = begun_stop(&self.held, &self.options.stop);
-        let tail = self.held.split_off(self.held.len() - keep);
-        Ok(std::mem::replace(&mut self.held, tail))
+        let (text, stop) = self.held.push(&self.decoder.push(id)?);
+        self.finish = stop.map(FinishReason::Stop);
+        Ok(text)
     }
 
     /// What is still held is text after all; half a character is left to the session, which goes
     /// on with its other half.
     fn end(&mut self, reason: FinishReason) -> String {
         self.finish = Some(reason);
-        std::mem::take(&mut self.held)
+        std::mem::take(&mut self.held.text)
+    }
+}
+
+/// Text that is not given out yet, because it may be the beginning of a stop text.
+struct Held {
+    text: String,
+    stop: Vec<String>,
+}
+
+impl Held {
+    /// Takes a piece of text; gives what can be given out, and the stop text that it ends before,
+    /// if one came.
+    fn push(&mut self, piece: &str) -> (String, Option<String>) {
+        self.text.push_str(piece);
+        if let Some((at, stop)) = first_stop(&self.text, &self.stop) {
+            let stop = stop.to_owned();
+            self.text.truncate(at);
+            return (std::mem::take(&mut self.text), Some(stop));
+        }
+        let keep = begun_stop(&self.text, &self.stop);
+        let tail = self.text.split_off(self.text.len() - keep);
+        (std::mem::replace(&mut self.text, tail), None)
     }
 }
 

@@ -39,6 +39,17 @@ pub struct MemoryGates {
     pub input: Vec<f32>,
     /// Forget gates: how much of the past is kept.
     pub forget: Vec<f32>,
+    /// Means over the text; none if it has no token.
+    pub mean: Option<MeanGates>,
+}
+
+/// How open the gates of one long memory were on average, from 0 (shut) to 1 (open).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct MeanGates {
+    /// Input gates.
+    pub input: f32,
+    /// Forget gates.
+    pub forget: f32,
 }
 
 /// What each memory contributed to one token.
@@ -105,6 +116,9 @@ impl Inspection {
             reader.ablate(Some(ablation));
             losses(reader, ids, |_| {})
         };
+        for gates in &mut gates {
+            gates.mean = MeanGates::of(&gates.input, &gates.forget);
+        }
         let without_working = ablated(Ablation::Working)?;
         let without_long = ablated(Ablation::Long)?;
         let tokens: Vec<TokenContribution> = ids
@@ -119,16 +133,23 @@ impl Inspection {
                     .map(|at| Losses::new(whole[at], without_working[at], without_long[at])),
             })
             .collect();
-        let mean = |losses: &[f32]| {
-            let sum: f64 = losses.iter().map(|&x| f64::from(x)).sum();
-            (sum / losses.len() as f64) as f32
-        };
         let mean = (!whole.is_empty()).then(|| MeanContribution {
             tokens: whole.len(),
             losses: Losses::new(mean(&whole), mean(&without_working), mean(&without_long)),
         });
         Ok(Self { tokens, mean, gates })
     }
+}
+
+impl MeanGates {
+    fn of(input: &[f32], forget: &[f32]) -> Option<Self> {
+        (!input.is_empty()).then(|| Self { input: mean(input), forget: mean(forget) })
+    }
+}
+
+fn mean(values: &[f32]) -> f32 {
+    let sum: f64 = values.iter().map(|&x| f64::from(x)).sum();
+    (sum / values.len() as f64) as f32
 }
 
 /// Losses of all tokens but the first; `each` sees the reader after each pass.
@@ -152,12 +173,12 @@ fn add_gates(all: &mut Vec<MemoryGates>, pass: &[Gates]) {
         memory: gates.memory.clone(),
         input: Vec::new(),
         forget: Vec::new(),
+        mean: None,
     };
     if all.is_empty() {
         all.extend(pass.iter().map(of));
     }
     for (all, gates) in all.iter_mut().zip(pass) {
-        let mean = |row: &[f32]| row.iter().sum::<f32>() / row.len() as f32;
         all.input.extend(gates.input.chunks(gates.width).map(mean));
         all.forget.extend(gates.forget.chunks(gates.width).map(mean));
     }

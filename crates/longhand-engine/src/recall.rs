@@ -12,9 +12,8 @@
 use std::ops::AddAssign;
 use std::sync::Arc;
 
-use longhand_model::config::WorkingMemory;
 use longhand_model::{Ablation, Cpu, Sequence, State};
-use longhand_text::sample::{Language, RecallQuestion, recall_question};
+use longhand_text::sample::{LONGEST_DISTANCE, Language, RecallQuestion, recall_question};
 use serde::Serialize;
 
 use crate::engine::{Engine, Reader};
@@ -25,6 +24,9 @@ use crate::score::surprisal;
 const BATCH: usize = 16;
 /// Positions read in one pass.
 const CHUNK: usize = 64;
+
+/// The most questions at one distance: their stories are held side by side.
+pub const MOST_QUESTIONS: usize = 100_000;
 
 /// What to ask.
 #[derive(Clone, Debug)]
@@ -83,12 +85,7 @@ struct Asked {
 
 /// The largest attention window of a model; 64 for one without attention, to have a measure.
 pub fn window(engine: &Engine) -> usize {
-    let blocks = &engine.model().config().blocks;
-    let windows = blocks.iter().filter_map(|block| match block.working {
-        Some(WorkingMemory::Attention { window, .. }) => Some(window),
-        _ => None,
-    });
-    windows.max().unwrap_or(64)
+    engine.model().config().largest_window().unwrap_or(64)
 }
 
 /// Asks the questions at one distance after the other; `each` receives the results as they come.
@@ -101,9 +98,14 @@ pub fn recall(
     options: &RecallOptions,
     mut each: impl FnMut(&RecallAtDistance),
 ) -> Result<Vec<RecallAtDistance>, EngineError> {
-    if options.questions == 0 {
-        let (name, value) = ("the number of questions", "0".into());
-        return Err(EngineError::Option { name, value, allowed: "at least 1" });
+    if !(1..=MOST_QUESTIONS).contains(&options.questions) {
+        let (name, value) = ("the number of questions", options.questions.to_string());
+        return Err(EngineError::Option { name, value, allowed: "from 1 to 100000" });
+    }
+    if let Some(distance) = options.distances.iter().find(|&&distance| distance > LONGEST_DISTANCE)
+    {
+        let (name, value) = ("the distance of a question", distance.to_string());
+        return Err(EngineError::Option { name, value, allowed: "at most 100000 characters" });
     }
     let mut readers = [None, Some(Ablation::Working), Some(Ablation::Long)].map(|ablation| {
         let mut reader = engine.reader(cpu);

@@ -21,6 +21,8 @@ const HEADER: &str = "longhand.snapshot";
 /// The tensor of the last logits; memories are named [`MEMORY`] and their name in the model.
 const LOGITS: &str = "logits";
 const MEMORY: &str = "memory.";
+/// More tokens or draws than any session reaches: what counts on from there does not overflow.
+const MOST_COUNTED: u64 = 1 << 60;
 /// The largest file that is read.
 const LARGEST: u64 = 1 << 32;
 
@@ -180,6 +182,15 @@ impl Snapshot {
         let (expected, got) = (engine.tokenizer().hash().to_owned(), header.tokenizer.clone());
         if expected != got {
             return Err(SnapshotError::Tokenizer { expected, got });
+        }
+        for (what, count) in [
+            ("position", header.position),
+            ("place in its document", header.since_reset),
+            ("number of draws", header.sampler.draws),
+        ] {
+            if count > MOST_COUNTED {
+                return Err(form(format!("its {what} is {count}, which no session reaches")));
+            }
         }
         let config = engine.model().config();
         let known = engine.model().state(1);

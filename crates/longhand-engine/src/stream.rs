@@ -1,6 +1,7 @@
 //! Text that arrives without end, cut where its tokens can be known.
 
 use longhand_text::TokenizerKind;
+use longhand_text::tokenizer::settled;
 
 use crate::error::EngineError;
 
@@ -80,30 +81,11 @@ impl TextStream {
     /// Where the pending text can be cut.
     fn cut(&self) -> usize {
         let text = &self.pending;
-        let settled = match self.kind {
-            TokenizerKind::Byte | TokenizerKind::Char => text.len(),
-            // A line break separates tokens or is one.
-            TokenizerKind::Word | TokenizerKind::Wordpiece | TokenizerKind::Unigram => {
-                text.rfind('\n').map_or(0, |at| at + 1)
-            }
-            TokenizerKind::Bpe => lone_line_break(text).unwrap_or(0),
-        };
-        match settled {
+        match settled(text, self.kind) {
             0 if text.len() >= LONGEST => text.rfind(char::is_whitespace).unwrap_or(text.len()),
             settled => settled,
         }
     }
-}
-
-/// After the last line break between two characters that are no white space: byte-pair encoding
-/// joins runs of white space and looks one character ahead.
-fn lone_line_break(text: &str) -> Option<usize> {
-    let breaks = text.rmatch_indices('\n').map(|(at, _)| at);
-    let solid = |c: Option<char>| c.is_some_and(|c| !c.is_whitespace());
-    let mut lone = breaks.filter(|&at| {
-        solid(text[..at].chars().next_back()) && solid(text[at + 1..].chars().next())
-    });
-    lone.next().map(|at| at + 1)
 }
 
 #[cfg(test)]

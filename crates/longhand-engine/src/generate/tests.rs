@@ -123,21 +123,18 @@ proptest! {
         text in "[abé中]{0,30}",
         stops in prop::collection::vec("[abé中]{1,5}", 1..4),
     ) {
-        let mut held = String::new();
+        let mut held = Held { text: String::new(), stop: stops.clone() };
         let mut given = String::new();
         let mut stopped = None;
         for character in text.chars() {
-            held.push(character);
-            if let Some((at, stop)) = first_stop(&held, &stops) {
-                stopped = Some(stop.to_owned());
-                held.truncate(at);
+            let (piece, stop) = held.push(character.encode_utf8(&mut [0; 4]));
+            given.push_str(&piece);
+            stopped = stop;
+            if stopped.is_some() {
                 break;
             }
-            let keep = begun_stop(&held, &stops);
-            let tail = held.split_off(held.len() - keep);
-            given.push_str(&std::mem::replace(&mut held, tail));
         }
-        given.push_str(&held);
+        given.push_str(&held.text);
         // The stop that ends first, as a reader of single characters sees it.
         let ends = stops.iter().filter_map(|stop| text.find(stop.as_str()).map(|at| at + stop.len()));
         match ends.min() {

@@ -59,6 +59,9 @@ fn gates_are_read_at_each_token() {
         for gates in inspection.gates {
             assert_eq!((gates.input.len(), gates.forget.len()), (300, 300));
             assert!(gates.forget.iter().chain(&gates.input).all(|x| (0.0..=1.0).contains(x)));
+            let mean = gates.mean.unwrap();
+            assert!((mean.input - gates.input.iter().sum::<f32>() / 300.0).abs() < 1e-5);
+            assert!((mean.forget - gates.forget.iter().sum::<f32>() / 300.0).abs() < 1e-5);
         }
     }
 }

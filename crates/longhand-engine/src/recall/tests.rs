@@ -66,7 +66,10 @@ fn answers_begin_where_they_differ() {
 }
 
 #[test]
-fn no_questions_are_refused() {
+fn numbers_beyond_their_bounds_are_refused() {
     let engine = engine(Preset::Lstm, 1);
-    assert!(recall(&engine, &cpu(), &options(&[64], 0), |_| {}).is_err());
+    for (distance, questions) in [(64, 0), (64, usize::MAX), (usize::MAX, 1)] {
+        let error = recall(&engine, &cpu(), &options(&[distance], questions), |_| {}).unwrap_err();
+        assert!(matches!(error, EngineError::Option { .. }), "{error}");
+    }
 }

@@ -80,7 +80,11 @@ fn another_model_tokeniser_or_version_is_refused() {
 fn contradictions_are_refused() {
     let engine = engine(Preset::Lstm, 2);
     let snapshot = Snapshot::of(&engine, &session(&engine, 100));
-    let changes: [fn(&mut Header); 6] = [
+    let changes: [fn(&mut Header); 9] = [
+        // Counted on from there, each would overflow.
+        |header| header.position = u64::MAX,
+        |header| (header.position, header.since_reset) = (u64::MAX, u64::MAX),
+        |header| header.sampler.draws = u64::MAX,
         |header| header.position = 0,
         |header| header.position = 3,
         |header| header.since_reset = 101,
