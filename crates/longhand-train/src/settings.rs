@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::schedule::Schedule;
 
+/// The most threads that can be asked for.
+pub const MOST_THREADS: usize = 1024;
+
 /// How a run trains. Unknown keys are refused; each key may be left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -201,6 +204,8 @@ impl Settings {
         ] {
             every.map_or(Ok(()), |every| positive(name, every as f64))?;
         }
+        let threads = self.threads as f64;
+        bound("threads", threads, self.threads <= MOST_THREADS, "at most 1024, or 0 for all")?;
         not_negative("clip", self.clip)?;
         share("label_smoothing", f64::from(self.label_smoothing))?;
         self.average.map_or(Ok(()), |decay| share("average", decay))?;
@@ -330,5 +335,6 @@ mod tests {
         check(|s| s.average = Some(1.0), "average");
         check(|s| s.optimizer.set_learning_rate(0.0), "optimizer.learning_rate");
         check(|s| s.evaluate_every = Some(0), "evaluate_every");
+        check(|s| s.threads = 1_000_000, "threads");
     }
 }
