@@ -3,6 +3,7 @@
 //! Examples stand alone: each begins with the empty memory, shorter ones are padded, and a
 //! recurrence stops at an example's last token.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,12 +32,15 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
     /// Tokens of a text that are read, its first ones (1024).
-    pub longest: usize,
+    pub longest: NonZeroUsize,
 }
+
+/// Tokens of a text that are read unless settings say otherwise.
+const LONGEST: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { label_column: None, pooling: None, longest: 1024 }
+        Self { label_column: None, pooling: None, longest: LONGEST }
     }
 }
 
@@ -139,7 +143,8 @@ impl Examples {
     ///
     /// # Errors
     /// What the tokeniser reports.
-    pub fn encode(&self, tokenizer: &Tokenizer, longest: usize) -> Result<Data, TaskError> {
+    pub fn encode(&self, tokenizer: &Tokenizer, longest: NonZeroUsize) -> Result<Data, TaskError> {
+        let longest = longest.get();
         let mut cut = 0;
         let mut encode = |examples: &[Example]| -> Result<Vec<LabelledIds>, TaskError> {
             let ids = examples.iter().map(|example| {
@@ -258,7 +263,7 @@ pub struct Classifier {
     model: Model,
     tokenizer: Tokenizer,
     labels: Labels,
-    longest: usize,
+    longest: NonZeroUsize,
     tape: Tape,
 }
 
@@ -277,7 +282,7 @@ impl Classifier {
         model: Model,
         tokenizer: Tokenizer,
         labels: Labels,
-        longest: usize,
+        longest: NonZeroUsize,
         cpu: Arc<Cpu>,
     ) -> Self {
         Self { model, tokenizer, labels, longest, tape: Tape::new(cpu) }
@@ -300,13 +305,7 @@ impl Classifier {
             let count = labels.len();
             return Err(wrong(format!("it names {count} labels, the model has {classes}")));
         }
-        let (known, tokens) = (model.config().vocab_size, tokenizer.vocab_size());
-        if known != tokens {
-            return Err(wrong(format!(
-                "the model beside it knows {known} tokens, its tokeniser {tokens}: they belong to \
-                 different models"
-            )));
-        }
+        model.check_vocabulary(tokenizer.vocab_size())?;
         Ok(Self::new(model, tokenizer, labels, longest, cpu))
     }
 
@@ -315,34 +314,46 @@ impl Classifier {
         self.labels.names()
     }
 
-    /// Classifies texts, side by side.
+    /// Classifies texts, side by side; none for a text in which there is nothing to read.
     ///
     /// # Errors
-    /// [`TaskError::NoText`] for a blank text, counted from `first` and called one of `name`.
+    /// [`TaskError::NotFinite`] for a text whose answer is no number, counted from `first` and
+    /// called one of `name`.
     pub fn predict(
         &mut self,
         texts: &[String],
         name: &str,
         first: usize,
-    ) -> Result<Vec<Prediction>, TaskError> {
+    ) -> Result<Vec<Option<Prediction>>, TaskError> {
+        let mut places = Vec::with_capacity(texts.len());
         let mut examples = Vec::with_capacity(texts.len());
         for (place, text) in texts.iter().enumerate() {
-            check_text(text, name, first + place)?;
             let mut ids = self.tokenizer.encode(text)?;
-            ids.truncate(self.longest);
-            examples.push(LabelledIds { ids, label: 0 });
+            ids.truncate(self.longest.get());
+            if !ids.is_empty() && !is_blank(text) {
+                places.push(place);
+                examples.push(LabelledIds { ids, label: 0 });
+            }
         }
         let mut predictions = vec![None; texts.len()];
+        let mut not_finite = None;
         let padding = padding(&self.tokenizer);
         in_batches(&self.model, &mut self.tape, &examples, padding, |tape, x, batch| {
             let mut logits = Vec::new();
             self.model.logits(tape, x, 0..batch.batch, &mut logits);
-            for (row, &place) in logits.chunks(self.labels.len()).zip(&batch.examples) {
+            for (row, &example) in logits.chunks(self.labels.len()).zip(&batch.examples) {
+                let place = places[example];
+                if !row.iter().all(|x| x.is_finite()) {
+                    not_finite = Some(place);
+                }
                 let probabilities = softmax(row);
                 predictions[place] = Some(Prediction { label: largest(row), probabilities });
             }
         })?;
-        Ok(predictions.into_iter().flatten().collect())
+        match not_finite {
+            Some(place) => Err(TaskError::NotFinite { name: name.into(), example: first + place }),
+            None => Ok(predictions),
+        }
     }
 }
 
@@ -469,10 +480,14 @@ fn read_known(
 }
 
 fn check_text(text: &str, name: &str, example: usize) -> Result<(), TaskError> {
-    if text.trim().is_empty() {
+    if is_blank(text) {
         return Err(TaskError::NoText { name: name.into(), example });
     }
     Ok(())
+}
+
+fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
 }
 
 /// Splits examples in two, of each label the same share: shuffled, brought together by label, and

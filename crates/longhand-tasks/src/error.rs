@@ -58,6 +58,17 @@ pub enum TaskError {
         /// The example, counted from 1.
         example: usize,
     },
+    /// An answer that is no number.
+    #[error(
+        "the model's answer for example {example} of {name} is not finite: its weights are \
+         damaged or its training diverged"
+    )]
+    NotFinite {
+        /// Where the text came from.
+        name: String,
+        /// The example, counted from 1.
+        example: usize,
+    },
     /// Too few examples to hold some out.
     #[error(
         "{name} has {examples} examples, of which {fraction} are to be held out, which leaves \

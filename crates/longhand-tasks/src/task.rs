@@ -1,5 +1,6 @@
 //! What is learnt, as a recipe and a model folder write it.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 
 use longhand_text::corpus::table::Labels;
@@ -28,7 +29,7 @@ pub enum TaskFile {
         /// The labels, by the place of their output.
         labels: Labels,
         /// Tokens of a text that are read, its first ones.
-        longest: usize,
+        longest: NonZeroUsize,
     },
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn card(name: &str, training: &Training) -> String {
     if !recipe.description.is_empty() {
         line(format_args!("{}\n", recipe.description));
     }
-    line(format_args!("Preset: {}. Tokeniser: {}.\n", recipe.model.name(), recipe.tokenizer.kind));
+    line(format_args!("Model: {}. Tokeniser: {}.\n", recipe.model.name(), recipe.tokenizer.kind));
     if let Some(results) = &training.results {
         line(format_args!("## Results\n"));
         line(format_args!(
@@ -56,6 +56,9 @@ pub(crate) fn card(name: &str, training: &Training) -> String {
         let (seed, bytes) = (recipe.data.sample_seed, recipe.data.sample_bytes);
         line(format_args!("The built-in sample, seed {seed}, at least {bytes} bytes.\n"));
     }
+    if let Some(base) = &recipe.model.base {
+        line(format_args!("Begun with the model of BLAKE3 `{}`.\n", base.hash));
+    }
     for (path, hash) in &data.sha256 {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         line(format_args!("- `{name}`, SHA-256 `{hash}`"));
@@ -66,6 +69,9 @@ pub(crate) fn card(name: &str, training: &Training) -> String {
     let lists = [&mut shown.data.train, &mut shown.data.valid, &mut shown.data.test];
     for path in lists.into_iter().flatten() {
         *path = path.file_name().unwrap_or_default().into();
+    }
+    if let Some(base) = &mut shown.model.base {
+        base.path = base.path.file_name().unwrap_or_default().into();
     }
     shown.data.sha256.clear();
     let toml = toml::to_string(&shown).unwrap_or_default();

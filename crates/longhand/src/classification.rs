@@ -1,10 +1,12 @@
 //! A classifier from a recipe: tables → tokeniser → model → training → test.
 
-use std::path::{Path, PathBuf};
+use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use longhand::recipe::{self, Recipe};
+use longhand::recipe::{self, Recipe, TokenizerSettings};
+use longhand_engine::engine::model_hash;
 use longhand_model::{Cpu, Model};
 use longhand_tasks::classify::{Classification as Objective, Data, Examples, Settings, Tables};
 use longhand_tasks::{TASK_FILE, TaskFile, start};
@@ -12,9 +14,10 @@ use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
 use longhand_train::End;
 
-use crate::folder;
+use crate::error::Usage;
 use crate::output::{self, Existing};
 use crate::run::{Ended, Run, Test, tell_end};
+use crate::talk::say;
 use crate::training::{DataFacts, LabelCounts, PartFacts, Training};
 
 /// A run that ends with a classifier.
@@ -23,32 +26,27 @@ pub(crate) struct Classification {
     pub(crate) recipe: Recipe,
     /// Its task.
     pub(crate) task: Settings,
-    /// A model folder to begin with.
-    pub(crate) trained: Option<PathBuf>,
 }
 
 impl Classification {
     /// Runs it into a folder.
     pub(crate) fn run(self, out: &Path, existing: Existing, json: bool) -> Result<()> {
-        let Self { recipe, task, trained } = self;
+        let Self { mut recipe, task } = self;
         let settings = recipe.training.clone();
         if recipe.data.train.is_empty() {
             bail!("there are no examples to learn from: name a table of them");
         }
         let examples = Examples::read(&tables(&recipe), &task, settings.seed)?;
         // Read before the output folder is cleared: it may be the same.
-        let trained = trained.as_deref().map(read_trained).transpose()?;
+        let trained = read_base(&mut recipe)?;
         let begun = output::prepare(out, existing)?;
         let tokenizer = match &trained {
-            _ if begun => folder::tokenizer(out)?,
+            _ if begun => Tokenizer::of_folder(out)?,
             Some((_, tokenizer)) => tokenizer.clone(),
             None => train_tokenizer(&recipe, &examples)?,
         };
         let data = examples.encode(&tokenizer, task.longest)?;
-        let config = match &trained {
-            Some((model, _)) => model.config().clone(),
-            None => recipe.model.config(tokenizer.vocab_size())?,
-        };
+        let config = recipe.model.config(tokenizer.vocab_size())?;
         let labels = &examples.labels;
         let config = start::classifier(config, labels.len(), task.pooling);
         let model = match &trained {
@@ -85,20 +83,42 @@ impl Classification {
     }
 }
 
-/// Reads a model to begin with, and its tokeniser.
-fn read_trained(folder: &Path) -> Result<(Model, Tokenizer)> {
-    let tokenizer = folder::tokenizer(folder)?;
-    let model = Model::load(folder)?;
-    model.check_trainable().with_context(|| folder.display().to_string())?;
-    let (known, tokens) = (model.config().vocab_size, tokenizer.vocab_size());
-    if known != tokens {
+/// Refuses another tokeniser for a model that was trained with its own.
+pub(crate) fn keep_tokenizer(recipe: &Recipe, another: bool) -> Result<(), Usage> {
+    match &recipe.model.base {
+        Some(base) if another => Err(Usage(format!(
+            "the run begins with {}, whose tokeniser it keeps: leave out --tokenizer and --vocab",
+            base.path.display()
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Reads the model that the recipe begins with, and its tokeniser, and writes down in the recipe
+/// what they are.
+fn read_base(recipe: &mut Recipe) -> Result<Option<(Model, Tokenizer)>> {
+    let Some(base) = &mut recipe.model.base else { return Ok(None) };
+    let tokenizer = Tokenizer::of_folder(&base.path)?;
+    let model = Model::load(&base.path)?;
+    let named = || base.path.display().to_string();
+    model.check_trainable().with_context(named)?;
+    model.check_vocabulary(tokenizer.vocab_size()).with_context(named)?;
+    let hash = model_hash(&model);
+    if !base.hash.is_empty() && base.hash != hash {
         bail!(
-            "the tokenizer in {} has {tokens} tokens but its model knows {known}: it is another \
-             model's, copy the right one",
-            folder.display()
+            "{} is not the model that the recipe begins with: its hash is {hash}, not {}",
+            base.path.display(),
+            base.hash
         );
     }
-    Ok((model, tokenizer))
+    base.hash = hash;
+    recipe.tokenizer = TokenizerSettings { kind: tokenizer.kind(), vocabulary: None };
+    if recipe.model.config.is_none() {
+        let mut config: serde_json::Map<_, _> = serde_json::from_str(&model.config().to_json())?;
+        config.remove("vocab_size");
+        recipe.model.config = Some(config);
+    }
+    Ok(Some((model, tokenizer)))
 }
 
 fn train_tokenizer(recipe: &Recipe, examples: &Examples) -> Result<Tokenizer> {
@@ -149,7 +169,7 @@ fn introduction(
     labels: usize,
     tokens: usize,
     model: &Model,
-    longest: usize,
+    longest: NonZeroUsize,
 ) -> String {
     let Data { train, valid, test, cut } = data;
     let (train, valid, test) = (train.len(), valid.len(), test.len());
@@ -168,17 +188,17 @@ fn introduction(
 fn tell_person(training: &Training, end: End, out: &Path) {
     let Some(results) = &training.results else { return };
     if let Some(LabelCounts { labels, counts }) = &results.labels {
-        eprintln!("{}", counts.table(labels));
+        say!("{}", counts.table(labels));
     }
     for (part, score) in [("validation", &results.valid), ("test", &results.test)] {
         let Some(score) = score else { continue };
         let metric = |name: &str| 100.0 * score.metrics.get(name).copied().unwrap_or_default();
         let (accuracy, f1) = (metric("accuracy"), metric("macro_f1"));
         let loss = score.loss;
-        eprintln!("{part} loss {loss:.4}, accuracy {accuracy:.2} %, macro-F1 {f1:.2} %");
+        say!("{part} loss {loss:.4}, accuracy {accuracy:.2} %, macro-F1 {f1:.2} %");
     }
     tell_end(training, end);
     let dir = out.display();
-    eprintln!("the model lies in {dir}: try");
-    eprintln!("  longhand predict {dir} < lines.txt");
+    say!("the model lies in {dir}: try");
+    say!("  longhand predict {dir} < lines.txt");
 }

@@ -33,7 +33,6 @@ use longhand_model::{Config, ConfigError, Preset};
 use longhand_tasks::Task;
 use longhand_text::TokenizerKind;
 use longhand_train::Settings;
-use longhand_train::settings::SettingsError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -116,6 +115,20 @@ pub struct ModelSettings {
     /// A whole configuration instead of a preset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<Map<String, Value>>,
+    /// A trained model that a task begins with; its configuration is taken where none is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<BaseModel>,
+}
+
+/// A trained model that a task begins with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BaseModel {
+    /// Its folder.
+    pub path: PathBuf,
+    /// The hash of its configuration and weights; any model will do where none is given.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub hash: String,
 }
 
 /// What a metric is expected to be.
@@ -165,11 +178,8 @@ pub enum RecipeError {
     #[error("{0}")]
     Preset(String),
     /// A model that cannot be.
-    #[error("the recipe's model cannot be: {0}")]
+    #[error("the model cannot be: {0}")]
     Config(#[from] ConfigError),
-    /// A training setting out of its bounds.
-    #[error("the recipe's training cannot be: {0}")]
-    Settings(#[from] SettingsError),
 }
 
 impl Default for Data {
@@ -196,7 +206,12 @@ impl Default for TokenizerSettings {
 
 impl Default for ModelSettings {
     fn default() -> Self {
-        Self { preset: Preset::LonghandNano.to_string(), overrides: Map::new(), config: None }
+        Self {
+            preset: Preset::LonghandNano.to_string(),
+            overrides: Map::new(),
+            config: None,
+            base: None,
+        }
     }
 }
 
@@ -206,19 +221,19 @@ impl Recipe {
     /// # Errors
     /// If it is no recipe, or asks for what cannot be.
     pub fn parse(text: &str, name: &str) -> Result<Self, RecipeError> {
+        let refused = |reason: String| RecipeError::Form { name: name.into(), reason };
         let recipe: Self = toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count()) + 1;
-            let reason = format!("line {line}: {}", error.message().replace('\n', ", "));
-            RecipeError::Form { name: name.into(), reason }
+            refused(format!("line {line}: {}", error.message().replace('\n', ", ")))
         })?;
-        recipe.training.check()?;
+        recipe.training.check().map_err(|error| refused(error.to_string()))?;
         // Any vocabulary will do to find a wrong key.
-        recipe.model.config(256)?;
+        recipe.model.config(256).map_err(|error| refused(error.to_string()))?;
         if !(0.0..1.0).contains(&recipe.data.valid_fraction) {
-            return Err(RecipeError::Form {
-                name: name.into(),
-                reason: "`valid_fraction` must be at least 0 and less than 1".into(),
-            });
+            return Err(refused("`valid_fraction` must be at least 0 and less than 1".into()));
+        }
+        if recipe.model.base.is_some() && recipe.task.is_none() {
+            return Err(refused("`model.base` needs a `task` to begin with it".into()));
         }
         Ok(recipe)
     }
@@ -231,6 +246,9 @@ impl Recipe {
         let text = fs_err::read_to_string(path)?;
         let mut recipe = Self::parse(&text, &path.display().to_string())?;
         recipe.data.resolve(root);
+        if let Some(base) = &mut recipe.model.base {
+            base.path = root.join(&base.path);
+        }
         recipe.data.verify()?;
         Ok(recipe)
     }
@@ -288,8 +306,15 @@ impl ModelSettings {
     }
 
     /// What a person calls it.
-    pub fn name(&self) -> &str {
-        if self.config.is_some() { "a configuration of its own" } else { &self.preset }
+    pub fn name(&self) -> String {
+        match (&self.base, &self.config) {
+            (Some(base), _) => {
+                let name = base.path.file_name().unwrap_or(base.path.as_os_str());
+                format!("begun with the model {}", name.to_string_lossy())
+            }
+            (None, Some(_)) => "a configuration of its own".into(),
+            (None, None) => self.preset.clone(),
+        }
     }
 }
 
@@ -357,10 +382,14 @@ mod tests {
             "[expected]\nloss = { below = 3 }",
             "[task]\ntype = 'compose'",
             "[task]\ntype = 'classify'\nlabels = 3",
+            "[task]\ntype = 'classify'\nlongest = 0",
+            "[model.base]\npath = 'm'",
+            "[training]\nthreads = 1000000",
             "not toml",
         ] {
             let error = Recipe::parse(text, "r.toml").unwrap_err().to_string();
             assert_eq!(error.lines().count(), 1, "{text:?}: {error}");
+            assert!(error.starts_with("r.toml is not a usable recipe: "), "{text:?}: {error}");
         }
         let error = Recipe::parse("\n\n[training]\nbach = 3", "r.toml").unwrap_err().to_string();
         assert!(error.contains("r.toml") && error.contains("line 4"), "{error}");

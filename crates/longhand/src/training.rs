@@ -105,6 +105,15 @@ impl Training {
         Ok(training)
     }
 
+    /// The recipe of the run in a folder, if there is one: a run goes on as it was begun, but for
+    /// what flags say.
+    pub(crate) fn begun(folder: &Path) -> Result<Option<Recipe>> {
+        if !folder.join(TRAINING_FILE).is_file() {
+            return Ok(None);
+        }
+        Ok(Some(Self::load(folder)?.recipe))
+    }
+
     /// Writes it into a model folder.
     pub(crate) fn save(&self, folder: &Path) -> Result<()> {
         let json = serde_json::to_vec_pretty(self)?;

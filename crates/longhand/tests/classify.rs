@@ -100,11 +100,60 @@ fn a_trained_model_is_tuned_and_a_run_goes_on() {
     assert!(errors.contains("macro-F1") && errors.contains("longhand predict"), "{errors}");
     let read = |folder: &str, name: &str| fs_err::read(format!("{folder}/{name}")).unwrap();
     assert_eq!(read(&first, "tokenizer.json"), read(&out, "tokenizer.json"));
-    let mut longer = tune.clone();
-    longer[7] = "6";
-    let (code, _, errors) = longhand(&[&longer[..], &["--resume"]].concat(), b"");
-    assert_eq!(code, 0, "{errors}");
-    assert!(errors.contains("going on from step 4"), "{errors}");
+    // What it was made of is written down.
+    let training: Value = serde_json::from_slice(&read(&out, "training.json")).unwrap();
+    let (recipe, base) = (&training["recipe"], &training["recipe"]["model"]["base"]);
+    assert_eq!(recipe["tokenizer"]["kind"], "bpe");
+    assert_eq!(base["path"], first.as_str());
+    assert_eq!(base["hash"].as_str().unwrap().len(), 64);
+    let mut config: Value = serde_json::from_slice(&read(&first, "config.json")).unwrap();
+    config.as_object_mut().unwrap().remove("vocab_size");
+    assert_eq!(recipe["model"]["config"], config);
+    let card = String::from_utf8(read(&out, "README.md")).unwrap();
+    assert!(card.contains("begun with the model classifier. Tokeniser: bpe."), "{card}");
+
+    // It goes on as it was begun, but for what flags say, by either verb.
+    for (verb, steps) in [("finetune", "6"), ("train", "8")] {
+        let longer = [verb, "--resume", "--steps", steps, "--out", &out];
+        let (code, _, errors) = longhand(&longer, b"");
+        assert_eq!(code, 0, "{errors}");
+        assert!(errors.contains("going on from step"), "{errors}");
+    }
+    let again: Value = serde_json::from_slice(&read(&out, "training.json")).unwrap();
+    assert_eq!(&again["recipe"]["model"], &recipe["model"]);
+    assert_eq!(again["results"]["steps"], 8);
+    let other = [&tune[..], &["--resume", "--vocab", "300"]].concat();
+    assert_eq!(longhand(&other, b"").0, 2);
+    // Another model under the same name is not what the run began with.
+    let weights = read(&out, "model.safetensors");
+    fs_err::write(format!("{first}/model.safetensors"), weights).unwrap();
+    let (code, _, errors) = longhand(&["finetune", "--resume", "--out", &out], b"");
+    assert_eq!(code, 1, "{errors}");
+    assert!(errors.contains("is not the model that the recipe begins with"), "{errors}");
+}
+
+/// Everything a person needs to see a classifier work, with nothing downloaded.
+#[test]
+fn a_table_of_the_sample_becomes_a_classifier() {
+    let folder = Folder::new();
+    let run = |line: &str, input: &[u8]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_longhand"));
+        command.args(line.split(' ')).current_dir(folder.0.path());
+        let output = command.write_stdin(input).output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{line}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run("data sample --table topic --language english --rows 120 --out train.tsv", b"");
+    let test = run("data sample --table topic --language english --rows 12 --seed 2", b"");
+    run("finetune --task classify --data train.tsv --steps 40 --threads 2 --json", b"");
+    assert!(folder.0.path().join("classifier/model.safetensors").is_file());
+    let texts: Vec<&str> =
+        test.lines().skip(1).map(|line| line.split('\t').next().unwrap()).collect();
+    let answers = run("predict classifier", texts.join("\n").as_bytes());
+    assert_eq!(answers.lines().count(), 12);
+    let topics = ["market", "journey", "school", "kitchen", "garden", "harbour"];
+    assert!(answers.lines().all(|answer| topics.contains(&answer)), "{answers}");
 }
 
 #[test]
@@ -189,13 +238,14 @@ fn bad_input_gets_one_sentence() {
 fn predict_refuses_what_it_cannot_answer() {
     let folder = Folder::new();
     let (classifier, _) = folder.classifier(&[]);
-    for (input, words) in [
-        (&b"glad\n\nsad\n"[..], "example 2 of the standard input has no text"),
-        (b"   \n", "example 1 of the standard input has no text"),
-        (b"glad\nsa\xffd\n", "line 2 of the standard input is not valid UTF-8"),
-    ] {
-        check(&longhand(&["predict", &classifier], input), 1, words, "predict");
-    }
+    // A blank line is answered by one, and lines before a bad one keep their answers.
+    let (code, answers, errors) = longhand(&["predict", &classifier], b"glad\n\n  \nsad\n");
+    assert_eq!((code, answers.as_str(), errors.as_str()), (0, "good\n\n\nbad\n", ""));
+    let (_, answers, _) = longhand(&["predict", &classifier, "--json"], b" \n");
+    assert_eq!(answers, "{\"label\":null,\"probabilities\":null}\n");
+    let result = longhand(&["predict", &classifier], b"glad\nsa\xffd\nsad\n");
+    check(&result, 1, "line 2 of the standard input is not valid UTF-8", "predict");
+    assert_eq!(result.1, "good\n");
     let (code, answers, _) = longhand(&["predict", &classifier, "--lossy"], b"sad \xff\n");
     assert_eq!((code, answers.as_str()), (0, "bad\n"));
     check(&longhand(&["predict", "nowhere"], b"a\n"), 1, "there is no folder nowhere", "folder");

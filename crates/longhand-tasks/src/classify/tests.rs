@@ -89,6 +89,7 @@ fn what_tells_labels_apart_is_learnt_and_a_saved_classifier_answers_alike() {
     let texts = ["it is high there there".to_owned(), "low".to_owned()];
     let answers = loaded.predict(&texts, "the test", 1).unwrap();
     assert_eq!(answers, kept.predict(&texts, "the test", 1).unwrap());
+    let answers: Vec<Prediction> = answers.into_iter().flatten().collect();
     assert_eq!(answers.iter().map(|answer| answer.label).collect::<Vec<_>>(), [1, 0]);
     for answer in &answers {
         assert!((answer.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5);
@@ -104,11 +105,16 @@ fn an_example_is_the_same_alone_and_padded_in_a_batch() {
     for pooling in [Pooling::Last, Pooling::Mean, Pooling::Max] {
         let model = model(&tokenizer, 2, pooling);
         let labels = examples.labels.clone();
-        let mut classifier = Classifier::new(model, tokenizer.clone(), labels, 100, cpu());
+        let mut classifier = Classifier::new(model, tokenizer.clone(), labels, LONGEST, cpu());
         let texts: Vec<String> = examples.texts().map(str::to_owned).collect();
-        let together = classifier.predict(&texts, "the test", 1).unwrap();
+        let mut predict = |texts: &[String]| -> Vec<Prediction> {
+            let answers = classifier.predict(texts, "the test", 1).unwrap();
+            answers.into_iter().flatten().collect()
+        };
+        let together = predict(&texts);
+        assert_eq!(together.len(), texts.len());
         for (text, together) in texts.iter().zip(&together) {
-            let alone = classifier.predict(std::slice::from_ref(text), "the test", 1).unwrap();
+            let alone = predict(std::slice::from_ref(text));
             for (a, b) in alone[0].probabilities.iter().zip(&together.probabilities) {
                 assert!((a - b).abs() < 1e-5, "{pooling:?} {text:?}: {a} alone, {b} together");
             }
@@ -124,7 +130,7 @@ fn a_position_leads_to_the_same_batches() {
     let tokenizer = words(&examples);
     let training = TrainSettings { batch: 7, ..TrainSettings::default() };
     let objective = || {
-        let data = examples.encode(&tokenizer, 100).unwrap();
+        let data = examples.encode(&tokenizer, LONGEST).unwrap();
         Classification::new(&training, &tokenizer, 2, data.train, data.valid).unwrap()
     };
     let mut run = objective();
@@ -220,5 +226,26 @@ fn a_folder_that_is_no_classifier_is_refused() {
     assert!(load().to_string().contains("3 labels"));
     write(r#"{"type": "classify", "labels": ["a", "b"], "longest": 5}"#);
     Model::new(small(40), 1).unwrap().save(folder.path()).unwrap();
-    assert!(load().to_string().contains("40 tokens"));
+    assert!(load().to_string().contains("the model knows 40"));
+    write(r#"{"type": "classify", "labels": ["a", "b"], "longest": 0}"#);
+    Model::new(small(256), 1).unwrap().save(folder.path()).unwrap();
+    assert!(load().to_string().contains("nonzero"), "{}", load());
+}
+
+#[test]
+fn a_blank_text_has_no_answer_and_one_that_is_no_number_is_refused() {
+    let texts = ["low".to_owned(), " ".into(), String::new(), "high".into()];
+    let tokenizer = Tokenizer::byte().unwrap();
+    let labels = Labels::of(
+        &["a", "b"].map(|label| Example { label: Some(label.into()), text: String::new() }),
+    );
+    let classifier =
+        |model: Model| Classifier::new(model, tokenizer.clone(), labels.clone(), LONGEST, cpu());
+    let mut broken = model(&tokenizer, 2, Pooling::Last);
+    let answers = classifier(broken.clone()).predict(&texts, "the test", 1).unwrap();
+    assert!(answers.iter().map(Option::is_some).eq([true, false, false, true]));
+    // Finite, but their products are not.
+    broken.weights.iter_mut().for_each(|p| p.data.fill(3e38));
+    let error = classifier(broken).predict(&texts, "the test", 5).unwrap_err().to_string();
+    assert!(error.contains("of the test is not finite"), "{error}");
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use longhand::recipe::Recipe;
+use longhand::recipe::{BaseModel, ModelSettings, Recipe};
 use longhand_model::Preset;
 use longhand_model::config::Pooling;
 use longhand_tasks::Task;
@@ -13,16 +13,18 @@ use longhand_text::TokenizerKind;
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
 use longhand_train::{Budget, Settings as TrainSettings};
 
-use crate::classification::Classification;
+use crate::classification::{Classification, keep_tokenizer};
 use crate::error::Usage;
 use crate::output::Existing;
+use crate::reading::Threads;
 use crate::text_data::{absolute, recipe_folder};
+use crate::training::Training;
 
 /// Learns a task from labelled examples: with a model that was trained before, or from nothing.
 #[derive(Args)]
-#[command(after_help = "Example:\n  longhand finetune --preset stacked-lstm-classifier --task \
-                        classify \\\n    --data train.tsv --test test.tsv --out model\n  longhand \
-                        predict model < lines.txt\n\nTables are .tsv, .csv, .jsonl or .parquet; \
+#[command(after_help = "Example:\n  longhand data sample --table sentiment --out train.tsv\n  \
+                        longhand finetune --task classify --data train.tsv\n  longhand \
+                        predict classifier < lines.txt\n\nTables are .tsv, .csv, .jsonl or .parquet; \
                         a file of any other name holds `LABEL text` lines.")]
 pub(crate) struct Arguments {
     /// The model folder to begin with; from nothing where not given
@@ -76,16 +78,15 @@ pub(crate) struct Arguments {
     /// Seed of the weights, the order of the examples and what is held out [default: 1]
     #[arg(long)]
     seed: Option<u64>,
-    /// Threads to compute on; as many as there are processors where not given
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: Threads,
     /// Replace invalid UTF-8 instead of stopping
     #[arg(long)]
     lossy: bool,
     /// The folder to write the model into
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", default_value = "classifier")]
     out: PathBuf,
-    /// Go on from the last checkpoint in the folder
+    /// Go on with the run in the folder, as it was begun but for what flags say
     #[arg(long, conflicts_with = "force")]
     resume: bool,
     /// Overwrite the folder
@@ -116,9 +117,11 @@ enum PoolingName {
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
-        let mut recipe = match &self.recipe {
-            Some(path) => Recipe::load(path, &recipe_folder()?)?,
-            None => first_recipe(self.model.is_some()),
+        let earlier = if self.resume { Training::begun(&self.out)? } else { None };
+        let mut recipe = match (&self.recipe, earlier) {
+            (Some(path), _) => Recipe::load(path, &recipe_folder()?)?,
+            (None, Some(earlier)) => earlier,
+            (None, None) => first_recipe(self.model.is_some()),
         };
         let mut task = match (recipe.task.take(), self.task) {
             (Some(Task::Classify(task)), _) => task,
@@ -137,8 +140,7 @@ impl Arguments {
             (_, true) => Existing::Overwrite,
             _ => Existing::Refuse,
         };
-        let run = Classification { recipe, task, trained: self.model };
-        run.run(&self.out, existing, self.json)
+        Classification { recipe, task }.run(&self.out, existing, self.json)
     }
 
     fn override_data(&self, recipe: &mut Recipe) -> Result<()> {
@@ -169,11 +171,14 @@ impl Arguments {
     }
 
     fn override_training(&self, recipe: &mut Recipe) -> Result<()> {
-        if let Some(preset) = self.preset {
-            recipe.model.preset = preset.to_string();
-            recipe.model.config = None;
-            recipe.model.overrides.clear();
+        if let Some(folder) = &self.model {
+            let base = BaseModel { path: absolute(folder)?, hash: String::new() };
+            recipe.model = ModelSettings { base: Some(base), ..ModelSettings::default() };
         }
+        if let Some(preset) = self.preset {
+            recipe.model = ModelSettings { preset: preset.to_string(), ..ModelSettings::default() };
+        }
+        keep_tokenizer(recipe, self.tokenizer.is_some() || self.vocab.is_some())?;
         set(&mut recipe.tokenizer.kind, self.tokenizer);
         recipe.tokenizer.vocabulary = self.vocab.or(recipe.tokenizer.vocabulary);
         let training = &mut recipe.training;
@@ -181,7 +186,7 @@ impl Arguments {
         set(&mut training.budget, self.minutes.map(Budget::Minutes));
         set(&mut training.budget, self.steps.map(Budget::Steps));
         set(&mut training.seed, self.seed);
-        set(&mut training.threads, self.threads);
+        set(&mut training.threads, self.threads.given());
         Ok(training.check().map_err(|error| Usage(error.to_string()))?)
     }
 }
