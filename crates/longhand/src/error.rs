@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use crate::talk::say;
+
 /// Arguments that are each well-formed but make no sense together: exit code 2.
 #[derive(Debug)]
 pub(crate) struct Usage(pub(crate) String);
@@ -16,18 +18,44 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
+/// Where what a verb is for ends up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Product {
+    /// On stdout.
+    Printed,
+    /// In a folder, at the end.
+    Saved,
+}
+
 /// Prints what went wrong and gives the exit code for it.
-pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+pub(crate) fn report(error: &anyhow::Error, product: Product) -> ExitCode {
     // A reader that closes its end early, as `head` does, has what it wanted.
-    let closed = |cause: &(dyn std::error::Error + 'static)| {
-        let error = cause.downcast_ref::<io::Error>();
-        error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-    };
-    if error.chain().any(closed) {
+    if product == Product::Printed && nobody_reads(error) {
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: {}", sentence(error));
+    say!("error: {}", sentence(error));
     ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+}
+
+/// Whether something could not be written because its reader is gone.
+fn nobody_reads(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let error = cause.downcast_ref::<io::Error>();
+        error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// A number within its range, by the flag's name.
+pub(crate) fn within(
+    flag: &str,
+    value: usize,
+    range: std::ops::RangeInclusive<usize>,
+) -> Result<usize, Usage> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let (least, most) = range.into_inner();
+    Err(Usage(format!("{flag} is {value}, but must be at least {least} and at most {most}")))
 }
 
 /// The error and its causes, leaving out causes that the message before already quotes.

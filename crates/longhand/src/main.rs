@@ -1,17 +1,19 @@
 //! The `longhand` command line. stdout is data, stderr is talk. Exit codes: 0 done, 1 failed,
 //! 2 wrong usage.
+#![deny(clippy::print_stderr)]
 
 mod card;
 mod classification;
 mod command;
 mod error;
-mod folder;
+mod interrupt;
 mod output;
 mod pretrain;
 mod progress;
 mod reading;
 mod run;
 mod sample_text;
+mod talk;
 mod text_data;
 mod training;
 mod weights;
@@ -37,8 +39,9 @@ struct CommandLine {
 fn main() -> ExitCode {
     // Ends the process with 2 where the arguments are wrong, with 0 after --help.
     let line = CommandLine::parse();
+    let product = line.command.product();
     match line.command.run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error::report(&error),
+        Err(error) => error::report(&error, product),
     }
 }

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use longhand_engine::GENERATION_FILE;
+use longhand_text::TOKENIZER_FILE;
 
 use crate::card::CARD_FILE;
-use crate::folder::TOKENIZER_FILE;
 use crate::training::TRAINING_FILE;
 
 /// Checkpoints of a run.
@@ -14,8 +15,6 @@ pub(crate) const CHECKPOINTS_FOLDER: &str = "checkpoints";
 pub(crate) const LOGS_FOLDER: &str = "logs";
 /// Token shards of a text too large for memory.
 pub(crate) const TOKENS_FOLDER: &str = "tokens";
-/// How text is drawn from the model unless flags say otherwise.
-pub(crate) const GENERATION_FILE: &str = "generation_config.json";
 
 /// What to do with a folder that holds something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

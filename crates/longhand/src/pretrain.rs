@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use longhand::recipe::Recipe;
+use longhand_engine::{GENERATION_FILE, GenerationConfig};
 use longhand_model::{Cpu, Model, Tape};
+use longhand_text::Tokenizer;
 use longhand_train::{End, LanguageModelling, Score, evaluate};
-use serde_json::json;
 
-use crate::folder;
-use crate::output::{self, GENERATION_FILE};
+use crate::output;
 use crate::run::{Ended, Run, Test, tell_end};
 use crate::sample_text::{prompt, sample_writer, write};
+use crate::talk::say;
 use crate::text_data::{Ids, Texts};
 use crate::training::Training;
 
@@ -29,7 +30,8 @@ pub(crate) fn pretrain(
     json: bool,
 ) -> Result<()> {
     let talk = !json;
-    let tokenizer = if begun { folder::tokenizer(out)? } else { texts.tokenizer(&recipe, talk)? };
+    let tokenizer =
+        if begun { Tokenizer::of_folder(out)? } else { texts.tokenizer(&recipe, talk)? };
     let ids = texts.encode(&tokenizer, &out.join(output::TOKENS_FOLDER), talk)?;
     let config = recipe.model.config(tokenizer.vocab_size())?;
     let training = Training::new(recipe, ids.facts.clone());
@@ -38,12 +40,11 @@ pub(crate) fn pretrain(
     let cpu = Arc::new(Cpu::new(settings.thread_count()));
     let model = Model::new(config, settings.seed)?;
     let prompt = prompt(&ids, &tokenizer)?;
-    let generation = json!({ "do_sample": true, "temperature": 0.8, "max_new_tokens": 256 });
     let run = Run {
         introduction: introduction(&training, &ids, model.weights.count(), cpu.threads()),
         training,
         tokenizer: &tokenizer,
-        files: vec![(GENERATION_FILE, serde_json::to_vec_pretty(&generation)?)],
+        files: vec![(GENERATION_FILE, GenerationConfig::default().to_json())],
         write_sample: Some(sample_writer(&tokenizer, &prompt)),
         out,
         begun,
@@ -54,7 +55,7 @@ pub(crate) fn pretrain(
         let mut tape = Tape::new(cpu.clone());
         let total = evaluate::carried(model, &mut tape, tokens, evaluate::STREAMS)?;
         let mut score = Score::of(total.mean());
-        score.metrics.insert("perplexity".into(), total.mean().exp());
+        score.metrics.insert("perplexity".into(), total.mean().exp().min(f64::MAX));
         Ok(Some(Test { score, labels: None }))
     };
     let Ended { training, model, end } = run.train(model, objective, &cpu, test)?;
@@ -70,14 +71,14 @@ fn tell_person(training: &Training, end: End, out: &Path) {
     let Some(results) = &training.results else { return };
     for (part, score) in [("validation", &results.valid), ("test", &results.test)] {
         if let Some(Score { loss, .. }) = score {
-            eprintln!("{part} loss {loss:.4} nats per token, perplexity {:.3}", loss.exp());
+            say!("{part} loss {loss:.4} nats per token, perplexity {:.3}", loss.exp());
         }
     }
     tell_end(training, end);
     let dir = out.display();
-    eprintln!("the model lies in {dir}: try");
-    eprintln!("  longhand generate {dir} --prompt \"One day\"");
-    eprintln!("  longhand eval {dir} --data other.txt");
+    say!("the model lies in {dir}: try");
+    say!("  longhand generate {dir} --prompt \"One day\"");
+    say!("  longhand eval {dir} --data other.txt");
 }
 
 fn introduction(training: &Training, ids: &Ids, parameters: usize, threads: usize) -> String {

@@ -10,6 +10,8 @@ use longhand_train::record::with_speed;
 use longhand_train::{Event, Progress};
 use serde_json::json;
 
+use crate::talk::say;
+
 /// Steps between two lines of JSON.
 const EVERY: u64 = 10;
 /// Seconds between two plain lines.
@@ -65,7 +67,7 @@ impl Display {
                     && report.seconds - *last >= SECONDS_BETWEEN_LINES
                 {
                     *last = report.seconds;
-                    eprintln!("{}", describe(&report, speed, predicts_text));
+                    say!("{}", describe(&report, speed, predicts_text));
                 }
                 Ok(())
             }
@@ -103,7 +105,7 @@ impl Display {
         match &self.form {
             Form::Json(..) => {}
             Form::Bar(bar, _) => bar.println(line),
-            Form::Lines(..) => eprintln!("{line}"),
+            Form::Lines(..) => say!("{line}"),
         }
     }
 }
@@ -149,8 +151,8 @@ fn describe(report: &StepReport, speed: f64, predicts_text: bool) -> String {
         text += &format!("  perplexity {:.2}", loss.exp());
     }
     text += &format!("  {speed:.0} tokens/s");
-    if *spent > 0.0 {
-        let left = Duration::from_secs_f64(seconds * (1.0 - spent) / spent);
+    // A run of a budget that never ends has no time left that could be told.
+    if let Ok(left) = Duration::try_from_secs_f64(seconds * (1.0 - spent) / spent) {
         let (minutes, seconds) = (left.as_secs() / 60, left.as_secs() % 60);
         text += &format!("  {minutes}:{seconds:02} left");
     }
@@ -184,6 +186,29 @@ impl Drop for Spinner {
     fn drop(&mut self) {
         if let Some(bar) = &self.0 {
             bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_is_told_where_there_is_one() {
+        let report = |spent| StepReport {
+            step: 7,
+            tokens: 100,
+            seconds: 30.0,
+            loss: 2.0,
+            lr: 1e-3,
+            grad_norm: 1.0,
+            spent,
+        };
+        let text = |spent| describe(&report(spent), 1234.0, true);
+        assert_eq!(text(0.25), "step 7  loss 2.000  perplexity 7.39  1234 tokens/s  1:30 left");
+        for spent in [0.0, 1e-300, f64::MIN_POSITIVE] {
+            assert!(text(spent).ends_with("1234 tokens/s"), "{}", text(spent));
         }
     }
 }

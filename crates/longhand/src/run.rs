@@ -3,20 +3,20 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use longhand_model::{Cpu, Model, file};
-use longhand_text::Tokenizer;
+use longhand_text::{TOKENIZER_FILE, Tokenizer};
 use longhand_train::log::JsonLines;
 use longhand_train::record::WriteSample;
 use longhand_train::{Checkpoints, End, Objective, Outcome, RunLog, Score, Trainer};
 use serde_json::json;
 
 use crate::card::{CARD_FILE, card};
-use crate::folder::TOKENIZER_FILE;
+use crate::interrupt::stop_flag;
 use crate::output::{CHECKPOINTS_FOLDER, LOGS_FOLDER};
 use crate::progress::Display;
+use crate::talk::say;
 use crate::training::{LabelCounts, Results, Training};
 
 /// A run that is ready to begin, or to go on.
@@ -87,15 +87,18 @@ impl Run<'_> {
         // Not before: what is refused leaves the run as it was.
         self.training.save(out)?;
         if !self.json {
-            eprintln!("{}", self.introduction);
+            say!("{}", self.introduction);
         }
         let log = RunLog::open(&out.join(LOGS_FOLDER), self.write_sample.take())?;
         let predicts_text = self.training.recipe.task.is_none();
         let mut watchers = (log, Display::new(self.json, predicts_text));
-        let outcome = trainer.run(&mut watchers, stop_on_signal()?);
+        let outcome = trainer.run(&mut watchers, stop_flag(|| {})?);
         watchers.1.finish();
         let Outcome { model, best, steps, tokens, seconds, end } = outcome?;
         let test = if end == End::Stopped { None } else { test(&model)? };
+        if test.as_ref().is_some_and(|test| !test.score.loss.is_finite()) {
+            bail!("the loss on the test files is not finite: lower the learning rate");
+        }
         let (test, labels) = test.map(|test| (test.score, test.labels)).unzip();
         model.save(out)?;
         self.training.results = Some(Results {
@@ -125,12 +128,12 @@ impl Run<'_> {
 pub(crate) fn tell_end(training: &Training, end: End) {
     for (name, (value, met)) in training.expectations() {
         let verdict = if met { "as the recipe expects" } else { "worse than the recipe expects" };
-        eprintln!("{name} is {value:.4}: {verdict}");
+        say!("{name} is {value:.4}: {verdict}");
     }
     match end {
         End::Budget => {}
-        End::Patience => eprintln!("ended early: the validation loss no longer fell"),
-        End::Stopped => eprintln!("stopped and saved: the same command with --resume goes on"),
+        End::Patience => say!("ended early: the validation loss no longer fell"),
+        End::Stopped => say!("stopped and saved: the same command with --resume goes on"),
     }
 }
 
@@ -171,19 +174,6 @@ fn tell_program(training: &Training, end: End, out: &Path) -> Result<()> {
         "out": out,
     });
     Ok(JsonLines::new(std::io::stdout()).write(&line)?)
-}
-
-/// A flag that Ctrl-C sets: the run saves and stops. A second Ctrl-C ends the process at once.
-fn stop_on_signal() -> Result<&'static AtomicBool> {
-    static STOP: AtomicBool = AtomicBool::new(false);
-    ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(1);
-        }
-        eprintln!("saving, then stopping; once more to stop at once");
-    })
-    .context("the system refuses a handler for Ctrl-C")?;
-    Ok(&STOP)
 }
 
 /// Refuses to go on with other data or another model.

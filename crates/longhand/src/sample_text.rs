@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use longhand_engine::{Sampler, SamplerSettings};
-use longhand_model::{Cpu, Mode, Model, Sequence, Tape};
+use longhand_engine::{Engine, GenerateOptions, Generation, SamplerSettings, Session};
+use longhand_model::{Cpu, Model};
 use longhand_text::Tokenizer;
 use longhand_train::record::WriteSample;
 
@@ -18,45 +18,67 @@ const LOOKED_AT: u64 = 4096;
 const PROMPT: usize = 16;
 
 /// The beginning of a line of the held-out part.
-pub(crate) fn prompt(ids: &Ids, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+pub(crate) fn prompt(ids: &Ids, tokenizer: &Tokenizer) -> Result<String> {
     let tokens = ids.valid.as_ref().unwrap_or(&ids.train);
     let mut first = vec![0; tokens.len().min(LOOKED_AT) as usize];
     tokens.copy(0, &mut first)?;
     let text = tokenizer.decode(&first)?;
     let line = text.split('\n').skip(1).find(|line| line.chars().count() > PROMPT);
-    let prompt: String = line.unwrap_or(&text).chars().take(PROMPT).collect();
-    Ok(tokenizer.encode(&prompt)?)
+    Ok(line.unwrap_or(&text).chars().take(PROMPT).collect())
 }
 
 /// Writes a sample at each evaluation, for the logs.
-pub(crate) fn sample_writer(tokenizer: &Tokenizer, prompt: &[u32]) -> WriteSample {
-    let (tokenizer, prompt) = (tokenizer.clone(), prompt.to_vec());
+pub(crate) fn sample_writer(tokenizer: &Tokenizer, prompt: &str) -> WriteSample {
+    let (tokenizer, prompt) = (tokenizer.clone(), prompt.to_owned());
     // A sample is for looking at: what fails for want of one shows elsewhere.
     Box::new(move |model, cpu| write(model, &tokenizer, cpu, &prompt, SAMPLE).ok())
 }
 
-/// The prompt and `count` tokens after it. The same seed draws each time.
+/// The prompt and at most `count` tokens after it, to the end of a document. The same seed draws
+/// each time.
 pub(crate) fn write(
     model: &Model,
     tokenizer: &Tokenizer,
     cpu: &Arc<Cpu>,
-    prompt: &[u32],
+    prompt: &str,
     count: usize,
 ) -> Result<String> {
-    let mut tape = Tape::new(cpu.clone());
-    let mut sampler = Sampler::new(SamplerSettings::default())?;
-    let mut state = model.state(1);
-    let mut logits = Vec::new();
-    let mut ids = prompt.to_vec();
-    let mut read = 0;
-    for _ in 0..count {
-        let unread = &ids[read..];
-        let sequence = Sequence::new(unread.len(), 1);
-        let (x, next) = model.forward(&mut tape, Mode::Read, unread, &sequence, state)?;
-        model.logits(&tape, x, unread.len() - 1..unread.len(), &mut logits);
-        state = next;
-        read = ids.len();
-        ids.push(sampler.sample(&logits, &[])?);
+    // The run goes on changing the model, so the sample is written with a copy.
+    let engine = Engine::new(model.clone(), tokenizer.clone())?;
+    let mut reader = engine.reader(cpu);
+    let mut session = Session::new(&engine, SamplerSettings::default())?;
+    session.read(&mut reader, &tokenizer.encode(prompt)?)?;
+    let mut text = prompt.to_owned();
+    if session.position() > 0 {
+        let options = GenerateOptions { max_tokens: count, stop: Vec::new() };
+        for piece in Generation::new(&mut reader, &mut session, options)? {
+            text.push_str(&piece?);
+        }
     }
-    Ok(tokenizer.decode(&ids)?)
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use longhand_model::Preset;
+    use longhand_text::TokenizerKind;
+
+    /// A model that ends the document at once wrote `<eos>` as text, and went on.
+    #[test]
+    fn a_sample_ends_with_its_document() {
+        let texts = std::iter::once(Ok("one two three\n".repeat(20)));
+        let tokenizer =
+            Tokenizer::train(TokenizerKind::Bpe, Some(300), texts, &mut |_| {}).unwrap();
+        let end = tokenizer.document_end_id().unwrap() as usize;
+        let mut model = Model::new(Preset::Lstm.config(tokenizer.vocab_size()), 1).unwrap();
+        let vocabulary = tokenizer.vocab_size();
+        let head = model.weights.iter_mut().find(|p| p.name == "head.bias").unwrap();
+        assert_eq!(head.data.len(), vocabulary);
+        head.data[end] = 1e6;
+        let cpu = Arc::new(Cpu::new(1));
+        assert_eq!(write(&model, &tokenizer, &cpu, "one two", 9).unwrap(), "one two");
+        // Nothing to begin with is no reason to fail.
+        assert_eq!(write(&model, &tokenizer, &cpu, "", 9).unwrap(), "");
+    }
 }

@@ -25,9 +25,9 @@ pub(crate) struct Arguments {
     /// A memory to continue from, as `longhand memory save` writes it
     #[arg(long, value_name = "FILE")]
     memory: Option<PathBuf>,
-    /// The most tokens to write
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    max_tokens: usize,
+    /// The most tokens to write [default: the model's generation_config.json, or 256]
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<usize>,
     /// A text that ends the writing and is left out; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
@@ -63,18 +63,26 @@ impl Arguments {
             Some(prompt) => session.read(&mut reader, &engine.tokenizer().encode(prompt)?)?,
             None => {}
         }
-        let options = GenerateOptions { max_tokens: self.max_tokens, stop: self.stop };
-        let mut out = std::io::stdout().lock();
-        for piece in Generation::new(&mut reader, &mut session, options)? {
-            out.write_all(piece?.as_bytes())?;
-            out.flush()?;
-        }
-        if out.is_terminal() {
-            writeln!(out)?;
-        }
-        match &self.save_memory {
+        let max_tokens = self.max_tokens.unwrap_or(engine.generation().max_tokens);
+        let options = GenerateOptions { max_tokens, stop: self.stop };
+        let written = write(Generation::new(&mut reader, &mut session, options)?);
+        // Whoever has read enough of the text may still want its memory.
+        let saved = match &self.save_memory {
             Some(path) => save(&engine, &session, path, force),
             None => Ok(()),
-        }
+        };
+        written.and(saved)
     }
+}
+
+fn write(generation: Generation) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    for piece in generation {
+        out.write_all(piece?.as_bytes())?;
+        out.flush()?;
+    }
+    if out.is_terminal() {
+        writeln!(out)?;
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@ use longhand_engine::{Engine, Sampler, SamplerSettings, Session, Snapshot};
 use serde_json::json;
 
 use crate::reading::{ModelArguments, SamplerArguments, TextArguments, save, session, writable};
+use crate::talk::say;
 
 /// Saves what a model remembers of a text, and looks at it.
 #[derive(Args)]
@@ -131,7 +132,7 @@ impl Save {
             let saved = json!({ "out": out, "position": position, "memory_bytes": bytes });
             return Ok(writeln!(std::io::stdout(), "{saved}")?);
         }
-        eprintln!(
+        say!(
             "Read {position} tokens; {} holds the memory of them ({bytes} bytes). Next:\n  \
              longhand generate {} --memory {}",
             self.out.display(),

@@ -3,6 +3,8 @@
 use anyhow::Result;
 use clap::Subcommand;
 
+use crate::error::Product;
+
 mod bench;
 mod data;
 mod eval;
@@ -32,6 +34,14 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Where what the verb is for ends up.
+    pub(crate) fn product(&self) -> Product {
+        match self {
+            Command::Finetune(_) | Command::Train(_) => Product::Saved,
+            _ => Product::Printed,
+        }
+    }
+
     pub(crate) fn run(self) -> Result<()> {
         match self {
             Command::Bench(arguments) => arguments.run(),

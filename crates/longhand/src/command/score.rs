@@ -1,14 +1,19 @@
 //! `longhand score`: how surprising each token of a stream is.
 
-use std::io::{BufWriter, Read, Write};
+use std::io::{self, BufWriter, Read, Write};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 
 use anyhow::Result;
 use clap::Args;
+use longhand_engine::session::CHUNK;
 use longhand_engine::{Engine, Reader, Session, TextStream};
 use serde_json::json;
 
+use crate::interrupt::stop_flag;
 use crate::reading::{ModelArguments, save, session, writable};
+use crate::talk::say;
 
 /// Prints the surprisal of each token of stdin, which may never end.
 #[derive(Args)]
@@ -24,7 +29,7 @@ pub(crate) struct Arguments {
     /// A memory to continue from
     #[arg(long, value_name = "FILE")]
     memory: Option<PathBuf>,
-    /// A file to keep the memory in at the stream's end
+    /// A file to keep the memory in at the stream's end, or at Ctrl-C
     #[arg(long, value_name = "FILE")]
     save_memory: Option<PathBuf>,
     /// Overwrite that file
@@ -41,6 +46,15 @@ pub(crate) struct Arguments {
 /// Bytes asked of stdin at a time; fewer come where fewer are there.
 const BLOCK: usize = 1 << 14;
 
+/// What may come while the stream is waited for.
+enum Event {
+    Bytes(Vec<u8>),
+    End,
+    Failed(io::Error),
+    /// Ctrl-C.
+    Stop,
+}
+
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
         let force = self.force || self.save_memory == self.memory;
@@ -56,27 +70,66 @@ impl Arguments {
             sum: 0.0,
             count: 0,
         };
-        let mut stream = TextStream::new(engine.tokenizer().kind(), self.lossy);
-        let mut input = std::io::stdin().lock();
-        let mut block = vec![0; BLOCK];
-        loop {
-            let read = match input.read(&mut block) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(error.into()),
-            };
-            scores.print(&stream.push(&block[..read])?)?;
-        }
-        scores.print(&stream.finish()?)?;
+        // However the stream ends, what was read of it is kept.
+        let ended = self.follow(&mut scores);
         if scores.count > 0 {
             let mean = scores.sum / scores.count as f64;
             let (count, perplexity) = (scores.count, mean.exp());
-            eprintln!("{count} tokens, {mean:.4} nats each, perplexity {perplexity:.3}");
+            say!("{count} tokens, {mean:.4} nats each, perplexity {perplexity:.3}");
         }
-        match &self.save_memory {
+        let saved = match &self.save_memory {
             Some(path) => save(&engine, &scores.session, path, force),
             None => Ok(()),
+        };
+        ended.and(saved)
+    }
+
+    /// Scores the standard input to its end, or until Ctrl-C where a memory is to be saved.
+    fn follow(&self, scores: &mut Scores) -> Result<()> {
+        let (events, received) = sync_channel(1);
+        let stop = match &self.save_memory {
+            Some(_) => {
+                let events = events.clone();
+                // A process whose stream has ended listens no more.
+                stop_flag(move || drop(events.send(Event::Stop)))?
+            }
+            None => &NEVER,
+        };
+        // Reading waits in a thread of its own, so that Ctrl-C is heard meanwhile.
+        std::thread::spawn(move || read(&events));
+        let mut stream = TextStream::new(scores.engine.tokenizer().kind(), self.lossy);
+        while !stop.load(Ordering::Relaxed) {
+            match received.recv().unwrap_or(Event::End) {
+                Event::Bytes(bytes) => scores.print(&stream.push(&bytes)?, stop)?,
+                Event::End => return scores.print(&stream.finish()?, stop),
+                Event::Failed(error) => return Err(error.into()),
+                Event::Stop => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The flag of a run that Ctrl-C simply ends.
+static NEVER: AtomicBool = AtomicBool::new(false);
+
+/// Sends what comes on the standard input, as long as someone receives it.
+fn read(events: &SyncSender<Event>) {
+    let mut input = io::stdin().lock();
+    loop {
+        let mut block = vec![0; BLOCK];
+        let event = match input.read(&mut block) {
+            Ok(0) => Event::End,
+            Ok(read) => {
+                block.truncate(read);
+                Event::Bytes(block)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => Event::Failed(error),
+        };
+        let last = !matches!(event, Event::Bytes(_));
+        if events.send(event).is_err() || last {
+            return;
         }
     }
 }
@@ -91,33 +144,41 @@ struct Scores<'e> {
 }
 
 impl Scores<'_> {
-    /// Prints a line for each token of a text, and sends them on their way.
-    fn print(&mut self, text: &str) -> Result<()> {
+    /// Prints a line for each token of a text, and sends them on their way. Ends early, between
+    /// two passes, once `stop` is set.
+    fn print(&mut self, text: &str, stop: &AtomicBool) -> Result<()> {
         let ids = self.engine.tokenizer().encode(text)?;
-        let mut position = self.session.position();
-        let mut out = BufWriter::new(std::io::stdout().lock());
-        let mut written = Ok(());
-        self.session.score(&mut self.reader, &ids, |id, surprisal| {
-            let token = self.engine.label(id);
-            if written.is_ok() {
-                written = match (self.json, surprisal) {
-                    (true, surprisal) => {
-                        let line = json!({
-                            "position": position, "id": id, "token": token, "surprisal": surprisal,
-                        });
-                        writeln!(out, "{line}")
-                    }
-                    (false, Some(nats)) => {
-                        writeln!(out, "{position}\t{}\t{nats:.4}", token.escape_debug())
-                    }
-                    (false, None) => writeln!(out, "{position}\t{}\t-", token.escape_debug()),
-                };
+        let mut out = BufWriter::new(io::stdout().lock());
+        for pass in ids.chunks(CHUNK) {
+            if stop.load(Ordering::Relaxed) {
+                break;
             }
-            position += 1;
-            self.sum += f64::from(surprisal.unwrap_or(0.0));
-            self.count += u64::from(surprisal.is_some());
-        })?;
-        written?;
-        Ok(out.flush()?)
+            let mut position = self.session.position();
+            let mut written = Ok(());
+            self.session.score(&mut self.reader, pass, |id, surprisal| {
+                let token = self.engine.label(id);
+                if written.is_ok() {
+                    written = match (self.json, surprisal) {
+                        (true, surprisal) => {
+                            let line = json!({
+                                "position": position, "id": id, "token": token,
+                                "surprisal": surprisal,
+                            });
+                            writeln!(out, "{line}")
+                        }
+                        (false, Some(nats)) => {
+                            writeln!(out, "{position}\t{}\t{nats:.4}", token.escape_debug())
+                        }
+                        (false, None) => writeln!(out, "{position}\t{}\t-", token.escape_debug()),
+                    };
+                }
+                position += 1;
+                self.sum += f64::from(surprisal.unwrap_or(0.0));
+                self.count += u64::from(surprisal.is_some());
+            })?;
+            written?;
+            out.flush()?;
+        }
+        Ok(())
     }
 }
