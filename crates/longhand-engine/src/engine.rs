@@ -31,8 +31,8 @@ impl Engine {
     /// # Errors
     /// A folder that lacks a file or holds a refused one, and whatever [`Engine::new`] refuses.
     pub fn load(folder: &Path) -> Result<Self, EngineError> {
-        let tokenizer = Tokenizer::of_folder(folder)?;
-        let engine = Self::new(Model::load(folder)?, tokenizer)?;
+        let (model, tokenizer) = language_model(folder)?;
+        let engine = Self::new(model, tokenizer)?;
         Ok(Self { generation: GenerationConfig::of_folder(folder)?, ..engine })
     }
 
@@ -41,14 +41,7 @@ impl Engine {
     /// # Errors
     /// If the model looks ahead, is no language model, or has another number of tokens.
     pub fn new(mut model: Model, tokenizer: Tokenizer) -> Result<Self, EngineError> {
-        let config = model.config();
-        if !matches!(config.head, HeadConfig::LanguageModel { .. }) {
-            return Err(EngineError::NotLanguageModel);
-        }
-        if !config.is_causal() {
-            return Err(EngineError::NotCausal);
-        }
-        model.check_vocabulary(tokenizer.vocab_size())?;
+        check(&model, &tokenizer)?;
         model.pack();
         let (model_hash, generation) = (OnceLock::new(), GenerationConfig::default());
         Ok(Self { model, tokenizer, model_hash, generation })
@@ -139,6 +132,29 @@ impl<'e> Reader<'e> {
         out.resize(targets.len(), 0.0);
         self.engine.model.loss(&mut self.tape, x, targets, 0.0, Some(out), None);
     }
+}
+
+/// Reads a causal language model and its tokeniser from a model folder, the weights as they are
+/// stored.
+///
+/// # Errors
+/// As [`Engine::load`].
+pub fn language_model(folder: &Path) -> Result<(Model, Tokenizer), EngineError> {
+    let tokenizer = Tokenizer::of_folder(folder)?;
+    let model = Model::load(folder)?;
+    check(&model, &tokenizer)?;
+    Ok((model, tokenizer))
+}
+
+fn check(model: &Model, tokenizer: &Tokenizer) -> Result<(), EngineError> {
+    let config = model.config();
+    if !matches!(config.head, HeadConfig::LanguageModel { .. }) {
+        return Err(EngineError::NotLanguageModel);
+    }
+    if !config.is_causal() {
+        return Err(EngineError::NotCausal);
+    }
+    Ok(model.check_vocabulary(tokenizer.vocab_size())?)
 }
 
 /// The hash of a model's configuration and weights.

@@ -190,7 +190,7 @@ impl Model {
 
     /// Takes over every weight of a trained model whose name and shape this one shares, but for
     /// the head's own: a new head never begins with an old one's answers. Gives the names of the
-    /// weights that stay as they are.
+    /// weights that stay as they are; what is packed for reading cannot be taken.
     pub fn take_over(&mut self, trained: &Model) -> Vec<String> {
         let head = [Some(self.head.weight), self.head.bias];
         let embedding = self.embedding;

@@ -5,15 +5,15 @@
 
 use std::path::Path;
 
-mod bars;
 mod canvas;
 mod curves;
+mod panels;
 mod scale;
 #[cfg(test)]
 mod tests;
 
-pub use bars::stacked_bars;
 pub use curves::lines;
+pub use panels::{Panel, PanelForm, token_panels};
 
 use canvas::{Canvas, Colour};
 
@@ -40,14 +40,17 @@ pub enum PlotError {
         /// How many values the series has.
         values: usize,
     },
-    /// More bars than an image can show.
-    #[error("the plot '{title}' has {labels} bars, and at most {most} can be drawn; take a part")]
-    TooManyBars {
+    /// More tokens than an image can hold.
+    #[error(
+        "the plot '{title}' has {labels} tokens, and only the first {most} fit into an image; take \
+         a part"
+    )]
+    TooManyTokens {
         /// The plot's title.
         title: String,
         /// How many labels there are.
         labels: usize,
-        /// How many can be drawn.
+        /// How many fit.
         most: usize,
     },
     /// The file could not be written.

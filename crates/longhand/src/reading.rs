@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use longhand_engine::{
     Cpu, Engine, EngineError, Reader, SamplerError, SamplerSettings, Session, Snapshot,
 };
+use longhand_text::sample::Language;
 use longhand_text::{Corpus, CorpusOptions};
+use longhand_train::settings::MOST_THREADS;
 
 use crate::error::Usage;
 
@@ -23,15 +25,15 @@ pub(crate) struct ModelArguments {
 }
 
 /// How many threads to compute on.
-#[derive(Args)]
+#[derive(Args, Clone, Copy)]
 pub(crate) struct Threads {
     /// Threads to compute on; as many as there are processors where not given
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS as i64))]
     threads: Option<u16>,
 }
 
-/// How the next token is drawn. Where a flag is not given, what a memory says counts, and then
-/// the default.
+/// How the next token is drawn. Where a flag is not given, what a memory says counts, then the
+/// model's generation_config.json, and then the default.
 #[derive(Args)]
 pub(crate) struct SamplerArguments {
     /// Seed of the random numbers [default: 0]
@@ -65,6 +67,22 @@ pub(crate) struct TextArguments {
     pub(crate) lossy: bool,
 }
 
+/// A language of the sample, by its name on the command line.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum LanguageName {
+    English,
+    Chinese,
+}
+
+impl From<LanguageName> for Language {
+    fn from(name: LanguageName) -> Self {
+        match name {
+            LanguageName::English => Self::English,
+            LanguageName::Chinese => Self::Chinese,
+        }
+    }
+}
+
 impl ModelArguments {
     /// Reads the model folder and starts the threads.
     pub(crate) fn open(&self) -> Result<(Engine, Arc<Cpu>)> {
@@ -81,14 +99,19 @@ pub(crate) fn folder(path: &Path) -> Result<&Path> {
 }
 
 impl Threads {
+    /// How many were asked for.
+    pub(crate) fn given(self) -> Option<usize> {
+        self.threads.map(usize::from)
+    }
+
     /// How many.
-    pub(crate) fn count(&self) -> usize {
+    pub(crate) fn count(self) -> usize {
         let all = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.threads.map_or_else(all, usize::from)
+        self.given().unwrap_or_else(all)
     }
 
     /// Starts them.
-    pub(crate) fn cpu(&self) -> Arc<Cpu> {
+    pub(crate) fn cpu(self) -> Arc<Cpu> {
         Arc::new(Cpu::new(self.count()))
     }
 }
@@ -152,7 +175,7 @@ impl TextArguments {
 /// A session from a snapshot's file, or an empty one.
 pub(crate) fn session(engine: &Engine, memory: Option<&Path>) -> Result<Session> {
     match memory {
-        None => Ok(Session::new(engine, SamplerSettings::default())?),
+        None => Ok(Session::new(engine, engine.generation().sampler)?),
         Some(path) => {
             let named = || path.display().to_string();
             Snapshot::load(path).with_context(named)?.session(engine).with_context(named)
@@ -165,10 +188,20 @@ pub(crate) fn save(engine: &Engine, session: &Session, path: &Path, force: bool)
     Snapshot::of(engine, session).save(writable(path, force)?).context("the memory is not saved")
 }
 
-/// A path that may be written to.
+/// A path that may be written to. What would fail at the end of the work fails before it.
 pub(crate) fn writable(path: &Path, force: bool) -> Result<&Path> {
+    if path.is_dir() {
+        bail!("{} is a folder: name a file", path.display());
+    }
     if path.exists() && !force {
         bail!("{} exists: pass --force to overwrite it", path.display());
     }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        bail!("there is no folder {} to write {} into", folder.display(), path.display());
+    }
+    tempfile::tempfile_in(folder)
+        .with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(path)
 }

@@ -215,7 +215,7 @@ fn bad_input_gets_one_sentence() {
         (format!("--data {good} {columns} --epochs -1"), 2, "-1"),
         (format!("--data {good} {columns} --preset none"), 2, "none"),
         (columns.clone(), 2, "pass --data"),
-        (format!("nowhere --data {good} {columns}"), 1, "there is no folder nowhere"),
+        (format!("nowhere --data {good} {columns}"), 1, "nowhere: give the folder that"),
         (format!("--data {good} {columns} --out {full}"), 1, "--force"),
     ];
     for (arguments, expected, words) in &cases {

@@ -23,6 +23,13 @@ fn stdout(arguments: &[&str], input: &[u8]) -> String {
     out
 }
 
+/// Width and height of a PNG file, which its first chunk holds.
+fn png_size(path: &str) -> (u32, u32) {
+    let bytes = fs_err::read(path).unwrap();
+    let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+    (number(16), number(20))
+}
+
 /// A folder with a model of random weights, and room for other files.
 struct Place {
     folder: TempDir,
@@ -106,6 +113,31 @@ fn a_prompt_comes_from_stdin_too() {
     assert_eq!(stopped, given[..given.find(&stop).unwrap()]);
 }
 
+/// Flags go before the model folder's file, and the file before the default.
+#[test]
+fn a_model_folder_says_how_its_text_is_drawn() {
+    let place = Place::new(Preset::LonghandNano, 1);
+    let model = &place.model()[..];
+    let generate = |flags: &[&str]| {
+        stdout(&[&["generate", model, "--prompt", "abc"][..], flags].concat(), b"")
+    };
+    assert_eq!(generate(&[]), generate(&["--temperature", "0.8", "--max-tokens", "256"]));
+    place.write("generation_config.json", r#"{"do_sample": false, "max_new_tokens": 30}"#);
+    let greedy = generate(&[]);
+    assert_eq!(greedy, generate(&["--temperature", "0", "--max-tokens", "30"]));
+    let hot = generate(&["--temperature", "1.5", "--max-tokens", "30"]);
+    assert_ne!(hot, greedy);
+    place.write("generation_config.json", r#"{"temperature": 1.5}"#);
+    assert_eq!(generate(&["--max-tokens", "30"]), hot);
+    // A memory keeps what it was saved with.
+    let memory = place.file("m.safetensors");
+    let text = place.write("text.txt", "abc");
+    stdout(&["memory", "save", model, "--text", &text, "--out", &memory], b"");
+    let shown = stdout(&["memory", "show", &memory, "--json"], b"");
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["header"]["sampler"]["settings"]["temperature"], 1.5);
+}
+
 #[test]
 fn memories_are_shown_compared_and_read_on() {
     let place = Place::new(Preset::LonghandNano, 1);
@@ -159,6 +191,17 @@ fn scores_are_those_of_the_inspection() {
         assert!((a - b).abs() < 1e-3, "{score} {token}");
     }
     assert!(fs_err::read(&plot).unwrap().starts_with(b"\x89PNG"));
+    for gates in inspection["gates"].as_array().unwrap() {
+        for gate in ["input", "forget"] {
+            let values = gates[gate].as_array().unwrap().iter().map(|x| x.as_f64().unwrap());
+            let mean = values.sum::<f64>() / tokens.len() as f64;
+            assert!((gates["mean"][gate].as_f64().unwrap() - mean).abs() < 1e-5, "{gates}");
+        }
+    }
+    // One panel for the rise in loss, one for the shares, one for each long memory's gates.
+    let (width, height) = png_size(&plot);
+    assert_eq!(width, 1800);
+    assert!(height > 220 + 3 * 110, "{height}");
     let plain = stdout(&["score", model], text.as_bytes());
     assert_eq!(plain.lines().next(), Some("0\t小\t-"));
     assert!(stdout(&["inspect", model, "--text", &file], b"").lines().count() > scores.len());
@@ -193,7 +236,26 @@ fn recall_is_measured_by_distance() {
     let distances = json["distances"].as_array().unwrap();
     assert_eq!(distances.len(), 2);
     assert_eq!(distances[1]["questions"], 4);
-    assert!(distances[0]["without_long"]["chosen"].as_u64().unwrap() <= 4);
+    let table = stdout(&recall, b"");
+    for (result, line) in distances.iter().zip(table.lines().skip(2)) {
+        assert_eq!(result["chance"], 0.125);
+        let distance = result["distance"].as_f64().unwrap();
+        assert!((result["mean_distance"].as_f64().unwrap() - distance).abs() <= distance / 10.0);
+        // The table says the same.
+        let percents: Vec<f64> = line
+            .split('|')
+            .skip(1)
+            .flat_map(|part| part.split('%'))
+            .filter_map(|percent| percent.trim().parse().ok())
+            .collect();
+        let memories = ["whole", "without_working", "without_long"];
+        let counts: Vec<f64> = memories
+            .iter()
+            .flat_map(|which| [&result[which]["recalled"], &result[which]["chosen"]])
+            .map(|count| 25.0 * count.as_f64().unwrap())
+            .collect();
+        assert_eq!(percents, counts, "{line}");
+    }
     assert!(fs_err::read(&plot).unwrap().starts_with(b"\x89PNG"));
     assert_eq!(stdout(&recall, b"").lines().count(), 4);
 }
@@ -206,7 +268,9 @@ fn the_promises_are_measured() {
     let flat: Value = serde_json::from_str(&stdout(&flat, b"")).unwrap();
     assert_eq!(flat["state_ratio"], 1.0);
     assert_eq!(flat["far"]["position"], 500);
-    assert!(flat["time_ratio"].as_f64().unwrap() > 0.0);
+    let time = |place: &str| flat[place]["nanoseconds_per_token"].as_f64().unwrap();
+    let ratio = flat["time_ratio"].as_f64().unwrap();
+    assert!((ratio * time("near") / time("far") - 1.0).abs() < 1e-9, "{flat}");
     for which in
         [&["bench", "equality", model][..], &["bench", "equality", "--preset", "tanh-lstm"]]
     {
@@ -234,17 +298,23 @@ fn bad_input_gets_one_sentence() {
     newer[place_of_version + version.len() - 1] = b'2';
     let newer = place.write("newer.safetensors", newer);
     let alien = Place::new(Preset::LonghandNano, 1);
+    let strange = Place::new(Preset::LonghandNano, 1);
     let texts = std::iter::once(Ok(CHARACTERS.replace('a', "A")));
     let tokenizer = Tokenizer::train(TokenizerKind::Char, None, texts, &mut |_| {}).unwrap();
-    tokenizer.save(&alien.folder.path().join("tokenizer.json")).unwrap();
+    tokenizer.save(&strange.folder.path().join("tokenizer.json")).unwrap();
     let byte = Place::new(Preset::LonghandNano, 1);
     Tokenizer::byte().unwrap().save(&byte.folder.path().join("tokenizer.json")).unwrap();
+    alien.write("generation_config.json", r#"{"top_p": 7}"#);
     let (other, classifier) = (&other.model()[..], &classifier.model()[..]);
     let (alien, byte) = (&alien.model()[..], &byte.model()[..]);
+    let strange = &strange.model()[..];
     let missing = place.file("missing.safetensors");
     let config = place.file("config.json");
     let generate = ["generate", model, "--prompt", "a"];
-    let cases: [(&[&str], &[u8], i32, &str); 19] = [
+    let folder = place.file("");
+    let nowhere = place.file("nowhere/m.safetensors");
+    let score = ["score", model, "--save-memory"];
+    let cases: [(&[&str], &[u8], i32, &str); 30] = [
         (&["generate", "no-such-folder", "--prompt", "a"], b"", 1, "there is no folder"),
         (&["generate", model], b"", 2, "nothing to continue"),
         (&["generate", model, "--prompt", ""], b"", 1, "nothing has been read yet"),
@@ -253,7 +323,8 @@ fn bad_input_gets_one_sentence() {
         (&[&generate[..], &["--stop", ""]].concat(), b"", 1, "the stop text is empty"),
         (&["generate", model, "--prompt", "-"], b"ab\xff", 1, "offset 2"),
         (&["generate", other, "--memory", &memory], b"", 1, "belongs to another model"),
-        (&["generate", alien, "--memory", &memory], b"", 1, "belongs to another tokeniser"),
+        (&["generate", alien, "--prompt", "a"], b"", 1, "generation_config.json: the top-p is 7"),
+        (&["generate", strange, "--memory", &memory], b"", 1, "belongs to another tokeniser"),
         (&["generate", byte, "--prompt", "a"], b"", 1, "they do not belong together"),
         (&["generate", classifier, "--prompt", "a"], b"", 1, "is a classifier"),
         (&["generate", model, "--memory", &cut], b"", 1, "not a whole snapshot"),
@@ -264,6 +335,22 @@ fn bad_input_gets_one_sentence() {
         (&["score", model], b"abc\xff\xff", 1, "offset 3"),
         (&["inspect", model, "--recall", "--questions", "0"], b"", 2, "at least 1"),
         (&["bench", "equality", "--preset", "none"], b"", 2, "there is no preset `none`"),
+        (&["bench", "equality", model, "--tokens", "0"], b"", 2, "--tokens is 0"),
+        (&["bench", "equality", model, "--tokens", "99999999"], b"", 2, "at most 32768"),
+        (&["inspect", model, "--recall", "--questions", "99999999"], b"", 2, "at most 100000"),
+        (
+            &["inspect", model, "--recall", "--distances", "40,18446744073709551615"],
+            b"",
+            2,
+            "at most 100000",
+        ),
+        // What cannot be written is found out before the work: nothing is printed.
+        (&[&score[..], &[&nowhere]].concat(), b"abc", 1, "there is no folder"),
+        (&[&score[..], &[&folder]].concat(), b"abc", 1, "is a folder"),
+        (&["memory", "save", model, "--text", "-", "--out", &nowhere], b"abc", 1, "no folder"),
+        (&["inspect", model, "--text", &text, "--plot", &nowhere], b"", 1, "no folder"),
+        (&["inspect", model, "--text", &text, "--plot", &config], b"", 1, "pass --force"),
+        (&["inspect", model, "--recall", "--plot", &config], b"", 1, "pass --force"),
     ];
     for (arguments, input, code, message) in cases {
         let (got, out, error) = longhand(arguments, input);

@@ -136,9 +136,9 @@ fn a_text_becomes_a_model_folder_that_can_be_scored() {
     for value in [&exact, &windows] {
         assert!(value["bits_per_byte"].as_f64().unwrap() > 0.0);
     }
-    // For people: what came of it on stderr, and nothing on stdout that is not text.
+    // For people the same in a sentence, on stdout as every result.
     let said = place.run("eval m --data test.txt");
-    assert!(said.out.is_empty() && said.err.contains("perplexity"), "{}", said.err);
+    assert!(said.err.is_empty() && said.out.contains("perplexity"), "{}", said.err);
 }
 
 #[test]
@@ -203,6 +203,11 @@ fn bad_texts_and_settings_get_one_sentence() {
     place.refused("train --recipe no-such.toml --out m", 1, "no-such.toml");
     place.write("bad.toml", b"[training]\nsteps = 3\n");
     place.refused("train --recipe bad.toml --out m", 1, "line 2");
+    place.write("huge.toml", b"[training]\nthreads = 1000000\n");
+    place.refused("train --recipe huge.toml --out m", 1, "huge.toml is not a usable recipe");
+    for line in ["train text.txt", "finetune --data text.txt --task classify", "eval m --data x"] {
+        place.refused(&format!("{line} --threads 1000000"), 2, "1000000");
+    }
     let recipe = "[data]\ntrain = ['text.txt']\n[data.sha256]\n'text.txt' = '00'\n";
     place.write("other.toml", recipe.as_bytes());
     place.refused("train --recipe other.toml --out m", 1, "SHA-256");
@@ -279,7 +284,7 @@ fn damaged_model_folders_get_one_sentence() {
     let other = Place::new();
     other.done("train text.txt --tokenizer byte --preset tanh-lstm --steps 1 --out m --json");
     let tokenizer = fs_err::read(other.path("m/tokenizer.json")).unwrap();
-    damaged("tokenizer.json", Some(&tokenizer), "another model's");
+    damaged("tokenizer.json", Some(&tokenizer), "do not belong together");
     place.refused("eval nowhere --data text.txt", 1, "there is no folder");
     place.refused("eval m", 2, "--data");
     place.refused("eval m --data nothing.txt", 1, "does not exist");
@@ -290,12 +295,22 @@ fn damaged_model_folders_get_one_sentence() {
 #[test]
 fn every_verb_shows_an_example() {
     let place = Place::new();
-    let verbs = ["", "train", "eval", "data", "data tokenize", "data detokenize", "data sample"];
-    for verb in verbs {
+    let mut verbs = vec![String::new()];
+    let mut seen = 0;
+    while let Some(verb) = verbs.pop() {
         let said = place.run(&format!("{verb} --help"));
         assert_eq!(said.code, 0, "{verb}");
         assert!(said.out.contains("Example"), "{verb}");
+        seen += 1;
+        // A verb with verbs below it lists them, one to a line.
+        let lines = said.out.lines().skip_while(|line| *line != "Commands:").skip(1);
+        let names = lines.take_while(|line| !line.is_empty()).filter_map(|line| {
+            let indented = line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?;
+            indented.split_whitespace().next().filter(|name| *name != "help")
+        });
+        verbs.extend(names.map(|name| format!("{verb} {name}")));
     }
+    assert!(seen > 18, "only {seen} verbs were found");
 }
 
 #[cfg(unix)]

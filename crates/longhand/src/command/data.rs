@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, anyhow};
 use clap::{Args, Subcommand};
-use longhand_text::{Corpus, CorpusOptions, TextError, sample};
+use longhand_text::{Corpus, CorpusOptions, Tokenizer};
 
-use crate::folder;
+mod sample;
 
 /// Text to token ids and back, and the built-in sample.
 #[derive(Args)]
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 enum Verb {
     Tokenize(Tokenize),
     Detokenize(Detokenize),
-    Sample(Sample),
+    Sample(sample::Arguments),
 }
 
 /// Prints the ids of a text, separated by spaces.
@@ -46,24 +46,6 @@ struct Detokenize {
     model: PathBuf,
 }
 
-/// Writes the built-in sample: short stories in English and Chinese.
-#[derive(Args)]
-#[command(after_help = "Example:\n  longhand data sample --bytes 1000000 --out sample.txt")]
-struct Sample {
-    /// The seed of the stories; the same seed gives the same text everywhere
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// The least length of the text; it ends with the story that reaches it
-    #[arg(long, default_value_t = 1 << 20)]
-    bytes: usize,
-    /// A file to write instead of stdout
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-    /// Overwrite the file
-    #[arg(long)]
-    force: bool,
-}
-
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
         match self.verb {
@@ -76,7 +58,7 @@ impl Arguments {
 
 impl Tokenize {
     fn run(self) -> Result<()> {
-        let tokenizer = folder::tokenizer(&self.model)?;
+        let tokenizer = Tokenizer::of_folder(&self.model)?;
         let options = CorpusOptions { lossy: self.lossy, ..CorpusOptions::default() };
         let corpus = Corpus::open(&["-".into()], options)?;
         let mut out = BufWriter::new(std::io::stdout().lock());
@@ -94,7 +76,7 @@ impl Tokenize {
 
 impl Detokenize {
     fn run(self) -> Result<()> {
-        let tokenizer = folder::tokenizer(&self.model)?;
+        let tokenizer = Tokenizer::of_folder(&self.model)?;
         let mut decoder = tokenizer.decoder();
         let mut out = BufWriter::new(std::io::stdout().lock());
         let mut input = std::io::stdin().lock();
@@ -111,23 +93,5 @@ impl Detokenize {
         }
         out.write_all(decoder.finish().as_bytes())?;
         Ok(out.flush()?)
-    }
-}
-
-impl Sample {
-    fn run(self) -> Result<()> {
-        let text = sample::text(self.seed, self.bytes);
-        let Some(path) = self.out else {
-            return Ok(std::io::stdout().lock().write_all(text.as_bytes())?);
-        };
-        let mut options = fs_err::OpenOptions::new();
-        options.write(true).create(true).truncate(true).create_new(!self.force);
-        let mut file = options.open(&path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::AlreadyExists => {
-                anyhow!("{} exists: pass --force to overwrite it", path.display())
-            }
-            _ => TextError::Io(error).into(),
-        })?;
-        Ok(file.write_all(text.as_bytes())?)
     }
 }

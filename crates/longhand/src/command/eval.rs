@@ -1,18 +1,20 @@
 //! `longhand eval`: a model's loss over a text.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use longhand_model::{Cpu, Tape};
+use longhand_engine::engine::language_model;
+use longhand_model::Tape;
 use longhand_text::{Corpus, CorpusOptions};
 use longhand_train::evaluate;
 use serde_json::json;
 
 use crate::error::Usage;
-use crate::folder;
+use crate::reading::Threads;
 use crate::text_data;
 use crate::training::{TRAINING_FILE, Training};
 
@@ -36,9 +38,8 @@ pub(crate) struct Arguments {
     /// Read the text as one stream: slower, and exactly as a reader would see it
     #[arg(long)]
     exact: bool,
-    /// Threads [default: as many as there are processors]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
+    #[command(flatten)]
+    threads: Threads,
     /// The column of tables that holds the text [default: text]
     #[arg(long, value_name = "NAME")]
     text_column: Option<String>,
@@ -68,14 +69,12 @@ impl Arguments {
         if self.window == Some(0) {
             return Err(Usage("--window must be at least 1".into()).into());
         }
-        let (model, tokenizer) = folder::language_model(&self.model)?;
+        // The weights as they are stored, so that the loss is training's to the last digit.
+        let (model, tokenizer) = language_model(&self.model)?;
         let options = CorpusOptions { text_column: self.text_column.clone(), lossy: self.lossy };
         let corpus = self.part(Corpus::open(&self.data, options)?)?;
         let (tokens, bytes) = text_data::encode(&corpus, &tokenizer, None, !self.json)?;
-        let threads = self.threads.filter(|&threads| threads > 0);
-        let threads =
-            threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let mut tape = Tape::new(Arc::new(Cpu::new(threads)));
+        let mut tape = Tape::new(self.threads.cpu());
         let began = Instant::now();
         let total = match self.window {
             Some(window) => evaluate::windows(&model, &mut tape, Arc::new(tokens), window)?,
@@ -98,10 +97,11 @@ impl Arguments {
             });
             return Ok(longhand_train::log::JsonLines::new(std::io::stdout()).write(&line)?);
         }
-        eprintln!(
+        writeln!(
+            std::io::stdout(),
             "loss {loss:.4} nats per token, perplexity {perplexity:.3}, {bits_per_byte:.4} bits \
              per byte over {tokens} tokens in {seconds:.1} s"
-        );
+        )?;
         Ok(())
     }
 

@@ -5,22 +5,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
-use longhand::plot;
-use longhand_engine::inspect::{Inspection, Losses};
-use longhand_engine::recall::{RecallAtDistance, RecallOptions, Recalled, recall, window};
+use clap::Args;
+use longhand::plot::{self, Panel, PanelForm};
+use longhand_engine::inspect::{Inspection, Losses, MeanGates, MemoryGates};
+use longhand_engine::recall::{
+    MOST_QUESTIONS, RecallAtDistance, RecallOptions, Recalled, recall, window,
+};
 use longhand_engine::{Cpu, Engine};
-use longhand_text::sample::{self, Language};
+use longhand_text::sample::{self, LONGEST_DISTANCE, Language};
 
-use crate::error::Usage;
-use crate::reading::{ModelArguments, TextArguments};
+use crate::error::within;
+use crate::reading::{LanguageName, ModelArguments, TextArguments, writable};
 
 /// Shows what each memory contributed to a text, or how far back facts are recalled.
 #[derive(Args)]
 #[command(after_help = "Example:\n  longhand inspect model --text story.txt --plot story.png\n  \
     longhand inspect model --recall --plot recall.png\n\n\
     A memory's contribution to a token is the rise of its loss when that memory gives zeros; the \
-    shares divide both rises.\n\
+    shares divide both rises. i/f are the means of a long memory's input and forget gates. The \
+    plot shows all of them.\n\
     A fact is `recalled` where greedy writing gives exactly the answer, and `chosen` where the \
     answer is the most probable of all names; `chance` is how often guessing would choose it.")]
 pub(crate) struct Arguments {
@@ -40,8 +43,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N,…", value_delimiter = ',', requires = "recall")]
     distances: Vec<usize>,
     /// The language of the questions
-    #[arg(long, value_enum, default_value_t = Questions::English, requires = "recall")]
-    language: Questions,
+    #[arg(long, value_enum, default_value_t = LanguageName::English, requires = "recall")]
+    language: LanguageName,
     /// Seed of the questions
     #[arg(long, default_value_t = 1, requires = "recall")]
     seed: u64,
@@ -51,19 +54,22 @@ pub(crate) struct Arguments {
     /// Draw a PNG file
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
+    /// Overwrite that file
+    #[arg(long, requires = "plot")]
+    force: bool,
     #[command(flatten)]
     reading: TextArguments,
 }
 
-/// A language of the sample, by its name on the command line.
-#[derive(Clone, Copy, ValueEnum)]
-enum Questions {
-    English,
-    Chinese,
-}
-
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
+        if let Some(path) = &self.plot {
+            writable(path, self.force)?;
+        }
+        within("--questions", self.questions, 1..=MOST_QUESTIONS)?;
+        for &distance in &self.distances {
+            within("--distances", distance, 0..=LONGEST_DISTANCE)?;
+        }
         let (engine, cpu) = self.model.open()?;
         match &self.text {
             Some(text) => self.contributions(&engine, &cpu, text),
@@ -88,10 +94,7 @@ impl Arguments {
     }
 
     fn recalled(&self, engine: &Engine, cpu: &Arc<Cpu>) -> Result<()> {
-        let language = match self.language {
-            Questions::English => Language::English,
-            Questions::Chinese => Language::Chinese,
-        };
+        let language = self.language.into();
         let options = RecallOptions {
             language,
             distances: match &self.distances[..] {
@@ -101,9 +104,6 @@ impl Arguments {
             questions: self.questions,
             seed: self.seed,
         };
-        if options.questions == 0 {
-            return Err(Usage("--questions is 0, but must be at least 1".into()).into());
-        }
         let mut out = std::io::stdout().lock();
         let mut written = Ok(());
         if !self.json {
@@ -151,7 +151,8 @@ fn default_distances(engine: &Engine, language: Language) -> Result<Vec<usize>> 
     let text: String = stories.iter().map(|story| story.text.as_str()).collect();
     let tokens = engine.tokenizer().encode(&text)?.len().max(1);
     let window = window(engine) as f64 * text.chars().count() as f64 / tokens as f64;
-    Ok([0.5, 1.0, 1.5, 2.0, 3.0, 4.0].iter().map(|x| (x * window).round() as usize).collect())
+    let distance = |windows: &f64| ((windows * window).round() as usize).min(LONGEST_DISTANCE);
+    Ok([0.5, 1.0, 1.5, 2.0, 3.0, 4.0].iter().map(distance).collect())
 }
 
 fn print_contributions(out: &mut impl Write, inspection: &Inspection) -> Result<()> {
@@ -180,9 +181,7 @@ fn print_contributions(out: &mut impl Write, inspection: &Inspection) -> Result<
     if let Some(mean) = &inspection.mean {
         write!(out, "{:>8}  {:<16}", "mean", format!("{} tokens", mean.tokens))?;
         print_losses(out, Some(&mean.losses))?;
-        for gates in &inspection.gates {
-            let mean = |gate: &[f32]| gate.iter().sum::<f32>() / gate.len() as f32;
-            let (input, forget) = (mean(&gates.input), mean(&gates.forget));
+        for MeanGates { input, forget } in inspection.gates.iter().filter_map(|gates| gates.mean) {
             write!(out, "  {:>13}", format!("{input:.2} / {forget:.2}"))?;
         }
         writeln!(out)?;
@@ -206,19 +205,47 @@ fn print_losses(out: &mut impl Write, losses: Option<&Losses>) -> Result<()> {
     )?)
 }
 
-/// What each memory took off each token's loss, in nats, one on the other.
+/// What each memory took off each token's loss, in nats, one on the other; both memories' shares
+/// of it; and the gates of every long memory.
 fn draw_contributions(path: &Path, inspection: &Inspection) -> Result<()> {
     let labels: Vec<String> = inspection.tokens.iter().map(|token| token.token.clone()).collect();
-    let rises = |of: fn(&Losses) -> f32| -> Vec<f64> {
-        let rise = |losses: Losses| f64::from((of(&losses) - losses.loss).max(0.0));
-        inspection.tokens.iter().map(|token| token.losses.map_or(0.0, rise)).collect()
+    let of_tokens = |value: fn(&Losses) -> f32| -> Vec<f64> {
+        let losses = inspection.tokens.iter().map(|token| token.losses.as_ref());
+        losses.map(|losses| losses.map_or(f64::NAN, |losses| f64::from(value(losses)))).collect()
     };
-    let series = [
-        ("working memory", rises(|losses| losses.without_working)),
-        ("long memory", rises(|losses| losses.without_long)),
+    let memories = |working: fn(&Losses) -> f32, long: fn(&Losses) -> f32| {
+        vec![("working memory", of_tokens(working)), ("long memory", of_tokens(long))]
+    };
+    let mut panels = vec![
+        Panel {
+            title: "taken off the loss (nats)",
+            form: PanelForm::Bars,
+            range: None,
+            series: memories(
+                |losses| (losses.without_working - losses.loss).max(0.0),
+                |losses| (losses.without_long - losses.loss).max(0.0),
+            ),
+        },
+        Panel {
+            title: "shares",
+            form: PanelForm::Bars,
+            range: Some((0.0, 1.0)),
+            series: memories(
+                |losses| losses.working_share.unwrap_or(f32::NAN),
+                |losses| losses.long_share.unwrap_or(f32::NAN),
+            ),
+        },
     ];
-    let title = "What each memory takes off the loss (nats)";
-    Ok(plot::stacked_bars(path, title, &labels, &series)?)
+    for MemoryGates { memory, input, forget, .. } in &inspection.gates {
+        let values = |gates: &[f32]| gates.iter().copied().map(f64::from).collect();
+        panels.push(Panel {
+            title: memory,
+            form: PanelForm::Curves,
+            range: Some((0.0, 1.0)),
+            series: vec![("input gate", values(input)), ("forget gate", values(forget))],
+        });
+    }
+    Ok(plot::token_panels(path, "What each memory contributed", &labels, &panels)?)
 }
 
 fn print_recall(out: &mut impl Write, result: &RecallAtDistance) -> std::io::Result<()> {

@@ -7,18 +7,18 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use longhand_engine::GENERATION_FILE;
 use longhand_model::config::HeadConfig;
 use longhand_model::file::{self, CONFIG_FILE, WEIGHTS_FILE};
 use longhand_model::{Cpu, Format, Model, Tape};
-use longhand_text::{Corpus, Tokens};
+use longhand_text::{Corpus, TOKENIZER_FILE, Tokenizer, Tokens};
 use longhand_train::evaluate;
 use serde_json::json;
 
 use crate::card::CARD_FILE;
 use crate::error::Usage;
-use crate::folder::{self, TOKENIZER_FILE};
-use crate::output::GENERATION_FILE;
 use crate::reading::{TextArguments, Threads};
+use crate::talk::say;
 use crate::text_data;
 use crate::weights::WeightsName;
 
@@ -113,11 +113,8 @@ impl Arguments {
         if !matches!(model.config().head, HeadConfig::LanguageModel { .. }) {
             bail!("--data measures language models, and this one has another head: leave it out");
         }
-        let tokenizer = folder::tokenizer(&self.model)?;
-        let (known, tokens) = (model.config().vocab_size, tokenizer.vocab_size());
-        if known != tokens {
-            bail!("the tokenizer has {tokens} tokens but the model knows {known}");
-        }
+        let tokenizer = Tokenizer::of_folder(&self.model)?;
+        model.check_vocabulary(tokenizer.vocab_size())?;
         let corpus = Corpus::open(&self.data, self.text.options())?;
         Ok(Some(text_data::encode(&corpus, &tokenizer, None, !self.json)?))
     }
@@ -208,9 +205,9 @@ impl Arguments {
         }
         drop(out);
         if let (Some(lost), Some((tokens, _))) = (lost, tokens) {
-            eprintln!("{lost:+.3} % perplexity over {tokens} tokens");
+            say!("{lost:+.3} % perplexity over {tokens} tokens");
         }
-        eprintln!(
+        say!(
             "the model lies in {} ({}, {WEIGHTS_FILE}); quantized in {seconds:.1} s",
             self.out.display(),
             CONFIG_FILE

@@ -47,35 +47,65 @@ fn awkward_curves_are_drawn_or_refused() {
     assert!(error.to_string().contains("'nothing' has no finite value"));
 }
 
+fn panel<'a>(form: PanelForm, series: Vec<(&'a str, Vec<f64>)>) -> Panel<'a> {
+    Panel { title: "a panel", form, range: None, series }
+}
+
 #[test]
-fn bars_wrap_over_rows() {
+fn panels_wrap_over_rows() {
     let text = "Ann carries the lamp to the old harbour and waits . 安 把 灯 带 到 港 口 \n \
                 Who has the lamp ? extraordinarily long tokens are cut";
     let labels: Vec<String> = text.split(' ').cycle().take(90).map(str::to_owned).collect();
-    let wave = |offset: f64| {
+    let wave = |offset: f64| -> Vec<f64> {
         (0..labels.len()).map(|i| ((i as f64 * 0.7 + offset).sin() + 0.8) * 0.4).collect()
     };
-    let series = [("working memory", wave(0.0)), ("long memory", wave(2.0)), ("both", wave(4.0))];
-    let (width, height, colours) =
-        drawn(|path| stacked_bars(path, "What each memory contributed", &labels, &series));
+    let bars = vec![("working memory", wave(0.0)), ("long memory", wave(2.0))];
+    let shares = Panel {
+        range: Some((0.0, 1.0)),
+        ..panel(
+            PanelForm::Bars,
+            vec![("working memory", vec![0.3; 90]), ("long memory", vec![0.7; 90])],
+        )
+    };
+    let curves = vec![("input gate", wave(4.0)), ("forget gate", wave(5.0))];
+    let title = "What each memory contributed";
+    let one = [panel(PanelForm::Bars, bars.clone())];
+    let (width, low, _) = drawn(|path| token_panels(path, title, &labels, &one));
+    let all = [panel(PanelForm::Bars, bars), shares, panel(PanelForm::Curves, curves)];
+    let (_, height, colours) = drawn(|path| token_panels(path, title, &labels, &all));
     assert_eq!(width, 1800);
-    assert!(height > 900, "several rows, not {height}");
+    assert!(low > 900, "several rows, not {low}");
+    assert!(height > low + 600, "further panels, {height} after {low}");
     assert!(colours > 20);
 }
 
 #[test]
-fn awkward_bars_are_drawn_or_refused() {
+fn awkward_panels_are_drawn_or_refused() {
     let path = Path::new("never.png");
     let labels = vec!["a".to_owned(), "b".to_owned()];
-    let error = stacked_bars(path, "t", &labels, &[("s", vec![1.0])]).unwrap_err();
+    let refused = |labels: &[String], values: Vec<f64>| {
+        let panels = [panel(PanelForm::Bars, vec![("s", values)])];
+        token_panels(path, "t", labels, &panels).unwrap_err()
+    };
+    let error = refused(&labels, vec![1.0]);
     assert!(error.to_string().contains("2 labels, but its series 's' has 1 values"));
-    assert!(matches!(stacked_bars(path, "t", &[], &[("s", vec![])]), Err(PlotError::Empty { .. })));
-    let many = vec![String::new(); 5000];
-    assert!(matches!(
-        stacked_bars(path, "t", &many, &[("s", vec![1.0; 5000])]),
-        Err(PlotError::TooManyBars { labels: 5000, .. })
-    ));
-    drawn(|path| stacked_bars(path, "one", &labels, &[("s", vec![f64::NAN, 0.0])]));
+    assert!(matches!(refused(&[], vec![]), PlotError::Empty { .. }));
+    let holes = || vec![("s", vec![f64::NAN, 0.0]), ("negative", vec![-2.0, 1.0])];
+    let panels = [panel(PanelForm::Bars, holes()), panel(PanelForm::Curves, holes())];
+    drawn(|path| token_panels(path, "one", &labels, &panels));
+}
+
+/// 4,096 tokens with one of ten wide letters took more than a gigabyte.
+#[test]
+fn an_image_is_of_bounded_size_whatever_the_labels() {
+    let path = Path::new("never.png");
+    for label in ["中文字符中文字符中文", ""] {
+        let labels = vec![label.to_owned(); 20_000];
+        let panels = [panel(PanelForm::Bars, vec![("s", vec![1.0; 20_000])])];
+        let error = token_panels(path, "t", &labels, &panels).unwrap_err();
+        let PlotError::TooManyTokens { most, .. } = error else { panic!("{error}") };
+        assert!((300..6000).contains(&most), "{most}");
+    }
 }
 
 #[test]

@@ -6,12 +6,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use longhand_engine::equality::Equality;
-use longhand_model::config::WorkingMemory;
 use longhand_model::{Model, Preset};
 use serde_json::json;
 
 use super::ids;
-use crate::error::Usage;
+use crate::error::{Usage, within};
 use crate::reading::{Threads, folder};
 
 /// Compares the logits of the training form with those of chunks and of single steps.
@@ -39,6 +38,8 @@ pub(crate) struct Arguments {
     threads: Threads,
 }
 
+/// The most tokens: the training form reads them all in one pass.
+const MOST_TOKENS: usize = 1 << 15;
 /// Tokens that a preset with random weights knows.
 const VOCABULARY: usize = 97;
 
@@ -62,11 +63,10 @@ impl Arguments {
 
     fn compare(&self, name: &str, model: &Model) -> Result<()> {
         let config = model.config();
-        let windows = config.blocks.iter().filter_map(|block| match block.working {
-            Some(WorkingMemory::Attention { window, .. }) => Some(window),
-            _ => None,
-        });
-        let tokens = self.tokens.unwrap_or(windows.max().unwrap_or(0) + 150);
+        let tokens = match self.tokens {
+            Some(tokens) => within("--tokens", tokens, 1..=MOST_TOKENS)?,
+            None => (config.largest_window().unwrap_or(0) + 150).min(MOST_TOKENS),
+        };
         let ids: Vec<u32> = ids(config.vocab_size).take(tokens).collect();
         let Equality { rows, chunked, stepwise } =
             Equality::measure(model, &self.threads.cpu(), &ids)?;

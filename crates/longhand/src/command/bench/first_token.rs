@@ -10,12 +10,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use longhand_model::config::HeadConfig;
 use longhand_model::{Cpu, Mode, Model, Sequence, Tape};
-use longhand_text::Tokenizer;
+use longhand_text::{TOKENIZER_FILE, Tokenizer};
 use serde_json::json;
 
 use super::measure::peak_resident_mib;
 use super::work::most_probable;
-use crate::folder::TOKENIZER_FILE;
 use crate::reading::{Threads, folder};
 
 /// Measures how long a new process takes to its first token.
