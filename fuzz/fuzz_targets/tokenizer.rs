@@ -1,9 +1,23 @@
-//! A `tokenizer.json` from arbitrary bytes: refused with an error or read, never a panic.
+//! A `tokenizer.json` from arbitrary bytes: refused with an error, or one that encodes and decodes
+//! without a panic.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use longhand_text::Tokenizer;
 
+const TEXTS: [&str; 4] = ["", "One day, Mira had the lantern.\n\n", "<eos> 小梅\t拿着\u{300}灯笼", "\0a"];
+
 fuzz_target!(|bytes: &[u8]| {
-    let _ = Tokenizer::from_bytes(bytes, "input");
+    let Ok(tokenizer) = Tokenizer::from_bytes(bytes, "input") else { return };
+    for text in TEXTS {
+        if let Ok(ids) = tokenizer.encode(text) {
+            assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
+            let _ = tokenizer.decode(&ids);
+        }
+    }
+    let mut decoder = tokenizer.decoder();
+    for id in (0..tokenizer.vocab_size() as u32).take(64) {
+        let _ = decoder.push(id);
+    }
+    decoder.finish();
 });
