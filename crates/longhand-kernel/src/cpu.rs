@@ -13,16 +13,21 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::buffer::Buffers;
+use crate::precision::Precision;
 use crate::simd::Level;
 
 /// Spins before a waiting thread parks: about fifty microseconds.
 const SPINS_BEFORE_PARKING: usize = 2_000;
-/// Spins at a barrier before a thread offers its processor to another.
-const SPINS_BEFORE_YIELDING: usize = 20_000;
+/// Spins at a barrier before a thread offers its processor to another: a few microseconds. Threads
+/// with equal work meet sooner; where one of them has lost its processor to another program, the
+/// others only stand in its way.
+const SPINS_BEFORE_YIELDING: usize = 200;
 
-/// The processor as the operations see it: threads, instruction set and reusable buffers.
+/// The processor as the operations see it: threads, instruction set, precision of matrix products
+/// and reusable buffers.
 pub struct Cpu {
     level: Level,
+    precision: Precision,
     shared: Arc<Shared>,
     region: Mutex<Buffers>,
     threads: Vec<JoinHandle<()>>,
@@ -36,6 +41,8 @@ pub struct Worker<'a> {
     pub threads: usize,
     /// The instruction set to use.
     pub level: Level,
+    /// The form of the operands of matrix products.
+    pub precision: Precision,
     /// Buffers of this thread, kept from region to region.
     pub buffers: &'a mut Buffers,
     barrier: &'a Barrier,
@@ -52,6 +59,20 @@ impl Cpu {
     /// # Panics
     /// If this machine lacks that instruction set.
     pub fn with_level(threads: usize, level: Level) -> Self {
+        Self::with(threads, level, Precision::F32)
+    }
+
+    /// As [`Cpu::new`] with operands of matrix products in a chosen form.
+    pub fn with_precision(threads: usize, precision: Precision) -> Self {
+        Self::with(threads, Level::detect(), precision)
+    }
+
+    /// A processor with `threads` threads (at least one), an instruction set and a form of the
+    /// operands of matrix products.
+    ///
+    /// # Panics
+    /// If this machine lacks that instruction set.
+    pub fn with(threads: usize, level: Level, precision: Precision) -> Self {
         assert!(level.available(), "this machine has no {level:?} instructions");
         let threads = threads.max(1);
         let shared = Arc::new(Shared {
@@ -70,11 +91,11 @@ impl Cpu {
                 let shared = shared.clone();
                 std::thread::Builder::new()
                     .name(format!("longhand-{index}"))
-                    .spawn(move || serve(&shared, index, threads, level))
+                    .spawn(move || serve(&shared, index, threads, level, precision))
                     .expect("the system refuses another thread: lower --threads")
             })
             .collect();
-        Self { level, shared, region: Mutex::new(Buffers::default()), threads: handles }
+        Self { level, precision, shared, region: Mutex::new(Buffers::default()), threads: handles }
     }
 
     /// How many threads run a region.
@@ -85,6 +106,11 @@ impl Cpu {
     /// The instruction set in use.
     pub fn level(&self) -> Level {
         self.level
+    }
+
+    /// The form of the operands of matrix products.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// Runs `body` once on every thread and returns when all have ended. A panic in any of them
@@ -111,7 +137,7 @@ impl Cpu {
                 shared.wake.notify_all();
             }
         }
-        shared.call(0, threads, self.level, &mut buffers, &body);
+        shared.call(0, threads, self.level, self.precision, &mut buffers, &body);
         let mut spins = 0usize;
         while shared.remaining.0.load(Ordering::Acquire) != 0 {
             wait_a_little(&mut spins);
@@ -135,6 +161,7 @@ impl Cpu {
                 index: 0,
                 threads: 1,
                 level: self.level,
+                precision: self.precision,
                 buffers: &mut buffers,
                 barrier: &barrier,
             };
@@ -230,10 +257,12 @@ impl Shared {
         index: usize,
         threads: usize,
         level: Level,
+        precision: Precision,
         buffers: &mut Buffers,
         body: &(dyn Fn(&mut Worker) + Sync),
     ) {
-        let mut worker = Worker { index, threads, level, buffers, barrier: &self.barrier };
+        let mut worker =
+            Worker { index, threads, level, precision, buffers, barrier: &self.barrier };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| body(&mut worker))) {
             self.barrier.broken.store(true, Ordering::Release);
             lock(&self.panic).get_or_insert(panic);
@@ -241,7 +270,7 @@ impl Shared {
     }
 }
 
-fn serve(shared: &Shared, index: usize, threads: usize, level: Level) {
+fn serve(shared: &Shared, index: usize, threads: usize, level: Level, precision: Precision) {
     let mut buffers = Buffers::default();
     let mut seen = 0;
     loop {
@@ -265,7 +294,7 @@ fn serve(shared: &Shared, index: usize, threads: usize, level: Level) {
         // SAFETY: the region that is now running was begun after its job was written, and cannot
         // end before this thread has left it.
         if let Some(job) = unsafe { *shared.job.0.get() } {
-            shared.call(index, threads, level, &mut buffers, job);
+            shared.call(index, threads, level, precision, &mut buffers, job);
         }
         shared.remaining.0.fetch_sub(1, Ordering::Release);
     }
@@ -348,6 +377,20 @@ impl<'a, T> Shards<'a, T> {
     /// The first element, for parts that are no ranges: columns of a matrix.
     pub(crate) fn pointer(&self) -> *mut T {
         self.start
+    }
+
+    /// How many elements there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Everything, to be read.
+    ///
+    /// # Safety
+    /// Nothing of it may be written as long as this is read.
+    pub(crate) unsafe fn whole(&self) -> &'a [T] {
+        // SAFETY: the slice it was made of, by the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
     }
 
     /// The elements of `range`.

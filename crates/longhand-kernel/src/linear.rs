@@ -157,7 +157,8 @@ pub mod reference {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{check_gradient, close, levels, values, wide};
+    use crate::precision::Precision;
+    use crate::testing::{check_gradient, close, levels, rounded, values, wide};
 
     fn dot(a: &[f64], b: &[f64]) -> f64 {
         a.iter().zip(b).map(|(a, b)| a * b).sum()
@@ -184,8 +185,10 @@ mod tests {
     fn one_input_and_two_follow_the_reference() {
         let sizes = [(1, 1, 1, 1), (5, 7, 9, 3), (70, 33, 40, 65), (200, 64, 64, 80)];
         for level in levels() {
-            for threads in [1, 3] {
-                let cpu = Cpu::with_level(threads, level);
+            for (threads, precision) in
+                [(1, Precision::F32), (3, Precision::F32), (3, Precision::Bf16)]
+            {
+                let cpu = Cpu::with(threads, level, precision);
                 for (rows, first, second, output) in sizes {
                     check(&cpu, rows, first, second, output);
                 }
@@ -203,6 +206,8 @@ mod tests {
     fn check(cpu: &Cpu, rows: usize, first: usize, second: usize, output: usize) {
         let input = first + second;
         let size = Size { rows, input, output };
+        // What the precision can hold: what is left is the error of sums in `f32`.
+        let values = |len: usize, seed: u64| rounded(cpu.precision(), &values(len, seed));
         let (a, b) = (values(rows * first, 1), values(rows * second, 2));
         let (w, bias) = (values(output * input, 3), values(output, 4));
         let dy = values(rows * output, 5);

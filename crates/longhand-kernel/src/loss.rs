@@ -2,13 +2,17 @@
 //! of a whole batch never stand in memory.
 //!
 //! Within a block the logits lie transposed, [V, rows]: each thread owns a range of the
-//! vocabulary, with it the rows of the weight's gradient, and the passes over a softmax run across
-//! rows, one per lane. Rows with an ignored target are left out before anything is computed.
+//! vocabulary, with it the rows of the weight's gradient and a part of the sum that is the
+//! gradient of x, and the passes over a softmax run across rows, one per lane. The threads pack
+//! the block's rows of x once for all of them. Rows with an ignored target are left out before
+//! anything is computed.
 
 use std::ops::Range;
 
 use crate::cpu::{Cpu, Shards, Worker};
-use crate::gemm::{Into, Matrix, MatrixMut, gemm_serial};
+use crate::gemm::{
+    Into, Matrix, MatrixMut, Packed, gemm_packed, gemm_serial, pack_together, packed_room,
+};
 use crate::linear;
 use crate::pointwise::for_rows;
 use crate::scratch;
@@ -94,6 +98,12 @@ pub fn cross_entropy(
     let threads = cpu.threads();
     let mut logits = scratch::take(cpu, vocabulary * stride);
     let mut block_x = scratch::take(cpu, block * width);
+    let mut packed_x = scratch::take(cpu, packed_room(cpu, width, block));
+    let with_weight = gradient.as_ref().is_some_and(|gradient| gradient.weight.is_some());
+    let len = if with_weight { packed_room(cpu, block, width) } else { 0 };
+    let mut packed_rows = scratch::take(cpu, len);
+    let with_x = gradient.as_ref().is_some_and(|gradient| gradient.x.is_some());
+    let mut block_dx = scratch::take(cpu, if with_x { threads * block * width } else { 0 });
     let mut per_thread = scratch::take(cpu, (3 * threads + 1) * stride);
     let mut total = Total::default();
     {
@@ -128,13 +138,16 @@ pub fn cross_entropy(
             dbias,
             logits: Shards::new(&mut logits),
             block_x: Shards::new(&mut block_x),
+            packed_x: Shards::new(&mut packed_x),
+            packed_rows: Shards::new(&mut packed_rows),
+            block_dx: Shards::new(&mut block_dx),
             per_thread: Shards::new(per_thread),
             target_logits: Shards::new(target_logits),
             total: Shards::new(std::slice::from_mut(&mut total)),
         };
         cpu.run(|worker| pass.run(worker));
     }
-    for buffer in [logits, block_x, per_thread] {
+    for buffer in [logits, block_x, packed_x, packed_rows, block_dx, per_thread] {
         scratch::give(cpu, buffer);
     }
     total
@@ -181,8 +194,9 @@ pub fn log_softmax(cpu: &Cpu, vocabulary: usize, x: &mut [f32]) {
 const MOST_ROWS: usize = 512;
 /// Fewest rows of a block: with fewer, reading the weight costs more than the product.
 const FEWEST_ROWS: usize = 64;
-/// Logits of a block, where it may have fewer than [`MOST_ROWS`]: 8 MB stay in the last cache.
-const BLOCK_LOGITS: usize = 1 << 21;
+/// Logits of a block, where it may have fewer than [`MOST_ROWS`]: 16 MB stay in the last cache.
+/// Each block reads the weight twice and its gradient once, so that few blocks are better.
+const BLOCK_LOGITS: usize = 1 << 22;
 /// Vocabulary entries handled at once, so that their logits are still near when they are used.
 const ENTRIES: usize = 768;
 /// Keeps the distance of rows of logits from being a power of two, whose addresses would collide
@@ -194,9 +208,11 @@ fn sized(gradient: &mut [f32], len: usize) -> Shards<'_, f32> {
     Shards::new(gradient)
 }
 
+/// Rows of a block: as many as may be, evenly over the blocks.
 fn block_rows(size: Size) -> usize {
-    let fit = (BLOCK_LOGITS / size.vocabulary.max(1)).clamp(FEWEST_ROWS, MOST_ROWS);
-    fit.min(size.rows.max(1)).next_multiple_of(16)
+    let most = (BLOCK_LOGITS / size.vocabulary.max(1)).clamp(FEWEST_ROWS, MOST_ROWS);
+    let blocks = size.rows.div_ceil(most).max(1);
+    size.rows.div_ceil(blocks).max(1).next_multiple_of(16)
 }
 
 /// One call's arguments and scratch, shared by the threads.
@@ -217,8 +233,15 @@ struct Pass<'a> {
     dbias: Option<Shards<'a, f32>>,
     /// [V, stride].
     logits: Shards<'a, f32>,
-    /// [block, D].
+    /// [block, D]: the block's rows of x, where they do not lie together.
     block_x: Shards<'a, f32>,
+    /// The same as the right operand of W·xᵀ, [D, block].
+    packed_x: Shards<'a, f32>,
+    /// The same as the right operand of dlogits·x, [block, D].
+    packed_rows: Shards<'a, f32>,
+    /// For each thread, the part of the gradient of x that comes through its entries:
+    /// [threads, block, D].
+    block_dx: Shards<'a, f32>,
     /// For each thread and row: the largest logit, the sum of exponentials, the sum of logits less
     /// the largest, over the thread's part of the vocabulary. [threads, 3, stride].
     per_thread: Shards<'a, f32>,
@@ -247,7 +270,7 @@ impl Pass<'_> {
             if rows.is_empty() {
                 break;
             }
-            self.collect(worker, rows);
+            self.pack(worker, rows);
             worker.barrier();
             self.write_logits(worker, rows, entries.clone());
             worker.barrier();
@@ -260,20 +283,33 @@ impl Pass<'_> {
                 self.factors(worker.threads, scale, &mut by_row);
                 self.by_entry(worker, rows, entries.clone(), scale, &by_row);
                 worker.barrier();
-                self.by_row(worker, rows);
+                self.add_dx(worker, rows);
             }
             worker.barrier();
         }
         worker.buffers.give(by_row);
     }
 
-    /// Puts the block's rows of x together.
-    fn collect(&self, worker: &Worker, rows: &[usize]) {
+    /// Puts the block's rows of x together and packs them.
+    fn pack(&self, worker: &Worker, rows: &[usize]) {
         let width = self.size.width;
-        for i in worker.share(rows.len(), 1) {
-            // SAFETY: each row belongs to one thread.
-            unsafe { self.block_x.part(i * width..(i + 1) * width) }
-                .copy_from_slice(&self.x[rows[i] * width..(rows[i] + 1) * width]);
+        let (first, last) = (rows[0], rows[rows.len() - 1]);
+        let x = if last + 1 - first == rows.len() {
+            &self.x[first * width..(last + 1) * width]
+        } else {
+            for i in worker.share(rows.len(), 1) {
+                // SAFETY: each row belongs to one thread.
+                unsafe { self.block_x.part(i * width..(i + 1) * width) }
+                    .copy_from_slice(&self.x[rows[i] * width..(rows[i] + 1) * width]);
+            }
+            worker.barrier();
+            // SAFETY: from here to the next block, block_x is only read.
+            unsafe { self.block_x.part(0..rows.len() * width) }
+        };
+        let x = Matrix::new(x, rows.len(), width);
+        pack_together(worker, x.t(), &self.packed_x);
+        if self.dweight.is_some() {
+            pack_together(worker, x, &self.packed_rows);
         }
     }
 
@@ -281,20 +317,19 @@ impl Pass<'_> {
     fn write_logits(&self, worker: &mut Worker, rows: &[usize], entries: Range<usize>) {
         let Size { width, .. } = self.size;
         let stride = self.stride;
-        // SAFETY: between barriers, block_x is only read.
-        let x = unsafe { self.block_x.part(0..rows.len() * width) };
-        let x = Matrix::new(x, rows.len(), width);
+        // SAFETY: between barriers, what is packed is only read.
+        let data = unsafe { self.packed_x.whole() };
+        let x = Packed { data, k: width, n: rows.len() };
         let [largest, ..] = self.own(worker.index);
         largest.fill(f32::NEG_INFINITY);
         for part in parts(entries.clone()) {
             // SAFETY: each entry belongs to one thread.
             let logits = unsafe { self.logits.part(part.start * stride..part.end * stride) };
             let weight = &self.weight[part.start * width..part.end * width];
-            gemm_serial(
-                worker.level,
-                worker.buffers,
+            gemm_packed(
+                worker,
                 Matrix::new(weight, part.len(), width),
-                x.t(),
+                x,
                 MatrixMut::strided(logits, part.len(), rows.len(), stride),
                 Into::Replace,
             );
@@ -381,7 +416,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Turns exponentials into dlogits, and adds to the gradients of this thread's entries.
+    /// Turns exponentials into dlogits, adds to the gradients of this thread's entries, and sums
+    /// what comes through them to the gradient of x.
     fn by_entry(
         &self,
         worker: &mut Worker,
@@ -394,8 +430,21 @@ impl Pass<'_> {
         let (stride, lanes) = (self.stride, rows.len());
         let everywhere = scale * self.smoothing / vocabulary as f32;
         let at_target = scale * (1.0 - self.smoothing);
-        // SAFETY: between barriers, block_x is only read.
-        let x = unsafe { self.block_x.part(0..lanes * width) };
+        // SAFETY: between barriers, what is packed is only read, and each thread has a part of the
+        // gradient of x.
+        let (packed_rows, dx) = unsafe {
+            let len = self.block * width;
+            let dx = self.dx.as_ref().map(|_| {
+                let start = worker.index * len;
+                self.block_dx.part(start..start + lanes * width)
+            });
+            (self.packed_rows.whole(), dx)
+        };
+        let mut dx = dx;
+        let mut into = Into::Replace;
+        if let (Some(dx), true) = (&mut dx, entries.is_empty()) {
+            dx.fill(0.0);
+        }
         for part in parts(entries) {
             // SAFETY: each entry belongs to one thread.
             let dlogits = unsafe { self.logits.part(part.start * stride..part.end * stride) };
@@ -414,51 +463,42 @@ impl Pass<'_> {
             if let Some(dweight) = &self.dweight {
                 // SAFETY: each entry belongs to one thread.
                 let dweight = unsafe { dweight.part(part.start * width..part.end * width) };
-                gemm_serial(
-                    worker.level,
-                    worker.buffers,
+                gemm_packed(
+                    worker,
                     Matrix::strided(dlogits, part.len(), lanes, stride),
-                    Matrix::new(x, lanes, width),
+                    Packed { data: packed_rows, k: lanes, n: width },
                     MatrixMut::new(dweight, part.len(), width),
                     Into::Add,
                 );
             }
+            if let Some(dx) = &mut dx {
+                let weight = &self.weight[part.start * width..part.end * width];
+                gemm_serial(
+                    worker,
+                    Matrix::strided(dlogits, part.len(), lanes, stride).t(),
+                    Matrix::new(weight, part.len(), width),
+                    MatrixMut::new(dx, lanes, width),
+                    into,
+                );
+                into = Into::Add;
+            }
         }
     }
 
-    /// Adds to the gradient of x: this thread's rows, or columns where rows are few.
-    fn by_row(&self, worker: &mut Worker, rows: &[usize]) {
+    /// Adds the threads' parts of the gradient of x together, for this thread's rows.
+    fn add_dx(&self, worker: &Worker, rows: &[usize]) {
         let Some(dx) = &self.dx else { return };
-        let Size { width, vocabulary, .. } = self.size;
-        let (mut of_rows, mut of_columns) = (0..rows.len(), 0..width);
-        if rows.len() >= 24 * worker.threads {
-            of_rows = worker.share(rows.len(), 6);
-        } else {
-            of_columns = worker.share(width, 16);
+        let width = self.size.width;
+        for i in worker.share(rows.len(), 1) {
+            // SAFETY: each row belongs to one thread, and the parts are only read.
+            let dx = unsafe { dx.part(rows[i] * width..(rows[i] + 1) * width) };
+            for thread in 0..worker.threads {
+                let start = (thread * self.block + i) * width;
+                // SAFETY: as above.
+                let part = unsafe { self.block_dx.part(start..start + width) };
+                dx.iter_mut().zip(part).for_each(|(dx, part)| *dx += *part);
+            }
         }
-        if of_rows.is_empty() || of_columns.is_empty() {
-            return;
-        }
-        // SAFETY: between barriers, dlogits are only read.
-        let dlogits = unsafe { self.logits.part(0..vocabulary * self.stride) };
-        let dlogits = Matrix::strided(dlogits, vocabulary, rows.len(), self.stride);
-        let weight = Matrix::new(self.weight, vocabulary, width);
-        let mut product = worker.buffers.take(of_rows.len() * of_columns.len());
-        gemm_serial(
-            worker.level,
-            worker.buffers,
-            dlogits.columns(of_rows.clone()).t(),
-            weight.columns(of_columns.clone()),
-            MatrixMut::new(&mut product, of_rows.len(), of_columns.len()),
-            Into::Replace,
-        );
-        for (i, row) in product.chunks_exact(of_columns.len()).enumerate() {
-            let start = rows[of_rows.start + i] * width;
-            // SAFETY: rows or columns are this thread's own.
-            let dx = unsafe { dx.part(start + of_columns.start..start + of_columns.end) };
-            dx.iter_mut().zip(row).for_each(|(dx, &product)| *dx += product);
-        }
-        worker.buffers.give(product);
     }
 
     /// This thread's part of `per_thread`.

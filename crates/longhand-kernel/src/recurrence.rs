@@ -1,7 +1,8 @@
 //! The time loop that the recurrent cells share: LSTM, sLSTM and Elman RNN differ only in their
 //! [`Cell`].
 //!
-//! 1. The input's part of the gates is one matrix product over all positions ([`forward`]).
+//! 1. The input's part of the gates is one matrix product over all positions, or over all tokens
+//!    where they are fewer ([`forward`], [`Input`]).
 //! 2. The recurrent weights are packed once per call (`pack`), with the gates interleaved:
 //!    one tile of the product holds all gates of a vector of hidden units.
 //! 3. The time loop runs in one region. Hidden units are split over the threads, which meet at a
@@ -12,6 +13,7 @@
 mod backward;
 mod forward;
 mod gates;
+mod input;
 mod layout;
 mod links;
 mod pack;
@@ -21,6 +23,7 @@ mod product;
 pub(crate) use backward::{Gradients, WeightGradients, backward};
 pub(crate) use forward::{forward, forward_packed};
 pub(crate) use gates::gate;
+pub use input::Input;
 pub(crate) use layout::Shape;
 pub use panels::{CellPanels, input_order, recurrent_order};
 

@@ -6,7 +6,7 @@ pub mod reference;
 mod tests;
 
 use crate::cpu::Cpu;
-use crate::recurrence::{self, Cell, MAX_GATES, MAX_STATES, Shape};
+use crate::recurrence::{self, Cell, Input, MAX_GATES, MAX_STATES, Shape};
 use crate::sequence::Sequence;
 use crate::simd::{Vector, tanh};
 use crate::weights::CellPanels;
@@ -38,7 +38,7 @@ pub struct Weights<'a, R = f32> {
 pub struct Gradients<'a, R = f32> {
     /// Of the weights.
     pub weights: Option<WeightGradients<'a, R>>,
-    /// Of the inputs, `[T·B, D]`.
+    /// Of the inputs, `[T·B, D]`, or of the table of [`Input::Tokens`].
     pub x: Option<&'a mut [R]>,
     /// Of the state before the sequence, `[B, N]`.
     pub state: Option<&'a mut [R]>,
@@ -67,12 +67,12 @@ pub fn saved_len(sizes: Sizes, sequence: &Sequence) -> usize {
 ///
 /// # Panics
 /// If a slice has not the length its shape says.
-pub fn forward(
+pub fn forward<'a>(
     cpu: &Cpu,
     sizes: Sizes,
     sequence: &Sequence,
     weights: Weights,
-    x: &[f32],
+    x: impl Into<Input<'a>>,
     state: &[f32],
     y: &mut [f32],
     next: &mut [f32],
@@ -83,7 +83,7 @@ pub fn forward(
         shape(sizes),
         sequence,
         &weights.shared(),
-        x,
+        x.into(),
         &[state],
         y,
         &mut [next],
@@ -125,12 +125,12 @@ pub fn forward_packed(
 ///
 /// # Panics
 /// If a slice has not the length its shape says.
-pub fn backward(
+pub fn backward<'a>(
     cpu: &Cpu,
     sizes: Sizes,
     sequence: &Sequence,
     weights: Weights,
-    x: &[f32],
+    x: impl Into<Input<'a>>,
     state: &[f32],
     y: &[f32],
     saved: &mut [f32],
@@ -144,7 +144,7 @@ pub fn backward(
         shape(sizes),
         sequence,
         &weights.shared(),
-        x,
+        x.into(),
         &[state],
         y,
         saved,

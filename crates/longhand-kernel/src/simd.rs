@@ -15,6 +15,8 @@ pub use functions::{exp_slice, log_sigmoid_slice, sigmoid_slice, tanh_slice};
 /// An instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
+    /// As [`Level::Avx512`], with dot products of bf16 pairs.
+    Avx512Bf16,
     /// 512-bit vectors with masks.
     Avx512,
     /// 256-bit vectors with fused multiply-add.
@@ -25,7 +27,7 @@ pub enum Level {
 
 impl Level {
     /// Every level, best first.
-    pub const ALL: [Level; 3] = [Level::Avx512, Level::Avx2, Level::Portable];
+    pub const ALL: [Level; 4] = [Level::Avx512Bf16, Level::Avx512, Level::Avx2, Level::Portable];
 
     /// The best level of this machine.
     pub fn detect() -> Self {
@@ -36,6 +38,10 @@ impl Level {
     pub fn available(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
+            Level::Avx512Bf16 => {
+                Level::Avx512.available() && is_x86_feature_detected!("avx512bf16")
+            }
+            #[cfg(target_arch = "x86_64")]
             Level::Avx512 => {
                 is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
@@ -45,7 +51,7 @@ impl Level {
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
             #[cfg(not(target_arch = "x86_64"))]
-            Level::Avx512 | Level::Avx2 => false,
+            Level::Avx512Bf16 | Level::Avx512 | Level::Avx2 => false,
             Level::Portable => true,
         }
     }
@@ -53,7 +59,7 @@ impl Level {
     /// How many `f32` one vector holds.
     pub fn lanes(self) -> usize {
         match self {
-            Level::Avx512 => 16,
+            Level::Avx512Bf16 | Level::Avx512 => 16,
             Level::Avx2 | Level::Portable => 8,
         }
     }
@@ -64,7 +70,7 @@ impl Level {
         match self {
             // SAFETY: `Cpu` refuses a level this machine lacks.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => unsafe { run_avx512(kernel) },
+            Level::Avx512Bf16 | Level::Avx512 => unsafe { run_avx512(kernel) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => unsafe { run_avx2(kernel) },
@@ -155,6 +161,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn power_of_two(self) -> Self;
     /// `yes` where `self < bound`, else `no`.
     unsafe fn select_less(self, bound: Self, yes: Self, no: Self) -> Self;
+    /// The nearest bf16 value, ties to even.
+    unsafe fn round_bf16(self) -> Self;
     unsafe fn sum(self) -> f32;
     unsafe fn largest(self) -> f32;
     /// Stores integer-valued lanes in −128..=127 as bytes.
@@ -262,6 +270,17 @@ impl Vector for Avx512 {
         unsafe {
             let mask = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(self.0, bound.0);
             Self(_mm512_mask_blend_ps(mask, no.0, yes.0))
+        }
+    }
+    #[inline(always)]
+    unsafe fn round_bf16(self) -> Self {
+        unsafe {
+            let bits = _mm512_castps_si512(self.0);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let up = _mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7FFF));
+            let rounded = _mm512_and_si512(up, _mm512_set1_epi32(!0xFFFF));
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+            Self(_mm512_mask_mov_ps(_mm512_castsi512_ps(rounded), nan, self.0))
         }
     }
     #[inline(always)]
@@ -433,6 +452,17 @@ impl Vector for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn round_bf16(self) -> Self {
+        unsafe {
+            let bits = _mm256_castps_si256(self.0);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let up = _mm256_add_epi32(_mm256_add_epi32(bits, odd), _mm256_set1_epi32(0x7FFF));
+            let rounded = _mm256_and_si256(up, _mm256_set1_epi32(!0xFFFF));
+            let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0);
+            Self(_mm256_blendv_ps(_mm256_castsi256_ps(rounded), self.0, nan))
+        }
+    }
+    #[inline(always)]
     unsafe fn sum(self) -> f32 {
         unsafe {
             let s = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
@@ -586,6 +616,14 @@ impl Vector for Portable {
     #[inline(always)]
     unsafe fn select_less(self, bound: Self, yes: Self, no: Self) -> Self {
         Self(std::array::from_fn(|i| if self.0[i] < bound.0[i] { yes.0[i] } else { no.0[i] }))
+    }
+    #[inline(always)]
+    unsafe fn round_bf16(self) -> Self {
+        self.map(|x| {
+            let bits = x.to_bits();
+            let up = bits.wrapping_add((bits >> 16) & 1).wrapping_add(0x7FFF);
+            if x.is_nan() { x } else { f32::from_bits(up & !0xFFFF) }
+        })
     }
     #[inline(always)]
     unsafe fn sum(self) -> f32 {

@@ -20,7 +20,7 @@ pub mod reference;
 mod tests;
 
 use crate::cpu::Cpu;
-use crate::recurrence::{self, Cell, MAX_GATES, MAX_STATES, Shape};
+use crate::recurrence::{self, Cell, Input, MAX_GATES, MAX_STATES, Shape};
 use crate::scratch;
 use crate::sequence::Sequence;
 use crate::simd::{Vector, exp, log_sigmoid, sigmoid, sigmoid_slice, tanh};
@@ -91,7 +91,7 @@ pub struct StateGradient<'a, R = f32> {
 pub struct Gradients<'a, R = f32> {
     /// Of the weights.
     pub weights: Option<WeightGradients<'a, R>>,
-    /// Of the inputs, `[T·B, D]`.
+    /// Of the inputs, `[T·B, D]`, or of the table of [`Input::Tokens`].
     pub x: Option<&'a mut [R]>,
     /// Of the state before the sequence.
     pub state: Option<StateMut<'a, R>>,
@@ -118,12 +118,12 @@ pub fn saved_len(sizes: Sizes, sequence: &Sequence) -> usize {
 ///
 /// # Panics
 /// If a slice has not the length its shape says, or the heads do not divide the hidden units.
-pub fn forward(
+pub fn forward<'a>(
     cpu: &Cpu,
     sizes: Sizes,
     sequence: &Sequence,
     weights: Weights,
-    x: &[f32],
+    x: impl Into<Input<'a>>,
     state: State,
     y: &mut [f32],
     next: StateMut,
@@ -134,7 +134,7 @@ pub fn forward(
         shape(sizes),
         sequence,
         &weights.shared(),
-        x,
+        x.into(),
         &[state.h, state.c, state.n, state.m],
         y,
         &mut [next.h, next.c, next.n, next.m],
@@ -176,12 +176,12 @@ pub fn forward_packed(
 ///
 /// # Panics
 /// As [`forward`].
-pub fn backward(
+pub fn backward<'a>(
     cpu: &Cpu,
     sizes: Sizes,
     sequence: &Sequence,
     weights: Weights,
-    x: &[f32],
+    x: impl Into<Input<'a>>,
     state: State,
     y: &[f32],
     saved: &mut [f32],
@@ -204,7 +204,7 @@ pub fn backward(
         shape(sizes),
         sequence,
         &weights.shared(),
-        x,
+        x.into(),
         &[state.h, state.c, state.n, state.m],
         y,
         saved,

@@ -2,6 +2,7 @@
 
 pub(crate) mod memory;
 
+use crate::precision::Precision;
 use crate::simd::Level;
 
 /// `len` values in −1..1, the same for the same seed.
@@ -23,6 +24,11 @@ pub(crate) fn wide(values: &[f32]) -> Vec<f64> {
 /// The instruction sets this machine has.
 pub(crate) fn levels() -> impl Iterator<Item = Level> {
     Level::ALL.into_iter().filter(|level| level.available())
+}
+
+/// The values as operands of that precision: products of them are exact.
+pub(crate) fn rounded(precision: Precision, values: &[f32]) -> Vec<f32> {
+    values.iter().map(|&x| precision.round(x)).collect()
 }
 
 /// Asserts `|got − exact| ≤ tolerance · (1 + |exact|)` everywhere.

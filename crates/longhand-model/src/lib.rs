@@ -27,7 +27,7 @@ pub use config::{Config, ConfigError};
 pub use file::{FileError, WeightsError};
 pub use longhand_kernel::optimizer;
 pub use longhand_kernel::weights::Format;
-pub use longhand_kernel::{Buffer, Cpu, Level, Sequence};
+pub use longhand_kernel::{Buffer, Cpu, Level, Precision, Sequence};
 pub use model::{Model, ModelError};
 pub use preset::Preset;
 pub use state::{State, StateError};

@@ -3,6 +3,9 @@
 //! The raw form (flags, a recipe) becomes a checked [`Settings`] once, at the edge; nothing behind
 //! it sees the raw form.
 
+use std::sync::Arc;
+
+use longhand_model::{Cpu, Precision};
 use serde::{Deserialize, Serialize};
 
 use crate::schedule::Schedule;
@@ -52,6 +55,9 @@ pub struct Settings {
     /// kept of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub average: Option<f64>,
+    /// The form of the operands of matrix products: `f32`, or `bf16` for speed (f32).
+    #[serde(with = "precision")]
+    pub precision: Precision,
     /// Seed of the weights, the order of the data and the dropout masks (1).
     pub seed: u64,
     /// Threads (0: as many as the machine has processors).
@@ -157,6 +163,7 @@ impl Default for Settings {
             checkpoint_every: None,
             keep: 2,
             average: None,
+            precision: Precision::F32,
             seed: 1,
             threads: 0,
         }
@@ -211,6 +218,11 @@ impl Settings {
         self.average.map_or(Ok(()), |decay| share("average", decay))?;
         self.optimizer.check()?;
         self.schedule.check()
+    }
+
+    /// The processor to run on.
+    pub fn cpu(&self) -> Arc<Cpu> {
+        Arc::new(Cpu::with_precision(self.thread_count(), self.precision))
     }
 
     /// The number of threads to use.
@@ -287,6 +299,23 @@ fn bound(
     }
 }
 
+/// A precision as its name.
+mod precision {
+    use longhand_model::Precision;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) fn serialize<S: Serializer>(
+        precision: &Precision,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.serialize_str(precision.name())
+    }
+
+    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Precision, D::Error> {
+        String::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -297,8 +326,9 @@ mod tests {
         let read: Settings = serde_json::from_str("{}").unwrap();
         assert_eq!(read, Settings::default());
         let text = r#"{"budget": {"steps": 10}, "optimizer": {"type": "sgd", "momentum": 0.5},
-                       "schedule": {"type": "one-cycle"}}"#;
+                       "schedule": {"type": "one-cycle"}, "precision": "bf16"}"#;
         let read: Settings = serde_json::from_str(text).unwrap();
+        assert_eq!(read.precision, Precision::Bf16);
         assert_eq!(read.budget, Budget::Steps(10));
         let sgd = SgdSettings { momentum: 0.5, ..SgdSettings::default() };
         assert_eq!(read.optimizer, OptimizerSettings::Sgd(sgd));
@@ -314,6 +344,7 @@ mod tests {
             r#"{"optimizer": {"type": "adam"}}"#,
             r#"{"schedule": {"type": "cosine", "rise": 1}}"#,
             r#"{"budget": {"hours": 1}}"#,
+            r#"{"precision": "fp16"}"#,
         ] {
             assert!(serde_json::from_str::<Settings>(text).is_err(), "{text}");
         }

@@ -2,12 +2,11 @@
 
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use longhand::recipe::{self, Recipe, TokenizerSettings};
 use longhand_engine::engine::model_hash;
-use longhand_model::{Cpu, Model};
+use longhand_model::Model;
 use longhand_tasks::classify::{Classification as Objective, Data, Examples, Settings, Tables};
 use longhand_tasks::{TASK_FILE, TaskFile, start};
 use longhand_text::Tokenizer;
@@ -59,7 +58,7 @@ impl Classification {
         let training = Training::new(recipe, facts);
         let Data { train, valid, test, .. } = data;
         let objective = Objective::new(&settings, &tokenizer, labels.len(), train, valid)?;
-        let cpu = Arc::new(Cpu::new(settings.thread_count()));
+        let cpu = settings.cpu();
         let file = TaskFile::Classify { labels: labels.clone(), longest: task.longest };
         let files = vec![(TASK_FILE, file.to_json())];
         let write_sample = None;

@@ -2,12 +2,11 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::Result;
 use longhand::recipe::Recipe;
 use longhand_engine::{GENERATION_FILE, GenerationConfig};
-use longhand_model::{Cpu, Model, Tape};
+use longhand_model::{Model, Tape};
 use longhand_text::Tokenizer;
 use longhand_train::{End, LanguageModelling, Score, evaluate};
 
@@ -37,7 +36,7 @@ pub(crate) fn pretrain(
     let training = Training::new(recipe, ids.facts.clone());
     let settings = training.recipe.training.clone();
     let objective = LanguageModelling::new(&settings, ids.train.clone(), ids.valid.clone())?;
-    let cpu = Arc::new(Cpu::new(settings.thread_count()));
+    let cpu = settings.cpu();
     let model = Model::new(config, settings.seed)?;
     let prompt = prompt(&ids, &tokenizer)?;
     let run = Run {

@@ -137,6 +137,74 @@ fn awkward_sizes_equal_the_reference() {
 }
 
 #[test]
+fn tokens_equal_the_rows_that_they_stand_for() {
+    let (vocabulary, time, batch) = (7, 9, 5);
+    let sizes = Sizes { input: 11, hidden: 21 };
+    let sequence = Sequence::new(time, batch);
+    let table = crate::testing::values(vocabulary * sizes.input, 3);
+    let ids: Vec<u32> = (0..time * batch).map(|i| (i * i % vocabulary) as u32).collect();
+    let mut inputs = crate::testing::memory::inputs(&sizes, time, batch, 1);
+    inputs.x = ids.iter().flat_map(|&id| &table[id as usize * 11..][..11]).copied().collect();
+    for level in crate::testing::levels() {
+        for precision in crate::Precision::ALL {
+            let cpu = Cpu::with(2, level, precision);
+            let by_rows = Memory::forward(&sizes, &cpu, &sequence, &inputs);
+            let mut by_tokens = by_rows.clone();
+            let tokens = Input::Tokens { ids: &ids, table: &table };
+            let [h, c] = by_tokens.next.as_mut_slice() else { unreachable!() };
+            super::forward(
+                &cpu,
+                sizes,
+                &sequence,
+                weights(&inputs),
+                tokens,
+                state(&inputs.state),
+                &mut by_tokens.y,
+                StateMut { h, c },
+                &mut by_tokens.saved,
+            );
+            assert_eq!(by_tokens.y, by_rows.y);
+            assert_eq!(by_tokens.next, by_rows.next);
+
+            let d_y = crate::testing::values(by_rows.y.len(), 2);
+            let mut rows = inputs.clone();
+            let mut all = inputs.clone();
+            all.x.clone_from(&table);
+            for (saved, x, to) in [
+                (by_rows.saved, Input::Rows(&inputs.x), &mut rows),
+                (by_tokens.saved, tokens, &mut all),
+            ] {
+                super::backward(
+                    &cpu,
+                    sizes,
+                    &sequence,
+                    weights(&inputs),
+                    x,
+                    state(&inputs.state),
+                    &by_rows.y,
+                    &mut saved.clone(),
+                    &d_y,
+                    None,
+                    gradients(to),
+                );
+            }
+            let tolerance = if precision == crate::Precision::F32 { 1e-5 } else { 2e-2 };
+            let mut expected = crate::testing::wide(&table);
+            for ((&id, got), x) in ids.iter().zip(rows.x.chunks(11)).zip(inputs.x.chunks(11)) {
+                let to = &mut expected[id as usize * 11..][..11];
+                to.iter_mut()
+                    .zip(got.iter().zip(x))
+                    .for_each(|(to, (g, x))| *to += f64::from(g - x));
+            }
+            crate::testing::close("table", &all.x, &expected, tolerance);
+            for (got, exact) in all.weights.iter().zip(&rows.weights) {
+                crate::testing::close("weight", got, &crate::testing::wide(exact), tolerance);
+            }
+        }
+    }
+}
+
+#[test]
 fn frozen_parts_get_no_gradient_and_change_nothing_else() {
     let sizes = Sizes { input: 11, hidden: 21 };
     let sequence = Sequence::new(9, 4);

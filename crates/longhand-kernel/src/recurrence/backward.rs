@@ -6,16 +6,19 @@ use super::forward::padded_states;
 use super::layout::Shape;
 use super::links::{self, Link};
 use super::product::{ROW_GROUP, TILE_VECTORS, add_product};
-use super::{Cell, MAX_GATES, MAX_STATES, Weights, pack};
+use super::{Cell, Input, MAX_GATES, MAX_STATES, Weights, input, pack};
 use crate::cpu::{Cpu, Worker};
 use crate::gemm::{Into, Matrix, MatrixMut, gemm};
-use crate::scratch;
+use crate::operand::{self, Operand, ProductKernel, run_product};
+use crate::precision::Precision;
+use crate::scratch::{self, List};
 use crate::sequence::Sequence;
-use crate::simd::{Kernel, Vector};
+use crate::simd::Vector;
 
 /// Where gradients are added; what is `None` is not computed.
 pub(crate) struct Gradients<'a, 'b> {
     pub(crate) weights: Option<WeightGradients<'a>>,
+    /// Of the rows, or of the table that tokens stand in.
     pub(crate) x: Option<&'a mut [f32]>,
     /// h, then the cell's other states; fewer where the last ones' are not wanted.
     pub(crate) state: Option<&'a mut [&'b mut [f32]]>,
@@ -36,15 +39,15 @@ pub(crate) fn backward<C: Cell>(
     shape: Shape,
     sequence: &Sequence,
     weights: &Weights,
-    x: &[f32],
+    x: Input,
     state: &[&[f32]],
     y: &[f32],
     saved: &mut [f32],
     d_y: &[f32],
     d_next: &[&[f32]],
-    gradients: Gradients,
+    mut gradients: Gradients,
 ) {
-    shape.check(sequence, weights, x, y);
+    shape.check(sequence, weights, &x, y);
     let (rows, hidden, columns) = (sequence.rows(), shape.hidden(), shape.gate_columns());
     assert_eq!(saved.len(), shape.saved_len(sequence), "saved is as long as `saved_len` says");
     assert_eq!(d_y.len(), y.len(), "dy is [T·B, N]");
@@ -64,8 +67,12 @@ pub(crate) fn backward<C: Cell>(
     if let Some(d_hidden) = &mut d_hidden {
         d_hidden.fill(0.0);
     }
-    let mut panels = scratch::take(cpu, columns * shape.padded_units());
+    let depth = operand::depth(cpu.level(), cpu.precision());
+    let mut panels = scratch::take(cpu, columns * shape.padded_units() / depth);
     pack::recurrent_backward(cpu, &shape, weights.recurrent, &mut panels);
+    let as_it_lies = cpu.precision() == Precision::F32;
+    let stride = shape.gate_lanes_stride(depth);
+    let mut operands = scratch::take(cpu, if as_it_lies { 0 } else { 2 * sequence.batch * stride });
     let run = Run {
         shape,
         sequence,
@@ -79,33 +86,39 @@ pub(crate) fn backward<C: Cell>(
         bias: bias.as_mut_ptr(),
         d_hidden: d_hidden.as_mut().map(|d| d.as_mut_ptr()),
         panels: &panels,
+        operands: (!as_it_lies).then_some((operands.as_mut_ptr(), stride)),
     };
     cpu.run(|worker| {
-        let level = worker.level;
-        level.run(TimeLoop::<C> { run: &run, worker, cell: PhantomData });
+        let (level, precision) = (worker.level, worker.precision);
+        run_product(level, precision, TimeLoop::<C> { run: &run, worker, cell: PhantomData });
     });
+    scratch::give(cpu, operands);
     scratch::give(cpu, start);
     scratch::give(cpu, zeros);
     scratch::give(cpu, panels);
 
-    let d_gates = Matrix::strided(gates, rows, columns, shape.gate_stride());
-    if let Some(to) = gradients.weights {
-        let mut scratch = scratch::take(cpu, columns * shape.input);
-        let product = MatrixMut::new(&mut scratch, columns, shape.input);
-        gemm(cpu, d_gates.t(), Matrix::new(x, rows, shape.input), product, Into::Replace);
-        pack::add_rows(cpu, &shape, shape.input, &scratch, to.input);
-        scratch::give(cpu, scratch);
+    let stride = shape.gate_stride();
+    let d_gates = Matrix::strided(gates, rows, columns, stride);
+    if let Some(to) = &mut gradients.weights {
         recurrent_gradient(cpu, &shape, sequence, d_gates, state[0], y, to.recurrent);
-        for to in to.biases.into_iter().filter(|to| !to.is_empty()) {
+        for to in to.biases.iter_mut().filter(|to| !to.is_empty()) {
             pack::add_rows(cpu, &shape, 1, &bias, to);
         }
     }
-    if let Some(d_x) = gradients.x {
-        let mut packed = scratch::take(cpu, columns * shape.input);
-        pack::input_rows(cpu, &shape, weights.input, &mut packed);
-        let product = MatrixMut::new(d_x, rows, shape.input);
-        gemm(cpu, d_gates, Matrix::new(&packed, columns, shape.input), product, Into::Add);
-        scratch::give(cpu, packed);
+    let d_input = gradients.weights.map(|to| to.input);
+    match x {
+        Input::Rows(x) => {
+            input_gradients(cpu, &shape, d_gates, weights.input, x, d_input, gradients.x);
+        }
+        Input::Tokens { ids, table } => {
+            let tokens = table.len() / shape.input;
+            let mut sums = scratch::take(cpu, tokens * stride);
+            sums.fill(0.0);
+            input::sum_by_token(cpu, &shape, ids, gates, &mut sums);
+            let sums_of = Matrix::strided(&sums, tokens, columns, stride);
+            input_gradients(cpu, &shape, sums_of, weights.input, table, d_input, gradients.x);
+            scratch::give(cpu, sums);
+        }
     }
     if let (Some(to), Some(d_hidden)) = (gradients.state, d_hidden) {
         to[0].iter_mut().zip(&*d_hidden).for_each(|(to, d)| *to += d);
@@ -121,6 +134,34 @@ pub(crate) fn backward<C: Cell>(
     }
     scratch::give(cpu, carry);
     scratch::give(cpu, bias);
+}
+
+/// `d W += d gatesᵀ · x` and `d x += d gates · W`, where wanted.
+fn input_gradients(
+    cpu: &Cpu,
+    shape: &Shape,
+    d_gates: Matrix,
+    weights: &[f32],
+    x: &[f32],
+    d_weights: Option<&mut [f32]>,
+    d_x: Option<&mut [f32]>,
+) {
+    let (columns, width) = (shape.gate_columns(), shape.input);
+    let rows = d_gates.row_count();
+    if let Some(to) = d_weights {
+        let mut scratch = scratch::take(cpu, columns * width);
+        let product = MatrixMut::new(&mut scratch, columns, width);
+        gemm(cpu, d_gates.t(), Matrix::new(x, rows, width), product, Into::Replace);
+        pack::add_rows(cpu, shape, width, &scratch, to);
+        scratch::give(cpu, scratch);
+    }
+    if let Some(d_x) = d_x {
+        let mut packed = scratch::take(cpu, columns * width);
+        pack::input_rows(cpu, shape, weights, &mut packed);
+        let product = MatrixMut::new(d_x, rows, width);
+        gemm(cpu, d_gates, Matrix::new(&packed, columns, width), product, Into::Add);
+        scratch::give(cpu, packed);
+    }
 }
 
 /// `d W = Σ d gates[t]ᵀ · h[t−1]`, head by head.
@@ -202,6 +243,9 @@ struct Run<'a> {
     /// `[B, N]`: the gradient of h before the first position.
     d_hidden: Option<*mut f32>,
     panels: &'a [f32],
+    /// The gates' gradients in the form that products read: `[2, B]` rows of so many lanes, for
+    /// the last two positions in turns. None where their `f32` are read where they lie.
+    operands: Option<(*mut f32, usize)>,
 }
 
 // SAFETY: threads write the gates, sums and carried gradients of units of their own, and read the
@@ -213,8 +257,10 @@ unsafe impl Sync for Run<'_> {}
 struct Active {
     row: usize,
     b: usize,
-    /// The gates' gradients of the position read next: `None` where there is none.
+    /// The gates' gradients of the position read next, as an operand: `None` where there is none.
     d_gates: Option<*const f32>,
+    /// Where the gates' gradients of this position go as an operand.
+    operand: *mut f32,
     /// The gradient that the next state's h adds.
     d_next: Option<*const f32>,
     /// The states before this position; `None` where a document starts.
@@ -226,16 +272,14 @@ impl Run<'_> {
     ///
     /// # Safety
     /// The pointers are as long as their fields say.
-    unsafe fn active(&self, t: usize, to: &mut Vec<Active>) {
+    unsafe fn active(&self, t: usize, to: &mut List<Active>) {
         let (shape, sequence) = (&self.shape, self.sequence);
         to.clear();
         for b in (0..sequence.batch).filter(|&b| sequence.is_real(t, b)) {
             // SAFETY: positions and sequences are within the sequence's sizes.
             unsafe {
                 let (d_gates, d_next) = match links::next(sequence, t, b) {
-                    Link::Row(n) => {
-                        (Some(self.gates.add(n * shape.gate_stride()).cast_const()), None)
-                    }
+                    Link::Row(n) => (Some(self.operand(n).cast_const()), None),
                     Link::State => (None, self.d_next.map(|d| d.add(b * shape.hidden()))),
                     Link::Nothing => (None, None),
                 };
@@ -245,10 +289,26 @@ impl Run<'_> {
                     Link::Nothing => None,
                 };
                 let row = t * sequence.batch + b;
-                to.push(Active { row, b, d_gates, d_next, previous });
+                let operand = self.operand(row);
+                to.push(Active { row, b, d_gates, operand, d_next, previous });
             }
         }
         to.sort_unstable_by_key(|active| (active.d_gates.is_none(), active.b));
+    }
+
+    /// Where the gates' gradients of a row lie as an operand.
+    ///
+    /// # Safety
+    /// As for `active`.
+    unsafe fn operand(&self, row: usize) -> *mut f32 {
+        let batch = self.sequence.batch;
+        // SAFETY: a row of the gates, or of the last two positions.
+        unsafe {
+            match self.operands {
+                Some((ring, stride)) => ring.add((row / batch % 2 * batch + row % batch) * stride),
+                None => self.gates.add(row * self.shape.gate_stride()),
+            }
+        }
     }
 
     /// What is left for h before the first position: rows whose first position's gates pass a
@@ -256,7 +316,7 @@ impl Run<'_> {
     ///
     /// # Safety
     /// As for `active`.
-    unsafe fn entries(&self, to: &mut Vec<Active>) {
+    unsafe fn entries(&self, to: &mut List<Active>) {
         let (shape, sequence) = (&self.shape, self.sequence);
         to.clear();
         for b in 0..sequence.batch {
@@ -265,13 +325,12 @@ impl Run<'_> {
                 let first = links::first(sequence, b);
                 let (d_gates, d_next) = match first {
                     Some(t) if sequence.starts_empty(t, b) => (None, None),
-                    Some(t) => {
-                        let row = t * sequence.batch + b;
-                        (Some(self.gates.add(row * shape.gate_stride()).cast_const()), None)
-                    }
+                    // Still there: positions after a sequence's last one write nothing.
+                    Some(t) => (Some(self.operand(t * sequence.batch + b).cast_const()), None),
                     None => (None, self.d_next.map(|d| d.add(b * shape.hidden()))),
                 };
-                to.push(Active { row: b, b, d_gates, d_next, previous: None });
+                let operand = std::ptr::null_mut();
+                to.push(Active { row: b, b, d_gates, operand, d_next, previous: None });
             }
         }
         to.sort_unstable_by_key(|active| (active.d_gates.is_none(), active.b));
@@ -301,16 +360,16 @@ struct TimeLoop<'a, 'b, C> {
     cell: PhantomData<C>,
 }
 
-impl<C: Cell> Kernel for TimeLoop<'_, '_, C> {
+impl<C: Cell> ProductKernel for TimeLoop<'_, '_, C> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
+    unsafe fn run<V: Vector, O: Operand<V>>(self) {
         let (run, worker) = (self.run, self.worker);
         let shape = &run.shape;
         let own = worker.share(shape.padded_hidden(), V::LANES);
         let own = own.start / V::LANES..own.end / V::LANES;
-        let mut active = Vec::with_capacity(run.sequence.batch);
+        let mut active = List::new(worker.buffers, run.sequence.batch);
         let mut sums = worker.buffers.take(ROW_GROUP * TILE_VECTORS * V::LANES);
         // SAFETY: units are this thread's own; what it reads of others was written before the
         // last barrier.
@@ -330,9 +389,9 @@ impl<C: Cell> Kernel for TimeLoop<'_, '_, C> {
                 }
                 for group in shape.groups(own.clone(), V::LANES, TILE_VECTORS) {
                     for rows in active.chunks(ROW_GROUP) {
-                        d_hidden::<V>(run, group.clone(), rows, t.is_some(), &mut sums);
+                        d_hidden::<V, O>(run, group.clone(), rows, t.is_some(), &mut sums);
                         match t {
-                            Some(_) => cells::<C, V>(run, group.clone(), rows, &sums),
+                            Some(_) => cells::<C, V, O>(run, group.clone(), rows, &sums),
                             None => hand_back::<V>(run, group.clone(), rows, &sums),
                         }
                     }
@@ -340,13 +399,14 @@ impl<C: Cell> Kernel for TimeLoop<'_, '_, C> {
                 worker.barrier();
             }
         }
+        active.give(worker.buffers);
         worker.buffers.give(sums);
     }
 }
 
 /// d h of a group of blocks over a group of rows, into the scratch buffer.
 #[inline(always)]
-unsafe fn d_hidden<V: Vector>(
+unsafe fn d_hidden<V: Vector, O: Operand<V>>(
     run: &Run,
     blocks: std::ops::Range<usize>,
     rows: &[Active],
@@ -355,7 +415,7 @@ unsafe fn d_hidden<V: Vector>(
 ) {
     let shape = &run.shape;
     let vectors = blocks.len();
-    let columns = shape.gates * shape.padded_units();
+    let lanes = shape.gates * shape.padded_units() / O::DEPTH;
     let head = shape.block(blocks.start, V::LANES).head;
     // SAFETY: only the blocks' units are touched; the scratch holds the group.
     unsafe {
@@ -375,13 +435,13 @@ unsafe fn d_hidden<V: Vector>(
             }
         }
         let followed = rows.iter().take_while(|active| active.d_gates.is_some()).count();
-        add_product::<V>(
+        add_product::<V, O>(
             vectors,
             followed,
-            |i| rows.get_unchecked(i).d_gates.unwrap_or(run.gates).add(head * columns),
-            columns,
-            run.panels.as_ptr().add(blocks.start * columns * V::LANES),
-            columns * V::LANES,
+            |i| rows.get_unchecked(i).d_gates.unwrap_or(run.gates).add(head * lanes),
+            lanes,
+            run.panels.as_ptr().add(blocks.start * lanes * V::LANES),
+            lanes * V::LANES,
             sums.as_mut_ptr(),
         );
     }
@@ -389,7 +449,7 @@ unsafe fn d_hidden<V: Vector>(
 
 /// The cells of a group of blocks over a group of rows.
 #[inline(always)]
-unsafe fn cells<C: Cell, V: Vector>(
+unsafe fn cells<C: Cell, V: Vector, O: Operand<V>>(
     run: &Run,
     blocks: std::ops::Range<usize>,
     rows: &[Active],
@@ -423,6 +483,10 @@ unsafe fn cells<C: Cell, V: Vector>(
                     C::backward(kept, states(previous), states(next), d_h, states(carry));
                 for (g, d) in d_gates.iter().take(C::GATES).enumerate() {
                     d.store(gates.add(g * V::LANES));
+                    if run.operands.is_some() {
+                        let column = unit * C::GATES + g * V::LANES;
+                        O::store_along(*d, active.operand.add(column / O::DEPTH));
+                    }
                     bias[g] = bias[g].add(*d);
                 }
                 for (s, d) in d_previous.iter().take(C::STATES).enumerate() {

@@ -8,13 +8,15 @@ use std::marker::PhantomData;
 use super::layout::{Block, Shape};
 use super::links::{self, Link};
 use super::product::{ROW_GROUP, TILE_VECTORS, add_product};
-use super::{Cell, CellPanels, MAX_GATES, MAX_STATES, Weights, pack};
+use super::{Cell, CellPanels, Input, MAX_GATES, MAX_STATES, Weights, pack};
 use crate::buffer::Buffer;
 use crate::cpu::{Cpu, Worker};
-use crate::gemm::{Into, Matrix, MatrixMut, gemm};
-use crate::scratch;
+use crate::gemm::{Into, Matrix, MatrixMut, Packed, gemm_with_packed};
+use crate::operand::{self, Operand, ProductKernel, run_product};
+use crate::precision::Precision;
+use crate::scratch::{self, List};
 use crate::sequence::Sequence;
-use crate::simd::{Kernel, Vector};
+use crate::simd::Vector;
 
 /// Reads the sequence. `state` is h (`[B, N]`), then the cell's other states; `next` likewise.
 /// `saved` gets what [`backward`](super::backward) needs.
@@ -23,19 +25,16 @@ pub(crate) fn forward<C: Cell>(
     shape: Shape,
     sequence: &Sequence,
     weights: &Weights,
-    x: &[f32],
+    x: Input,
     state: &[&[f32]],
     y: &mut [f32],
     next: &mut [&mut [f32]],
     saved: &mut [f32],
 ) {
-    shape.check(sequence, weights, x, y);
-    around::<C>(cpu, shape, sequence, state, y, next, saved, |run| {
-        if few::applies(sequence) {
-            few::forward::<C>(cpu, run, weights, x);
-        } else {
-            forward_many::<C>(cpu, run, weights, x);
-        }
+    shape.check(sequence, weights, &x, y);
+    around::<C>(cpu, shape, sequence, state, y, next, saved, |run| match x {
+        Input::Rows(x) if few::applies(sequence) => few::forward::<C>(cpu, run, weights, x),
+        _ => forward_many::<C>(cpu, run, weights, x),
     });
 }
 
@@ -89,6 +88,8 @@ fn around<C: Cell>(
         hidden: state[0].as_ptr(),
         start: start.as_ptr(),
         zeros: zeros.as_ptr(),
+        by_token: None,
+        operands: None,
     };
     form(&run);
     scratch::give(cpu, start);
@@ -137,6 +138,7 @@ fn unpad(shape: &Shape, padded: &[f32], to: &mut [f32]) {
 }
 
 /// What the threads share.
+#[derive(Clone, Copy)]
 struct Run<'a> {
     shape: Shape,
     sequence: &'a Sequence<'a>,
@@ -152,6 +154,22 @@ struct Run<'a> {
     start: *const f32,
     /// As long as a row of any state.
     zeros: *const f32,
+    /// Rows of `gate_stride` for each token, the input's part of the gates, and the tokens: where
+    /// that part does not lie in `gates` already.
+    by_token: Option<(&'a [f32], &'a [u32])>,
+    /// Where h lies as an operand; none where its `f32` are read where they lie.
+    operands: Option<Operands>,
+}
+
+/// h in the form that products read: rows of `stride` lanes, each head at `per_head`.
+#[derive(Clone, Copy)]
+struct Operands {
+    /// `[2, B]` rows: the last two positions, in turns.
+    ring: *mut f32,
+    /// `[B]` rows: before the first position.
+    start: *mut f32,
+    stride: usize,
+    per_head: usize,
 }
 
 // SAFETY: threads write the gates, states and outputs of units of their own, and read those of
@@ -162,7 +180,14 @@ unsafe impl Sync for Run<'_> {}
 #[derive(Clone, Copy)]
 struct Active {
     row: usize,
+    /// The input's part of the gates.
+    input: *const f32,
+    /// `[N]`: h before this position.
     hidden: *const f32,
+    /// The same as an operand.
+    operand: *const f32,
+    /// Where h after this position goes as an operand.
+    next_operand: *mut f32,
     states: *const f32,
 }
 
@@ -171,23 +196,41 @@ impl Run<'_> {
     ///
     /// # Safety
     /// The pointers are as long as their fields say.
-    unsafe fn active(&self, t: usize, to: &mut Vec<Active>) {
+    unsafe fn active(&self, t: usize, to: &mut List<Active>) {
         let (hidden, stride) = (self.shape.hidden(), self.shape.state_stride());
+        let batch = self.sequence.batch;
         to.clear();
-        for b in (0..self.sequence.batch).filter(|&b| self.sequence.is_real(t, b)) {
-            let row = t * self.sequence.batch + b;
+        for b in (0..batch).filter(|&b| self.sequence.is_real(t, b)) {
+            let row = t * batch + b;
+            let link = links::previous(self.sequence, t, b);
             // SAFETY: positions and sequences are within the sequence's sizes.
-            let (hidden, states) = unsafe {
-                match links::previous(self.sequence, t, b) {
+            unsafe {
+                let (hidden, states) = match link {
                     Link::Row(p) => (
                         self.y.add(p * hidden).cast_const(),
                         self.states.add(p * stride).cast_const(),
                     ),
                     Link::State => (self.hidden.add(b * hidden), self.start.add(b * stride)),
                     Link::Nothing => (self.zeros, self.zeros),
+                };
+                let (mut operand, mut next_operand) = (hidden, std::ptr::null_mut());
+                if let Some(Operands { ring, start, stride, .. }) = self.operands {
+                    let place = |row: usize| ring.add((row / batch % 2 * batch + b) * stride);
+                    next_operand = place(row);
+                    operand = match link {
+                        Link::Row(p) => place(p),
+                        Link::State => start.add(b * stride),
+                        Link::Nothing => self.zeros,
+                    };
                 }
-            };
-            to.push(Active { row, hidden, states });
+                let input = match self.by_token {
+                    None => self.gates.add(row * self.shape.gate_stride()).cast_const(),
+                    Some((gates, ids)) => {
+                        gates.as_ptr().add(ids[row] as usize * self.shape.gate_stride())
+                    }
+                };
+                to.push(Active { row, input, hidden, operand, next_operand, states });
+            }
         }
     }
 
@@ -205,7 +248,7 @@ impl Run<'_> {
         }
     }
 
-    /// Runs the cell on one block of one row.
+    /// Runs the cell on one block of one row; gives h.
     ///
     /// # Safety
     /// `gate(g)` gives the pre-activations of the block; no other thread touches the block.
@@ -215,7 +258,7 @@ impl Run<'_> {
         active: &Active,
         block: Block,
         gate: impl Fn(usize) -> V,
-    ) {
+    ) -> V {
         let shape = &self.shape;
         // SAFETY: the block lies within the padded rows; y is written up to the block's count.
         unsafe {
@@ -239,38 +282,82 @@ impl Run<'_> {
             }
             let column = block.head * shape.units + block.first.min(shape.units);
             h.store_first(self.y.add(active.row * shape.hidden() + column), block.count);
+            h
         }
     }
 }
 
 /// Packs the weights, then multiplies and runs the cells in one region.
-fn forward_many<C: Cell>(cpu: &Cpu, run: &Run, weights: &Weights, x: &[f32]) {
-    let (shape, rows) = (&run.shape, run.sequence.rows());
+fn forward_many<C: Cell>(cpu: &Cpu, run: &Run, weights: &Weights, x: Input) {
+    let shape = &run.shape;
+    let tokens = match x {
+        Input::Rows(_) => 0,
+        Input::Tokens { table, .. } => table.len() / shape.input,
+    };
+    let mut by_token = scratch::take(cpu, tokens * shape.gate_stride());
+    let ids = match x {
+        Input::Rows(x) => {
+            let len = run.sequence.rows() * shape.gate_stride();
+            // SAFETY: `gates` points to as many elements, which nothing else uses before the
+            // time loop.
+            let gates = unsafe { std::slice::from_raw_parts_mut(run.gates, len) };
+            project_input(cpu, shape, weights.input, x, gates);
+            None
+        }
+        Input::Tokens { ids, table } => {
+            project_input(cpu, shape, weights.input, table, &mut by_token);
+            Some(ids)
+        }
+    };
     let columns = shape.gate_columns();
-    // SAFETY: `gates` points to as many elements, which nothing else uses before the time loop.
-    let gates = unsafe { std::slice::from_raw_parts_mut(run.gates, rows * shape.gate_stride()) };
+    let depth = operand::depth(cpu.level(), cpu.precision());
+    let mut packed = scratch::take(cpu, columns * shape.units.div_ceil(depth));
+    pack::recurrent_forward(cpu, shape, weights.recurrent, &mut packed);
+    let mut bias = scratch::take(cpu, columns);
+    pack::biases(shape, cpu.level().lanes(), weights.biases, &mut bias);
+    let (batch, stride) = (run.sequence.batch, shape.hidden_stride(depth));
+    let as_it_lies = cpu.precision() == Precision::F32;
+    let mut operands = scratch::take(cpu, if as_it_lies { 0 } else { 3 * batch * stride });
+    let third = operands.len() / 3;
+    let (start, ring) = operands.split_at_mut(third);
+    let operands_of_h = Operands {
+        ring: ring.as_mut_ptr(),
+        start: start.as_mut_ptr(),
+        stride,
+        per_head: shape.hidden_lanes(depth),
+    };
+    let run = &Run {
+        by_token: ids.map(|ids| (&*by_token, ids)),
+        operands: (!as_it_lies).then_some(operands_of_h),
+        ..*run
+    };
+    cpu.run(|worker| {
+        let (level, precision) = (worker.level, worker.precision);
+        let time_loop =
+            TimeLoop::<C> { run, panels: &packed, bias: &bias, worker, cell: PhantomData };
+        run_product(level, precision, time_loop);
+    });
+    scratch::give(cpu, packed);
+    scratch::give(cpu, bias);
+    scratch::give(cpu, operands);
+    scratch::give(cpu, by_token);
+}
 
-    let mut packed = scratch::take(cpu, shape.input * columns);
-    pack::input_transposed(cpu, shape, weights.input, &mut packed);
-    gemm(
+/// `gates` (rows of `gate_stride`) = x · Wᵀ, interleaved.
+fn project_input(cpu: &Cpu, shape: &Shape, weights: &[f32], x: &[f32], gates: &mut [f32]) {
+    let rows = x.len().checked_div(shape.input).unwrap_or(gates.len() / shape.gate_stride().max(1));
+    let columns = shape.gate_columns();
+    let depth = operand::depth(cpu.level(), cpu.precision());
+    let mut packed = scratch::take(cpu, shape.input.div_ceil(depth) * columns);
+    pack::input_columns(cpu, shape, weights, &mut packed);
+    gemm_with_packed(
         cpu,
         Matrix::new(x, rows, shape.input),
-        Matrix::new(&packed, shape.input, columns),
+        Packed { data: &packed, k: shape.input, n: columns },
         MatrixMut::strided(gates, rows, columns, shape.gate_stride()),
         Into::Replace,
     );
     scratch::give(cpu, packed);
-
-    let mut packed = scratch::take(cpu, columns * shape.units);
-    pack::recurrent_forward(cpu, shape, weights.recurrent, &mut packed);
-    let mut bias = scratch::take(cpu, columns);
-    pack::biases(shape, cpu.level().lanes(), weights.biases, &mut bias);
-    cpu.run(|worker| {
-        let level = worker.level;
-        level.run(TimeLoop::<C> { run, panels: &packed, bias: &bias, worker, cell: PhantomData });
-    });
-    scratch::give(cpu, packed);
-    scratch::give(cpu, bias);
 }
 
 struct TimeLoop<'a, 'b, C> {
@@ -281,16 +368,16 @@ struct TimeLoop<'a, 'b, C> {
     cell: PhantomData<C>,
 }
 
-impl<C: Cell> Kernel for TimeLoop<'_, '_, C> {
+impl<C: Cell> ProductKernel for TimeLoop<'_, '_, C> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
+    unsafe fn run<V: Vector, O: Operand<V>>(self) {
         let (run, worker) = (self.run, self.worker);
         let shape = &run.shape;
         let own = worker.share(shape.padded_hidden(), V::LANES);
         let own = own.start / V::LANES..own.end / V::LANES;
-        let mut active = Vec::with_capacity(run.sequence.batch);
+        let mut active = List::new(worker.buffers, run.sequence.batch);
         let mut sums = worker.buffers.take(ROW_GROUP * TILE_VECTORS * V::LANES);
         // SAFETY: units are this thread's own; what it reads of others was written before the
         // last barrier.
@@ -298,30 +385,52 @@ impl<C: Cell> Kernel for TimeLoop<'_, '_, C> {
             if worker.index == 0 && run.sequence.lengths.is_some() {
                 run.clear_padding();
             }
+            if let Some(operands) = &run.operands {
+                own.clone().for_each(|index| start_operands::<V, O>(run, operands, index));
+                worker.barrier();
+            }
             for t in run.sequence.steps() {
                 run.active(t, &mut active);
                 for group in shape.groups(own.clone(), V::LANES, TILE_VECTORS / C::GATES) {
                     for rows in active.chunks(ROW_GROUP) {
-                        self::group::<C, V>(
-                            run,
-                            group.clone(),
-                            rows,
-                            self.panels,
-                            self.bias,
-                            &mut sums,
-                        );
+                        let (panels, bias) = (self.panels, self.bias);
+                        self::group::<C, V, O>(run, group.clone(), rows, panels, bias, &mut sums);
                     }
                 }
                 worker.barrier();
             }
         }
+        active.give(worker.buffers);
         worker.buffers.give(sums);
+    }
+}
+
+/// One block of h before the first position, as an operand.
+#[inline(always)]
+unsafe fn start_operands<V: Vector, O: Operand<V>>(run: &Run, to: &Operands, index: usize) {
+    let shape = &run.shape;
+    let block = shape.block(index, V::LANES);
+    let unit = block.head * shape.units + block.first.min(shape.units);
+    for b in 0..run.sequence.batch {
+        // SAFETY: the block's units are this thread's own.
+        unsafe {
+            let h = V::load_first(run.hidden.add(b * shape.hidden() + unit), block.count);
+            O::store_along(h, to.start.add(b * to.stride + to.place(block, O::DEPTH)));
+        }
+    }
+}
+
+impl Operands {
+    /// Where a block begins in a row.
+    #[inline(always)]
+    fn place(&self, block: Block, depth: usize) -> usize {
+        block.head * self.per_head + block.first / depth
     }
 }
 
 /// A group of blocks over a group of rows: product, then cells.
 #[inline(always)]
-unsafe fn group<C: Cell, V: Vector>(
+unsafe fn group<C: Cell, V: Vector, O: Operand<V>>(
     run: &Run,
     blocks: std::ops::Range<usize>,
     rows: &[Active],
@@ -333,31 +442,51 @@ unsafe fn group<C: Cell, V: Vector>(
     let vectors = blocks.len() * C::GATES;
     let column = blocks.start * C::GATES * V::LANES;
     let head = shape.block(blocks.start, V::LANES).head;
+    let per_head = run.operands.map_or(shape.units, |operands| operands.per_head);
+    let inner = shape.units.div_ceil(O::DEPTH);
     // SAFETY: the columns of the blocks lie within the rows; the scratch holds the group.
     unsafe {
         for (i, active) in rows.iter().enumerate() {
-            let input = run.gates.add(active.row * shape.gate_stride() + column);
+            let input = active.input.add(column);
             for v in (0..vectors).map(|v| v * V::LANES) {
                 V::load(input.add(v))
                     .add(V::load(bias.as_ptr().add(column + v)))
                     .store(sums.as_mut_ptr().add(i * vectors * V::LANES + v));
             }
         }
-        add_product::<V>(
+        add_product::<V, O>(
             vectors,
             rows.len(),
-            |i| rows.get_unchecked(i).hidden.add(head * shape.units),
-            shape.units,
-            panels.as_ptr().add(column * shape.units),
-            shape.units * V::LANES,
+            |i| rows.get_unchecked(i).operand.add(head * per_head),
+            inner,
+            panels.as_ptr().add(column * inner),
+            inner * V::LANES,
             sums.as_mut_ptr(),
         );
         for (i, active) in rows.iter().enumerate() {
             for (j, index) in blocks.clone().enumerate() {
                 let sums = sums.as_ptr().add((i * vectors + j * C::GATES) * V::LANES);
                 let block = shape.block(index, V::LANES);
-                run.cell::<C, V>(active, block, |g| V::load(sums.add(g * V::LANES)));
+                let h = run.cell::<C, V>(active, block, |g| V::load(sums.add(g * V::LANES)));
+                if let Some(operands) = &run.operands {
+                    let to = active.next_operand.add(operands.place(block, O::DEPTH));
+                    O::store_along(first_of(h, block.count), to);
+                }
             }
         }
+    }
+}
+
+/// The first `count` lanes, and zeros.
+#[inline(always)]
+unsafe fn first_of<V: Vector>(vector: V, count: usize) -> V {
+    if count == V::LANES {
+        return vector;
+    }
+    let mut lanes = [0.0f32; 16];
+    // SAFETY: no vector is longer; the caller has the instruction set.
+    unsafe {
+        vector.store(lanes.as_mut_ptr());
+        V::load_first(lanes.as_ptr(), count)
     }
 }

@@ -1,6 +1,6 @@
 //! Where the gates and states of every hidden unit lie in the buffer kept for backward.
 
-use super::{MAX_GATES, MAX_STATES, Weights};
+use super::{Input, MAX_GATES, MAX_STATES, Weights};
 use crate::sequence::Sequence;
 
 /// Units of a head are padded to a multiple of this, the longest vector.
@@ -62,16 +62,29 @@ impl Shape {
         self.gates * self.padded_hidden()
     }
 
-    /// From one position's gates to the next one's: never a multiple of 2 KiB, since rows that
-    /// far apart push each other out of the cache.
+    /// From one position's gates to the next one's.
     pub(super) fn gate_stride(&self) -> usize {
-        let columns = self.gate_columns();
-        if columns > 0 && columns.is_multiple_of(512) { columns + PADDING } else { columns }
+        apart(self.gate_columns())
     }
 
     /// From one position's states to the next one's.
     pub(super) fn state_stride(&self) -> usize {
         self.states * self.padded_hidden()
+    }
+
+    /// Lanes of one head's h in the form of a product's operand.
+    pub(super) fn hidden_lanes(&self, depth: usize) -> usize {
+        self.padded_units() / depth
+    }
+
+    /// From one position's h in that form to the next one's.
+    pub(super) fn hidden_stride(&self, depth: usize) -> usize {
+        apart(self.heads * self.hidden_lanes(depth))
+    }
+
+    /// From one position's gates' gradients in that form to the next one's.
+    pub(super) fn gate_lanes_stride(&self, depth: usize) -> usize {
+        apart(self.gate_columns() / depth)
     }
 
     /// Block `index` of `lanes` units.
@@ -103,10 +116,10 @@ impl Shape {
         gate * self.hidden() + block.head * self.units + block.first
     }
 
-    pub(super) fn check(&self, sequence: &Sequence, weights: &Weights, x: &[f32], y: &[f32]) {
+    pub(super) fn check(&self, sequence: &Sequence, weights: &Weights, x: &Input, y: &[f32]) {
         assert!(self.gates <= MAX_GATES && self.states <= MAX_STATES);
         let (hidden, columns) = (self.hidden(), self.gates * self.hidden());
-        assert_eq!(x.len(), sequence.rows() * self.input, "x is [T·B, D]");
+        x.check(sequence.rows(), self.input);
         assert_eq!(y.len(), sequence.rows() * hidden, "y is [T·B, N]");
         assert_eq!(weights.input.len(), columns * self.input, "input weights are [G·N, D]");
         assert_eq!(weights.recurrent.len(), columns * self.units, "recurrent weights");
@@ -116,4 +129,10 @@ impl Shape {
         assert!(sequence.resets.is_none_or(|r| r.len() == sequence.rows()), "resets are [T·B]");
         assert!(sequence.lengths.is_none_or(|l| l.len() == sequence.batch), "lengths are [B]");
     }
+}
+
+/// A distance of rows that is never a multiple of 2 KiB, since rows that far apart push each
+/// other out of the cache.
+fn apart(elements: usize) -> usize {
+    if elements > 0 && elements.is_multiple_of(512) { elements + PADDING } else { elements }
 }

@@ -3,30 +3,24 @@
 
 use super::layout::{Block, Shape};
 use crate::cpu::{Cpu, Shards};
+use crate::gemm::{pack_columns, pack_columns_of};
+use crate::operand::{self, Operand, ProductKernel, run_product};
+use crate::simd::Vector;
 
-/// Rows or columns moved by one call of a thread.
-const CHUNK: usize = 16;
-
-/// Input weights `[G·N, D]` as the right operand of `x · Wᵀ`: `[D, gate columns]`.
-pub(super) fn input_transposed(cpu: &Cpu, shape: &Shape, weights: &[f32], to: &mut [f32]) {
+/// Input weights `[G·N, D]` as the packed right operand of `x · Wᵀ`: `[D, gate columns]`.
+pub(super) fn input_columns(cpu: &Cpu, shape: &Shape, weights: &[f32], to: &mut [f32]) {
     let (lanes, columns, width) = (cpu.level().lanes(), shape.gate_columns(), shape.input);
     let to = Shards::new(to);
-    cpu.for_each(width.div_ceil(CHUNK), |_, chunk| {
-        let rows = chunk * CHUNK..(chunk * CHUNK + CHUNK).min(width);
-        // SAFETY: each chunk has rows of its own.
-        let to = unsafe { to.part(rows.start * columns..rows.end * columns) };
-        for (block, gate, column) in gate_blocks(shape, lanes) {
-            let from = shape.weight_row(block, gate) * width + rows.start;
-            transpose(
-                weights,
-                from,
-                width,
-                block.count,
-                rows.len(),
-                lanes,
-                |k| k * columns + column,
-                to,
-            );
+    cpu.for_each(shape.padded_hidden() / lanes, |worker, index| {
+        let block = shape.block(index, lanes);
+        for gate in 0..shape.gates {
+            let row = shape.weight_row(block, gate);
+            let rows = match block.count {
+                0 => &[],
+                count => &weights[row * width..(row + count) * width],
+            };
+            let column = (index * shape.gates + gate) * lanes;
+            pack_columns_of(worker, rows, width, column, columns, &to);
         }
     });
 }
@@ -51,42 +45,72 @@ pub(super) fn input_rows(cpu: &Cpu, shape: &Shape, weights: &[f32], to: &mut [f3
     });
 }
 
-/// Recurrent weights as the right operand of `h · Wᵀ`: for each vector of gate columns, P rows.
+/// Recurrent weights as the right operand of `h · Wᵀ`: for each vector of gate columns, the lanes
+/// of P elements.
 pub(super) fn recurrent_forward(cpu: &Cpu, shape: &Shape, weights: &[f32], to: &mut [f32]) {
     let (lanes, units) = (cpu.level().lanes(), shape.units);
+    let len = lanes * units.div_ceil(operand::depth(cpu.level(), cpu.precision()));
     let to = Shards::new(to);
-    cpu.for_each(shape.padded_hidden() / lanes, |_, index| {
+    cpu.for_each(shape.padded_hidden() / lanes, |worker, index| {
         let block = shape.block(index, lanes);
         for gate in 0..shape.gates {
-            let panel = (index * shape.gates + gate) * lanes * units;
+            let panel = (index * shape.gates + gate) * len;
             // SAFETY: each gate of a block has a panel of its own.
-            let to = unsafe { to.part(panel..panel + lanes * units) };
-            let from = recurrent_row(shape, block.head, gate, block.first) * units;
-            transpose(weights, from, units, block.count, units, lanes, |k| k * lanes, to);
+            let to = unsafe { to.part(panel..panel + len) };
+            let row = recurrent_row(shape, block.head, gate, block.first.min(units));
+            let rows = &weights[row * units..(row + block.count) * units];
+            pack_columns(worker, rows, units, to);
         }
     });
 }
 
-/// Recurrent weights as the right operand of `d gates · W`: for each vector of units, one row per
-/// gate column of its head.
+/// Recurrent weights as the right operand of `d gates · W`: for each vector of units, the lanes of
+/// the gate columns of its head.
 pub(super) fn recurrent_backward(cpu: &Cpu, shape: &Shape, weights: &[f32], to: &mut [f32]) {
     let (lanes, units) = (cpu.level().lanes(), shape.units);
     let columns = shape.gates * shape.padded_units();
+    let len = lanes * columns / operand::depth(cpu.level(), cpu.precision());
     let to = Shards::new(to);
-    cpu.for_each(shape.padded_hidden() / lanes, |_, index| {
+    cpu.for_each(shape.padded_hidden() / lanes, |worker, index| {
         let block = shape.block(index, lanes);
-        // SAFETY: each block has a panel of its own.
-        let to = unsafe { to.part(index * columns * lanes..(index + 1) * columns * lanes) };
-        for (column, to) in to.chunks_exact_mut(lanes).enumerate() {
+        let mut rows = worker.buffers.take(columns * lanes);
+        for (column, row) in rows.chunks_exact_mut(lanes).enumerate() {
             let (gate, unit) = gate_and_unit(shape, lanes, column);
             let count = if unit < units { block.count } else { 0 };
             if count > 0 {
                 let from = recurrent_row(shape, block.head, gate, unit) * units + block.first;
-                to[..count].copy_from_slice(&weights[from..from + count]);
+                row[..count].copy_from_slice(&weights[from..from + count]);
             }
-            to[count..].fill(0.0);
+            row[count..].fill(0.0);
         }
+        // SAFETY: each block has a panel of its own.
+        let to = unsafe { to.part(index * len..(index + 1) * len) };
+        run_product(worker.level, worker.precision, Join { rows: &rows, to });
+        worker.buffers.give(rows);
     });
+}
+
+/// Rows of one vector each, an even number of them, as lanes of the inner size.
+struct Join<'a> {
+    rows: &'a [f32],
+    to: &'a mut [f32],
+}
+
+impl ProductKernel for Join<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector, O: Operand<V>>(self) {
+        let Self { rows, to } = self;
+        let rows = rows.chunks_exact(O::DEPTH * V::LANES);
+        for (rows, to) in rows.zip(to.chunks_exact_mut(V::LANES)) {
+            // SAFETY: both have whole vectors.
+            unsafe {
+                let last = V::load(rows.as_ptr().add((O::DEPTH - 1) * V::LANES));
+                O::join(V::load(rows.as_ptr()), last).store(to.as_mut_ptr());
+            }
+        }
+    }
 }
 
 /// The sum of the biases, interleaved.
@@ -154,35 +178,6 @@ fn gate_and_unit(shape: &Shape, lanes: usize, column: usize) -> (usize, usize) {
 
 fn recurrent_row(shape: &Shape, head: usize, gate: usize, unit: usize) -> usize {
     (head * shape.gates + gate) * shape.units + unit
-}
-
-/// `to[at(k) + lane] = from[start + lane · stride + k]`, with zeros for lanes from `count` on.
-#[inline(always)]
-fn transpose(
-    from: &[f32],
-    start: usize,
-    stride: usize,
-    count: usize,
-    length: usize,
-    lanes: usize,
-    at: impl Fn(usize) -> usize,
-    to: &mut [f32],
-) {
-    let rows: [&[f32]; CHUNK] = std::array::from_fn(|lane| {
-        if lane < count { &from[start + lane * stride..][..length] } else { &[] }
-    });
-    for k in 0..length {
-        let to = &mut to[at(k)..][..lanes];
-        if count == lanes {
-            for (to, row) in to.iter_mut().zip(&rows) {
-                *to = row[k];
-            }
-        } else {
-            for (lane, to) in to.iter_mut().enumerate() {
-                *to = if lane < count { rows[lane][k] } else { 0.0 };
-            }
-        }
-    }
 }
 
 fn add(from: &[f32], to: &mut [f32]) {

@@ -1,5 +1,6 @@
 //! The product inside the time loop: a few vectors of packed weights against the batch's rows.
 
+use crate::operand::Operand;
 use crate::simd::Vector;
 
 /// Vectors side by side in one tile.
@@ -7,18 +8,19 @@ pub(super) const TILE_VECTORS: usize = 4;
 /// Rows whose sums lie in the scratch buffer at a time: with four vectors of 64 bytes it stays in
 /// the first cache beside the operands.
 pub(super) const ROW_GROUP: usize = 48;
-/// Inner size between visits to the scratch buffer, so that the panels are read from a near cache
+/// Lanes of the inner size between visits to the scratch buffer, so that the panels are read from a near cache
 /// for every tile of rows after the first.
 const INNER_BLOCK: usize = 256;
 
-/// `sums[i][v] += Σ_k row(i)[k] · panels[v][k]` for `count` rows and `vectors` vectors.
+/// `sums[i][v] += Σ_k row(i)[k] · panels[v][k]` for `count` rows and `vectors` vectors; `inner`
+/// counts lanes.
 ///
 /// # Safety
-/// The machine has the instruction set of `V`; `row(i)` gives `inner` elements, vector `v` of row
-/// `k` of the panels lies at `panels + v · panel_stride + k · LANES`, and `sums` holds `count` rows
+/// The machine has the instruction set of `V` and `O`; `row(i)` gives `inner` lanes, vector `v` of
+/// row `k` of the panels lies at `panels + v · panel_stride + k · LANES`, and `sums` holds `count` rows
 /// of `vectors` vectors.
 #[inline(always)]
-pub(super) unsafe fn add_product<V: Vector>(
+pub(super) unsafe fn add_product<V: Vector, O: Operand<V>>(
     vectors: usize,
     count: usize,
     row: impl Fn(usize) -> *const f32,
@@ -42,12 +44,12 @@ pub(super) unsafe fn add_product<V: Vector>(
                 macro_rules! by_rows {
                     ($vectors:literal) => {
                         match rows {
-                            1 => tile::<V, 1, $vectors>(row, inner, panels, panel_stride, sums),
-                            2 => tile::<V, 2, $vectors>(row, inner, panels, panel_stride, sums),
-                            3 => tile::<V, 3, $vectors>(row, inner, panels, panel_stride, sums),
-                            4 => tile::<V, 4, $vectors>(row, inner, panels, panel_stride, sums),
-                            5 => tile::<V, 5, $vectors>(row, inner, panels, panel_stride, sums),
-                            _ => tile::<V, 6, $vectors>(row, inner, panels, panel_stride, sums),
+                            1 => tile::<V, O, 1, $vectors>(row, inner, panels, panel_stride, sums),
+                            2 => tile::<V, O, 2, $vectors>(row, inner, panels, panel_stride, sums),
+                            3 => tile::<V, O, 3, $vectors>(row, inner, panels, panel_stride, sums),
+                            4 => tile::<V, O, 4, $vectors>(row, inner, panels, panel_stride, sums),
+                            5 => tile::<V, O, 5, $vectors>(row, inner, panels, panel_stride, sums),
+                            _ => tile::<V, O, 6, $vectors>(row, inner, panels, panel_stride, sums),
                         }
                     };
                 }
@@ -64,7 +66,7 @@ pub(super) unsafe fn add_product<V: Vector>(
 
 /// R rows and M vectors held in registers over the inner size.
 #[inline(always)]
-unsafe fn tile<V: Vector, const R: usize, const M: usize>(
+unsafe fn tile<V: Vector, O: Operand<V>, const R: usize, const M: usize>(
     row: impl Fn(usize) -> *const f32,
     inner: usize,
     panels: *const f32,
@@ -89,7 +91,7 @@ unsafe fn tile<V: Vector, const R: usize, const M: usize>(
             for r in 0..R {
                 let x = V::splat(*rows[r].add(k));
                 for v in 0..M {
-                    tile[r][v] = weights[v].mul_add(x, tile[r][v]);
+                    tile[r][v] = O::multiply(weights[v], x, tile[r][v]);
                 }
             }
         }

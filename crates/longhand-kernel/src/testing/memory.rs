@@ -1,7 +1,8 @@
 //! The seven properties every memory is held to, written once for all of them.
 
-use super::{check_gradient, close, levels, values, wide};
+use super::{check_gradient, close, levels, rounded, values, wide};
 use crate::cpu::Cpu;
+use crate::precision::Precision;
 use crate::sequence::Sequence;
 
 /// What a memory reads; gradients have the same form.
@@ -109,7 +110,25 @@ pub(crate) fn inputs(memory: &impl Memory, time: usize, batch: usize, seed: u64)
     inputs
 }
 
+/// How much larger errors may be than with `f32` operands. Weights, inputs and first states are
+/// exact in the precision; what it costs is the rounding of h and of gradients, to 2⁻⁹ each.
+fn slack(precision: Precision) -> f64 {
+    match precision {
+        Precision::F32 => 1.0,
+        Precision::Bf16 => 1000.0,
+    }
+}
+
 impl Inputs<f32> {
+    /// With values that operands of that precision can have.
+    fn rounded(mut self, precision: Precision) -> Self {
+        self.x = rounded(precision, &self.x);
+        for tensor in self.weights.iter_mut().chain(&mut self.state) {
+            *tensor = rounded(precision, tensor);
+        }
+        self
+    }
+
     fn wide(&self) -> Inputs<f64> {
         Inputs {
             weights: self.weights.iter().map(|w| wide(w)).collect(),
@@ -202,37 +221,40 @@ pub(crate) fn reference_gradients_are_right(memory: &impl Memory) {
 pub(crate) fn fast_equals_reference(memory: &impl Memory, sizes: &[(usize, usize)]) {
     for &(time, batch) in sizes {
         for case in Case::all(time, batch) {
-            let sequence = case.sequence();
-            let inputs = inputs(memory, time, batch, 2);
-            let exact = memory.reference(&sequence, &inputs.wide());
-            let (d_y, d_next) = upstream(memory, &exact);
-            let exact_gradients =
-                memory.reference_backward(&sequence, &inputs.wide(), &d_y, &d_next);
-            let narrow = |v: &Vec<f64>| v.iter().map(|&x| x as f32).collect::<Vec<f32>>();
-            let (d_y, d_next) = (narrow(&d_y), d_next.iter().map(narrow).collect::<Vec<_>>());
-            let tolerance = 2e-6 * (1.0 + time as f64 * batch as f64).sqrt();
-            for level in levels() {
-                for threads in [1, 3] {
-                    let cpu = Cpu::with_level(threads, level);
-                    let at = format!("{level:?} {threads} {case:?}");
-                    let mut outcome = memory.forward(&cpu, &sequence, &inputs);
-                    close(&format!("y {at}"), &outcome.y, &exact.y, tolerance);
-                    for (got, exact) in outcome.next.iter().zip(&exact.next) {
-                        close(&format!("next {at}"), got, exact, tolerance);
-                    }
-                    let got =
-                        memory.backward(&cpu, &sequence, &inputs, &mut outcome, &d_y, &d_next);
-                    let tolerance = 4.0 * tolerance;
-                    close(&format!("dx {at}"), &got.x, &exact_gradients.x, tolerance);
-                    for (i, got) in got.weights.iter().enumerate() {
-                        let exact = &exact_gradients.weights[i];
-                        close(&format!("dw {i} {at}"), got, exact, tolerance);
-                    }
-                    for (i, got) in got.state.iter().enumerate() {
-                        let exact = &exact_gradients.state[i];
-                        close(&format!("dstate {i} {at}"), got, exact, tolerance);
-                    }
-                }
+            for precision in Precision::ALL {
+                fast_equals_reference_in(memory, &case, precision);
+            }
+        }
+    }
+}
+
+fn fast_equals_reference_in(memory: &impl Memory, case: &Case, precision: Precision) {
+    let (time, batch) = (case.time, case.batch);
+    let sequence = case.sequence();
+    let inputs = inputs(memory, time, batch, 2).rounded(precision);
+    let exact = memory.reference(&sequence, &inputs.wide());
+    let (d_y, d_next) = upstream(memory, &exact);
+    let exact_gradients = memory.reference_backward(&sequence, &inputs.wide(), &d_y, &d_next);
+    let narrow = |v: &Vec<f64>| v.iter().map(|&x| x as f32).collect::<Vec<f32>>();
+    let (d_y, d_next) = (narrow(&d_y), d_next.iter().map(narrow).collect::<Vec<_>>());
+    let tolerance = 2e-6 * slack(precision) * (1.0 + time as f64 * batch as f64).sqrt();
+    for level in levels() {
+        for threads in [1, 3] {
+            let cpu = Cpu::with(threads, level, precision);
+            let at = format!("{level:?} {precision} {threads} {case:?}");
+            let mut outcome = memory.forward(&cpu, &sequence, &inputs);
+            close(&format!("y {at}"), &outcome.y, &exact.y, tolerance);
+            for (got, exact) in outcome.next.iter().zip(&exact.next) {
+                close(&format!("next {at}"), got, exact, tolerance);
+            }
+            let got = memory.backward(&cpu, &sequence, &inputs, &mut outcome, &d_y, &d_next);
+            let tolerance = 4.0 * tolerance;
+            close(&format!("dx {at}"), &got.x, &exact_gradients.x, tolerance);
+            for (i, got) in got.weights.iter().enumerate() {
+                close(&format!("dw {i} {at}"), got, &exact_gradients.weights[i], tolerance);
+            }
+            for (i, got) in got.state.iter().enumerate() {
+                close(&format!("dstate {i} {at}"), got, &exact_gradients.state[i], tolerance);
             }
         }
     }
@@ -242,8 +264,10 @@ pub(crate) fn fast_equals_reference(memory: &impl Memory, sizes: &[(usize, usize
 pub(crate) fn splits_equal_the_whole(memory: &impl Memory) {
     let (time, batch) = (29, 2);
     let (input, output) = memory.widths();
-    for level in levels() {
-        let cpu = Cpu::with_level(2, level);
+    let forms = levels().flat_map(|level| Precision::ALL.map(|precision| (level, precision)));
+    for (level, precision) in forms {
+        let cpu = Cpu::with(2, level, precision);
+        let tolerance = 1e-5 * slack(precision);
         let inputs = inputs(memory, time, batch, 3);
         let whole = memory.forward(&cpu, &Sequence::new(time, batch), &inputs);
         for chunk in [1, 2, 13, 28] {
@@ -257,9 +281,9 @@ pub(crate) fn splits_equal_the_whole(memory: &impl Memory) {
                 part.state = outcome.next;
             }
             assert_eq!(y.len(), time * batch * output);
-            close("y", &y, &wide(&whole.y), 1e-5);
+            close("y", &y, &wide(&whole.y), tolerance);
             for (got, exact) in part.state.iter().zip(&whole.next) {
-                close("state", got, &wide(exact), 1e-5);
+                close("state", got, &wide(exact), tolerance);
             }
         }
     }
@@ -269,8 +293,10 @@ pub(crate) fn splits_equal_the_whole(memory: &impl Memory) {
 pub(crate) fn the_future_changes_nothing(memory: &impl Memory) {
     let (time, batch) = (27, 2);
     let (input, output) = memory.widths();
-    let cpu = Cpu::new(2);
-    for reverse in [false, true] {
+    for (reverse, precision) in
+        [false, true].into_iter().flat_map(|reverse| Precision::ALL.map(|p| (reverse, p)))
+    {
+        let cpu = Cpu::with_precision(2, precision);
         let sequence = Sequence { reverse, ..Sequence::new(time, batch) };
         let mut inputs = inputs(memory, time, batch, 4);
         let before = memory.forward(&cpu, &sequence, &inputs).y;
@@ -287,9 +313,14 @@ pub(crate) fn the_future_changes_nothing(memory: &impl Memory) {
 
 /// (d) Two documents with a reset between them equal each alone from the zero state.
 pub(crate) fn packed_documents_equal_each_alone(memory: &impl Memory) {
+    Precision::ALL.into_iter().for_each(|precision| packed_documents_in(memory, precision));
+}
+
+fn packed_documents_in(memory: &impl Memory, precision: Precision) {
     let (first, second) = (17, 14);
     let (input, _) = memory.widths();
-    let cpu = Cpu::new(2);
+    let cpu = Cpu::with_precision(2, precision);
+    let tolerance = 1e-5 * slack(precision);
     let mut whole = inputs(memory, first + second, 1, 5);
     let mut resets = vec![false; first + second];
     (resets[0], resets[first]) = (true, true);
@@ -301,17 +332,22 @@ pub(crate) fn packed_documents_equal_each_alone(memory: &impl Memory) {
     whole.x = x;
     let last = memory.forward(&cpu, &Sequence::new(second, 1), &whole);
     alone.extend(last.y);
-    close("y", &packed.y, &wide(&alone), 1e-5);
+    close("y", &packed.y, &wide(&alone), tolerance);
     for (got, exact) in packed.next.iter().zip(&last.next) {
-        close("state", got, &wide(exact), 1e-5);
+        close("state", got, &wide(exact), tolerance);
     }
 }
 
 /// (e) A sequence gives the same alone as in a batch.
 pub(crate) fn a_sequence_is_independent_of_its_batch(memory: &impl Memory) {
+    Precision::ALL.into_iter().for_each(|precision| independent_in(memory, precision));
+}
+
+fn independent_in(memory: &impl Memory, precision: Precision) {
     let (time, batch, own) = (15, 7, 4);
     let (input, output) = memory.widths();
-    let cpu = Cpu::new(2);
+    let cpu = Cpu::with_precision(2, precision);
+    let tolerance = 1e-5 * slack(precision);
     let all = inputs(memory, time, batch, 6);
     let together = memory.forward(&cpu, &Sequence::new(time, batch), &all);
     let rows = |v: &[f32], width: usize| -> Vec<f32> {
@@ -322,17 +358,18 @@ pub(crate) fn a_sequence_is_independent_of_its_batch(memory: &impl Memory) {
     alone.x = rows(&all.x, input);
     alone.state = all.state.iter().zip(&states).map(|(s, &len)| rows(s, len)).collect();
     let alone = memory.forward(&cpu, &Sequence::new(time, 1), &alone);
-    close("y", &alone.y, &wide(&rows(&together.y, output)), 1e-5);
+    close("y", &alone.y, &wide(&rows(&together.y, output)), tolerance);
     for ((got, exact), &len) in alone.next.iter().zip(&together.next).zip(&states) {
-        close("state", got, &wide(&rows(exact, len)), 1e-5);
+        close("state", got, &wide(&rows(exact, len)), tolerance);
     }
 }
 
 /// (f) Huge inputs leave everything finite, forward and backward.
 pub(crate) fn saturation_stays_finite(memory: &impl Memory) {
     let (time, batch) = (12, 5);
-    for level in levels() {
-        let cpu = Cpu::with_level(2, level);
+    let forms = levels().flat_map(|level| Precision::ALL.map(|precision| (level, precision)));
+    for (level, precision) in forms {
+        let cpu = Cpu::with(2, level, precision);
         let sequence = Sequence::new(time, batch);
         let mut inputs = inputs(memory, time, batch, 7);
         inputs.x.iter_mut().for_each(|x| *x = if *x < 0.0 { -1e4 } else { 1e4 });
@@ -355,7 +392,11 @@ pub(crate) fn saturation_stays_finite(memory: &impl Memory) {
 
 /// (g) A state written as bytes and read again goes on to the bit; so does a second run.
 pub(crate) fn a_saved_state_goes_on_to_the_bit(memory: &impl Memory) {
-    let cpu = Cpu::new(2);
+    Precision::ALL.into_iter().for_each(|precision| saved_state_in(memory, precision));
+}
+
+fn saved_state_in(memory: &impl Memory, precision: Precision) {
+    let cpu = Cpu::with_precision(2, precision);
     let (input, _) = memory.widths();
     let sequence = Sequence::new(20, 3);
     let mut inputs = inputs(memory, 40, 3, 10);

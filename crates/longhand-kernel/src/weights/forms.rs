@@ -45,6 +45,8 @@ pub(super) trait Dot {
 /// # Safety
 /// The machine has the level, and the task was checked.
 pub(super) unsafe fn run(level: Level, format: Format, task: &Task) {
+    // Beyond vectors of 512 bits the machine itself is asked, format by format.
+    let level = if level == Level::Avx512Bf16 { Level::Avx512 } else { level };
     // SAFETY: each form is entered through a function that enables what it needs, after the level
     // or the machine was asked for it.
     unsafe {

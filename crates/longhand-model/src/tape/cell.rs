@@ -1,7 +1,7 @@
 //! The recurrences as one: which operation of the kernel a [`LongCell`] calls, with which weights.
 
 use longhand_kernel::weights::CellPanels;
-use longhand_kernel::{Buffer, Cpu, Sequence, lstm, rnn, slstm};
+use longhand_kernel::{Buffer, Cpu, Input, Sequence, lstm, rnn, slstm};
 
 use super::memory::States;
 use crate::weights::{Gradients, ParameterId, Weights};
@@ -26,7 +26,7 @@ pub(super) struct Reading<'a> {
     pub(super) recurrent: &'a [f32],
     /// Width of a row of `x`.
     pub(super) width: usize,
-    pub(super) x: &'a [f32],
+    pub(super) x: Input<'a>,
     pub(super) before: &'a States,
     /// The input's part of the gates, where it is known already.
     pub(super) projected: Option<&'a [f32]>,
@@ -172,7 +172,9 @@ impl LongCell {
         after: &mut States,
         saved: &mut [f32],
     ) {
-        let Reading { cpu, sequence, width: input, x, before: [h, c, n, m], .. } = *read;
+        let Reading { cpu, sequence, width: input, before: [h, c, n, m], .. } = *read;
+        // Packed tables are not read by token here: what is made of a token comes as `projected`.
+        let Input::Rows(x) = read.x else { return };
         let [next_h, next_c, next_n, next_m] = after;
         match *self {
             LongCell::Lstm { hidden, .. } => {
@@ -220,7 +222,8 @@ impl LongCell {
         Some([read(0)?, read(1)?])
     }
 
-    /// `d_recurrent` stands in for the recurrent weights' gradient where some were dropped.
+    /// `dx` is the gradient of the rows or of the table of `read.x`. `d_recurrent` stands in for
+    /// the recurrent weights' gradient where some were dropped.
     pub(super) fn backward(
         &self,
         read: &Reading,
@@ -235,17 +238,12 @@ impl LongCell {
         let value = |id: ParameterId| read.weights.values(id);
         let [h, c, n, m] = read.before;
         let ids = self.parameters();
-        let mut taken: Vec<Option<Buffer>> = ids.iter().map(|&id| gradients.take(id)).collect();
-        let mut wanted: Vec<Option<&mut [f32]>> =
-            taken.iter_mut().map(Option::as_deref_mut).collect();
-        if let (Some(d_recurrent), Some(place)) = (d_recurrent, wanted.get_mut(1)) {
-            *place = Some(d_recurrent);
+        let mut taken: [Option<Buffer>; 4] =
+            std::array::from_fn(|i| ids.get(i).and_then(|&id| gradients.take(id)));
+        let mut wanted = taken.each_mut().map(Option::as_deref_mut);
+        if d_recurrent.is_some() {
+            wanted[1] = d_recurrent;
         }
-        let mut next = {
-            let mut wanted = wanted.into_iter();
-            move || wanted.next().flatten()
-        };
-        let wanted = [next(), next(), next(), next()];
         match *self {
             LongCell::Lstm { hidden, weights: [w, _, b1, b2] } => {
                 let weights = match wanted {

@@ -6,15 +6,14 @@ use longhand_kernel::norm::{self, Norm as NormForm};
 use longhand_kernel::{Buffer, elementwise, embedding, weights as packed};
 
 use super::profile::{Cost, Way};
-use super::{Ablation, Backward, Mode, Operation, Tape, Var};
+use super::{Ablation, Backward, Mode, Operation, Tape, Tokens, Var};
 use crate::weights::{ParameterId, Weights};
 
 /// Added under the root of every norm.
 const EPSILON: f32 = 1e-6;
 
 pub(super) struct Embedding {
-    ids: Vec<u32>,
-    weight: ParameterId,
+    tokens: Tokens,
     mask: Option<Mask>,
     pub(super) y: Var,
 }
@@ -86,13 +85,19 @@ impl Tape {
             self.memos.begin(weights, table.shape[0], ids);
             self.values[y.0].of_tokens = true;
         }
+        let tokens = Tokens { table: weight, first: self.ids.len(), count: ids.len() };
+        self.ids.extend_from_slice(ids);
+        self.values[y.0].tokens = mask.is_none().then_some(tokens);
         if self.needs(y) {
-            let ids = ids.to_vec();
-            self.record(y, Operation::Embedding(Embedding { ids, weight, mask, y }));
+            self.record(y, Operation::Embedding(Embedding { tokens, mask, y }));
         } else {
             self.timed(Way::Forward, || Cost::unknown(format!("embedding {width}")));
         }
         y
+    }
+
+    pub(super) fn ids(&self, tokens: Tokens) -> &[u32] {
+        &self.ids[tokens.first..tokens.first + tokens.count]
     }
 
     /// y = [parts side by side]·Wᵀ + b.
@@ -208,6 +213,7 @@ impl Tape {
         let width = self.width(x);
         let value = &mut self.values[x.0];
         value.of_tokens = false;
+        value.tokens = None;
         embedding::add_sinusoids(&self.cpu, width, places, &mut value.data);
         self.timed(Way::Forward, || Cost::unknown(format!("sinusoids {width}")));
     }
@@ -244,6 +250,7 @@ impl Tape {
     /// Sets a memory's output to zero where that memory is taken out.
     pub(crate) fn silence_if(&mut self, x: Var, memory: Ablation) {
         if self.ablation == Some(memory) {
+            self.values[x.0].tokens = None;
             self.values[x.0].data.fill(0.0);
         }
     }
@@ -252,16 +259,18 @@ impl Tape {
 impl Embedding {
     pub(super) fn backward(self, pass: &mut Backward) {
         let Some(mut dy) = pass.tape.finish(self.y) else { return };
-        let Some(mut gradient) = pass.gradients.take(self.weight) else { return };
+        let table = self.tokens.table;
+        let Some(mut gradient) = pass.gradients.take(table) else { return };
         let width = pass.tape.width(self.y);
         if let Some(mask) = self.mask {
             let mut kept = pass.tape.buffers.take_zeros(dy.len());
-            let pattern = Pattern::Tokens { ids: &self.ids, width };
+            let pattern = Pattern::Tokens { ids: pass.tape.ids(self.tokens), width };
             dropout::backward(&pass.tape.cpu, mask, pattern, &dy, &mut kept);
             pass.tape.buffers.give(std::mem::replace(&mut dy, kept));
         }
-        embedding::scatter_add(&pass.tape.cpu, width, &self.ids, &dy, &mut gradient);
-        pass.gradients.put(self.weight, Some(gradient));
+        let ids = pass.tape.ids(self.tokens);
+        embedding::scatter_add(&pass.tape.cpu, width, ids, &dy, &mut gradient);
+        pass.gradients.put(table, Some(gradient));
         pass.tape.buffers.give(dy);
     }
 }

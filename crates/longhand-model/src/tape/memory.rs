@@ -2,10 +2,10 @@
 
 use longhand_kernel::dropout::{self, Mask, Pattern};
 use longhand_kernel::simd::sigmoid_slice;
-use longhand_kernel::{Buffer, Buffers, attention, mlstm, tanh_memory};
+use longhand_kernel::{Buffer, Buffers, Input, attention, mlstm, tanh_memory};
 
 use super::cell::{LongCell, Reading};
-use super::{Backward, Operation, Tape, Var};
+use super::{Backward, Operation, Tape, Tokens, Var};
 use crate::state::State;
 use crate::weights::{ParameterId, Weights};
 
@@ -29,6 +29,8 @@ pub(super) struct Recurrence {
     pub(super) cell: LongCell,
     reverse: bool,
     pub(super) x: Var,
+    /// Where the gradient of the rows goes to a table at once.
+    tokens: Option<Tokens>,
     before: States,
     saved: Buffer,
     /// The recurrent weights with some dropped, and the mask.
@@ -61,6 +63,13 @@ pub struct Gates {
     pub forget: Vec<f32>,
 }
 
+/// Counters of a ring that is being advanced, kept from pass to pass for their memory.
+#[derive(Default)]
+pub(super) struct Rings {
+    positions: Vec<u64>,
+    filled: Vec<u32>,
+}
+
 /// A recurrence's tensors; those beyond its count are empty.
 pub(super) type States = [Buffer; MOST_STATES];
 
@@ -84,15 +93,17 @@ impl Tape {
             Some(index) => {
                 let (mut keys, mut values) = (state.take(index), state.take(index + 1));
                 // The ring advances counters of its own: the state's serve every block.
-                let mut position = state.positions.clone();
+                let Rings { positions, filled } = &mut self.rings;
+                positions.clear();
+                positions.extend_from_slice(&state.positions);
                 let window = sizes.window() as u64;
-                let mut filled: Vec<u32> =
-                    state.since_reset.iter().map(|&since| since.min(window) as u32).collect();
+                filled.clear();
+                filled.extend(state.since_reset.iter().map(|&since| since.min(window) as u32));
                 let carried = attention::State {
                     keys: &mut keys,
                     values: &mut values,
-                    position: &mut position,
-                    filled: &mut filled,
+                    position: positions,
+                    filled,
                 };
                 if step {
                     attention::step(&self.cpu, sizes, &sequence, input, carried, &mut data);
@@ -165,20 +176,20 @@ impl Tape {
         let width = self.width(x);
         let mut data = self.buffers.take(sequence.rows() * hidden);
         let mut saved = self.buffers.take(cell.saved_len(width, &sequence));
-        let input = &self.values[x.0];
         let mut projected = Buffer::default();
-        if let (Some(panels), true) = (weights.panels(cell.input()), input.of_tokens) {
+        if let (Some(panels), true) = (weights.panels(cell.input()), self.values[x.0].of_tokens) {
             projected = self.buffers.take(sequence.rows() * panels.places());
-            let (memos, x) = (&mut self.memos, &input.data);
+            let (memos, x) = (&mut self.memos, &self.values[x.0].data);
             memos.project(&self.cpu, cell.input(), panels, x, panels.places(), &mut projected);
         }
+        let tokens = self.tokens_of(weights, x);
         let read = Reading {
             cpu: &self.cpu,
             sequence: &sequence,
             weights,
             recurrent,
             width,
-            x: &input.data,
+            x: self.recurrence_input(weights, x, tokens),
             before: &before,
             projected: (!projected.is_empty()).then_some(&projected[..]),
         };
@@ -192,9 +203,33 @@ impl Tape {
         }
         let needed = self.needs(x) || weights.is_trainable(cell.recurrent());
         let y = self.push(data, hidden, needed);
-        let operation = Recurrence { cell, reverse, x, before, saved, dropped, y };
+        let operation = Recurrence { cell, reverse, x, tokens, before, saved, dropped, y };
         self.record(y, Operation::Recurrence(operation));
         y
+    }
+
+    /// The tokens whose rows `x` is, if the table has so few rows that multiplying each of them
+    /// once is less work.
+    fn tokens_of(&self, weights: &Weights, x: Var) -> Option<Tokens> {
+        let few = |tokens: &Tokens| {
+            let table = weights.get(tokens.table);
+            table.packed.is_none() && 2 * table.shape[0] <= tokens.count
+        };
+        self.values[x.0].tokens.filter(few)
+    }
+
+    fn recurrence_input<'a>(
+        &'a self,
+        weights: &'a Weights,
+        x: Var,
+        tokens: Option<Tokens>,
+    ) -> Input<'a> {
+        match tokens {
+            Some(tokens) => {
+                Input::Tokens { ids: self.ids(tokens), table: weights.values(tokens.table) }
+            }
+            None => Input::Rows(self.data(x)),
+        }
     }
 
     /// Matrix memory over queries, keys and values, and the preactivations of its two gates.
@@ -336,7 +371,10 @@ impl Recurrence {
     }
 
     fn flow(&mut self, pass: &mut Backward, dy: &[f32]) {
-        let mut dx = pass.tape.open(self.x);
+        let mut dx = match self.tokens {
+            Some(tokens) => pass.gradients.take(tokens.table),
+            None => pass.tape.open(self.x),
+        };
         let mut d_dropped =
             self.dropped.as_ref().map(|(whole, ..)| pass.tape.buffers.take_zeros(whole.len()));
         let tape = &*pass.tape;
@@ -351,7 +389,7 @@ impl Recurrence {
             weights: pass.weights,
             recurrent,
             width: tape.width(self.x),
-            x: tape.data(self.x),
+            x: tape.recurrence_input(pass.weights, self.x, self.tokens),
             before: &self.before,
             projected: None,
         };
@@ -365,7 +403,10 @@ impl Recurrence {
             }
             pass.gradients.put(id, whole);
         }
-        pass.tape.close(self.x, dx);
+        match self.tokens {
+            Some(tokens) => pass.gradients.put(tokens.table, dx),
+            None => pass.tape.close(self.x, dx),
+        }
         pass.tape.buffers.give(d_dropped.unwrap_or_default());
     }
 

@@ -66,6 +66,10 @@ pub struct Tape {
     draws: u64,
     span: Span,
     memos: memos::Memos,
+    /// The ids of the pass's embeddings, one after another.
+    ids: Vec<u32>,
+    /// What attention works on while its ring advances.
+    rings: memory::Rings,
     /// Time by operation, where it is taken. A cell: reading logits borrows the tape only.
     profile: RefCell<Option<Profile>>,
 }
@@ -78,6 +82,17 @@ struct Value {
     of_tokens: bool,
     /// Empty until something flows back.
     gradient: Buffer,
+    /// The table and the place of the ids among the pass's, where the rows are those of an
+    /// embedding as they are.
+    tokens: Option<Tokens>,
+}
+
+/// Rows of an embedding.
+#[derive(Clone, Copy)]
+struct Tokens {
+    table: ParameterId,
+    first: usize,
+    count: usize,
 }
 
 /// The sequence of the pass, kept for the way back.
@@ -126,6 +141,8 @@ impl Tape {
             draws: 0,
             span: Span::default(),
             memos: memos::Memos::default(),
+            ids: Vec::new(),
+            rings: memory::Rings::default(),
             profile: RefCell::new(None),
         }
     }
@@ -213,6 +230,7 @@ impl Tape {
     }
 
     fn clear(&mut self) {
+        self.ids.clear();
         for operation in self.operations.drain(..) {
             operation.release(&mut self.buffers);
         }
@@ -229,7 +247,8 @@ impl Tape {
     fn push(&mut self, data: Buffer, width: usize, needs_gradient: bool) -> Var {
         let needs_gradient = needs_gradient && self.records();
         let gradient = Buffer::default();
-        self.values.push(Value { data, width, needs_gradient, of_tokens: false, gradient });
+        let value = Value { data, width, needs_gradient, of_tokens: false, gradient, tokens: None };
+        self.values.push(value);
         Var(self.values.len() - 1)
     }
 

@@ -7,7 +7,9 @@ use anyhow::Result;
 mod equality;
 mod first_token;
 mod flat;
+mod gemm;
 mod lstm_decode;
+mod lstm_train;
 mod measure;
 mod preset;
 mod profile;
@@ -31,7 +33,9 @@ enum Verb {
     Equality(equality::Arguments),
     FirstToken(first_token::Arguments),
     Flat(flat::Arguments),
+    Gemm(gemm::Arguments),
     LstmDecode(lstm_decode::Arguments),
+    LstmTrain(lstm_train::Arguments),
     Preset(preset::Arguments),
 }
 
@@ -41,7 +45,9 @@ impl Arguments {
             Verb::Equality(arguments) => arguments.run(),
             Verb::FirstToken(arguments) => arguments.run(),
             Verb::Flat(arguments) => arguments.run(),
+            Verb::Gemm(arguments) => arguments.run(),
             Verb::LstmDecode(arguments) => arguments.run(),
+            Verb::LstmTrain(arguments) => arguments.run(),
             Verb::Preset(arguments) => arguments.run(),
         }
     }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use longhand::recipe::{BaseModel, ModelSettings, Recipe};
-use longhand_model::Preset;
 use longhand_model::config::Pooling;
+use longhand_model::{Precision, Preset};
 use longhand_tasks::Task;
 use longhand_tasks::classify::Settings;
 use longhand_text::TokenizerKind;
@@ -75,6 +75,9 @@ pub(crate) struct Arguments {
     /// Steps of training
     #[arg(long, value_name = "N", group = "budget")]
     steps: Option<u64>,
+    /// The operands of matrix products: f32, or bf16 for speed; sums are f32 [default: f32]
+    #[arg(long, value_name = "P")]
+    precision: Option<Precision>,
     /// Seed of the weights, the order of the examples and what is held out [default: 1]
     #[arg(long)]
     seed: Option<u64>,
@@ -185,6 +188,7 @@ impl Arguments {
         set(&mut training.budget, self.epochs.map(Budget::Epochs));
         set(&mut training.budget, self.minutes.map(Budget::Minutes));
         set(&mut training.budget, self.steps.map(Budget::Steps));
+        set(&mut training.precision, self.precision);
         set(&mut training.seed, self.seed);
         set(&mut training.threads, self.threads.given());
         Ok(training.check().map_err(|error| Usage(error.to_string()))?)

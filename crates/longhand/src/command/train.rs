@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use longhand::recipe::{ModelSettings, Recipe};
-use longhand_model::Preset;
+use longhand_model::{Precision, Preset};
 use longhand_tasks::Task;
 use longhand_text::TokenizerKind;
 use longhand_train::Budget;
@@ -69,6 +69,9 @@ pub(crate) struct Arguments {
     /// The highest learning rate [default: 0.003]
     #[arg(long, value_name = "X")]
     learning_rate: Option<f64>,
+    /// The operands of matrix products: f32, or bf16 for speed; sums are f32 [default: f32]
+    #[arg(long, value_name = "P")]
+    precision: Option<Precision>,
     /// Seed of weights, data order and dropout [default: 1]
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
@@ -180,6 +183,7 @@ impl Arguments {
         }
         training.batch = self.batch.unwrap_or(training.batch);
         training.chunk = self.chunk.unwrap_or(training.chunk);
+        training.precision = self.precision.unwrap_or(training.precision);
         training.seed = self.seed.unwrap_or(training.seed);
         training.threads = self.threads.given().unwrap_or(training.threads);
         training.evaluate_every = self.evaluate_every.or(training.evaluate_every);

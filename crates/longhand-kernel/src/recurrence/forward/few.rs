@@ -7,6 +7,7 @@ use crate::cpu::{Cpu, Worker};
 use crate::gemm::{Into, Matrix, MatrixMut, gemm_serial};
 use crate::recurrence::layout::Block;
 use crate::recurrence::{Cell, Weights};
+use crate::scratch::List;
 use crate::sequence::Sequence;
 use crate::simd::{Kernel, Vector};
 
@@ -51,7 +52,7 @@ fn time_loop<C: Cell>(run: &Run, weights: &Weights, x: &[f32], worker: &mut Work
     let own = own.start / lanes..own.end / lanes;
     let mut gates = worker.buffers.take(rows * C::GATES * own.len() * lanes);
     let mut previous = worker.buffers.take(batch * hidden);
-    let mut active = Vec::with_capacity(batch);
+    let mut active = List::new(worker.buffers, batch);
     let pieces = || {
         let mut end = 0;
         shape.groups(own.clone(), lanes, shape.padded_hidden()).map(move |blocks| {
@@ -77,8 +78,7 @@ fn time_loop<C: Cell>(run: &Run, weights: &Weights, x: &[f32], worker: &mut Work
             let width = shape.input;
             let input = &weights.input[row * width..(row + count) * width];
             gemm_serial(
-                worker.level,
-                worker.buffers,
+                worker,
                 Matrix::new(x, rows, width),
                 Matrix::new(input, count, width).t(),
                 MatrixMut::strided(gates, rows, count, columns),
@@ -96,7 +96,7 @@ fn time_loop<C: Cell>(run: &Run, weights: &Weights, x: &[f32], worker: &mut Work
         for t in sequence.steps() {
             run.active(t, &mut active);
             previous.fill(0.0);
-            for active in &active {
+            for active in active.iter() {
                 // SAFETY: a row of y, of the state or of zeros.
                 let from = std::slice::from_raw_parts(active.hidden, hidden);
                 previous[active.row % batch * hidden..][..hidden].copy_from_slice(from);
@@ -116,6 +116,7 @@ fn time_loop<C: Cell>(run: &Run, weights: &Weights, x: &[f32], worker: &mut Work
             worker.barrier();
         }
     }
+    active.give(worker.buffers);
     worker.buffers.give(gates);
     worker.buffers.give(previous);
 }
@@ -139,8 +140,7 @@ fn add_recurrent<C: Cell>(
         let row = (head * C::GATES + gate) * units + first;
         let recurrent = &weights.recurrent[row * units..(row + count) * units];
         gemm_serial(
-            worker.level,
-            worker.buffers,
+            worker,
             h.columns(head * units..(head + 1) * units),
             Matrix::new(recurrent, count, units).t(),
             MatrixMut::strided(&mut gates[gate * count..], batch, count, C::GATES * count),

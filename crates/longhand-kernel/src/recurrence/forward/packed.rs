@@ -8,6 +8,7 @@ use crate::cpu::{Cpu, Worker};
 use crate::recurrence::layout::Shape;
 use crate::recurrence::panels::UNITS;
 use crate::recurrence::{Cell, CellPanels};
+use crate::scratch::List;
 use crate::simd::{Kernel, Vector};
 use crate::weights::{Operand, PANEL, add_product, pays};
 
@@ -39,7 +40,7 @@ fn time_loop<C: Cell>(run: &Run, weights: &CellPanels, input: &Operand, worker: 
     let previous =
         Operand::room(worker.buffers, weights.format(), sequence.batch * shape.heads, shape.units);
     let sums = worker.buffers.take(ROW_GROUP * PANEL);
-    let mut active = Vec::with_capacity(sequence.batch);
+    let mut active = List::new(worker.buffers, sequence.batch);
     let projected = match weights.projected {
         Some(known) => Some((known.as_ptr(), weights.input.places())),
         None if sequence.time > 1 => Some((run.gates.cast_const(), shape.gate_stride())),
@@ -70,6 +71,7 @@ fn time_loop<C: Cell>(run: &Run, weights: &CellPanels, input: &Operand, worker: 
             }
         }
     }
+    active.give(worker.buffers);
     worker.buffers.give(step.sums);
     step.previous.release(worker.buffers);
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use longhand_model::{Cpu, Level};
+use longhand_model::{Cpu, Level, Precision};
 use serde_json::{Map, Value, json};
 
 use crate::error::Usage;
@@ -44,9 +44,13 @@ pub(crate) struct Processor {
     /// Threads to compute on; as many as there are cores where not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Instructions to use: avx512, avx2 or portable; the best of this machine where not given
+    /// Instructions to use: avx512-bf16, avx512, avx2 or portable; the best of this machine where
+    /// not given
     #[arg(long, value_name = "LEVEL")]
     level: Option<LevelName>,
+    /// The operands of matrix products: f32 or bf16
+    #[arg(long, value_name = "P", default_value_t = Precision::F32)]
+    precision: Precision,
 }
 
 /// An instruction set by its name.
@@ -100,7 +104,7 @@ impl Processor {
             let name = level_name(level);
             return Err(Usage(format!("this machine has no {name} instructions")).into());
         }
-        Ok(Arc::new(Cpu::with_level(threads, level)))
+        Ok(Arc::new(Cpu::with(threads, level, self.precision)))
     }
 }
 
@@ -158,6 +162,7 @@ impl Line {
         line.add("bench", bench);
         line.add("threads", cpu.threads());
         line.add("level", level_name(cpu.level()));
+        line.add("precision", cpu.precision().name());
         line
     }
 
@@ -182,6 +187,14 @@ impl Line {
         self.add("other_cpus_busy", other_cpus_busy.map(rounded))
     }
 
+    /// Adds the spread of the work done a second, in units of 10⁹ operations, where a step's units
+    /// are operations.
+    pub(crate) fn operations(&mut self, rates: &Rates) -> &mut Self {
+        let [median, min, max] = [rates.median, rates.min, rates.max].map(|x| rounded(x / 1e9));
+        self.add("gflops", json!({ "median": median, "min": min, "max": max }));
+        self.add("other_cpus_busy", rates.other_cpus_busy.map(rounded))
+    }
+
     /// Adds the work done a second, in units of 10⁹ operations (a multiplication and an addition
     /// are two), and its share of the best matrix product's, where that was measured.
     pub(crate) fn work(&mut self, gflops: f64, peak: Option<f64>) -> &mut Self {
@@ -189,9 +202,16 @@ impl Line {
         self.add("fraction_of_gemm_peak", peak.map(|peak| rounded(gflops / peak)))
     }
 
-    /// Prints it, with the most memory that the process held so far.
+    /// Adds the most memory that the process held so far.
+    pub(crate) fn peak_memory(&mut self) -> &mut Self {
+        self.add("peak_rss_mib", peak_resident_mib().map(rounded))
+    }
+
+    /// Prints it, with the most memory that the process held so far unless that was added before.
     pub(crate) fn print(mut self) -> Result<()> {
-        self.add("peak_rss_mib", peak_resident_mib().map(rounded));
+        if !self.0.contains_key("peak_rss_mib") {
+            self.peak_memory();
+        }
         Ok(writeln!(std::io::stdout().lock(), "{}", Value::Object(self.0))?)
     }
 }
@@ -208,6 +228,7 @@ impl FromStr for LevelName {
 
 fn level_name(level: Level) -> &'static str {
     match level {
+        Level::Avx512Bf16 => "avx512-bf16",
         Level::Avx512 => "avx512",
         Level::Avx2 => "avx2",
         Level::Portable => "portable",

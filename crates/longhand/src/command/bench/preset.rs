@@ -173,7 +173,7 @@ impl Arguments {
         let mut line = Line::new(what, cpu);
         line.add("preset", self.name.as_str()).add("vocab", config.vocab_size);
         line.add("width", config.width).add("layers", config.blocks.len());
-        line.add("parameters", parameters).add("precision", "f32");
+        line.add("parameters", parameters);
         line.add("weights", config.weights.name());
         line
     }

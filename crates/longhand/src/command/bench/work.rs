@@ -15,7 +15,7 @@ use super::profile::Work;
 const BATCHES: usize = 16;
 /// Tokens of a pass while a stream is brought to its position.
 const CHUNK: usize = 256;
-/// The norm that gradients are clipped to.
+/// The norm that gradients are clipped to, unless told otherwise.
 const CLIP: f64 = 1.0;
 
 /// Whole steps of training: forward, backward, clipping, the optimiser; the state carried from
@@ -30,6 +30,8 @@ pub(crate) struct Learner {
     time: usize,
     batch: usize,
     steps: usize,
+    /// The norm that gradients are clipped to; 0 for none.
+    pub(crate) clip: f64,
     /// Mean loss of the last step, in nats.
     pub(crate) loss: f64,
 }
@@ -61,8 +63,20 @@ impl Learner {
         let gradients = Gradients::zeros(&model.weights);
         let optimizer = Optimizer::new(rule, &model.weights);
         let (memory, tape) = (Some(model.state(batch)), Tape::new(cpu));
-        let (steps, loss) = (0, f64::NAN);
-        Ok(Self { model, tape, gradients, optimizer, memory, batches, time, batch, steps, loss })
+        let (steps, clip, loss) = (0, CLIP, f64::NAN);
+        Ok(Self {
+            model,
+            tape,
+            gradients,
+            optimizer,
+            memory,
+            batches,
+            time,
+            batch,
+            steps,
+            clip,
+            loss,
+        })
     }
 
     /// The model in its present state.
@@ -109,8 +123,11 @@ impl Work for Learner {
         let total = model.loss(tape, x, targets, 0.0, None, Some((scale, gradients)));
         tape.backward(&model.weights, gradients);
         self.loss = total.nats / total.count.max(1) as f64;
-        let norm = gradient_norm(tape.cpu(), gradients);
-        let scale = if norm > CLIP { CLIP / norm } else { 1.0 } as f32;
+        let mut scale = 1.0;
+        if self.clip > 0.0 {
+            let norm = gradient_norm(tape.cpu(), gradients);
+            scale = if norm > self.clip { self.clip / norm } else { 1.0 } as f32;
+        }
         let rate = 1e-3;
         self.optimizer.step(tape.cpu(), &mut model.weights, gradients, rate, scale);
         if let Some(profile) = tape.profile() {

@@ -1,0 +1,196 @@
+//! The walk over blocks of B and A.
+
+use crate::buffer::Buffer;
+use crate::cpu::{Shards, Worker, share};
+use crate::gemm::pack::{pack_panels, pack_rows, pack_strips, panel_width};
+use crate::gemm::tile::{Tile, run_tile};
+use crate::gemm::{FEW_ROWS, K_BLOCK, M_BLOCK, N_BLOCK, N_BLOCK_TOGETHER, PAD, Product};
+use crate::operand::{Operand, ProductKernel, run_product};
+use crate::simd::{Level, Vector};
+
+/// Where packed blocks of B come from.
+#[derive(Clone, Copy)]
+pub(super) enum Right<'a> {
+    /// This thread packs them.
+    Alone,
+    /// All threads of the region pack each block together, in turns into two places: while some
+    /// still read one, others write the other.
+    Together(&'a Shards<'a, f32>),
+    /// B was packed before.
+    Packed(&'a [f32]),
+}
+
+/// Rows farther apart than this, at a multiple of it, push each other out of the first cache.
+const FAR_APART: usize = 512;
+
+/// How many elements the largest block of a K×N operand takes.
+pub(super) fn block_len(level: Level, k: usize, n: usize, n_block: usize) -> usize {
+    k.min(K_BLOCK) * n.min(n_block).next_multiple_of(level.lanes())
+}
+
+/// Computes a product.
+pub(super) fn run(product: Product, right: Right, worker: &mut Worker) {
+    let (level, precision) = (worker.level, worker.precision);
+    let left = worker.buffers.take(M_BLOCK * (K_BLOCK + PAD) + PAD);
+    let alone = match right {
+        Right::Alone => block_len(level, product.k, product.n, N_BLOCK),
+        Right::Together(_) | Right::Packed(_) => 0,
+    };
+    let block = worker.buffers.take(alone);
+    let mut walk = Walk { product, right, worker, left, block };
+    run_product(level, precision, &mut walk);
+    let Walk { left, block, .. } = walk;
+    worker.buffers.give(left);
+    worker.buffers.give(block);
+}
+
+struct Walk<'a, 'b> {
+    product: Product,
+    right: Right<'a>,
+    worker: &'a mut Worker<'b>,
+    /// Packed rows of A.
+    left: Buffer,
+    /// The packed block of B of a thread alone.
+    block: Buffer,
+}
+
+/// Columns `n0..n0 + n` and elements `k0..k0 + k` along K.
+#[derive(Clone, Copy)]
+struct Block {
+    n0: usize,
+    n: usize,
+    k0: usize,
+    k: usize,
+}
+
+impl ProductKernel for &mut Walk<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector, O: Operand<V>>(self) {
+        let p = self.product;
+        let n_block = match self.right {
+            Right::Alone => N_BLOCK,
+            Right::Together(_) => N_BLOCK_TOGETHER,
+            Right::Packed(_) => p.n.max(1),
+        };
+        let k_block = K_BLOCK * O::DEPTH;
+        let mut turn = 0;
+        for n0 in (0..p.n).step_by(n_block) {
+            let n = n_block.min(p.n - n0);
+            for k0 in (0..p.k).step_by(k_block) {
+                let block = Block { n0, n, k0, k: k_block.min(p.k - k0) };
+                // SAFETY: every block lies within the sizes that `Product::new` checked, and the
+                // packing buffers were sized for one block.
+                unsafe {
+                    let right = self.right_block::<V, O>(block, turn);
+                    for m0 in (0..p.m).step_by(M_BLOCK) {
+                        self.rows::<V, O>(block, right, m0, M_BLOCK.min(p.m - m0));
+                    }
+                }
+                turn += 1;
+            }
+        }
+    }
+}
+
+impl Walk<'_, '_> {
+    /// The packed panels of a block of B; none where it is read as it lies.
+    #[inline(always)]
+    unsafe fn right_block<V: Vector, O: Operand<V>>(
+        &mut self,
+        block: Block,
+        turn: usize,
+    ) -> Option<*const f32> {
+        let p = self.product;
+        let Block { n0, n, k0, k } = block;
+        let panels = n.div_ceil(panel_width::<V>());
+        // SAFETY: the block lies within the product.
+        unsafe {
+            let b = p.b.wrapping_add(n0 * p.b_col + k0 * p.b_row);
+            match self.right {
+                Right::Alone => {
+                    if O::AS_IT_LIES && p.m <= FEW_ROWS && p.b_col == 1 {
+                        return None;
+                    }
+                    let to = self.block.as_mut_ptr();
+                    pack_panels::<V, O>(b, p.b_row, p.b_col, k, n, 0..panels, to);
+                    Some(to)
+                }
+                Right::Together(blocks) => {
+                    let len = block_len(self.worker.level, p.k, p.n, N_BLOCK_TOGETHER);
+                    let place = turn % 2 * len;
+                    // SAFETY: threads write panels of their own, and read all of them after the
+                    // barrier; nobody still reads this place, since all threads have met since.
+                    let own = share(panels, 1, self.worker.index, self.worker.threads);
+                    debug_assert!(place + len <= blocks.len());
+                    let to = blocks.pointer().add(place);
+                    pack_panels::<V, O>(b, p.b_row, p.b_col, k, n, own, to);
+                    self.worker.barrier();
+                    Some(to)
+                }
+                Right::Packed(packed) => {
+                    let before = k0 / O::DEPTH * p.n.next_multiple_of(V::LANES);
+                    Some(packed.as_ptr().add(before))
+                }
+            }
+        }
+    }
+
+    /// The product of `m` rows of A from `m0` on with a block of B.
+    #[inline(always)]
+    unsafe fn rows<V: Vector, O: Operand<V>>(
+        &mut self,
+        block: Block,
+        right: Option<*const f32>,
+        m0: usize,
+        m: usize,
+    ) {
+        let p = self.product;
+        let Block { n0, n, k0, k } = block;
+        let lanes = k.div_ceil(O::DEPTH);
+        // SAFETY: rows and block lie within the product.
+        unsafe {
+            let a = p.a.add(m0 * p.a_row + k0 * p.a_col);
+            let far_apart = p.a_row.is_multiple_of(FAR_APART) && p.m > FEW_ROWS;
+            let left = if p.a_col != 1 {
+                debug_assert!(p.a_row == 1 || p.m == 1);
+                pack_strips::<V, O>(a, p.a_col, k, m, self.left.as_mut_ptr());
+                Left::Strips
+            } else if !O::AS_IT_LIES || far_apart {
+                let to = self.left.as_mut_ptr();
+                pack_rows::<V, O>(a, p.a_row, k, m, to, K_BLOCK + PAD);
+                Left::Rows
+            } else {
+                Left::AsItLies
+            };
+            let packed_a = self.left.as_ptr();
+            for j in (0..n).step_by(panel_width::<V>()) {
+                let width = panel_width::<V>().min(n - j);
+                let (b, b_row) = match right {
+                    Some(b) => (b.add(j * lanes), width.next_multiple_of(V::LANES)),
+                    None => (p.b.add((n0 + j) * p.b_col + k0 * p.b_row), p.b_row),
+                };
+                for i in (0..m).step_by(V::TILE_ROWS) {
+                    let rows = V::TILE_ROWS.min(m - i);
+                    let (a, a_row, a_col) = match left {
+                        Left::Strips => (packed_a.add(i * lanes), 1, rows),
+                        Left::Rows => (packed_a.add(i * (K_BLOCK + PAD)), K_BLOCK + PAD, 1),
+                        Left::AsItLies => (a.add(i * p.a_row), p.a_row, 1),
+                    };
+                    let c = p.c.add((m0 + i) * p.c_row + n0 + j);
+                    let tile = Tile { k: lanes, a, a_row, a_col, b, b_row, c, c_row: p.c_row };
+                    run_tile::<V, O>(&tile, rows, width, right.is_some(), p.add || k0 > 0);
+                }
+            }
+        }
+    }
+}
+
+/// How the tiles read A.
+#[derive(Clone, Copy)]
+enum Left {
+    AsItLies,
+    Rows,
+    Strips,
+}
