@@ -53,13 +53,4 @@ pub enum EngineError {
         /// The allowed values.
         allowed: &'static str,
     },
-    /// A stream of bytes that is not text.
-    #[error(
-        "the input is not valid UTF-8 at byte offset {offset}: convert it, or pass --lossy to \
-         replace invalid bytes"
-    )]
-    InvalidUtf8 {
-        /// Offset of the first invalid byte.
-        offset: u64,
-    },
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use longhand_kernel::Buffer;
@@ -245,20 +246,31 @@ pub fn values(
     Ok(words.map(|w| f32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect())
 }
 
-/// Writes a file beside its place and renames it, so that a reader finds the old one or the new
-/// one, never a part.
+/// Writes a file beside its place, brings it to the disk and renames it, so that a reader finds the
+/// old one or the new one, never a part. Until then it has a name of its own, which begins with
+/// `.longhand-` and ends with `.partial`.
+///
+/// # Errors
+/// If the system refuses; what cannot be written whole is not left lying.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    use std::io::Write;
-    let beside = path.with_extension("partial");
-    let mut file = fs_err::File::create(&beside)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    drop(file);
-    if let Err(error) = written {
-        // What cannot be written whole is not left lying.
-        let _ = fs_err::remove_file(&beside);
-        return Err(error.into());
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".longhand-").suffix(".partial");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let named = |error: std::io::Error| {
+        let text = format!("failed to write {}: {error}", path.display());
+        std::io::Error::new(error.kind(), text)
+    };
+    let mut file = builder.tempfile_in(folder).map_err(named)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(named)?;
+    file.persist(path).map_err(|error| named(error.error))?;
+    // Elsewhere a folder cannot be opened as a file, and a renamed file is durable by itself.
+    if cfg!(unix) {
+        fs_err::File::open(folder)?.sync_all()?;
     }
-    Ok(fs_err::rename(&beside, path)?)
+    Ok(())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, FileError> {

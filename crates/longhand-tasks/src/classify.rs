@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledBatches, LabelledIds, LabelledPosition};
-use longhand_text::corpus::table::{Column, Example, Labels, TableOptions, read_examples};
+use longhand_text::corpus::table::{
+    Column, Example, Labels, TableFormat, TableOptions, read_examples,
+};
 use longhand_train::model::config::{HeadConfig, Pooling};
 use longhand_train::model::{Cpu, Gates, Mode, Model, Sequence, Tape, Var};
 use longhand_train::objective::{Objective, Part, Pass, Score};
@@ -57,6 +59,8 @@ pub struct Tables {
     pub valid_fraction: f64,
     /// The column of the text, by name or by number from 0.
     pub text_column: Option<String>,
+    /// The tables that the files are, where their names do not tell.
+    pub format: Option<TableFormat>,
     /// Replace invalid UTF-8 instead of stopping.
     pub lossy: bool,
 }
@@ -97,6 +101,7 @@ impl Examples {
         let options = TableOptions {
             text: column(&tables.text_column),
             label: column(&settings.label_column),
+            format: tables.format,
             lossy: tables.lossy,
             ..TableOptions::default()
         };

@@ -25,6 +25,9 @@ pub enum TextError {
     /// A folder holds no file.
     #[error("the folder {} holds no file to read", .0.display())]
     EmptyFolder(PathBuf),
+    /// A folder where a file belongs.
+    #[error("{} is a folder: name a file", .0.display())]
+    Folder(PathBuf),
     /// A source is not text.
     #[error(
         "{name} is a binary file (byte 0 at offset {offset}): give UTF-8 text, .gz, .zst, \

@@ -11,33 +11,17 @@
 pub mod batch;
 pub mod corpus;
 mod error;
+mod file;
 pub mod sample;
 pub mod shard;
+#[cfg(test)]
+mod testing;
 pub mod tokenizer;
 mod tokens;
+mod utf8;
 
-pub use corpus::{Corpus, CorpusOptions, Piece};
+pub use corpus::{Corpus, CorpusOptions, Piece, TableFormat};
 pub use error::TextError;
 pub use tokenizer::{Decoder, TOKENIZER_FILE, Tokenizer, TokenizerKind};
-pub use tokens::{EncodeProgress, TokenSink, Tokens, encode_corpus};
-
-use std::io::Write;
-use std::path::Path;
-
-/// Writes a file beside its place and renames it, so that no one ever reads half of it.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TextError> {
-    let mut file = file_beside(path)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
-}
-
-/// A temporary file in the folder of a path, readable by whom the user's mask allows.
-pub(crate) fn file_beside(path: &Path) -> Result<tempfile::NamedTempFile, TextError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    Ok(builder.tempfile_in(folder.unwrap_or(Path::new(".")))?)
-}
+pub use tokens::{EncodeProgress, Spill, Tokens};
+pub use utf8::Utf8Decoder;

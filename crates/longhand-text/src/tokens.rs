@@ -55,6 +55,8 @@ impl Tokens {
 
     /// Encodes a corpus into memory.
     ///
+    /// Where the tokeniser has a token for a document's end, it stands between two documents.
+    ///
     /// # Errors
     /// Whatever reading and encoding report; [`TextError::TooShort`] below two tokens.
     pub fn encode(
@@ -62,51 +64,37 @@ impl Tokens {
         tokenizer: &Tokenizer,
         progress: &mut dyn FnMut(EncodeProgress),
     ) -> Result<Self, TextError> {
-        let mut ids = Vec::new();
-        let mut documents = Vec::new();
-        encode_corpus(corpus, tokenizer, progress, &mut |starts_document, piece| {
-            if starts_document {
-                documents.push(ids.len() as u64);
-            }
-            ids.extend_from_slice(piece);
-            Ok(())
-        })?;
-        if ids.len() < 2 {
-            return Err(TextError::TooShort { tokens: ids.len() as u64 });
-        }
-        // A document may have come to no tokens at all (white space in the `word` kind).
-        documents.dedup();
-        while documents.last().is_some_and(|&last| last >= ids.len() as u64) {
-            documents.pop();
-        }
-        Self::from_ids(ids, documents, tokenizer.vocab_size())
+        Encoding::new(tokenizer, None).run(corpus, progress)
     }
 
-    /// Encodes a corpus into a shard file, and opens it.
+    /// Encodes a corpus into memory, or into a shard once its ids are too many. A shard that is
+    /// there already, of the same text and tokeniser, is used as it is.
     ///
     /// # Errors
     /// As [`Tokens::encode`], and whatever writing reports.
-    pub fn encode_to_shard(
+    pub fn encode_or_spill(
         corpus: &Corpus,
         tokenizer: &Tokenizer,
-        path: &Path,
+        spill: Spill<'_>,
         progress: &mut dyn FnMut(EncodeProgress),
     ) -> Result<Self, TextError> {
-        let mut writer = ShardWriter::create(path, tokenizer)?;
-        let mut pending_start = false;
-        let source = encode_corpus(corpus, tokenizer, progress, &mut |starts_document, piece| {
-            pending_start |= starts_document;
-            if pending_start && !piece.is_empty() {
-                writer.start_document();
-                pending_start = false;
-            }
-            writer.push(piece)
-        })?;
-        if writer.len() < 2 {
-            return Err(TextError::TooShort { tokens: writer.len() });
+        // One that cannot be read is no loss: it is made anew.
+        if let Ok(shard) = Shard::open(spill.shard)
+            && shard.header().tokenizer == tokenizer.hash()
+            && shard.header().source == corpus.hash()?
+        {
+            progress(EncodeProgress { bytes: shard.header().bytes, tokens: shard.len() });
+            return Ok(Self::from_shard(shard));
         }
-        writer.finish(&source)?;
-        Ok(Self::from_shard(Shard::open(path)?))
+        Encoding::new(tokenizer, Some(spill)).run(corpus, progress)
+    }
+
+    /// The shard that the ids lie in; none where they lie in memory.
+    pub fn shard(&self) -> Option<&Shard> {
+        match &self.storage {
+            Storage::Memory(_) => None,
+            Storage::Shard(shard) => Some(shard),
+        }
     }
 
     /// Number of tokens.
@@ -152,11 +140,17 @@ impl Tokens {
     }
 }
 
-/// Takes ids as they come; told whether a document begins with them.
-pub type TokenSink<'a> = dyn FnMut(bool, &[u32]) -> Result<(), TextError> + 'a;
+/// Where ids go that are too many for memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Spill<'a> {
+    /// The shard's file; its folder is made where it is missing.
+    pub shard: &'a Path,
+    /// The most ids that are kept in memory, four bytes each.
+    pub most_in_memory: usize,
+}
 
 /// How far encoding a corpus has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EncodeProgress {
     /// Bytes of text read so far.
     pub bytes: u64,
@@ -164,37 +158,99 @@ pub struct EncodeProgress {
     pub tokens: u64,
 }
 
-/// Encodes a corpus piece by piece into a sink, which is told whether a document begins.
-///
-/// Where the tokeniser has a token for a document's end, it stands between two documents. Gives
-/// the BLAKE3 hash, in hexadecimal, of the text with its document boundaries.
-///
-/// # Errors
-/// Whatever reading, encoding and the sink report.
-pub fn encode_corpus(
-    corpus: &Corpus,
-    tokenizer: &Tokenizer,
-    progress: &mut dyn FnMut(EncodeProgress),
-    sink: &mut TokenSink<'_>,
-) -> Result<String, TextError> {
-    let mut report = EncodeProgress { bytes: 0, tokens: 0 };
-    let mut hasher = blake3::Hasher::new();
-    for piece in corpus.pieces() {
-        let piece = piece?;
-        if piece.starts_document && report.bytes > 0 {
-            // A byte that no text holds.
-            hasher.update(&[0]);
-            if let Some(end) = tokenizer.document_end_id() {
-                sink(false, &[end])?;
-                report.tokens += 1;
+/// A corpus on its way to ids.
+struct Encoding<'a> {
+    tokenizer: &'a Tokenizer,
+    spill: Option<Spill<'a>>,
+    /// The ids, until there are too many.
+    ids: Vec<u32>,
+    documents: Vec<u64>,
+    writer: Option<ShardWriter>,
+    /// Whether the next id begins a document. One may come to no ids at all (white space in the
+    /// `word` kind).
+    starts_document: bool,
+}
+
+impl<'a> Encoding<'a> {
+    fn new(tokenizer: &'a Tokenizer, spill: Option<Spill<'a>>) -> Self {
+        let (ids, documents) = (Vec::new(), Vec::new());
+        Self { tokenizer, spill, ids, documents, writer: None, starts_document: false }
+    }
+
+    fn run(
+        mut self,
+        corpus: &Corpus,
+        progress: &mut dyn FnMut(EncodeProgress),
+    ) -> Result<Tokens, TextError> {
+        let mut report = EncodeProgress::default();
+        for piece in corpus.pieces() {
+            let piece = piece?;
+            if piece.starts_document && report.bytes > 0 {
+                let end = self.tokenizer.document_end_id();
+                self.take(end.as_slice())?;
+            }
+            self.starts_document |= piece.starts_document;
+            self.take(&self.tokenizer.encode(&piece.text)?)?;
+            report.bytes += piece.text.len() as u64;
+            report.tokens = self.len();
+            progress(report);
+        }
+        let tokens = self.len();
+        if tokens < 2 {
+            return Err(TextError::TooShort { tokens });
+        }
+        let (Some(writer), Some(spill)) = (self.writer, self.spill) else {
+            return Tokens::from_ids(self.ids, self.documents, self.tokenizer.vocab_size());
+        };
+        writer.finish(&corpus.hash()?, report.bytes)?;
+        Ok(Tokens::from_shard(Shard::open(spill.shard)?))
+    }
+
+    fn len(&self) -> u64 {
+        self.writer.as_ref().map_or(self.ids.len() as u64, ShardWriter::len)
+    }
+
+    fn take(&mut self, ids: &[u32]) -> Result<(), TextError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        if self.writer.is_none()
+            && let Some(Spill { shard, most_in_memory }) = self.spill
+            && self.ids.len() + ids.len() > most_in_memory
+        {
+            self.writer = Some(self.spilled(shard)?);
+        }
+        let starts_document = std::mem::take(&mut self.starts_document);
+        match &mut self.writer {
+            Some(writer) => {
+                if starts_document {
+                    writer.start_document();
+                }
+                writer.push(ids)
+            }
+            None => {
+                if starts_document {
+                    self.documents.push(self.ids.len() as u64);
+                }
+                self.ids.extend_from_slice(ids);
+                Ok(())
             }
         }
-        hasher.update(piece.text.as_bytes());
-        let ids = tokenizer.encode(&piece.text)?;
-        sink(piece.starts_document, &ids)?;
-        report.bytes += piece.text.len() as u64;
-        report.tokens += ids.len() as u64;
-        progress(report);
     }
-    Ok(hasher.finalize().to_hex().to_string())
+
+    /// A shard with the ids so far, whose memory is given back.
+    fn spilled(&mut self, path: &Path) -> Result<ShardWriter, TextError> {
+        if let Some(folder) = path.parent() {
+            fs_err::create_dir_all(folder)?;
+        }
+        let mut writer = ShardWriter::create(path, self.tokenizer)?;
+        let ids = std::mem::take(&mut self.ids);
+        let documents = std::mem::take(&mut self.documents);
+        let ends = documents.iter().skip(1).copied().chain([ids.len() as u64]);
+        for (&start, end) in documents.iter().zip(ends) {
+            writer.start_document();
+            writer.push(&ids[start as usize..end as usize])?;
+        }
+        Ok(writer)
+    }
 }

@@ -135,6 +135,7 @@ fn tables(recipe: &Recipe) -> Tables {
         test: data.test.clone(),
         valid_fraction: data.valid_fraction,
         text_column: data.text_column.clone(),
+        format: data.format,
         lossy: data.lossy,
     }
 }
@@ -157,7 +158,8 @@ fn facts(recipe: &Recipe, examples: &Examples, data: &Data) -> Result<DataFacts>
     let valid = (!data.valid.is_empty()).then(|| part(&data.valid, held_out));
     let mut facts = DataFacts { train, valid, ..DataFacts::default() };
     let files = [&recipe.data.train, &recipe.data.valid, &recipe.data.test];
-    for file in files.into_iter().flatten() {
+    // A pipe has been read, and its hash cannot be had again.
+    for file in files.into_iter().flatten().filter(|file| file.is_file()) {
         facts.sha256.insert(file.clone(), recipe::sha256(file)?);
     }
     Ok(facts)

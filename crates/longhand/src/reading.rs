@@ -9,10 +9,11 @@ use longhand_engine::{
     Cpu, Engine, EngineError, Reader, SamplerError, SamplerSettings, Session, Snapshot,
 };
 use longhand_text::sample::Language;
-use longhand_text::{Corpus, CorpusOptions};
+use longhand_text::{Corpus, CorpusOptions, TableFormat};
 use longhand_train::settings::MOST_THREADS;
 
 use crate::error::Usage;
+use crate::text_data::check_column;
 
 /// A model folder, and how it is run.
 #[derive(Args)]
@@ -61,7 +62,10 @@ pub(crate) struct SamplerArguments {
 pub(crate) struct TextArguments {
     /// The column of tables that holds the text [default: text]
     #[arg(long, value_name = "NAME")]
-    text_column: Option<String>,
+    pub(crate) text_column: Option<String>,
+    /// The tables that the sources are, where their names do not tell: jsonl, csv, tsv or parquet
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) format: Option<TableFormat>,
     /// Replace invalid UTF-8 instead of stopping
     #[arg(long)]
     pub(crate) lossy: bool,
@@ -134,9 +138,18 @@ impl SamplerArguments {
 }
 
 impl TextArguments {
-    /// As the reader of texts wants them.
-    pub(crate) fn options(&self) -> CorpusOptions {
-        CorpusOptions { text_column: self.text_column.clone(), lossy: self.lossy }
+    /// Plain text.
+    pub(crate) fn plain(lossy: bool) -> Self {
+        Self { text_column: None, format: None, lossy }
+    }
+
+    /// Opens sources.
+    pub(crate) fn open(&self, sources: &[PathBuf]) -> Result<Corpus> {
+        let (text_column, lossy) = (self.text_column.clone(), self.lossy);
+        let options = CorpusOptions { text_column, format: self.format, lossy };
+        let corpus = Corpus::open(sources, options)?;
+        check_column(self.text_column.as_deref(), corpus.holds_table())?;
+        Ok(corpus)
     }
 
     /// Reads sources piece by piece, in order, as one text.
@@ -165,7 +178,7 @@ impl TextArguments {
         engine: &Engine,
         mut each: impl FnMut(&[u32]) -> Result<(), EngineError>,
     ) -> Result<()> {
-        for piece in Corpus::open(sources, self.options())?.pieces() {
+        for piece in self.open(sources)?.pieces() {
             each(&engine.tokenizer().encode(&piece?.text)?)?;
         }
         Ok(())

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 
 use longhand_model::{Config, ConfigError, Preset};
 use longhand_tasks::Task;
-use longhand_text::TokenizerKind;
+use longhand_text::{TableFormat, TokenizerKind};
 use longhand_train::Settings;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -39,6 +39,9 @@ use sha2::{Digest, Sha256};
 
 /// The variable that names the folder of a recipe's data.
 pub const DATA_VARIABLE: &str = "LONGHAND_DATA";
+
+/// The most of the built-in sample that a run learns from: it is told in memory.
+pub const MOST_SAMPLE_BYTES: usize = 1 << 30;
 
 /// A run, described.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -80,11 +83,15 @@ pub struct Data {
     /// The column of tables that holds the text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_column: Option<String>,
+    /// The tables that the files are, where their names do not tell: `jsonl`, `csv`, `tsv`,
+    /// `parquet`, for a task `labelled`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<TableFormat>,
     /// Replace invalid UTF-8 instead of stopping (false).
     pub lossy: bool,
     /// Seed of the built-in sample (1).
     pub sample_seed: u64,
-    /// Bytes of the built-in sample (4 MiB).
+    /// Bytes of the built-in sample (4 MiB); at most [`MOST_SAMPLE_BYTES`].
     pub sample_bytes: usize,
     /// SHA-256 of files as stored.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -190,6 +197,7 @@ impl Default for Data {
             test: Vec::new(),
             valid_fraction: 0.1,
             text_column: None,
+            format: None,
             lossy: false,
             sample_seed: 1,
             sample_bytes: 4 << 20,
@@ -234,6 +242,9 @@ impl Recipe {
         }
         if recipe.model.base.is_some() && recipe.task.is_none() {
             return Err(refused("`model.base` needs a `task` to begin with it".into()));
+        }
+        if recipe.data.sample_bytes > MOST_SAMPLE_BYTES {
+            return Err(refused(format!("`sample_bytes` must be at most {MOST_SAMPLE_BYTES}")));
         }
         Ok(recipe)
     }
@@ -379,6 +390,8 @@ mod tests {
             "[training]\nbatch = 0",
             "[training]\nbudget = { hours = 3 }",
             "[data]\nvalid_fraction = 1.5",
+            "[data]\nsample_bytes = 1000000000000000",
+            "[data]\nformat = 'xml'",
             "[expected]\nloss = { below = 3 }",
             "[task]\ntype = 'compose'",
             "[task]\ntype = 'classify'\nlabels = 3",

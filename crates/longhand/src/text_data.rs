@@ -5,21 +5,20 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use longhand::recipe::{self, Data, Recipe};
-use longhand_text::shard::Shard;
-use longhand_text::{Corpus, CorpusOptions, EncodeProgress, Tokenizer, Tokens, sample};
+use longhand_text::{Corpus, CorpusOptions, EncodeProgress, Spill, Tokenizer, Tokens, sample};
 
+use crate::error::Usage;
 use crate::progress::Spinner;
 use crate::training::{DataFacts, PartFacts};
 
-/// Files that together are larger than this are encoded into shards and not into memory.
-const LARGEST_IN_MEMORY: u64 = 256 << 20;
+/// Tokens that are kept in memory, 256 MiB of them; more go into a shard.
+const MOST_IN_MEMORY: usize = 64 << 20;
 
 /// The text of a run before it is ids.
 pub(crate) struct Texts {
     train: Corpus,
     valid: Option<Corpus>,
     test: Option<Corpus>,
-    large: bool,
 }
 
 /// The text of a run as ids.
@@ -40,8 +39,7 @@ impl Texts {
         } else {
             Corpus::open(&data.train, options.clone())?
         };
-        let size = whole.files().filter_map(|path| fs_err::metadata(path).ok()).map(|m| m.len());
-        let large = size.sum::<u64>() > LARGEST_IN_MEMORY;
+        let whole_is_table = whole.holds_table();
         let (train, valid) = if !data.valid.is_empty() {
             (whole, Some(Corpus::open(&data.valid, options.clone())?))
         } else if data.valid_fraction > 0.0 {
@@ -54,7 +52,9 @@ impl Texts {
             true => None,
             false => Some(Corpus::open(&data.test, options)?),
         };
-        Ok(Self { train, valid, test, large })
+        let tables = [&valid, &test].into_iter().flatten().any(Corpus::holds_table);
+        check_column(data.text_column.as_deref(), whole_is_table || tables)?;
+        Ok(Self { train, valid, test })
     }
 
     /// Trains the recipe's tokeniser on the training part.
@@ -69,12 +69,16 @@ impl Texts {
         Ok(Tokenizer::train(settings.kind, settings.vocabulary, texts, &mut progress)?)
     }
 
-    /// Encodes every part; large ones into shards under `folder`, where those that are there
-    /// already are used.
+    /// Encodes every part; large ones into shards under `folder`, where those of the same text
+    /// that are there already are used.
     pub(crate) fn encode(&self, tokenizer: &Tokenizer, folder: &Path, talk: bool) -> Result<Ids> {
         let encode = |name: &str, corpus: &Corpus| -> Result<(Arc<Tokens>, PartFacts)> {
-            let shard = self.large.then(|| folder.join(format!("{name}.tokens")));
-            let (tokens, bytes) = encode(corpus, tokenizer, shard.as_deref(), talk)?;
+            let shard = folder.join(format!("{name}.tokens"));
+            let (tokens, bytes) = encode(corpus, tokenizer, &shard, talk)?;
+            if tokens.shard().is_none() && shard.is_file() {
+                // Of another text, and of no use to this one.
+                fs_err::remove_file(&shard)?;
+            }
             let facts = PartFacts { tokens: tokens.len(), bytes, blake3: hash(&tokens)? };
             Ok((Arc::new(tokens), facts))
         };
@@ -103,44 +107,54 @@ pub(crate) fn absolute(path: &PathBuf) -> Result<PathBuf> {
 /// The folder of recipes' data.
 pub(crate) fn recipe_folder() -> Result<PathBuf> {
     let folder = std::env::var_os(recipe::DATA_VARIABLE).map(PathBuf::from);
-    folder.map_or_else(|| Ok(PathBuf::new()), |folder| absolute(&folder))
+    let folder = folder.map_or_else(|| std::env::current_dir().context("no current folder"), Ok)?;
+    absolute(&folder)
 }
 
 /// How a recipe's files are read.
 pub(crate) fn options(data: &Data) -> CorpusOptions {
-    CorpusOptions { text_column: data.text_column.clone(), lossy: data.lossy }
+    CorpusOptions { text_column: data.text_column.clone(), format: data.format, lossy: data.lossy }
 }
 
-/// A corpus as ids, and the bytes of its text.
+/// Refuses the column of a table where there is none.
+pub(crate) fn check_column(column: Option<&str>, holds_table: bool) -> Result<(), Usage> {
+    match column {
+        Some(column) if !holds_table => Err(Usage(format!(
+            "there is no table to take the column {column:?} from: say with --format which one \
+             the text is, or leave out --text-column"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// A corpus as ids, in a shard if they are too many for memory, and the bytes of its text.
 pub(crate) fn encode(
     corpus: &Corpus,
     tokenizer: &Tokenizer,
-    shard: Option<&Path>,
+    shard: &Path,
     talk: bool,
 ) -> Result<(Tokens, u64)> {
     let spinner = Spinner::new("reading the text", talk);
-    let mut last = EncodeProgress { bytes: 0, tokens: 0 };
+    let mut bytes = 0;
     let mut progress = |progress: EncodeProgress| {
-        last = progress;
+        bytes = progress.bytes;
         let (megabytes, millions) = (progress.bytes as f64 / 1e6, progress.tokens as f64 / 1e6);
         spinner.say(format!("{megabytes:.0} MB, {millions:.1} million tokens"));
     };
-    let tokens = match shard {
-        None => Tokens::encode(corpus, tokenizer, &mut progress)?,
-        Some(path) => {
-            if let Ok(shard) = Shard::open(path)
-                && shard.header().tokenizer == tokenizer.hash()
-            {
-                // Written whole and renamed by an earlier session of this run.
-                return Ok((Tokens::from_shard(shard), 0));
-            }
-            if let Some(folder) = path.parent() {
-                fs_err::create_dir_all(folder)?;
-            }
-            Tokens::encode_to_shard(corpus, tokenizer, path, &mut progress)?
-        }
-    };
-    Ok((tokens, last.bytes))
+    let spill = Spill { shard, most_in_memory: MOST_IN_MEMORY };
+    let tokens = Tokens::encode_or_spill(corpus, tokenizer, spill, &mut progress)?;
+    Ok((tokens, bytes))
+}
+
+/// As [`encode`], for this process alone: a text too large for memory lies in the system's folder
+/// for temporary files until it is read, and is gone with its tokens.
+pub(crate) fn encode_in_passing(
+    corpus: &Corpus,
+    tokenizer: &Tokenizer,
+    talk: bool,
+) -> Result<(Tokens, u64)> {
+    let folder = tempfile::tempdir()?;
+    encode(corpus, tokenizer, &folder.path().join("data.tokens"), talk)
 }
 
 /// BLAKE3 of the ids, each as four bytes.

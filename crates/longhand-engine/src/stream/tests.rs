@@ -27,15 +27,6 @@ proptest! {
             prop_assert_eq!(parts, whole, "{}", tokenizer.kind());
         }
     }
-
-    #[test]
-    fn a_lossy_stream_reads_as_the_standard_library_does(
-        bytes in prop::collection::vec(any::<u8>(), 0..60),
-        size in 1usize..20,
-    ) {
-        let text = texts(TokenizerKind::Byte, true, &bytes, size).concat();
-        prop_assert_eq!(text, String::from_utf8_lossy(&bytes));
-    }
 }
 
 fn tokenizers() -> &'static [Tokenizer] {
@@ -48,6 +39,16 @@ fn tokenizers() -> &'static [Tokenizer] {
             .map(|kind| Tokenizer::train(kind, Some(450), corpus(), &mut |_| {}).unwrap())
             .collect()
     })
+}
+
+#[test]
+fn a_stream_is_read_as_a_file_is() {
+    let marked = texts(TokenizerKind::Byte, true, "\u{feff}a\u{feff}b\u{fffd}".as_bytes(), 2);
+    assert_eq!(marked.concat(), "a\u{feff}b\u{fffd}");
+    let lossy = texts(TokenizerKind::Byte, true, b"\xffa\xe4\xb8", 2);
+    assert_eq!(lossy.concat(), "\u{fffd}a\u{fffd}");
+    let error = TextStream::new(TokenizerKind::Byte, true).push(b"a\0").unwrap_err();
+    assert!(error.to_string().contains("binary file (byte 0 at offset 1)"), "{error}");
 }
 
 #[test]

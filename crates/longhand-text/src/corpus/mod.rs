@@ -18,6 +18,7 @@ mod table_format;
 mod tests;
 
 pub use pieces::{Piece, Pieces};
+pub use table_format::TableFormat;
 
 use source::Source;
 
@@ -27,8 +28,17 @@ pub struct CorpusOptions {
     /// The column of tables (JSON lines, CSV, TSV, Parquet) that holds the text; `text` where
     /// none is given.
     pub text_column: Option<String>,
+    /// The table that every source is; where none is given each file's name tells it, and any
+    /// other name than `.jsonl`, `.csv`, `.tsv` and `.parquet` means plain text.
+    pub format: Option<TableFormat>,
     /// Replace invalid UTF-8 by U+FFFD instead of stopping.
     pub lossy: bool,
+}
+
+impl CorpusOptions {
+    fn format_of(&self, source: &Source) -> Option<TableFormat> {
+        self.format.or_else(|| source.format())
+    }
 }
 
 /// Texts to read, checked to exist; cheap to clone.
@@ -41,9 +51,10 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Opens files and folders; `-` is the standard input, which is read at once into a temporary
-    /// file. Folders are walked recursively in the order of their names; files whose name begins
-    /// with a dot are left out.
+    /// Opens files and folders. `-` is the standard input; it and pipes are read at once into a
+    /// temporary file. Folders are walked recursively in the order of their names, each once
+    /// however links lead to it; names that begin with a dot, and what is neither file nor folder,
+    /// are left out.
     ///
     /// # Errors
     /// A path that does not exist or cannot be read, or a folder without a file.
@@ -118,6 +129,32 @@ impl Corpus {
             [first, rest @ ..] => format!("{} and {} more", first.name(), rest.len()),
             [] => "the corpus".to_owned(),
         }
+    }
+
+    /// Whether a source is a table, so that a column means something.
+    pub fn holds_table(&self) -> bool {
+        self.sources.iter().any(|source| self.options.format_of(source).is_some())
+    }
+
+    /// The BLAKE3 hash, in hexadecimal, of all that the text follows from: the sources as they are
+    /// stored, how they are read, and the part of them that this corpus is.
+    ///
+    /// # Errors
+    /// A source that cannot be read.
+    pub fn hash(&self) -> Result<String, TextError> {
+        let mut hasher = blake3::Hasher::new();
+        let CorpusOptions { text_column, lossy, .. } = &self.options;
+        let formats = self.sources.iter().map(|source| self.options.format_of(source));
+        let formats: Vec<_> = formats.collect();
+        hasher.update(format!("{text_column:?} {lossy} {formats:?}").as_bytes());
+        hasher.update(&self.characters.start.to_le_bytes());
+        hasher.update(&self.characters.end.to_le_bytes());
+        for source in self.sources.iter() {
+            let mut stored = blake3::Hasher::new();
+            source.hash_into(&mut stored)?;
+            hasher.update(stored.finalize().as_bytes());
+        }
+        Ok(hasher.finalize().to_hex().to_string())
     }
 
     /// The files that the corpus reads.

@@ -127,10 +127,13 @@ impl Current {
     fn open(source: &Source, options: &CorpusOptions) -> Result<Self, TextError> {
         let name = source.name().to_owned();
         let state = if source.may_be_empty() { Read::MayCome } else { Read::MustCome };
-        match source.path().and_then(TableFormat::of_path) {
+        match options.format_of(source) {
             Some(format) => {
-                let column =
-                    Column::Name(options.text_column.clone().unwrap_or_else(|| "text".into()));
+                let column = match (&options.text_column, format) {
+                    (None, TableFormat::Labelled) => Column::Index(1),
+                    (None, _) => Column::Name("text".into()),
+                    (Some(name), _) => Column::Name(name.clone()),
+                };
                 let rows = Rows::open(source, format, true, &[column], options.lossy)?;
                 Ok(Self::Rows { rows, name, state })
             }

@@ -1,16 +1,20 @@
-//! Where text lies, and its bytes as checked UTF-8.
+//! Where text lies, and its bytes as checked text.
 
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::collections::HashSet;
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::TextError;
+use super::table_format::TableFormat;
+use crate::{TextError, Utf8Decoder};
 
-/// A file, the standard input spooled into a temporary file, or bytes in memory.
+/// A file, a stream spooled into a temporary file, or bytes in memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
     name: String,
     origin: Origin,
+    /// The table that the name tells; none for plain text.
+    format: Option<TableFormat>,
     /// Found in a folder: an empty one is passed over, where a named one is an error.
     in_folder: bool,
 }
@@ -28,30 +32,43 @@ pub(crate) enum SeekableBytes {
     Memory(Arc<[u8]>),
 }
 
+/// Bytes, decompressed.
+pub(crate) struct Bytes {
+    pub(crate) reader: Box<dyn Read + Send>,
+    /// Whether they were compressed, so that their errors are the decompressor's.
+    pub(crate) compressed: bool,
+}
+
 impl Source {
-    pub(crate) fn file(path: &Path) -> Result<Self, TextError> {
-        if !path.exists() {
-            return Err(TextError::Missing(path.to_owned()));
+    /// A file, or `-` for the standard input. What is no regular file, such as a pipe, is read at
+    /// once into a temporary file.
+    pub(crate) fn open(path: &Path) -> Result<Self, TextError> {
+        if path == Path::new("-") {
+            let name = "the standard input";
+            let origin = spooled(name, &mut io::stdin().lock())?;
+            return Ok(Self { name: name.into(), origin, format: None, in_folder: false });
         }
-        Ok(Self {
-            name: path.display().to_string(),
-            origin: Origin::File(path.to_owned()),
-            in_folder: false,
-        })
+        let kind = match fs_err::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(TextError::Missing(path.to_owned()));
+            }
+            metadata => metadata?.file_type(),
+        };
+        if kind.is_dir() {
+            return Err(TextError::Folder(path.to_owned()));
+        }
+        let (name, format) = (path.display().to_string(), TableFormat::of_path(path));
+        let origin = if kind.is_file() {
+            Origin::File(path.to_owned())
+        } else {
+            spooled(&name, &mut fs_err::File::open(path)?)?
+        };
+        Ok(Self { name, origin, format, in_folder: false })
     }
 
     pub(crate) fn memory(name: &str, bytes: Vec<u8>) -> Self {
-        Self { name: name.to_owned(), origin: Origin::Memory(bytes.into()), in_folder: false }
-    }
-
-    fn standard_input() -> Result<Self, TextError> {
-        let mut file = tempfile::NamedTempFile::new()?;
-        io::copy(&mut io::stdin().lock(), &mut file)?;
-        Ok(Self {
-            name: "the standard input".into(),
-            origin: Origin::Spooled(Arc::new(file.into_temp_path())),
-            in_folder: false,
-        })
+        let origin = Origin::Memory(bytes.into());
+        Self { name: name.to_owned(), origin, format: None, in_folder: false }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -65,94 +82,107 @@ impl Source {
         }
     }
 
+    pub(crate) fn format(&self) -> Option<TableFormat> {
+        self.format
+    }
+
     pub(crate) fn may_be_empty(&self) -> bool {
         self.in_folder
     }
 
-    /// The bytes, decompressed where they begin as gzip or Zstandard does.
-    pub(crate) fn bytes(&self) -> Result<Box<dyn Read + Send>, TextError> {
-        let raw: Box<dyn Read + Send> = match &self.origin {
+    /// The bytes as they lie.
+    fn stored(&self) -> Result<Box<dyn Read + Send>, TextError> {
+        Ok(match &self.origin {
             Origin::File(path) => Box::new(fs_err::File::open(path)?),
             Origin::Spooled(path) => Box::new(fs_err::File::open(&**path)?),
             Origin::Memory(bytes) => Box::new(io::Cursor::new(bytes.clone())),
-        };
-        let mut raw = BufReader::with_capacity(1 << 16, raw);
-        let head = raw.fill_buf()?;
-        if head.starts_with(&[0x1f, 0x8b]) {
-            return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(raw)));
-        }
-        if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-            let decoder = zstd::Decoder::with_buffer(raw).map_err(|error| {
-                TextError::Compression { name: self.name.clone(), reason: error.to_string() }
-            })?;
-            return Ok(Box::new(decoder));
-        }
-        Ok(Box::new(raw))
+        })
     }
 
-    /// The bytes as they lie.
+    /// Takes the bytes as they lie into a hash.
+    pub(crate) fn hash_into(&self, hasher: &mut blake3::Hasher) -> Result<(), TextError> {
+        let mut bytes = self.stored()?;
+        let mut block = vec![0; BLOCK];
+        loop {
+            match read_up_to(&mut bytes, &mut block)? {
+                0 => return Ok(()),
+                read => hasher.update(&block[..read]),
+            };
+        }
+    }
+
+    /// The bytes, decompressed where they begin as gzip or Zstandard does.
+    pub(crate) fn bytes(&self) -> Result<Bytes, TextError> {
+        let mut stored = BufReader::with_capacity(1 << 16, self.stored()?);
+        let head = stored.fill_buf()?;
+        if head.starts_with(&[0x1f, 0x8b]) {
+            let reader = Box::new(flate2::bufread::MultiGzDecoder::new(stored));
+            return Ok(Bytes { reader, compressed: true });
+        }
+        if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+            let decoder = zstd::Decoder::with_buffer(stored).map_err(|error| {
+                TextError::Compression { name: self.name.clone(), reason: error.to_string() }
+            })?;
+            return Ok(Bytes { reader: Box::new(decoder), compressed: true });
+        }
+        Ok(Bytes { reader: Box::new(stored), compressed: false })
+    }
+
+    /// The bytes as they lie, to be read in any order.
     pub(crate) fn seekable(&self) -> Result<SeekableBytes, TextError> {
-        Ok(match &self.origin {
-            Origin::File(path) => SeekableBytes::File(fs_err::File::open(path)?.into_parts().0),
-            Origin::Spooled(path) => {
-                SeekableBytes::File(fs_err::File::open(&**path)?.into_parts().0)
-            }
-            Origin::Memory(bytes) => SeekableBytes::Memory(bytes.clone()),
-        })
+        // Parquet's reader takes a plain file, and what it reports is told with the name.
+        let open = |path: &Path| Ok(SeekableBytes::File(fs_err::File::open(path)?.into_parts().0));
+        match &self.origin {
+            Origin::File(path) => open(path),
+            Origin::Spooled(path) => open(path),
+            Origin::Memory(bytes) => Ok(SeekableBytes::Memory(bytes.clone())),
+        }
     }
 
     /// The text, checked as it is read.
     pub(crate) fn text(&self, lossy: bool) -> Result<TextReader, TextError> {
-        let compressed = self.is_compressed()?;
         Ok(TextReader {
             name: self.name.clone(),
             bytes: self.bytes()?,
-            compressed,
-            lossy,
-            pending: Vec::new(),
-            offset: 0,
+            decoder: Utf8Decoder::new(self.name.clone(), lossy),
             ended: false,
             block: io::Cursor::new(String::new()),
         })
     }
+}
 
-    fn is_compressed(&self) -> Result<bool, TextError> {
-        let mut head = [0; 4];
-        let read = match &mut self.seekable()? {
-            SeekableBytes::File(file) => {
-                file.seek(SeekFrom::Start(0))?;
-                read_up_to(file, &mut head)?
-            }
-            SeekableBytes::Memory(bytes) => read_up_to(&mut &bytes[..], &mut head)?,
-        };
-        let head = &head[..read];
-        Ok(head.starts_with(&[0x1f, 0x8b]) || head == [0x28, 0xb5, 0x2f, 0xfd])
-    }
+/// Reads a stream to its end, into a file that is gone when the program ends.
+fn spooled(name: &str, stream: &mut impl Read) -> Result<Origin, TextError> {
+    let mut file = tempfile::NamedTempFile::new()?;
+    io::copy(stream, &mut file).map_err(|error| {
+        io::Error::new(error.kind(), format!("failed to read {name} to its end: {error}"))
+    })?;
+    Ok(Origin::Spooled(Arc::new(file.into_temp_path())))
 }
 
 /// Adds what a path given by the user stands for.
 pub(crate) fn expand(path: &Path, sources: &mut Vec<Source>) -> Result<(), TextError> {
-    if path == Path::new("-") {
-        sources.push(Source::standard_input()?);
-        return Ok(());
-    }
-    let source = Source::file(path)?;
     if !path.is_dir() {
-        sources.push(source);
+        sources.push(Source::open(path)?);
         return Ok(());
     }
     let before = sources.len();
-    walk(path, 0, sources)?;
+    walk(path, &mut HashSet::new(), sources)?;
     if sources.len() == before {
         return Err(TextError::EmptyFolder(path.to_owned()));
     }
     Ok(())
 }
 
-/// Folders within folders that are followed; a symbolic link to a parent ends here.
-const DEEPEST: usize = 32;
-
-fn walk(folder: &Path, depth: usize, sources: &mut Vec<Source>) -> Result<(), TextError> {
+/// Adds the files of a folder that has not been walked before: symbolic links may lead back to it.
+fn walk(
+    folder: &Path,
+    walked: &mut HashSet<PathBuf>,
+    sources: &mut Vec<Source>,
+) -> Result<(), TextError> {
+    if !walked.insert(fs_err::canonicalize(folder)?) {
+        return Ok(());
+    }
     let mut entries = Vec::new();
     for entry in fs_err::read_dir(folder)? {
         let entry = entry?;
@@ -163,11 +193,9 @@ fn walk(folder: &Path, depth: usize, sources: &mut Vec<Source>) -> Result<(), Te
     entries.sort_unstable();
     for path in entries {
         if path.is_dir() {
-            if depth < DEEPEST {
-                walk(&path, depth + 1, sources)?;
-            }
-        } else {
-            sources.push(Source { in_folder: true, ..Source::file(&path)? });
+            walk(&path, walked, sources)?;
+        } else if path.is_file() || !path.exists() {
+            sources.push(Source { in_folder: true, ..Source::open(&path)? });
         }
     }
     Ok(())
@@ -177,13 +205,8 @@ fn walk(folder: &Path, depth: usize, sources: &mut Vec<Source>) -> Result<(), Te
 /// a [`TextError`] that [`unwrap_error`] takes out again.
 pub(crate) struct TextReader {
     name: String,
-    bytes: Box<dyn Read + Send>,
-    compressed: bool,
-    lossy: bool,
-    /// Bytes of a character that the last read cut in two.
-    pending: Vec<u8>,
-    /// Bytes before the pending ones.
-    offset: u64,
+    bytes: Bytes,
+    decoder: Utf8Decoder,
     ended: bool,
     block: io::Cursor<String>,
 }
@@ -194,71 +217,25 @@ const BLOCK: usize = 1 << 18;
 impl TextReader {
     /// The next stretch of text, or none at the end.
     pub(crate) fn next_block(&mut self) -> Result<Option<String>, TextError> {
+        let mut block = vec![0; BLOCK];
         while !self.ended {
-            let start = self.pending.len();
-            self.pending.resize(start + BLOCK, 0);
-            let read = read_up_to(&mut self.bytes, &mut self.pending[start..]);
-            let read = read.map_err(|error| match self.compressed {
+            let read = read_up_to(&mut self.bytes.reader, &mut block);
+            let read = read.map_err(|error| match self.bytes.compressed {
                 true => {
                     TextError::Compression { name: self.name.clone(), reason: error.to_string() }
                 }
                 false => TextError::Io(error),
             })?;
-            self.pending.truncate(start + read);
             self.ended = read < BLOCK;
-            if let Some(zero) = self.pending.iter().position(|&byte| byte == 0) {
-                return Err(TextError::Binary {
-                    name: self.name.clone(),
-                    offset: self.offset + zero as u64,
-                });
+            let mut text = self.decoder.push(&block[..read])?;
+            if self.ended {
+                text += &self.decoder.finish()?;
             }
-            let text = self.take_valid()?;
             if !text.is_empty() {
                 return Ok(Some(text));
             }
         }
         Ok(None)
-    }
-
-    /// Takes the pending bytes as text, all but an unfinished character at the end of a block.
-    fn take_valid(&mut self) -> Result<String, TextError> {
-        let first = self.offset == 0;
-        let mut text = String::with_capacity(self.pending.len());
-        let mut rest = &self.pending[..];
-        loop {
-            match std::str::from_utf8(rest) {
-                Ok(valid) => {
-                    text.push_str(valid);
-                    rest = &[];
-                    break;
-                }
-                Err(error) => {
-                    let (valid, invalid) = rest.split_at(error.valid_up_to());
-                    text.push_str(&String::from_utf8_lossy(valid));
-                    rest = invalid;
-                    if error.error_len().is_none() && !self.ended {
-                        break;
-                    }
-                    if !self.lossy {
-                        let taken = (self.pending.len() - rest.len()) as u64;
-                        return Err(TextError::InvalidUtf8 {
-                            name: self.name.clone(),
-                            offset: self.offset + taken,
-                        });
-                    }
-                    text.push('\u{fffd}');
-                    rest = &rest[error.error_len().unwrap_or(rest.len())..];
-                }
-            }
-        }
-        let taken = self.pending.len() - rest.len();
-        self.offset += taken as u64;
-        self.pending.drain(..taken);
-        // A byte order mark is no text.
-        if first && text.starts_with('\u{feff}') {
-            text.drain(..'\u{feff}'.len_utf8());
-        }
-        Ok(text)
     }
 }
 

@@ -37,14 +37,14 @@ pub struct Example {
     pub text: String,
 }
 
-/// Reads the examples of a file, compressed or not.
+/// Reads the examples of a file, or with `-` of the standard input, compressed or not.
 ///
 /// # Errors
 /// A file that is missing, empty, not text, or lacks a column; a row that cannot be read.
 pub fn read_examples(path: &Path, options: &TableOptions) -> Result<Vec<Example>, TextError> {
     let format =
         options.format.or_else(|| TableFormat::of_path(path)).unwrap_or(TableFormat::Labelled);
-    examples(&Source::file(path)?, format, options)
+    examples(&Source::open(path)?, format, options)
 }
 
 /// Reads the examples of a table given as bytes; `name` is for messages.

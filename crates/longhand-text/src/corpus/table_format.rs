@@ -8,14 +8,17 @@ use std::str::FromStr;
 use parquet::data_type::AsBytes;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, reader::RowIter};
+use serde::{Deserialize, Serialize};
 
 use super::source::{SeekableBytes, Source, TextReader, unwrap_error};
 use crate::TextError;
 
 /// How a table is written down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum TableFormat {
     /// One JSON object a line.
+    #[serde(rename = "jsonl")]
     JsonLines,
     /// Comma-separated values with quotes.
     Csv,
@@ -44,6 +47,25 @@ impl TableFormat {
             };
         }
         None
+    }
+}
+
+impl FromStr for TableFormat {
+    type Err = TextError;
+
+    fn from_str(name: &str) -> Result<Self, TextError> {
+        match name {
+            "jsonl" => Ok(Self::JsonLines),
+            "csv" => Ok(Self::Csv),
+            "tsv" => Ok(Self::Tsv),
+            "parquet" => Ok(Self::Parquet),
+            "labelled" => Ok(Self::Labelled),
+            _ => Err(TextError::Setting {
+                what: "the format",
+                value: name.to_owned(),
+                allowed: "jsonl, csv, tsv, parquet or labelled",
+            }),
+        }
     }
 }
 
@@ -100,7 +122,16 @@ impl Rows {
         let name = source.name().to_owned();
         let cells = match format {
             TableFormat::JsonLines => Cells::Json(BufReader::new(source.text(lossy)?).lines()),
-            TableFormat::Labelled => Cells::Labelled(BufReader::new(source.text(lossy)?).lines()),
+            TableFormat::Labelled => {
+                if let Some(column) = columns.iter().find(|column| !is_labelled(column)) {
+                    return Err(TextError::Column {
+                        name,
+                        column: column.to_string(),
+                        found: "0, the label, and 1, the text".into(),
+                    });
+                }
+                Cells::Labelled(BufReader::new(source.text(lossy)?).lines())
+            }
             TableFormat::Csv | TableFormat::Tsv => {
                 let tabs = format == TableFormat::Tsv;
                 let mut reader = csv::ReaderBuilder::new()
@@ -234,6 +265,11 @@ impl Iterator for Rows {
     fn next(&mut self) -> Option<Self::Item> {
         self.read().transpose()
     }
+}
+
+/// Whether `LABEL text` lines have a column.
+fn is_labelled(column: &Column) -> bool {
+    matches!(column, Column::Index(0 | 1))
 }
 
 fn parquet_rows(source: &Source, columns: &[Column]) -> Result<Cells, TextError> {

@@ -42,6 +42,77 @@ fn folders_are_walked_in_order_and_decompressed() {
     assert_eq!(pieces, ["z", "bé", "c", "one", "two"].map(text));
 }
 
+#[cfg(unix)]
+#[test]
+fn links_lead_to_each_folder_once() {
+    let folder = tempfile::tempdir().unwrap();
+    file(&folder, "a/one.txt", b"one");
+    file(&folder, "b/two.txt", b"two");
+    for (target, link) in [(".", "a/again"), ("..", "a/up"), ("../b", "a/beside"), ("../a", "b/a")]
+    {
+        std::os::unix::fs::symlink(target, folder.path().join(link)).unwrap();
+    }
+    // Through the links of `a` everything is reached from there.
+    let pieces = read(&[folder.path()], CorpusOptions::default()).unwrap();
+    assert_eq!(pieces, ["two", "one"].map(text));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_read_like_a_file_and_passed_over_in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    file(&folder, "a.txt", b"a");
+    let pipe = folder.path().join("rows.jsonl");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let pieces = read(&[folder.path()], CorpusOptions::default()).unwrap();
+    assert_eq!(pieces, [text("a")]);
+    let to = pipe.clone();
+    let writer = std::thread::spawn(move || fs_err::write(to, b"{\"text\": \"b\"}\n").unwrap());
+    let corpus = Corpus::open(&[pipe], CorpusOptions::default()).unwrap();
+    writer.join().unwrap();
+    for _ in 0..2 {
+        assert_eq!(corpus.pieces().collect::<Result<Vec<_>, _>>().unwrap(), [text("b")]);
+    }
+}
+
+#[test]
+fn a_format_may_be_said_where_no_name_tells_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = file(&folder, "rows", b"{\"body\": \"one\"}\n{\"body\": \"two\"}\n");
+    let options = |format| CorpusOptions {
+        text_column: Some("body".into()),
+        format,
+        ..CorpusOptions::default()
+    };
+    let open = |format| Corpus::open(std::slice::from_ref(&rows), options(format)).unwrap();
+    assert!(!open(None).holds_table() && open(Some(TableFormat::JsonLines)).holds_table());
+    let pieces = read(&[&rows], options(Some(TableFormat::JsonLines))).unwrap();
+    assert_eq!(pieces, ["one", "two"].map(text));
+    let lines = file(&folder, "lines", b"0 one\n1 two\n");
+    let format = Some(TableFormat::Labelled);
+    let pieces = read(&[&lines], CorpusOptions { format, ..CorpusOptions::default() }).unwrap();
+    assert_eq!(pieces, ["one", "two"].map(text));
+    assert!("xml".parse::<TableFormat>().is_err());
+}
+
+#[test]
+fn the_hash_tells_texts_and_ways_of_reading_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder, "a.txt", b"0123456789");
+    let hash =
+        |options| Corpus::open(std::slice::from_ref(&path), options).unwrap().hash().unwrap();
+    let plain = hash(CorpusOptions::default());
+    assert_eq!(plain, hash(CorpusOptions::default()));
+    assert_ne!(plain, hash(CorpusOptions { lossy: true, ..CorpusOptions::default() }));
+    let csv = CorpusOptions { format: Some(TableFormat::Csv), ..CorpusOptions::default() };
+    assert_ne!(plain, hash(csv));
+    let corpus = Corpus::open(std::slice::from_ref(&path), CorpusOptions::default()).unwrap();
+    let (train, valid) = corpus.split_valid(0.5).unwrap();
+    assert_ne!(train.hash().unwrap(), valid.hash().unwrap());
+    file(&folder, "a.txt", b"012345678x");
+    assert_ne!(plain, hash(CorpusOptions::default()));
+}
+
 #[test]
 fn long_texts_come_in_pieces_that_join_again() {
     let line = "A line of some words, 中文, and a number.\n";
@@ -109,6 +180,8 @@ fn bad_files_get_a_sentence() {
     check("not.parquet", b"PAR1 nothing PAR1", "cannot be read as a table");
     let missing = folder.path().join("missing");
     assert!(message(read(&[&missing], CorpusOptions::default())).contains("does not exist"));
+    let error = super::table::read_examples(folder.path(), &TableOptions::default()).unwrap_err();
+    assert!(error.to_string().ends_with("is a folder: name a file"), "{error}");
     let nothing = folder.path().join("nothing");
     fs_err::create_dir_all(&nothing).unwrap();
     assert!(message(read(&[&nothing], CorpusOptions::default())).contains("holds no file"));
@@ -142,6 +215,11 @@ fn tables_give_examples_by_name_and_by_number() {
     assert_eq!(parse(json, TableFormat::JsonLines, &options).unwrap(), both);
     let plain = "pos a, \"b\"\nneg c\n";
     assert_eq!(parse(plain, TableFormat::Labelled, &options).unwrap(), both);
+    for column in [Column::Name("mood".into()), Column::Index(2)] {
+        let options = TableOptions { label: Some(column), ..Default::default() };
+        let error = parse(plain, TableFormat::Labelled, &options).unwrap_err().to_string();
+        assert!(error.contains("its columns are 0, the label, and 1, the text"), "{error}");
+    }
     let numbered = TableOptions {
         text: Some(Column::Index(0)),
         label: Some(Column::Index(1)),
@@ -217,13 +295,7 @@ fn write_parquet(path: &Path) {
 
 #[test]
 fn trec_is_read_as_it_lies() {
-    let root = std::env::var("LONGHAND_DATA")
-        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data").into());
-    let path = Path::new(&root).join("trec/TREC.train.all");
-    if !path.exists() {
-        eprintln!("skipped: {} is absent", path.display());
-        return;
-    }
+    let Some(path) = crate::testing::data("trec/TREC.train.all") else { return };
     let examples = super::table::read_examples(&path, &TableOptions::default()).unwrap();
     assert_eq!(examples.len(), 5452);
     assert_eq!(Labels::of(&examples).names(), ["0", "1", "2", "3", "4", "5"]);

@@ -176,17 +176,22 @@ pub struct SentencePair {
 /// Running text of at least `bytes` bytes, ending with the story that reaches them: the stories
 /// of [`stories`] in order, with a blank line between them and a line break at the end.
 pub fn text(seed: u64, bytes: usize) -> String {
-    let mut text = String::with_capacity(bytes + 4096);
-    let mut number = 0;
-    while text.len() < bytes {
-        if number > 0 {
-            text.push('\n');
+    parts(seed, bytes).collect()
+}
+
+/// The parts of [`text`] one after the other, none of them longer than a story and its line
+/// breaks: what is asked for may be longer than memory.
+pub fn parts(seed: u64, bytes: usize) -> impl Iterator<Item = String> {
+    let mut told = 0;
+    (0..).map_while(move |number| {
+        if told >= bytes {
+            return None;
         }
-        text.push_str(&story(seed, number, None).text);
-        text.push('\n');
-        number += 1;
-    }
-    text
+        let blank = if number > 0 { "\n" } else { "" };
+        let part = format!("{blank}{}\n", story(seed, number, None).text);
+        told += part.len();
+        Some(part)
+    })
 }
 
 /// The first `count` stories of `seed`; about four in five are English.

@@ -37,6 +37,12 @@ fn text_is_the_stories_in_order() {
 }
 
 #[test]
+fn text_longer_than_memory_comes_in_parts() {
+    let first: String = parts(3, usize::MAX).take(20).collect();
+    assert_eq!(first, text(3, first.len()));
+}
+
+#[test]
 fn text_is_well_formed() {
     let sample = text(0, 1_500_000);
     assert!(!sample.contains("  ") && !sample.contains("\n\n\n") && !sample.contains(['{', '}']));

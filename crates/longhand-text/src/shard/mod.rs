@@ -9,13 +9,13 @@
 //! instead, goes through the same page cache, needs no alignment, and costs one system call for
 //! each stretch of a stream, which is nothing beside a training step.
 
-use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use fs_err::File;
 use serde::{Deserialize, Serialize};
 
-use crate::{TextError, Tokenizer};
+use crate::{TextError, Tokenizer, file};
 
 #[cfg(test)]
 mod tests;
@@ -23,7 +23,7 @@ mod tests;
 /// The first bytes of every shard.
 pub const MAGIC: [u8; 8] = *b"LHTOKENS";
 /// The version that is written, and the only one that is read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Where the tokens begin.
 pub const DATA_OFFSET: u64 = 4096;
 
@@ -68,8 +68,10 @@ pub struct ShardHeader {
     pub vocabulary: usize,
     /// Hash of the tokeniser, [`Tokenizer::hash`].
     pub tokenizer: String,
-    /// BLAKE3 hash of the text with its document boundaries.
+    /// Hash of what the text follows from, [`crate::Corpus::hash`].
     pub source: String,
+    /// Bytes of the text, decompressed.
+    pub bytes: u64,
 }
 
 impl ShardHeader {
@@ -136,7 +138,7 @@ impl Shard {
     pub fn open(path: &Path) -> Result<Self, TextError> {
         let name = path.display().to_string();
         let fail = |reason: String| TextError::Shard { name: name.clone(), reason };
-        let (file, _) = fs_err::File::open(path)?.into_parts();
+        let file = File::open(path)?;
         let length = file.metadata()?.len();
         let mut head = vec![0; length.min(DATA_OFFSET) as usize];
         read_exact_at(&file, &mut head, 0)?;
@@ -226,7 +228,7 @@ impl ShardWriter {
     /// # Errors
     /// What the file system reports.
     pub fn create(path: &Path, tokenizer: &Tokenizer) -> Result<Self, TextError> {
-        let mut file = BufWriter::with_capacity(1 << 16, crate::file_beside(path)?);
+        let mut file = BufWriter::with_capacity(1 << 16, file::beside(path)?);
         file.write_all(&[0; DATA_OFFSET as usize])?;
         let vocabulary = tokenizer.vocab_size();
         let header = ShardHeader {
@@ -237,6 +239,7 @@ impl ShardWriter {
             vocabulary,
             tokenizer: tokenizer.hash().to_owned(),
             source: String::new(),
+            bytes: 0,
         };
         Ok(Self { path: path.to_owned(), file, header, documents: Vec::new() })
     }
@@ -276,11 +279,12 @@ impl ShardWriter {
         Ok(())
     }
 
-    /// Ends the shard, names the hash of its text, and puts the file in its place.
+    /// Ends the shard, says what it was made of, see [`ShardHeader`], and puts the file in its
+    /// place.
     ///
     /// # Errors
     /// What the file system reports.
-    pub fn finish(mut self, source: &str) -> Result<(), TextError> {
+    pub fn finish(mut self, source: &str, bytes: u64) -> Result<(), TextError> {
         self.documents.retain(|&start| start < self.header.count);
         if self.header.count > 0 && self.documents.first() != Some(&0) {
             self.documents.insert(0, 0);
@@ -290,15 +294,14 @@ impl ShardWriter {
         }
         self.header.documents = self.documents.len() as u64;
         self.header.source = source.to_owned();
-        let json = serde_json::to_vec(&self.header).map_err(std::io::Error::other)?;
+        self.header.bytes = bytes;
+        let json = serde_json::to_vec(&self.header).map_err(io::Error::other)?;
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(&MAGIC)?;
         self.file.write_all(&(json.len() as u32).to_le_bytes())?;
         self.file.write_all(&json)?;
         let file = self.file.into_inner().map_err(|error| error.into_error())?;
-        file.as_file().sync_all()?;
-        file.persist(&self.path).map_err(|error| error.error)?;
-        Ok(())
+        file::put(file, &self.path)
     }
 }
 
@@ -343,22 +346,31 @@ fn check_documents(documents: &[u64], count: u64) -> Result<(), String> {
     Ok(())
 }
 
-#[cfg(unix)]
-fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
-    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
-}
-
-#[cfg(windows)]
-fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> std::io::Result<()> {
-    use std::os::windows::fs::FileExt;
+fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !buffer.is_empty() {
-        match file.seek_read(buffer, offset)? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            read => {
+        match read_at(file, buffer, offset) {
+            Ok(0) => {
+                let name = file.path().display();
+                let reason = format!("{name} ends before byte {offset}: it has been shortened");
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, reason));
+            }
+            Ok(read) => {
                 buffer = &mut buffer[read..];
                 offset += read as u64;
             }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    fs_err::os::unix::fs::FileExt::read_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    fs_err::os::windows::fs::FileExt::seek_read(file, buffer, offset)
 }

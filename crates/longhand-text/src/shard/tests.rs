@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Corpus, CorpusOptions, TokenizerKind, Tokens};
+use crate::{Corpus, CorpusOptions, EncodeProgress, Spill, TokenizerKind, Tokens};
 
 fn written(folder: &Path) -> PathBuf {
     let path = folder.join("tokens.shard");
@@ -10,7 +10,7 @@ fn written(folder: &Path) -> PathBuf {
     writer.start_document();
     writer.push(&[255]).unwrap();
     assert!(matches!(writer.push(&[256]), Err(TextError::TokenId { .. })));
-    writer.finish("hash").unwrap();
+    writer.finish("hash", 4).unwrap();
     path
 }
 
@@ -26,31 +26,67 @@ fn a_shard_holds_what_memory_holds() {
     for kind in [TokenizerKind::Byte, TokenizerKind::Word, TokenizerKind::Bpe] {
         let tokenizer = Tokenizer::train(kind, Some(300), corpus.texts(), &mut |_| {}).unwrap();
         let memory = Tokens::encode(&corpus, &tokenizer, &mut |_| {}).unwrap();
-        let path = tempfile::tempdir().unwrap().keep().join("tokens.shard");
-        let shard = Tokens::encode_to_shard(&corpus, &tokenizer, &path, &mut |_| {}).unwrap();
-        assert_eq!(shard.len(), memory.len());
-        assert_eq!(shard.documents(), memory.documents(), "{kind}");
-        let all = |tokens: &Tokens| {
-            let mut ids = vec![0; tokens.len() as usize];
-            tokens.copy(0, &mut ids).unwrap();
-            ids
-        };
-        assert_eq!(all(&shard), all(&memory));
-        let mut some = [0; 5];
-        shard.copy(shard.len() - 5, &mut some).unwrap();
-        assert_eq!(some, all(&memory)[memory.len() as usize - 5..]);
-        for tokens in [&shard, &memory] {
-            for start in [tokens.len() - 4, u64::MAX - 2] {
-                let error = tokens.copy(start, &mut some).unwrap_err();
-                assert!(matches!(error, TextError::TokenRange { .. }));
-            }
+        // Nothing fits; some does, the rest spills.
+        for most_in_memory in [0, memory.len() as usize / 2] {
+            let place = tempfile::tempdir().unwrap();
+            let path = place.path().join("within/tokens.shard");
+            let spill = Spill { shard: &path, most_in_memory };
+            let shard = Tokens::encode_or_spill(&corpus, &tokenizer, spill, &mut |_| {}).unwrap();
+            same(&shard, &memory, kind);
+            let header = validate(&fs_err::read(&path).unwrap()).unwrap();
+            assert_eq!(header.tokenizer, tokenizer.hash());
+            assert_eq!(header.count, memory.len());
         }
-        let bytes = fs_err::read(&path).unwrap();
-        let header = validate(&bytes).unwrap();
-        assert_eq!(header.tokenizer, tokenizer.hash());
-        assert_eq!(header.count, memory.len());
-        fs_err::remove_dir_all(path.parent().unwrap()).unwrap();
     }
+}
+
+fn same(shard: &Tokens, memory: &Tokens, kind: TokenizerKind) {
+    assert!(shard.shard().is_some() && memory.shard().is_none());
+    assert_eq!(shard.len(), memory.len());
+    assert_eq!(shard.documents(), memory.documents(), "{kind}");
+    let all = |tokens: &Tokens| {
+        let mut ids = vec![0; tokens.len() as usize];
+        tokens.copy(0, &mut ids).unwrap();
+        ids
+    };
+    assert_eq!(all(shard), all(memory));
+    let mut some = [0; 5];
+    shard.copy(shard.len() - 5, &mut some).unwrap();
+    assert_eq!(some, all(memory)[memory.len() as usize - 5..]);
+    for tokens in [shard, memory] {
+        for start in [tokens.len() - 4, u64::MAX - 2] {
+            let error = tokens.copy(start, &mut some).unwrap_err();
+            assert!(matches!(error, TextError::TokenRange { .. }));
+        }
+    }
+}
+
+#[test]
+fn a_shard_is_used_again_for_the_same_text_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (text, shard) = (folder.path().join("a.txt"), folder.path().join("a.tokens"));
+    let tokenizer = Tokenizer::byte().unwrap();
+    let encode = |options: CorpusOptions| {
+        let corpus = Corpus::open(std::slice::from_ref(&text), options).unwrap();
+        let mut last = EncodeProgress::default();
+        let spill = Spill { shard: &shard, most_in_memory: 10 };
+        let mut progress = |progress| last = progress;
+        let tokens = Tokens::encode_or_spill(&corpus, &tokenizer, spill, &mut progress).unwrap();
+        let mut ids = vec![0; tokens.len() as usize];
+        tokens.copy(0, &mut ids).unwrap();
+        (tokenizer.decode(&ids).unwrap(), last.bytes)
+    };
+    fs_err::write(&text, "the first of two texts").unwrap();
+    let first = encode(CorpusOptions::default());
+    assert_eq!(first, ("the first of two texts".to_owned(), 22));
+    let written = || fs_err::metadata(&shard).unwrap().modified().unwrap();
+    let before = written();
+    assert_eq!(encode(CorpusOptions::default()), first);
+    assert_eq!(written(), before, "it is not written again");
+    fs_err::write(&text, "another of their lengt").unwrap();
+    assert_eq!(encode(CorpusOptions::default()).0, "another of their lengt");
+    fs_err::write(&shard, "damaged").unwrap();
+    assert_eq!(encode(CorpusOptions::default()).0, "another of their lengt");
 }
 
 #[test]
@@ -97,7 +133,7 @@ fn hostile_shards_get_a_sentence() {
         bytes[12..12 + json.len()].copy_from_slice(&json);
         bytes
     };
-    check(&header(&|header| header.version = 2), "its version is 2, but 1 is needed");
+    check(&header(&|header| header.version = 1), "its version is 1, but 2 is needed");
     check(&header(&|header| header.count = u64::MAX), "more than can be counted");
     check(&header(&|header| header.documents = 1 << 61), "more than can be counted");
     check(&header(&|header| header.count = 1 << 40), "1099511627776 tokens and");

@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::TextError;
+use crate::{TextError, file};
 
 mod chunks;
 mod decode;
@@ -169,11 +169,16 @@ impl Tokenizer {
     /// As [`Tokenizer::load`].
     pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self, TextError> {
         let fail = |reason: String| TextError::TokenizerFile { name: name.to_owned(), reason };
-        let json: serde_json::Value =
+        let mut json: serde_json::Value =
             serde_json::from_slice(bytes).map_err(|error| fail(error.to_string()))?;
         layout::check_shape(&json).map_err(&fail)?;
-        let inner =
+        let mut inner =
             tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| fail(error.to_string()))?;
+        // Files made for batches of sentences cut each text to a length, or fill it up.
+        inner.with_truncation(None).map_err(|error| fail(error.to_string()))?;
+        inner.with_padding(None);
+        json["truncation"].take();
+        json["padding"].take();
         let tokens = tokens_by_id(&inner).map_err(&fail)?;
         let canonical = inner.to_string(false).map_err(|error| fail(error.to_string()))?;
         let (kind, own_layout) = layout::recognise(&json).map_err(&fail)?;
@@ -189,16 +194,23 @@ impl Tokenizer {
         Ok(Self { inner, kind, tokens, hash, direct, own_layout, end, unknown, padding })
     }
 
+    /// The content of the `tokenizer.json`.
+    ///
+    /// # Errors
+    /// A tokeniser that the library read but cannot write.
+    pub fn to_json(&self) -> Result<String, TextError> {
+        self.inner.to_string(true).map_err(|error| TextError::TokenizerFile {
+            name: "the tokeniser's own file".into(),
+            reason: error.to_string(),
+        })
+    }
+
     /// Writes the `tokenizer.json`, beside and renamed.
     ///
     /// # Errors
-    /// What the file system reports.
+    /// As [`Tokenizer::to_json`], and what the file system reports.
     pub fn save(&self, path: &Path) -> Result<(), TextError> {
-        let json = self.inner.to_string(true).map_err(|error| TextError::TokenizerFile {
-            name: path.display().to_string(),
-            reason: error.to_string(),
-        })?;
-        crate::write_atomically(path, json.as_bytes())
+        file::write(path, self.to_json()?.as_bytes())
     }
 
     /// The ids of a text. A text that does not end in a line break gets no `<eos>` at its end.

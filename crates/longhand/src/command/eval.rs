@@ -9,12 +9,12 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use longhand_engine::engine::language_model;
 use longhand_model::Tape;
-use longhand_text::{Corpus, CorpusOptions};
+use longhand_text::Corpus;
 use longhand_train::evaluate;
 use serde_json::json;
 
 use crate::error::Usage;
-use crate::reading::Threads;
+use crate::reading::{TextArguments, Threads};
 use crate::text_data;
 use crate::training::{TRAINING_FILE, Training};
 
@@ -40,12 +40,8 @@ pub(crate) struct Arguments {
     exact: bool,
     #[command(flatten)]
     threads: Threads,
-    /// The column of tables that holds the text [default: text]
-    #[arg(long, value_name = "NAME")]
-    text_column: Option<String>,
-    /// Replace invalid UTF-8 instead of stopping
-    #[arg(long)]
-    lossy: bool,
+    #[command(flatten)]
+    reading: TextArguments,
     /// One JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -71,9 +67,8 @@ impl Arguments {
         }
         // The weights as they are stored, so that the loss is training's to the last digit.
         let (model, tokenizer) = language_model(&self.model)?;
-        let options = CorpusOptions { text_column: self.text_column.clone(), lossy: self.lossy };
-        let corpus = self.part(Corpus::open(&self.data, options)?)?;
-        let (tokens, bytes) = text_data::encode(&corpus, &tokenizer, None, !self.json)?;
+        let corpus = self.part(self.reading.open(&self.data)?)?;
+        let (tokens, bytes) = text_data::encode_in_passing(&corpus, &tokenizer, !self.json)?;
         let mut tape = Tape::new(self.threads.cpu());
         let began = Instant::now();
         let total = match self.window {

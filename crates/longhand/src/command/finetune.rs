@@ -9,7 +9,7 @@ use longhand_model::config::Pooling;
 use longhand_model::{Precision, Preset};
 use longhand_tasks::Task;
 use longhand_tasks::classify::Settings;
-use longhand_text::TokenizerKind;
+use longhand_text::{TableFormat, TokenizerKind};
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
 use longhand_train::{Budget, Settings as TrainSettings};
 
@@ -57,6 +57,10 @@ pub(crate) struct Arguments {
     /// The column of the label, by name or by number from 0 [default: label]
     #[arg(long, value_name = "COLUMN")]
     label_column: Option<String>,
+    /// The tables that the files are, where their names do not tell: jsonl, csv, tsv, parquet or
+    /// labelled [default: labelled, `LABEL text` lines]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<TableFormat>,
     /// How the positions of a text become one vector [default: the preset's, or max]
     #[arg(long)]
     pooling: Option<PoolingName>,
@@ -169,6 +173,7 @@ impl Arguments {
             return Err(Usage(text.into()).into());
         }
         data.lossy |= self.lossy;
+        data.format = self.format.or(data.format);
         data.text_column = self.text_column.clone().or(data.text_column.take());
         Ok(())
     }

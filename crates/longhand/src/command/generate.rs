@@ -39,8 +39,9 @@ pub(crate) struct Arguments {
     force: bool,
     #[command(flatten)]
     sampler: SamplerArguments,
-    #[command(flatten)]
-    text: TextArguments,
+    /// Replace invalid UTF-8 on stdin instead of stopping
+    #[arg(long)]
+    lossy: bool,
 }
 
 impl Arguments {
@@ -59,7 +60,9 @@ impl Arguments {
         let mut session = session(&engine, self.memory.as_deref())?;
         self.sampler.apply(&mut session)?;
         match self.prompt.as_deref() {
-            Some("-") => self.text.read(&["-".into()], &mut reader, &mut session)?,
+            Some("-") => {
+                TextArguments::plain(self.lossy).read(&["-".into()], &mut reader, &mut session)?;
+            }
             Some(prompt) => session.read(&mut reader, &engine.tokenizer().encode(prompt)?)?,
             None => {}
         }

@@ -11,7 +11,7 @@ use longhand_engine::GENERATION_FILE;
 use longhand_model::config::HeadConfig;
 use longhand_model::file::{self, CONFIG_FILE, WEIGHTS_FILE};
 use longhand_model::{Cpu, Format, Model, Tape};
-use longhand_text::{Corpus, TOKENIZER_FILE, Tokenizer, Tokens};
+use longhand_text::{TOKENIZER_FILE, Tokenizer, Tokens};
 use longhand_train::evaluate;
 use serde_json::json;
 
@@ -115,8 +115,8 @@ impl Arguments {
         }
         let tokenizer = Tokenizer::of_folder(&self.model)?;
         model.check_vocabulary(tokenizer.vocab_size())?;
-        let corpus = Corpus::open(&self.data, self.text.options())?;
-        Ok(Some(text_data::encode(&corpus, &tokenizer, None, !self.json)?))
+        let corpus = self.text.open(&self.data)?;
+        Ok(Some(text_data::encode_in_passing(&corpus, &tokenizer, !self.json)?))
     }
 
     fn prepare(&self) -> Result<()> {

@@ -7,7 +7,7 @@ use clap::Args;
 use longhand::recipe::{ModelSettings, Recipe};
 use longhand_model::{Precision, Preset};
 use longhand_tasks::Task;
-use longhand_text::TokenizerKind;
+use longhand_text::{TableFormat, TokenizerKind};
 use longhand_train::Budget;
 
 use crate::classification::{Classification, keep_tokenizer};
@@ -89,6 +89,9 @@ pub(crate) struct Arguments {
     /// The column of tables that holds the text [default: text]
     #[arg(long, value_name = "NAME")]
     text_column: Option<String>,
+    /// The tables that the texts are, where their names do not tell: jsonl, csv, tsv or parquet
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<TableFormat>,
     /// Replace invalid UTF-8 instead of stopping
     #[arg(long)]
     lossy: bool,
@@ -108,19 +111,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
-        let earlier = if self.resume { Training::begun(&self.out)? } else { None };
-        let mut recipe = match (&self.recipe, earlier) {
-            (Some(path), _) => Recipe::load(path, &recipe_folder()?)?,
-            // A run goes on as it was begun, but for what flags say.
-            (None, Some(earlier)) => earlier,
-            (None, None) => Recipe::default(),
-        };
-        if recipe == Recipe::default() && self.text.is_empty() {
-            recipe.training.budget = Budget::Minutes(SAMPLE_MINUTES);
-            recipe.data.valid_fraction = SAMPLE_HELD_OUT;
-        }
-        self.apply(&mut recipe)?;
-        recipe.training.check().map_err(|error| Usage(error.to_string()))?;
+        let recipe = self.recipe()?;
         let existing = match (self.resume, self.force) {
             (true, _) => Existing::Resume,
             (_, true) => Existing::Overwrite,
@@ -136,6 +127,25 @@ impl Arguments {
             say!("nothing to go on with in {}: starting anew", self.out.display());
         }
         pretrain(recipe, &texts, &self.out, begun, self.json)
+    }
+
+    /// What is to be run.
+    fn recipe(&self) -> Result<Recipe> {
+        let earlier = if self.resume { Training::begun(&self.out)? } else { None };
+        let on_sample = self.recipe.is_none() && earlier.is_none() && self.text.is_empty();
+        let mut recipe = match (&self.recipe, earlier) {
+            (Some(path), _) => Recipe::load(path, &recipe_folder()?)?,
+            // A run goes on as it was begun, but for what flags say.
+            (None, Some(earlier)) => earlier,
+            (None, None) => Recipe::default(),
+        };
+        if on_sample {
+            recipe.training.budget = Budget::Minutes(SAMPLE_MINUTES);
+            recipe.data.valid_fraction = SAMPLE_HELD_OUT;
+        }
+        self.apply(&mut recipe)?;
+        recipe.training.check().map_err(|error| Usage(error.to_string()))?;
+        Ok(recipe)
     }
 
     /// Flags win over the recipe.
@@ -157,6 +167,7 @@ impl Arguments {
             data.valid_fraction = fraction;
         }
         data.lossy |= self.lossy;
+        data.format = self.format.or(data.format);
         if self.text_column.is_some() {
             data.text_column.clone_from(&self.text_column);
         }
@@ -190,5 +201,34 @@ impl Arguments {
         training.patience = self.patience.or(training.patience);
         training.checkpoint_every = self.checkpoint_every.or(training.checkpoint_every);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn recipe(line: &[&str]) -> Recipe {
+        Line::parse_from([&["train"], line].concat()).arguments.recipe().unwrap()
+    }
+
+    #[test]
+    fn the_sample_without_a_recipe_has_defaults_of_its_own() {
+        let sample = recipe(&[]);
+        assert_eq!(sample.training.budget, Budget::Minutes(SAMPLE_MINUTES));
+        assert_eq!(sample.data.valid_fraction, SAMPLE_HELD_OUT);
+        assert_eq!(recipe(&["a.txt"]).data.valid_fraction, Recipe::default().data.valid_fraction);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.toml");
+        fs_err::write(&path, "").unwrap();
+        assert_eq!(recipe(&["--recipe", path.to_str().unwrap()]), Recipe::default());
     }
 }

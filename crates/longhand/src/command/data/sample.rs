@@ -87,7 +87,11 @@ impl Arguments {
         let mut out = BufWriter::new(self.open()?);
         match table {
             Some(table) => sample::write_table(&mut out, table, rows)?,
-            None => out.write_all(sample::text(self.seed, self.bytes).as_bytes())?,
+            None => {
+                for part in sample::parts(self.seed, self.bytes) {
+                    out.write_all(part.as_bytes())?;
+                }
+            }
         }
         Ok(out.flush()?)
     }
