@@ -86,6 +86,12 @@ impl<'a> Decoder<'a> {
         String::from_utf8_lossy(&std::mem::take(&mut self.held)).into_owned()
     }
 
+    /// Ids whose text a foreign decoder is still asked for.
+    #[cfg(test)]
+    pub(super) fn held_ids(&self) -> usize {
+        self.window.len()
+    }
+
     /// Takes from the held bytes all but an unfinished character at the end.
     fn settled(&mut self) -> String {
         let keep = unfinished(&self.held);
@@ -103,16 +109,20 @@ impl<'a> Decoder<'a> {
             .inner
             .decode(&self.window, false)
             .map_err(|error| TextError::Encode(error.to_string()))?;
-        if text.ends_with('\u{fffd}') {
+        let full = self.window.len() > FOREIGN_WINDOW;
+        let unsettled = unsettled(&text);
+        if unsettled > 0 && !full {
             return Ok(String::new());
         }
-        let new = text.get(self.handed_out..).unwrap_or_default().to_owned();
-        self.handed_out = text.len();
-        if self.window.len() > FOREIGN_WINDOW {
+        let end = text.len() - unsettled;
+        let start = text.floor_char_boundary(self.handed_out.min(end));
+        let new = text[start..end].to_owned();
+        self.handed_out = end.max(start);
+        if full {
             // The last ids stay as context for the next ones.
             self.window.drain(..FOREIGN_WINDOW / 2);
             let context = self.tokenizer.inner.decode(&self.window, false).unwrap_or_default();
-            self.handed_out = context.len();
+            self.handed_out = context.len() - unsettled.min(context.len());
         }
         Ok(new)
     }
@@ -120,6 +130,13 @@ impl<'a> Decoder<'a> {
 
 /// Ids that a foreign decoder may look back on.
 const FOREIGN_WINDOW: usize = 64;
+
+/// Bytes at the end of a foreign decoder's text that may still become a character: its first
+/// bytes, of which there are at most three, each shown as U+FFFD.
+fn unsettled(text: &str) -> usize {
+    let shown = text.chars().rev().take(3).take_while(|&c| c == char::REPLACEMENT_CHARACTER);
+    shown.count() * char::REPLACEMENT_CHARACTER.len_utf8()
+}
 
 /// The byte that a stand-in of the byte-level kinds means; see `layout::byte_characters`.
 fn byte_of(character: char) -> Option<u8> {

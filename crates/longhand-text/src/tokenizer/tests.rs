@@ -16,14 +16,7 @@ fn trained_on(kind: TokenizerKind, vocabulary: Option<usize>, text: &str) -> Tok
 }
 
 fn data(path: &str) -> Option<Corpus> {
-    let root = std::env::var("LONGHAND_DATA")
-        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data").into());
-    let path = std::path::Path::new(&root).join(path);
-    if !path.exists() {
-        eprintln!("skipped: {} is absent", path.display());
-        return None;
-    }
-    Some(Corpus::open(&[path], CorpusOptions::default()).unwrap())
+    Some(Corpus::open(&[crate::testing::data(path)?], CorpusOptions::default()).unwrap())
 }
 
 fn text_of(corpus: &Corpus) -> String {
@@ -124,15 +117,77 @@ fn the_decoder_never_gives_half_a_character() {
 
 #[test]
 fn a_vocabulary_can_be_limited() {
+    let rich: String = ('a'..='z').chain('α'..='ω').chain('а'..='я').collect();
+    let rich = format!("{rich} {} {SAMPLE}", rich.chars().rev().collect::<String>());
     for kind in TokenizerKind::ALL {
-        let size = if kind == TokenizerKind::Unigram { 420 } else { 300 };
-        let tokenizer = trained_on(kind, Some(size), SAMPLE);
-        assert!(tokenizer.vocab_size() <= size, "{kind}: {}", tokenizer.vocab_size());
+        let least = train::least_vocabulary(kind);
+        for size in [least, least + 1, least + 7, 2 * least, 420] {
+            let size = size.max(least);
+            let tokenizer = trained_on(kind, Some(size), &rich);
+            let count = tokenizer.vocab_size();
+            assert!(count <= size, "{kind}: {count} instead of {size}");
+            let ids = tokenizer.encode(&rich).unwrap();
+            assert!(ids.iter().all(|&id| (id as usize) < count), "{kind}");
+        }
     }
     assert_eq!(
         trained_on(TokenizerKind::Char, Some(3), "aaabbc").encode("abc").unwrap(),
         [0, 1, 2]
     );
+}
+
+#[test]
+fn what_has_been_counted_is_told_as_it_is() {
+    for kind in [TokenizerKind::Char, TokenizerKind::Word, TokenizerKind::Bpe] {
+        let corpus = ["one two\n", "three four five\n"].map(|text| Ok(text.to_owned()));
+        let mut units = Vec::new();
+        Tokenizer::train(kind, Some(300), corpus.into_iter(), &mut |progress| {
+            units.push(progress.units);
+        })
+        .unwrap();
+        assert!(units[0] > 0 && units[0] < units[1], "{kind}: {units:?}");
+    }
+}
+
+#[test]
+fn a_foreign_file_neither_cuts_nor_fills_up_texts() {
+    let own = Tokenizer::byte().unwrap();
+    let mut file: serde_json::Value = serde_json::from_str(&own.to_json().unwrap()).unwrap();
+    file["truncation"] = serde_json::json!({
+        "direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0,
+    });
+    file["padding"] = serde_json::json!({
+        "strategy": {"Fixed": 16}, "direction": "Right", "pad_to_multiple_of": null,
+        "pad_id": 0, "pad_type_id": 0, "pad_token": "!",
+    });
+    let tokenizer = Tokenizer::from_bytes(file.to_string().as_bytes(), "t.json").unwrap();
+    for text in ["a text of some length", "ab"] {
+        assert_eq!(tokenizer.encode(text).unwrap(), own.encode(text).unwrap());
+        assert_eq!(tokenizer.encode_whole(text).unwrap(), own.encode(text).unwrap());
+    }
+    assert_eq!(tokenizer.hash(), own.hash());
+}
+
+#[test]
+fn a_foreign_decoder_holds_back_a_bounded_number_of_ids() {
+    let mut file: serde_json::Value =
+        serde_json::from_str(&Tokenizer::byte().unwrap().to_json().unwrap()).unwrap();
+    // Any other normaliser than none makes the layout a foreign one.
+    file["normalizer"] = serde_json::json!({"type": "NFC"});
+    let tokenizer = Tokenizer::from_bytes(file.to_string().as_bytes(), "t.json").unwrap();
+    assert!(!tokenizer.own_layout);
+    let mut decoder = tokenizer.decoder();
+    let mut text = String::new();
+    for _ in 0..1000 {
+        text.push_str(&decoder.push(0xe4).unwrap());
+        assert!(decoder.held_ids() <= 65, "{}", decoder.held_ids());
+    }
+    for byte in "中 end".bytes() {
+        text.push_str(&decoder.push(byte.into()).unwrap());
+    }
+    text.push_str(&decoder.finish());
+    assert_eq!(text.trim_start_matches('\u{fffd}'), "中 end");
+    assert_eq!(text.chars().filter(|&c| c == '\u{fffd}').count(), 1000);
 }
 
 #[test]
@@ -161,6 +216,11 @@ fn bad_input_gets_a_sentence() {
     let corpus = std::iter::once(Ok("abc".to_owned()));
     let small = Tokenizer::train(TokenizerKind::Bpe, Some(10), corpus, &mut |_| {});
     assert!(message(small.unwrap_err()).contains("needs at least 257"));
+    for kind in [TokenizerKind::Bpe, TokenizerKind::Wordpiece, TokenizerKind::Word] {
+        let corpus = std::iter::once(Ok("abc".to_owned()));
+        let large = Tokenizer::train(kind, Some(4_000_000_000), corpus, &mut |_| {});
+        assert!(message(large.unwrap_err()).contains("at most 1048576"));
+    }
     assert!("words".parse::<TokenizerKind>().is_err());
 }
 

@@ -3,7 +3,7 @@
 //! Each kind counts its units in one pass over the corpus and then builds a vocabulary from the
 //! counts alone, in an order that does not depend on hashing: the same corpus gives the same file.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
@@ -62,8 +62,10 @@ pub(super) fn train(
             "a vocabulary of {size} is too small, it needs at least {least}"
         )));
     }
-    if size > u32::MAX as usize && vocabulary.is_some() {
-        return Err(fail(format!("a vocabulary of {size} is larger than ids can number")));
+    if vocabulary.is_some() && size > LARGEST_VOCABULARY {
+        return Err(fail(format!(
+            "a vocabulary of {size} is too large, it may have at most {LARGEST_VOCABULARY}"
+        )));
     }
     let mut report = TrainingProgress { stage: TrainingStage::Counting, bytes: 0, units: 0 };
     let counts = count(kind, corpus, &mut |bytes, units| {
@@ -94,7 +96,7 @@ pub(super) fn train(
 type Counts = BTreeMap<String, u64>;
 
 /// The smallest vocabulary that a kind can be trained to.
-fn least_vocabulary(kind: TokenizerKind) -> usize {
+pub(super) fn least_vocabulary(kind: TokenizerKind) -> usize {
     match kind {
         TokenizerKind::Byte => 256,
         TokenizerKind::Char => 2,
@@ -105,6 +107,10 @@ fn least_vocabulary(kind: TokenizerKind) -> usize {
         TokenizerKind::Unigram => 400,
     }
 }
+
+/// The largest vocabulary that is trained to: that of the largest model. The library sets memory
+/// aside for as many tokens as it is asked for.
+const LARGEST_VOCABULARY: usize = 1 << 20;
 
 /// Distinct text that `unigram` looks at: each of its expectation steps walks through all of it,
 /// and Chinese, whose lines hardly repeat, took 97 seconds for 11.7 MB on two cores.
@@ -119,41 +125,64 @@ fn count(
     corpus: impl Iterator<Item = Result<String, TextError>>,
     report: &mut dyn FnMut(u64, usize),
 ) -> Result<Counts, TextError> {
-    let mut counts: HashMap<String, u64> = HashMap::new();
-    let mut characters: HashMap<char, u64> = HashMap::new();
+    let mut units = Units::default();
+    let distinct_bytes = if kind == TokenizerKind::Unigram { UNIGRAM_BYTES } else { usize::MAX };
+    let pre_tokens = PreTokens::new(kind)?;
     let mut bytes = 0_u64;
-    let mut distinct_bytes = 0;
-    let mut add = |unit: &str| {
-        if let Some(count) = counts.get_mut(unit) {
-            *count += 1;
-        } else if kind != TokenizerKind::Unigram || distinct_bytes < UNIGRAM_BYTES {
-            distinct_bytes += unit.len();
-            counts.insert(unit.to_owned(), 1);
-        }
-    };
-    let units = PreTokens::new(kind)?;
     for piece in corpus {
         let piece = piece?;
         match kind {
             TokenizerKind::Byte => {}
-            TokenizerKind::Char => {
-                for character in piece.chars() {
-                    *characters.entry(character).or_default() += 1;
-                }
+            TokenizerKind::Char => units.add_characters(&piece),
+            TokenizerKind::Word => {
+                piece.split_whitespace().for_each(|word| units.add(word, distinct_bytes));
             }
-            TokenizerKind::Word => piece.split_whitespace().for_each(&mut add),
-            _ => {
+            TokenizerKind::Bpe | TokenizerKind::Wordpiece | TokenizerKind::Unigram => {
                 for chunk in super::safe_chunks(&piece, kind, 1 << 16) {
-                    units.each(chunk, &mut add)?;
+                    pre_tokens.each(chunk, &mut |unit| units.add(unit, distinct_bytes))?;
                 }
             }
         }
         bytes += piece.len() as u64;
-        report(bytes, characters.len());
+        report(bytes, units.len());
     }
-    counts.extend(characters.into_iter().map(|(character, count)| (character.to_string(), count)));
-    report(bytes, counts.len());
-    Ok(counts.into_iter().collect())
+    Ok(units.into_counts())
+}
+
+/// What has been counted. Characters have a table of their own, which is faster.
+#[derive(Default)]
+struct Units {
+    strings: HashMap<String, u64>,
+    string_bytes: usize,
+    characters: HashMap<char, u64>,
+}
+
+impl Units {
+    /// Counts a string; a new one only while the strings have fewer than `most` bytes.
+    fn add(&mut self, unit: &str, most: usize) {
+        if let Some(count) = self.strings.get_mut(unit) {
+            *count += 1;
+        } else if self.string_bytes < most {
+            self.string_bytes += unit.len();
+            self.strings.insert(unit.to_owned(), 1);
+        }
+    }
+
+    fn add_characters(&mut self, text: &str) {
+        for character in text.chars() {
+            *self.characters.entry(character).or_default() += 1;
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.strings.len() + self.characters.len()
+    }
+
+    fn into_counts(self) -> Counts {
+        let characters = self.characters.into_iter();
+        let characters = characters.map(|(character, count)| (character.to_string(), count));
+        self.strings.into_iter().chain(characters).collect()
+    }
 }
 
 /// The library's normaliser and pre-tokeniser of a kind, as an encoder will apply them.
@@ -224,14 +253,21 @@ fn bpe(counts: Counts, size: usize) -> Result<Value, String> {
 }
 
 fn wordpiece(counts: Counts, size: usize) -> Result<Value, String> {
-    // A quarter of the vocabulary is left for pieces of several characters.
-    let alphabet = frequent_characters(&counts, size * 3 / 4);
+    // A quarter of the vocabulary is left for pieces of several characters. The trainer takes each
+    // character as the beginning of a word, and those within words as `##` pieces too.
+    let within: HashSet<char> = counts.keys().flat_map(|word| word.chars().skip(1)).collect();
+    let mut room = size * 3 / 4 - 2;
+    let alphabet: HashSet<char> = by_frequency(&counts)
+        .map_while(|character| {
+            room = room.checked_sub(1 + usize::from(within.contains(&character)))?;
+            Some(character)
+        })
+        .collect();
     let counts: Counts = counts
         .into_iter()
         .filter(|(word, _)| word.chars().all(|character| alphabet.contains(&character)))
         .collect();
-    let continued: std::collections::BTreeSet<char> =
-        counts.keys().flat_map(|word| word.chars().skip(1)).collect();
+    let continued: BTreeSet<char> = counts.keys().flat_map(|word| word.chars().skip(1)).collect();
     // The trainer would number the continued characters in the order of a hash map; given as
     // special tokens they come first and in order.
     let special = [UNKNOWN.to_owned(), END.to_owned()]
@@ -257,8 +293,14 @@ fn wordpiece(counts: Counts, size: usize) -> Result<Value, String> {
 fn unigram(counts: Counts, size: usize) -> Result<Value, String> {
     let ascii = || (' '..='~').chain(['\n']).map(|c| if c == ' ' { '▁' } else { c });
     let pieces = size - 258;
-    let mut alphabet = frequent_characters(&counts, pieces * 3 / 4);
-    alphabet.extend(ascii());
+    // As many characters are kept for sure as leave a quarter to longer pieces.
+    let mut alphabet: HashSet<char> = ascii().collect();
+    for character in by_frequency(&counts) {
+        if alphabet.len() >= pieces * 3 / 4 {
+            break;
+        }
+        alphabet.insert(character);
+    }
     // Lines are cut at rare characters, which byte fallback spells.
     let mut sentences = Counts::new();
     for (line, count) in counts {
@@ -327,7 +369,8 @@ fn most_frequent(counts: Counts, limit: usize) -> Vec<(String, u64)> {
     counts
 }
 
-fn frequent_characters(counts: &Counts, limit: usize) -> HashSet<char> {
+/// The characters of units, from the most frequent on.
+fn by_frequency(counts: &Counts) -> impl Iterator<Item = char> + use<> {
     let mut characters: BTreeMap<char, u64> = BTreeMap::new();
     for (word, count) in counts {
         for character in word.chars() {
@@ -336,7 +379,7 @@ fn frequent_characters(counts: &Counts, limit: usize) -> HashSet<char> {
     }
     let mut characters: Vec<_> = characters.into_iter().collect();
     characters.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    characters.into_iter().take(limit).map(|(character, _)| character).collect()
+    characters.into_iter().map(|(character, _)| character)
 }
 
 fn model_json(model: &impl serde::Serialize) -> Result<Value, String> {
