@@ -11,12 +11,12 @@ use crate::objective::Score;
 
 /// Something that happened in a run.
 pub enum Event<'a> {
-    /// The run goes on from a checkpoint.
+    /// The run goes on from a checkpoint, or begins again where none was written yet.
     Resumed {
-        /// The step of the checkpoint.
+        /// The step of the checkpoint; 0 where there is none.
         step: u64,
         /// Its folder.
-        folder: &'a Path,
+        folder: Option<&'a Path>,
         /// Later folders that are damaged and were passed over.
         damaged: &'a [PathBuf],
     },

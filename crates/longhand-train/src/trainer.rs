@@ -76,7 +76,7 @@ pub enum End {
 
 struct Resumed {
     step: u64,
-    folder: PathBuf,
+    folder: Option<PathBuf>,
     damaged: Vec<PathBuf>,
 }
 
@@ -149,7 +149,11 @@ impl<O: Objective> Trainer<O> {
     /// If every checkpoint is damaged, or belongs to another run.
     pub fn resume(&mut self) -> Result<Option<u64>, TrainError> {
         let Some(checkpoints) = &self.checkpoints else { return Ok(None) };
-        let Some(checkpoint) = checkpoints.latest()? else { return Ok(None) };
+        let Some(checkpoint) = checkpoints.latest()? else {
+            // The steps that an earlier session made, and did not save, are made again.
+            self.resumed = Some(Resumed { step: 0, folder: None, damaged: Vec::new() });
+            return Ok(None);
+        };
         let Checkpoint { folder, trainer, model, mut buffers, memory, damaged } = checkpoint;
         same_run(&trainer.settings, &self.settings)?;
         let misfit = |reason: String| TrainError::Checkpoint { folder: folder.clone(), reason };
@@ -177,7 +181,7 @@ impl<O: Objective> Trainer<O> {
         let step = trainer.step;
         self.saved_step = Some(step);
         self.state = TrainerState { settings: self.settings.clone(), ..trainer };
-        self.resumed = Some(Resumed { step, folder, damaged });
+        self.resumed = Some(Resumed { step, folder: Some(folder), damaged });
         Ok(Some(step))
     }
 
@@ -193,7 +197,7 @@ impl<O: Objective> Trainer<O> {
     ) -> Result<Outcome, TrainError> {
         self.began = Instant::now();
         if let Some(Resumed { step, folder, damaged }) = self.resumed.take() {
-            let (folder, damaged) = (folder.as_path(), damaged.as_slice());
+            let (folder, damaged) = (folder.as_deref(), damaged.as_slice());
             progress.event(&Event::Resumed { step, folder, damaged })?;
         }
         let end = loop {

@@ -136,7 +136,10 @@ impl Progress for Display {
                 for folder in *damaged {
                     self.say(&format!("passed over {}: it is damaged", folder.display()));
                 }
-                self.say(&format!("going on from step {step}, {}", folder.display()));
+                self.say(&match folder {
+                    Some(folder) => format!("going on from step {step}, {}", folder.display()),
+                    None => "no checkpoint was written yet: beginning again".into(),
+                });
                 Ok(())
             }
             Event::Saved { .. } => Ok(()),
