@@ -16,6 +16,17 @@ pub(crate) const LOGS_FOLDER: &str = "logs";
 /// Token shards of a text too large for memory.
 pub(crate) const TOKENS_FOLDER: &str = "tokens";
 
+/// What a run writes after it has written that it lies here: without [`TRAINING_FILE`] these are
+/// somebody else's.
+const WRITTEN: [&str; 6] = [
+    CHECKPOINTS_FOLDER,
+    "config.json",
+    "model.safetensors",
+    GENERATION_FILE,
+    CARD_FILE,
+    longhand_tasks::TASK_FILE,
+];
+
 /// What to do with a folder that holds something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Existing {
@@ -33,33 +44,58 @@ pub(crate) fn prepare(folder: &Path, existing: Existing) -> Result<bool> {
         bail!("{} is a file: name a folder with --out", folder.display());
     }
     let occupied = folder.is_dir() && fs_err::read_dir(folder)?.next().is_some();
-    match existing {
-        Existing::Refuse if occupied => bail!(
+    if occupied && existing == Existing::Refuse {
+        bail!(
             "the folder {} is not empty: pass --force to overwrite it, --resume to go on with its \
              run, or another --out",
             folder.display()
-        ),
-        Existing::Overwrite if occupied => clear(folder)?,
-        _ => {}
+        );
+    }
+    let holds_run = folder.join(TRAINING_FILE).is_file();
+    if !holds_run && let Some(name) = WRITTEN.into_iter().find(|name| folder.join(name).exists()) {
+        bail!(
+            "the folder {} holds {name}, but no run of this program: name another --out",
+            folder.display()
+        );
     }
     fs_err::create_dir_all(folder)?;
+    remove_partial(folder)?;
+    remove_partial(&folder.join(TOKENS_FOLDER))?;
     // A folder that cannot be written is found out before hours of work.
     tempfile::tempfile_in(folder)
         .with_context(|| format!("the folder {} cannot be written", folder.display()))?;
-    Ok(existing == Existing::Resume && folder.join(TRAINING_FILE).is_file())
+    Ok(existing == Existing::Resume && holds_run)
 }
 
-/// Removes what runs write, and nothing else.
-fn clear(folder: &Path) -> Result<()> {
-    for name in [CHECKPOINTS_FOLDER, LOGS_FOLDER, TOKENS_FOLDER] {
-        if folder.join(name).is_dir() {
-            fs_err::remove_dir_all(folder.join(name))?;
+/// Removes the run that lies in a folder, if there is one, for another that takes its place. Token
+/// shards stay: the new run has looked through them.
+pub(crate) fn clear(folder: &Path) -> Result<()> {
+    if !folder.join(TRAINING_FILE).is_file() {
+        return Ok(());
+    }
+    // The file that says that the folder holds a run goes last.
+    for name in [LOGS_FOLDER, TOKENIZER_FILE].into_iter().chain(WRITTEN).chain([TRAINING_FILE]) {
+        let path = folder.join(name);
+        if path.is_dir() {
+            fs_err::remove_dir_all(path)?;
+        } else if path.is_file() {
+            fs_err::remove_file(path)?;
         }
     }
-    let files = ["config.json", "model.safetensors", GENERATION_FILE, TOKENIZER_FILE];
-    for name in files.into_iter().chain([TRAINING_FILE, CARD_FILE, longhand_tasks::TASK_FILE]) {
-        if folder.join(name).is_file() {
-            fs_err::remove_file(folder.join(name))?;
+    Ok(())
+}
+
+/// Removes what a killed process left half-written.
+fn remove_partial(folder: &Path) -> Result<()> {
+    if !folder.is_dir() {
+        return Ok(());
+    }
+    for entry in fs_err::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(".longhand-") && name.ends_with(".partial") {
+            fs_err::remove_file(entry.path())?;
         }
     }
     Ok(())

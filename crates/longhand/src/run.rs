@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::card::{CARD_FILE, card};
 use crate::interrupt::stop_flag;
-use crate::output::{CHECKPOINTS_FOLDER, LOGS_FOLDER};
+use crate::output::{self, CHECKPOINTS_FOLDER, LOGS_FOLDER};
 use crate::progress::Display;
 use crate::talk::say;
 use crate::training::{LabelCounts, Results, Training};
@@ -72,19 +72,21 @@ impl Run<'_> {
             same_run(&earlier, &self.training)?;
             self.training.data = earlier.data;
         }
-        self.tokenizer.save(&out.join(TOKENIZER_FILE))?;
         let settings = self.training.recipe.training.clone();
         let mut checkpoints = Checkpoints::new(&out.join(CHECKPOINTS_FOLDER), settings.keep)
-            .with_file(TOKENIZER_FILE, fs_err::read(out.join(TOKENIZER_FILE))?);
+            .with_file(TOKENIZER_FILE, self.tokenizer.to_json()?.into_bytes());
         for (name, content) in &self.files {
             checkpoints = checkpoints.with_file(name, content.clone());
         }
         let mut trainer =
             Trainer::new(settings, model, objective, cpu.clone())?.with_checkpoints(checkpoints);
+        // Not before: what is refused leaves the run as it was.
         if self.begun {
             trainer.resume()?;
+        } else {
+            output::clear(out)?;
         }
-        // Not before: what is refused leaves the run as it was.
+        self.tokenizer.save(&out.join(TOKENIZER_FILE))?;
         self.training.save(out)?;
         if !self.json {
             say!("{}", self.introduction);

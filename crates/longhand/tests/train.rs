@@ -179,6 +179,138 @@ fn the_same_seed_gives_the_same_model_and_resuming_goes_on() {
 }
 
 #[test]
+fn a_run_that_cannot_begin_leaves_the_model_that_lies_there() {
+    let place = Place::new();
+    place.write("small.toml", small("[data]\ntrain = ['text.txt']").as_bytes());
+    place.write("latin.txt", b"caf\xe9 au lait");
+    place.write("tiny.txt", b"a text too short to train on");
+    place.done("train --recipe small.toml --steps 2 --out m --json");
+    let files = || {
+        let mut names = files_in(&place.path("m"));
+        names.retain(|name| !name.starts_with("logs"));
+        let read = |name: &String| fs_err::read(place.path("m").join(name)).unwrap();
+        names.iter().map(|name| (name.clone(), read(name))).collect::<Vec<_>>()
+    };
+    let before = files();
+    let force = "train --recipe small.toml --force --out m";
+    place.refused(&format!("{force} tiny.txt"), 1, "needs");
+    place.refused(&format!("{force} --vocab 1"), 1, "too small");
+    place.refused(&format!("{force} --valid latin.txt"), 1, "byte offset 3");
+    place.refused(&format!("{force} --batch 100000"), 1, "needs");
+    assert!(files() == before, "something is gone");
+    place.done(&format!("{force} --steps 3 --json"));
+    assert_ne!(
+        hash(&place.path("m")),
+        before.iter().find(|f| f.0 == "model.safetensors").unwrap().1
+    );
+}
+
+/// The names of a folder's files, those in folders within included, in order.
+fn files_in(folder: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut left = vec![folder.to_owned()];
+    while let Some(next) = left.pop() {
+        for entry in fs_err::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                left.push(path);
+            } else {
+                names.push(path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    names.sort();
+    names
+}
+
+#[test]
+fn what_no_run_wrote_is_never_overwritten() {
+    let place = Place::new();
+    fs_err::create_dir_all(place.path("mine/logs")).unwrap();
+    for name in ["config.json", "README.md", "logs/precious.log"] {
+        place.write(&format!("mine/{name}"), b"mine");
+    }
+    let before = files_in(&place.path("mine"));
+    let steps = "train text.txt --preset tanh-lstm --steps 1 --json --out mine";
+    for flag in ["--force", "--resume"] {
+        place.refused(&format!("{steps} {flag}"), 1, "no run of this program: name another --out");
+    }
+    assert_eq!(files_in(&place.path("mine")), before);
+    for name in ["config.json", "README.md"] {
+        assert_eq!(fs_err::read(place.path("mine").join(name)).unwrap(), b"mine");
+        fs_err::remove_file(place.path("mine").join(name)).unwrap();
+    }
+    // Nothing is in the way any more, and what is not ours stays.
+    place.write("mine/.longhand-abc.partial", b"half");
+    place.done(&format!("{steps} --force"));
+    place.done(&format!("{steps} --resume"));
+    assert!(!place.path("mine/.longhand-abc.partial").exists(), "what a killed process left");
+    place.write("mine/logs/precious.log", b"mine");
+    assert!(place.path("mine/model.safetensors").is_file());
+}
+
+#[test]
+fn a_run_killed_before_its_first_checkpoint_is_logged_once() {
+    let place = Place::new();
+    place.write("small.toml", small("[data]\ntrain = ['text.txt']").as_bytes());
+    place.done("train --recipe small.toml --steps 30 --out m --json");
+    // As if killed: the log is there, checkpoints are not.
+    fs_err::remove_dir_all(place.path("m/checkpoints")).unwrap();
+    let said = place.run("train --resume --out m");
+    assert!(said.err.contains("no checkpoint was written yet: beginning again"), "{}", said.err);
+    let log = fs_err::read_to_string(place.path("m/logs/log.jsonl")).unwrap();
+    let steps: Vec<u64> = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|line| line.get("grad_norm").is_some())
+        .map(|line| line["step"].as_u64().unwrap())
+        .collect();
+    assert_eq!(steps, [10, 20, 30]);
+}
+
+#[test]
+fn a_run_goes_on_from_wherever_it_is_resumed() {
+    let place = Place::new();
+    place.write("small.toml", small("[data]\ntrain = ['text.txt']").as_bytes());
+    let run = |folder: &Path, line: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_longhand"));
+        command.current_dir(folder).env_remove("LONGHAND_DATA");
+        let output = command.args(line.split_whitespace()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    run(place.folder.path(), "train --recipe small.toml --steps 2 --out m --json");
+    let elsewhere = TempDir::new().unwrap();
+    let out = place.path("m");
+    run(elsewhere.path(), &format!("train --resume --steps 4 --out {} --json", out.display()));
+}
+
+#[test]
+fn tables_come_from_anywhere_and_a_column_needs_one() {
+    let place = Place::new();
+    let rows: String = longhand::text::sample::stories(3, 30)
+        .iter()
+        .map(|story| format!("{}\n", serde_json::json!({ "id": 7, "body": story.text })))
+        .collect();
+    place.write("rows.jsonl", rows.as_bytes());
+    place.write("rows", rows.as_bytes());
+    let steps = "--tokenizer byte --preset tanh-lstm --batch 4 --steps 1 --json --out";
+    place.done(&format!("train rows.jsonl --text-column body {steps} a"));
+    place.done(&format!("train rows --text-column body --format jsonl {steps} b"));
+    assert_eq!(hash(&place.path("a")), hash(&place.path("b")));
+    let column = "--text-column body";
+    for line in ["train text.txt", "train rows", "train", "eval a --data text.txt"] {
+        let out = if line.starts_with("train") { "--out c" } else { "" };
+        place.refused(&format!("{line} {column} {out}"), 2, "there is no table");
+    }
+    place.refused("train rows --format xml --out c", 2, "jsonl, csv, tsv, parquet");
+    let eval = |data: &str| place.done(&format!("eval a --data {data} {column} --json"));
+    let known = eval("rows.jsonl")[0]["loss"].clone();
+    assert_eq!(known, eval("rows --format jsonl")[0]["loss"]);
+    // A plain text may be held out of tables.
+    place.done(&format!("train rows.jsonl {column} --valid text.txt {steps} d"));
+}
+
+#[test]
 fn bad_texts_and_settings_get_one_sentence() {
     let place = Place::new();
     place.write("empty.txt", b"");
