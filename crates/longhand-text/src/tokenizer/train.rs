@@ -113,11 +113,13 @@ pub(super) fn least_vocabulary(kind: TokenizerKind) -> usize {
 const LARGEST_VOCABULARY: usize = 1 << 20;
 
 /// Distinct text that `unigram` looks at: each of its expectation steps walks through all of it,
-/// and Chinese, whose lines hardly repeat, took 97 seconds for 11.7 MB on two cores.
+/// and Chinese, whose lines hardly repeat, took 97 seconds for 11.7 MB on two cores (LOG.md, "How
+/// much text the unigram tokeniser looks at").
 const UNIGRAM_BYTES: usize = 4 << 20;
 
 /// Frequent substrings that `unigram` starts from, for each piece that it ends with. The library's
-/// own million takes half as long again and led to the same number of tokens on WikiText-2.
+/// own million takes half as long again and led to the same number of tokens on WikiText-2 (LOG.md,
+/// as above).
 const UNIGRAM_SEEDS: usize = 10;
 
 fn count(
