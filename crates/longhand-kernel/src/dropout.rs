@@ -9,7 +9,7 @@
 //! [`backward`] masks the gradient of that copy on its way to the weight's.
 
 use crate::cpu::{Cpu, Shards};
-use crate::pointwise::{for_parts, for_rows};
+use crate::pointwise::{SERIAL_ELEMENTS, for_parts, for_rows};
 use crate::simd::{Kernel, Vector};
 
 /// Which elements are dropped together.
@@ -101,7 +101,7 @@ fn apply<const ADD: bool>(cpu: &Cpu, mask: Mask, pattern: Pattern, x: &[f32], y:
     let (rows, width) = match pattern {
         Pattern::Elements => {
             let y = Shards::new(y);
-            return for_parts(cpu, x.len(), 16, 1 << 14, |worker, range| {
+            return for_parts(cpu, x.len(), 16, SERIAL_ELEMENTS, |worker, range| {
                 // SAFETY: the parts are disjoint.
                 let y = unsafe { y.part(range.clone()) };
                 let start = range.start as u32;

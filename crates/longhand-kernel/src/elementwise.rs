@@ -1,11 +1,11 @@
-//! Element-by-element operations: sums, scaling, σ-gates, SwiGLU, soft caps; rows of biases.
+//! Element-by-element operations: sums, σ-gates, SwiGLU; the sum of rows.
 //!
 //! Unless said otherwise all slices of a call have one length, and `d…` arguments are gradients:
 //! those that are written are added to, those that are `None` cost no work.
 
 use crate::cpu::{Cpu, Shards};
 use crate::pointwise::{apply, apply_serial, for_columns, for_rows, pointwise};
-use crate::simd::{Kernel, Vector, sigmoid as vector_sigmoid, tanh as vector_tanh};
+use crate::simd::{Kernel, Vector, sigmoid as vector_sigmoid};
 
 /// y = a + b: a residual connection, or the fusion of two memories by their sum. The gradient of
 /// each part is that of y ([`accumulate`]).
@@ -18,33 +18,6 @@ pub fn add(cpu: &Cpu, a: &[f32], b: &[f32], y: &mut [f32]) {
 pub fn accumulate(cpu: &Cpu, x: &[f32], y: &mut [f32]) {
     pointwise!(Accumulate {} [x] [y] { [y.add(x)] });
     apply(cpu, Accumulate {}, [x], [y]);
-}
-
-/// y += factor · x.
-pub fn accumulate_scaled(cpu: &Cpu, factor: f32, x: &[f32], y: &mut [f32]) {
-    pointwise!(AccumulateScaled { factor } [x] [y] { [x.mul_add(factor, y)] });
-    apply(cpu, AccumulateScaled { factor }, [x], [y]);
-}
-
-/// x = factor · x.
-pub fn scale(cpu: &Cpu, factor: f32, x: &mut [f32]) {
-    pointwise!(Scale { factor } [] [x] { [x.mul(factor)] });
-    apply(cpu, Scale { factor }, [], [x]);
-}
-
-/// y = c · tanh(x / c): values bounded by ±c, the identity near zero.
-pub fn soft_cap(cpu: &Cpu, cap: f32, x: &[f32], y: &mut [f32]) {
-    pointwise!(SoftCap { cap } [x] [_y] { [vector_tanh(x.div(cap)).mul(cap)] });
-    apply(cpu, SoftCap { cap }, [x], [y]);
-}
-
-/// dx += dy · (1 − (y / c)²), from what [`soft_cap`] gave.
-pub fn soft_cap_backward(cpu: &Cpu, cap: f32, y: &[f32], dy: &[f32], dx: &mut [f32]) {
-    pointwise!(SoftCapBackward { cap } [y, dy] [dx] {
-        let t = y.div(cap);
-        [dy.mul(V::splat(1.0).sub(t.mul(t))).add(dx)]
-    });
-    apply(cpu, SoftCapBackward { cap }, [y, dy], [dx]);
 }
 
 /// y = σ(g) ∘ x: an output gate.
@@ -171,24 +144,6 @@ pub fn swiglu_backward(cpu: &Cpu, width: usize, x: &[f32], dy: &[f32], dx: &mut 
     });
 }
 
-/// Adds `bias` `[D]` to every row of `y` [R, D].
-///
-/// # Panics
-/// If `y` is not whole rows.
-pub fn add_bias(cpu: &Cpu, bias: &[f32], y: &mut [f32]) {
-    pointwise!(AddBias {} [bias] [y] { [y.add(bias)] });
-    let width = bias.len();
-    let rows = rows_of(width, y.len());
-    let y = Shards::new(y);
-    for_rows(cpu, rows, width, |worker, range| {
-        for r in range {
-            // SAFETY: each row belongs to one thread.
-            let y = unsafe { y.part(r * width..(r + 1) * width) };
-            apply_serial(worker.level, AddBias {}, [bias], [y]);
-        }
-    });
-}
-
 /// `sums` `[D]` += the sum of the rows of `x` [R, D]: a bias's gradient. The order of summation does
 /// not depend on the number of threads.
 ///
@@ -251,17 +206,6 @@ impl Kernel for SumRows<'_> {
 /// The plain forms, one element at a time.
 pub mod reference {
     use crate::real::Real;
-
-    /// c · tanh(x / c).
-    pub fn soft_cap<R: Real>(cap: R, x: R) -> R {
-        cap * (x / cap).tanh()
-    }
-
-    /// dx of [`soft_cap`], from x.
-    pub fn soft_cap_backward<R: Real>(cap: R, x: R, dy: R) -> R {
-        let t = (x / cap).tanh();
-        dy * (R::one() - t * t)
-    }
 
     /// σ(g) · x.
     pub fn sigmoid_gate<R: Real>(g: R, x: R) -> R {

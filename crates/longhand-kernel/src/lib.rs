@@ -1,8 +1,9 @@
 //! Numeric operations, forward and backward, with a plain reference beside each fast form.
 //!
-//! One file holds one operation. Each exposes a fast form over `f32` slices and a `reference`
-//! module generic over [`Real`] (`f32` and `f64`): slow, obvious, and checked by central
-//! differences; the fast form is then checked against the reference.
+//! One file holds one operation. Each exposes a fast form over `f32` slices and, unless it only
+//! moves or adds up elements, a `reference` module generic over [`Real`] (`f32` and `f64`): slow,
+//! obvious, and checked by central differences; the fast form is then checked against the
+//! reference.
 //!
 //! Dimension letters, for the whole project: B batch, T time, D model width, H heads, K head
 //! width, V vocabulary, W attention window, L layers, N hidden units of a recurrent cell.
@@ -45,7 +46,6 @@ pub mod slstm;
 mod small_product;
 pub mod tanh_memory;
 #[cfg(test)]
-#[allow(dead_code)]
 mod testing;
 pub mod weights;
 

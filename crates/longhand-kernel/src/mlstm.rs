@@ -226,9 +226,7 @@ pub(crate) struct Head<'a> {
 impl<'a> Head<'a> {
     fn new(sizes: Sizes, sequence: &'a Sequence<'a>, i: usize) -> Self {
         let (b, h) = (i / sizes.heads, i % sizes.heads);
-        let length = |lengths: &[u32]| (lengths[b] as usize).min(sequence.time);
-        let real = sequence.lengths.map_or(sequence.time, length);
-        Self { sizes, sequence, b, h, real }
+        Self { sizes, sequence, b, h, real: sequence.real(b) }
     }
 
     fn time(&self, position: usize) -> usize {

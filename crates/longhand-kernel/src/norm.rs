@@ -12,10 +12,8 @@
 //! offset costs no digits.
 
 use crate::cpu::{Cpu, Shards, Worker};
+use crate::pointwise::SERIAL_ELEMENTS;
 use crate::simd::{Kernel, Vector};
-
-/// Fewer elements than this are handled by one thread.
-const SERIAL_ELEMENTS: usize = 1 << 14;
 
 /// What is taken out of a group before it is scaled to unit size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +63,17 @@ impl Norm {
         rows * self.groups * 2
     }
 
-    fn check(&self, x: &[f32], vectors: [Option<usize>; 2], saved: usize) -> usize {
+    fn check<const N: usize>(
+        &self,
+        x: &[f32],
+        vectors: [Option<&[f32]>; N],
+        saved: usize,
+    ) -> usize {
         let rows = x.len().checked_div(self.row()).unwrap_or(0);
         assert_eq!(x.len(), rows * self.row(), "norm: whole rows");
         assert_eq!(saved, self.saved_len(rows), "norm: the length of `saved`");
-        for len in vectors.into_iter().flatten() {
-            assert_eq!(len, self.row(), "norm: the length of weight and bias");
+        for vector in vectors.into_iter().flatten() {
+            assert_eq!(vector.len(), self.row(), "norm: the length of weight and bias");
         }
         rows
     }
@@ -89,7 +92,7 @@ pub fn forward(
     y: &mut [f32],
     saved: &mut [f32],
 ) {
-    let rows = norm.check(x, [weight.map(<[f32]>::len), bias.map(<[f32]>::len)], saved.len());
+    let rows = norm.check(x, [weight, bias], saved.len());
     assert_eq!(y.len(), x.len(), "norm: the length of y");
     let (d, statistics) = (norm.row(), 2 * norm.groups);
     let (y, saved) = (Shards::new(y), Shards::new(saved));
@@ -125,8 +128,7 @@ pub fn backward(
     dweight: Option<&mut [f32]>,
     dbias: Option<&mut [f32]>,
 ) {
-    let vectors = [dweight.as_deref().map(<[f32]>::len), dbias.as_deref().map(<[f32]>::len)];
-    let rows = norm.check(x, vectors, saved.len());
+    let rows = norm.check(x, [weight, dweight.as_deref(), dbias.as_deref()], saved.len());
     assert_eq!(dy.len(), x.len(), "norm: the length of dy");
     assert!(dx.as_ref().is_none_or(|dx| dx.len() == x.len()), "norm: the length of dx");
     let (d, statistics) = (norm.row(), 2 * norm.groups);

@@ -3,7 +3,7 @@
 //! x is [T·B, D], y [B, D]. Only real positions count; a sequence without any gives zeros.
 
 use crate::cpu::{Cpu, Shards, Worker};
-use crate::pointwise::{apply_serial, for_parts, pointwise};
+use crate::pointwise::{SERIAL_ELEMENTS, apply_serial, for_parts, pointwise};
 use crate::sequence::Sequence;
 
 /// What is taken.
@@ -39,7 +39,7 @@ pub fn forward(
         // SAFETY: each sequence belongs to one thread.
         let y = unsafe { y.part(b * width..(b + 1) * width) };
         let row = |t: usize| &x[(t * sequence.batch + b) * width..][..width];
-        let real = real_positions(sequence, b);
+        let real = sequence.real(b);
         if real == 0 {
             y.fill(0.0);
             return;
@@ -82,7 +82,7 @@ pub fn backward(
         let rows =
             |t: usize| (t * sequence.batch + b) * width..(t * sequence.batch + b + 1) * width;
         let (y, dy) = (&y[b * width..(b + 1) * width], &dy[b * width..(b + 1) * width]);
-        let real = real_positions(sequence, b);
+        let real = sequence.real(b);
         let add = |t: usize, factor: f32| {
             // SAFETY: each sequence belongs to one thread.
             let dx = unsafe { dx.part(rows(t)) };
@@ -105,12 +105,6 @@ pub fn backward(
     });
 }
 
-/// How many positions of sequence b are real.
-fn real_positions(sequence: Sequence, b: usize) -> usize {
-    let length = |lengths: &[u32]| (lengths[b] as usize).min(sequence.time);
-    sequence.lengths.map_or(sequence.time, length)
-}
-
 /// The position read last, of `real` ones.
 fn last(sequence: Sequence, real: usize) -> usize {
     if sequence.reverse { 0 } else { real - 1 }
@@ -122,7 +116,7 @@ fn for_sequences(
     width: usize,
     body: impl Fn(&mut Worker, usize) + Sync,
 ) {
-    let serial = (1 << 14) / (sequence.time * width).max(1);
+    let serial = SERIAL_ELEMENTS / (sequence.time * width).max(1);
     for_parts(cpu, sequence.batch, 1, serial, |worker, range| {
         range.for_each(|b| body(worker, b));
     });
@@ -130,7 +124,7 @@ fn for_sequences(
 
 /// The plain form.
 pub mod reference {
-    use super::{Pooling, Sequence, last, real_positions};
+    use super::{Pooling, Sequence, last};
     use crate::real::Real;
 
     /// y [B, D] from x [T·B, D].
@@ -142,7 +136,7 @@ pub mod reference {
         y: &mut [R],
     ) {
         for b in 0..sequence.batch {
-            let real = real_positions(sequence, b);
+            let real = sequence.real(b);
             for d in 0..width {
                 let at = |t: usize| x[(t * sequence.batch + b) * width + d];
                 y[b * width + d] = match pooling {
@@ -165,7 +159,7 @@ pub mod reference {
         dx: &mut [R],
     ) {
         for b in 0..sequence.batch {
-            let real = real_positions(sequence, b);
+            let real = sequence.real(b);
             for d in 0..width {
                 let at = |t: usize| (t * sequence.batch + b) * width + d;
                 let dy = dy[b * width + d];

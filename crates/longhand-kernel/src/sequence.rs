@@ -29,9 +29,14 @@ impl<'a> Sequence<'a> {
         self.time * self.batch
     }
 
+    /// How many positions of a sequence are real, the first ones.
+    pub fn real(&self, b: usize) -> usize {
+        self.lengths.map_or(self.time, |lengths| (lengths[b] as usize).min(self.time))
+    }
+
     /// Whether the position is a real one.
     pub fn is_real(&self, t: usize, b: usize) -> bool {
-        self.lengths.is_none_or(|lengths| t < lengths[b] as usize)
+        t < self.real(b)
     }
 
     /// Whether the memory is emptied before it reads this position. In reverse a document is

@@ -4,13 +4,12 @@
 mod tests;
 
 use crate::cpu::{Cpu, Shards};
+use crate::pointwise::SERIAL_ELEMENTS;
 use crate::sequence::Sequence;
 use crate::simd::{Kernel, Vector, tanh};
 
 /// Elements of a row that one thread carries through time at once.
 const CHUNK: usize = 64;
-/// Below this many elements a second thread costs more than it gains.
-const SERIAL_ELEMENTS: usize = 1 << 14;
 
 /// Reads `x` (`[T·B, D]`) from `state` (`[B, D]`) on; writes the outputs `y` (`[T·B, D]`) and the
 /// state after the last position.

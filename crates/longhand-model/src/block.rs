@@ -87,14 +87,14 @@ impl Block {
         let (working, long) = match self.order {
             Order::Parallel => {
                 let working = self.work(tape, weights, u, state);
-                (working, self.last(tape, weights, u, state))
+                (working, self.recall(tape, weights, u, state))
             }
             Order::WorkingFirst => {
                 let working = self.work(tape, weights, u, state);
-                (None, self.last(tape, weights, working.unwrap_or(u), state))
+                (None, self.recall(tape, weights, working.unwrap_or(u), state))
             }
             Order::LongFirst => {
-                let long = self.last(tape, weights, u, state);
+                let long = self.recall(tape, weights, u, state);
                 (self.work(tape, weights, long.unwrap_or(u), state), None)
             }
         };
@@ -119,7 +119,7 @@ impl Block {
     }
 
     /// The long memory's output, if there is one.
-    fn last(&self, tape: &mut Tape, weights: &Weights, u: Var, state: &mut State) -> Option<Var> {
+    fn recall(&self, tape: &mut Tape, weights: &Weights, u: Var, state: &mut State) -> Option<Var> {
         let y = self.long.as_ref()?.run(tape, weights, u, state, self.dropout.recurrent);
         Some(self.leave(tape, y, Ablation::Long))
     }

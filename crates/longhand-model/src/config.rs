@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ids → embedding (+ positions) → Block × L → norm → head
+//!                                            (a classifier: → pooling → norm → head)
 //!
 //! Block(x):  u = norm(x)
 //!            parallel:       y = fuse(working(u), long(u))
@@ -14,6 +15,10 @@
 use longhand_kernel::weights::{Format, MOST_INTEGER_COLUMNS};
 use serde::{Deserialize, Serialize};
 
+use crate::model::Model;
+use crate::state::State;
+use crate::weights::Builder;
+
 /// The version of `config.json` that this program writes and reads.
 pub const FORMAT: u32 = 1;
 
@@ -21,7 +26,9 @@ pub const FORMAT: u32 = 1;
 /// small enough that no product of three overflows.
 const LARGEST: usize = 1 << 20;
 /// The most parameters that a configuration may ask for.
-const MOST_PARAMETERS: u64 = 1 << 34;
+const MOST_PARAMETERS: u128 = 1 << 34;
+/// The most numbers that the memory of one stream may hold.
+const MOST_STATE: u128 = 1 << 30;
 
 /// A model's configuration: `config.json`. Unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,19 +70,20 @@ pub enum ModelType {
 }
 
 /// What is added to the embedding to tell positions apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Positions {
+    // Braces without fields, here and in other tagged enums: a variant without braces would let
+    // unknown keys pass.
     /// Nothing: recurrences count by themselves, rotary attention by its rotation.
-    #[default]
-    None,
+    None {},
     /// A learned vector for each position modulo `count`.
     Learned {
         /// How many positions have a vector of their own.
         count: usize,
     },
     /// Sines and cosines (Vaswani et al., "Attention is all you need", 2017, section 3.5).
-    Sinusoidal,
+    Sinusoidal {},
 }
 
 /// The norm before memories and heads.
@@ -250,7 +258,8 @@ pub struct Dropout {
     pub block: f32,
     /// The head's input.
     pub output: f32,
-    /// Recurrent weights of an LSTM (Merity et al., "weight-drop", 2017).
+    /// Recurrent weights of an LSTM, sLSTM or Elman recurrence (Merity et al., "weight-drop",
+    /// 2017). An mLSTM has none.
     pub recurrent: f32,
     /// One mask per sequence, kept over its positions, instead of one per position.
     pub locked: bool,
@@ -287,7 +296,13 @@ pub enum ConfigError {
     Conflict(String),
     /// More parameters than can be.
     #[error("the model would have {0} parameters; at most {MOST_PARAMETERS} can be")]
-    TooLarge(u64),
+    TooLarge(u128),
+    /// A larger memory than can be.
+    #[error(
+        "the memory of each stream would hold {0} numbers; at most {MOST_STATE} can be: lower \
+         `window`, `head_width` or `hidden`"
+    )]
+    StateTooLarge(u128),
 }
 
 impl Config {
@@ -306,7 +321,8 @@ impl Config {
         json.unwrap_or_default() + "\n"
     }
 
-    /// Checks every size, every pair of settings that must agree, and the number of parameters.
+    /// Checks every size, every pair of settings that must agree, and how large the model and its
+    /// memory would be.
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.format != FORMAT {
             return Err(ConfigError::Conflict(format!(
@@ -328,26 +344,10 @@ impl Config {
         for (index, block) in self.blocks.iter().enumerate() {
             width = block.check(index, width)?;
         }
-        if matches!(self.head, HeadConfig::LanguageModel { tied: true, .. }) && width != self.width
-        {
-            return Err(ConfigError::Conflict(format!(
-                "`head.tied` needs a last block of the embedding's width {}, not {width}",
-                self.width
-            )));
-        }
-        let widest = self.widest();
-        if matches!(self.weights, Format::Int8 | Format::Int4) && widest > MOST_INTEGER_COLUMNS {
-            return Err(ConfigError::Conflict(format!(
-                "{} weights serve layers of at most {MOST_INTEGER_COLUMNS} inputs, not {widest}: \
-                 use bf16",
-                self.weights.name()
-            )));
-        }
-        let parameters = self.parameter_bound();
-        if parameters > MOST_PARAMETERS {
-            return Err(ConfigError::TooLarge(parameters));
-        }
-        Ok(())
+        self.check_head()?;
+        self.check_weights()?;
+        self.check_weight_drop()?;
+        self.check_extent()
     }
 
     /// Width of the last block's output.
@@ -393,31 +393,69 @@ impl Config {
         blake3::hash(self.to_json().as_bytes()).to_hex().to_string()
     }
 
-    /// An upper bound of the number of parameters, without overflow.
-    fn parameter_bound(&self) -> u64 {
-        let wide = |a: usize, b: usize| (a as u64).saturating_mul(b as u64);
-        let mut total = wide(self.vocab_size, self.width).saturating_mul(2);
-        if let Positions::Learned { count } = self.positions {
-            total = total.saturating_add(wide(count, self.width));
+    fn check_head(&self) -> Result<(), ConfigError> {
+        let HeadConfig::LanguageModel { tied, .. } = self.head else { return Ok(()) };
+        let width = self.output_width();
+        if tied && width != self.width {
+            return Err(ConfigError::Conflict(format!(
+                "`head.tied` needs a last block of the embedding's width {}, not {width}",
+                self.width
+            )));
         }
-        let mut width = self.width;
-        for block in &self.blocks {
-            let out = block.output_width(width);
-            if let Some(WorkingMemory::Attention { heads, kv_heads, head_width, .. }) =
-                block.working
-            {
-                let inner = heads.saturating_add(2 * kv_heads).saturating_mul(head_width);
-                total = total.saturating_add(wide(inner, width.max(out)).saturating_mul(2));
-            }
-            if let Some(long) = block.long {
-                let wider = width.max(long.hidden).max(out);
-                total = total.saturating_add(wide(long.hidden, wider).saturating_mul(16));
-            }
-            let inner = block.feed_forward.unwrap_or(0);
-            total = total.saturating_add(wide(inner, out).saturating_mul(3));
-            width = out;
+        if !self.is_causal() {
+            return Err(ConfigError::Conflict(
+                "a `language-model` must not see the tokens that it is to predict: leave \
+                 `bidirectional` out of its memories"
+                    .into(),
+            ));
         }
-        total
+        Ok(())
+    }
+
+    fn check_weights(&self) -> Result<(), ConfigError> {
+        let widest = self.widest();
+        if matches!(self.weights, Format::Int8 | Format::Int4) && widest > MOST_INTEGER_COLUMNS {
+            return Err(ConfigError::Conflict(format!(
+                "{} weights serve layers of at most {MOST_INTEGER_COLUMNS} inputs, not {widest}: \
+                 use bf16",
+                self.weights.name()
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_weight_drop(&self) -> Result<(), ConfigError> {
+        let recurs = |block: &BlockConfig| block.long.is_some_and(|long| long.cell != Cell::Mlstm);
+        if self.dropout.recurrent > 0.0 && !self.blocks.iter().any(recurs) {
+            return Err(ConfigError::Conflict(
+                "`dropout.recurrent` drops recurrent weights, and none of the memories has any: \
+                 leave it out"
+                    .into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Counts what the model would hold by laying it out without values. Everything else must
+    /// have been checked.
+    fn check_extent(&self) -> Result<(), ConfigError> {
+        let count = |shape: &[usize]| shape.iter().map(|&n| n as u128).product::<u128>();
+        let model = Model::lay_out(self.clone(), Builder::empty());
+        let parameters = model.weights.iter().map(|parameter| count(&parameter.shape)).sum();
+        if parameters > MOST_PARAMETERS {
+            return Err(ConfigError::TooLarge(parameters));
+        }
+        let state = State::new(self, 0).tensors().map(|tensor| count(&tensor.shape)).sum();
+        if state > MOST_STATE {
+            return Err(ConfigError::StateTooLarge(state));
+        }
+        Ok(())
+    }
+}
+
+impl Default for Positions {
+    fn default() -> Self {
+        Positions::None {}
     }
 }
 

@@ -75,7 +75,9 @@ impl Working {
                 }
             }
             WorkingMemory::Tanh {} => Working::Tanh {
-                state: state.index(&format!("{prefix}.tanh.memory")).unwrap_or_default(),
+                state: state
+                    .index(&format!("{prefix}.tanh.memory"))
+                    .expect("the state of this configuration"),
             },
         }
     }
@@ -148,7 +150,8 @@ impl Direction {
         let name = match config.cell {
             Cell::Lstm => "lstm",
             Cell::Slstm => "slstm",
-            Cell::Rnn | Cell::Mlstm => "rnn",
+            Cell::Rnn => "rnn",
+            Cell::Mlstm => unreachable!("it is laid out by itself"),
         };
         let gates = if config.cell == Cell::Rnn { 1 } else { 4 };
         let suffix = if reverse { "_l0_reverse" } else { "_l0" };

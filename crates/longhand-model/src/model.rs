@@ -1,4 +1,4 @@
-//! Embedding → blocks → norm → head, run on a tape.
+//! Embedding → blocks → norm → head, run on a tape. A classifier pools before the norm.
 
 use longhand_kernel::Sequence;
 use longhand_kernel::weights::{Format, Rows};
@@ -152,7 +152,7 @@ impl Model {
                 builder.role(table, Role::Table);
                 Some(table)
             }
-            Positions::None | Positions::Sinusoidal => None,
+            Positions::None {} | Positions::Sinusoidal {} => None,
         };
         let blocks = (0..config.blocks.len())
             .map(|index| Block::new(&config, index, &mut builder, &state))
@@ -233,7 +233,7 @@ impl Model {
                 let vectors = tape.embedding(&self.weights, weight, &places, 0.0);
                 x = tape.add(x, vectors);
             }
-            (Positions::Sinusoidal, _) => {
+            (Positions::Sinusoidal {}, _) => {
                 let places = places(sequence, state.since_reset(), |p| p);
                 tape.add_sinusoids(x, &places);
             }

@@ -87,7 +87,7 @@ impl Preset {
                 ..with_blocks(vocab_size, 64, vec![plain(lstm(64)), plain(lstm(32))])
             },
             Preset::AttentionLstm => Config {
-                positions: Positions::Sinusoidal,
+                positions: Positions::Sinusoidal {},
                 dropout: Dropout { block: 0.1, ..Dropout::default() },
                 ..with_blocks(
                     vocab_size,
@@ -191,7 +191,7 @@ fn with_blocks(vocab_size: usize, width: usize, blocks: Vec<BlockConfig>) -> Con
         format: FORMAT,
         vocab_size,
         width,
-        positions: Positions::None,
+        positions: Positions::None {},
         norm: Norm::Rms,
         blocks,
         head: HeadConfig::LanguageModel { tied: false, bias: false },

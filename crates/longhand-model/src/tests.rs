@@ -1,9 +1,10 @@
-//! The promises of the whole model, held for every preset: one model in every form, rows and
-//! documents that do not see each other, gradients that are those of the loss.
+//! The promises of the whole model, held for every preset and for what no preset holds: one model
+//! in every form, rows and documents that do not see each other, gradients that are those of the
+//! loss.
 
 use std::sync::Arc;
 
-use crate::config::{Config, HeadConfig};
+use crate::config::{Cell, Config, Dropout, HeadConfig, Pooling, WorkingMemory};
 use crate::{Ablation, Cpu, Gradients, IGNORE, Mode, Model, Preset, Sequence, State, Tape};
 
 const VOCAB: usize = 37;
@@ -17,12 +18,126 @@ fn ids(count: usize, seed: u32) -> Vec<u32> {
     (0..count).map(next).collect()
 }
 
-/// Every preset that the tests can afford, made narrow but otherwise itself.
-fn models() -> Vec<(&'static str, Model)> {
+/// What no preset holds: every fusion, order, norm, kind of positions, head and direction.
+const OTHERS: [(&str, &str); 8] = [
+    (
+        "gated",
+        r#""width": 12, "norm": "layer", "positions": {"type": "learned", "count": 11},
+        "blocks": [{
+            "working": {"type": "attention", "heads": 2, "kv_heads": 1, "head_width": 6, "window": 9},
+            "long": {"cell": "rnn", "hidden": 12}, "fusion": "gate", "feed_forward": 20
+        }],
+        "head": {"type": "language-model", "tied": true, "bias": true}"#,
+    ),
+    (
+        "summed",
+        r#""width": 12,
+        "blocks": [{
+            "working": {"type": "tanh"}, "long": {"cell": "slstm", "hidden": 12, "heads": 2},
+            "fusion": "sum"
+        }],
+        "head": {"type": "language-model", "bias": true}"#,
+    ),
+    (
+        "long-first",
+        r#""width": 12, "norm": "none", "positions": {"type": "sinusoidal"},
+        "blocks": [{
+            "working": {"type": "attention", "heads": 2, "kv_heads": 2, "head_width": 5,
+                        "window": 7, "rotary": false},
+            "long": {"cell": "mlstm", "hidden": 18, "heads": 3}, "order": "long-first",
+            "fusion": "none", "residual": false
+        }, {
+            "working": {"type": "tanh"}, "long": {"cell": "lstm", "hidden": 7},
+            "order": "long-first", "feed_forward": 9
+        }],
+        "head": {"type": "language-model"}"#,
+    ),
+    (
+        "working-first",
+        r#""width": 12, "norm": "layer",
+        "blocks": [{
+            "working": {"type": "tanh"}, "long": {"cell": "rnn", "hidden": 9},
+            "order": "working-first", "fusion": "none", "residual": false
+        }],
+        "head": {"type": "classifier", "classes": 3}"#,
+    ),
+    (
+        "both-ways-mean",
+        r#""width": 12, "positions": {"type": "learned", "count": 40},
+        "blocks": [{
+            "working": {"type": "attention", "heads": 2, "kv_heads": 1, "head_width": 8,
+                        "window": 4, "bidirectional": true},
+            "long": {"cell": "lstm", "hidden": 8, "bidirectional": true}, "fusion": "gate",
+            "residual": false
+        }],
+        "head": {"type": "classifier", "classes": 3, "pooling": "mean"}"#,
+    ),
+    (
+        "both-ways-max",
+        r#""width": 12, "norm": "layer",
+        "blocks": [{
+            "long": {"cell": "slstm", "hidden": 6, "heads": 3, "bidirectional": true},
+            "fusion": "none"
+        }, {
+            "working": {"type": "attention", "heads": 3, "kv_heads": 3, "head_width": 4,
+                        "window": 4, "bidirectional": true},
+            "long": {"cell": "rnn", "hidden": 5, "bidirectional": true}, "feed_forward": 10
+        }],
+        "head": {"type": "classifier", "classes": 3, "pooling": "max"}"#,
+    ),
+    (
+        "both-ways-last",
+        r#""width": 12, "norm": "none", "positions": {"type": "sinusoidal"},
+        "blocks": [{
+            "working": {"type": "tanh"},
+            "long": {"cell": "mlstm", "hidden": 12, "heads": 2, "bidirectional": true}
+        }],
+        "head": {"type": "classifier", "classes": 3}"#,
+    ),
+    (
+        "both-ways-sum",
+        r#""width": 12,
+        "blocks": [{
+            "working": {"type": "attention", "heads": 4, "kv_heads": 2, "head_width": 4,
+                        "window": 4, "rotary": false, "bidirectional": true},
+            "long": {"cell": "lstm", "hidden": 8, "bidirectional": true}, "fusion": "sum",
+            "residual": false
+        }],
+        "head": {"type": "classifier", "classes": 3, "pooling": "mean"}"#,
+    ),
+];
+
+/// Every preset whose layers no other one has, narrow but otherwise itself, and the others.
+fn configs() -> Vec<(&'static str, Config)> {
     let presets = Preset::ALL.into_iter().filter(|preset| {
         !matches!(preset, Preset::LonghandSmall | Preset::LonghandBase | Preset::LonghandLarge)
     });
-    presets.map(|preset| (preset.name(), Model::new(preset.config(VOCAB), 7).unwrap())).collect()
+    let presets = presets.map(|preset| (preset.name(), narrow(preset.config(VOCAB))));
+    let others = OTHERS.map(|(name, rest)| {
+        let json =
+            format!(r#"{{"model_type": "longhand", "format": 1, "vocab_size": {VOCAB}, {rest}}}"#);
+        (name, Config::from_json(json.as_bytes()).unwrap())
+    });
+    presets.chain(others).collect()
+}
+
+/// At sizes that no vector divides.
+fn narrow(mut config: Config) -> Config {
+    config.width = 24;
+    for block in &mut config.blocks {
+        if let Some(WorkingMemory::Attention { head_width, .. }) = &mut block.working {
+            *head_width = 6;
+        }
+        if let Some(long) = &mut block.long {
+            long.hidden = 24;
+        }
+        block.feed_forward = block.feed_forward.map(|_| 40);
+    }
+    config
+}
+
+fn models() -> Vec<(&'static str, Model)> {
+    configs().into_iter().map(|(name, config)| (name, Model::new(config, 7).unwrap())).collect()
 }
 
 fn language_models() -> impl Iterator<Item = (&'static str, Model)> {
@@ -159,16 +274,44 @@ fn packed_documents_are_as_if_each_stood_alone() {
     }
 }
 
+#[test]
+fn a_padded_example_is_the_same_alone_and_in_a_batch() {
+    let cpu = Arc::new(Cpu::new(2));
+    let (time, lengths) = (70, [70u32, 1, 37, 66]);
+    for (name, model) in models() {
+        if !matches!(model.config().head, HeadConfig::Classifier { .. }) {
+            continue;
+        }
+        let batch = lengths.len();
+        let ids = ids(time * batch, 37);
+        let mut tape = Tape::new(cpu.clone());
+        let mut classify = |ids: &[u32], sequence: &Sequence| {
+            let state = model.state(sequence.batch);
+            let (x, _) = model.forward(&mut tape, Mode::Read, ids, sequence, state).unwrap();
+            let mut logits = Vec::new();
+            model.logits(&tape, x, 0..sequence.batch, &mut logits);
+            logits
+        };
+        let padded = Sequence { lengths: Some(&lengths), ..Sequence::new(time, batch) };
+        let together = classify(&ids, &padded);
+        for (b, logits) in together.chunks(model.outputs()).enumerate() {
+            let real = lengths[b] as usize;
+            let own: Vec<u32> = ids.iter().skip(b).step_by(batch).take(real).copied().collect();
+            let alone = classify(&own, &Sequence::new(real, 1));
+            let off = difference(logits, &alone);
+            assert!(off < 1e-4, "{name}, row {b}: off by {off}");
+        }
+    }
+}
+
 /// Loss of a pass, and its gradient where wanted.
 fn loss(
     model: &Model,
     tape: &mut Tape,
-    sequence: &Sequence,
-    ids: &[u32],
-    targets: &[u32],
+    mode: Mode,
+    (ids, targets, sequence): (&[u32], &[u32], &Sequence),
     gradients: Option<&mut Gradients>,
 ) -> f64 {
-    let mode = if gradients.is_some() { Mode::Record } else { Mode::Read };
     let state = model.state(sequence.batch);
     let (x, _) = model.forward(tape, mode, ids, sequence, state).unwrap();
     let scale = 1.0 / targets.len() as f32;
@@ -183,43 +326,95 @@ fn loss(
     }
 }
 
+/// As many values in −1..1.
+fn draws(count: usize, seed: u32) -> Vec<f32> {
+    let mut x = seed.wrapping_mul(2_654_435_761).wrapping_add(1);
+    let next = |_| {
+        x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (x >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(next).collect()
+}
+
 #[test]
 fn gradients_are_the_slope_of_the_loss() {
-    let cpu = Arc::new(Cpu::new(2));
-    for (name, mut model) in models() {
-        let (time, batch) = (20, 3);
-        let ids = ids(time * batch, 17);
-        let lengths = [20, 9, 14];
-        let classifies = matches!(model.config().head, HeadConfig::Classifier { .. });
-        let sequence =
-            Sequence { lengths: classifies.then_some(&lengths[..]), ..Sequence::new(time, batch) };
-        let targets: Vec<u32> = if classifies {
-            vec![0, 1, 1]
-        } else {
-            ids.iter().enumerate().map(|(i, &id)| if i % 7 == 0 { IGNORE } else { id }).collect()
-        };
-        let mut tape = Tape::new(cpu.clone());
-        let mut gradients = Gradients::zeros(&model.weights);
-        loss(&model, &mut tape, &sequence, &ids, &targets, Some(&mut gradients));
-        let flat: Vec<Vec<f32>> = gradients.iter().map(|g| g.unwrap().to_vec()).collect();
-        // Along the gradient of one parameter, the loss rises by the gradient's squared norm.
-        for (index, gradient) in flat.iter().enumerate() {
-            let norm: f64 = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
-            let parameter = model.weights.iter().nth(index).unwrap();
-            let (parameter, data) = (parameter.name.clone(), parameter.data.clone());
-            assert!(norm > 1e-9, "{name}: nothing flows back to {parameter}");
-            let step = 0.004;
-            let mut at = |sign: f64| {
+    for (name, config) in configs() {
+        check_slopes(name, config, Mode::Record);
+    }
+}
+
+#[test]
+fn gradients_of_what_dropout_leaves_are_the_slope_of_its_loss() {
+    for (name, config) in configs() {
+        for locked in [false, true] {
+            let recurs =
+                config.blocks.iter().flat_map(|block| block.long).any(|l| l.cell != Cell::Mlstm);
+            let recurrent = if recurs { 0.3 } else { 0.0 };
+            let (token, input, memory, block, output) = (0.2, 0.1, 0.2, 0.1, 0.2);
+            let dropout = Dropout { token, input, memory, block, output, recurrent, locked };
+            check_slopes(name, Config { dropout, ..config.clone() }, Mode::Train { seed: 5 });
+        }
+    }
+}
+
+/// The slope of the loss along directions drawn without regard to the gradient is the gradient's
+/// product with them, for each parameter by itself.
+fn check_slopes(name: &str, config: Config, mode: Mode) {
+    // Where a maximum changes hands, the slope jumps: of a max pooling, and of an mLSTM's
+    // denominator. Only a small step avoids most such places.
+    let jumps = matches!(config.head, HeadConfig::Classifier { pooling: Pooling::Max, .. })
+        || config.blocks.iter().flat_map(|block| block.long).any(|l| l.cell == Cell::Mlstm);
+    let (step, tolerance) = if jumps { (0.005, 1e-2) } else { (0.05, 1e-3) };
+    // Of the slope: what the loss, in single precision, is uncertain by.
+    let noise = 2e-7 / step;
+
+    let mut model = Model::new(config, 7).unwrap();
+    // Away from where training begins, so that everything matters.
+    for (seed, parameter) in (100..).zip(model.weights.iter_mut()) {
+        let moves = draws(parameter.data.len(), seed);
+        parameter.data.iter_mut().zip(moves).for_each(|(w, d)| *w += 0.3 * d);
+    }
+    let (time, batch) = (20, 3);
+    let ids = ids(time * batch, 17);
+    let classifies = matches!(model.config().head, HeadConfig::Classifier { .. });
+    let lengths = classifies.then_some(&[20, 9, 14][..]);
+    let sequence = Sequence { lengths, ..Sequence::new(time, batch) };
+    let targets: Vec<u32> = if classifies {
+        vec![0, 1, 1]
+    } else {
+        ids.iter().enumerate().map(|(i, &id)| if i % 7 == 0 { IGNORE } else { id }).collect()
+    };
+    let pass = (&ids[..], &targets[..], &sequence);
+    let mut tape = Tape::new(Arc::new(Cpu::new(2)));
+    let mut gradients = Gradients::zeros(&model.weights);
+    loss(&model, &mut tape, mode, pass, Some(&mut gradients));
+    let flat: Vec<Vec<f32>> = gradients.iter().map(|g| g.unwrap().to_vec()).collect();
+    for (index, gradient) in flat.iter().enumerate() {
+        let norm: f64 = gradient.iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
+        let parameter = model.weights.iter().nth(index).unwrap();
+        let (parameter, data) = (parameter.name.clone(), parameter.data.clone());
+        assert!(norm > 1e-6, "{name}: nothing flows back to {parameter}");
+        for seed in [1, 2] {
+            let direction = draws(gradient.len(), seed + 7 * index as u32);
+            let length = direction.iter().map(|&d| f64::from(d).powi(2)).sum::<f64>().sqrt();
+            let mut at = |steps: f64| {
                 let place = model.weights.iter_mut().nth(index).unwrap();
-                for ((w, &w0), &g) in place.data.iter_mut().zip(&data[..]).zip(gradient) {
-                    *w = w0 + (sign * step * f64::from(g) / norm) as f32;
+                for ((w, &w0), &d) in place.data.iter_mut().zip(&data[..]).zip(&direction) {
+                    *w = (f64::from(w0) + steps * step * f64::from(d) / length) as f32;
                 }
-                loss(&model, &mut tape, &sequence, &ids, &targets, None)
+                loss(&model, &mut tape, mode, pass, None)
             };
-            let slope = (at(1.0) - at(-1.0)) / (2.0 * step);
+            let (near, far) = (at(1.0) - at(-1.0), at(2.0) - at(-2.0));
             at(0.0);
-            let off = (slope - norm).abs() / norm.max(1e-3);
-            assert!(off < 0.03, "{name}: {parameter} has slope {slope}, gradient {norm}");
+            let slope = (8.0 * near - far) / (12.0 * step);
+            let products = gradient.iter().zip(&direction).map(|(&g, &d)| f64::from(g * d));
+            let expected = products.sum::<f64>() / length;
+            let off = (slope - expected).abs();
+            assert!(
+                off < tolerance * norm + noise,
+                "{name}: along {parameter} the slope is {slope}, its gradient says {expected}; the \
+                 gradient's norm is {norm}"
+            );
         }
     }
 }
@@ -230,15 +425,16 @@ fn frozen_parameters_get_no_gradient_and_the_others_the_same() {
     let mut model = Model::new(Preset::LonghandNano.config(VOCAB), 1).unwrap();
     let (ids, targets) = (ids(30, 1), ids(30, 2));
     let sequence = Sequence::new(30, 1);
+    let pass = (&ids[..], &targets[..], &sequence);
     let mut tape = Tape::new(cpu);
     let mut all = Gradients::zeros(&model.weights);
-    loss(&model, &mut tape, &sequence, &ids, &targets, Some(&mut all));
+    loss(&model, &mut tape, Mode::Record, pass, Some(&mut all));
     for parameter in model.weights.iter_mut() {
         parameter.trainable =
             !parameter.name.starts_with("blocks.0") && parameter.name != "embedding.weight";
     }
     let mut some = Gradients::zeros(&model.weights);
-    loss(&model, &mut tape, &sequence, &ids, &targets, Some(&mut some));
+    loss(&model, &mut tape, Mode::Record, pass, Some(&mut some));
     for ((parameter, all), some) in model.weights.iter().zip(all.iter()).zip(some.iter()) {
         assert_eq!(some.is_some(), parameter.trainable);
         assert!(some.is_none_or(|some| some == all.unwrap()), "{}", parameter.name);
@@ -270,21 +466,23 @@ fn a_memory_that_is_taken_out_contributes_nothing() {
     let cpu = Arc::new(Cpu::new(2));
     let model = Model::new(Preset::LonghandNano.config(VOCAB), 3).unwrap();
     let mut tape = Tape::new(cpu);
-    let mut ids = ids(80, 23);
-    let sequence = Sequence::new(80, 1);
-    // Without the long memory nothing older than two windows of 64 can be seen; here, without
-    // either memory, nothing but the present token.
-    tape.ablate(Some(Ablation::Long));
-    let (short, _) = read(&model, &mut tape, Mode::Read, &ids, &sequence, model.state(1));
-    tape.ablate(Some(Ablation::Working));
-    let (long, _) = read(&model, &mut tape, Mode::Read, &ids, &sequence, model.state(1));
-    tape.ablate(None);
-    let (both, _) = read(&model, &mut tape, Mode::Read, &ids, &sequence, model.state(1));
-    assert!(difference(&both, &short) > 1e-3 && difference(&both, &long) > 1e-3);
-    ids[0] = (ids[0] + 1) % VOCAB as u32;
-    tape.ablate(Some(Ablation::Working));
-    let (changed, _) = read(&model, &mut tape, Mode::Read, &ids, &sequence, model.state(1));
-    assert!(difference(&long, &changed) > 1e-4, "the long memory reads on");
+    let ids = ids(200, 23);
+    let mut changed = ids.clone();
+    changed[0] = (ids[0] + 1) % VOCAB as u32;
+    let sequence = Sequence::new(200, 1);
+    let mut under = |ablation| {
+        tape.ablate(ablation);
+        [&ids, &changed]
+            .map(|ids| read(&model, &mut tape, Mode::Read, ids, &sequence, model.state(1)).0)
+    };
+    let (both, short, long) =
+        (under(None), under(Some(Ablation::Long)), under(Some(Ablation::Working)));
+    assert!(difference(&both[0], &short[0]) > 1e-3 && difference(&both[0], &long[0]) > 1e-3);
+    // Two windows of 64 one over the other are all that is left without the long memory.
+    let later = 128 * VOCAB..;
+    assert_ne!(short[0][..VOCAB], short[1][..VOCAB]);
+    assert_eq!(short[0][later.clone()], short[1][later.clone()]);
+    assert_ne!(long[0][later.clone()], long[1][later], "the long memory reads on");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Model folders: what is saved is what is loaded, and everything else gets one clear sentence.
 
 use longhand_model::{Config, FileError, Model, Preset, WeightsError};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use tempfile::TempDir;
 
 fn saved() -> (TempDir, Model) {
@@ -115,6 +117,62 @@ fn settings_that_contradict_each_other_are_refused() {
         v["vocab_size"] = 1_048_576.into();
     });
     assert!(said.contains("parameters"), "{said}");
+    let said = refused(&|v| v["blocks"][0]["long"]["bidirectional"] = true.into());
+    assert!(said.contains("must not see"), "{said}");
+    let said = refused(&|v| {
+        v["blocks"][0].as_object_mut().unwrap().remove("long");
+        v["blocks"][1]["long"]["cell"] = "mlstm".into();
+        v["dropout"]["recurrent"] = 0.5.into();
+    });
+    assert!(said.contains("`dropout.recurrent`"), "{said}");
+}
+
+#[test]
+fn keys_that_a_choice_does_not_have_are_refused() {
+    for (name, key) in [("none", "count"), ("sinusoidal", "count"), ("learned", "size")] {
+        let mut value: serde_json::Value =
+            serde_json::from_str(&Preset::LonghandNano.config(9).to_json()).unwrap();
+        value["positions"] = serde_json::json!({ "type": name, key: 5 });
+        let error = Config::from_json(value.to_string().as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(&format!("unknown field `{key}`")), "{name}: {error}");
+    }
+}
+
+#[test]
+fn models_that_no_machine_holds_are_refused_whatever_makes_them_large() {
+    let refused = |rest: &str| {
+        let json = format!(r#"{{"model_type": "longhand", "format": 1, {rest}}}"#);
+        Config::from_json(json.as_bytes()).unwrap_err().to_string()
+    };
+    // The head over a wide last block, for tokens and for classes.
+    let wide = r#""width": 1, "blocks": [{
+        "long": {"cell": "lstm", "hidden": 16384}, "fusion": "none", "residual": false }]"#;
+    for sizes in [
+        r#""vocab_size": 1048576, "head": {"type": "language-model"}"#,
+        r#""vocab_size": 1, "head": {"type": "classifier", "classes": 1048576}"#,
+    ] {
+        let said = refused(&format!("{wide}, {sizes}"));
+        assert!(said.contains("parameters"), "{said}");
+    }
+    // A fusion over a wide memory.
+    let said = refused(
+        r#""width": 16384, "vocab_size": 1, "head": {"type": "classifier", "classes": 2},
+        "blocks": [{"working": {"type": "attention", "heads": 4096, "kv_heads": 1,
+                                "head_width": 4096, "window": 1}}]"#,
+    );
+    assert!(said.contains("parameters"), "{said}");
+    // A window that no memory holds, and a matrix of one.
+    for block in [
+        r#""working": {"type": "attention", "heads": 64, "kv_heads": 64, "head_width": 64,
+                       "window": 1048576}"#,
+        r#""long": {"cell": "mlstm", "hidden": 65536}"#,
+    ] {
+        let said = refused(&format!(
+            r#""width": 1, "vocab_size": 1, "head": {{"type": "language-model"}},
+            "blocks": [{{{block}}}]"#
+        ));
+        assert!(said.contains("the memory of each stream"), "{said}");
+    }
 }
 
 #[test]
@@ -154,10 +212,36 @@ fn weights_of_another_configuration_are_refused() {
     assert!(matches!(shape, WeightsError::Shape { .. }), "{shape}");
     let missing = refuse(Preset::LonghandNano.config(9));
     assert!(matches!(missing, WeightsError::Missing(_) | WeightsError::Shape { .. }), "{missing}");
-    let mut bare = Preset::TanhLstm.config(9);
-    bare.blocks[0].working = None;
-    let unknown = refuse(bare);
-    assert!(matches!(unknown, WeightsError::Shape { .. } | WeightsError::Unknown(_)), "{unknown}");
+}
+
+#[test]
+fn tensors_that_the_model_does_not_know_are_refused() {
+    let model = Model::new(Preset::TanhLstm.config(9), 5).unwrap();
+    let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = model
+        .weights
+        .iter()
+        .map(|p| {
+            let bytes = p.data.iter().flat_map(|x| x.to_le_bytes()).collect();
+            (p.name.clone(), Dtype::F32, p.shape.clone(), bytes)
+        })
+        .collect();
+    let refuse = |tensors: &[(String, Dtype, Vec<usize>, Vec<u8>)]| {
+        let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
+            (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+        });
+        let bytes = safetensors::serialize(views, None).unwrap();
+        Model::from_bytes(model.config().clone(), &bytes).err()
+    };
+    assert_eq!(refuse(&tensors), None);
+    let extra = ("head.scale".to_owned(), Dtype::F32, vec![1], vec![0; 4]);
+    tensors.push(extra);
+    assert_eq!(refuse(&tensors), Some(WeightsError::Unknown("head.scale".into())));
+    tensors.pop();
+    let (_, dtype, _, bytes) = &mut tensors[0];
+    *dtype = Dtype::F16;
+    bytes.truncate(bytes.len() / 2);
+    let half = refuse(&tensors);
+    assert!(matches!(&half, Some(WeightsError::Format { got, .. }) if got == "F16"), "{half:?}");
 }
 
 #[cfg(unix)]

@@ -49,11 +49,6 @@ impl Optimizer {
         Self { rule, step: 0, slots }
     }
 
-    /// Steps made so far.
-    pub fn steps(&self) -> u64 {
-        self.step
-    }
-
     /// Changes the weights by `scale` · gradient. Weight decay acts on matrices alone.
     ///
     /// # Panics

@@ -259,7 +259,8 @@ impl OptimizerSettings {
             Self::AdamW(AdamWSettings { beta1, beta2, epsilon, weight_decay, .. }) => {
                 share("optimizer.beta1", beta1)?;
                 share("optimizer.beta2", beta2)?;
-                positive("optimizer.epsilon", epsilon)?;
+                // The step is computed in single precision, and must not divide 0 by 0 there.
+                bound("optimizer.epsilon", epsilon, epsilon as f32 > 0.0, "above 1e-45")?;
                 not_negative("optimizer.weight_decay", weight_decay)
             }
             Self::Sgd(SgdSettings { momentum, weight_decay, .. }) => {
@@ -363,6 +364,11 @@ mod tests {
         check(|s| s.budget = Budget::Minutes(f64::INFINITY), "budget.minutes");
         check(|s| s.clip = f64::NAN, "clip");
         check(|s| s.label_smoothing = 1.0, "label_smoothing");
+        let tiny = |s: &mut Settings| {
+            let rule = AdamWSettings { epsilon: 1e-50, ..AdamWSettings::default() };
+            s.optimizer = OptimizerSettings::AdamW(rule);
+        };
+        check(tiny, "optimizer.epsilon");
         check(|s| s.average = Some(1.0), "average");
         check(|s| s.optimizer.set_learning_rate(0.0), "optimizer.learning_rate");
         check(|s| s.evaluate_every = Some(0), "evaluate_every");

@@ -229,10 +229,18 @@ fn a_killed_run_goes_on_from_its_last_whole_checkpoint() {
 fn a_checkpoint_of_another_run_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     run(trainer(&settings(6), Some(folder.path())), u64::MAX);
-    let other = Settings { seed: 2, ..settings(6) };
-    let error = trainer(&other, Some(folder.path())).resume().unwrap_err().to_string();
-    assert!(error.contains("`seed` = 1, not 2"), "{error}");
-    let longer = settings(9);
+    let refused = |change: fn(&mut Settings), expected: &str| {
+        let mut other = settings(6);
+        change(&mut other);
+        let error = trainer(&other, Some(folder.path())).resume().unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    refused(|s| s.seed = 2, "`seed` = 1, not 2");
+    refused(|s| s.clip = 0.5, "`clip` = 1.0, not 0.5");
+    refused(|s| s.warmup = 5, "`warmup` = 4, not 5");
+    refused(|s| s.schedule = schedule::Schedule::Constant(Constant {}), "`schedule` = ");
+    // What only says when the run ends may change.
+    let longer = Settings { patience: Some(7), ..settings(9) };
     assert_eq!(trainer(&longer, Some(folder.path())).resume().unwrap(), Some(6));
     for entry in fs_err::read_dir(folder.path()).unwrap() {
         let trainer = entry.unwrap().path().join("trainer.json");

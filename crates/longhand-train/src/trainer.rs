@@ -142,8 +142,8 @@ impl<O: Objective> Trainer<O> {
     }
 
     /// Goes on from the newest checkpoint that is whole, if there is one. The settings must be
-    /// those of the run, but for the budget, the learning rate, the threads, and how often is
-    /// evaluated and saved.
+    /// those of the run, but for the budget, the patience, the learning rate, the threads, and how
+    /// often is evaluated and saved.
     ///
     /// # Errors
     /// If every checkpoint is damaged, or belongs to another run.
@@ -475,6 +475,9 @@ fn same_run(begun: &Settings, now: &Settings) -> Result<(), TrainError> {
     check("batch", &begun.batch, &now.batch)?;
     check("chunk", &begun.chunk, &now.chunk)?;
     check("optimizer", &rule, &now.optimizer)?;
+    check("schedule", &begun.schedule, &now.schedule)?;
+    check("warmup", &begun.warmup, &now.warmup)?;
+    check("clip", &begun.clip, &now.clip)?;
     check("accumulation", &begun.accumulation, &now.accumulation)?;
     check("label_smoothing", &begun.label_smoothing, &now.label_smoothing)?;
     check("average", &begun.average, &now.average)?;

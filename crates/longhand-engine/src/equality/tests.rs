@@ -26,7 +26,7 @@ fn every_preset_reads_alike_in_every_way() {
 
 #[test]
 fn a_model_that_looks_ahead_is_refused() {
-    let mut config = Preset::Lstm.config(10);
+    let mut config = Preset::StackedLstmClassifier.config(10);
     config.blocks[0].long =
         config.blocks[0].long.map(|long| LongMemory { bidirectional: true, ..long });
     let model = Model::new(config, 1).unwrap();

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::layout::{BLOCK, Layout, real_positions, time_of, within};
+use super::layout::{BLOCK, Layout, time_of, within};
 use super::rotary::{add_turned_back, turn};
 use crate::buffer::Buffer;
 use crate::cpu::{Cpu, Shards, Worker};
@@ -130,7 +130,7 @@ unsafe fn attend(
     let rows = start..start + BLOCK;
     let seen = Seen::of(layout, prepared, b, &rows);
     let span = seen.within(laid, stride);
-    let real = real_positions(sequence, b);
+    let real = sequence.real(b);
     let mut turned = worker.buffers.take(stride * BLOCK);
     let mut scores = worker.buffers.take(seen.count * BLOCK);
     let mut output = worker.buffers.take(BLOCK * stride);
@@ -195,7 +195,7 @@ pub(super) fn backward(
     let scale = 1.0 / (width as f32).sqrt();
     cpu.for_each(layout.batch * layout.groups, |worker, unit| {
         let (b, group) = (unit / layout.groups, unit % layout.groups);
-        let real = real_positions(sequence, b);
+        let real = sequence.real(b);
         let laid = Laid::new(worker, layout, source, [b, group], 0..layout.rows());
         let (keys, values) = (&laid.keys[..], &laid.values[..]);
         let wanted = if gradients.keys.is_some() { laid.seen.len() * stride } else { 0 };

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::blocks::{self, AddRows, Gradients, Laid, Source};
-use super::layout::{Layout, real_positions};
+use super::layout::{Layout, MOST_KEYS};
 use super::rotary::turn;
 use crate::cpu::{Cpu, Shards};
 use crate::sequence::Sequence;
@@ -63,8 +63,8 @@ pub fn forward(
     let (prepared, statistics) = saved.split_at_mut(layout.prepared());
     prepared.fill(0.0);
     for b in 0..sequence.batch {
-        let real = real_positions(sequence, b);
-        prepared[layout.end(b)][..real].fill(real_positions(source, b) as f32);
+        let real = sequence.real(b);
+        prepared[layout.end(b)][..real].fill(source.real(b) as f32);
     }
     let sequence = Sequence { reverse: false, ..*sequence };
     let projections = Projections { sizes, layout, sequence, source, q, kv };
@@ -105,7 +105,7 @@ pub fn backward(
                     from,
                     stride,
                     width,
-                    count: real_positions(source, b),
+                    count: source.real(b),
                     angles: None,
                     scale: 1.0,
                     to: dkv,
@@ -137,6 +137,8 @@ fn check(
         groups > 0 && heads.is_multiple_of(groups),
         "cross-attention: {heads} heads over {groups} groups"
     );
+    let keys = source.time;
+    assert!(keys < MOST_KEYS, "attention over {keys} positions at once: read them in chunks");
     assert_eq!(sequence.batch, source.batch, "cross-attention: one source per sequence");
     for len in queries {
         assert_eq!(len, sequence.rows() * heads * width, "cross-attention: the length of q, y");
@@ -157,7 +159,7 @@ struct Projections<'a> {
 
 impl Source for Projections<'_> {
     fn seen(&self, b: usize, _: &Range<usize>) -> Range<usize> {
-        0..real_positions(self.source, b)
+        0..self.source.real(b)
     }
 
     fn lay_out(&self, level: Level, b: usize, group: usize, laid: &mut Laid) {
@@ -184,7 +186,7 @@ impl Kernel for LayOut<'_> {
         let Projections { sizes, layout, q, kv, sequence, .. } = projections;
         let Sizes { heads, groups, width } = *sizes;
         let (stride, shared) = (layout.stride(), layout.shared());
-        let (real, batch) = (real_positions(sequence, b), sequence.batch);
+        let (real, batch) = (sequence.real(b), sequence.batch);
         let scale = 1.0 / (width as f32).sqrt();
         // SAFETY: the caller has the instruction set.
         unsafe {

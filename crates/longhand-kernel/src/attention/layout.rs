@@ -3,11 +3,13 @@
 
 use std::ops::Range;
 
-use crate::sequence::Sequence;
 use crate::small_product::LANES;
 
 /// Queries that are handled together: one per lane of the longest vector.
 pub(super) const BLOCK: usize = LANES;
+
+/// Keys have to be fewer: where they begin and end is kept as `f32`, exact up to here.
+pub(super) const MOST_KEYS: usize = 1 << 24;
 
 /// The sizes of a saved buffer. What is written before the blocks of queries are handled comes
 /// first, what they leave behind comes after it.
@@ -104,11 +106,6 @@ fn piece(before: usize, index: usize, len: usize) -> Range<usize> {
 pub(super) fn within(range: Range<usize>, inner: Range<usize>) -> Range<usize> {
     debug_assert!(inner.end <= range.len());
     range.start + inner.start..range.start + inner.end
-}
-
-/// How many positions of sequence `b` are real.
-pub(super) fn real_positions(sequence: &Sequence, b: usize) -> usize {
-    sequence.lengths.map_or(sequence.time, |lengths| (lengths[b] as usize).min(sequence.time))
 }
 
 /// The time of the `row`-th position in reading order: the real ones first, then the padding.

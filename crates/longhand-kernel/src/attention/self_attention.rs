@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::blocks::{self, AddRows, Gradients, Laid, Source};
-use super::layout::{Layout, real_positions, time_of, within};
+use super::layout::{Layout, MOST_KEYS, time_of, within};
 use super::rotary::turn;
 use super::{Mask, Sizes};
 use crate::buffer::Buffer;
@@ -46,6 +46,8 @@ pub fn saved_len(sizes: Sizes, sequence: &Sequence) -> usize {
 }
 
 fn layout(sizes: Sizes, sequence: &Sequence) -> Layout {
+    let keys = carried(sizes) + sequence.time;
+    assert!(keys < MOST_KEYS, "attention over {keys} positions at once: read them in chunks");
     Layout {
         batch: sequence.batch,
         heads: sizes.heads,
@@ -150,7 +152,7 @@ pub fn backward(
     let d_qkv = Shards::new(d_qkv);
     let level = cpu.level();
     let add_keys = |b: usize, group: usize, dkeys: &[f32], dvalues: &[f32]| {
-        let (real, before) = (real_positions(sequence, b), carried(sizes));
+        let (real, before) = (sequence.real(b), carried(sizes));
         if real == 0 {
             return;
         }
@@ -223,7 +225,7 @@ pub fn weights(
         "attention: no such query"
     );
     let layout = layout(sizes, sequence);
-    let row = time_of(sequence.reverse, real_positions(sequence, b), t);
+    let row = time_of(sequence.reverse, sequence.real(b), t);
     let (stride, shared) = (layout.stride(), layout.shared());
     let (prepared, statistics) = saved.split_at(layout.prepared());
     let source = Projection { sizes, layout, sequence, qkv, prepared, ring: None };
@@ -292,7 +294,7 @@ impl Preparing<'_> {
         unsafe {
             self.see(b);
             if let Some(rotary) = sizes.rotary {
-                let real = real_positions(sequence, b);
+                let real = sequence.real(b);
                 let start = self.ring.map_or(0, |ring| ring.position[b]);
                 for row in (0..real).step_by(POSITIONS) {
                     let rows = row..(row + POSITIONS).min(real);
@@ -323,7 +325,7 @@ impl Preparing<'_> {
     unsafe fn see(&self, b: usize) {
         let Self { sizes, layout, sequence, to, .. } = self;
         let before = carried(*sizes);
-        let real = real_positions(sequence, b);
+        let real = sequence.real(b);
         let [slot, filled] = self.carried(b);
         // SAFETY: as promised by the caller.
         let (first, end, carried) = unsafe {
@@ -399,7 +401,7 @@ struct Projection<'a> {
 
 impl Source for Projection<'_> {
     fn seen(&self, b: usize, rows: &Range<usize>) -> Range<usize> {
-        let real = real_positions(self.sequence, b);
+        let real = self.sequence.real(b);
         match self.sizes.mask {
             Mask::Full => 0..real,
             Mask::Window(_) if rows.start >= real => 0..0,
@@ -415,7 +417,7 @@ impl Source for Projection<'_> {
     fn remember(&self, b: usize, group: usize, laid: &Laid) {
         let Self { sizes, layout, sequence, prepared, .. } = self;
         let Some(ring) = self.ring else { return };
-        let real = real_positions(sequence, b);
+        let real = sequence.real(b);
         if real == 0 || !laid.rows.contains(&(real - 1)) {
             return;
         }
@@ -437,7 +439,7 @@ impl Source for Projection<'_> {
 /// Counts the real positions read.
 fn advance(sizes: Sizes, sequence: &Sequence, position: &mut [u64], filled: &mut [u32]) {
     for b in 0..sequence.batch {
-        let real = real_positions(sequence, b);
+        let real = sequence.real(b);
         position[b] += real as u64;
         let document = (0..real)
             .rev()
@@ -466,7 +468,7 @@ impl Kernel for LayOut<'_> {
         let Self { projection, b, group, laid } = self;
         let Projection { sizes, layout, sequence, qkv, prepared, .. } = *projection;
         let (width, stride, shared) = (sizes.width, layout.stride(), layout.shared());
-        let (real, before) = (real_positions(sequence, b), carried(sizes));
+        let (real, before) = (sequence.real(b), carried(sizes));
         let scale = 1.0 / (width as f32).sqrt();
         let angles = &prepared[layout.angle(b)];
         let angles = |row: usize| sizes.rotary.map(|_| &angles[row * width..(row + 1) * width]);

@@ -329,18 +329,20 @@ fn saturated_inputs_stay_finite() {
     }
 }
 
-/// Property (g): the state is all there is.
+/// Property (g): the state is all there is, for another processor with another past as well.
 #[test]
 fn a_copied_state_goes_on_bit_for_bit() {
-    let cpu = Cpu::new(2);
+    let (cpu, other) = (Cpu::new(2), Cpu::new(2));
     let sizes = sizes(4, 2, 8, 16);
     let mut carried = Carried::empty(sizes, 2);
     let piece = Sequence::new(21, 2);
     for round in 0..4 {
         let qkv = values(piece.rows() * sizes.row(), 20 + round);
+        let elsewhere: Vec<f32> = qkv.iter().map(|x| 1.0 - 3.0 * x).collect();
+        read(&other, sizes, &piece, &elsewhere, None);
         let mut copy = carried.clone();
         let (y, _) = read(&cpu, sizes, &piece, &qkv, Some(&mut carried));
-        let (again, _) = read(&cpu, sizes, &piece, &qkv, Some(&mut copy));
+        let (again, _) = read(&other, sizes, &piece, &qkv, Some(&mut copy));
         assert_eq!(y, again);
         assert_eq!(carried, copy);
     }
@@ -362,6 +364,12 @@ fn a_run_repeats_bit_for_bit() {
     };
     let once = run();
     assert!((0..5).all(|_| run() == once));
+}
+
+#[test]
+#[should_panic(expected = "read them in chunks")]
+fn more_keys_than_can_be_told_apart_are_refused() {
+    saved_len(full(sizes(1, 1, 1, 1)), &Sequence::new(1 << 24, 1));
 }
 
 #[test]

@@ -126,3 +126,12 @@ fn large_and_constant_rows_stay_finite() {
         assert!(y.iter().chain(&dx).all(|x| x.is_finite()));
     }
 }
+
+#[test]
+#[should_panic(expected = "the length of weight and bias")]
+fn a_short_weight_is_refused_on_the_way_back() {
+    let norm = Norm::layer(8, 1e-5);
+    let (x, saved, mut dx) = ([1.0; 16], [1.0; 4], [0.0; 16]);
+    let weight = Some(&x[..7]);
+    backward(&Cpu::new(1), norm, &x, weight, &saved, &x, Some(&mut dx), None, None);
+}

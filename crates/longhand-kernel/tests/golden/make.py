@@ -3,7 +3,7 @@
     pip install torch numpy safetensors transformers xlstm
     python make.py
 
-writes one safetensors file per operation beside this script; `../golden.rs` reads them.
+writes one safetensors file per operation beside this script; `main.rs` there reads them.
 
 Inputs are drawn as float32 and everything is computed from them in float64, so that what is
 stored (float32 again) is the nearest value to the exact one. Rows are in time-major order: PyTorch

@@ -183,22 +183,6 @@ impl Tape {
         self.values[var.0].width
     }
 
-    /// The gradient that has flowed back to a result so far; empty where none has.
-    pub fn gradient(&self, var: Var) -> &[f32] {
-        &self.values[var.0].gradient
-    }
-
-    /// Adds to the gradient of a result: where a backward pass begins, beside the losses.
-    ///
-    /// # Panics
-    /// If the length differs from the result's.
-    pub fn seed_gradient(&mut self, var: Var, gradient: &[f32]) {
-        let mut sum = self.open(var).expect("a result of a recorded pass");
-        assert_eq!(sum.len(), gradient.len(), "a gradient for each value");
-        sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
-        self.close(var, Some(sum));
-    }
-
     /// Runs back over the recorded operations and adds to `gradients`.
     pub fn backward(&mut self, weights: &Weights, gradients: &mut Gradients) {
         let mut operations = std::mem::take(&mut self.operations);

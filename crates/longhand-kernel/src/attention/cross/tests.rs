@@ -73,3 +73,62 @@ fn check(cpu: &Cpu, sizes: Sizes, time: usize, source_time: usize, padded: bool)
     run(None, Some(&mut dkv_alone));
     assert_eq!((dq_alone, dkv_alone), (dq, dkv));
 }
+
+/// y and both gradients.
+fn run(
+    cpu: &Cpu,
+    sizes: Sizes,
+    [sequence, source]: [&Sequence; 2],
+    [q, kv, dy]: [&[f32]; 3],
+) -> [Vec<f32>; 3] {
+    let mut y = vec![f32::NAN; q.len()];
+    let mut saved = vec![f32::NAN; saved_len(sizes, sequence)];
+    forward(cpu, sizes, sequence, source, q, kv, &mut y, &mut saved);
+    let (mut dq, mut dkv) = (vec![0.0; q.len()], vec![0.0; kv.len()]);
+    let (to_q, to_kv) = (Some(&mut dq[..]), Some(&mut dkv[..]));
+    backward(cpu, sizes, sequence, source, q, kv, &saved, dy, to_q, to_kv);
+    [y, dq, dkv]
+}
+
+/// Property (e), bit for bit.
+#[test]
+fn a_sequence_is_the_same_alone_and_in_a_batch() {
+    let sizes = Sizes { heads: 4, groups: 2, width: 10 };
+    let (time, source_time, batch) = (35, 50, 4);
+    let (row, kv_row) = (40, 40);
+    let cpu = Cpu::new(2);
+    let lengths = [some_lengths(time, batch), some_lengths(source_time, batch)];
+    let [sequence, source] = [(time, &lengths[0]), (source_time, &lengths[1])]
+        .map(|(time, lengths)| Sequence { lengths: Some(lengths), ..Sequence::new(time, batch) });
+    let (q, kv) = (values(time * batch * row, 7), values(source_time * batch * kv_row, 8));
+    let dy = values(q.len(), 9);
+    let together = run(&cpu, sizes, [&sequence, &source], [&q, &kv, &dy]);
+    for b in 0..batch {
+        let own = |x: &[f32]| -> Vec<f32> {
+            x.chunks(row).skip(b).step_by(batch).flatten().copied().collect()
+        };
+        let [sequence, source] =
+            [(time, &lengths[0]), (source_time, &lengths[1])].map(|(time, lengths)| Sequence {
+                lengths: Some(&lengths[b..b + 1]),
+                ..Sequence::new(time, 1)
+            });
+        let alone = run(&cpu, sizes, [&sequence, &source], [&own(&q), &own(&kv), &own(&dy)]);
+        assert_eq!(together.each_ref().map(|x| own(x)), alone, "row {b}");
+    }
+}
+
+/// Property (f).
+#[test]
+fn saturated_inputs_stay_finite() {
+    let sizes = Sizes { heads: 2, groups: 1, width: 8 };
+    let (sequence, source) = (Sequence::new(33, 2), Sequence::new(20, 2));
+    let large = |len: usize, seed: u64| -> Vec<f32> {
+        values(len, seed).iter().map(|x| x.signum() * 1e4).collect()
+    };
+    let (q, kv, dy) = (large(33 * 2 * 16, 10), large(20 * 2 * 16, 11), large(33 * 2 * 16, 12));
+    for level in levels() {
+        let cpu = Cpu::with_level(1, level);
+        let got = run(&cpu, sizes, [&sequence, &source], [&q, &kv, &dy]);
+        assert!(got.iter().flatten().all(|x| x.is_finite()));
+    }
+}
