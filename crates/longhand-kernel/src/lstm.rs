@@ -183,8 +183,8 @@ pub fn backward<'a>(
     );
 }
 
-/// `out [T·B, N]` = one gate of every unit at every position, after their nonlinearities. `saved` is what
-/// [`forward`] left, before a backward pass; `gate` counts i, f, g, o from 0.
+/// `out [R, N]` = one gate of every unit at each of the R real positions, after its nonlinearity.
+/// `saved` is what [`forward`] left, before a backward pass; `gate` counts i, f, g, o from 0.
 ///
 /// # Panics
 /// If a slice has not the length its shape says.

@@ -19,6 +19,7 @@
 
 use crate::cpu::{Cpu, Shards};
 use crate::sequence::Sequence;
+use crate::simd::sigmoid_slice;
 use crate::small_product::LANES;
 
 mod backward;
@@ -200,6 +201,22 @@ pub fn backward(
             m[0] += d.m;
         });
     });
+}
+
+/// `out [R, H]` = σ of a gate's preactivations `[T·B, H]` at each of the R real positions: for people
+/// to look at. Of the forget gate that is the gate itself; the exponential input gate has no upper
+/// end.
+///
+/// # Panics
+/// If a slice has not the length its shape says.
+pub fn gate(cpu: &Cpu, sizes: Sizes, sequence: &Sequence, preactivations: &[f32], out: &mut [f32]) {
+    let heads = sizes.heads;
+    assert_eq!(preactivations.len(), sequence.rows() * heads, "a gate's preactivations");
+    assert_eq!(out.len(), sequence.real_rows().count() * heads, "a gate is [R, H]");
+    for (row, to) in sequence.real_rows().zip(out.chunks_exact_mut(heads)) {
+        to.copy_from_slice(&preactivations[row * heads..(row + 1) * heads]);
+    }
+    sigmoid_slice(cpu.level(), out);
 }
 
 impl<'a> State<'a> {

@@ -39,6 +39,11 @@ impl<'a> Sequence<'a> {
         t < self.real(b)
     }
 
+    /// The rows of the real positions, in order.
+    pub fn real_rows(&self) -> impl Iterator<Item = usize> {
+        (0..self.rows()).filter(|row| self.is_real(row / self.batch, row % self.batch))
+    }
+
     /// Whether the memory is emptied before it reads this position. In reverse a document is
     /// entered at its last position, the one before another document's start.
     pub fn starts_empty(&self, t: usize, b: usize) -> bool {

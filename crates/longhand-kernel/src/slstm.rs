@@ -231,8 +231,9 @@ pub fn backward<'a>(
     scratch::give(cpu, d_n);
 }
 
-/// `out [T·B, N]` = one gate of every unit at every position: exp(ĩ − m), σ(f̃), tanh(z̃) or σ(õ). `saved` is what
-/// [`forward`] left, before a backward pass; `gate` counts i, f, z, o from 0.
+/// `out [R, N]` = one gate of every unit at each of the R real positions: exp(ĩ − m), σ(f̃), tanh(z̃)
+/// or σ(õ). `saved` is what [`forward`] left, before a backward pass; `gate` counts i, f, z, o
+/// from 0.
 ///
 /// # Panics
 /// If a slice has not the length its shape says.

@@ -135,8 +135,7 @@ impl Model {
             tensors.push((name, Raw { dtype: held.dtype, shape: held.shape, bytes: codes }));
         }
         let metadata = HashMap::from([("format".into(), "pt".into())]);
-        // The writer fails on shapes that do not match their data alone; these are made together.
-        safetensors::serialize(tensors, Some(metadata)).unwrap_or_default()
+        safetensors::serialize(tensors, Some(metadata)).expect("shapes are made with their data")
     }
 }
 
@@ -176,12 +175,14 @@ fn scales_name(name: &str) -> String {
 }
 
 /// Named `f32` tensors and string metadata as a safetensors file.
+///
+/// # Panics
+/// If a shape is not that of its data: an empty file in place of a good one would be worse.
 pub fn serialize<'a>(
     tensors: impl IntoIterator<Item = (&'a str, F32<'a>)>,
     metadata: HashMap<String, String>,
 ) -> Vec<u8> {
-    // The writer fails on shapes that do not match their data alone, and those are given together.
-    safetensors::serialize(tensors, Some(metadata)).unwrap_or_default()
+    safetensors::serialize(tensors, Some(metadata)).expect("a shape that is that of its data")
 }
 
 /// A tensor to be written.

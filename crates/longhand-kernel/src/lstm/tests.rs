@@ -252,18 +252,20 @@ fn gates_are_read_in_the_order_of_units() {
             bias_input: &zeros,
             bias_recurrent: &zeros,
         };
-        for batch in [1, 9] {
-            let sequence = Sequence::new(3, batch);
+        for (batch, padded) in [(1, false), (9, false), (1, true), (9, true)] {
+            let lengths: Vec<u32> = (0..batch as u32).map(|b| (b + 2) % 4).collect();
+            let lengths = padded.then_some(&lengths[..]);
+            let sequence = Sequence { lengths, ..Sequence::new(3, batch) };
             let state = vec![0.0; batch * 21];
             let (mut h, mut c) = (state.clone(), state.clone());
             let (mut y, mut saved) =
-                (vec![0.0; 3 * batch * 21], vec![0.0; saved_len(sizes, &sequence)]);
+                (vec![0.0; 3 * batch * 21], vec![9.0; saved_len(sizes, &sequence)]);
             let x = vec![1.0; 3 * batch];
             let (before, after) =
                 (State { h: &state, c: &state }, StateMut { h: &mut h, c: &mut c });
             super::forward(&cpu, sizes, &sequence, weights, &x, before, &mut y, after, &mut saved);
             for gate in 0..4 {
-                let mut out = vec![0.0; y.len()];
+                let mut out = vec![0.0; sequence.real_rows().count() * 21];
                 super::gate(&cpu, sizes, &sequence, &saved, gate, &mut out);
                 for (i, &got) in out.iter().enumerate() {
                     let raw = f64::from(input[gate * 21 + i % 21]);

@@ -3,8 +3,9 @@
 use super::Shape;
 use crate::sequence::Sequence;
 
-/// `out [T·B, N]` = what the forward pass kept of one gate of every unit. `lanes` is the vector
-/// length that pass ran with.
+/// `out [R, N]` = what the forward pass kept of one gate of every unit at each of the R real
+/// positions; at padded ones it kept nothing of worth. `lanes` is the vector length that pass ran
+/// with.
 pub(crate) fn gate(
     shape: Shape,
     sequence: &Sequence,
@@ -13,9 +14,8 @@ pub(crate) fn gate(
     gate: usize,
     out: &mut [f32],
 ) {
-    let rows = sequence.rows();
     assert_eq!(saved.len(), shape.saved_len(sequence), "saved is as long as `saved_len` says");
-    assert_eq!(out.len(), rows * shape.hidden(), "a gate is [T·B, N]");
+    assert_eq!(out.len(), sequence.real_rows().count() * shape.hidden(), "a gate is [R, N]");
     assert!(gate < shape.gates, "no such gate");
     let stride = shape.gate_stride();
     for index in 0..shape.padded_hidden() / lanes {
@@ -23,9 +23,9 @@ pub(crate) fn gate(
         if block.count == 0 {
             continue;
         }
-        for row in 0..rows {
+        for (place, row) in sequence.real_rows().enumerate() {
             let from = row * stride + (index * shape.gates + gate) * lanes;
-            let to = row * shape.hidden() + block.head * shape.units + block.first;
+            let to = place * shape.hidden() + block.head * shape.units + block.first;
             out[to..to + block.count].copy_from_slice(&saved[from..from + block.count]);
         }
     }

@@ -196,7 +196,7 @@ impl LongCell {
         }
     }
 
-    /// The input and the forget gates of every unit at every position, where there are any.
+    /// The input and the forget gates of every unit at each real position, where there are any.
     pub(super) fn gates(
         &self,
         cpu: &Cpu,
@@ -205,7 +205,7 @@ impl LongCell {
         saved: &[f32],
     ) -> Option<[Vec<f32>; 2]> {
         let read = |gate: usize| {
-            let mut out = vec![0.0; sequence.rows() * self.hidden()];
+            let mut out = vec![0.0; sequence.real_rows().count() * self.hidden()];
             match *self {
                 LongCell::Lstm { hidden, .. } => {
                     let sizes = lstm::Sizes { input, hidden };

@@ -1,7 +1,6 @@
 //! The memories: each reads a whole sequence after a state, and leaves the next state.
 
 use longhand_kernel::dropout::{self, Mask, Pattern};
-use longhand_kernel::simd::sigmoid_slice;
 use longhand_kernel::{Buffer, Buffers, Input, attention, mlstm, tanh_memory};
 
 use super::cell::{LongCell, Reading};
@@ -56,10 +55,10 @@ pub struct Gates {
     pub memory: String,
     /// Gates at each position: N of an LSTM or sLSTM, H of an mLSTM.
     pub width: usize,
-    /// `[T·B, width]`: input gates. Those of an sLSTM are stabilised, those of an mLSTM are the
+    /// `[R, width]`, a row for each of the R positions that are no padding: input gates. Those of an sLSTM are stabilised, those of an mLSTM are the
     /// logistic function of their preactivations: exponential gates have no upper end.
     pub input: Vec<f32>,
-    /// `[T·B, width]`: forget gates, from 0 (forget) to 1 (keep).
+    /// `[R, width]`: forget gates, from 0 (forget) to 1 (keep).
     pub forget: Vec<f32>,
 }
 
@@ -298,10 +297,11 @@ impl Tape {
                 Some(Gates { memory, width: op.cell.hidden(), input, forget })
             }
             Operation::Mlstm(op) => {
+                let sequence = self.span.sequence(op.reverse);
                 let squashed = |gate: Var| {
-                    let mut values = self.data(gate).to_vec();
-                    sigmoid_slice(self.cpu.level(), &mut values);
-                    values
+                    let mut out = vec![0.0; sequence.real_rows().count() * op.sizes.heads];
+                    mlstm::gate(&self.cpu, op.sizes, &sequence, self.data(gate), &mut out);
+                    out
                 };
                 let [.., input, forget] = op.inputs;
                 let (input, forget) = (squashed(input), squashed(forget));
