@@ -300,7 +300,7 @@ fn serve(shared: &Shared, index: usize, threads: usize, level: Level, precision:
     }
 }
 
-/// A sense-reversing spin barrier.
+/// A spin barrier that counts its rounds.
 struct Barrier {
     arrived: Apart,
     round: Apart,
@@ -363,9 +363,9 @@ pub(crate) struct Shards<'a, T> {
     lifetime: std::marker::PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: parts handed out by `part` are disjoint by that function's contract, so threads never
-// share an element.
-unsafe impl<T: Send> Sync for Shards<'_, T> {}
+// SAFETY: parts handed out by `part` are disjoint from each other and from what is read, by the
+// contracts of the functions, so threads share an element to read it at most.
+unsafe impl<T: Send + Sync> Sync for Shards<'_, T> {}
 // SAFETY: as above; the pointer stands for an exclusive borrow.
 unsafe impl<T: Send> Send for Shards<'_, T> {}
 
@@ -384,19 +384,30 @@ impl<'a, T> Shards<'a, T> {
         self.len
     }
 
-    /// Everything, to be read.
+    /// The elements of `range`, to be read; several threads may read the same.
     ///
     /// # Safety
-    /// Nothing of it may be written as long as this is read.
-    pub(crate) unsafe fn whole(&self) -> &'a [T] {
-        // SAFETY: the slice it was made of, by the caller's promise.
-        unsafe { std::slice::from_raw_parts(self.start, self.len) }
+    /// No live part, on any thread, may overlap `range`.
+    pub(crate) unsafe fn read(&self, range: std::ops::Range<usize>) -> &'a [T] {
+        assert!(range.start <= range.end && range.end <= self.len, "part out of bounds");
+        // SAFETY: in bounds by the assertion, and not written by the caller's promise.
+        unsafe { std::slice::from_raw_parts(self.start.add(range.start), range.len()) }
     }
 
-    /// The elements of `range`.
+    /// As [`Shards::read`], everything.
     ///
     /// # Safety
-    /// No other live part, on any thread, may overlap `range`, unless both are only read.
+    /// As [`Shards::read`].
+    pub(crate) unsafe fn whole(&self) -> &'a [T] {
+        // SAFETY: the caller's promise.
+        unsafe { self.read(0..self.len) }
+    }
+
+    /// The elements of `range`, to be written.
+    ///
+    /// # Safety
+    /// Nothing else that is live, on any thread, may overlap `range`: neither a part nor what is
+    /// read.
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn part(&self, range: std::ops::Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "part out of bounds");
@@ -474,7 +485,7 @@ mod tests {
             let mut next = 0;
             for i in 0..parts {
                 let range = share(count, block, i, parts);
-                assert_eq!(range.start, next.min(count).max(range.start.min(next)));
+                assert_eq!(range.start, next);
                 next = range.end;
             }
             assert_eq!(next, count);

@@ -81,7 +81,7 @@ pub fn gemm(cpu: &Cpu, a: Matrix, b: Matrix, c: MatrixMut, into: Into) {
 }
 
 /// As [`gemm`], on the calling thread: for use inside a region.
-pub fn gemm_serial(worker: &mut Worker, a: Matrix, b: Matrix, c: MatrixMut, into: Into) {
+pub(crate) fn gemm_serial(worker: &mut Worker, a: Matrix, b: Matrix, c: MatrixMut, into: Into) {
     Product::new(a, b, c, into).run(Right::Alone, worker);
 }
 

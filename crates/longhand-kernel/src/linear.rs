@@ -45,7 +45,10 @@ pub fn forward(
     let Size { rows, input, output } = size;
     let mut into = begin(cpu, rows, output, bias, y);
     let weight = Matrix::new(weight, output, input);
-    for (x, columns) in parts(size, inputs) {
+    if input == 0 && into == Into::Replace {
+        y.fill(0.0);
+    }
+    for (_, x, columns) in parts(size, inputs) {
         let x = Matrix::new(x, rows, columns.len());
         gemm(cpu, x, weight.columns(columns).t(), MatrixMut::new(y, rows, output), into);
         into = Into::Add;
@@ -70,7 +73,7 @@ pub fn backward(
     }
     let dy = Matrix::new(dy, rows, output);
     let weight = Matrix::new(weight, output, input);
-    for (i, (x, columns)) in parts(size, inputs).enumerate() {
+    for (i, x, columns) in parts(size, inputs) {
         if let Some(dx) = gradients.inputs.get_mut(i).and_then(Option::as_deref_mut) {
             let dx = MatrixMut::new(dx, rows, columns.len());
             gemm(cpu, dy, weight.columns(columns.clone()), dx, Into::Add);
@@ -84,18 +87,18 @@ pub fn backward(
     }
 }
 
-/// Each input with its columns of W.
+/// Each input that is not empty, with its place and its columns of W.
 fn parts<'a>(
     size: Size,
     inputs: &'a [&'a [f32]],
-) -> impl Iterator<Item = (&'a [f32], std::ops::Range<usize>)> {
+) -> impl Iterator<Item = (usize, &'a [f32], std::ops::Range<usize>)> {
     let total: usize = inputs.iter().map(|x| x.len()).sum();
     assert_eq!(total, size.rows * size.input, "the inputs of a linear layer");
     let mut start = 0;
-    inputs.iter().filter(|x| !x.is_empty()).map(move |x| {
+    inputs.iter().enumerate().filter(|(_, x)| !x.is_empty()).map(move |(i, x)| {
         let columns = start..start + x.len() / size.rows;
         start = columns.end;
-        (*x, columns)
+        (i, *x, columns)
     })
 }
 
@@ -201,6 +204,22 @@ mod tests {
         let size = Size { rows: 0, input: 3, output: 2 };
         forward(&Cpu::new(1), size, &[&[]], &[1.0; 6], None, &mut []);
         backward(&Cpu::new(1), size, &[&[]], &[1.0; 6], &[], Gradients::default());
+    }
+
+    #[test]
+    fn an_input_without_columns_keeps_its_place() {
+        let cpu = Cpu::new(1);
+        let size = Size { rows: 2, input: 1, output: 1 };
+        let (x, mut y, mut dx) = ([3.0, 4.0], [9.0; 2], [0.0; 2]);
+        forward(&cpu, size, &[&[], &x], &[2.0], None, &mut y);
+        assert_eq!(y, [6.0, 8.0]);
+        let inputs = &mut [Some(&mut [][..]), Some(&mut dx[..])];
+        let gradients = Gradients { inputs, weight: None, bias: None };
+        backward(&cpu, size, &[&[], &x], &[2.0], &[1.0, 10.0], gradients);
+        assert_eq!(dx, [2.0, 20.0]);
+        let nothing = Size { input: 0, ..size };
+        forward(&cpu, nothing, &[&[]], &[], None, &mut y);
+        assert_eq!(y, [0.0; 2]);
     }
 
     fn check(cpu: &Cpu, rows: usize, first: usize, second: usize, output: usize) {

@@ -304,7 +304,7 @@ impl Pass<'_> {
             }
             worker.barrier();
             // SAFETY: from here to the next block, block_x is only read.
-            unsafe { self.block_x.part(0..rows.len() * width) }
+            unsafe { self.block_x.read(0..rows.len() * width) }
         };
         let x = Matrix::new(x, rows.len(), width);
         pack_together(worker, x.t(), &self.packed_x);
@@ -320,7 +320,7 @@ impl Pass<'_> {
         // SAFETY: between barriers, what is packed is only read.
         let data = unsafe { self.packed_x.whole() };
         let x = Packed { data, k: width, n: rows.len() };
-        let [largest, ..] = self.own(worker.index);
+        let largest = self.own(worker.index, 0);
         largest.fill(f32::NEG_INFINITY);
         for part in parts(entries.clone()) {
             // SAFETY: each entry belongs to one thread.
@@ -342,7 +342,7 @@ impl Pass<'_> {
                 // SAFETY: the entry is this thread's, and so is, with it, the row's target.
                 unsafe {
                     let at = target * stride + i;
-                    self.target_logits.part(i..i + 1)[0] = self.logits.part(at..at + 1)[0];
+                    self.target_logits.part(i..i + 1)[0] = self.logits.read(at..at + 1)[0];
                 }
             }
         }
@@ -362,7 +362,7 @@ impl Pass<'_> {
                 *all = all.max(of_thread);
             }
         }
-        let [_, sums, logit_sums] = self.own(worker.index);
+        let [sums, logit_sums] = [1, 2].map(|what| self.own(worker.index, what));
         sums.fill(0.0);
         logit_sums.fill(0.0);
         for part in parts(entries) {
@@ -384,7 +384,7 @@ impl Pass<'_> {
     fn record(&self, threads: usize, rows: &[usize]) {
         // SAFETY: only the first thread comes here, and between barriers these are only read.
         let (total, target_logits) =
-            unsafe { (&mut self.total.part(0..1)[0], self.target_logits.part(0..rows.len())) };
+            unsafe { (&mut self.total.part(0..1)[0], self.target_logits.read(0..rows.len())) };
         let over_threads = |what: usize, i: usize| {
             (0..threads).map(move |thread| f64::from(self.of_thread(thread, what)[i]))
         };
@@ -495,27 +495,25 @@ impl Pass<'_> {
             for thread in 0..worker.threads {
                 let start = (thread * self.block + i) * width;
                 // SAFETY: as above.
-                let part = unsafe { self.block_dx.part(start..start + width) };
+                let part = unsafe { self.block_dx.read(start..start + width) };
                 dx.iter_mut().zip(part).for_each(|(dx, part)| *dx += *part);
             }
         }
     }
 
-    /// This thread's part of `per_thread`.
+    /// One of the three parts of `per_thread` that this thread writes.
     #[allow(clippy::mut_from_ref)]
-    fn own(&self, thread: usize) -> [&mut [f32]; 3] {
-        std::array::from_fn(|what| {
-            let start = (3 * thread + what) * self.stride;
-            // SAFETY: a thread writes its own part only, and others read it after a barrier.
-            unsafe { self.per_thread.part(start..start + self.stride) }
-        })
+    fn own(&self, thread: usize, what: usize) -> &mut [f32] {
+        let start = (3 * thread + what) * self.stride;
+        // SAFETY: a thread writes its own part only, and others read it after a barrier.
+        unsafe { self.per_thread.part(start..start + self.stride) }
     }
 
     /// What a thread found, to be read after a barrier.
     fn of_thread(&self, thread: usize, what: usize) -> &[f32] {
         let start = (3 * thread + what) * self.stride;
         // SAFETY: after the barrier nobody writes it until the next one.
-        unsafe { self.per_thread.part(start..start + self.stride) }
+        unsafe { self.per_thread.read(start..start + self.stride) }
     }
 }
 

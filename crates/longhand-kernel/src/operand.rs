@@ -68,7 +68,7 @@ pub(crate) fn run_product<K: ProductKernel>(
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma,f16c")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
 unsafe fn run_pairs<K: ProductKernel>(kernel: K) -> K::Output {
     // SAFETY: the caller checked the instruction set.
     unsafe { kernel.run::<Avx512, Pairs>() }

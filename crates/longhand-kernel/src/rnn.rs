@@ -37,7 +37,7 @@ pub struct Weights<'a, R = f32> {
 #[derive(Debug)]
 pub struct Gradients<'a, R = f32> {
     /// Of the weights.
-    pub weights: Option<WeightGradients<'a, R>>,
+    pub weights: WeightGradients<'a, R>,
     /// Of the inputs, `[T·B, D]`, or of the table of [`Input::Tokens`].
     pub x: Option<&'a mut [R]>,
     /// Of the state before the sequence, `[B, N]`.
@@ -45,16 +45,16 @@ pub struct Gradients<'a, R = f32> {
 }
 
 /// Gradients in the layout of [`Weights`]. Both biases have the same one.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct WeightGradients<'a, R = f32> {
     /// `[N, D]`.
-    pub input: &'a mut [R],
+    pub input: Option<&'a mut [R]>,
     /// `[N, N]`.
-    pub recurrent: &'a mut [R],
+    pub recurrent: Option<&'a mut [R]>,
     /// `[N]`.
-    pub bias_input: &'a mut [R],
+    pub bias_input: Option<&'a mut [R]>,
     /// `[N]`.
-    pub bias_recurrent: &'a mut [R],
+    pub bias_recurrent: Option<&'a mut [R]>,
 }
 
 /// How many elements `saved` has.
@@ -151,11 +151,7 @@ pub fn backward<'a>(
         d_y,
         d_next.as_slice(),
         recurrence::Gradients {
-            weights: gradients.weights.map(|to| recurrence::WeightGradients {
-                input: to.input,
-                recurrent: to.recurrent,
-                biases: [to.bias_input, to.bias_recurrent],
-            }),
+            weights: gradients.weights.shared(),
             x: gradients.x,
             state: d_state.as_mut().map(|d| d.as_mut_slice()),
         },
@@ -175,6 +171,16 @@ fn shape(sizes: Sizes) -> Shape {
 impl<'a> Weights<'a> {
     fn shared(&self) -> recurrence::Weights<'a> {
         recurrence::Weights {
+            input: self.input,
+            recurrent: self.recurrent,
+            biases: [self.bias_input, self.bias_recurrent],
+        }
+    }
+}
+
+impl<'a> WeightGradients<'a> {
+    fn shared(self) -> recurrence::WeightGradients<'a> {
+        recurrence::WeightGradients {
             input: self.input,
             recurrent: self.recurrent,
             biases: [self.bias_input, self.bias_recurrent],

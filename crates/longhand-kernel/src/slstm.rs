@@ -90,7 +90,7 @@ pub struct StateGradient<'a, R = f32> {
 #[derive(Debug)]
 pub struct Gradients<'a, R = f32> {
     /// Of the weights.
-    pub weights: Option<WeightGradients<'a, R>>,
+    pub weights: WeightGradients<'a, R>,
     /// Of the inputs, `[T·B, D]`, or of the table of [`Input::Tokens`].
     pub x: Option<&'a mut [R]>,
     /// Of the state before the sequence.
@@ -98,14 +98,14 @@ pub struct Gradients<'a, R = f32> {
 }
 
 /// Gradients in the layout of [`Weights`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct WeightGradients<'a, R = f32> {
     /// `[4N, D]`.
-    pub input: &'a mut [R],
+    pub input: Option<&'a mut [R]>,
     /// `[H, 4, P, P]`.
-    pub recurrent: &'a mut [R],
+    pub recurrent: Option<&'a mut [R]>,
     /// `[4N]`.
-    pub bias: &'a mut [R],
+    pub bias: Option<&'a mut [R]>,
 }
 
 /// How many elements `saved` has.
@@ -211,11 +211,7 @@ pub fn backward<'a>(
         d_y,
         d_next.map(|d| [d.h, d.c, d.n]).as_ref().map_or(&[], |d| d.as_slice()),
         recurrence::Gradients {
-            weights: gradients.weights.map(|to| recurrence::WeightGradients {
-                input: to.input,
-                recurrent: to.recurrent,
-                biases: [to.bias, &mut []],
-            }),
+            weights: gradients.weights.shared(),
             x: gradients.x,
             state: d_state.as_mut().map(|d| d.as_mut_slice()),
         },
@@ -274,6 +270,16 @@ impl<'a> Weights<'a> {
             input: self.input,
             recurrent: self.recurrent,
             biases: [self.bias, &[]],
+        }
+    }
+}
+
+impl<'a> WeightGradients<'a> {
+    fn shared(self) -> recurrence::WeightGradients<'a> {
+        recurrence::WeightGradients {
+            input: self.input,
+            recurrent: self.recurrent,
+            biases: [self.bias, None],
         }
     }
 }

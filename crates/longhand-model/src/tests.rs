@@ -351,14 +351,18 @@ fn gradients_of_what_dropout_leaves_are_the_slope_of_its_loss() {
             continue;
         }
         for locked in [false, true] {
-            let recurs =
-                config.blocks.iter().flat_map(|block| block.long).any(|l| l.cell != Cell::Mlstm);
-            let recurrent = if recurs { 0.3 } else { 0.0 };
-            let (token, input, memory, block, output) = (0.2, 0.1, 0.2, 0.1, 0.2);
-            let dropout = Dropout { token, input, memory, block, output, recurrent, locked };
-            check_slopes(name, Config { dropout, ..config.clone() }, Mode::Train { seed: 5 });
+            check_slopes(name, with_dropout(config.clone(), locked), Mode::Train { seed: 5 });
         }
     }
+}
+
+/// With something dropped wherever something can be.
+fn with_dropout(config: Config, locked: bool) -> Config {
+    let recurs = config.blocks.iter().flat_map(|block| block.long).any(|l| l.cell != Cell::Mlstm);
+    let recurrent = if recurs { 0.3 } else { 0.0 };
+    let (token, input, memory, block, output) = (0.2, 0.1, 0.2, 0.1, 0.2);
+    let dropout = Dropout { token, input, memory, block, output, recurrent, locked };
+    Config { dropout, ..config }
 }
 
 /// The slope of the loss along directions drawn without regard to the gradient is the gradient's
@@ -446,6 +450,40 @@ fn frozen_parameters_get_no_gradient_and_the_others_the_same() {
     for ((parameter, all), some) in model.weights.iter().zip(all.iter()).zip(some.iter()) {
         assert_eq!(some.is_some(), parameter.trainable);
         assert!(some.is_none_or(|some| some == all.unwrap()), "{}", parameter.name);
+    }
+}
+
+#[test]
+fn any_parameter_can_be_frozen_or_trained_by_itself() {
+    for (name, config) in configs() {
+        let mut model = Model::new(with_dropout(config, true), 1).unwrap();
+        let ids = ids(18, 41);
+        let sequence = Sequence::new(9, 2);
+        let classifies = matches!(model.config().head, HeadConfig::Classifier { .. });
+        let targets = if classifies { vec![0, 1] } else { ids.clone() };
+        let pass = (&ids[..], &targets[..], &sequence);
+        let mut tape = Tape::new(Arc::new(Cpu::new(1)));
+        let mut run = |model: &Model| {
+            let mut gradients = Gradients::zeros(&model.weights);
+            loss(model, &mut tape, Mode::Train { seed: 3 }, pass, Some(&mut gradients));
+            gradients
+        };
+        let all = run(&model);
+        for index in 0..model.weights.len() {
+            for alone in [false, true] {
+                for (i, parameter) in model.weights.iter_mut().enumerate() {
+                    parameter.trainable = (i == index) == alone;
+                }
+                let some = run(&model);
+                for ((parameter, all), some) in
+                    model.weights.iter().zip(all.iter()).zip(some.iter())
+                {
+                    let name = format!("{name}: {}", parameter.name);
+                    assert_eq!(some.is_some(), parameter.trainable, "{name}");
+                    assert!(some.is_none_or(|some| some == all.unwrap()), "{name}");
+                }
+            }
+        }
     }
 }
 

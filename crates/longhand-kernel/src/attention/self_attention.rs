@@ -380,7 +380,7 @@ impl Preparing<'_> {
                     let row = to.start + index * width;
                     // SAFETY: as promised by the caller.
                     let (to, from) =
-                        unsafe { (self.to.part(row..row + width), from.part(at..at + width)) };
+                        unsafe { (self.to.part(row..row + width), from.read(at..at + width)) };
                     to.copy_from_slice(from);
                 }
             }

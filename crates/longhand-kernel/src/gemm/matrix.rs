@@ -79,8 +79,9 @@ impl<'a> MatrixMut<'a> {
     /// `rows × cols` with `row_stride` elements from row to row; `data` begins at the first one.
     ///
     /// # Panics
-    /// If the last row does not fit.
+    /// If the last row does not fit, or rows would overlap.
     pub fn strided(data: &'a mut [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(rows <= 1 || row_stride >= cols, "rows of {cols} that begin {row_stride} apart");
         assert!(rows == 0 || (rows - 1) * row_stride + cols <= data.len(), "matrix out of bounds");
         Self { data, rows, cols, row_stride }
     }

@@ -100,7 +100,7 @@ fn an_operand_packed_by_all_threads_serves_several_products() {
                     pack_together(worker, b, &to);
                     worker.barrier();
                     // SAFETY: only read from here on.
-                    let data = unsafe { to.part(0..packed_len(worker, k, n)) };
+                    let data = unsafe { to.read(0..packed_len(worker, k, n)) };
                     let rows = worker.share(m, 1);
                     // SAFETY: each row belongs to one thread.
                     let own = unsafe { parts.part(rows.start * n..rows.end * n) };
@@ -142,17 +142,21 @@ fn strided_parts_leave_the_rest_alone() {
 #[test]
 fn the_result_does_not_depend_on_the_number_of_threads() {
     for precision in Precision::ALL {
-        let (m, k, n) = (90, 700, 130);
-        let (a, b) = (values(m * k, 1), values(k * n, 2));
-        let mut results = [1, 2, 3, 5].map(|threads| {
-            let mut c = vec![0.0; m * n];
-            let cpu = Cpu::with_precision(threads, precision);
-            let (a, b) = (Matrix::new(&a, m, k), Matrix::new(&b, k, n));
-            gemm(&cpu, a, b, MatrixMut::new(&mut c, m, n), Into::Replace);
-            c
-        });
-        let [first, others @ ..] = &mut results;
-        assert!(others.iter().all(|other| other == first));
+        // Rows enough to be shared, of which each of several threads has few.
+        for size @ (m, k, n) in [(90, 700, 130), (65, 513, 66), (64, 600, 40)] {
+            let case = Case::new(&Cpu::new(1), size, false);
+            for transposed in [false, true] {
+                let results = [1, 2, 3, 5].map(|threads| {
+                    let mut c = vec![0.0; m * n];
+                    let cpu = Cpu::with_precision(threads, precision);
+                    let b = matrix(&case.b, k, n, transposed);
+                    let a = Matrix::new(&case.a[0], m, k);
+                    gemm(&cpu, a, b, MatrixMut::new(&mut c, m, n), Into::Replace);
+                    c
+                });
+                assert!(results.iter().all(|result| *result == results[0]), "{size:?}");
+            }
+        }
     }
 }
 
@@ -170,4 +174,10 @@ fn what_is_not_a_number_stays_so() {
         assert!(c[4..8].iter().all(|&x| x == f32::INFINITY));
         assert!(c[8..].iter().all(|&x| x == 8.0));
     });
+}
+
+#[test]
+#[should_panic(expected = "rows of 5 that begin 4 apart")]
+fn rows_that_overlap_are_not_written() {
+    MatrixMut::strided(&mut [0.0; 9], 2, 5, 4);
 }

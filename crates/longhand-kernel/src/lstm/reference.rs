@@ -120,15 +120,19 @@ pub fn backward<R: Real>(
                         d_x[row * d + k] += d_gate * weights.input[j * d + k];
                     }
                 }
-                if let Some(to) = &mut gradients.weights {
+                let to = &mut gradients.weights;
+                if let Some(to) = &mut to.input {
                     for k in 0..d {
-                        to.input[j * d + k] += d_gate * x[row * d + k];
+                        to[j * d + k] += d_gate * x[row * d + k];
                     }
+                }
+                if let Some(to) = &mut to.recurrent {
                     for k in 0..n {
-                        to.recurrent[j * n + k] += d_gate * kept.before[0][row * n + k];
+                        to[j * n + k] += d_gate * kept.before[0][row * n + k];
                     }
-                    to.bias_input[j] += d_gate;
-                    to.bias_recurrent[j] += d_gate;
+                }
+                for to in [&mut to.bias_input, &mut to.bias_recurrent].into_iter().flatten() {
+                    to[j] += d_gate;
                 }
             }
             if sequence.starts_empty(t, b) {

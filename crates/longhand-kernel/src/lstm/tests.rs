@@ -114,7 +114,12 @@ fn gradients<R>(to: &mut Inputs<R>) -> Gradients<'_, R> {
     };
     let [h, c] = to.state.as_mut_slice() else { unreachable!() };
     Gradients {
-        weights: Some(WeightGradients { input, recurrent, bias_input, bias_recurrent }),
+        weights: WeightGradients {
+            input: Some(input),
+            recurrent: Some(recurrent),
+            bias_input: Some(bias_input),
+            bias_recurrent: Some(bias_recurrent),
+        },
         x: Some(&mut to.x),
         state: Some(StateMut { h, c }),
     }
@@ -230,12 +235,28 @@ fn frozen_parts_get_no_gradient_and_change_nothing_else() {
     let mut all = inputs.clone();
     run(gradients(&mut all));
     let mut x_only = inputs.x.clone();
-    run(Gradients { weights: None, x: Some(&mut x_only), state: None });
+    let weights = WeightGradients::default();
+    run(Gradients { weights, x: Some(&mut x_only), state: None });
     assert_eq!(x_only, all.x);
     let mut weights_only = inputs.clone();
     run(Gradients { x: None, state: None, ..gradients(&mut weights_only) });
     assert_eq!(weights_only.weights, all.weights);
     assert_eq!((weights_only.x, weights_only.state), (inputs.x.clone(), inputs.state.clone()));
+    for only in 0..4 {
+        let mut to = inputs.clone();
+        let mut each = to.weights.iter_mut().enumerate();
+        let mut next = || each.next().filter(|(i, _)| *i == only).map(|(_, to)| &mut to[..]);
+        let weights = WeightGradients {
+            input: next(),
+            recurrent: next(),
+            bias_input: next(),
+            bias_recurrent: next(),
+        };
+        run(Gradients { weights, x: None, state: None });
+        for (i, got) in to.weights.iter().enumerate() {
+            assert_eq!(got, if i == only { &all.weights[i] } else { &inputs.weights[i] });
+        }
+    }
 }
 
 #[test]

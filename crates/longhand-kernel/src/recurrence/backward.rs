@@ -17,7 +17,7 @@ use crate::simd::Vector;
 
 /// Where gradients are added; what is `None` is not computed.
 pub(crate) struct Gradients<'a, 'b> {
-    pub(crate) weights: Option<WeightGradients<'a>>,
+    pub(crate) weights: WeightGradients<'a>,
     /// Of the rows, or of the table that tokens stand in.
     pub(crate) x: Option<&'a mut [f32]>,
     /// h, then the cell's other states; fewer where the last ones' are not wanted.
@@ -26,9 +26,9 @@ pub(crate) struct Gradients<'a, 'b> {
 
 /// In the layout of [`Weights`].
 pub(crate) struct WeightGradients<'a> {
-    pub(crate) input: &'a mut [f32],
-    pub(crate) recurrent: &'a mut [f32],
-    pub(crate) biases: [&'a mut [f32]; 2],
+    pub(crate) input: Option<&'a mut [f32]>,
+    pub(crate) recurrent: Option<&'a mut [f32]>,
+    pub(crate) biases: [Option<&'a mut [f32]>; 2],
 }
 
 /// The gradients of [`forward`](super::forward), whose arguments come again; `saved` is
@@ -45,7 +45,7 @@ pub(crate) fn backward<C: Cell>(
     saved: &mut [f32],
     d_y: &[f32],
     d_next: &[&[f32]],
-    mut gradients: Gradients,
+    gradients: Gradients,
 ) {
     shape.check(sequence, weights, &x, y);
     let (rows, hidden, columns) = (sequence.rows(), shape.hidden(), shape.gate_columns());
@@ -99,13 +99,13 @@ pub(crate) fn backward<C: Cell>(
 
     let stride = shape.gate_stride();
     let d_gates = Matrix::strided(gates, rows, columns, stride);
-    if let Some(to) = &mut gradients.weights {
-        recurrent_gradient(cpu, &shape, sequence, d_gates, state[0], y, to.recurrent);
-        for to in to.biases.iter_mut().filter(|to| !to.is_empty()) {
-            pack::add_rows(cpu, &shape, 1, &bias, to);
-        }
+    let WeightGradients { input: d_input, recurrent, biases } = gradients.weights;
+    if let Some(to) = recurrent {
+        recurrent_gradient(cpu, &shape, sequence, d_gates, state[0], y, to);
     }
-    let d_input = gradients.weights.map(|to| to.input);
+    for to in biases.into_iter().flatten() {
+        pack::add_rows(cpu, &shape, 1, &bias, to);
+    }
     match x {
         Input::Rows(x) => {
             input_gradients(cpu, &shape, d_gates, weights.input, x, d_input, gradients.x);

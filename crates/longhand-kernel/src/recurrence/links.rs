@@ -38,13 +38,13 @@ pub(super) fn next(sequence: &Sequence, t: usize, b: usize) -> Link {
 
 /// The first position of sequence `b` in the order of reading, where it has any.
 pub(super) fn first(sequence: &Sequence, b: usize) -> Option<usize> {
-    let real = real(sequence, b);
+    let real = sequence.real(b);
     (real > 0).then(|| if sequence.reverse { real - 1 } else { 0 })
 }
 
 /// The last position of sequence `b` in the order of reading, where it has any.
 pub(super) fn last(sequence: &Sequence, b: usize) -> Option<usize> {
-    let real = real(sequence, b);
+    let real = sequence.real(b);
     (real > 0).then(|| if sequence.reverse { 0 } else { real - 1 })
 }
 
@@ -58,9 +58,5 @@ fn earlier(sequence: &Sequence, t: usize, b: usize) -> Link {
 }
 
 fn later(sequence: &Sequence, t: usize, b: usize) -> Link {
-    if t + 1 < real(sequence, b) { Link::Row((t + 1) * sequence.batch + b) } else { Link::State }
-}
-
-fn real(sequence: &Sequence, b: usize) -> usize {
-    sequence.lengths.map_or(sequence.time, |lengths| (lengths[b] as usize).min(sequence.time))
+    if t + 1 < sequence.real(b) { Link::Row((t + 1) * sequence.batch + b) } else { Link::State }
 }

@@ -92,15 +92,19 @@ pub fn backward<R: Real>(
                         d_x[row * d + k] += d_sum * weights.input[u * d + k];
                     }
                 }
-                if let Some(to) = &mut gradients.weights {
+                let to = &mut gradients.weights;
+                if let Some(to) = &mut to.input {
                     for k in 0..d {
-                        to.input[u * d + k] += d_sum * x[row * d + k];
+                        to[u * d + k] += d_sum * x[row * d + k];
                     }
+                }
+                if let Some(to) = &mut to.recurrent {
                     for k in 0..n {
-                        to.recurrent[u * n + k] += d_sum * before[row * n + k];
+                        to[u * n + k] += d_sum * before[row * n + k];
                     }
-                    to.bias_input[u] += d_sum;
-                    to.bias_recurrent[u] += d_sum;
+                }
+                for to in [&mut to.bias_input, &mut to.bias_recurrent].into_iter().flatten() {
+                    to[u] += d_sum;
                 }
             }
             if sequence.starts_empty(t, b) {

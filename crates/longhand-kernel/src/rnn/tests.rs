@@ -93,7 +93,12 @@ fn gradients<R>(to: &mut Inputs<R>) -> Gradients<'_, R> {
         unreachable!()
     };
     Gradients {
-        weights: Some(WeightGradients { input, recurrent, bias_input, bias_recurrent }),
+        weights: WeightGradients {
+            input: Some(input),
+            recurrent: Some(recurrent),
+            bias_input: Some(bias_input),
+            bias_recurrent: Some(bias_recurrent),
+        },
         x: Some(&mut to.x),
         state: Some(&mut to.state[0]),
     }

@@ -145,20 +145,20 @@ pub fn backward<R: Real>(
                 for k in 0..p {
                     let weight = ((head * 4 + gate) * p + unit) * p + k;
                     d_h[b * n + head * p + k] += d_gate * weights.recurrent[weight];
-                    if let Some(to) = &mut gradients.weights {
-                        to.recurrent[weight] += d_gate * kept.before[0][row * n + head * p + k];
+                    if let Some(to) = &mut gradients.weights.recurrent {
+                        to[weight] += d_gate * kept.before[0][row * n + head * p + k];
                     }
                 }
                 for k in 0..d {
                     if let Some(d_x) = &mut gradients.x {
                         d_x[row * d + k] += d_gate * weights.input[j * d + k];
                     }
-                    if let Some(to) = &mut gradients.weights {
-                        to.input[j * d + k] += d_gate * x[row * d + k];
+                    if let Some(to) = &mut gradients.weights.input {
+                        to[j * d + k] += d_gate * x[row * d + k];
                     }
                 }
-                if let Some(to) = &mut gradients.weights {
-                    to.bias[j] += d_gate;
+                if let Some(to) = &mut gradients.weights.bias {
+                    to[j] += d_gate;
                 }
             }
             if sequence.starts_empty(t, b) {

@@ -120,7 +120,11 @@ fn state_mut<R>(state: &mut [Vec<R>]) -> StateMut<'_, R> {
 fn gradients<R>(to: &mut Inputs<R>) -> Gradients<'_, R> {
     let [input, recurrent, bias] = to.weights.as_mut_slice() else { unreachable!() };
     Gradients {
-        weights: Some(WeightGradients { input, recurrent, bias }),
+        weights: WeightGradients {
+            input: Some(input),
+            recurrent: Some(recurrent),
+            bias: Some(bias),
+        },
         x: Some(&mut to.x),
         state: Some(state_mut(&mut to.state)),
     }

@@ -31,12 +31,12 @@ fn elman() {
         let mut to = [&input, &recurrent, &bias_input, &bias_recurrent].map(|w| vec![0.0; w.len()]);
         let [to_input, to_recurrent, to_bias_input, to_bias_recurrent] = &mut to;
         let gradients = rnn::Gradients {
-            weights: Some(rnn::WeightGradients {
-                input: to_input,
-                recurrent: to_recurrent,
-                bias_input: to_bias_input,
-                bias_recurrent: to_bias_recurrent,
-            }),
+            weights: rnn::WeightGradients {
+                input: Some(to_input),
+                recurrent: Some(to_recurrent),
+                bias_input: Some(to_bias_input),
+                bias_recurrent: Some(to_bias_recurrent),
+            },
             x: Some(&mut d_x),
             state: Some(&mut d_h0),
         };
@@ -173,7 +173,12 @@ impl<'a> Pass<'a> {
         self.h.fill(0.0);
         self.c.fill(0.0);
         let gradients = lstm::Gradients {
-            weights: Some(lstm::WeightGradients { input, recurrent, bias_input, bias_recurrent }),
+            weights: lstm::WeightGradients {
+                input: Some(input),
+                recurrent: Some(recurrent),
+                bias_input: Some(bias_input),
+                bias_recurrent: Some(bias_recurrent),
+            },
             x: Some(d_x),
             state: Some(lstm::StateMut { h: &mut self.h, c: &mut self.c }),
         };

@@ -59,11 +59,11 @@ fn check(name: &'static str) {
         let [to_input, to_recurrent, to_bias] = &mut to;
         let [h, c, n, m] = &mut d_state;
         let gradients = Gradients {
-            weights: Some(WeightGradients {
-                input: to_input,
-                recurrent: to_recurrent,
-                bias: to_bias,
-            }),
+            weights: WeightGradients {
+                input: Some(to_input),
+                recurrent: Some(to_recurrent),
+                bias: Some(to_bias),
+            },
             x: Some(&mut d_x),
             state: Some(StateMut { h, c, n, m }),
         };

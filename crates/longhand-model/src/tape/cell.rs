@@ -82,7 +82,7 @@ impl LongCell {
         self.parameters()[1]
     }
 
-    fn parameters(&self) -> &[ParameterId] {
+    pub(super) fn parameters(&self) -> &[ParameterId] {
         match self {
             LongCell::Lstm { weights, .. } | LongCell::Rnn { weights, .. } => weights,
             LongCell::Slstm { weights, .. } => weights,
@@ -244,13 +244,14 @@ impl LongCell {
         if d_recurrent.is_some() {
             wanted[1] = d_recurrent;
         }
+        let [d_w, d_u, d_b1, d_b2] = wanted;
         match *self {
             LongCell::Lstm { hidden, weights: [w, _, b1, b2] } => {
-                let weights = match wanted {
-                    [Some(input), Some(recurrent), Some(bias_input), Some(bias_recurrent)] => {
-                        Some(lstm::WeightGradients { input, recurrent, bias_input, bias_recurrent })
-                    }
-                    _ => None,
+                let weights = lstm::WeightGradients {
+                    input: d_w,
+                    recurrent: d_u,
+                    bias_input: d_b1,
+                    bias_recurrent: d_b2,
                 };
                 lstm::backward(
                     cpu,
@@ -267,11 +268,11 @@ impl LongCell {
                 );
             }
             LongCell::Rnn { hidden, weights: [w, _, b1, b2] } => {
-                let weights = match wanted {
-                    [Some(input), Some(recurrent), Some(bias_input), Some(bias_recurrent)] => {
-                        Some(rnn::WeightGradients { input, recurrent, bias_input, bias_recurrent })
-                    }
-                    _ => None,
+                let weights = rnn::WeightGradients {
+                    input: d_w,
+                    recurrent: d_u,
+                    bias_input: d_b1,
+                    bias_recurrent: d_b2,
                 };
                 rnn::backward(
                     cpu,
@@ -288,12 +289,7 @@ impl LongCell {
                 );
             }
             LongCell::Slstm { hidden, heads, weights: [w, _, b] } => {
-                let weights = match wanted {
-                    [Some(input), Some(recurrent), Some(bias), _] => {
-                        Some(slstm::WeightGradients { input, recurrent, bias })
-                    }
-                    _ => None,
-                };
+                let weights = slstm::WeightGradients { input: d_w, recurrent: d_u, bias: d_b1 };
                 slstm::backward(
                     cpu,
                     slstm::Sizes { input, hidden, heads },

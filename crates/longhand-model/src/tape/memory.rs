@@ -200,7 +200,8 @@ impl Tape {
                 None => self.buffers.give(after),
             }
         }
-        let needed = self.needs(x) || weights.is_trainable(cell.recurrent());
+        let trains = cell.parameters().iter().any(|&id| weights.is_trainable(id));
+        let needed = self.needs(x) || trains;
         let y = self.push(data, hidden, needed);
         let operation = Recurrence { cell, reverse, x, tokens, before, saved, dropped, y };
         self.record(y, Operation::Recurrence(operation));
@@ -375,10 +376,10 @@ impl Recurrence {
             Some(tokens) => pass.gradients.take(tokens.table),
             None => pass.tape.open(self.x),
         };
-        let mut d_dropped =
-            self.dropped.as_ref().map(|(whole, ..)| pass.tape.buffers.take_zeros(whole.len()));
-        let tape = &*pass.tape;
         let id = self.cell.recurrent();
+        let wanted = self.dropped.as_ref().filter(|_| pass.weights.is_trainable(id));
+        let mut d_dropped = wanted.map(|(whole, ..)| pass.tape.buffers.take_zeros(whole.len()));
+        let tape = &*pass.tape;
         let recurrent = match &self.dropped {
             Some((dropped, ..)) => dropped,
             None => pass.weights.values(id),
