@@ -296,13 +296,13 @@ pub enum ConfigError {
     Conflict(String),
     /// More parameters than can be.
     #[error("the model would have {0} parameters; at most {MOST_PARAMETERS} can be")]
-    TooLarge(u128),
+    TooLarge(u64),
     /// A larger memory than can be.
     #[error(
         "the memory of each stream would hold {0} numbers; at most {MOST_STATE} can be: lower \
          `window`, `head_width` or `hidden`"
     )]
-    StateTooLarge(u128),
+    StateTooLarge(u64),
 }
 
 impl Config {
@@ -443,11 +443,11 @@ impl Config {
         let model = Model::lay_out(self.clone(), Builder::empty());
         let parameters = model.weights.iter().map(|parameter| count(&parameter.shape)).sum();
         if parameters > MOST_PARAMETERS {
-            return Err(ConfigError::TooLarge(parameters));
+            return Err(ConfigError::TooLarge(clamped(parameters)));
         }
         let state = State::new(self, 0).tensors().map(|tensor| count(&tensor.shape)).sum();
         if state > MOST_STATE {
-            return Err(ConfigError::StateTooLarge(state));
+            return Err(ConfigError::StateTooLarge(clamped(state)));
         }
         Ok(())
     }
@@ -586,6 +586,11 @@ impl Dropout {
             None => Ok(()),
         }
     }
+}
+
+/// The count, or the largest one that fits.
+fn clamped(count: u128) -> u64 {
+    count.try_into().unwrap_or(u64::MAX)
 }
 
 fn size(name: &str, value: usize, least: usize, most: usize) -> Result<(), ConfigError> {
