@@ -141,7 +141,7 @@ pub enum SnapshotError {
     #[error("{0} bytes are too large for a snapshot: at most {LARGEST} are read")]
     TooLarge(u64),
     /// The system refused.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The file cannot be written.
     #[error(transparent)]

@@ -25,7 +25,7 @@ pub enum FileError {
     #[error("{} is missing: a model folder holds {CONFIG_FILE} and {WEIGHTS_FILE}", .0.display())]
     Missing(PathBuf),
     /// The system refused.
-    #[error(transparent)]
+    #[error("{0}")]
     Io(#[from] std::io::Error),
     /// A refused configuration.
     #[error("{}: {source}", path.display())]
