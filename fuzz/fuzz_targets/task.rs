@@ -7,7 +7,8 @@ use longhand_tasks::TaskFile;
 
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(file) = serde_json::from_slice::<TaskFile>(bytes) {
-        let back: TaskFile = serde_json::from_slice(&file.to_json()).expect("what was just written");
+        let back: TaskFile =
+            serde_json::from_slice(&file.to_json()).expect("what was just written");
         assert_eq!(back, file);
     }
 });

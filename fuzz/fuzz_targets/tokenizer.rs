@@ -5,7 +5,8 @@
 use libfuzzer_sys::fuzz_target;
 use longhand_text::Tokenizer;
 
-const TEXTS: [&str; 4] = ["", "One day, Mira had the lantern.\n\n", "<eos> 小梅\t拿着\u{300}灯笼", "\0a"];
+const TEXTS: [&str; 4] =
+    ["", "One day, Mira had the lantern.\n\n", "<eos> 小梅\t拿着\u{300}灯笼", "\0a"];
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(tokenizer) = Tokenizer::from_bytes(bytes, "input") else { return };
