@@ -25,6 +25,13 @@ pub enum Pattern<'a> {
         /// D.
         width: usize,
     },
+    /// x is [T·B, D]: whole sequences.
+    Sequences {
+        /// B.
+        batch: usize,
+        /// D.
+        width: usize,
+    },
     /// x is [R, D]: whole rows, all of one token alike, as if rows of the embedding were dropped.
     Tokens {
         /// `[R]`.
@@ -62,7 +69,13 @@ impl Mask {
         }
     }
 
-    /// What the element at `place` is multiplied by: 0, or 1 / (1 − p).
+    /// The same choices, what is kept unscaled: for training in which something may be missing as
+    /// a whole, rather than noise around a mean.
+    pub fn unscaled(self) -> Self {
+        Self { scale: 1.0, ..self }
+    }
+
+    /// What the element at `place` is multiplied by: 0, or 1 / (1 − p), 1 if unscaled.
     #[inline(always)]
     pub fn factor(self, place: u32) -> f32 {
         let hash = mix(mix(place ^ self.keys[0]).wrapping_add(self.keys[1]));
@@ -108,7 +121,7 @@ fn apply<const ADD: bool>(cpu: &Cpu, mask: Mask, pattern: Pattern, x: &[f32], y:
                 worker.level.run(Places::<ADD> { mask, start, x: &x[range], y });
             });
         }
-        Pattern::Locked { batch, width } => {
+        Pattern::Locked { batch, width } | Pattern::Sequences { batch, width } => {
             let rows = x.len().checked_div(width).unwrap_or(0);
             assert!(batch == 0 || rows % batch == 0, "{rows} rows are not whole steps of {batch}");
             (rows, width)
@@ -125,6 +138,10 @@ fn apply<const ADD: bool>(cpu: &Cpu, mask: Mask, pattern: Pattern, x: &[f32], y:
             match pattern {
                 Pattern::Tokens { ids, .. } => {
                     worker.level.run(Row::<ADD> { factor: mask.factor(ids[r]), x, y });
+                }
+                Pattern::Sequences { batch, .. } => {
+                    let factor = mask.factor((r % batch) as u32);
+                    worker.level.run(Row::<ADD> { factor, x, y });
                 }
                 Pattern::Locked { batch, .. } => {
                     let start = (r % batch * width) as u32;
@@ -190,6 +207,7 @@ pub mod reference {
         let place = |i: usize| match pattern {
             Pattern::Elements => i as u32,
             Pattern::Locked { batch, width } => (i % (batch * width)) as u32,
+            Pattern::Sequences { batch, width } => (i / width % batch) as u32,
             Pattern::Tokens { ids, width } => ids[i / width],
         };
         (0..len).map(|i| R::from_f64(f64::from(mask.factor(place(i))))).collect()
@@ -212,6 +230,7 @@ mod tests {
                     for pattern in [
                         Pattern::Elements,
                         Pattern::Locked { batch, width },
+                        Pattern::Sequences { batch, width },
                         Pattern::Tokens { ids: &ids[..rows], width },
                     ] {
                         let mask = Mask::new(5, 0.3);

@@ -115,6 +115,7 @@ impl Block {
     /// The working memory's output, if there is one.
     fn work(&self, tape: &mut Tape, weights: &Weights, u: Var, state: &mut State) -> Option<Var> {
         let y = self.working.as_ref()?.run(tape, weights, u, state);
+        let y = tape.drop_sequences(y, self.dropout.working);
         Some(self.leave(tape, y, Ablation::Working))
     }
 

@@ -162,6 +162,12 @@ pub struct LongMemory {
     /// Reads the sequence in both directions; the outputs stand side by side.
     #[serde(default)]
     pub bidirectional: bool,
+    /// The longest time, in tokens, for which an LSTM's units begin to remember: forget biases
+    /// ln u with u drawn from 1 … this, input biases their negatives (Tallec and Ollivier, "Can
+    /// recurrent neural networks warp time?", 2018, equation 16). Without it forget biases begin
+    /// at 1, with which a gradient fades within some twenty tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timescale: Option<u32>,
 }
 
 /// A recurrence.
@@ -253,6 +259,11 @@ pub struct Dropout {
     pub input: f32,
     /// The fused memories, before they become one.
     pub memory: f32,
+    /// The working memory of whole sequences, in all blocks at once for one pass: the long memory
+    /// then learns what it would leave to attention (compare the changing windows of Cabannes et
+    /// al., "Short window attention enables long-term memorization", 2025).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub working: f32,
     /// What each memory pair and each feed-forward layer adds to the residual stream; in stacks
     /// without residuals, each block's output.
     pub block: f32,
@@ -501,6 +512,12 @@ impl BlockConfig {
             if matches!(long.cell, Cell::Lstm | Cell::Rnn) && long.heads != 1 {
                 return conflict("`heads` belongs to slstm and mlstm; leave it out here".into());
             }
+            if let Some(timescale) = long.timescale {
+                size(&name("long.timescale"), timescale as usize, 2, LARGEST)?;
+                if long.cell != Cell::Lstm {
+                    return conflict("`timescale` belongs to lstm; leave it out here".into());
+                }
+            }
             if long.hidden % long.heads != 0 {
                 return conflict(format!(
                     "{} hidden units cannot be cut into {} heads",
@@ -577,6 +594,7 @@ impl Dropout {
             ("dropout.token", self.token),
             ("dropout.input", self.input),
             ("dropout.memory", self.memory),
+            ("dropout.working", self.working),
             ("dropout.block", self.block),
             ("dropout.output", self.output),
             ("dropout.recurrent", self.recurrent),
@@ -621,6 +639,10 @@ mod format_name {
         let refused = || format!("there are no `{name}` weights; there are {known}");
         found.ok_or_else(|| serde::de::Error::custom(refused()))
     }
+}
+
+fn is_zero(share: &f32) -> bool {
+    *share == 0.0
 }
 
 fn yes() -> bool {

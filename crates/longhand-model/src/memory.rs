@@ -169,7 +169,11 @@ impl Direction {
             _ => add("weight_hh", &[gates * n, n], uniform(n)),
         };
         // PyTorch has two biases; the forget gate begins open through the first.
-        let first = if gates == 4 { Init::ForgetOne } else { Init::Zeros };
+        let first = match (config.timescale, gates) {
+            (Some(longest), 4) => Init::Timescales(longest),
+            (None, 4) => Init::ForgetOne,
+            _ => Init::Zeros,
+        };
         let bias_input = add("bias_ih", &[gates * n], first);
         let cell = match config.cell {
             Cell::Slstm => {

@@ -216,7 +216,7 @@ fn plain(long: LongMemory) -> BlockConfig {
 }
 
 fn lstm(hidden: usize) -> LongMemory {
-    LongMemory { cell: Cell::Lstm, hidden, heads: 1, bidirectional: false }
+    LongMemory { cell: Cell::Lstm, hidden, heads: 1, bidirectional: false, timescale: None }
 }
 
 fn attention(heads: usize, head_width: usize, window: usize, rotary: bool) -> WorkingMemory {

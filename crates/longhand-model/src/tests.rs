@@ -578,3 +578,48 @@ fn gates_of_every_long_memory_can_be_read_where_nothing_is_padded() {
         }
     }
 }
+
+#[test]
+fn units_begin_at_timescales_up_to_the_longest() {
+    let mut config = Preset::LonghandNano.config(VOCAB);
+    for long in config.blocks.iter_mut().filter_map(|block| block.long.as_mut()) {
+        long.timescale = Some(256);
+    }
+    let model = Model::new(config, 7).unwrap();
+    let bias = model.weights.iter().find(|p| p.name == "blocks.0.lstm.bias_ih_l0").unwrap();
+    let (input, forget) = bias.data[..320].split_at(160);
+    assert!(input.iter().zip(forget).all(|(input, forget)| *input == -forget));
+    assert!(forget.iter().all(|forget| (0.0..=255f32.ln()).contains(forget)));
+    // Timescales themselves are spread evenly, not their logarithms.
+    let mean = forget.iter().map(|forget| forget.exp()).sum::<f32>() / 160.0;
+    assert!((mean - 128.0).abs() < 25.0, "{mean}");
+    assert!(bias.data[320..].iter().all(|&bias| bias == 0.0));
+}
+
+#[test]
+fn a_working_memory_is_dropped_for_whole_sequences_in_all_blocks() {
+    let mut config = Preset::LonghandNano.config(VOCAB);
+    config.dropout = Dropout { working: 0.5, ..Dropout::default() };
+    let model = Model::new(config, 7).unwrap();
+    let (time, batch) = (6, 16);
+    let ids = ids(time * batch, 4);
+    let sequence = Sequence::new(time, batch);
+    let mut tape = Tape::new(Arc::new(Cpu::new(2)));
+    let mut run = |mode, ablation| {
+        tape.ablate(ablation);
+        read(&model, &mut tape, mode, &ids, &sequence, model.state(batch)).0
+    };
+    let dropped = run(Mode::Train { seed: 3 }, None);
+    let silent = run(Mode::Read, Some(Ablation::Working));
+    // A stream without working memory is that stream with every block's silenced; both kinds occur.
+    let same = |b: usize| {
+        (0..time).all(|t| {
+            let row = (t * batch + b) * VOCAB..(t * batch + b + 1) * VOCAB;
+            difference(&dropped[row.clone()], &silent[row]) < 1e-5
+        })
+    };
+    let count = (0..batch).filter(|&b| same(b)).count();
+    assert!((3..=13).contains(&count), "{count} of {batch}");
+    let whole = run(Mode::Read, None);
+    assert!(difference(&whole, &silent) > 1e-2);
+}

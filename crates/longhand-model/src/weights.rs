@@ -256,6 +256,8 @@ pub(crate) enum Init {
     Uniform(f32),
     /// Zeros but for ones in the second quarter: an LSTM's forget gates.
     ForgetOne,
+    /// Zeros but for an LSTM's input and forget gates: units remember for up to so many tokens.
+    Timescales(u32),
     /// Evenly from 3 to 6: forget gates that begin open, each head at another timescale.
     Open,
 }
@@ -313,6 +315,14 @@ impl Builder {
                 data.fill_with(|| bound * (2.0 * self.random.random::<f32>() - 1.0));
             }
             Init::ForgetOne => data[count / 4..count / 2].fill(1.0),
+            Init::Timescales(longest) => {
+                let units = count / 4;
+                for unit in 0..units {
+                    let time = 1.0 + (longest.max(2) - 2) as f32 * self.random.random::<f32>();
+                    data[units + unit] = time.ln();
+                    data[unit] = -time.ln();
+                }
+            }
             Init::Open => {
                 let last = count.saturating_sub(1).max(1) as f32;
                 for (i, value) in data.iter_mut().enumerate() {

@@ -4,9 +4,18 @@ use longhand_kernel::dropout::{self, Mask, Pattern};
 
 use super::{Backward, Mode, Operation, Tape, Var};
 
+/// What of a value is kept or dropped together.
+#[derive(Clone, Copy)]
+enum Together {
+    Nothing,
+    /// A feature over the positions of a sequence.
+    Positions,
+    Sequence,
+}
+
 pub(super) struct Dropout {
     mask: Mask,
-    locked: bool,
+    together: Together,
     x: Var,
     pub(super) y: Var,
 }
@@ -15,11 +24,30 @@ impl Tape {
     /// y = x with a share of its elements zero and the rest scaled up; x itself outside training.
     /// `locked` keeps one mask for each sequence over its positions.
     pub(crate) fn dropout(&mut self, x: Var, share: f32, locked: bool) -> Var {
-        let Some(mask) = self.draw(share) else { return x };
+        let together = if locked { Together::Positions } else { Together::Nothing };
+        match self.draw(share) {
+            Some(mask) => self.drop(x, mask, together),
+            None => x,
+        }
+    }
+
+    /// y = x with a share of the sequences zero, for the whole pass the same ones wherever it is
+    /// called, and the others as they are; x itself outside training.
+    pub(crate) fn drop_sequences(&mut self, x: Var, share: f32) -> Var {
+        match self.mode {
+            Mode::Train { seed } if share > 0.0 => {
+                let mask = Mask::new(seed.wrapping_shl(16), share).unscaled();
+                self.drop(x, mask, Together::Sequence)
+            }
+            _ => x,
+        }
+    }
+
+    fn drop(&mut self, x: Var, mask: Mask, together: Together) -> Var {
         let mut data = self.buffers.take(self.data(x).len());
-        dropout::forward(&self.cpu, mask, self.pattern(x, locked), self.data(x), &mut data);
+        dropout::forward(&self.cpu, mask, self.pattern(x, together), self.data(x), &mut data);
         let y = self.push(data, self.width(x), self.needs(x));
-        self.record(y, Operation::Dropout(Dropout { mask, locked, x, y }));
+        self.record(y, Operation::Dropout(Dropout { mask, together, x, y }));
         y
     }
 
@@ -34,9 +62,13 @@ impl Tape {
         Some(Mask::new(seed.wrapping_shl(16).wrapping_add(self.draws), share))
     }
 
-    fn pattern(&self, x: Var, locked: bool) -> Pattern<'static> {
+    fn pattern(&self, x: Var, together: Together) -> Pattern<'static> {
         let (batch, width) = (self.span.batch, self.width(x));
-        if locked { Pattern::Locked { batch, width } } else { Pattern::Elements }
+        match together {
+            Together::Nothing => Pattern::Elements,
+            Together::Positions => Pattern::Locked { batch, width },
+            Together::Sequence => Pattern::Sequences { batch, width },
+        }
     }
 }
 
@@ -45,7 +77,7 @@ impl Dropout {
         let Some(dy) = pass.tape.finish(self.y) else { return };
         let mut dx = pass.tape.open(self.x);
         if let Some(dx) = &mut dx {
-            let pattern = pass.tape.pattern(self.x, self.locked);
+            let pattern = pass.tape.pattern(self.x, self.together);
             dropout::backward(&pass.tape.cpu, self.mask, pattern, &dy, dx);
         }
         pass.tape.close(self.x, dx);

@@ -2,7 +2,7 @@
 //!
 //! A fact (`Now Mira had the lantern.`) stays *pending* until it is asked about. While it is, its
 //! holder is not named again, so that the answer can come from memory alone; other people go on
-//! handing other things around. At most one to three facts are pending at a time.
+//! handing other things around. One fact is pending at a time, in some stories two.
 
 use super::dice::Dice;
 use super::event::{Action, Event, Kind};
@@ -18,7 +18,12 @@ use super::{Language, StoryQuestion, chinese, english};
 const REMEMBERED_PHRASES: usize = 60;
 /// How often a step states a new fact where one more may be pending. It sets how much of the
 /// text is questions against narrative.
-const NEW_FACT_PERCENT: usize = 60;
+const NEW_FACT_PERCENT: usize = 80;
+/// How many stories ask soon after each fact.
+const BRISK_PERCENT: usize = 50;
+/// In how many stories two facts may wait at once, so that the last one stated is not always the
+/// one asked about.
+const TWO_PENDING_PERCENT: usize = 5;
 
 #[derive(Debug, Clone)]
 pub(super) struct Narrator {
@@ -31,8 +36,17 @@ pub(super) struct Narrator {
     pub(super) questions: Vec<StoryQuestion>,
     pending: Vec<Pending>,
     most_pending: usize,
+    pace: Pace,
     recent: Vec<(u8, usize)>,
     hero_in_mind: bool,
+}
+
+/// How long a story's questions wait. A long memory learns to keep a fact over a sentence before it
+/// learns to keep one over a page, so that there are stories of both kinds.
+#[derive(Debug, Clone, Copy)]
+enum Pace {
+    Brisk,
+    Slow,
 }
 
 /// A fact that waits for its question.
@@ -57,7 +71,8 @@ pub(super) struct Page {
 impl Narrator {
     pub(super) fn new(mut dice: Dice, language: Language) -> Self {
         let scene = Scene::draw(&mut dice);
-        let most_pending = 1 + dice.weighted(&[50, 35, 15]);
+        let pace = if dice.chance(BRISK_PERCENT) { Pace::Brisk } else { Pace::Slow };
+        let most_pending = 1 + usize::from(dice.chance(TWO_PENDING_PERCENT));
         Self {
             language,
             scene,
@@ -68,6 +83,7 @@ impl Narrator {
             questions: Vec::new(),
             pending: Vec::new(),
             most_pending,
+            pace,
             recent: Vec::new(),
             hero_in_mind: false,
         }
@@ -105,16 +121,27 @@ impl Narrator {
         if let Some(due) = self.due() {
             self.ask(due);
         } else if new_facts && self.has_room() && self.dice.chance(NEW_FACT_PERCENT) {
-            let target = match self.dice.weighted(&[28, 35, 28, 9]) {
-                0 => self.dice.between(20, 64),
-                1 => self.dice.between(64, 128),
-                2 => self.dice.between(128, 256),
-                _ => self.dice.between(256, 400),
-            };
+            let target = self.draw_target();
             self.plant(Some(target));
         } else {
             let event = self.draw_event();
             self.tell_event(event);
+        }
+    }
+
+    /// The distance of a new fact's question, in characters. In a slow story each doubling of 80 is
+    /// equally likely.
+    fn draw_target(&mut self) -> usize {
+        match self.pace {
+            Pace::Brisk => self.dice.between(20, 64),
+            Pace::Slow => {
+                let doublings = match self.language {
+                    Language::English => 4,
+                    Language::Chinese => 3,
+                };
+                let shortest = 80 << self.dice.below(doublings);
+                self.dice.between(shortest, 2 * shortest)
+            }
         }
     }
 
