@@ -53,7 +53,9 @@ for ((kill = 1; kill <= kills; kill++)); do
     # Within some ten steps of a line drawn at random: in a step or between two, in a checkpoint or
     # before the first.
     lines=$((RANDOM % 12))
-    until [[ $(grep -c '"loss"' killed.jsonl) -ge $lines ]]; do sleep 0.01; done
+    until [[ $(grep -c '"loss"' killed.jsonl) -ge $lines ]] || ! kill -0 $pid 2>/dev/null; do
+        sleep 0.01
+    done
     sleep "$(printf '0.%03d' $((RANDOM % 600)))"
     kill -KILL $pid 2>/dev/null || true
     wait $pid 2>/dev/null || true

@@ -46,7 +46,11 @@ impl TextStream {
     fn cut(&self) -> usize {
         let text = &self.pending;
         match settled(text, self.kind) {
-            0 if text.len() >= LONGEST => text.rfind(char::is_whitespace).unwrap_or(text.len()),
+            // A cut stands before its whitespace, where the next text begins: not there again.
+            0 if text.len() >= LONGEST => {
+                let last = text.rfind(char::is_whitespace).filter(|&at| at > 0);
+                last.unwrap_or(text.len())
+            }
             settled => settled,
         }
     }

@@ -67,8 +67,8 @@ impl Cpu {
         Self::with(threads, Level::detect(), precision)
     }
 
-    /// A processor with `threads` threads (at least one), an instruction set and a form of the
-    /// operands of matrix products.
+    /// A processor with `threads` threads (at least one, and fewer where the system grants no more),
+    /// an instruction set and a form of the operands of matrix products.
     ///
     /// # Panics
     /// If this machine lacks that instruction set.
@@ -86,16 +86,22 @@ impl Cpu {
             panic: Mutex::new(None),
             barrier: Barrier::new(threads),
         });
-        let handles = (1..threads)
-            .map(|index| {
-                let shared = shared.clone();
-                std::thread::Builder::new()
-                    .name(format!("longhand-{index}"))
-                    .spawn(move || serve(&shared, index, threads, level, precision))
-                    .expect("the system refuses another thread: lower --threads")
-            })
-            .collect();
-        Self { level, precision, shared, region: Mutex::new(Buffers::default()), threads: handles }
+        let region = Mutex::new(Buffers::default());
+        let mut cpu = Self { level, precision, shared, region, threads: Vec::new() };
+        for index in 1..threads {
+            let shared = cpu.shared.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("longhand-{index}"))
+                .spawn(move || serve(&shared, index, threads, level, precision));
+            let Ok(thread) = thread else {
+                // Those that have begun wait for this many: they end, and fewer begin.
+                let granted = cpu.threads();
+                drop(cpu);
+                return Self::with(granted, level, precision);
+            };
+            cpu.threads.push(thread);
+        }
+        cpu
     }
 
     /// How many threads run a region.

@@ -64,9 +64,9 @@ pub fn gemm(cpu: &Cpu, a: Matrix, b: Matrix, c: MatrixMut, into: Into) {
         return cpu.for_each(1, |worker, _| product.run(Right::Alone, worker));
     }
     let by_rows = product.m >= 64 && 2 * product.m >= product.n;
-    if !by_rows || product.in_dots() {
+    if !by_rows {
         return cpu.run(|worker| {
-            let part = product.share(by_rows, worker.index, worker.threads);
+            let part = product.share(false, worker.index, worker.threads);
             part.run(Right::Alone, worker);
         });
     }

@@ -146,7 +146,7 @@ pub fn forward(
 }
 
 /// Adds to `gradients`, given `d_y` (`[T·B, H·K]`) and the gradient of the next state, if any.
-/// The other arguments are those of [`forward`]; `saved` is left as it was.
+/// The other arguments are those of [`forward`].
 ///
 /// # Panics
 /// If a slice has not the length its shape says.
@@ -157,7 +157,7 @@ pub fn backward(
     inputs: Inputs,
     state: State,
     y: &[f32],
-    saved: &mut [f32],
+    saved: &[f32],
     d_y: &[f32],
     d_next: Option<State>,
     gradients: Gradients,
@@ -169,7 +169,6 @@ pub fn backward(
     assert_eq!(d_y.len(), y.len(), "the gradient of the outputs");
     assert_eq!(saved.len(), saved_len(sizes, sequence), "what was saved for the gradient");
     let per_head = saved_per_head(sizes, sequence);
-    let saved = &*saved;
     let Gradients { q, k, v, input_gate, forget_gate, state: d_state } = gradients;
     let [q, k, v] = [q, k, v].map(|d| d.map(|d| sized(d, rows * heads * width)));
     let [input_gate, forget_gate] =

@@ -16,6 +16,8 @@
 //! threads there are. int8 and int4 multiply in integers: their sums are exact, and equal in every
 //! instruction set.
 
+use std::str::FromStr;
+
 mod forms;
 mod linear;
 mod loss;
@@ -54,8 +56,8 @@ pub enum Format {
 
 /// Columns that share a scale in [`Format::Int4`].
 pub const GROUP: usize = 32;
-/// The most columns of a matrix in integers: sums of so many products fit into 32 bits.
-pub const MOST_INTEGER_COLUMNS: usize = 1 << 16;
+/// The most columns of a matrix in [`Format::Int8`]: sums of so many products fit into 32 bits.
+pub const MOST_INT8_COLUMNS: usize = 1 << 16;
 
 impl Format {
     /// Every format, the most exact first.
@@ -96,6 +98,17 @@ impl Format {
             Format::Int8 => 1,
             Format::Int4 => columns.div_ceil(GROUP),
         }
+    }
+}
+
+impl FromStr for Format {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("there are no `{name}` weights; there are {names}")
+        })
     }
 }
 

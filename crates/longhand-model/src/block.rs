@@ -87,7 +87,14 @@ impl Block {
         let (working, long) = match self.order {
             Order::Parallel => {
                 let working = self.work(tape, weights, u, state);
-                (working, self.recall(tape, weights, u, state))
+                match self.recall(tape, weights, u, state) {
+                    None => (working, None),
+                    // What is dropped is left to the long memory beside it.
+                    long => {
+                        let drop = |y| tape.drop_sequences(y, self.dropout.working);
+                        (working.map(drop), long)
+                    }
+                }
             }
             Order::WorkingFirst => {
                 let working = self.work(tape, weights, u, state);
@@ -115,7 +122,6 @@ impl Block {
     /// The working memory's output, if there is one.
     fn work(&self, tape: &mut Tape, weights: &Weights, u: Var, state: &mut State) -> Option<Var> {
         let y = self.working.as_ref()?.run(tape, weights, u, state);
-        let y = tape.drop_sequences(y, self.dropout.working);
         Some(self.leave(tape, y, Ablation::Working))
     }
 

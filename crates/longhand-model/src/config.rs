@@ -12,7 +12,7 @@
 //!            x = x + feed_forward(norm(x))
 //! ```
 
-use longhand_kernel::weights::{Format, MOST_INTEGER_COLUMNS};
+use longhand_kernel::weights::{Format, MOST_INT8_COLUMNS};
 use serde::{Deserialize, Serialize};
 
 use crate::model::Model;
@@ -163,9 +163,9 @@ pub struct LongMemory {
     #[serde(default)]
     pub bidirectional: bool,
     /// The longest time, in tokens, for which an LSTM's units begin to remember: forget biases
-    /// ln u with u drawn from 1 … this, input biases their negatives (Tallec and Ollivier, "Can
-    /// recurrent neural networks warp time?", 2018, equation 16). Without it forget biases begin
-    /// at 1, with which a gradient fades within some twenty tokens.
+    /// ln u with u drawn from 1 to one less than this, input biases their negatives (Tallec and
+    /// Ollivier, "Can recurrent neural networks warp time?", 2018, equation 16). Without it forget
+    /// biases begin at 1, with which a gradient fades within some twenty tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timescale: Option<u32>,
 }
@@ -259,9 +259,10 @@ pub struct Dropout {
     pub input: f32,
     /// The fused memories, before they become one.
     pub memory: f32,
-    /// The working memory of whole sequences, in all blocks at once for one pass: the long memory
-    /// then learns what it would leave to attention (compare the changing windows of Cabannes et
-    /// al., "Short window attention enables long-term memorization", 2025).
+    /// The working memory of whole sequences, for one pass and in all blocks with both memories in
+    /// parallel, what is kept unscaled: the long memory then learns what it would leave to attention
+    /// (compare the changing windows of Cabannes et al., "Short window attention enables long-term
+    /// memorization", 2025).
     #[serde(skip_serializing_if = "is_zero")]
     pub working: f32,
     /// What each memory pair and each feed-forward layer adds to the residual stream; in stacks
@@ -357,7 +358,7 @@ impl Config {
         }
         self.check_head()?;
         self.check_weights()?;
-        self.check_weight_drop()?;
+        self.check_dropout()?;
         self.check_extent()
     }
 
@@ -425,22 +426,28 @@ impl Config {
 
     fn check_weights(&self) -> Result<(), ConfigError> {
         let widest = self.widest();
-        if matches!(self.weights, Format::Int8 | Format::Int4) && widest > MOST_INTEGER_COLUMNS {
+        if self.weights == Format::Int8 && widest > MOST_INT8_COLUMNS {
             return Err(ConfigError::Conflict(format!(
-                "{} weights serve layers of at most {MOST_INTEGER_COLUMNS} inputs, not {widest}: \
-                 use bf16",
-                self.weights.name()
+                "int8 weights serve layers of at most {MOST_INT8_COLUMNS} inputs, not {widest}: \
+                 use bf16"
             )));
         }
         Ok(())
     }
 
-    fn check_weight_drop(&self) -> Result<(), ConfigError> {
+    fn check_dropout(&self) -> Result<(), ConfigError> {
         let recurs = |block: &BlockConfig| block.long.is_some_and(|long| long.cell != Cell::Mlstm);
         if self.dropout.recurrent > 0.0 && !self.blocks.iter().any(recurs) {
             return Err(ConfigError::Conflict(
                 "`dropout.recurrent` drops recurrent weights, and none of the memories has any: \
                  leave it out"
+                    .into(),
+            ));
+        }
+        if self.dropout.working > 0.0 && !self.blocks.iter().any(BlockConfig::is_parallel_pair) {
+            return Err(ConfigError::Conflict(
+                "`dropout.working` leaves sequences to the long memory beside the working one, and \
+                 no block has both in parallel: leave it out"
                     .into(),
             ));
         }
@@ -471,6 +478,11 @@ impl Default for Positions {
 }
 
 impl BlockConfig {
+    /// Whether both memories read the same input, side by side.
+    pub(crate) fn is_parallel_pair(&self) -> bool {
+        self.working.is_some() && self.long.is_some() && self.order == Order::Parallel
+    }
+
     /// Width of the block's output when its input has the given width.
     pub fn output_width(&self, input: usize) -> usize {
         let working = |input| self.working.map(|w| w.output_width(input));
@@ -633,11 +645,7 @@ mod format_name {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Format, D::Error> {
-        let name = String::deserialize(from)?;
-        let found = Format::ALL.into_iter().find(|format| format.name() == name);
-        let known = Format::ALL.map(Format::name).join(", ");
-        let refused = || format!("there are no `{name}` weights; there are {known}");
-        found.ok_or_else(|| serde::de::Error::custom(refused()))
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::config::{Cell, Config, Dropout, HeadConfig, Pooling, WorkingMemory};
+use crate::config::{BlockConfig, Cell, Config, Dropout, HeadConfig, Pooling, WorkingMemory};
 use crate::{Ablation, Cpu, Gradients, IGNORE, Mode, Model, Preset, Sequence, State, Tape};
 
 const VOCAB: usize = 37;
@@ -360,8 +360,9 @@ fn gradients_of_what_dropout_leaves_are_the_slope_of_its_loss() {
 fn with_dropout(config: Config, locked: bool) -> Config {
     let recurs = config.blocks.iter().flat_map(|block| block.long).any(|l| l.cell != Cell::Mlstm);
     let recurrent = if recurs { 0.3 } else { 0.0 };
+    let working = if config.blocks.iter().any(BlockConfig::is_parallel_pair) { 0.3 } else { 0.0 };
     let (token, input, memory, block, output) = (0.2, 0.1, 0.2, 0.1, 0.2);
-    let dropout = Dropout { token, input, memory, block, output, recurrent, locked };
+    let dropout = Dropout { token, input, memory, working, block, output, recurrent, locked };
     Config { dropout, ..config }
 }
 

@@ -36,8 +36,8 @@ impl Classification {
             bail!("there are no examples to learn from: name a table of them");
         }
         let examples = Examples::read(&tables(&recipe), &task, settings.seed)?;
-        // Read before the output folder is cleared: it may be the same.
         let trained = read_base(&mut recipe)?;
+        keep_base(&recipe, out)?;
         let begun = output::prepare(out, existing)?;
         let tokenizer = match &trained {
             _ if begun => Tokenizer::of_folder(out)?,
@@ -49,7 +49,11 @@ impl Classification {
         let labels = &examples.labels;
         let config = start::classifier(config, labels.len(), task.pooling);
         let model = match &trained {
-            Some((trained, _)) => start::from_trained(config, trained, settings.seed)?.0,
+            Some((trained, _)) => {
+                let (model, drawn) = start::from_trained(config, trained, settings.seed)?;
+                tell_drawn(&model, &drawn)?;
+                model
+            }
             None => start::fresh(config, &tokenizer, settings.seed)?,
         };
         let introduction =
@@ -118,6 +122,29 @@ fn read_base(recipe: &mut Recipe) -> Result<Option<(Model, Tokenizer)>> {
         recipe.model.config = Some(config);
     }
     Ok(Some((model, tokenizer)))
+}
+
+/// The model to begin with stays: the run would clear its folder, and could not be resumed.
+fn keep_base(recipe: &Recipe, out: &Path) -> Result<()> {
+    let Some(base) = &recipe.model.base else { return Ok(()) };
+    let same = fs_err::canonicalize(out).ok().zip(fs_err::canonicalize(&base.path).ok());
+    if same.is_some_and(|(out, base)| out == base) {
+        bail!("--out is the folder of the model to begin with: name another one, so that it stays");
+    }
+    Ok(())
+}
+
+/// Says which weights the model to begin with did not have, besides the head's.
+fn tell_drawn(model: &Model, drawn: &[String]) -> Result<()> {
+    if drawn.len() == model.weights.iter().count() {
+        bail!("the model to begin with has no weight of the shapes that this one needs");
+    }
+    let drawn: Vec<&str> =
+        drawn.iter().map(String::as_str).filter(|name| !name.starts_with("head.")).collect();
+    if let Some(first) = drawn.first() {
+        say!("{} weights are not the trained model's but drawn at random: {first} …", drawn.len());
+    }
+    Ok(())
 }
 
 fn train_tokenizer(recipe: &Recipe, examples: &Examples) -> Result<Tokenizer> {

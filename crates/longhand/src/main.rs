@@ -16,7 +16,6 @@ mod sample_text;
 mod talk;
 mod text_data;
 mod training;
-mod weights;
 
 use std::process::ExitCode;
 

@@ -243,16 +243,25 @@ impl Recipe {
         if recipe.model.base.is_some() && recipe.task.is_none() {
             return Err(refused("`model.base` needs a `task` to begin with it".into()));
         }
+        let data = &recipe.data;
+        let listed = || [&data.train, &data.valid, &data.test].into_iter().flatten();
+        if let Some(path) =
+            data.sha256.keys().find(|path| !listed().any(|file| path.starts_with(file)))
+        {
+            let path = path.display();
+            return Err(refused(format!("`sha256` names {path}, which no list of files has")));
+        }
         if recipe.data.sample_bytes > MOST_SAMPLE_BYTES {
             return Err(refused(format!("`sample_bytes` must be at most {MOST_SAMPLE_BYTES}")));
         }
         Ok(recipe)
     }
 
-    /// Reads a recipe file, with its data found under `root` and verified.
+    /// Reads a recipe file, with its data looked for under `root`; [`Data::verify`] comes when what
+    /// goes before the recipe is known.
     ///
     /// # Errors
-    /// As [`Recipe::parse`], and a data file that is missing or another one.
+    /// As [`Recipe::parse`], and a file that cannot be read.
     pub fn load(path: &Path, root: &Path) -> Result<Self, RecipeError> {
         let text = fs_err::read_to_string(path)?;
         let mut recipe = Self::parse(&text, &path.display().to_string())?;
@@ -260,7 +269,6 @@ impl Recipe {
         if let Some(base) = &mut recipe.model.base {
             base.path = root.join(&base.path);
         }
-        recipe.data.verify()?;
         Ok(recipe)
     }
 }
@@ -276,11 +284,22 @@ impl Data {
         self.sha256 = hashes.map(|(path, hash)| (root.join(path), hash)).collect();
     }
 
-    /// Checks that every file is there and is the one that the recipe means.
+    /// Learns from other files: what is held out of those before goes with them.
+    pub fn learn_from(&mut self, train: Vec<PathBuf>) {
+        self.train = train;
+        self.valid.clear();
+        self.test.clear();
+    }
+
+    /// Checks that every file is there and is the one that the recipe means. Hashes of files that
+    /// others have replaced are dropped.
     ///
     /// # Errors
     /// The first file that is missing or another one.
-    pub fn verify(&self) -> Result<(), RecipeError> {
+    pub fn verify(&mut self) -> Result<(), RecipeError> {
+        let used = [&self.train, &self.valid, &self.test].into_iter().flatten();
+        let used: Vec<PathBuf> = used.cloned().collect();
+        self.sha256.retain(|path, _| used.iter().any(|used| path.starts_with(used)));
         for path in self.train.iter().chain(&self.valid).chain(&self.test) {
             if !path.exists() {
                 return Err(RecipeError::Missing(path.clone()));
@@ -397,6 +416,7 @@ mod tests {
             "[task]\ntype = 'classify'\nlabels = 3",
             "[task]\ntype = 'classify'\nlongest = 0",
             "[model.base]\npath = 'm'",
+            "[data]\ntrain = ['a']\n[data.sha256]\nb = '00'",
             "[training]\nthreads = 1000000",
             "not toml",
         ] {
@@ -437,12 +457,29 @@ mod tests {
         let recipe = |name: &str, hash: &str| {
             let text = format!("[data]\ntrain = ['{name}']\n[data.sha256]\n'{name}' = '{hash}'\n");
             write("r.toml", &text);
-            Recipe::load(&folder.path().join("r.toml"), folder.path())
+            let mut recipe = Recipe::load(&folder.path().join("r.toml"), folder.path())?;
+            recipe.data.verify().map(|()| recipe)
         };
         let found = recipe("abc.txt", hash).unwrap();
         assert_eq!(found.data.train, [folder.path().join("abc.txt")]);
         assert!(matches!(recipe("abc.txt", &"0".repeat(64)), Err(RecipeError::Hash { .. })));
         assert!(matches!(recipe("no.txt", hash), Err(RecipeError::Missing(_))));
+    }
+
+    #[test]
+    fn other_files_need_none_of_the_recipes() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("own.txt");
+        fs_err::write(&own, "abc").unwrap();
+        let text = format!(
+            "[data]\ntrain = ['a.txt']\nvalid = ['b.txt']\n[data.sha256]\n'a.txt' = '{}'",
+            "0".repeat(64)
+        );
+        let mut data = Recipe::parse(&text, "r").unwrap().data;
+        assert!(matches!(data.verify(), Err(RecipeError::Missing(_))));
+        data.learn_from(vec![own]);
+        data.verify().unwrap();
+        assert!(data.valid.is_empty() && data.sha256.is_empty());
     }
 
     /// The recipes that are shipped, read as they are.
@@ -455,7 +492,9 @@ mod tests {
             let text = fs_err::read_to_string(&path).unwrap();
             let recipe = Recipe::parse(&text, &path.display().to_string()).unwrap();
             assert!(!recipe.description.is_empty());
-            assert!(!recipe.data.sha256.is_empty());
+            let data = &recipe.data;
+            let mut files = [&data.train, &data.valid, &data.test].into_iter().flatten();
+            assert!(files.all(|file| data.sha256.contains_key(file)), "{}", path.display());
             count += 1;
         }
         assert!(count >= 3);

@@ -129,8 +129,11 @@ impl Run<'_> {
 /// What a person is told of every run: whether the recipe's expectations are met, and how it ended.
 pub(crate) fn tell_end(training: &Training, end: End) {
     for (name, (value, met)) in training.expectations() {
-        let verdict = if met { "as the recipe expects" } else { "worse than the recipe expects" };
-        say!("{name} is {value:.4}: {verdict}");
+        match value {
+            Some(value) if met => say!("{name} is {value:.4}: as the recipe expects"),
+            Some(value) => say!("{name} is {value:.4}: worse than the recipe expects"),
+            None => say!("{name} is expected by the recipe, but was not measured"),
+        }
     }
     match end {
         End::Budget => {}

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use longhand::recipe::{self, Data, Recipe};
-use longhand_text::{Corpus, CorpusOptions, EncodeProgress, Spill, Tokenizer, Tokens, sample};
+use longhand_text::{
+    Corpus, CorpusOptions, EncodeProgress, Spill, TextError, Tokenizer, Tokens, sample,
+};
 
 use crate::error::Usage;
 use crate::progress::Spinner;
@@ -142,8 +144,12 @@ pub(crate) fn encode(
         spinner.say(format!("{megabytes:.0} MB, {millions:.1} million tokens"));
     };
     let spill = Spill { shard, most_in_memory: MOST_IN_MEMORY };
-    let tokens = Tokens::encode_or_spill(corpus, tokenizer, spill, &mut progress)?;
-    Ok((tokens, bytes))
+    match Tokens::encode_or_spill(corpus, tokenizer, spill, &mut progress) {
+        Ok(tokens) => Ok((tokens, bytes)),
+        // The other errors name the file themselves.
+        Err(short @ TextError::TooShort { .. }) => Err(short).context(corpus.name()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// As [`encode`], for this process alone: a text too large for memory lies in the system's folder

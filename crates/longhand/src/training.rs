@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use longhand::recipe::Recipe;
+use longhand::recipe::{Bound, Recipe};
 use longhand_model::file;
 use longhand_tasks::Confusion;
 use longhand_train::Score;
@@ -120,22 +120,21 @@ impl Training {
         Ok(file::write(&folder.join(TRAINING_FILE), &json)?)
     }
 
-    /// Whether a metric is what the recipe expects, for each that it expects something of.
-    pub(crate) fn expectations(&self) -> BTreeMap<String, (f64, bool)> {
+    /// Each metric that the recipe expects something of, if it was measured, and whether it is what
+    /// the recipe expects.
+    pub(crate) fn expectations(&self) -> BTreeMap<String, (Option<f64>, bool)> {
         let mut metrics = BTreeMap::new();
-        if let Some(results) = &self.results {
-            for (part, score) in [("valid", &results.valid), ("test", &results.test)] {
-                let Some(score) = score else { continue };
-                metrics.insert(format!("{part}.loss"), score.loss);
-                let further = score.metrics.iter();
-                metrics.extend(further.map(|(name, value)| (format!("{part}.{name}"), *value)));
-            }
+        let Some(results) = &self.results else { return BTreeMap::new() };
+        for (part, score) in [("valid", &results.valid), ("test", &results.test)] {
+            let Some(score) = score else { continue };
+            metrics.insert(format!("{part}.loss"), score.loss);
+            let further = score.metrics.iter();
+            metrics.extend(further.map(|(name, value)| (format!("{part}.{name}"), *value)));
         }
-        let expected = self.recipe.expected.iter();
-        let found = expected.filter_map(|(name, bound)| {
-            let value = *metrics.get(name)?;
-            Some((name.clone(), (value, bound.holds(value))))
-        });
-        found.collect()
+        let verdict = |(name, bound): (&String, &Bound)| {
+            let value = metrics.get(name).copied();
+            (name.clone(), (value, value.is_some_and(|value| bound.holds(value))))
+        };
+        self.recipe.expected.iter().map(verdict).collect()
     }
 }

@@ -100,6 +100,12 @@ fn a_trained_model_is_tuned_and_a_run_goes_on() {
     assert!(errors.contains("macro-F1") && errors.contains("longhand predict"), "{errors}");
     let read = |folder: &str, name: &str| fs_err::read(format!("{folder}/{name}")).unwrap();
     assert_eq!(read(&first, "tokenizer.json"), read(&out, "tokenizer.json"));
+    // What it begins with is not written over.
+    let mut over = tune[..tune.len() - 1].to_vec();
+    over.extend([first.as_str(), "--force"]);
+    let before = read(&first, "model.safetensors");
+    check(&longhand(&over, b""), 1, "name another one, so that it stays", "into its base");
+    assert_eq!(read(&first, "model.safetensors"), before);
     // What it was made of is written down.
     let training: Value = serde_json::from_slice(&read(&out, "training.json")).unwrap();
     let (recipe, base) = (&training["recipe"], &training["recipe"]["model"]["base"]);

@@ -102,6 +102,11 @@ fn what_cannot_be_is_refused_in_one_sentence() {
     assert!(said.contains("not empty"), "{said}");
     let said = refusal(&["quantize", &base, "--weights", "int4", "--out", &base, "--force"]);
     assert!(said.contains("own folder"), "{said}");
+    let run = at("run");
+    fs_err::create_dir(&run).unwrap();
+    fs_err::write(format!("{run}/training.json"), "{}").unwrap();
+    let said = refusal(&["quantize", &base, "--weights", "int4", "--out", &run, "--force"]);
+    assert!(said.contains("a trained run"), "{said}");
     let table = at("table.tsv");
     let lines = "cat\tthe cat\ndog\tthe dog\n".repeat(10);
     fs_err::write(&table, format!("label\ttext\n{lines}")).unwrap();

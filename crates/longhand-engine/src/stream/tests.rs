@@ -64,11 +64,13 @@ fn invalid_bytes_are_named_by_their_offset() {
 
 #[test]
 fn a_text_without_line_breaks_does_not_grow_without_end() {
-    let mut stream = TextStream::new(TokenizerKind::Bpe, false);
-    let mut held = 0usize;
-    for _ in 0..4000 {
-        let piece = "word ".repeat(200);
-        held = held + piece.len() - stream.push(piece.as_bytes()).unwrap().len();
-        assert!(held <= LONGEST + piece.len());
+    for piece in ["word ".repeat(200), "x".repeat(1000)] {
+        let mut stream = TextStream::new(TokenizerKind::Bpe, false);
+        // Where the last whitespace of all stands first, there is no other place to cut.
+        let mut held = "data: ".len() - stream.push(b"data: ").unwrap().len();
+        for _ in 0..4000 {
+            held = held + piece.len() - stream.push(piece.as_bytes()).unwrap().len();
+            assert!(held <= LONGEST + piece.len());
+        }
     }
 }

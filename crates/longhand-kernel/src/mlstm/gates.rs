@@ -101,7 +101,7 @@ impl Gates {
 }
 
 /// What remains at position j (row) of what position s (column) wrote, times `scores`; zero for
-/// s > j. The rows of both lie `stride` apart. Without scores, ones stand for them.
+/// s > j. The rows of both lie `stride` apart.
 pub(super) struct Decays<'a> {
     pub(super) gates: &'a Gates,
     pub(super) stride: usize,

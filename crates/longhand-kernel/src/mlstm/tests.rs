@@ -93,7 +93,7 @@ impl Memory for Sizes {
             read(&parts),
             state(&inputs.state),
             &outcome.y,
-            &mut outcome.saved,
+            &outcome.saved,
             d_y,
             Some(state(d_next)),
             gradients(&mut d_parts, &mut d_state),

@@ -31,7 +31,7 @@ impl Operand {
     }
 
     /// The rows [x₁ | x₂ | …], over the threads; each x is `[R, its columns]`. To be given back
-    /// with [`scratch::give`].
+    /// with [`Operand::give`].
     pub(crate) fn of_rows(cpu: &Cpu, format: Format, rows: usize, parts: &[&[f32]]) -> Self {
         let columns = parts.iter().map(|x| x.len()).sum::<usize>() / rows.max(1);
         let stride = stride(format, columns);

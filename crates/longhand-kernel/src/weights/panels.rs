@@ -7,7 +7,7 @@
 //! first four lie in the low halves of the bytes.
 
 use super::product::{LANES, PANEL};
-use super::{Format, Rows, from_bf16};
+use super::{Format, MOST_INT8_COLUMNS, Rows, from_bf16};
 use crate::buffer::Buffer;
 
 /// A matrix W `[rows, columns]` for products x·Wᵀ.
@@ -48,6 +48,10 @@ impl Panels {
 
     fn arrange(from: &Rows, order: Option<Box<[u32]>>, places: usize) -> Self {
         let (format, [rows, columns]) = (from.format(), from.shape());
+        assert!(
+            format != Format::Int8 || columns <= MOST_INT8_COLUMNS,
+            "sums of {columns} products of int8 do not fit into 32 bits"
+        );
         let (steps, groups) = (format.steps(columns), format.groups(columns));
         let mut panels = Self {
             format,

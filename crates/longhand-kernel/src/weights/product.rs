@@ -146,10 +146,13 @@ impl Task<'_> {
                         }
                         inputs[r] = inputs[r].add(D::INPUT_BYTES);
                     }
-                    words = words.add(self.width);
+                    // After the last step it stands behind the weights.
+                    words = words.wrapping_add(self.width);
                 }
                 for v in 0..M {
-                    let scales = self.scales.add(group * self.width + (vector + v) * LANES);
+                    // Without integers there are none, and none are read.
+                    let at = group * self.width + (vector + v) * LANES;
+                    let scales = self.scales.wrapping_add(at);
                     for r in 0..R {
                         totals[r][v] = totals[r][v].add(D::floats(sums[r][v], scales));
                     }

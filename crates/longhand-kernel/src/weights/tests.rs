@@ -217,7 +217,7 @@ fn extremes_stay_finite_and_what_is_no_number_is_not_hidden() {
 
 #[test]
 fn the_widest_integer_sums_do_not_overflow() {
-    let columns = MOST_INTEGER_COLUMNS;
+    let columns = MOST_INT8_COLUMNS;
     let cpu = Cpu::new(1);
     for format in [Format::Int8, Format::Int4] {
         for sign in [1.0, -1.0] {

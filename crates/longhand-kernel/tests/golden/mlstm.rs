@@ -91,7 +91,7 @@ fn check_backward(
     let state_gradient = Some(state_mut(&mut d_state));
     let gradients = Gradients { q, k, v, input_gate, forget_gate, state: state_gradient };
     let (d_y, d_next) = (case.values("d_y"), d_next.map(state));
-    backward(cpu, sizes, &sequence, inputs, state(from), &y, &mut saved, &d_y, d_next, gradients);
+    backward(cpu, sizes, &sequence, inputs, state(from), &y, &saved, &d_y, d_next, gradients);
     for (name, got) in INPUTS.into_iter().zip(&d_inputs) {
         case.check(&format!("d_{name}"), got);
     }

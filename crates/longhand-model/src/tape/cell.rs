@@ -173,8 +173,9 @@ impl LongCell {
         saved: &mut [f32],
     ) {
         let Reading { cpu, sequence, width: input, before: [h, c, n, m], .. } = *read;
-        // Packed tables are not read by token here: what is made of a token comes as `projected`.
-        let Input::Rows(x) = read.x else { return };
+        let Input::Rows(x) = read.x else {
+            unreachable!("a packed table is not read by token: `projected` has what is made of one")
+        };
         let [next_h, next_c, next_n, next_m] = after;
         match *self {
             LongCell::Lstm { hidden, .. } => {

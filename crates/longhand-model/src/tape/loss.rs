@@ -21,10 +21,10 @@ impl Tape {
     ) {
         let size = size(weights, weight, x.len());
         let bias = bias.map(|bias| weights.values(bias));
-        if let Some(panels) = weights.panels(weight) {
-            return packed::linear(&self.cpu, size.rows, &[x], panels, bias, out);
+        match weights.panels(weight) {
+            Some(panels) => packed::linear(&self.cpu, size.rows, &[x], panels, bias, out),
+            None => loss::logits(&self.cpu, size, x, weights.values(weight), bias, out),
         }
-        loss::logits(&self.cpu, size, x, weights.values(weight), bias, out);
         self.timed(Way::Forward, || cost("logits", size));
     }
 
@@ -49,7 +49,10 @@ impl Tape {
         if let Some(panels) = weights.panels(weight) {
             // Nothing of a packed model can be trained: no gradient is wanted.
             let (cpu, x) = (&self.cpu, self.data(x));
-            return packed::cross_entropy(cpu, x, panels, bias_values, targets, smoothing, losses);
+            let total =
+                packed::cross_entropy(cpu, x, panels, bias_values, targets, smoothing, losses);
+            self.timed(Way::Forward, || cost("loss", size));
+            return total;
         }
         let Some((scale, gradients)) = gradients else {
             let x = self.data(x);

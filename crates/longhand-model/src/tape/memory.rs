@@ -419,7 +419,7 @@ impl Recurrence {
 }
 
 impl Mlstm {
-    pub(super) fn backward(mut self, pass: &mut Backward) {
+    pub(super) fn backward(self, pass: &mut Backward) {
         if let Some(dy) = pass.tape.finish(self.y) {
             let [mut q, mut k, mut v, mut i, mut f] = self.inputs.map(|x| pass.tape.open(x));
             let tape = &*pass.tape;
@@ -430,7 +430,7 @@ impl Mlstm {
                 tape.mlstm_inputs(self.inputs),
                 mlstm_state(&self.before),
                 tape.data(self.y),
-                &mut self.saved,
+                &self.saved,
                 &dy,
                 None,
                 mlstm::Gradients {

@@ -285,11 +285,6 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
-    /// The id of `<eos>`.
-    pub fn end_id(&self) -> Option<u32> {
-        self.end
-    }
-
     /// The id of `<eos>` where it marks the end of a document rather than of a line.
     pub fn document_end_id(&self) -> Option<u32> {
         match self.kind {

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufWriter, Write};
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use clap::{Args, Subcommand};
 use longhand_text::{Corpus, CorpusOptions, Tokenizer};
 
@@ -82,7 +82,7 @@ impl Detokenize {
         let mut input = std::io::stdin().lock();
         let mut line = Vec::new();
         // By spaces and not by lines: `tokenize` writes a whole text's ids as one line.
-        while input.read_until(b' ', &mut line)? > 0 {
+        while input.read_until(b' ', &mut line).context("the standard input cannot be read")? > 0 {
             for word in String::from_utf8_lossy(&line).split_whitespace() {
                 let id = word.parse().map_err(|_| {
                     anyhow!("{word:?} is not a token id: give whole numbers and spaces")

@@ -141,6 +141,9 @@ impl Arguments {
         task.pooling = self.pooling.map(Into::into).or(task.pooling);
         recipe.task = Some(Task::Classify(task.clone()));
         self.override_data(&mut recipe)?;
+        if self.recipe.is_some() {
+            recipe.data.verify()?;
+        }
         self.override_training(&mut recipe)?;
         let existing = match (self.resume, self.force) {
             (true, _) => Existing::Resume,
@@ -152,11 +155,10 @@ impl Arguments {
 
     fn override_data(&self, recipe: &mut Recipe) -> Result<()> {
         let data = &mut recipe.data;
-        for (given, slot) in [
-            (&self.data, &mut data.train),
-            (&self.valid, &mut data.valid),
-            (&self.test, &mut data.test),
-        ] {
+        if !self.data.is_empty() {
+            data.learn_from(self.data.iter().map(absolute).collect::<Result<_>>()?);
+        }
+        for (given, slot) in [(&self.valid, &mut data.valid), (&self.test, &mut data.test)] {
             if !given.is_empty() {
                 *slot = given.iter().map(absolute).collect::<Result<_>>()?;
             }

@@ -74,7 +74,7 @@ impl Arguments {
             Some(path) => save(&engine, &session, path, force),
             None => Ok(()),
         };
-        written.and(saved)
+        saved.and(written)
     }
 }
 

@@ -80,17 +80,16 @@ impl Arguments {
     fn contributions(&self, engine: &Engine, cpu: &Arc<Cpu>, text: &Path) -> Result<()> {
         let ids = self.reading.ids(&[text.to_path_buf()], engine)?;
         let inspection = Inspection::of(engine, cpu, &ids)?;
+        // Whoever has read enough of the table may still want the plot.
+        if let Some(path) = &self.plot {
+            draw_contributions(path, &inspection)?;
+        }
         let mut out = std::io::stdout().lock();
         if self.json {
             serde_json::to_writer(&mut out, &inspection)?;
-            writeln!(out)?;
-        } else {
-            print_contributions(&mut out, &inspection)?;
+            return Ok(writeln!(out)?);
         }
-        match &self.plot {
-            Some(path) => draw_contributions(path, &inspection),
-            None => Ok(()),
-        }
+        print_contributions(&mut out, &inspection)
     }
 
     fn recalled(&self, engine: &Engine, cpu: &Arc<Cpu>) -> Result<()> {
@@ -107,7 +106,7 @@ impl Arguments {
         let mut out = std::io::stdout().lock();
         let mut written = Ok(());
         if !self.json {
-            writeln!(
+            written = writeln!(
                 out,
                 "{:>8} {:>8} {:>9} {:>7} | {:>20} | {:>20} | {:>20}\n{:>36}|{:>11}{:>11} |{:>11}\
                  {:>11} |{:>11}{:>11}",
@@ -125,23 +124,22 @@ impl Arguments {
                 "chosen",
                 "recalled",
                 "chosen"
-            )?;
+            );
         }
         let results = recall(engine, cpu, &options, |result| {
             if !self.json && written.is_ok() {
                 written = print_recall(&mut out, result);
             }
         })?;
-        written?;
+        if let Some(path) = &self.plot {
+            draw_recall(path, &results)?;
+        }
         if self.json {
             let window = window(engine);
             let all = serde_json::json!({ "window": window, "distances": results });
-            writeln!(out, "{all}")?;
+            written = writeln!(out, "{all}");
         }
-        match &self.plot {
-            Some(path) => draw_recall(path, &results),
-            None => Ok(()),
-        }
+        Ok(written?)
     }
 }
 

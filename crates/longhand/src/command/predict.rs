@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use longhand_tasks::Classifier;
 use longhand_tasks::classify::Prediction;
@@ -80,7 +80,10 @@ impl Arguments {
             match input.read_until(b'\n', &mut line) {
                 Ok(0) => return Lines { texts, end: Some(Ok(())) },
                 Ok(_) => {}
-                Err(error) => return Lines { texts, end: Some(Err(error.into())) },
+                Err(error) => {
+                    let end = Err(error).context("the standard input cannot be read");
+                    return Lines { texts, end: Some(end) };
+                }
             }
             match self.text(&line, before + texts.len() + 1) {
                 Ok(text) => texts.push(text),

@@ -20,7 +20,7 @@ use crate::error::Usage;
 use crate::reading::{TextArguments, Threads};
 use crate::talk::say;
 use crate::text_data;
-use crate::weights::WeightsName;
+use crate::training::TRAINING_FILE;
 
 /// Write a model with weights of fewer bits: smaller, and faster to run.
 #[derive(Args)]
@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
     model: PathBuf,
     /// How to hold the weights: bf16, int8 or int4
     #[arg(long, value_name = "FORMAT")]
-    weights: WeightsName,
+    weights: Format,
     /// The folder to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -66,7 +66,7 @@ struct Measured {
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
-        let format = self.weights.0;
+        let format = self.weights;
         if format == Format::F32 {
             return Err(
                 Usage("--weights is bf16, int8 or int4: f32 is what models have".into()).into()
@@ -131,20 +131,26 @@ impl Arguments {
         if out.is_dir() && fs_err::read_dir(out)?.next().is_some() && !self.force {
             bail!("the folder {} is not empty: pass --force, or another --out", out.display());
         }
+        if out.join(TRAINING_FILE).is_file() {
+            bail!("{} holds a trained run: name another folder with --out", out.display());
+        }
         Ok(fs_err::create_dir_all(out)?)
     }
 
     /// The tokeniser, the labels, and how text is drawn stay what they are.
     fn copy_the_rest(&self) -> Result<()> {
         for name in [TOKENIZER_FILE, GENERATION_FILE, longhand_tasks::TASK_FILE] {
-            let from = self.model.join(name);
+            let (from, to) = (self.model.join(name), self.out.join(name));
             if from.is_file() {
-                fs_err::copy(from, self.out.join(name))?;
+                fs_err::copy(from, to)?;
+            } else if to.is_file() {
+                // Of the model that was there before.
+                fs_err::remove_file(to)?;
             }
         }
         let card = self.model.join(CARD_FILE);
         if card.is_file() {
-            let name = self.weights.0.name();
+            let name = self.weights.name();
             let note = format!(
                 "\n## Weights\n\nThis copy holds its matrices as {name} (`longhand quantize \
                  --weights {name}`); the results above are those of the f32 model.\n"

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use longhand_engine::session::CHUNK;
 use longhand_engine::{Engine, Reader, Session, TextStream};
@@ -81,7 +81,7 @@ impl Arguments {
             Some(path) => save(&engine, &scores.session, path, force),
             None => Ok(()),
         };
-        ended.and(saved)
+        saved.and(ended)
     }
 
     /// Scores the standard input to its end, or until Ctrl-C where a memory is to be saved.
@@ -102,7 +102,9 @@ impl Arguments {
             match received.recv().unwrap_or(Event::End) {
                 Event::Bytes(bytes) => scores.print(&stream.push(&bytes)?, stop)?,
                 Event::End => return scores.print(&stream.finish()?, stop),
-                Event::Failed(error) => return Err(error.into()),
+                Event::Failed(error) => {
+                    return Err(error).context("the standard input cannot be read");
+                }
                 Event::Stop => break,
             }
         }

@@ -144,6 +144,9 @@ impl Arguments {
             recipe.data.valid_fraction = SAMPLE_HELD_OUT;
         }
         self.apply(&mut recipe)?;
+        if self.recipe.is_some() {
+            recipe.data.verify()?;
+        }
         recipe.training.check().map_err(|error| Usage(error.to_string()))?;
         Ok(recipe)
     }
@@ -152,8 +155,7 @@ impl Arguments {
     fn apply(&self, recipe: &mut Recipe) -> Result<()> {
         let data = &mut recipe.data;
         if !self.text.is_empty() {
-            data.train = self.text.iter().map(absolute).collect::<Result<_>>()?;
-            data.sha256.clear();
+            data.learn_from(self.text.iter().map(absolute).collect::<Result<_>>()?);
         }
         if let Some(valid) = &self.valid {
             data.valid = vec![absolute(valid)?];

@@ -4,14 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use longhand_model::config::{Dropout, HeadConfig};
-use longhand_model::{Config, Preset};
+use longhand_model::Format;
 
 use super::measure::{Line, Measuring};
 use super::profile::{Profiling, Work};
-use super::work::{Follower, forward_operations};
-use crate::error::Usage;
-use crate::weights::WeightsName;
+use super::work::{Follower, forward_operations, lstm};
 
 /// Measures greedy decoding of an LSTM language model with random weights.
 #[derive(Args)]
@@ -37,7 +34,7 @@ pub(crate) struct Arguments {
     batch: u16,
     /// How the weights are held
     #[arg(long, value_name = "FORMAT", default_value = "f32")]
-    weights: WeightsName,
+    weights: Format,
     /// Also write the model into a folder, for `longhand bench first-token`
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
@@ -49,8 +46,8 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
-        let config = self.config();
-        config.check().map_err(|error| Usage(error.to_string()))?;
+        let mut config = lstm(self.vocab, self.dim, self.layers)?;
+        config.weights = self.weights;
         let (cpu, batch) = (self.measuring.cpu()?, usize::from(self.batch));
         let mut follower = Follower::new(config, cpu.clone(), batch, 0)?;
         let model = follower.model();
@@ -63,27 +60,10 @@ impl Arguments {
         let shares = self.profiling.take(&mut follower)?;
         let mut line = Line::new("lstm decode", &cpu);
         line.add("vocab", self.vocab).add("dim", self.dim).add("layers", self.layers);
-        line.add("batch", batch).add("weights", self.weights.0.name());
+        line.add("batch", batch).add("weights", self.weights.name());
         line.add("weight_mib", (bytes as f64 / (1 << 20) as f64 * 100.0).round() / 100.0);
         line.rates(&rates, batch as u64);
         line.work(rates.median * work / 1e9, None);
         self.measuring.finish(line, shares)
-    }
-
-    /// Embedding, layers of LSTM, linear: the peers' model.
-    fn config(&self) -> Config {
-        let preset = Preset::Lstm.config(self.vocab);
-        let mut block = preset.blocks[0].clone();
-        if let Some(long) = &mut block.long {
-            long.hidden = self.dim;
-        }
-        Config {
-            width: self.dim,
-            blocks: vec![block; self.layers],
-            head: HeadConfig::LanguageModel { tied: false, bias: true },
-            dropout: Dropout::default(),
-            weights: self.weights.0,
-            ..preset
-        }
     }
 }

@@ -2,15 +2,12 @@
 
 use anyhow::Result;
 use clap::Args;
-use longhand_model::config::Dropout;
-use longhand_model::{Config, Preset};
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
 
 use super::gemm;
 use super::measure::{Line, Measuring};
 use super::profile::{Profiling, Work};
-use super::work::{Learner, forward_operations};
-use crate::error::Usage;
+use super::work::{Learner, forward_operations, lstm};
 
 /// Measures training of embedding, LSTM layers, linear and softmax on random ids.
 #[derive(Args)]
@@ -49,8 +46,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
-        let config = self.config();
-        config.check().map_err(|error| Usage(error.to_string()))?;
+        let config = lstm(self.vocab, self.dim, self.layers)?;
         let cpu = self.measuring.cpu()?;
         let (batch, seq) = (self.batch as usize, self.seq as usize);
         let rule = OptimizerSettings::AdamW(AdamWSettings::default());
@@ -70,18 +66,6 @@ impl Arguments {
         line.work(rates.median * work / 1e9, peak);
         self.measuring.finish(line, shares)
     }
-
-    fn config(&self) -> Config {
-        let mut config = Preset::Lstm.config(self.vocab);
-        let Some(mut block) = config.blocks.first().cloned() else { return config };
-        if let Some(long) = &mut block.long {
-            long.hidden = self.dim;
-        }
-        config.width = self.dim;
-        config.blocks = vec![block; self.layers];
-        config.dropout = Dropout::default();
-        config
-    }
 }
 
 #[cfg(test)]
@@ -98,8 +82,9 @@ mod tests {
     #[test]
     fn the_model_has_the_size_that_was_asked_for() {
         let words = ["lstm-train", "--vocab", "300", "--dim", "24", "--layers", "3"];
-        let config = Verb::try_parse_from(words).unwrap().arguments.config();
-        config.check().unwrap();
+        let Verb { arguments: Arguments { vocab, dim, layers, .. } } =
+            Verb::try_parse_from(words).unwrap();
+        let config = lstm(vocab, dim, layers).unwrap();
         assert_eq!((config.vocab_size, config.width, config.blocks.len()), (300, 24, 3));
         assert!(config.blocks.iter().all(|block| block.long.unwrap().hidden == 24));
     }

@@ -3,15 +3,14 @@
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use longhand_model::config::{Cell, Dropout, HeadConfig, Positions, WorkingMemory};
-use longhand_model::{Config, Preset};
+use longhand_model::{Config, Format, Preset};
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
 
 use super::ids;
 use super::measure::{Line, Measuring};
 use super::profile::{Profiling, Work};
-use super::work::{Follower, Learner, forward_operations};
-use crate::error::Usage;
-use crate::weights::WeightsName;
+use super::work::{Follower, Learner, MOST_LAYERS, Reading, forward_operations};
+use crate::error::{Usage, within};
 
 /// Measures the speed of a preset with random weights on random ids.
 #[derive(Args)]
@@ -43,7 +42,7 @@ pub(crate) struct Arguments {
     vocab: usize,
     /// How the weights are held to read and decode: f32, bf16, int8 or int4
     #[arg(long, value_name = "FORMAT", default_value = "f32")]
-    weights: WeightsName,
+    weights: Format,
     #[command(flatten)]
     shape: Shape,
     #[command(flatten)]
@@ -106,9 +105,12 @@ impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
         let preset: Preset = self.name.parse().map_err(Usage)?;
         let mut config = preset.config(self.vocab);
+        if let Some(layers) = self.shape.layers {
+            within("--layers", layers, 1..=MOST_LAYERS)?;
+        }
         self.shape.apply(&mut config);
         if !matches!(self.what, What::Train) {
-            config.weights = self.weights.0;
+            config.weights = self.weights;
         }
         config.check().map_err(|error| Usage(error.to_string()))?;
         match self.what {
@@ -138,15 +140,17 @@ impl Arguments {
         let cpu = self.measuring.cpu()?;
         let (batch, seq) = (self.batch.unwrap_or(1) as usize, self.seq.unwrap_or(256) as usize);
         let text: Vec<u32> = ids(config.vocab_size).take(batch * seq).collect();
-        let mut follower = Follower::new(config, cpu.clone(), batch, self.position)?;
-        let rates = self.measuring.windows(|| follower.read(&text))?;
-        let work = forward_operations(follower.model(), seq);
-        let model = follower.model();
+        let follower = Follower::new(config, cpu.clone(), batch, self.position)?;
+        let mut reading = Reading { follower, text };
+        let rates = self.measuring.windows(|| reading.step())?;
+        let shares = self.profiling.take(&mut reading)?;
+        let model = reading.follower.model();
+        let work = forward_operations(model, seq);
         let mut line = self.line(&cpu, model.config(), model.weights.count());
         line.add("batch", batch).add("seq", seq).add("position", self.position);
         line.rates(&rates, (batch * seq) as u64);
         line.work(rates.median * work / 1e9, None);
-        line.print()
+        self.measuring.finish(line, shares)
     }
 
     fn decode(&self, config: Config) -> Result<()> {

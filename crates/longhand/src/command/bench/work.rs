@@ -3,18 +3,21 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use longhand_model::config::{Cell, HeadConfig, WorkingMemory};
-use longhand_model::{Config, Cpu, Gradients, Mode, Model, Sequence, State, Tape};
+use longhand_model::config::{Cell, Dropout, HeadConfig, WorkingMemory};
+use longhand_model::{Config, Cpu, Gradients, Mode, Model, Preset, Sequence, State, Tape};
 use longhand_train::optimizer::{Optimizer, gradient_norm};
 use longhand_train::settings::OptimizerSettings;
 
 use super::ids;
 use super::profile::Work;
+use crate::error::{Usage, within};
 
 /// Batches that a run goes round and round over.
 const BATCHES: usize = 16;
 /// Tokens of a pass while a stream is brought to its position.
 const CHUNK: usize = 256;
+/// The most blocks of a model; the list of them is made before it can be checked.
+pub(crate) const MOST_LAYERS: usize = 1024;
 /// The norm that gradients are clipped to, unless told otherwise.
 const CLIP: f64 = 1.0;
 
@@ -36,6 +39,20 @@ pub(crate) struct Learner {
     pub(crate) loss: f64,
 }
 
+/// The peers' model: embedding, layers of LSTM as wide, linear with bias; nothing dropped.
+pub(crate) fn lstm(vocab: usize, dim: usize, layers: usize) -> Result<Config, Usage> {
+    let mut config = Preset::Lstm.config(vocab);
+    let mut block = config.blocks[0].clone();
+    if let Some(long) = &mut block.long {
+        long.hidden = dim;
+    }
+    config.width = dim;
+    config.blocks = vec![block; within("--layers", layers, 1..=MOST_LAYERS)?];
+    config.dropout = Dropout::default();
+    config.check().map_err(|error| Usage(error.to_string()))?;
+    Ok(config)
+}
+
 /// A model that reads `batch` streams on, some tokens at a time.
 pub(crate) struct Follower {
     model: Model,
@@ -44,6 +61,13 @@ pub(crate) struct Follower {
     batch: usize,
     logits: Vec<f32>,
     next: Vec<u32>,
+}
+
+/// A text that is read on and on.
+pub(crate) struct Reading {
+    pub(crate) follower: Follower,
+    /// `[T·B]`.
+    pub(crate) text: Vec<u32>,
 }
 
 impl Learner {
@@ -178,6 +202,16 @@ impl Follower {
         let rows = tape.data(x).len() / tape.width(x);
         model.logits(tape, x, rows - *batch..rows, &mut self.logits);
         Ok(ids.len() as u64)
+    }
+}
+
+impl Work for Reading {
+    fn tape(&mut self) -> &mut Tape {
+        &mut self.follower.tape
+    }
+
+    fn step(&mut self) -> Result<u64> {
+        self.follower.read(&self.text)
     }
 }
 
