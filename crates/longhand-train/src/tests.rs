@@ -131,15 +131,14 @@ fn ten_losses_and_a_text_stay_as_they_are() {
     let (outcome, losses) = run(trainer(&settings, None), u64::MAX);
     // Every instruction set and number of threads gives these to seven digits.
     let expected = [
-        4.010619, 2.970758, 2.424494, 2.254358, 2.230828, 1.967028, 2.056350, 2.002755, 1.960341,
-        1.716432,
+        4.012539, 2.924743, 2.587224, 2.434463, 2.332536, 2.100192, 1.968826, 2.023324, 1.950042,
+        1.722302,
     ];
-    for (got, expected) in losses.iter().step_by(20).zip(expected) {
-        assert!((got - expected).abs() < 1e-4, "{got} {expected}");
-    }
     let (tokenizer, ..) = text();
     let written = greedy(&outcome.model, &tokenizer, "Now ", 24);
-    assert_eq!(written, "Bruno had the the was th");
+    let got: Vec<f64> = losses.into_iter().step_by(20).collect();
+    let same = got.iter().zip(expected).all(|(got, expected)| (got - expected).abs() < 1e-4);
+    assert!(same && written == "has has the the was the ", "{got:.6?} {written:?}");
 }
 
 #[test]
