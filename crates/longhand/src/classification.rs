@@ -127,8 +127,7 @@ fn read_base(recipe: &mut Recipe) -> Result<Option<(Model, Tokenizer)>> {
 /// The model to begin with stays: the run would clear its folder, and could not be resumed.
 fn keep_base(recipe: &Recipe, out: &Path) -> Result<()> {
     let Some(base) = &recipe.model.base else { return Ok(()) };
-    let same = fs_err::canonicalize(out).ok().zip(fs_err::canonicalize(&base.path).ok());
-    if same.is_some_and(|(out, base)| out == base) {
+    if output::is_same(out, &base.path) {
         bail!("--out is the folder of the model to begin with: name another one, so that it stays");
     }
     Ok(())

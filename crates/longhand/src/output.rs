@@ -67,6 +67,12 @@ pub(crate) fn prepare(folder: &Path, existing: Existing) -> Result<bool> {
     Ok(existing == Existing::Resume && holds_run)
 }
 
+/// Whether two paths lead to one folder.
+pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+    let folders = fs_err::canonicalize(one).ok().zip(fs_err::canonicalize(other).ok());
+    folders.is_some_and(|(one, other)| one == other)
+}
+
 /// Removes the run that lies in a folder, if there is one, for another that takes its place. Token
 /// shards stay: the new run has looked through them.
 pub(crate) fn clear(folder: &Path) -> Result<()> {

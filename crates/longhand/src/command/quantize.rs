@@ -17,6 +17,7 @@ use serde_json::json;
 
 use crate::card::CARD_FILE;
 use crate::error::Usage;
+use crate::output;
 use crate::reading::{TextArguments, Threads};
 use crate::talk::say;
 use crate::text_data;
@@ -124,8 +125,7 @@ impl Arguments {
         if out.exists() && !out.is_dir() {
             bail!("{} is a file: name a folder with --out", out.display());
         }
-        let same = fs_err::canonicalize(out).ok().zip(fs_err::canonicalize(&self.model).ok());
-        if same.is_some_and(|(out, model)| out == model) {
+        if output::is_same(out, &self.model) {
             bail!("--out is the model's own folder: name another one, so that the f32 model stays");
         }
         if out.is_dir() && fs_err::read_dir(out)?.next().is_some() && !self.force {
