@@ -106,9 +106,11 @@ impl Block {
             }
         };
         match (&self.fusion, working, long) {
+            (FusionLayer::Concat(weight), Some(working), Some(long)) => {
+                tape.linear(weights, &[working, long], *weight, None)
+            }
             (FusionLayer::Concat(weight), working, long) => {
-                let parts: Vec<Var> = [working, long].into_iter().flatten().collect();
-                tape.linear(weights, &parts, *weight, None)
+                tape.linear(weights, &[working.or(long).unwrap_or(u)], *weight, None)
             }
             (FusionLayer::Gate(weight, bias), Some(working), Some(long)) => {
                 let gate = tape.linear(weights, &[working, long], *weight, Some(*bias));

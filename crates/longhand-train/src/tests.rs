@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use longhand_model::{Config, Cpu, Mode, Model, Sequence, State, Tape};
+use longhand_model::{Config, Cpu, Mode, Model, Precision, Sequence, State, Tape};
 use longhand_text::sample::{self, Language};
 use longhand_text::{Corpus, Tokenizer, TokenizerKind, Tokens};
 
@@ -60,7 +60,8 @@ fn trainer(settings: &Settings, folder: Option<&Path>) -> Trainer<LanguageModell
     let (_, train, valid) = text();
     let model = model(train.vocabulary());
     let objective = LanguageModelling::new(settings, train, Some(valid)).unwrap();
-    let trainer = Trainer::new(settings.clone(), model, objective, Arc::new(Cpu::new(2))).unwrap();
+    let cpu = Arc::new(Cpu::with_precision(2, settings.precision));
+    let trainer = Trainer::new(settings.clone(), model, objective, cpu).unwrap();
     match folder {
         Some(folder) => trainer.with_checkpoints(Checkpoints::new(folder, settings.keep)),
         None => trainer,
@@ -225,6 +226,19 @@ fn a_killed_run_goes_on_from_its_last_whole_checkpoint() {
 }
 
 #[test]
+fn bf16_operands_learn_as_f32_ones_do() {
+    let of = |precision| {
+        let settings = Settings { precision, checkpoint_every: None, ..settings(60) };
+        run(trainer(&settings, None), u64::MAX).1
+    };
+    let [exact, low] = Precision::ALL.map(of);
+    assert!(exact[59] < 0.9 * exact[0]);
+    for (step, (exact, low)) in exact.iter().zip(&low).enumerate() {
+        assert!((low / exact - 1.0).abs() < 0.02, "step {step}: {low} instead of {exact}");
+    }
+}
+
+#[test]
 fn a_checkpoint_of_another_run_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     run(trainer(&settings(6), Some(folder.path())), u64::MAX);
@@ -238,6 +252,7 @@ fn a_checkpoint_of_another_run_is_refused() {
     refused(|s| s.clip = 0.5, "`clip` = 1.0, not 0.5");
     refused(|s| s.warmup = 5, "`warmup` = 4, not 5");
     refused(|s| s.schedule = schedule::Schedule::Constant(Constant {}), "`schedule` = ");
+    refused(|s| s.precision = Precision::Bf16, "`precision` = \"f32\", not \"bf16\"");
     // What only says when the run ends may change.
     let longer = Settings { patience: Some(7), ..settings(9) };
     assert_eq!(trainer(&longer, Some(folder.path())).resume().unwrap(), Some(6));
