@@ -76,9 +76,8 @@ impl Cpu {
         assert!(level.available(), "this machine has no {level:?} instructions");
         let threads = threads.max(1);
         let shared = Arc::new(Shared {
-            generation: Apart::default(),
+            start: Start { generation: AtomicUsize::new(0), job: JobCell(UnsafeCell::new(None)) },
             remaining: Apart::default(),
-            job: JobCell(UnsafeCell::new(None)),
             stop: AtomicBool::new(false),
             parked: AtomicUsize::new(0),
             sleep: Mutex::new(()),
@@ -132,11 +131,11 @@ impl Cpu {
             let job = unsafe { std::mem::transmute::<&(dyn Fn(&mut Worker) + Sync), Job>(body) };
             // SAFETY: no thread reads the job before the generation moves on, and none is left in
             // the region before.
-            unsafe { *shared.job.0.get() = Some(job) };
+            unsafe { *shared.start.job.0.get() = Some(job) };
             shared.remaining.0.store(threads - 1, Ordering::Relaxed);
             // Either this thread sees below that another has parked, or that one sees the new
             // generation before it sleeps: both orders are sequentially consistent.
-            shared.generation.0.fetch_add(1, Ordering::SeqCst);
+            shared.start.generation.fetch_add(1, Ordering::SeqCst);
             // Waking is a system call: left out while the threads still spin.
             if shared.parked.load(Ordering::SeqCst) > 0 {
                 drop(lock(&shared.sleep));
@@ -231,11 +230,9 @@ pub(crate) fn share(
 type Job = &'static (dyn Fn(&mut Worker) + Sync);
 
 struct Shared {
-    /// Counts regions; a thread that sees it change takes the job.
-    generation: Apart,
+    start: Start,
     /// Threads that have not left the region yet.
     remaining: Apart,
-    job: JobCell,
     stop: AtomicBool,
     /// Threads that wait on the condition variable, or are about to.
     parked: AtomicUsize,
@@ -243,6 +240,14 @@ struct Shared {
     wake: Condvar,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     barrier: Barrier,
+}
+
+/// What a thread waits for, on one cache line: it has the job as soon as it sees the change.
+#[repr(align(64))]
+struct Start {
+    /// Counts regions; a thread that sees it change takes the job.
+    generation: AtomicUsize,
+    job: JobCell,
 }
 
 /// A counter on a cache line of its own, so that those who watch one are not disturbed by another.
@@ -281,14 +286,16 @@ fn serve(shared: &Shared, index: usize, threads: usize, level: Level, precision:
     let mut seen = 0;
     loop {
         let mut spins = 0;
-        while shared.generation.0.load(Ordering::Acquire) == seen && spins < SPINS_BEFORE_PARKING {
+        while shared.start.generation.load(Ordering::Acquire) == seen
+            && spins < SPINS_BEFORE_PARKING
+        {
             std::hint::spin_loop();
             spins += 1;
         }
-        if shared.generation.0.load(Ordering::Acquire) == seen {
+        if shared.start.generation.load(Ordering::Acquire) == seen {
             let mut asleep = lock(&shared.sleep);
             shared.parked.fetch_add(1, Ordering::SeqCst);
-            while shared.generation.0.load(Ordering::SeqCst) == seen {
+            while shared.start.generation.load(Ordering::SeqCst) == seen {
                 if shared.stop.load(Ordering::Acquire) {
                     return;
                 }
@@ -296,10 +303,10 @@ fn serve(shared: &Shared, index: usize, threads: usize, level: Level, precision:
             }
             shared.parked.fetch_sub(1, Ordering::SeqCst);
         }
-        seen = shared.generation.0.load(Ordering::Acquire);
+        seen = shared.start.generation.load(Ordering::Acquire);
         // SAFETY: the region that is now running was begun after its job was written, and cannot
         // end before this thread has left it.
-        if let Some(job) = unsafe { *shared.job.0.get() } {
+        if let Some(job) = unsafe { *shared.start.job.0.get() } {
             shared.call(index, threads, level, precision, &mut buffers, job);
         }
         shared.remaining.0.fetch_sub(1, Ordering::Release);

@@ -170,8 +170,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn sqrt(self) -> Self;
     /// To the nearest integer.
     unsafe fn round(self) -> Self;
-    /// 2ⁿ for an integer-valued vector with every n in -126..=127.
-    unsafe fn power_of_two(self) -> Self;
+    /// `self` · 2ⁿ, rounded once, for integer-valued `n` of −252 to 254.
+    unsafe fn times_power_of_two(self, n: Self) -> Self;
     /// `yes` where `self < bound`, else `no`.
     unsafe fn select_less(self, bound: Self, yes: Self, no: Self) -> Self;
     /// The nearest bf16 value, ties to even.

@@ -35,7 +35,7 @@ pub use loss::cross_entropy;
 pub use memo::Memo;
 pub(crate) use operand::Operand;
 pub use panels::{NOTHING, Panels};
-pub(crate) use product::{PANEL, add_product};
+pub(crate) use product::{Addend, NOTHING_ADDED, PANEL, add_product};
 pub use rows::{Rows, RowsError};
 
 pub use crate::recurrence::{CellPanels, input_order, recurrent_order};

@@ -419,14 +419,14 @@ unsafe fn d_hidden<V: Vector, O: Operand<V>>(
     let head = shape.block(blocks.start, V::LANES).head;
     // SAFETY: only the blocks' units are touched; the scratch holds the group.
     unsafe {
-        for (i, active) in rows.iter().enumerate() {
-            for (v, index) in blocks.clone().enumerate() {
-                let block = shape.block(index, V::LANES);
-                let unit = head * shape.units + block.first.min(shape.units);
+        let (d_y, hidden) = (run.d_y, shape.hidden());
+        for (v, index) in blocks.clone().enumerate() {
+            let block = shape.block(index, V::LANES);
+            let unit = head * shape.units + block.first.min(shape.units);
+            for (i, active) in rows.iter().enumerate() {
                 let mut sum = V::zero();
                 if with_outputs {
-                    let d_y = run.d_y.add(active.row * shape.hidden() + unit);
-                    sum = V::load_first(d_y, block.count);
+                    sum = V::load_first(d_y.add(active.row * hidden + unit), block.count);
                 }
                 if let Some(d_next) = active.d_next {
                     sum = sum.add(V::load_first(d_next.add(unit), block.count));
@@ -457,20 +457,24 @@ unsafe fn cells<C: Cell, V: Vector, O: Operand<V>>(
 ) {
     let shape = &run.shape;
     let vectors = blocks.len();
+    // Worked out once: after each store the compiler would have to read `run` again.
+    let (gate_stride, state_stride) = (shape.gate_stride(), shape.state_stride());
+    let (padded_hidden, as_operand) = (shape.padded_hidden(), run.operands.is_some());
+    let (all_gates, all_states, all_carry, zeros) = (run.gates, run.states, run.carry, run.zeros);
     for (v, index) in blocks.enumerate() {
         let unit = index * V::LANES;
         // SAFETY: the block's gates, states and sums are this thread's own.
         unsafe {
             let mut bias = [V::zero(); MAX_GATES];
             for (i, active) in rows.iter().enumerate() {
-                let gates = run.gates.add(active.row * shape.gate_stride() + unit * C::GATES);
-                let next = run.states.add(active.row * shape.state_stride() + unit);
-                let previous = active.previous.unwrap_or(run.zeros).wrapping_add(unit);
-                let carry = run.carry.add(active.b * shape.state_stride() + unit);
+                let gates = all_gates.add(active.row * gate_stride + unit * C::GATES);
+                let next = all_states.add(active.row * state_stride + unit);
+                let previous = active.previous.unwrap_or(zeros).wrapping_add(unit);
+                let carry = all_carry.add(active.b * state_stride + unit);
                 let states = |from: *const f32| {
                     let mut states = [V::zero(); MAX_STATES];
                     for (s, to) in states.iter_mut().take(C::STATES).enumerate() {
-                        *to = V::load(from.wrapping_add(s * shape.padded_hidden()));
+                        *to = V::load(from.wrapping_add(s * padded_hidden));
                     }
                     states
                 };
@@ -483,7 +487,7 @@ unsafe fn cells<C: Cell, V: Vector, O: Operand<V>>(
                     C::backward(kept, states(previous), states(next), d_h, states(carry));
                 for (g, d) in d_gates.iter().take(C::GATES).enumerate() {
                     d.store(gates.add(g * V::LANES));
-                    if run.operands.is_some() {
+                    if as_operand {
                         let column = unit * C::GATES + g * V::LANES;
                         O::store_along(*d, active.operand.add(column / O::DEPTH));
                     }
@@ -491,7 +495,7 @@ unsafe fn cells<C: Cell, V: Vector, O: Operand<V>>(
                 }
                 for (s, d) in d_previous.iter().take(C::STATES).enumerate() {
                     let d = if active.previous.is_some() { *d } else { V::zero() };
-                    d.store(carry.add(s * shape.padded_hidden()));
+                    d.store(carry.add(s * padded_hidden));
                 }
             }
             for (g, sum) in bias.iter().take(C::GATES).enumerate() {

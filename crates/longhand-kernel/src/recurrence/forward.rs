@@ -4,6 +4,7 @@ mod few;
 mod packed;
 
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use super::layout::{Block, Shape};
 use super::links::{self, Link};
@@ -75,8 +76,12 @@ fn around<C: Cell>(
     assert!(state.iter().all(|s| s.len() == sequence.batch * hidden), "states are [B, N]");
     assert!(next.iter().all(|s| s.len() == sequence.batch * hidden), "states are [B, N]");
 
+    if rows == 0 {
+        next.iter_mut().zip(state).for_each(|(next, state)| next.copy_from_slice(state));
+        return;
+    }
     let (gates, states) = saved.split_at_mut(rows * shape.gate_stride());
-    let start = padded_states(cpu, &shape, sequence.batch, &state[1..]);
+    let mut start = scratch::take(cpu, sequence.batch * shape.state_stride());
     let mut zeros = scratch::take(cpu, hidden.max(shape.state_stride()));
     zeros.fill(0.0);
     let run = Run {
@@ -85,8 +90,11 @@ fn around<C: Cell>(
         gates: gates.as_mut_ptr(),
         states: states.as_mut_ptr(),
         y: y.as_mut_ptr(),
-        hidden: state[0].as_ptr(),
-        start: start.as_ptr(),
+        before: std::array::from_fn(|s| state.get(s).map_or(std::ptr::null(), |s| s.as_ptr())),
+        start: start.as_mut_ptr(),
+        next: std::array::from_fn(|s| {
+            next.get_mut(s).map_or(std::ptr::null_mut(), |s| s.as_mut_ptr())
+        }),
         zeros: zeros.as_ptr(),
         by_token: None,
         operands: None,
@@ -94,25 +102,6 @@ fn around<C: Cell>(
     form(&run);
     scratch::give(cpu, start);
     scratch::give(cpu, zeros);
-
-    for b in 0..sequence.batch {
-        let to = b * hidden..(b + 1) * hidden;
-        match links::last(sequence, b) {
-            Some(t) => {
-                let row = t * sequence.batch + b;
-                next[0][to.clone()].copy_from_slice(&y[row * hidden..(row + 1) * hidden]);
-                for (s, next) in next[1..].iter_mut().enumerate() {
-                    let padded = &states[row * shape.state_stride() + s * shape.padded_hidden()..];
-                    unpad(&shape, padded, &mut next[to.clone()]);
-                }
-            }
-            None => {
-                for (next, state) in next.iter_mut().zip(state) {
-                    next[to.clone()].copy_from_slice(&state[to.clone()]);
-                }
-            }
-        }
-    }
 }
 
 /// The states `[B, N]` with each head padded, side by side in rows of `state_stride`.
@@ -131,12 +120,6 @@ pub(super) fn padded_states(cpu: &Cpu, shape: &Shape, batch: usize, states: &[&[
     padded
 }
 
-fn unpad(shape: &Shape, padded: &[f32], to: &mut [f32]) {
-    for (head, to) in to.chunks_exact_mut(shape.units.max(1)).enumerate() {
-        to.copy_from_slice(&padded[head * shape.padded_units()..][..shape.units]);
-    }
-}
-
 /// What the threads share.
 #[derive(Clone, Copy)]
 struct Run<'a> {
@@ -148,10 +131,12 @@ struct Run<'a> {
     states: *mut f32,
     /// `[T·B, N]`.
     y: *mut f32,
-    /// `[B, N]`: h before the first position.
-    hidden: *const f32,
+    /// `[B, N]` each: h and the other states before the first position.
+    before: [*const f32; 1 + MAX_STATES],
     /// `[B]` rows of `state_stride`: the other states before the first position.
-    start: *const f32,
+    start: *mut f32,
+    /// `[B, N]` each: where h and the other states after the last position go.
+    next: [*mut f32; 1 + MAX_STATES],
     /// As long as a row of any state.
     zeros: *const f32,
     /// Rows of `gate_stride` for each token, the input's part of the gates, and the tokens: where
@@ -210,7 +195,9 @@ impl Run<'_> {
                         self.y.add(p * hidden).cast_const(),
                         self.states.add(p * stride).cast_const(),
                     ),
-                    Link::State => (self.hidden.add(b * hidden), self.start.add(b * stride)),
+                    Link::State => {
+                        (self.before[0].add(b * hidden), self.start.add(b * stride).cast_const())
+                    }
                     Link::Nothing => (self.zeros, self.zeros),
                 };
                 let (mut operand, mut next_operand) = (hidden, std::ptr::null_mut());
@@ -234,6 +221,59 @@ impl Run<'_> {
         }
     }
 
+    /// Pads the states before the first position: each thread those of its own (padded) units, so
+    /// that they lie in its cache.
+    ///
+    /// # Safety
+    /// No other thread touches these units.
+    unsafe fn take_states(&self, own: Range<usize>) {
+        let (hidden, stride) = (self.shape.hidden(), self.shape.state_stride());
+        for b in 0..self.sequence.batch {
+            for units in self.shape.parts(own.clone()) {
+                for s in 0..self.shape.states {
+                    // SAFETY: the units lie within rows of both.
+                    unsafe {
+                        let from = self.before[1 + s].add(b * hidden + units.column);
+                        let to = self.start.add(b * stride + s * self.shape.padded_hidden());
+                        let to = to.add(units.padded.start);
+                        to.copy_from_nonoverlapping(from, units.count);
+                        if units.count < units.padded.len() {
+                            to.add(units.count).write_bytes(0, units.padded.len() - units.count);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the states after the last position, of some (padded) units.
+    ///
+    /// # Safety
+    /// This thread has computed these units to the end, and no other one touches them.
+    unsafe fn hand_on(&self, own: Range<usize>) {
+        let (hidden, stride) = (self.shape.hidden(), self.shape.state_stride());
+        for b in 0..self.sequence.batch {
+            let last = links::last(self.sequence, b).map(|t| t * self.sequence.batch + b);
+            for units in self.shape.parts(own.clone()) {
+                for s in 0..1 + self.shape.states {
+                    let column = b * hidden + units.column;
+                    // SAFETY: the units lie within rows of all of them.
+                    unsafe {
+                        let from = match (last, s) {
+                            (None, s) => self.before[s].add(column),
+                            (Some(row), 0) => self.y.add(row * hidden + units.column).cast_const(),
+                            (Some(row), s) => {
+                                let padded = (s - 1) * self.shape.padded_hidden();
+                                self.states.add(row * stride + padded + units.padded.start)
+                            }
+                        };
+                        self.next[s].add(column).copy_from_nonoverlapping(from, units.count);
+                    }
+                }
+            }
+        }
+    }
+
     /// Zeros as the outputs of padding.
     ///
     /// # Safety
@@ -248,40 +288,70 @@ impl Run<'_> {
         }
     }
 
-    /// Runs the cell on one block of one row; gives h.
+    /// Where the values of a block lie.
+    #[inline(always)]
+    fn place<C: Cell>(&self, block: Block, lanes: usize) -> Place {
+        let (shape, unit) = (&self.shape, block.index * lanes);
+        let column = block.head * shape.units + block.first.min(shape.units);
+        Place {
+            gates: self.gates.wrapping_add(unit * C::GATES),
+            gate_stride: shape.gate_stride(),
+            unit,
+            states: self.states.wrapping_add(unit),
+            state_stride: shape.state_stride(),
+            padded_hidden: shape.padded_hidden(),
+            y: self.y.wrapping_add(column),
+            hidden: shape.hidden(),
+            count: block.count,
+        }
+    }
+}
+
+/// Where the values of one block lie, and how far apart from row to row: worked out once for all
+/// rows.
+#[derive(Clone, Copy)]
+struct Place {
+    gates: *mut f32,
+    gate_stride: usize,
+    /// The block's first unit in a row of states.
+    unit: usize,
+    states: *mut f32,
+    state_stride: usize,
+    padded_hidden: usize,
+    y: *mut f32,
+    hidden: usize,
+    /// Units that are not padding.
+    count: usize,
+}
+
+impl Place {
+    /// Runs the cell on the block in one row; gives h.
     ///
     /// # Safety
     /// `gate(g)` gives the pre-activations of the block; no other thread touches the block.
     #[inline(always)]
-    unsafe fn cell<C: Cell, V: Vector>(
-        &self,
-        active: &Active,
-        block: Block,
-        gate: impl Fn(usize) -> V,
-    ) -> V {
-        let shape = &self.shape;
+    unsafe fn cell<C: Cell, V: Vector>(self, active: &Active, gate: impl Fn(usize) -> V) -> V {
         // SAFETY: the block lies within the padded rows; y is written up to the block's count.
         unsafe {
+            let Active { row, states, .. } = *active;
             let mut gates = [V::zero(); MAX_GATES];
             let mut previous = [V::zero(); MAX_STATES];
             for (g, to) in gates.iter_mut().take(C::GATES).enumerate() {
                 *to = gate(g);
             }
-            let unit = block.index * V::LANES;
             for (s, to) in previous.iter_mut().take(C::STATES).enumerate() {
-                *to = V::load(active.states.add(s * shape.padded_hidden() + unit));
+                *to = V::load(states.add(s * self.padded_hidden + self.unit));
             }
             let (kept, next, h) = C::forward(gates, previous);
-            let to = self.gates.add(active.row * shape.gate_stride() + unit * C::GATES);
+            let to = self.gates.add(row * self.gate_stride);
             for (g, kept) in kept.iter().take(C::GATES).enumerate() {
                 kept.store(to.add(g * V::LANES));
             }
-            let to = self.states.add(active.row * shape.state_stride() + unit);
+            let to = self.states.add(row * self.state_stride);
             for (s, next) in next.iter().take(C::STATES).enumerate() {
-                next.store(to.add(s * shape.padded_hidden()));
+                next.store(to.add(s * self.padded_hidden));
             }
-            let column = block.head * shape.units + block.first.min(shape.units);
-            h.store_first(self.y.add(active.row * shape.hidden() + column), block.count);
+            h.store_first(self.y.add(row * self.hidden), self.count);
             h
         }
     }
@@ -375,8 +445,8 @@ impl<C: Cell> ProductKernel for TimeLoop<'_, '_, C> {
     unsafe fn run<V: Vector, O: Operand<V>>(self) {
         let (run, worker) = (self.run, self.worker);
         let shape = &run.shape;
-        let own = worker.share(shape.padded_hidden(), V::LANES);
-        let own = own.start / V::LANES..own.end / V::LANES;
+        let units = worker.share(shape.padded_hidden(), V::LANES);
+        let own = units.start / V::LANES..units.end / V::LANES;
         let mut active = List::new(worker.buffers, run.sequence.batch);
         let mut sums = worker.buffers.take(ROW_GROUP * TILE_VECTORS * V::LANES);
         // SAFETY: units are this thread's own; what it reads of others was written before the
@@ -385,6 +455,7 @@ impl<C: Cell> ProductKernel for TimeLoop<'_, '_, C> {
             if worker.index == 0 && run.sequence.lengths.is_some() {
                 run.clear_padding();
             }
+            run.take_states(units.clone());
             if let Some(operands) = &run.operands {
                 own.clone().for_each(|index| start_operands::<V, O>(run, operands, index));
                 worker.barrier();
@@ -399,6 +470,7 @@ impl<C: Cell> ProductKernel for TimeLoop<'_, '_, C> {
                 }
                 worker.barrier();
             }
+            run.hand_on(units);
         }
         active.give(worker.buffers);
         worker.buffers.give(sums);
@@ -414,7 +486,7 @@ unsafe fn start_operands<V: Vector, O: Operand<V>>(run: &Run, to: &Operands, ind
     for b in 0..run.sequence.batch {
         // SAFETY: the block's units are this thread's own.
         unsafe {
-            let h = V::load_first(run.hidden.add(b * shape.hidden() + unit), block.count);
+            let h = V::load_first(run.before[0].add(b * shape.hidden() + unit), block.count);
             O::store_along(h, to.start.add(b * to.stride + to.place(block, O::DEPTH)));
         }
     }
@@ -432,7 +504,7 @@ impl Operands {
 #[inline(always)]
 unsafe fn group<C: Cell, V: Vector, O: Operand<V>>(
     run: &Run,
-    blocks: std::ops::Range<usize>,
+    blocks: Range<usize>,
     rows: &[Active],
     panels: &[f32],
     bias: &[f32],
@@ -463,13 +535,15 @@ unsafe fn group<C: Cell, V: Vector, O: Operand<V>>(
             inner * V::LANES,
             sums.as_mut_ptr(),
         );
-        for (i, active) in rows.iter().enumerate() {
-            for (j, index) in blocks.clone().enumerate() {
+        for (j, index) in blocks.clone().enumerate() {
+            let block = shape.block(index, V::LANES);
+            let place = run.place::<C>(block, V::LANES);
+            let operand = run.operands.map(|operands| operands.place(block, O::DEPTH));
+            for (i, active) in rows.iter().enumerate() {
                 let sums = sums.as_ptr().add((i * vectors + j * C::GATES) * V::LANES);
-                let block = shape.block(index, V::LANES);
-                let h = run.cell::<C, V>(active, block, |g| V::load(sums.add(g * V::LANES)));
-                if let Some(operands) = &run.operands {
-                    let to = active.next_operand.add(operands.place(block, O::DEPTH));
+                let h = place.cell::<C, V>(active, |g| V::load(sums.add(g * V::LANES)));
+                if let Some(operand) = operand {
+                    let to = active.next_operand.add(operand);
                     O::store_along(first_of(h, block.count), to);
                 }
             }

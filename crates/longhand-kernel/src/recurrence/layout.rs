@@ -1,5 +1,7 @@
 //! Where the gates and states of every hidden unit lie in the buffer kept for backward.
 
+use std::ops::Range;
+
 use super::{Input, MAX_GATES, MAX_STATES, Weights};
 use crate::sequence::Sequence;
 
@@ -34,6 +36,16 @@ pub(super) struct Block {
     /// The first unit within the head.
     pub(super) first: usize,
     /// Units that are not padding.
+    pub(super) count: usize,
+}
+
+/// Adjacent units of one head.
+pub(super) struct Part {
+    /// Their places with every head padded.
+    pub(super) padded: Range<usize>,
+    /// The first one's place without padding.
+    pub(super) column: usize,
+    /// Units that are not padding; they come first.
     pub(super) count: usize,
 }
 
@@ -97,10 +109,10 @@ impl Shape {
     /// The blocks of `range` in groups of at most `most`, none of which crosses a head.
     pub(super) fn groups(
         &self,
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         lanes: usize,
         most: usize,
-    ) -> impl Iterator<Item = std::ops::Range<usize>> {
+    ) -> impl Iterator<Item = Range<usize>> {
         let per_head = (self.padded_units() / lanes).max(1);
         let mut next = range.start;
         std::iter::from_fn(move || {
@@ -108,6 +120,22 @@ impl Shape {
             let group = next..(next + most).min(head_end).min(range.end);
             next = group.end;
             (!group.is_empty()).then_some(group)
+        })
+    }
+
+    /// A range of padded units, cut at the heads' ends.
+    pub(super) fn parts(&self, own: Range<usize>) -> impl Iterator<Item = Part> {
+        let (units, per_head) = (self.units, self.padded_units());
+        let mut next = own.start;
+        std::iter::from_fn(move || {
+            if next >= own.end {
+                return None;
+            }
+            let (head, first) = (next / per_head, next % per_head);
+            let padded = next..own.end.min((head + 1) * per_head);
+            next = padded.end;
+            let count = units.saturating_sub(first).min(padded.len());
+            Some(Part { column: head * units + first.min(units), count, padded })
         })
     }
 

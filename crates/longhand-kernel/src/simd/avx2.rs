@@ -15,6 +15,16 @@ unsafe fn first_avx2(count: usize) -> __m256i {
     unsafe { _mm256_loadu_si256(MASKS.as_ptr().add(8 - count.min(8)).cast()) }
 }
 
+/// 2ⁿ for every n in −126 to 127.
+#[inline(always)]
+unsafe fn power_of_two(n: __m256i) -> __m256 {
+    // SAFETY: the caller has the instruction set.
+    unsafe {
+        let exponents = _mm256_add_epi32(n, _mm256_set1_epi32(127));
+        _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponents))
+    }
+}
+
 /// The columns c and c + 4 of four rows of eight elements, for each c below 4.
 #[inline(always)]
 pub(super) unsafe fn four_rows(from: *const f32, row: usize) -> [__m256; 4] {
@@ -102,10 +112,13 @@ impl Vector for Avx2 {
         unsafe { Self(_mm256_round_ps::<0x08>(self.0)) }
     }
     #[inline(always)]
-    unsafe fn power_of_two(self) -> Self {
+    unsafe fn times_power_of_two(self, n: Self) -> Self {
         unsafe {
-            let n = _mm256_add_epi32(_mm256_cvtps_epi32(self.0), _mm256_set1_epi32(127));
-            Self(_mm256_castsi256_ps(_mm256_slli_epi32::<23>(n)))
+            // In two halves, so that neither power overflows.
+            let n = _mm256_cvtps_epi32(n.0);
+            let half = _mm256_srai_epi32::<1>(n);
+            let first = _mm256_mul_ps(self.0, power_of_two(half));
+            Self(_mm256_mul_ps(first, power_of_two(_mm256_sub_epi32(n, half))))
         }
     }
     #[inline(always)]

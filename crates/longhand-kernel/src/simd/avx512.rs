@@ -81,8 +81,8 @@ impl Vector for Avx512 {
         unsafe { Self(_mm512_roundscale_ps::<0x08>(self.0)) }
     }
     #[inline(always)]
-    unsafe fn power_of_two(self) -> Self {
-        unsafe { Self(_mm512_scalef_ps(_mm512_set1_ps(1.0), self.0)) }
+    unsafe fn times_power_of_two(self, n: Self) -> Self {
+        unsafe { Self(_mm512_scalef_ps(self.0, n.0)) }
     }
     #[inline(always)]
     unsafe fn select_less(self, bound: Self, yes: Self, no: Self) -> Self {

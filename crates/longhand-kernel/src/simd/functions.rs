@@ -4,8 +4,7 @@ use super::{Kernel, Level, Vector};
 
 /// eˣ within 2 ulp, subnormal results included; 0 below −104, infinity above 88.73, NaN stays NaN.
 ///
-/// Range reduction by ln 2 in two parts, then a polynomial of degree 6 on ±½ ln 2; the power of
-/// two is applied in two halves so that neither overflows.
+/// Range reduction by ln 2 in two parts, then a polynomial of degree 6 on ±½ ln 2.
 #[inline(always)]
 pub(crate) unsafe fn exp<V: Vector>(x: V) -> V {
     // SAFETY: the caller has the instruction set.
@@ -18,9 +17,7 @@ pub(crate) unsafe fn exp<V: Vector>(x: V) -> V {
         for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
             p = p.mul_add(r, V::splat(c));
         }
-        let p = p.mul_add(r.mul(r), r).add(V::splat(1.0));
-        let half = n.mul(V::splat(0.5)).round();
-        p.mul(half.power_of_two()).mul(n.sub(half).power_of_two())
+        p.mul_add(r.mul(r), r).add(V::splat(1.0)).times_power_of_two(n)
     }
 }
 

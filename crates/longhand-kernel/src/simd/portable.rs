@@ -89,8 +89,13 @@ impl Vector for Portable {
         self.map(|x| (x + 12_582_912.0) - 12_582_912.0)
     }
     #[inline(always)]
-    unsafe fn power_of_two(self) -> Self {
-        self.map(|n| f32::from_bits(((n as i32 + 127) as u32) << 23))
+    unsafe fn times_power_of_two(self, n: Self) -> Self {
+        // In two halves, so that neither power overflows.
+        let power = |n: i32| f32::from_bits(((n + 127) as u32) << 23);
+        Self(std::array::from_fn(|i| {
+            let n = n.0[i] as i32;
+            self.0[i] * power(n >> 1) * power(n - (n >> 1))
+        }))
     }
     #[inline(always)]
     unsafe fn select_less(self, bound: Self, yes: Self, no: Self) -> Self {

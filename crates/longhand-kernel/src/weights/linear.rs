@@ -1,6 +1,6 @@
 //! Linear layers over packed weights.
 
-use super::{Format, Operand, PANEL, Panels, add_product};
+use super::{Addend, Format, NOTHING_ADDED, Operand, PANEL, Panels, add_product};
 use crate::cpu::{Cpu, Shards, Worker};
 
 /// Below this much work, in bytes of weights for each few rows, a second thread costs more than
@@ -48,29 +48,20 @@ pub(super) fn whole(
 ) {
     let input = weight.shape()[1];
     let shards = Shards::new(y);
-    let part = |worker: &mut Worker,
-                panels: std::ops::Range<usize>,
-                rows: std::ops::Range<usize>| {
-        for panel in panels {
-            let columns = panel * PANEL..output.min((panel + 1) * PANEL);
-            for r in rows.clone() {
-                // SAFETY: each part of the result belongs to one thread.
-                let y =
-                    unsafe { shards.part(r * output + columns.start..r * output + columns.end) };
-                match bias {
-                    Some(bias) => y.copy_from_slice(&bias[columns.clone()]),
-                    None => y.fill(0.0),
+    let part =
+        |worker: &mut Worker, panels: std::ops::Range<usize>, rows: std::ops::Range<usize>| {
+            for panel in panels {
+                let columns = panel * PANEL..output.min((panel + 1) * PANEL);
+                let addend = bias.map_or(NOTHING_ADDED, |bias| Addend::Row(&bias[columns.clone()]));
+                // SAFETY: each part of the result belongs to one thread; the rows lie `output` apart.
+                unsafe {
+                    let to = shards.pointer().add(rows.start * output + columns.start);
+                    let (level, rows) = (worker.level, [rows.start, 1, rows.len()]);
+                    let places = columns.len();
+                    add_product(level, weight, panel, operand, rows, addend, to, output, places);
                 }
             }
-            // SAFETY: as above; the rows lie `output` apart.
-            unsafe {
-                let to = shards.pointer().add(rows.start * output + columns.start);
-                let rows = [rows.start, 1, rows.len()];
-                let level = worker.level;
-                add_product(level, weight, panel, operand, rows, to, output, columns.len());
-            }
-        }
-    };
+        };
     let panels = weight.count();
     if cpu.threads() == 1 || !pays(weight.format(), output * input, rows) {
         cpu.for_each(1, |worker, _| part(worker, 0..panels, 0..rows));

@@ -10,8 +10,20 @@ pub(super) const LANES: usize = 16;
 /// Rows of a matrix in a panel.
 pub(crate) const PANEL: usize = 64;
 
-/// `to[i][place] += Σ_k W[place][k] · x_i[k]` for `count` rows x and the first `places` of a
-/// panel. Row i of the operand is `first + i · step`.
+/// What a product is added to.
+#[derive(Clone, Copy)]
+pub(crate) enum Addend<'a> {
+    /// What stands there.
+    There,
+    /// For every row, these values, one for each place.
+    Row(&'a [f32]),
+}
+
+/// Zeros as an [`Addend`].
+pub(crate) const NOTHING_ADDED: Addend = Addend::Row(&[0.0; PANEL]);
+
+/// `to[i][place] = addend + Σ_k W[place][k] · x_i[k]` for `count` rows x and the first `places` of
+/// a panel. Row i of the operand is `first + i · step`.
 ///
 /// # Safety
 /// `to` holds `count` rows of `places` elements, `to_stride` apart, which nothing else touches.
@@ -24,6 +36,7 @@ pub(crate) unsafe fn add_product(
     panel: usize,
     operand: &Operand,
     [first, step, count]: [usize; 3],
+    addend: Addend,
     to: *mut f32,
     to_stride: usize,
     places: usize,
@@ -35,15 +48,25 @@ pub(crate) unsafe fn add_product(
         return;
     }
     assert!(first + (count - 1) * step < operand.rows());
+    let (addend, addend_stride) = match addend {
+        Addend::There => (to.cast_const(), to_stride),
+        Addend::Row(row) => {
+            assert!(row.len() >= places, "a value for each place");
+            (row.as_ptr(), 0)
+        }
+    };
     let groups = if panels.format() == Format::Int4 { columns.div_ceil(GROUP) } else { 1 };
     let task = Task {
         words: panels.words(panel).as_ptr(),
+        behind: panels.words(panel).as_ptr_range().end,
         scales: panels.scales(panel).as_ptr(),
         width: panels.width(panel),
         groups,
         steps: panels.format().steps(columns).checked_div(groups).unwrap_or(0),
         operand,
         rows: [first, step, count],
+        addend,
+        addend_stride,
         to,
         to_stride,
         places,
@@ -52,10 +75,35 @@ pub(crate) unsafe fn add_product(
     unsafe { forms::run(level, panels.format(), &task) }
 }
 
+/// Fewer tiles than this read a panel too fast to fetch another one meanwhile.
+const FEWEST_FETCHING: usize = 4;
+
+/// What is brought nearer step by step.
+#[derive(Clone, Copy)]
+struct Ahead {
+    from: *const f32,
+    /// Bytes from step to step; 0 for nothing.
+    step: usize,
+}
+
+/// Brings a cache line, if there is one at this address, from farther caches to the second one.
+#[inline(always)]
+fn fetch(from: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which touches no memory that the program could see and takes any address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
 /// A checked call.
 pub(super) struct Task<'a> {
     /// Groups × steps × width words.
     words: *const f32,
+    /// Where the next panel's words begin, if there is one.
+    behind: *const f32,
     /// Groups × width.
     scales: *const f32,
     /// Places of the panel.
@@ -65,13 +113,17 @@ pub(super) struct Task<'a> {
     steps: usize,
     operand: &'a Operand,
     rows: [usize; 3],
+    /// Rows like those of `to`, so far apart.
+    addend: *const f32,
+    addend_stride: usize,
     to: *mut f32,
     to_stride: usize,
     places: usize,
 }
 
 impl Task<'_> {
-    /// Cuts the task into tiles.
+    /// Cuts the task into tiles. Each of many tiles also fetches its part of the panel that lies
+    /// behind this one, which is probably the next to be read, from farther caches.
     ///
     /// # Safety
     /// The machine has the instructions of `D`, and the task was checked.
@@ -84,19 +136,24 @@ impl Task<'_> {
         let mut from = 0;
         for tile in 0..tiles {
             let to = count * (tile + 1) / tiles;
+            let fetched = if tiles < FEWEST_FETCHING { 0 } else { 4 * self.width / tiles };
+            let ahead = Ahead {
+                from: self.behind.wrapping_byte_add(tile * self.groups * self.steps * fetched),
+                step: fetched,
+            };
             let mut vector = 0;
             while vector < vectors {
                 // SAFETY: rows and vectors are within the task.
                 unsafe {
                     if vector + D::VECTORS <= vectors {
                         match D::VECTORS {
-                            4 => self.by_rows::<D, 4>(from, to - from, vector),
-                            2 => self.by_rows::<D, 2>(from, to - from, vector),
-                            _ => self.by_rows::<D, 1>(from, to - from, vector),
+                            4 => self.by_rows::<D, 4>(from, to - from, vector, ahead),
+                            2 => self.by_rows::<D, 2>(from, to - from, vector, ahead),
+                            _ => self.by_rows::<D, 1>(from, to - from, vector, ahead),
                         }
                         vector += D::VECTORS;
                     } else {
-                        self.by_rows::<D, 1>(from, to - from, vector);
+                        self.by_rows::<D, 1>(from, to - from, vector, ahead);
                         vector += 1;
                     }
                 }
@@ -106,16 +163,22 @@ impl Task<'_> {
     }
 
     #[inline(always)]
-    unsafe fn by_rows<D: Dot, const M: usize>(&self, first: usize, rows: usize, vector: usize) {
+    unsafe fn by_rows<D: Dot, const M: usize>(
+        &self,
+        first: usize,
+        rows: usize,
+        vector: usize,
+        ahead: Ahead,
+    ) {
         // SAFETY: as the caller promises.
         unsafe {
             match rows {
-                1 => self.tile::<D, 1, M>(first, vector),
-                2 => self.tile::<D, 2, M>(first, vector),
-                3 if D::ROWS >= 3 => self.tile::<D, 3, M>(first, vector),
-                4 if D::ROWS >= 4 => self.tile::<D, 4, M>(first, vector),
-                5 if D::ROWS >= 5 => self.tile::<D, 5, M>(first, vector),
-                6 if D::ROWS >= 6 => self.tile::<D, 6, M>(first, vector),
+                1 => self.tile::<D, 1, M>(first, vector, ahead),
+                2 => self.tile::<D, 2, M>(first, vector, ahead),
+                3 if D::ROWS >= 3 => self.tile::<D, 3, M>(first, vector, ahead),
+                4 if D::ROWS >= 4 => self.tile::<D, 4, M>(first, vector, ahead),
+                5 if D::ROWS >= 5 => self.tile::<D, 5, M>(first, vector, ahead),
+                6 if D::ROWS >= 6 => self.tile::<D, 6, M>(first, vector, ahead),
                 _ => unreachable!("tiles have at most {} rows", D::ROWS),
             }
         }
@@ -123,7 +186,12 @@ impl Task<'_> {
 
     /// R rows by M vectors.
     #[inline(always)]
-    unsafe fn tile<D: Dot, const R: usize, const M: usize>(&self, first: usize, vector: usize) {
+    unsafe fn tile<D: Dot, const R: usize, const M: usize>(
+        &self,
+        first: usize,
+        vector: usize,
+        mut ahead: Ahead,
+    ) {
         // SAFETY: as `run`; every step has `width` words, and every row as many inputs as steps.
         unsafe {
             let rows: [Row; R] = std::array::from_fn(|r| {
@@ -148,6 +216,11 @@ impl Task<'_> {
                     }
                     // After the last step it stands behind the weights.
                     words = words.wrapping_add(self.width);
+                    // A tile of one row is one of too few to have anything to fetch.
+                    if R > 1 {
+                        fetch(ahead.from);
+                        ahead.from = ahead.from.wrapping_byte_add(ahead.step);
+                    }
                 }
                 for v in 0..M {
                     // Without integers there are none, and none are read.
@@ -160,13 +233,14 @@ impl Task<'_> {
             }
             for r in 0..R {
                 let to = self.to.add((first + r) * self.to_stride);
+                let addend = self.addend.add((first + r) * self.addend_stride);
                 for v in 0..M {
                     let mut total = totals[r][v];
                     if D::INTEGER {
                         total = total.scale(rows[r].scale());
                     }
                     let at = (vector + v) * LANES;
-                    total.add_to(to.add(at), self.places - at);
+                    total.store_sum(addend.add(at), to.add(at), self.places - at);
                 }
             }
         }
@@ -236,18 +310,18 @@ impl<V: Vector> Sixteen<V> {
         unsafe { self.mul(Self::splat(factor)) }
     }
 
-    /// Adds the first `count` to memory.
+    /// Stores the sum with the first `count` of other values.
     #[inline(always)]
-    unsafe fn add_to(self, to: *mut f32, count: usize) {
+    unsafe fn store_sum(self, other: *const f32, to: *mut f32, count: usize) {
         for i in 0..Self::PARTS {
             let at = i * V::LANES;
-            // SAFETY: the caller gives `count` values.
+            // SAFETY: the caller gives `count` values of both.
             unsafe {
-                let to = to.add(at);
+                let (other, to) = (other.add(at), to.add(at));
                 if count >= at + V::LANES {
-                    V::load(to).add(self.0[i]).store(to);
+                    V::load(other).add(self.0[i]).store(to);
                 } else if count > at {
-                    V::load_first(to, count - at).add(self.0[i]).store_first(to, count - at);
+                    V::load_first(other, count - at).add(self.0[i]).store_first(to, count - at);
                 }
             }
         }

@@ -24,9 +24,6 @@ pub(super) fn applies(sequence: &Sequence) -> bool {
 /// As the packed form; each thread reads the weights of its own units.
 pub(super) fn forward<C: Cell>(cpu: &Cpu, run: &Run, weights: &Weights, x: &[f32]) {
     let shape = &run.shape;
-    if run.sequence.rows() == 0 {
-        return;
-    }
     let products = x.len() + run.sequence.rows() * shape.units;
     if products * C::GATES * shape.hidden() < SERIAL_PRODUCTS {
         cpu.for_each(1, |worker, _| time_loop::<C>(run, weights, x, worker));
@@ -48,8 +45,8 @@ struct Piece {
 fn time_loop<C: Cell>(run: &Run, weights: &Weights, x: &[f32], worker: &mut Worker) {
     let (shape, sequence, lanes) = (&run.shape, run.sequence, worker.level.lanes());
     let (rows, batch, hidden) = (sequence.rows(), sequence.batch, shape.hidden());
-    let own = worker.share(shape.padded_hidden(), lanes);
-    let own = own.start / lanes..own.end / lanes;
+    let padded = worker.share(shape.padded_hidden(), lanes);
+    let own = padded.start / lanes..padded.end / lanes;
     let mut gates = worker.buffers.take(rows * C::GATES * own.len() * lanes);
     let mut previous = worker.buffers.take(batch * hidden);
     let mut active = List::new(worker.buffers, batch);
@@ -93,6 +90,7 @@ fn time_loop<C: Cell>(run: &Run, weights: &Weights, x: &[f32], worker: &mut Work
         if worker.index == 0 && sequence.lengths.is_some() {
             run.clear_padding();
         }
+        run.take_states(padded.clone());
         for t in sequence.steps() {
             run.active(t, &mut active);
             previous.fill(0.0);
@@ -115,6 +113,7 @@ fn time_loop<C: Cell>(run: &Run, weights: &Weights, x: &[f32], worker: &mut Work
             }
             worker.barrier();
         }
+        run.hand_on(padded);
     }
     active.give(worker.buffers);
     worker.buffers.give(gates);
@@ -164,15 +163,16 @@ impl<C: Cell> Kernel for Cells<'_, C> {
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
         let Piece { blocks, units, .. } = self.piece;
-        for active in self.active {
-            let b = active.row % self.run.sequence.batch;
-            let gates = self.gates[b * C::GATES * units.count..].as_ptr();
-            for index in blocks.clone() {
-                let block = self.run.shape.block(index, V::LANES);
-                let first = block.first - units.first;
+        for index in blocks.clone() {
+            let block = self.run.shape.block(index, V::LANES);
+            let first = block.first - units.first;
+            let place = self.run.place::<C>(block, V::LANES);
+            for active in self.active {
+                let b = active.row % self.run.sequence.batch;
+                let gates = self.gates[b * C::GATES * units.count..].as_ptr();
                 // SAFETY: only the block's units are loaded, and they are this thread's own.
                 unsafe {
-                    self.run.cell::<C, V>(active, block, |g| {
+                    place.cell::<C, V>(active, |g| {
                         V::load_first(gates.wrapping_add(g * units.count + first), block.count)
                     });
                 }

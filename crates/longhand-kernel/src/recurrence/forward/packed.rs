@@ -10,7 +10,8 @@ use crate::recurrence::panels::UNITS;
 use crate::recurrence::{Cell, CellPanels};
 use crate::scratch::List;
 use crate::simd::{Kernel, Vector};
-use crate::weights::{Operand, PANEL, add_product, pays};
+use crate::weights::Addend::There;
+use crate::weights::{NOTHING_ADDED, Operand, PANEL, add_product, pays};
 
 /// Rows whose sums lie in the scratch buffer at a time.
 const ROW_GROUP: usize = 48;
@@ -18,9 +19,6 @@ const ROW_GROUP: usize = 48;
 /// Runs the recurrence; each thread computes units of its own.
 pub(super) fn forward<C: Cell>(cpu: &Cpu, run: &Run, weights: &CellPanels, x: &[f32]) {
     let (shape, rows) = (&run.shape, run.sequence.rows());
-    if rows == 0 {
-        return;
-    }
     let known = weights.projected.is_some();
     let x = if known { &[] } else { x };
     let input = Operand::of_rows(cpu, weights.input.format(), if known { 0 } else { rows }, &[x]);
@@ -37,6 +35,8 @@ pub(super) fn forward<C: Cell>(cpu: &Cpu, run: &Run, weights: &CellPanels, x: &[
 fn time_loop<C: Cell>(run: &Run, weights: &CellPanels, input: &Operand, worker: &mut Worker) {
     let (shape, sequence) = (&run.shape, run.sequence);
     let own = worker.share(weights.recurrent.count(), 1);
+    let of_panel = PANEL / C::GATES;
+    let units = own.start * of_panel..(own.end * of_panel).min(shape.padded_hidden());
     let previous =
         Operand::room(worker.buffers, weights.format(), sequence.batch * shape.heads, shape.units);
     let sums = worker.buffers.take(ROW_GROUP * PANEL);
@@ -53,6 +53,7 @@ fn time_loop<C: Cell>(run: &Run, weights: &CellPanels, input: &Operand, worker: 
         if worker.index == 0 && sequence.lengths.is_some() {
             run.clear_padding();
         }
+        run.take_states(units.clone());
         if sequence.time > 1 && weights.projected.is_none() {
             own.clone().for_each(|panel| step.project(worker, panel));
         }
@@ -70,6 +71,7 @@ fn time_loop<C: Cell>(run: &Run, weights: &CellPanels, input: &Operand, worker: 
                 worker.barrier();
             }
         }
+        run.hand_on(units);
     }
     active.give(worker.buffers);
     worker.buffers.give(step.sums);
@@ -102,11 +104,9 @@ impl<C: Cell> Step<'_, C> {
         // SAFETY: the panel's columns of the gates' rows.
         unsafe {
             let to = self.run.gates.add(panel * PANEL);
-            for row in 0..rows {
-                to.add(row * stride).write_bytes(0, places);
-            }
-            let (level, panels) = (worker.level, self.weights.input);
-            add_product(level, panels, panel, self.input, [0, 1, rows], to, stride, places);
+            let (level, panels, rows) = (worker.level, self.weights.input, [0, 1, rows]);
+            let nothing = NOTHING_ADDED;
+            add_product(level, panels, panel, self.input, rows, nothing, to, stride, places);
         }
     }
 
@@ -142,17 +142,22 @@ impl<C: Cell> Step<'_, C> {
                 let (from, to) = (rows[0].row, rows[count - 1].row);
                 if to - from + 1 == count {
                     let chosen = [from, 1, count];
-                    add_product(level, panels, panel, self.input, chosen, sums, PANEL, places);
+                    add_product(
+                        level, panels, panel, self.input, chosen, There, sums, PANEL, places,
+                    );
                 } else {
                     for (i, active) in rows.iter().enumerate() {
                         let (chosen, to) = ([active.row, 1, 1], sums.add(i * PANEL));
-                        add_product(level, panels, panel, self.input, chosen, to, PANEL, places);
+                        add_product(
+                            level, panels, panel, self.input, chosen, There, to, PANEL, places,
+                        );
                     }
                 }
             }
             let chosen = [first * shape.heads + head, shape.heads, count];
             let panels = self.weights.recurrent;
-            add_product(level, panels, panel, &self.previous, chosen, sums, PANEL, places);
+            let h = &self.previous;
+            add_product(level, panels, panel, h, chosen, There, sums, PANEL, places);
         }
         level.run(Cells { step: self, panel, rows, sums });
     }
@@ -192,12 +197,13 @@ impl<C: Cell> Kernel for Begin<'_, '_, C> {
                         bias = bias.add(V::load_first(from.as_ptr().add(row), block.count));
                     }
                 }
+                let (projected, sums) = (self.step.projected, self.sums.add(at));
                 for (i, active) in self.rows.iter().enumerate() {
                     let mut sum = bias;
-                    if let Some((from, stride)) = self.step.projected {
+                    if let Some((from, stride)) = projected {
                         sum = sum.add(V::load(from.add(active.row * stride + place)));
                     }
-                    sum.store(self.sums.add(i * PANEL + at));
+                    sum.store(sums.add(i * PANEL));
                 }
             }
         }
@@ -220,16 +226,16 @@ impl<C: Cell> Kernel for Cells<'_, '_, C> {
         let run = self.step.run;
         let blocks = panel_places(&run.shape, self.panel) / (UNITS * C::GATES);
         let first = self.panel * PANEL / (UNITS * C::GATES);
-        for (i, active) in self.rows.iter().enumerate() {
-            for index in 0..blocks {
-                for part in 0..UNITS / V::LANES {
-                    let at = i * PANEL + index * C::GATES * UNITS + part * V::LANES;
-                    let block =
-                        run.shape.block((first + index) * (UNITS / V::LANES) + part, V::LANES);
+        for index in 0..blocks {
+            for part in 0..UNITS / V::LANES {
+                let block = run.shape.block((first + index) * (UNITS / V::LANES) + part, V::LANES);
+                let place = run.place::<C>(block, V::LANES);
+                let sums = self.sums.wrapping_add(index * C::GATES * UNITS + part * V::LANES);
+                for (i, active) in self.rows.iter().enumerate() {
                     // SAFETY: the block is this thread's own, and its sums are complete.
                     unsafe {
-                        run.cell::<C, V>(active, block, |gate| {
-                            V::load(self.sums.add(at + gate * UNITS))
+                        place.cell::<C, V>(active, |gate| {
+                            V::load(sums.add(i * PANEL + gate * UNITS))
                         });
                     }
                 }
