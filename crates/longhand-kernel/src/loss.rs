@@ -22,7 +22,7 @@ pub mod reference;
 #[cfg(test)]
 mod tests;
 
-use passes::{Exponentials, Largest, LogSoftmax, Scale, SumLanes};
+use passes::{Exponentials, Largest, LogSoftmax, MostProbable, Scale, SumLanes};
 
 /// The target of a row that counts neither in the loss nor in its gradient.
 pub const IGNORE: u32 = u32::MAX;
@@ -186,6 +186,25 @@ pub fn log_softmax(cpu: &Cpu, vocabulary: usize, x: &mut [f32]) {
             // SAFETY: each row belongs to one thread.
             let row = unsafe { x.part(r * vocabulary..(r + 1) * vocabulary) };
             worker.level.run(LogSoftmax(row));
+        }
+    });
+}
+
+/// The place of each row's largest value, the first of equal ones, among `x` [R, V]: what greedy
+/// decoding reads next. What is not a number is passed over; a row of nothing else gives 0.
+///
+/// # Panics
+/// If `x` is not a row of `vocabulary` for each place.
+pub fn most_probable(cpu: &Cpu, vocabulary: usize, x: &[f32], places: &mut [u32]) {
+    assert_eq!(x.len(), places.len() * vocabulary, "a row of logits for each place");
+    let rows = places.len();
+    let places = Shards::new(places);
+    for_rows(cpu, rows, vocabulary, |worker, range| {
+        for r in range {
+            let row = &x[r * vocabulary..(r + 1) * vocabulary];
+            // SAFETY: each row belongs to one thread.
+            let place = unsafe { places.part(r..r + 1) };
+            place[0] = worker.level.run(MostProbable(row)) as u32;
         }
     });
 }

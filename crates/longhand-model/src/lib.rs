@@ -25,6 +25,7 @@ pub mod weights;
 
 pub use config::{Config, ConfigError};
 pub use file::{FileError, WeightsError};
+pub use longhand_kernel::loss::most_probable;
 pub use longhand_kernel::optimizer;
 pub use longhand_kernel::weights::Format;
 pub use longhand_kernel::{Buffer, Cpu, Level, Precision, Sequence};

@@ -178,3 +178,32 @@ impl Kernel for LogSoftmax<'_> {
         row.iter_mut().for_each(|x| *x = (*x - largest) - shift);
     }
 }
+
+/// Finds the first of the largest values of a row.
+pub(super) struct MostProbable<'a>(pub(super) &'a [f32]);
+
+impl Kernel for MostProbable<'_> {
+    type Output = usize;
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) -> usize {
+        let row = self.0;
+        let mut parts = row.chunks_exact(4 * V::LANES);
+        // SAFETY: whole vectors of each part are read.
+        let most = unsafe {
+            let mut most = [V::splat(f32::NEG_INFINITY); 4];
+            for part in &mut parts {
+                for (i, most) in most.iter_mut().enumerate() {
+                    *most = V::load(part.as_ptr().add(i * V::LANES)).max(*most);
+                }
+            }
+            most[0].max(most[1]).max(most[2].max(most[3])).largest()
+        };
+        let most = parts.remainder().iter().fold(most, |most, &x| if x > most { x } else { most });
+        // Block by block, without a branch for each value.
+        let found = |block: &[f32]| block.iter().fold(false, |any, &x| any | (x == most));
+        let Some(block) = row.chunks(BLOCK * V::LANES).position(found) else { return 0 };
+        let start = block * BLOCK * V::LANES;
+        start + row[start..].iter().position(|&x| x == most).unwrap_or(0)
+    }
+}

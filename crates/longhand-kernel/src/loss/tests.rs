@@ -158,3 +158,29 @@ fn a_target_outside_the_vocabulary_is_refused() {
     let size = Size { rows: 2, width: 1, vocabulary: 3 };
     cross_entropy(&Cpu::new(1), size, &[0.0; 2], &[0.0; 3], None, &[0, 3], 0.0, None, None);
 }
+
+#[test]
+fn the_most_probable_is_the_first_of_the_largest_at_any_place() {
+    for level in levels() {
+        let cpu = Cpu::with(2, level, Precision::F32);
+        for count in [1, 31, 32, 33, 100, 2049] {
+            let row = |at: usize| {
+                (0..count).map(move |i| match i {
+                    _ if i == at || i == at + 3 => 2.0,
+                    _ if i % 7 == 3 => f32::NAN,
+                    _ => -(i as f32),
+                })
+            };
+            let places: Vec<usize> = (0..count).step_by(1 + count / 9).collect();
+            let x: Vec<f32> = places.iter().flat_map(|&at| row(at)).collect();
+            let mut found = vec![9; places.len()];
+            most_probable(&cpu, count, &x, &mut found);
+            assert!(found.iter().zip(&places).all(|(&found, &at)| found as usize == at));
+        }
+        let mut found = [9];
+        most_probable(&cpu, 3, &[f32::NAN; 3], &mut found);
+        assert_eq!(found, [0]);
+        most_probable(&cpu, 3, &[f32::NEG_INFINITY; 3], &mut found);
+        assert_eq!(found, [0]);
+    }
+}

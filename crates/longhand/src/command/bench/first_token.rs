@@ -9,12 +9,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use longhand_model::config::HeadConfig;
-use longhand_model::{Cpu, Mode, Model, Sequence, Tape};
+use longhand_model::{Cpu, Mode, Model, Sequence, Tape, most_probable};
 use longhand_text::{TOKENIZER_FILE, Tokenizer};
 use serde_json::json;
 
 use super::measure::peak_resident_mib;
-use super::work::most_probable;
 use crate::reading::{Threads, folder};
 
 /// Measures how long a new process takes to its first token.
@@ -109,10 +108,11 @@ impl Arguments {
         let (x, _) = model.forward(&mut tape, Mode::Read, &[0], &Sequence::new(1, 1), state)?;
         let mut logits = Vec::new();
         model.logits(&tape, x, 0..1, &mut logits);
-        let token = most_probable(&logits);
-        let text = tokenizer.map(|tokenizer| tokenizer.decode(&[token as u32])).transpose()?;
+        let mut token = [0];
+        most_probable(tape.cpu(), model.outputs(), &logits, &mut token);
+        let text = tokenizer.map(|tokenizer| tokenizer.decode(&token)).transpose()?;
         let line = json!({
-            "token": token, "text": text, "reading_ms": (reading * 100.0).round() / 100.0,
+            "token": token[0], "text": text, "reading_ms": (reading * 100.0).round() / 100.0,
             "peak_rss_mib": peak_resident_mib().map(|x| (x * 100.0).round() / 100.0),
         });
         Ok(writeln!(std::io::stdout().lock(), "{line}")?)
