@@ -71,8 +71,17 @@ impl GenerationConfig {
             return Ok(Self::default());
         }
         let bytes = fs_err::read(&path).map_err(longhand_model::FileError::Io)?;
-        let file: File = serde_json::from_slice(&bytes)
-            .map_err(|source| GenerationConfigError::Form { path: path.clone(), source })?;
+        Ok(Self::from_json(&bytes, &path)?)
+    }
+
+    /// Reads the contents of the file at `path`, which errors name.
+    ///
+    /// # Errors
+    /// Bytes that are not of the file's form, or a setting out of its range.
+    pub fn from_json(bytes: &[u8], path: &Path) -> Result<Self, GenerationConfigError> {
+        let path = || path.to_owned();
+        let file: File = serde_json::from_slice(bytes)
+            .map_err(|source| GenerationConfigError::Form { path: path(), source })?;
         let Self { sampler: default, max_tokens } = Self::default();
         let temperature = match file.do_sample {
             Some(false) => 0.0,
@@ -86,7 +95,9 @@ impl GenerationConfig {
             repetition_penalty: file.repetition_penalty.unwrap_or(default.repetition_penalty),
             seed: default.seed,
         };
-        sampler.check().map_err(|source| GenerationConfigError::Setting { path, source })?;
+        sampler
+            .check()
+            .map_err(|source| GenerationConfigError::Setting { path: path(), source })?;
         Ok(Self { sampler, max_tokens: file.max_new_tokens.unwrap_or(max_tokens) })
     }
 
