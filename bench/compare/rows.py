@@ -135,7 +135,7 @@ def transformers():
         name="transformer 6 × 384, train",
         against="PyTorch",
         peers=[["transformer.py", *peer, *train, "--fused", *setting] for setting in best],
-        ours=[*ours, *train, "--window", "256"],
+        ours=[*ours, *train, "--window", "256", "--precision", "bf16"],
         mark=1.5,
     )
     decode = flags(what="decode", batch=1, position=2048)
