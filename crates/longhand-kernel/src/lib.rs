@@ -3,7 +3,8 @@
 //! One file holds one operation. Each exposes a fast form over `f32` slices and, unless it only
 //! moves or adds up elements, a `reference` module generic over [`Real`] (`f32` and `f64`): slow,
 //! obvious, and checked by central differences; the fast form is then checked against the
-//! reference.
+//! reference. [`recurrence`] holds all that its cells share; [`lstm`], [`slstm`] and [`rnn`] are
+//! their equations.
 //!
 //! Dimension letters, for the whole project: B batch, T time, D model width, H heads, K head
 //! width, V vocabulary, W attention window, L layers, N hidden units of a recurrent cell.
@@ -37,7 +38,7 @@ mod pointwise;
 pub mod pooling;
 pub mod precision;
 pub mod real;
-mod recurrence;
+pub mod recurrence;
 pub mod rnn;
 mod scratch;
 pub mod sequence;
@@ -54,6 +55,5 @@ pub use cpu::{Cpu, Worker};
 pub use gemm::{Matrix, MatrixMut};
 pub use precision::Precision;
 pub use real::Real;
-pub use recurrence::Input;
 pub use sequence::Sequence;
 pub use simd::Level;

@@ -38,8 +38,6 @@ pub use panels::{NOTHING, Panels};
 pub(crate) use product::{Addend, NOTHING_ADDED, PANEL, add_product};
 pub use rows::{Rows, RowsError};
 
-pub use crate::recurrence::{CellPanels, input_order, recurrent_order};
-
 /// How a weight is held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Format {

@@ -12,6 +12,7 @@
 //!            x = x + feed_forward(norm(x))
 //! ```
 
+use longhand_kernel::recurrence::CellKind;
 use longhand_kernel::weights::{Format, MOST_INT8_COLUMNS};
 use serde::{Deserialize, Serialize};
 
@@ -183,6 +184,18 @@ pub enum Cell {
     Mlstm,
     /// Elman's recurrence, a baseline.
     Rnn,
+}
+
+impl Cell {
+    /// The cell of the kernel's recurrences; the matrix memory is none of them.
+    pub(crate) fn kind(self) -> Option<CellKind> {
+        match self {
+            Cell::Lstm => Some(CellKind::Lstm),
+            Cell::Slstm => Some(CellKind::Slstm),
+            Cell::Rnn => Some(CellKind::Rnn),
+            Cell::Mlstm => None,
+        }
+    }
 }
 
 /// How the two memories of a block are connected.

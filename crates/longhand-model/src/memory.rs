@@ -1,8 +1,9 @@
 //! The two memories of a block, as layers: parameters and state looked up once, then run on a tape.
 
 use longhand_kernel::attention::{Mask, Rotary, Sizes};
+use longhand_kernel::recurrence::CellKind;
 
-use crate::config::{Cell, LongMemory, WorkingMemory};
+use crate::config::{LongMemory, WorkingMemory};
 use crate::state::State;
 use crate::tape::{LongCell, Tape, Var};
 use crate::weights::{Builder, Init, ParameterId, Role, Weights};
@@ -102,11 +103,11 @@ impl Long {
         state: &State,
     ) -> Self {
         let reversals: &[bool] = if config.bidirectional { &[false, true] } else { &[false] };
-        let directions = reversals.iter().map(|&reverse| match config.cell {
-            Cell::Mlstm => {
-                Direction::Mlstm(Mlstm::new(config, prefix, input, reverse, builder, state))
+        let directions = reversals.iter().map(|&reverse| match config.cell.kind() {
+            Some(kind) => {
+                Direction::recurrence(config, kind, prefix, input, reverse, builder, state)
             }
-            _ => Direction::recurrence(config, prefix, input, reverse, builder, state),
+            None => Direction::Mlstm(Mlstm::new(config, prefix, input, reverse, builder, state)),
         });
         Self { directions: directions.collect() }
     }
@@ -123,7 +124,7 @@ impl Long {
             Direction::Recurrence { cell, reverse, state: index, norm } => {
                 let y = tape.recurrence(weights, *cell, x, *reverse, state, *index, weight_drop);
                 match norm {
-                    Some(weight) => tape.head_norm(weights, y, cell.heads(), *weight),
+                    Some(weight) => tape.head_norm(weights, y, cell.heads, *weight),
                     None => y,
                 }
             }
@@ -140,6 +141,7 @@ impl Long {
 impl Direction {
     fn recurrence(
         config: &LongMemory,
+        kind: CellKind,
         prefix: &str,
         input: usize,
         reverse: bool,
@@ -147,22 +149,16 @@ impl Direction {
         state: &State,
     ) -> Self {
         let (n, heads) = (config.hidden, config.heads);
-        let name = match config.cell {
-            Cell::Lstm => "lstm",
-            Cell::Slstm => "slstm",
-            Cell::Rnn => "rnn",
-            Cell::Mlstm => unreachable!("it is laid out by itself"),
-        };
-        let gates = if config.cell == Cell::Rnn { 1 } else { 4 };
+        let (name, gates) = (kind.name(), kind.gates());
         let suffix = if reverse { "_l0_reverse" } else { "_l0" };
         let mut add = |what: &str, shape: &[usize], init| {
             builder.add(format!("{prefix}.{name}.{what}{suffix}"), shape, init)
         };
         let uniform = |fan: usize| Init::Uniform(1.0 / (fan as f32).sqrt());
         let input_weight = add("weight_ih", &[gates * n, input], uniform(input));
-        let recurrent = match config.cell {
+        let recurrent = match kind {
             // Block-diagonal: each head sees its own units only.
-            Cell::Slstm => {
+            CellKind::Slstm => {
                 let units = n / heads;
                 add("weight_hh", &[heads, gates * units, units], uniform(units))
             }
@@ -175,21 +171,18 @@ impl Direction {
             _ => Init::Zeros,
         };
         let bias_input = add("bias_ih", &[gates * n], first);
-        let cell = match config.cell {
-            Cell::Slstm => {
-                LongCell::Slstm { hidden: n, heads, weights: [input_weight, recurrent, bias_input] }
-            }
-            cell => {
-                let bias_recurrent = add("bias_hh", &[gates * n], Init::Zeros);
-                let weights = [input_weight, recurrent, bias_input, bias_recurrent];
-                match cell {
-                    Cell::Rnn => LongCell::Rnn { hidden: n, weights },
-                    _ => LongCell::Lstm { hidden: n, weights },
-                }
-            }
+        let bias_recurrent =
+            (kind != CellKind::Slstm).then(|| add("bias_hh", &[gates * n], Init::Zeros));
+        let cell = LongCell {
+            kind,
+            hidden: n,
+            heads,
+            input: input_weight,
+            recurrent,
+            biases: [Some(bias_input), bias_recurrent],
         };
         // xLSTM normalises what its scalar memory gives, head by head.
-        let norm = (config.cell == Cell::Slstm)
+        let norm = (kind == CellKind::Slstm)
             .then(|| builder.add(format!("{prefix}.slstm.norm{suffix}.weight"), &[n], Init::Ones));
         let units = n / heads;
         for (id, recurrent) in [(input_weight, false), (recurrent, true)] {

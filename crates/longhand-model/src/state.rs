@@ -2,7 +2,7 @@
 
 use longhand_kernel::{Buffer, Sequence};
 
-use crate::config::{Cell, Config, WorkingMemory};
+use crate::config::{Config, WorkingMemory};
 
 /// The memories of B streams after the tokens read so far.
 #[derive(Clone)]
@@ -81,13 +81,13 @@ impl State {
             }
             let Some(long) = block.long.filter(|long| !long.bidirectional) else { continue };
             let (n, heads) = (long.hidden, long.heads);
-            match long.cell {
-                Cell::Lstm => ["h", "c"].iter().for_each(|s| add(format!("lstm.{s}"), &[n])),
-                Cell::Rnn => add("rnn.h".into(), &[n]),
-                Cell::Slstm => {
-                    ["h", "c", "n", "m"].iter().for_each(|s| add(format!("slstm.{s}"), &[n]));
+            match long.cell.kind() {
+                Some(kind) => {
+                    for state in kind.states() {
+                        add(format!("{}.{state}", kind.name()), &[n]);
+                    }
                 }
-                Cell::Mlstm => {
+                None => {
                     add("mlstm.c".into(), &[heads, n / heads, n / heads]);
                     add("mlstm.n".into(), &[heads, n / heads]);
                     add("mlstm.m".into(), &[heads]);

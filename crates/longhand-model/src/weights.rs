@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use longhand_kernel::Buffer;
-use longhand_kernel::weights::{Format, Panels, Rows, input_order, recurrent_order};
+use longhand_kernel::recurrence::{input_order, recurrent_order};
+use longhand_kernel::weights::{Format, Panels, Rows};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

@@ -6,7 +6,7 @@ use super::forward::padded_states;
 use super::layout::Shape;
 use super::links::{self, Link};
 use super::product::{ROW_GROUP, TILE_VECTORS, add_product};
-use super::{Cell, Input, MAX_GATES, MAX_STATES, Weights, input, pack};
+use super::{Cell, Gradients, Input, MAX_GATES, MAX_STATES, WeightGradients, Weights, input, pack};
 use crate::cpu::{Cpu, Worker};
 use crate::gemm::{Into, Matrix, MatrixMut, gemm};
 use crate::operand::{self, Operand, ProductKernel, run_product};
@@ -15,25 +15,9 @@ use crate::scratch::{self, List};
 use crate::sequence::Sequence;
 use crate::simd::Vector;
 
-/// Where gradients are added; what is `None` is not computed.
-pub(crate) struct Gradients<'a, 'b> {
-    pub(crate) weights: WeightGradients<'a>,
-    /// Of the rows, or of the table that tokens stand in.
-    pub(crate) x: Option<&'a mut [f32]>,
-    /// h, then the cell's other states; fewer where the last ones' are not wanted.
-    pub(crate) state: Option<&'a mut [&'b mut [f32]]>,
-}
-
-/// In the layout of [`Weights`].
-pub(crate) struct WeightGradients<'a> {
-    pub(crate) input: Option<&'a mut [f32]>,
-    pub(crate) recurrent: Option<&'a mut [f32]>,
-    pub(crate) biases: [Option<&'a mut [f32]>; 2],
-}
-
 /// The gradients of [`forward`](super::forward), whose arguments come again; `saved` is
 /// overwritten. `d_next` holds the gradients of h and the other states, or fewer (the others are
-/// zero), or none.
+/// zero), or none. Nor need `gradients` have a place for the last states' ones.
 pub(crate) fn backward<C: Cell>(
     cpu: &Cpu,
     shape: Shape,

@@ -1,9 +1,9 @@
 use super::*;
 use crate::cpu::Cpu;
 use crate::loss::{self, IGNORE};
+use crate::recurrence::{self, CellKind, CellPanels, Sizes, input_order, recurrent_order};
 use crate::sequence::Sequence;
 use crate::testing::{close, levels, values, wide};
-use crate::{lstm, rnn, slstm};
 
 /// Sizes on both sides of every block: of steps, groups, sixteens and panels.
 const SHAPES: [[usize; 2]; 9] =
@@ -282,135 +282,69 @@ fn a_memo_gives_what_would_be_computed() {
     }
 }
 
-/// A cell over some positions with packed weights, in the given pieces of time: outputs and the
-/// last state.
-struct Recurrent {
-    input: usize,
-    hidden: usize,
-    heads: usize,
-    gates: usize,
-    states: usize,
-}
-
-const CELLS: [(&str, Recurrent); 3] = [
-    ("lstm", Recurrent { input: 19, hidden: 37, heads: 1, gates: 4, states: 2 }),
-    ("rnn", Recurrent { input: 19, hidden: 85, heads: 1, gates: 1, states: 1 }),
-    ("slstm", Recurrent { input: 19, hidden: 54, heads: 3, gates: 4, states: 4 }),
+const CELLS: [Sizes; 3] = [
+    Sizes { cell: CellKind::Lstm, input: 19, hidden: 37, heads: 1 },
+    Sizes { cell: CellKind::Rnn, input: 19, hidden: 85, heads: 1 },
+    Sizes { cell: CellKind::Slstm, input: 19, hidden: 54, heads: 3 },
 ];
 
-impl Recurrent {
-    fn weights(&self, format: Format) -> (Rows<'static>, Rows<'static>, Vec<f32>, bool) {
-        let (rows, units) = (self.gates * self.hidden, self.hidden / self.heads);
-        let scaled = |len, seed, factor: f32| -> Vec<f32> {
-            values(len, seed).iter().map(|x| x * factor).collect()
-        };
-        (
-            Rows::encode(format, [rows, self.input], &scaled(rows * self.input, 1, 0.5)),
-            Rows::encode(format, [rows, units], &scaled(rows * units, 2, 0.3)),
-            values(rows, 3),
-            false,
-        )
-    }
+/// The weights of a recurrence, and whether the input's part of the gates is known.
+type Recurrent = (Rows<'static>, Rows<'static>, Vec<f32>, bool);
 
-    /// Runs packed, or plainly with the decoded weights.
-    fn run(
-        &self,
-        name: &str,
-        cpu: &Cpu,
-        (input, recurrent, bias, known): &(Rows, Rows, Vec<f32>, bool),
-        packed: bool,
-        sequence: &Sequence,
-        x: &[f32],
-        state: &mut [Vec<f32>],
-    ) -> Vec<f32> {
-        let &Recurrent { input: width, hidden, heads, gates, .. } = self;
-        let units = hidden / heads;
-        let one = Panels::in_order(input, input_order(gates, heads, units));
-        let two = Panels::in_order(recurrent, recurrent_order(gates, heads, units));
-        let mut projected = vec![0.0; sequence.rows() * one.places()];
-        if *known {
-            let ids: Vec<u32> = (0..sequence.rows() as u32).collect();
-            let mut memo = Memo::new(&one, ids.len());
-            memo.project(cpu, &one, &ids, x, one.places(), &mut projected);
-        }
-        let panels = CellPanels {
-            input: &one,
-            recurrent: &two,
-            biases: [bias, &[]],
-            projected: known.then_some(&projected[..]),
-        };
-        let (w, u) = (input.decode(), recurrent.decode());
-        let zeros = vec![0.0; bias.len()];
-        let mut y = vec![9.0; sequence.rows() * hidden];
-        let mut next: Vec<Vec<f32>> = state.to_vec();
-        let [a, rest @ ..] = &mut next[..] else { unreachable!() };
-        match name {
-            "lstm" => {
-                let sizes = lstm::Sizes { input: width, hidden };
-                let mut saved = vec![0.0; lstm::saved_len(sizes, sequence)];
-                let before = lstm::State { h: &state[0], c: &state[1] };
-                let after = lstm::StateMut { h: a, c: &mut rest[0] };
-                let weights = lstm::Weights {
-                    input: &w,
-                    recurrent: &u,
-                    bias_input: bias,
-                    bias_recurrent: &zeros,
-                };
-                if packed {
-                    lstm::forward_packed(
-                        cpu, sizes, sequence, panels, x, before, &mut y, after, &mut saved,
-                    );
-                } else {
-                    lstm::forward(
-                        cpu, sizes, sequence, weights, x, before, &mut y, after, &mut saved,
-                    );
-                }
-            }
-            "rnn" => {
-                let sizes = rnn::Sizes { input: width, hidden };
-                let mut saved = vec![0.0; rnn::saved_len(sizes, sequence)];
-                let weights = rnn::Weights {
-                    input: &w,
-                    recurrent: &u,
-                    bias_input: bias,
-                    bias_recurrent: &zeros,
-                };
-                if packed {
-                    rnn::forward_packed(
-                        cpu, sizes, sequence, panels, x, &state[0], &mut y, a, &mut saved,
-                    );
-                } else {
-                    rnn::forward(
-                        cpu, sizes, sequence, weights, x, &state[0], &mut y, a, &mut saved,
-                    );
-                }
-            }
-            _ => {
-                let sizes = slstm::Sizes { input: width, hidden, heads };
-                let mut saved = vec![0.0; slstm::saved_len(sizes, sequence)];
-                let [h, c, n, m] = state else { unreachable!() };
-                let before = slstm::State { h, c, n, m };
-                let [c, n, m] = rest else { unreachable!() };
-                let after = slstm::StateMut { h: a, c, n, m };
-                let weights = slstm::Weights { input: &w, recurrent: &u, bias };
-                if packed {
-                    slstm::forward_packed(
-                        cpu, sizes, sequence, panels, x, before, &mut y, after, &mut saved,
-                    );
-                } else {
-                    slstm::forward(
-                        cpu, sizes, sequence, weights, x, before, &mut y, after, &mut saved,
-                    );
-                }
-            }
-        }
-        state.clone_from_slice(&next);
-        y
-    }
+fn recurrent(sizes: Sizes, format: Format) -> Recurrent {
+    let (rows, units) = (sizes.cell.gates() * sizes.hidden, sizes.hidden / sizes.heads);
+    let scaled = |len, seed, factor: f32| -> Vec<f32> {
+        values(len, seed).iter().map(|x| x * factor).collect()
+    };
+    (
+        Rows::encode(format, [rows, sizes.input], &scaled(rows * sizes.input, 1, 0.5)),
+        Rows::encode(format, [rows, units], &scaled(rows * units, 2, 0.3)),
+        values(rows, 3),
+        false,
+    )
+}
 
-    fn empty(&self, batch: usize) -> Vec<Vec<f32>> {
-        vec![vec![0.0; batch * self.hidden]; self.states]
+/// Reads some positions with packed weights, or plainly with the decoded ones: outputs, and the
+/// last state in the place of the first.
+fn run(
+    sizes: Sizes,
+    cpu: &Cpu,
+    (input, recurrent, bias, known): &Recurrent,
+    packed: bool,
+    sequence: &Sequence,
+    x: &[f32],
+    state: &mut [Vec<f32>],
+) -> Vec<f32> {
+    let (gates, heads, units) = (sizes.cell.gates(), sizes.heads, sizes.hidden / sizes.heads);
+    let one = Panels::in_order(input, input_order(gates, heads, units));
+    let two = Panels::in_order(recurrent, recurrent_order(gates, heads, units));
+    let mut projected = vec![0.0; sequence.rows() * one.places()];
+    if *known {
+        let ids: Vec<u32> = (0..sequence.rows() as u32).collect();
+        let mut memo = Memo::new(&one, ids.len());
+        memo.project(cpu, &one, &ids, x, one.places(), &mut projected);
     }
+    let biases: [&[f32]; 2] = [bias, &[]];
+    let projected = known.then_some(&projected[..]);
+    let panels = CellPanels { input: &one, recurrent: &two, biases, projected };
+    let (w, u) = (input.decode(), recurrent.decode());
+    let weights = recurrence::Weights { input: &w, recurrent: &u, biases };
+    let mut y = vec![9.0; sequence.rows() * sizes.hidden];
+    let saved = &mut vec![0.0; recurrence::saved_len(sizes, sequence)];
+    let before = state.to_vec();
+    let before: Vec<&[f32]> = before.iter().map(|state| &state[..]).collect();
+    let after = &mut state.iter_mut().map(|state| &mut state[..]).collect::<Vec<_>>();
+    let to = &mut y;
+    if packed {
+        recurrence::forward_packed(cpu, sizes, sequence, panels, x, &before, to, after, saved);
+    } else {
+        recurrence::forward(cpu, sizes, sequence, weights, x, &before, to, after, saved);
+    }
+    y
+}
+
+fn empty(sizes: Sizes, batch: usize) -> Vec<Vec<f32>> {
+    vec![vec![0.0; batch * sizes.hidden]; sizes.cell.states().len()]
 }
 
 #[test]
@@ -418,10 +352,11 @@ fn packed_recurrences_follow_the_plain_ones() {
     let (time, batch) = (11, 5);
     let resets: Vec<bool> = (0..time * batch).map(|row| row % 17 == 3).collect();
     let lengths = [11, 4, 0, 7, 10];
-    for (name, cell) in &CELLS {
-        let x = values(time * batch * cell.input, 8);
+    for sizes in CELLS {
+        let name = sizes.cell.name();
+        let x = values(time * batch * sizes.input, 8);
         for format in Format::ALL {
-            let weights = cell.weights(format);
+            let weights = recurrent(sizes, format);
             // Rounded activations: a code's half for each of the products.
             let tolerance = match format {
                 Format::F32 => 2e-5,
@@ -437,10 +372,9 @@ fn packed_recurrences_follow_the_plain_ones() {
                         (Some(&resets[..]), Some(&lengths[..])),
                     ] {
                         let sequence = Sequence { time, batch, resets, lengths, reverse };
-                        let (mut got, mut exact) = (cell.empty(batch), cell.empty(batch));
-                        let y = cell.run(name, &cpu, &weights, true, &sequence, &x, &mut got);
-                        let plain =
-                            cell.run(name, &cpu, &weights, false, &sequence, &x, &mut exact);
+                        let (mut got, mut exact) = (empty(sizes, batch), empty(sizes, batch));
+                        let y = run(sizes, &cpu, &weights, true, &sequence, &x, &mut got);
+                        let plain = run(sizes, &cpu, &weights, false, &sequence, &x, &mut exact);
                         close(
                             &format!("{name} {format:?} {level:?}"),
                             &y,
@@ -460,19 +394,20 @@ fn packed_recurrences_follow_the_plain_ones() {
 #[test]
 fn packed_recurrences_are_bit_identical_however_they_are_read() {
     let (time, batch) = (9, 7);
-    for (name, cell) in &CELLS {
-        let x = values(time * batch * cell.input, 8);
-        let row = batch * cell.input;
+    for sizes in CELLS {
+        let name = sizes.cell.name();
+        let x = values(time * batch * sizes.input, 8);
+        let row = batch * sizes.input;
         for format in Format::ALL {
-            let weights = cell.weights(format);
+            let weights = recurrent(sizes, format);
             for level in levels() {
                 let read_with = |weights: &_, threads: usize, cuts: &[usize]| {
                     let cpu = Cpu::with_level(threads, level);
-                    let (mut state, mut y, mut from) = (cell.empty(batch), Vec::new(), 0);
+                    let (mut state, mut y, mut from) = (empty(sizes, batch), Vec::new(), 0);
                     for &to in cuts {
                         let sequence = Sequence::new(to - from, batch);
                         let x = &x[from * row..to * row];
-                        y.extend(cell.run(name, &cpu, weights, true, &sequence, x, &mut state));
+                        y.extend(run(sizes, &cpu, weights, true, &sequence, x, &mut state));
                         from = to;
                     }
                     (y, state)

@@ -1,6 +1,9 @@
 //! `nn.RNN` and `nn.LSTM`: one layer and stacked, in one direction and in both, padded.
 
-use longhand_kernel::{Cpu, Sequence, lstm, rnn};
+use longhand_kernel::recurrence::{
+    CellKind, Gradients, Sizes, WeightGradients, Weights, backward, forward, saved_len,
+};
+use longhand_kernel::{Cpu, Sequence};
 
 use crate::{Case, processors};
 
@@ -9,70 +12,28 @@ const RNN: &[u8] = include_bytes!("rnn.safetensors");
 
 #[test]
 fn elman() {
-    let case = Case::new(RNN, "rnn");
-    let (x, d_y, h0) = (case.values("x"), case.values("d_y"), case.values("h0"));
-    let [input, recurrent, bias_input, bias_recurrent] = names(0, false).map(|n| case.values(&n));
-    let shape = case.shape("x");
-    let sequence = Sequence::new(shape[0], shape[1]);
-    let sizes = rnn::Sizes { input: shape[2], hidden: case.shape("y")[2] };
-    let weights = rnn::Weights {
-        input: &input,
-        recurrent: &recurrent,
-        bias_input: &bias_input,
-        bias_recurrent: &bias_recurrent,
-    };
-    for cpu in processors() {
-        let (mut y, mut h) = (vec![0.0; d_y.len()], vec![0.0; h0.len()]);
-        let mut saved = vec![0.0; rnn::saved_len(sizes, &sequence)];
-        rnn::forward(&cpu, sizes, &sequence, weights, &x, &h0, &mut y, &mut h, &mut saved);
-        case.check("y", &y);
-        case.check("h", &h);
-        let (mut d_x, mut d_h0) = (vec![0.0; x.len()], vec![0.0; h0.len()]);
-        let mut to = [&input, &recurrent, &bias_input, &bias_recurrent].map(|w| vec![0.0; w.len()]);
-        let [to_input, to_recurrent, to_bias_input, to_bias_recurrent] = &mut to;
-        let gradients = rnn::Gradients {
-            weights: rnn::WeightGradients {
-                input: Some(to_input),
-                recurrent: Some(to_recurrent),
-                bias_input: Some(to_bias_input),
-                bias_recurrent: Some(to_bias_recurrent),
-            },
-            x: Some(&mut d_x),
-            state: Some(&mut d_h0),
-        };
-        let d_h = case.values("d_h");
-        let d_h = Some(&d_h[..]);
-        rnn::backward(
-            &cpu, sizes, &sequence, weights, &x, &h0, &y, &mut saved, &d_y, d_h, gradients,
-        );
-        case.check("d_x", &d_x);
-        case.check("d_h0", &d_h0);
-        for (name, got) in names(0, false).iter().zip(&to) {
-            case.check(&format!("d_{name}"), got);
-        }
-    }
+    check(CellKind::Rnn, Case::new(RNN, "rnn"), 1, false);
 }
 
 #[test]
 fn stacked() {
-    check_lstm("stacked", 2, false);
+    check(CellKind::Lstm, Case::new(LSTM, "stacked"), 2, false);
 }
 
 #[test]
 fn bidirectional() {
-    check_lstm("bidirectional", 2, true);
+    check(CellKind::Lstm, Case::new(LSTM, "bidirectional"), 2, true);
 }
 
 #[test]
 fn padded() {
-    check_lstm("padded", 1, true);
+    check(CellKind::Lstm, Case::new(LSTM, "padded"), 1, true);
 }
 
-fn check_lstm(name: &'static str, layers: usize, bidirectional: bool) {
-    let case = Case::new(LSTM, name);
+fn check(cell: CellKind, case: Case, layers: usize, bidirectional: bool) {
     let shape = case.shape("x");
     let (time, batch) = (shape[0], shape[1]);
-    let lengths = (name == "padded").then(|| case.numbers("lengths"));
+    let lengths = (case.name == "padded").then(|| case.numbers("lengths"));
     let sequence = Sequence { lengths: lengths.as_deref(), ..Sequence::new(time, batch) };
     let directions = if bidirectional { &[false, true][..] } else { &[false] };
     for cpu in processors() {
@@ -82,7 +43,7 @@ fn check_lstm(name: &'static str, layers: usize, bidirectional: bool) {
             let read: Vec<Pass> = directions
                 .iter()
                 .map(|&reverse| {
-                    Pass::forward(&cpu, &case, Sequence { reverse, ..sequence }, layer, &x)
+                    Pass::forward(&cpu, &case, cell, Sequence { reverse, ..sequence }, layer, &x)
                 })
                 .collect();
             let hidden = read[0].sizes.hidden;
@@ -91,9 +52,9 @@ fn check_lstm(name: &'static str, layers: usize, bidirectional: bool) {
             passes.extend(read);
         }
         case.check("y", &x);
-        let [h, c] = states(&passes);
-        case.check("h", &h);
-        case.check("c", &c);
+        for (i, name) in cell.states().iter().enumerate() {
+            case.check(name, &state(&passes, i));
+        }
 
         let mut d_y = case.values("d_y");
         for read in passes.chunks_mut(directions.len()).rev() {
@@ -108,91 +69,89 @@ fn check_lstm(name: &'static str, layers: usize, bidirectional: bool) {
             d_y = d_x;
         }
         case.check("d_x", &d_y);
-        let [d_h, d_c] = states(&passes);
-        case.check("d_h0", &d_h);
-        case.check("d_c0", &d_c);
+        for (i, name) in cell.states().iter().enumerate() {
+            case.check(&format!("d_{name}0"), &state(&passes, i));
+        }
     }
 }
 
-/// h and c of all passes, as PyTorch has them.
-fn states(passes: &[Pass]) -> [Vec<f32>; 2] {
-    let h = passes.iter().flat_map(|pass| &pass.h).copied();
-    let c = passes.iter().flat_map(|pass| &pass.c).copied();
-    [h.collect(), c.collect()]
+/// One of the states of all passes, as PyTorch has it.
+fn state(passes: &[Pass], index: usize) -> Vec<f32> {
+    passes.iter().flat_map(|pass| &pass.states[index]).copied().collect()
 }
 
 /// One layer in one direction.
 struct Pass<'a> {
-    sizes: lstm::Sizes,
+    sizes: Sizes,
     sequence: Sequence<'a>,
     names: [String; 4],
     weights: [Vec<f32>; 4],
-    /// Which of the states `[layers · directions, B, N]` is its own.
-    state: usize,
+    /// Which part of the states `[layers · directions, B, N]` is its own.
+    own: usize,
     x: Vec<f32>,
     y: Vec<f32>,
-    /// The state after the sequence; once backward has run, the gradient of the one before.
-    h: Vec<f32>,
-    c: Vec<f32>,
+    /// The states after the sequence; once backward has run, the gradients of those before.
+    states: Vec<Vec<f32>>,
     saved: Vec<f32>,
 }
 
 impl<'a> Pass<'a> {
-    fn forward(cpu: &Cpu, case: &Case, sequence: Sequence<'a>, layer: usize, x: &[f32]) -> Self {
+    fn forward(
+        cpu: &Cpu,
+        case: &Case,
+        cell: CellKind,
+        sequence: Sequence<'a>,
+        layer: usize,
+        x: &[f32],
+    ) -> Self {
         let hidden = case.shape("h")[2];
         let names = names(layer, sequence.reverse);
-        let sizes = lstm::Sizes { input: case.shape(&names[0])[1], hidden };
+        let sizes = Sizes { cell, input: case.shape(&names[0])[1], hidden, heads: 1 };
         let directions = case.shape("y")[2] / hidden;
-        let state = layer * directions + usize::from(sequence.reverse);
         let mut pass = Self {
             sizes,
             sequence,
             weights: names.each_ref().map(|name| case.values(name)),
             names,
-            state,
+            own: layer * directions + usize::from(sequence.reverse),
             x: x.to_vec(),
             y: vec![0.0; sequence.rows() * hidden],
-            h: vec![0.0; sequence.batch * hidden],
-            c: vec![0.0; sequence.batch * hidden],
-            saved: vec![0.0; lstm::saved_len(sizes, &sequence)],
+            states: vec![vec![0.0; sequence.batch * hidden]; cell.states().len()],
+            saved: vec![0.0; saved_len(sizes, &sequence)],
         };
-        let [h0, c0] = pass.states(case, ["h0", "c0"]);
-        let weights = weights(&pass.weights);
-        let next = lstm::StateMut { h: &mut pass.h, c: &mut pass.c };
-        let state = lstm::State { h: &h0, c: &c0 };
-        let (y, saved) = (&mut pass.y, &mut pass.saved);
-        lstm::forward(cpu, sizes, &sequence, weights, x, state, y, next, saved);
+        let state = pass.states_of(case, |name| format!("{name}0"));
+        let (weights, state) = (weights(&pass.weights), slices(&state));
+        let (y, next, saved) = (&mut pass.y, &mut slices_mut(&mut pass.states), &mut pass.saved);
+        forward(cpu, sizes, &sequence, weights, x, &state, y, next, saved);
         pass
     }
 
     fn backward(&mut self, cpu: &Cpu, case: &Case, d_y: &[f32], d_x: &mut [f32]) {
-        let [h0, c0] = self.states(case, ["h0", "c0"]);
-        let [d_h, d_c] = self.states(case, ["d_h", "d_c"]);
+        let state = self.states_of(case, |name| format!("{name}0"));
+        let d_next = self.states_of(case, |name| format!("d_{name}"));
         let mut to = self.weights.each_ref().map(|w| vec![0.0; w.len()]);
         let [input, recurrent, bias_input, bias_recurrent] = &mut to;
-        self.h.fill(0.0);
-        self.c.fill(0.0);
-        let gradients = lstm::Gradients {
-            weights: lstm::WeightGradients {
+        self.states.iter_mut().for_each(|state| state.fill(0.0));
+        let gradients = Gradients {
+            weights: WeightGradients {
                 input: Some(input),
                 recurrent: Some(recurrent),
-                bias_input: Some(bias_input),
-                bias_recurrent: Some(bias_recurrent),
+                biases: [Some(bias_input), Some(bias_recurrent)],
             },
             x: Some(d_x),
-            state: Some(lstm::StateMut { h: &mut self.h, c: &mut self.c }),
+            state: Some(&mut slices_mut(&mut self.states)),
         };
-        lstm::backward(
+        backward(
             cpu,
             self.sizes,
             &self.sequence,
             weights(&self.weights),
             &self.x,
-            lstm::State { h: &h0, c: &c0 },
+            &slices(&state),
             &self.y,
             &mut self.saved,
             d_y,
-            Some(lstm::State { h: &d_h, c: &d_c }),
+            &slices(&d_next),
             gradients,
         );
         for (name, got) in self.names.iter().zip(&to) {
@@ -200,16 +159,25 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// This pass's part of two state tensors.
-    fn states(&self, case: &Case, names: [&str; 2]) -> [Vec<f32>; 2] {
+    /// This pass's part of the tensors that `name` makes of the states' names.
+    fn states_of(&self, case: &Case, name: impl Fn(&str) -> String) -> Vec<Vec<f32>> {
         let len = self.sequence.batch * self.sizes.hidden;
-        names.map(|name| case.values(name)[self.state * len..(self.state + 1) * len].to_vec())
+        let own =
+            |state: &&str| case.values(&name(state))[self.own * len..(self.own + 1) * len].to_vec();
+        self.sizes.cell.states().iter().map(own).collect()
     }
 }
 
-fn weights(weights: &[Vec<f32>; 4]) -> lstm::Weights<'_> {
-    let [input, recurrent, bias_input, bias_recurrent] = weights;
-    lstm::Weights { input, recurrent, bias_input, bias_recurrent }
+fn weights([input, recurrent, bias_input, bias_recurrent]: &[Vec<f32>; 4]) -> Weights<'_> {
+    Weights { input, recurrent, biases: [bias_input, bias_recurrent] }
+}
+
+fn slices(tensors: &[Vec<f32>]) -> Vec<&[f32]> {
+    tensors.iter().map(|tensor| &tensor[..]).collect()
+}
+
+fn slices_mut(tensors: &mut [Vec<f32>]) -> Vec<&mut [f32]> {
+    tensors.iter_mut().map(|tensor| &mut tensor[..]).collect()
 }
 
 /// PyTorch's names of a layer's weights.

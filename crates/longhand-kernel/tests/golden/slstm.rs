@@ -5,9 +5,8 @@
 //! others that do not is the same as alone.
 
 use longhand_kernel::Sequence;
-use longhand_kernel::slstm::{
-    Gradients, Sizes, State, StateGradient, StateMut, WeightGradients, Weights, backward, forward,
-    saved_len,
+use longhand_kernel::recurrence::{
+    CellKind, Gradients, Sizes, WeightGradients, Weights, backward, forward, saved_len,
 };
 
 use crate::{Case, processors};
@@ -30,45 +29,44 @@ fn check(name: &'static str) {
     let (x, d_y) = (case.values("x"), case.values("d_y"));
     let (shape, hidden) = (case.shape("x"), case.shape("y")[2]);
     let sequence = Sequence::new(shape[0], shape[1]);
-    let sizes = Sizes { input: shape[2], hidden, heads: case.shape("weight_recurrent")[0] };
+    let heads = case.shape("weight_recurrent")[0];
+    let sizes = Sizes { cell: CellKind::Slstm, input: shape[2], hidden, heads };
     let [input, recurrent, bias] = WEIGHTS.map(|name| case.values(name));
-    let weights = Weights { input: &input, recurrent: &recurrent, bias: &bias };
+    let weights = Weights { input: &input, recurrent: &recurrent, biases: [&bias, &[]] };
     let zeros = || vec![0.0; sequence.batch * hidden];
-    let [h0, c0, n0, m0] = match name {
+    let before = match name {
         "empty" => [(); 4].map(|()| zeros()),
         _ => ["h0", "c0", "n0", "m0"].map(|name| case.values(name)),
     };
-    let state = State { h: &h0, c: &c0, n: &n0, m: &m0 };
+    let state = before.each_ref().map(|state| &state[..]);
     for cpu in processors() {
         let mut y = vec![0.0; d_y.len()];
         let mut next = [(); 4].map(|()| zeros());
         let mut saved = vec![0.0; saved_len(sizes, &sequence)];
-        let [h, c, n, m] = &mut next;
-        let to = StateMut { h, c, n, m };
-        forward(&cpu, sizes, &sequence, weights, &x, state, &mut y, to, &mut saved);
+        let to = &mut next.each_mut().map(|next| &mut next[..]);
+        forward(&cpu, sizes, &sequence, weights, &x, &state, &mut y, to, &mut saved);
         case.check("y", &y);
         for (name, got) in ["h", "c", "n", "m"].into_iter().zip(&next) {
             case.check(name, got);
         }
 
-        let [d_h, d_c, d_n] = ["d_h", "d_c", "d_n"].map(|name| case.values(name));
-        let d_next = Some(StateGradient { h: &d_h, c: &d_c, n: &d_n });
+        let d_next = ["d_h", "d_c", "d_n"].map(|name| case.values(name));
+        let d_next = d_next.each_ref().map(|d| &d[..]);
         let mut d_x = vec![0.0; x.len()];
         let mut to = [&input, &recurrent, &bias].map(|weight| vec![0.0; weight.len()]);
         let mut d_state = [(); 4].map(|()| zeros());
         let [to_input, to_recurrent, to_bias] = &mut to;
-        let [h, c, n, m] = &mut d_state;
         let gradients = Gradients {
             weights: WeightGradients {
                 input: Some(to_input),
                 recurrent: Some(to_recurrent),
-                bias: Some(to_bias),
+                biases: [Some(to_bias), None],
             },
             x: Some(&mut d_x),
-            state: Some(StateMut { h, c, n, m }),
+            state: Some(&mut d_state.each_mut().map(|d| &mut d[..])),
         };
         backward(
-            &cpu, sizes, &sequence, weights, &x, state, &y, &mut saved, &d_y, d_next, gradients,
+            &cpu, sizes, &sequence, weights, &x, &state, &y, &mut saved, &d_y, &d_next, gradients,
         );
         case.check("d_x", &d_x);
         for (name, got) in WEIGHTS.into_iter().zip(&to) {

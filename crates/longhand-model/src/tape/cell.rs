@@ -1,21 +1,28 @@
-//! The recurrences as one: which operation of the kernel a [`LongCell`] calls, with which weights.
+//! A recurrence of the kernel with its parameters.
 
-use longhand_kernel::weights::CellPanels;
-use longhand_kernel::{Buffer, Cpu, Input, Sequence, lstm, rnn, slstm};
+use longhand_kernel::recurrence::{
+    self, CellKind, CellPanels, Input, MAX_STATES, Sizes, WeightGradients,
+};
+use longhand_kernel::{Buffer, Cpu, Sequence};
 
-use super::memory::States;
 use crate::weights::{Gradients, ParameterId, Weights};
 
 /// A recurrence over hidden units, with its parameters.
 #[derive(Clone, Copy)]
-pub(crate) enum LongCell {
-    /// `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
-    Lstm { hidden: usize, weights: [ParameterId; 4] },
-    /// `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`.
-    Rnn { hidden: usize, weights: [ParameterId; 4] },
-    /// `weight_ih`, `weight_hh`, `bias_ih`.
-    Slstm { hidden: usize, heads: usize, weights: [ParameterId; 3] },
+pub(crate) struct LongCell {
+    pub(crate) kind: CellKind,
+    pub(crate) hidden: usize,
+    pub(crate) heads: usize,
+    /// `weight_ih`.
+    pub(crate) input: ParameterId,
+    /// `weight_hh`.
+    pub(crate) recurrent: ParameterId,
+    /// `bias_ih` and `bias_hh`.
+    pub(crate) biases: [Option<ParameterId>; 2],
 }
+
+/// A recurrence's tensors; those beyond its count are empty.
+pub(super) type States = [Buffer; 1 + MAX_STATES];
 
 /// What both directions of a pass read.
 pub(super) struct Reading<'a> {
@@ -33,72 +40,17 @@ pub(super) struct Reading<'a> {
 }
 
 impl LongCell {
-    pub(super) fn gates_of_a_unit(&self) -> usize {
-        match self {
-            LongCell::Rnn { .. } => 1,
-            LongCell::Lstm { .. } | LongCell::Slstm { .. } => 4,
-        }
-    }
-
-    pub(super) fn name(&self) -> &'static str {
-        match self {
-            LongCell::Lstm { .. } => "lstm",
-            LongCell::Rnn { .. } => "rnn",
-            LongCell::Slstm { .. } => "slstm",
-        }
-    }
-
-    pub(crate) fn hidden(&self) -> usize {
-        match *self {
-            LongCell::Lstm { hidden, .. }
-            | LongCell::Rnn { hidden, .. }
-            | LongCell::Slstm { hidden, .. } => hidden,
-        }
-    }
-
-    pub(crate) fn heads(&self) -> usize {
-        match *self {
-            LongCell::Slstm { heads, .. } => heads,
-            LongCell::Lstm { .. } | LongCell::Rnn { .. } => 1,
-        }
-    }
-
     /// How many tensors it carries.
     pub(super) fn states(&self) -> usize {
-        match self {
-            LongCell::Rnn { .. } => 1,
-            LongCell::Lstm { .. } => 2,
-            LongCell::Slstm { .. } => 4,
-        }
+        self.kind.states().len()
     }
 
-    /// The input weights.
-    pub(super) fn input(&self) -> ParameterId {
-        self.parameters()[0]
-    }
-
-    /// The recurrent weights.
-    pub(super) fn recurrent(&self) -> ParameterId {
-        self.parameters()[1]
-    }
-
-    pub(super) fn parameters(&self) -> &[ParameterId] {
-        match self {
-            LongCell::Lstm { weights, .. } | LongCell::Rnn { weights, .. } => weights,
-            LongCell::Slstm { weights, .. } => weights,
-        }
+    pub(super) fn parameters(&self) -> impl Iterator<Item = ParameterId> {
+        [Some(self.input), Some(self.recurrent)].into_iter().chain(self.biases).flatten()
     }
 
     pub(super) fn saved_len(&self, input: usize, sequence: &Sequence) -> usize {
-        match *self {
-            LongCell::Lstm { hidden, .. } => {
-                lstm::saved_len(lstm::Sizes { input, hidden }, sequence)
-            }
-            LongCell::Rnn { hidden, .. } => rnn::saved_len(rnn::Sizes { input, hidden }, sequence),
-            LongCell::Slstm { hidden, heads, .. } => {
-                slstm::saved_len(slstm::Sizes { input, hidden, heads }, sequence)
-            }
-        }
+        recurrence::saved_len(self.sizes(input), sequence)
     }
 
     pub(super) fn forward(
@@ -108,93 +60,23 @@ impl LongCell {
         after: &mut States,
         saved: &mut [f32],
     ) {
-        let Reading { cpu, sequence, recurrent, width: input, x, .. } = *read;
-        let value = |id: ParameterId| read.weights.values(id);
-        if let Some(panels) = self.panels(read.weights) {
-            let panels = CellPanels { projected: read.projected, ..panels };
-            return self.forward_packed(read, panels, y, after, saved);
-        }
-        let [h, c, n, m] = read.before;
-        let [next_h, next_c, next_n, next_m] = after;
-        match *self {
-            LongCell::Lstm { hidden, weights: [w, _, b1, b2] } => lstm::forward(
-                cpu,
-                lstm::Sizes { input, hidden },
-                sequence,
-                lstm_weights(value(w), recurrent, value(b1), value(b2)),
-                x,
-                lstm::State { h, c },
-                y,
-                lstm::StateMut { h: next_h, c: next_c },
-                saved,
-            ),
-            LongCell::Rnn { hidden, weights: [w, _, b1, b2] } => rnn::forward(
-                cpu,
-                rnn::Sizes { input, hidden },
-                sequence,
-                rnn_weights(value(w), recurrent, value(b1), value(b2)),
-                x,
-                h,
-                y,
-                next_h,
-                saved,
-            ),
-            LongCell::Slstm { hidden, heads, weights: [w, _, b] } => slstm::forward(
-                cpu,
-                slstm::Sizes { input, hidden, heads },
-                sequence,
-                slstm::Weights { input: value(w), recurrent, bias: value(b) },
-                x,
-                slstm::State { h, c, n, m },
-                y,
-                slstm::StateMut { h: next_h, c: next_c, n: next_n, m: next_m },
-                saved,
-            ),
-        }
-    }
-
-    /// The weights, where they are packed.
-    fn panels<'a>(&self, weights: &'a Weights) -> Option<CellPanels<'a>> {
-        let ids = self.parameters();
-        Some(CellPanels {
-            input: weights.panels(ids[0])?,
-            recurrent: weights.panels(ids[1])?,
-            biases: [2, 3].map(|i| ids.get(i).map_or(&[][..], |&id| weights.values(id))),
-            projected: None,
-        })
-    }
-
-    fn forward_packed(
-        &self,
-        read: &Reading,
-        panels: CellPanels,
-        y: &mut [f32],
-        after: &mut States,
-        saved: &mut [f32],
-    ) {
-        let Reading { cpu, sequence, width: input, before: [h, c, n, m], .. } = *read;
-        let Input::Rows(x) = read.x else {
+        let Reading { cpu, sequence, weights, x, .. } = *read;
+        let sizes = self.sizes(read.width);
+        let before = read.before.each_ref().map(|state| &state[..]);
+        let mut after = after.each_mut().map(|state| &mut state[..]);
+        let (before, after) = (&before[..self.states()], &mut after[..self.states()]);
+        let (Some(input), Some(recurrent)) =
+            (weights.panels(self.input), weights.panels(self.recurrent))
+        else {
+            let weights = self.weights(read);
+            return recurrence::forward(cpu, sizes, sequence, weights, x, before, y, after, saved);
+        };
+        let Input::Rows(x) = x else {
             unreachable!("a packed table is not read by token: `projected` has what is made of one")
         };
-        let [next_h, next_c, next_n, next_m] = after;
-        match *self {
-            LongCell::Lstm { hidden, .. } => {
-                let sizes = lstm::Sizes { input, hidden };
-                let (before, next) =
-                    (lstm::State { h, c }, lstm::StateMut { h: next_h, c: next_c });
-                lstm::forward_packed(cpu, sizes, sequence, panels, x, before, y, next, saved);
-            }
-            LongCell::Rnn { hidden, .. } => {
-                let sizes = rnn::Sizes { input, hidden };
-                rnn::forward_packed(cpu, sizes, sequence, panels, x, h, y, next_h, saved);
-            }
-            LongCell::Slstm { hidden, heads, .. } => {
-                let sizes = slstm::Sizes { input, hidden, heads };
-                let before = slstm::State { h, c, n, m };
-                let next = slstm::StateMut { h: next_h, c: next_c, n: next_n, m: next_m };
-                slstm::forward_packed(cpu, sizes, sequence, panels, x, before, y, next, saved);
-            }
-        }
+        let (biases, projected) = (self.biases(weights), read.projected);
+        let panels = CellPanels { input, recurrent, biases, projected };
+        recurrence::forward_packed(cpu, sizes, sequence, panels, x, before, y, after, saved);
     }
 
     /// The input and the forget gates of every unit at each real position, where there are any.
@@ -205,22 +87,14 @@ impl LongCell {
         input: usize,
         saved: &[f32],
     ) -> Option<[Vec<f32>; 2]> {
-        let read = |gate: usize| {
-            let mut out = vec![0.0; sequence.real_rows().count() * self.hidden()];
-            match *self {
-                LongCell::Lstm { hidden, .. } => {
-                    let sizes = lstm::Sizes { input, hidden };
-                    lstm::gate(cpu, sizes, sequence, saved, gate, &mut out);
-                }
-                LongCell::Slstm { hidden, heads, .. } => {
-                    let sizes = slstm::Sizes { input, hidden, heads };
-                    slstm::gate(cpu, sizes, sequence, saved, gate, &mut out);
-                }
-                LongCell::Rnn { .. } => return None,
-            }
-            Some(out)
-        };
-        Some([read(0)?, read(1)?])
+        // An Elman cell's only gate is its output.
+        (self.kind != CellKind::Rnn).then(|| {
+            [0, 1].map(|gate| {
+                let mut out = vec![0.0; sequence.real_rows().count() * self.hidden];
+                recurrence::gate(cpu, self.sizes(input), sequence, saved, gate, &mut out);
+                out
+            })
+        })
     }
 
     /// `dx` is the gradient of the rows or of the table of `read.x`. `d_recurrent` stands in for
@@ -235,97 +109,50 @@ impl LongCell {
         gradients: &mut Gradients,
         d_recurrent: Option<&mut [f32]>,
     ) {
-        let Reading { cpu, sequence, recurrent, width: input, x, .. } = *read;
-        let value = |id: ParameterId| read.weights.values(id);
-        let [h, c, n, m] = read.before;
-        let ids = self.parameters();
-        let mut taken: [Option<Buffer>; 4] =
-            std::array::from_fn(|i| ids.get(i).and_then(|&id| gradients.take(id)));
-        let mut wanted = taken.each_mut().map(Option::as_deref_mut);
-        if d_recurrent.is_some() {
-            wanted[1] = d_recurrent;
-        }
-        let [d_w, d_u, d_b1, d_b2] = wanted;
-        match *self {
-            LongCell::Lstm { hidden, weights: [w, _, b1, b2] } => {
-                let weights = lstm::WeightGradients {
-                    input: d_w,
-                    recurrent: d_u,
-                    bias_input: d_b1,
-                    bias_recurrent: d_b2,
-                };
-                lstm::backward(
-                    cpu,
-                    lstm::Sizes { input, hidden },
-                    sequence,
-                    lstm_weights(value(w), recurrent, value(b1), value(b2)),
-                    x,
-                    lstm::State { h, c },
-                    y,
-                    saved,
-                    dy,
-                    None,
-                    lstm::Gradients { weights, x: dx, state: None },
-                );
+        let before = read.before.each_ref().map(|state| &state[..]);
+        let mut d_input = gradients.take(self.input);
+        let mut d_whole = gradients.take(self.recurrent);
+        let mut d_biases = self.biases.map(|id| gradients.take(id?));
+        let weights = WeightGradients {
+            input: d_input.as_deref_mut(),
+            recurrent: d_recurrent.or(d_whole.as_deref_mut()),
+            biases: d_biases.each_mut().map(Option::as_deref_mut),
+        };
+        recurrence::backward(
+            read.cpu,
+            self.sizes(read.width),
+            read.sequence,
+            self.weights(read),
+            read.x,
+            &before[..self.states()],
+            y,
+            saved,
+            dy,
+            &[],
+            recurrence::Gradients { weights, x: dx, state: None },
+        );
+        gradients.put(self.input, d_input);
+        gradients.put(self.recurrent, d_whole);
+        for (id, d) in self.biases.into_iter().zip(d_biases) {
+            if let Some(id) = id {
+                gradients.put(id, d);
             }
-            LongCell::Rnn { hidden, weights: [w, _, b1, b2] } => {
-                let weights = rnn::WeightGradients {
-                    input: d_w,
-                    recurrent: d_u,
-                    bias_input: d_b1,
-                    bias_recurrent: d_b2,
-                };
-                rnn::backward(
-                    cpu,
-                    rnn::Sizes { input, hidden },
-                    sequence,
-                    rnn_weights(value(w), recurrent, value(b1), value(b2)),
-                    x,
-                    h,
-                    y,
-                    saved,
-                    dy,
-                    None,
-                    rnn::Gradients { weights, x: dx, state: None },
-                );
-            }
-            LongCell::Slstm { hidden, heads, weights: [w, _, b] } => {
-                let weights = slstm::WeightGradients { input: d_w, recurrent: d_u, bias: d_b1 };
-                slstm::backward(
-                    cpu,
-                    slstm::Sizes { input, hidden, heads },
-                    sequence,
-                    slstm::Weights { input: value(w), recurrent, bias: value(b) },
-                    x,
-                    slstm::State { h, c, n, m },
-                    y,
-                    saved,
-                    dy,
-                    None,
-                    slstm::Gradients { weights, x: dx, state: None },
-                );
-            }
-        }
-        for (&id, gradient) in ids.iter().zip(taken) {
-            gradients.put(id, gradient);
         }
     }
-}
 
-fn lstm_weights<'a>(
-    input: &'a [f32],
-    recurrent: &'a [f32],
-    bias_input: &'a [f32],
-    bias_recurrent: &'a [f32],
-) -> lstm::Weights<'a> {
-    lstm::Weights { input, recurrent, bias_input, bias_recurrent }
-}
+    fn sizes(&self, input: usize) -> Sizes {
+        Sizes { cell: self.kind, input, hidden: self.hidden, heads: self.heads }
+    }
 
-fn rnn_weights<'a>(
-    input: &'a [f32],
-    recurrent: &'a [f32],
-    bias_input: &'a [f32],
-    bias_recurrent: &'a [f32],
-) -> rnn::Weights<'a> {
-    rnn::Weights { input, recurrent, bias_input, bias_recurrent }
+    fn weights<'a>(&self, read: &Reading<'a>) -> recurrence::Weights<'a> {
+        recurrence::Weights {
+            input: read.weights.values(self.input),
+            recurrent: read.recurrent,
+            biases: self.biases(read.weights),
+        }
+    }
+
+    fn biases<'a>(&self, weights: &'a Weights) -> [&'a [f32]; 2] {
+        self.biases.map(|id| id.map_or(&[][..], |id| weights.values(id)))
+    }
 }

@@ -1,15 +1,13 @@
 //! The memories: each reads a whole sequence after a state, and leaves the next state.
 
 use longhand_kernel::dropout::{self, Mask, Pattern};
-use longhand_kernel::{Buffer, Buffers, Input, attention, mlstm, tanh_memory};
+use longhand_kernel::recurrence::Input;
+use longhand_kernel::{Buffer, Buffers, attention, mlstm, tanh_memory};
 
-use super::cell::{LongCell, Reading};
+use super::cell::{LongCell, Reading, States};
 use super::{Backward, Operation, Tape, Tokens, Var};
 use crate::state::State;
 use crate::weights::{ParameterId, Weights};
-
-/// The most tensors that a recurrence carries: h, c, n and m of an sLSTM.
-const MOST_STATES: usize = 4;
 
 pub(super) struct Attention {
     pub(super) sizes: attention::Sizes,
@@ -68,9 +66,6 @@ pub(super) struct Rings {
     positions: Vec<u64>,
     filled: Vec<u32>,
 }
-
-/// A recurrence's tensors; those beyond its count are empty.
-pub(super) type States = [Buffer; MOST_STATES];
 
 impl Tape {
     /// Attention over `qkv`, a row of queries, keys and values; the state's ring follows.
@@ -151,7 +146,7 @@ impl Tape {
         first: Option<usize>,
         weight_drop: f32,
     ) -> Var {
-        let hidden = cell.hidden();
+        let hidden = cell.hidden;
         let mask = self.draw(weight_drop);
         let sequence = self.span.sequence(reverse);
         let len = sequence.batch * hidden;
@@ -165,21 +160,21 @@ impl Tape {
             after[i] = self.buffers.take(len);
         }
         let dropped = mask.map(|mask| {
-            let whole = weights.values(cell.recurrent());
+            let whole = weights.values(cell.recurrent);
             let mut dropped = self.buffers.take(whole.len());
             dropout::forward(&self.cpu, mask, Pattern::Elements, whole, &mut dropped);
             (dropped, mask)
         });
         let recurrent =
-            dropped.as_ref().map_or(weights.values(cell.recurrent()), |(dropped, ..)| dropped);
+            dropped.as_ref().map_or(weights.values(cell.recurrent), |(dropped, ..)| dropped);
         let width = self.width(x);
         let mut data = self.buffers.take(sequence.rows() * hidden);
         let mut saved = self.buffers.take(cell.saved_len(width, &sequence));
         let mut projected = Buffer::default();
-        if let (Some(panels), true) = (weights.panels(cell.input()), self.values[x.0].of_tokens) {
+        if let (Some(panels), true) = (weights.panels(cell.input), self.values[x.0].of_tokens) {
             projected = self.buffers.take(sequence.rows() * panels.places());
             let (memos, x) = (&mut self.memos, &self.values[x.0].data);
-            memos.project(&self.cpu, cell.input(), panels, x, panels.places(), &mut projected);
+            memos.project(&self.cpu, cell.input, panels, x, panels.places(), &mut projected);
         }
         let tokens = self.tokens_of(weights, x);
         let read = Reading {
@@ -200,7 +195,7 @@ impl Tape {
                 None => self.buffers.give(after),
             }
         }
-        let trains = cell.parameters().iter().any(|&id| weights.is_trainable(id));
+        let trains = cell.parameters().any(|id| weights.is_trainable(id));
         let needed = self.needs(x) || trains;
         let y = self.push(data, hidden, needed);
         let operation = Recurrence { cell, reverse, x, tokens, before, saved, dropped, y };
@@ -294,8 +289,8 @@ impl Tape {
                 let sequence = self.span.sequence(op.reverse);
                 let width = self.width(op.x);
                 let [input, forget] = op.cell.gates(&self.cpu, &sequence, width, &op.saved)?;
-                let memory = name(op.cell.recurrent(), "weight_hh");
-                Some(Gates { memory, width: op.cell.hidden(), input, forget })
+                let memory = name(op.cell.recurrent, "weight_hh");
+                Some(Gates { memory, width: op.cell.hidden, input, forget })
             }
             Operation::Mlstm(op) => {
                 let sequence = self.span.sequence(op.reverse);
@@ -376,7 +371,7 @@ impl Recurrence {
             Some(tokens) => pass.gradients.take(tokens.table),
             None => pass.tape.open(self.x),
         };
-        let id = self.cell.recurrent();
+        let id = self.cell.recurrent;
         let wanted = self.dropped.as_ref().filter(|_| pass.weights.is_trainable(id));
         let mut d_dropped = wanted.map(|(whole, ..)| pass.tape.buffers.take_zeros(whole.len()));
         let tape = &*pass.tape;

@@ -190,9 +190,9 @@ impl Tape {
             Operation::Tanh(op) => pointwise("tanh memory", op.y, 2, 4),
             Operation::Recurrence(op) => {
                 let (input, hidden) = (width(op.x), width(op.y));
-                let inner = input + hidden / op.cell.heads().max(1);
-                let label = format!("{} {input}→{hidden}", op.cell.name());
-                Cost::product(label, rows(op.y), inner, op.cell.gates_of_a_unit() * hidden)
+                let inner = input + hidden / op.cell.heads.max(1);
+                let label = format!("{} {input}→{hidden}", op.cell.kind.name());
+                Cost::product(label, rows(op.y), inner, op.cell.kind.gates() * hidden)
             }
             Operation::Mlstm(op) => {
                 let [head, all] = [op.sizes.width as f64, len(op.y) as f64];
