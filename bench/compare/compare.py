@@ -13,7 +13,8 @@ Then, with nothing else running:
 
 For each row of rows.py: the peer's settings are tried, the fastest then runs in turns with ours, and
 the ratio of each turn is taken. A turn in which other processes used more than 0.1 processors on
-average is run again, a few times at most. The folder `--out` receives `results.json` (added to by
+average is run again, a few times at most; so is one before or after which this machine's processors
+turned out to share a core, as those of a virtual machine do at times unseen. The folder `--out` receives `results.json` (added to by
 each row, so that a run may be broken off and continued by `--continue`), `results.md` and
 `results.svg`. This program needs no package itself.
 """
@@ -21,11 +22,13 @@ each row, so that a run may be broken off and continued by `--continue`), `resul
 import argparse
 import datetime
 import json
+import multiprocessing
 import pathlib
 import platform
 import statistics
 import subprocess
 import sys
+import time
 
 import rows as comparisons
 import table
@@ -34,8 +37,28 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 # Processors that others may use in a turn that counts.
 QUIET = 0.1
+# Speed of each of several busy processors, as a share of one alone, below which they share a core.
+WHOLE = 0.8
 # Seconds after which a program is taken to hang.
 PATIENCE = 900
+
+
+class Processors:
+    """Tells whether processors that are busy together are as fast as one alone."""
+
+    def __init__(self, count):
+        self.count, self.pool = count, multiprocessing.Pool(count)
+
+    def share(self):
+        alone = min(self.pool.apply(spin) for _ in range(3))
+        together = max(self.pool.map(spin, [None] * self.count, chunksize=1))
+        return alone / together
+
+
+def spin(_=None):
+    began = time.perf_counter()
+    sum(number * number for number in range(500_000))
+    return time.perf_counter() - began
 
 
 class Runner:
@@ -99,7 +122,7 @@ def disturbance(line):
     return line.get("other_cpus_busy") or 0.0
 
 
-def compare(row, runner, arguments):
+def compare(row, runner, processors, arguments):
     models = runner.models(row)
     best, tried = row.peers[0], []
     if len(row.peers) > 1:
@@ -114,12 +137,22 @@ def compare(row, runner, arguments):
     turns, left = [], arguments.turns + arguments.repeats
     while len([turn for turn in turns if turn["quiet"]]) < arguments.turns and left > 0:
         left -= 1
-        theirs, ours = runner.theirs(best, models), runner.ours(row, models)
-        busy = max(disturbance(theirs), disturbance(ours))
+        shares = [processors.share()]
+        theirs = runner.theirs(best, models)
+        shares.append(processors.share())
+        ours = runner.ours(row, models)
+        shares.append(processors.share())
+        busy, share = max(disturbance(theirs), disturbance(ours)), min(shares)
         a, b = value(theirs, row.field), value(ours, row.field)
         ratio = b / a if row.more else a / b
-        turns.append({"theirs": theirs, "ours": ours, "ratio": ratio, "quiet": busy <= QUIET})
-        print(f"  {a:,.2f} against {b:,.2f}: {ratio:.2f}, others {busy:.2f}", file=sys.stderr)
+        quiet = busy <= QUIET and share >= WHOLE
+        turns.append(
+            {"theirs": theirs, "ours": ours, "ratio": ratio, "quiet": quiet, "core_share": share}
+        )
+        print(
+            f"  {a:,.2f} against {b:,.2f}: {ratio:.2f}, others {busy:.2f}, core {share:.2f}",
+            file=sys.stderr,
+        )
     quiet = [turn for turn in turns if turn["quiet"]]
     counted = quiet or turns
 
@@ -176,6 +209,7 @@ def main():
     out = pathlib.Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
     file, runner = out / "results.json", Runner(arguments)
+    processors = Processors(arguments.threads)
     old = json.loads(file.read_text())["rows"] if arguments.resume and file.exists() else []
     results, described = {row["name"]: row for row in old}, about(arguments)
     failed = False
@@ -187,7 +221,7 @@ def main():
             continue
         print(f"{row.name} against {row.against}", file=sys.stderr)
         try:
-            results[row.name] = compare(row, runner, arguments)
+            results[row.name] = compare(row, runner, processors, arguments)
         except (RuntimeError, KeyError, ValueError, subprocess.TimeoutExpired) as error:
             print(f"  not measured: {error}", file=sys.stderr)
             failed = True
