@@ -171,7 +171,8 @@ impl<V: Vector, const R: usize, const M: usize> Dot for Bf16<V, R, M> {
     unsafe fn input(from: *const u8) -> [Sixteen<V>; 2] {
         unsafe {
             let pair = *from.cast::<u32>();
-            [pair << 16, pair & 0xffff_0000].map(|bits| Sixteen::splat(f32::from_bits(bits)))
+            let (even, odd) = (f32::from_bits(pair << 16), f32::from_bits(pair & 0xffff_0000));
+            [Sixteen::splat(even), Sixteen::splat(odd)]
         }
     }
     #[inline(always)]

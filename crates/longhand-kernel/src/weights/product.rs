@@ -205,8 +205,11 @@ impl Task<'_> {
                     [D::start(if D::INTEGER { rows[r].correction(group) } else { 0 }); M]
                 });
                 for _ in 0..self.steps {
-                    let weights: [D::Weights; M] =
-                        std::array::from_fn(|v| D::weights(words.add(v * LANES)));
+                    // No closure: one was compiled apart, without the instruction set.
+                    let mut weights = [D::weights(words); M];
+                    for (v, weights) in weights.iter_mut().enumerate().skip(1) {
+                        *weights = D::weights(words.add(v * LANES));
+                    }
                     for r in 0..R {
                         let input = D::input(inputs[r]);
                         for v in 0..M {
