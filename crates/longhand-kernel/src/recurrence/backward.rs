@@ -2,11 +2,11 @@
 
 use std::marker::PhantomData;
 
-use super::forward::padded_states;
 use super::layout::Shape;
 use super::links::{self, Link};
 use super::product::{ROW_GROUP, TILE_VECTORS, add_product};
 use super::{Cell, Gradients, Input, MAX_GATES, MAX_STATES, WeightGradients, Weights, input, pack};
+use crate::buffer::Buffer;
 use crate::cpu::{Cpu, Worker};
 use crate::gemm::{Into, Matrix, MatrixMut, gemm};
 use crate::operand::{self, Operand, ProductKernel, run_product};
@@ -202,6 +202,22 @@ fn recurrent_gradient(
     }
     scratch::give(cpu, scratch);
     scratch::give(cpu, copy);
+}
+
+/// The states `[B, N]` with each head padded, side by side in rows of `state_stride`.
+fn padded_states(cpu: &Cpu, shape: &Shape, batch: usize, states: &[&[f32]]) -> Buffer {
+    let (hidden, units) = (shape.hidden(), shape.units);
+    let mut padded = scratch::take(cpu, batch * shape.state_stride());
+    padded.fill(0.0);
+    for (s, state) in states.iter().enumerate() {
+        for (i, from) in state.chunks_exact(units.max(1)).enumerate() {
+            let (b, head) = (i * units / hidden, i % shape.heads);
+            let at =
+                b * shape.state_stride() + s * shape.padded_hidden() + head * shape.padded_units();
+            padded[at..at + units].copy_from_slice(from);
+        }
+    }
+    padded
 }
 
 /// What the threads share.

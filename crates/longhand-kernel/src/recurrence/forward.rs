@@ -10,7 +10,6 @@ use super::layout::{Block, Shape};
 use super::links::{self, Link};
 use super::product::{ROW_GROUP, TILE_VECTORS, add_product};
 use super::{Cell, CellPanels, Input, MAX_GATES, MAX_STATES, Weights, pack};
-use crate::buffer::Buffer;
 use crate::cpu::{Cpu, Worker};
 use crate::gemm::{Into, Matrix, MatrixMut, Packed, gemm_with_packed};
 use crate::operand::{self, Operand, ProductKernel, run_product};
@@ -102,22 +101,6 @@ fn around<C: Cell>(
     form(&run);
     scratch::give(cpu, start);
     scratch::give(cpu, zeros);
-}
-
-/// The states `[B, N]` with each head padded, side by side in rows of `state_stride`.
-pub(super) fn padded_states(cpu: &Cpu, shape: &Shape, batch: usize, states: &[&[f32]]) -> Buffer {
-    let (hidden, units) = (shape.hidden(), shape.units);
-    let mut padded = scratch::take(cpu, batch * shape.state_stride());
-    padded.fill(0.0);
-    for (s, state) in states.iter().enumerate() {
-        for (i, from) in state.chunks_exact(units.max(1)).enumerate() {
-            let (b, head) = (i * units / hidden, i % shape.heads);
-            let at =
-                b * shape.state_stride() + s * shape.padded_hidden() + head * shape.padded_units();
-            padded[at..at + units].copy_from_slice(from);
-        }
-    }
-    padded
 }
 
 /// What the threads share.
