@@ -1,4 +1,8 @@
-//! Optimiser steps over flat slices of weights, each in one pass over memory.
+//! Optimiser steps over flat slices of weights, each in one pass over memory; Muon's, over matrices.
+
+pub mod muon;
+
+pub use muon::{Muon, muon};
 
 use crate::cpu::{Cpu, Shards};
 use crate::pointwise::{apply, pointwise};

@@ -2,7 +2,7 @@
 
 use crate::config::{HeadConfig, Pooling};
 use crate::tape::{Tape, Var};
-use crate::weights::{Builder, Init, ParameterId};
+use crate::weights::{Builder, Init, ParameterId, Role};
 
 /// A head's parameters and how it reads the sequence.
 pub(crate) struct Head {
@@ -29,7 +29,9 @@ impl Head {
         let weight = if tied {
             embedding
         } else {
-            builder.add("head.weight".into(), &[outputs, width], Init::Normal(0.02))
+            let weight = builder.add("head.weight".into(), &[outputs, width], Init::Normal(0.02));
+            builder.role(weight, Role::Head);
+            weight
         };
         let bias = bias.then(|| builder.add("head.bias".into(), &[outputs], Init::Zeros));
         Self { weight, bias, pooling, outputs }

@@ -46,6 +46,8 @@ pub(crate) enum Role {
     Table,
     /// Rows are looked up, and it is multiplied with.
     TiedTable,
+    /// It is multiplied with, for the answer.
+    Head,
     /// It is multiplied with.
     Matrix,
     /// It is multiplied with, and its rows are the gates of a recurrence's units.
@@ -161,8 +163,19 @@ impl Parameter {
     }
 
     /// Rows and columns: a shape of more than two sizes is one matrix after another.
-    pub(crate) fn matrix(&self) -> [usize; 2] {
+    pub fn matrix(&self) -> [usize; 2] {
         [self.rows(), self.shape.last().copied().unwrap_or(1)]
+    }
+
+    /// How many matrices between hidden layers lie in it, one after another: each gate of a
+    /// recurrence is one. None in what touches tokens or the answer, and in vectors.
+    pub fn hidden_matrices(&self) -> usize {
+        match self.role {
+            Role::Vector | Role::Table | Role::TiedTable | Role::Head => 0,
+            Role::Matrix => 1,
+            Role::Gates { gates, recurrent: false, .. } => gates,
+            Role::Gates { gates, heads, recurrent: true, .. } => heads * gates,
+        }
     }
 
     fn rows(&self) -> usize {
@@ -181,7 +194,7 @@ impl Parameter {
     pub(crate) fn pack(&mut self, rows: Rows) {
         let panels = match self.role {
             Role::Vector | Role::Table => None,
-            Role::TiedTable | Role::Matrix => Some(Panels::new(&rows)),
+            Role::TiedTable | Role::Head | Role::Matrix => Some(Panels::new(&rows)),
             Role::Gates { gates, heads, units, recurrent } => {
                 let order = if recurrent { recurrent_order } else { input_order };
                 Some(Panels::in_order(&rows, order(gates, heads, units)))

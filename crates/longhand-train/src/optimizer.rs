@@ -3,7 +3,9 @@
 use longhand_model::optimizer as kernel;
 use longhand_model::{Buffer, Cpu, Gradients, Parameter, Weights};
 
-use crate::settings::{AdamWSettings, NtAsgdSettings, OptimizerSettings, SgdSettings};
+use crate::settings::{
+    AdamWSettings, MuonSettings, NtAsgdSettings, OptimizerSettings, SgdSettings,
+};
 
 /// A rule with its buffers.
 pub struct Optimizer {
@@ -15,7 +17,7 @@ pub struct Optimizer {
 /// What the rule keeps for one parameter; buffers it does not need are empty.
 #[derive(Default)]
 struct Slot {
-    /// AdamW's first mean, or momentum.
+    /// AdamW's first mean, or the momentum of Muon or gradient descent.
     first: Buffer,
     /// AdamW's second mean.
     second: Buffer,
@@ -34,8 +36,9 @@ pub struct NamedBuffer<'a> {
 impl Optimizer {
     /// A rule that has made no step yet, for the trainable parameters of a model.
     pub fn new(rule: OptimizerSettings, weights: &Weights) -> Self {
-        let kept = match rule {
-            OptimizerSettings::AdamW(_) => 2,
+        let kept = |parameter: &Parameter| match rule {
+            OptimizerSettings::Muon(_) if parameter.hidden_matrices() > 0 => 1,
+            OptimizerSettings::AdamW(_) | OptimizerSettings::Muon(_) => 2,
             OptimizerSettings::Sgd(SgdSettings { momentum, .. }) if momentum > 0.0 => 1,
             OptimizerSettings::Sgd(_) | OptimizerSettings::NtAsgd(_) => 0,
         };
@@ -44,7 +47,7 @@ impl Optimizer {
         };
         let slots = weights
             .iter()
-            .map(|p| Slot { first: zeros(p, kept > 0), second: zeros(p, kept > 1) })
+            .map(|p| Slot { first: zeros(p, kept(p) > 0), second: zeros(p, kept(p) > 1) })
             .collect();
         Self { rule, step: 0, slots }
     }
@@ -62,27 +65,33 @@ impl Optimizer {
         scale: f32,
     ) {
         self.step += 1;
+        let step = self.step;
         assert_eq!(weights.len(), self.slots.len(), "weights of the optimiser's model");
         let parameters = weights.iter_mut().zip(gradients.iter()).zip(&mut self.slots);
         for ((parameter, gradient), slot) in parameters {
             let Some(gradient) = gradient.filter(|_| parameter.trainable) else { continue };
-            let decay = |decay: f64| if parameter.shape.len() >= 2 { decay } else { 0.0 };
+            let matrix = parameter.shape.len() >= 2;
+            let decay = |decay: f64| if matrix { decay } else { 0.0 };
             let (first, second) = (&mut slot.first[..], &mut slot.second[..]);
+            let adamw = |rule, parameter: &mut Parameter, first, second| {
+                let AdamWSettings { beta1, beta2, epsilon, weight_decay, .. } = rule;
+                let weight_decay = decay(weight_decay);
+                let settings =
+                    kernel::AdamW { learning_rate, beta1, beta2, epsilon, weight_decay, step };
+                let data = &mut parameter.data;
+                kernel::adamw(cpu, settings, scale, gradient, data, first, second);
+            };
             match self.rule {
-                OptimizerSettings::AdamW(AdamWSettings {
-                    beta1,
-                    beta2,
-                    epsilon,
-                    weight_decay,
-                    ..
-                }) => {
-                    let step = self.step;
-                    let weight_decay = decay(weight_decay);
-                    let settings =
-                        kernel::AdamW { learning_rate, beta1, beta2, epsilon, weight_decay, step };
-                    let data = &mut parameter.data;
-                    kernel::adamw(cpu, settings, scale, gradient, data, first, second);
+                OptimizerSettings::Muon(rule) if parameter.hidden_matrices() > 0 => {
+                    let parts = parameter.hidden_matrices();
+                    let [rows, cols] = parameter.matrix();
+                    let shape = [parts, rows / parts, cols];
+                    let MuonSettings { momentum, weight_decay, .. } = rule;
+                    let settings = kernel::Muon { learning_rate, momentum, weight_decay };
+                    kernel::muon(cpu, settings, scale, gradient, shape, &mut parameter.data, first);
                 }
+                OptimizerSettings::AdamW(rule) => adamw(rule, parameter, first, second),
+                OptimizerSettings::Muon(rule) => adamw(rule.adamw(), parameter, first, second),
                 OptimizerSettings::Sgd(SgdSettings {
                     momentum, nesterov, weight_decay, ..
                 }) => {

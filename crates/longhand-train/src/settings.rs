@@ -83,6 +83,8 @@ pub enum OptimizerSettings {
     /// AdamW (Loshchilov and Hutter, 2019).
     #[serde(rename = "adamw")]
     AdamW(AdamWSettings),
+    /// Muon (Jordan et al., 2024) for the matrices between hidden layers, AdamW for the rest.
+    Muon(MuonSettings),
     /// Stochastic gradient descent with momentum.
     Sgd(SgdSettings),
     /// Gradient descent that goes over to the mean of its weights when the validation loss no
@@ -101,6 +103,25 @@ pub struct AdamWSettings {
     /// Decay of the mean of its squares (0.99).
     pub beta2: f64,
     /// Added to the root of the second mean (1e-8).
+    pub epsilon: f64,
+    /// Weights shrink by learning rate × this in each step (0.1).
+    pub weight_decay: f64,
+}
+
+/// Muon beside AdamW; both at the same learning rate and weight decay (Liu et al., "Muon is scalable
+/// for LLM training", 2025).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MuonSettings {
+    /// The highest learning rate (3e-3).
+    pub learning_rate: f64,
+    /// Decay of the sum of gradients of hidden matrices (0.95).
+    pub momentum: f64,
+    /// AdamW's decay of the gradient's mean (0.9).
+    pub beta1: f64,
+    /// AdamW's decay of the mean of its squares (0.99).
+    pub beta2: f64,
+    /// AdamW adds it to the root of the second mean (1e-8).
     pub epsilon: f64,
     /// Weights shrink by learning rate × this in each step (0.1).
     pub weight_decay: f64,
@@ -176,6 +197,22 @@ impl Default for AdamWSettings {
     }
 }
 
+impl Default for MuonSettings {
+    fn default() -> Self {
+        let AdamWSettings { learning_rate, beta1, beta2, epsilon, weight_decay } =
+            AdamWSettings::default();
+        Self { learning_rate, momentum: 0.95, beta1, beta2, epsilon, weight_decay }
+    }
+}
+
+impl MuonSettings {
+    /// The rule for what is no hidden matrix.
+    pub(crate) fn adamw(self) -> AdamWSettings {
+        let Self { learning_rate, beta1, beta2, epsilon, weight_decay, .. } = self;
+        AdamWSettings { learning_rate, beta1, beta2, epsilon, weight_decay }
+    }
+}
+
 impl Default for SgdSettings {
     fn default() -> Self {
         Self { learning_rate: 0.1, momentum: 0.9, nesterov: false, weight_decay: 0.0 }
@@ -239,6 +276,7 @@ impl OptimizerSettings {
     pub fn learning_rate(&self) -> f64 {
         match self {
             Self::AdamW(rule) => rule.learning_rate,
+            Self::Muon(rule) => rule.learning_rate,
             Self::Sgd(rule) => rule.learning_rate,
             Self::NtAsgd(rule) => rule.learning_rate,
         }
@@ -248,6 +286,7 @@ impl OptimizerSettings {
     pub fn set_learning_rate(&mut self, rate: f64) {
         match self {
             Self::AdamW(rule) => rule.learning_rate = rate,
+            Self::Muon(rule) => rule.learning_rate = rate,
             Self::Sgd(rule) => rule.learning_rate = rate,
             Self::NtAsgd(rule) => rule.learning_rate = rate,
         }
@@ -262,6 +301,10 @@ impl OptimizerSettings {
                 // The step is computed in single precision, and must not divide 0 by 0 there.
                 bound("optimizer.epsilon", epsilon, epsilon as f32 > 0.0, "above 1e-45")?;
                 not_negative("optimizer.weight_decay", weight_decay)
+            }
+            Self::Muon(rule) => {
+                share("optimizer.momentum", rule.momentum)?;
+                Self::AdamW(rule.adamw()).check()
             }
             Self::Sgd(SgdSettings { momentum, weight_decay, .. }) => {
                 share("optimizer.momentum", momentum)?;
@@ -369,6 +412,11 @@ mod tests {
             s.optimizer = OptimizerSettings::AdamW(rule);
         };
         check(tiny, "optimizer.epsilon");
+        let fast = |s: &mut Settings| {
+            let rule = MuonSettings { momentum: 1.0, ..MuonSettings::default() };
+            s.optimizer = OptimizerSettings::Muon(rule);
+        };
+        check(fast, "optimizer.momentum");
         check(|s| s.average = Some(1.0), "average");
         check(|s| s.optimizer.set_learning_rate(0.0), "optimizer.learning_rate");
         check(|s| s.evaluate_every = Some(0), "evaluate_every");

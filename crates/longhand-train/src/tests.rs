@@ -11,7 +11,7 @@ use longhand_text::{Corpus, Tokenizer, TokenizerKind, Tokens};
 use crate::average::AverageKind;
 use crate::log::LogError;
 use crate::schedule::{Constant, Plateau};
-use crate::settings::{NtAsgdSettings, OptimizerSettings, SgdSettings};
+use crate::settings::{MuonSettings, NtAsgdSettings, OptimizerSettings, SgdSettings};
 use crate::*;
 
 const CONFIG: &str = r#"{
@@ -146,6 +146,7 @@ fn ten_losses_and_a_text_stay_as_they_are() {
 fn a_run_stopped_at_any_step_and_resumed_ends_in_the_same_model() {
     let variants = [
         Settings { average: Some(0.9), accumulation: 2, ..settings(23) },
+        Settings { optimizer: OptimizerSettings::Muon(MuonSettings::default()), ..settings(17) },
         Settings {
             optimizer: OptimizerSettings::Sgd(SgdSettings::default()),
             schedule: schedule::Schedule::Plateau(Plateau { patience: 1, ..Plateau::default() }),
