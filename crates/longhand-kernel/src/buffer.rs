@@ -1,60 +1,149 @@
 //! Cache-line-aligned buffers, and the free list that hands them out again.
 
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::Arc;
 
-/// One 64-byte cache line.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
+/// Bytes of a cache line.
+const LINE: usize = 64;
+/// Elements of a cache line.
+const ELEMENTS: usize = LINE / size_of::<f32>();
+/// From this many cache lines on (a quarter of a megabyte), a buffer may be a part of a larger
+/// piece of memory.
+const LARGE: usize = 1 << 12;
 
-/// A growable slice of `f32` that begins on a cache line.
-#[derive(Default)]
+/// A slice of `f32` that begins on a cache line.
 pub struct Buffer {
-    lines: Vec<Line>,
+    start: NonNull<f32>,
+    /// Elements asked for.
     len: usize,
+    /// Cache lines from `start` on that are this buffer's own.
+    lines: usize,
+    /// None of an empty buffer.
+    slab: Option<Arc<Slab>>,
+}
+
+/// A piece of memory, which goes back to the system with the last buffer that lies in it.
+struct Slab {
+    allocated: NonNull<u8>,
+    layout: Layout,
+    start: NonNull<f32>,
+    lines: usize,
+}
+
+// SAFETY: a slab is only an address; its memory is reached through buffers.
+unsafe impl Send for Slab {}
+// SAFETY: as above.
+unsafe impl Sync for Slab {}
+// SAFETY: no two buffers share a cache line, and elements are plain numbers.
+unsafe impl Send for Buffer {}
+// SAFETY: as above; what changes elements needs an exclusive borrow.
+unsafe impl Sync for Buffer {}
+
+impl Slab {
+    fn new(lines: usize) -> Self {
+        // Aligned by hand: zeros that are asked for with a larger alignment are written one by
+        // one, and pages that are never used would take memory.
+        let bytes = lines.checked_mul(LINE).and_then(|bytes| bytes.checked_add(LINE));
+        let layout = bytes.and_then(|bytes| Layout::from_size_align(bytes, 16).ok());
+        let Some(layout) = layout else { panic!("a buffer of {lines} cache lines") };
+        // SAFETY: the size is not zero.
+        let Some(allocated) = NonNull::new(unsafe { alloc_zeroed(layout) }) else {
+            handle_alloc_error(layout)
+        };
+        let aligned = allocated.align_offset(LINE);
+        // SAFETY: one cache line more than is used was allocated.
+        let start = unsafe { allocated.add(aligned) }.cast();
+        Self { allocated, layout, start, lines }
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout, and no buffer lies in it any more.
+        unsafe { dealloc(self.allocated.as_ptr(), self.layout) }
+    }
 }
 
 impl Buffer {
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
-        Self { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
+        if len == 0 {
+            return Self::default();
+        }
+        let slab = Slab::new(len.div_ceil(ELEMENTS));
+        Self { start: slab.start, len, lines: slab.lines, slab: Some(Arc::new(slab)) }
     }
 
     /// Changes the length; new elements past the old capacity are zero, others keep old values.
     pub fn resize(&mut self, len: usize) {
-        let lines = len.div_ceil(16);
-        if lines > self.lines.len() {
-            self.lines.resize(lines, Line([0.0; 16]));
+        if len > self.capacity() {
+            let mut larger = Self::zeros(len);
+            self.len = self.capacity();
+            larger[..self.len].copy_from_slice(self);
+            *self = larger;
         }
         self.len = len;
     }
 
     /// How many elements fit without allocating.
     pub fn capacity(&self) -> usize {
-        self.lines.len() * 16
+        self.lines * ELEMENTS
+    }
+
+    /// Whether it has its memory to itself.
+    fn is_whole(&self) -> bool {
+        self.slab.as_ref().is_none_or(|slab| slab.lines == self.lines)
+    }
+
+    /// Keeps the first cache lines, and gives the others.
+    fn cut(&mut self, lines: usize) -> Self {
+        assert!(lines <= self.lines, "a part of a buffer");
+        // SAFETY: within the buffer, or one past its end.
+        let start = unsafe { self.start.add(lines * ELEMENTS) };
+        let rest = Self { start, len: 0, lines: self.lines - lines, slab: self.slab.clone() };
+        self.lines = lines;
+        self.len = self.len.min(self.capacity());
+        rest
+    }
+
+    /// Whether the other one lies right behind this one in the same memory.
+    fn meets(&self, next: &Self) -> bool {
+        match (&self.slab, &next.slab) {
+            (Some(slab), Some(of_next)) => {
+                let end = self.start.as_ptr().wrapping_add(self.capacity());
+                Arc::ptr_eq(slab, of_next) && end == next.start.as_ptr()
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self { start: NonNull::dangling(), len: 0, lines: 0, slab: None }
     }
 }
 
 impl Deref for Buffer {
     type Target = [f32];
     fn deref(&self) -> &[f32] {
-        // SAFETY: `Line` is sixteen `f32` without padding, and `len <= 16 * lines.len()`.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        // SAFETY: `len <= 16 * lines`, the lines are this buffer's own, and were zeroed first.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
         // SAFETY: as in `deref`, and the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.len) }
     }
 }
 
 impl Clone for Buffer {
     fn clone(&self) -> Self {
-        let mut copy = Buffer::zeros(self.len);
-        copy.copy_from_slice(self);
-        copy
+        Buffer::from(&self[..])
     }
 }
 
@@ -67,21 +156,38 @@ impl From<&[f32]> for Buffer {
 }
 
 /// A free list: buffers given back are handed out again, so that a loop of equal steps allocates
-/// in its first round only.
+/// in its first rounds only. Large ones are cut from larger ones and joined again when they come
+/// back, so that what is needed at different times shares memory.
 #[derive(Default)]
 pub struct Buffers {
     free: Vec<Buffer>,
 }
 
 impl Buffers {
-    /// A buffer of `len` elements whose values are unspecified.
+    /// A buffer of `len` elements whose values are unspecified. It may be a part of a larger piece
+    /// of memory, which is whole again only when it has been given back here.
     pub fn take(&mut self, len: usize) -> Buffer {
-        let fits = (0..self.free.len())
-            .filter(|&i| self.free[i].capacity() >= len)
-            .min_by_key(|&i| self.free[i].capacity());
-        match fits {
+        let lines = len.div_ceil(ELEMENTS);
+        if lines < LARGE {
+            return self.take_whole(len);
+        }
+        let Some(i) = self.smallest(lines, |_| true) else { return Buffer::zeros(len) };
+        let mut buffer = self.free.swap_remove(i);
+        // What is left of a close fit would only keep the whole from being joined.
+        if buffer.lines - lines > lines / 16 {
+            let rest = buffer.cut(lines);
+            self.free.push(rest);
+        }
+        buffer.resize(len);
+        buffer
+    }
+
+    /// As [`Buffers::take`], with memory of its own: for what leaves, and may never come back.
+    pub fn take_whole(&mut self, len: usize) -> Buffer {
+        let lines = len.div_ceil(ELEMENTS);
+        match self.smallest(lines, Buffer::is_whole) {
             // A far larger buffer would be missed by the next large request.
-            Some(i) if self.free[i].capacity() <= 2 * len + 1024 => {
+            Some(i) if self.free[i].lines <= 2 * lines + ELEMENTS => {
                 let mut buffer = self.free.swap_remove(i);
                 buffer.resize(len);
                 buffer
@@ -98,9 +204,87 @@ impl Buffers {
     }
 
     /// Gives a buffer back.
-    pub fn give(&mut self, buffer: Buffer) {
-        if buffer.capacity() > 0 {
-            self.free.push(buffer);
+    pub fn give(&mut self, mut buffer: Buffer) {
+        if buffer.lines == 0 {
+            return;
         }
+        buffer.len = 0;
+        if !buffer.is_whole() {
+            let mut i = 0;
+            while i < self.free.len() {
+                let other = &self.free[i];
+                let (before, after) = (other.meets(&buffer), buffer.meets(other));
+                if before || after {
+                    let other = self.free.swap_remove(i);
+                    buffer.lines += other.lines;
+                    if before {
+                        buffer.start = other.start;
+                    }
+                } else {
+                    i += 1;
+                }
+            }
+        }
+        self.free.push(buffer);
+    }
+
+    /// The place of the smallest free buffer with so many cache lines.
+    fn smallest(&self, lines: usize, fits: impl Fn(&Buffer) -> bool) -> Option<usize> {
+        let free = self.free.iter().enumerate();
+        let fitting = free.filter(|(_, buffer)| buffer.lines >= lines && fits(buffer));
+        fitting.min_by_key(|(_, buffer)| buffer.lines).map(|(i, _)| i)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANY: usize = LARGE * ELEMENTS;
+
+    #[test]
+    fn a_buffer_is_zero_aligned_and_keeps_its_values() {
+        for len in [0, 1, 16, 17, 1000, MANY + 3] {
+            let mut buffer = Buffer::zeros(len);
+            assert_eq!(buffer.len(), len);
+            assert!(len == 0 || buffer.as_ptr().addr().is_multiple_of(LINE));
+            assert!(buffer.iter().all(|&x| x == 0.0));
+            buffer.fill(2.0);
+            let copy = buffer.clone();
+            buffer.resize(len + 40);
+            assert_eq!(buffer[..len], copy[..]);
+            assert!(buffer[copy.capacity().min(len + 40)..].iter().all(|&x| x == 0.0));
+        }
+    }
+
+    #[test]
+    fn large_buffers_share_memory_and_small_ones_do_not() {
+        let mut buffers = Buffers::default();
+        let whole = buffers.take(4 * MANY);
+        let start = whole.as_ptr();
+        buffers.give(whole);
+        let mut parts: Vec<Buffer> = (0..4).map(|_| buffers.take(MANY)).collect();
+        assert!(buffers.free.is_empty(), "four parts are the whole");
+        for (i, part) in parts.iter_mut().enumerate() {
+            part.fill(i as f32);
+        }
+        assert!((0..4).all(|i| parts[i].iter().all(|&x| x == i as f32)));
+        // The middle ones first, then the ends.
+        for i in [1, 1, 0, 0] {
+            buffers.give(parts.remove(i));
+        }
+        assert_eq!(buffers.free.len(), 1);
+        assert_eq!(buffers.take(4 * MANY).as_ptr(), start);
+
+        buffers.give(Buffer::zeros(4 * MANY));
+        let small = buffers.take(100);
+        let own = buffers.take_whole(MANY);
+        assert!(small.is_whole() && own.is_whole());
+        let part = buffers.take(MANY);
+        assert!(!part.is_whole());
+        // What is left of a cut one is not given to those who keep it.
+        assert!(buffers.take_whole(3 * MANY).is_whole());
+        drop(buffers);
+        assert_eq!(part.len(), MANY, "the memory stays with the part");
     }
 }

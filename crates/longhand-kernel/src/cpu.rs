@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::buffer::Buffers;
+use crate::buffer::{Buffer, Buffers};
 use crate::precision::Precision;
 use crate::simd::Level;
 
@@ -23,13 +23,18 @@ const SPINS_BEFORE_PARKING: usize = 2_000;
 /// others only stand in its way.
 const SPINS_BEFORE_YIELDING: usize = 200;
 
+/// Zeros that one thread writes at a time.
+const ZEROS: usize = 1 << 16;
+
 /// The processor as the operations see it: threads, instruction set, precision of matrix products
 /// and reusable buffers.
 pub struct Cpu {
     level: Level,
     precision: Precision,
     shared: Arc<Shared>,
+    /// Of the thread that starts a region, while it runs.
     region: Mutex<Buffers>,
+    buffers: Mutex<Buffers>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -85,8 +90,8 @@ impl Cpu {
             panic: Mutex::new(None),
             barrier: Barrier::new(threads),
         });
-        let region = Mutex::new(Buffers::default());
-        let mut cpu = Self { level, precision, shared, region, threads: Vec::new() };
+        let [region, buffers] = [(); 2].map(|()| Mutex::new(Buffers::default()));
+        let mut cpu = Self { level, precision, shared, region, buffers, threads: Vec::new() };
         for index in 1..threads {
             let shared = cpu.shared.clone();
             let thread = std::thread::Builder::new()
@@ -116,6 +121,23 @@ impl Cpu {
     /// The form of the operands of matrix products.
     pub fn precision(&self) -> Precision {
         self.precision
+    }
+
+    /// The buffers that are used outside of regions and by several of their threads at once:
+    /// results, gradients, scratch. To be held for a moment only.
+    pub fn buffers(&self) -> MutexGuard<'_, Buffers> {
+        lock(&self.buffers)
+    }
+
+    /// A buffer of `len` zeros, written by all threads where there are many.
+    pub fn zeros(&self, len: usize) -> Buffer {
+        let mut buffer = self.buffers().take(len);
+        let all = Shards::new(&mut buffer);
+        self.for_each(len.div_ceil(ZEROS), |_, i| {
+            // SAFETY: each piece is written by one thread.
+            unsafe { all.part(i * ZEROS..len.min((i + 1) * ZEROS)) }.fill(0.0);
+        });
+        buffer
     }
 
     /// Runs `body` once on every thread and returns when all have ended. A panic in any of them

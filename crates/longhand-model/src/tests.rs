@@ -395,7 +395,7 @@ fn check_slopes(name: &str, config: Config, mode: Mode) {
     };
     let pass = (&ids[..], &targets[..], &sequence);
     let mut tape = Tape::new(Arc::new(Cpu::new(2)));
-    let mut gradients = Gradients::zeros(&model.weights);
+    let mut gradients = Gradients::new(tape.cpu().clone(), &model.weights);
     loss(&model, &mut tape, mode, pass, Some(&mut gradients));
     let flat: Vec<Vec<f32>> = gradients.iter().map(|g| g.unwrap().to_vec()).collect();
     for (index, gradient) in flat.iter().enumerate() {
@@ -441,13 +441,13 @@ fn frozen_parameters_get_no_gradient_and_the_others_the_same() {
     let sequence = Sequence::new(30, 1);
     let pass = (&ids[..], &targets[..], &sequence);
     let mut tape = Tape::new(cpu);
-    let mut all = Gradients::zeros(&model.weights);
+    let mut all = Gradients::new(tape.cpu().clone(), &model.weights);
     loss(&model, &mut tape, Mode::Record, pass, Some(&mut all));
     for parameter in model.weights.iter_mut() {
         parameter.trainable =
             !parameter.name.starts_with("blocks.0") && parameter.name != "embedding.weight";
     }
-    let mut some = Gradients::zeros(&model.weights);
+    let mut some = Gradients::new(tape.cpu().clone(), &model.weights);
     loss(&model, &mut tape, Mode::Record, pass, Some(&mut some));
     for ((parameter, all), some) in model.weights.iter().zip(all.iter()).zip(some.iter()) {
         assert_eq!(some.is_some(), parameter.trainable);
@@ -466,7 +466,7 @@ fn any_parameter_can_be_frozen_or_trained_by_itself() {
         let pass = (&ids[..], &targets[..], &sequence);
         let mut tape = Tape::new(Arc::new(Cpu::new(1)));
         let mut run = |model: &Model| {
-            let mut gradients = Gradients::zeros(&model.weights);
+            let mut gradients = Gradients::new(tape.cpu().clone(), &model.weights);
             loss(model, &mut tape, Mode::Train { seed: 3 }, pass, Some(&mut gradients));
             gradients
         };

@@ -1,10 +1,11 @@
 //! Named parameters, their gradients, and how they begin.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use longhand_kernel::Buffer;
 use longhand_kernel::recurrence::{input_order, recurrent_order};
 use longhand_kernel::weights::{Format, Panels, Rows};
+use longhand_kernel::{Buffer, Cpu};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -66,9 +67,19 @@ pub struct Weights {
     version: u64,
 }
 
-/// A gradient for every trainable parameter.
+/// A gradient for every trainable parameter. Each takes memory from when something first flows into
+/// it until it is cleared, so that a pass can use the same memory for other things before that.
 pub struct Gradients {
-    buffers: Vec<Option<Buffer>>,
+    cpu: Arc<Cpu>,
+    slots: Vec<Slot>,
+}
+
+/// The place of one parameter's gradient.
+struct Slot {
+    len: usize,
+    trainable: bool,
+    /// Empty until something flows into it.
+    buffer: Option<Buffer>,
 }
 
 impl Weights {
@@ -232,30 +243,49 @@ impl Packed {
 }
 
 impl Gradients {
-    /// Zeros for every trainable parameter.
-    pub fn zeros(weights: &Weights) -> Self {
-        let zeros = |p: &Parameter| p.trainable.then(|| Buffer::zeros(p.data.len()));
-        Self { buffers: weights.iter().map(zeros).collect() }
+    /// Room for a gradient of every trainable parameter, for passes on `cpu`.
+    pub fn new(cpu: Arc<Cpu>, weights: &Weights) -> Self {
+        let slot = |p: &Parameter| Slot { len: p.data.len(), trainable: p.trainable, buffer: None };
+        Self { cpu, slots: weights.iter().map(slot).collect() }
     }
 
     /// Sets every gradient to zero.
     pub fn clear(&mut self) {
-        self.buffers.iter_mut().flatten().for_each(|buffer| buffer.fill(0.0));
+        for buffer in self.slots.iter_mut().filter_map(|slot| slot.buffer.take()) {
+            self.cpu.buffers().give(buffer);
+        }
     }
 
-    /// The gradients in the parameters' order; none for frozen ones.
+    /// The gradients in the parameters' order; none for frozen ones, and none at all before the
+    /// first way back since they were cleared.
     pub fn iter(&self) -> impl Iterator<Item = Option<&[f32]>> {
-        self.buffers.iter().map(|buffer| buffer.as_deref())
+        self.slots.iter().map(|slot| slot.buffer.as_deref())
     }
 
     /// Takes one out to be added to; [`Gradients::put`] brings it back. Several gradients are
     /// written at once by one operation, which a borrow of the whole would not allow.
     pub(crate) fn take(&mut self, id: ParameterId) -> Option<Buffer> {
-        self.buffers[id.0].take()
+        let Self { cpu, slots } = self;
+        let slot = &mut slots[id.0];
+        slot.trainable.then(|| slot.buffer.take().unwrap_or_else(|| cpu.zeros(slot.len)))
     }
 
     pub(crate) fn put(&mut self, id: ParameterId, buffer: Option<Buffer>) {
-        self.buffers[id.0] = buffer;
+        self.slots[id.0].buffer = buffer;
+    }
+
+    /// Zeros for every trainable parameter that nothing has flowed into.
+    pub(crate) fn complete(&mut self) {
+        for id in (0..self.slots.len()).map(ParameterId) {
+            let gradient = self.take(id);
+            self.put(id, gradient);
+        }
+    }
+}
+
+impl Drop for Gradients {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

@@ -93,7 +93,7 @@ impl<O: Objective> Trainer<O> {
     ) -> Result<Self, TrainError> {
         settings.check()?;
         model.check_trainable()?;
-        let gradients = Gradients::zeros(&model.weights);
+        let gradients = Gradients::new(cpu.clone(), &model.weights);
         let optimizer = Optimizer::new(settings.optimizer, &model.weights);
         let average = settings
             .average

@@ -69,16 +69,16 @@ impl Tape {
     ) -> Var {
         let table = weights.get(weight);
         let width = table.shape[1];
-        let mut data = self.buffers.take(ids.len() * width);
+        let mut data = self.cpu.buffers().take(ids.len() * width);
         match table.packed.as_ref().and_then(|packed| packed.rows.as_ref()) {
             Some(rows) => rows.gather(&self.cpu, ids, &mut data),
             None => embedding::gather(&self.cpu, width, ids, &table.data, &mut data),
         }
         let mask = self.draw(share);
         if let Some(mask) = mask {
-            let mut dropped = self.buffers.take(data.len());
+            let mut dropped = self.cpu.buffers().take(data.len());
             dropout::forward(&self.cpu, mask, Pattern::Tokens { ids, width }, &data, &mut dropped);
-            self.buffers.give(std::mem::replace(&mut data, dropped));
+            self.cpu.buffers().give(std::mem::replace(&mut data, dropped));
         }
         let y = self.push(data, width, table.trainable);
         if table.packed.is_some() && self.mode == Mode::Read {
@@ -109,7 +109,7 @@ impl Tape {
         bias: Option<ParameterId>,
     ) -> Var {
         let size = self.linear_size(weights, parts, weight);
-        let mut data = self.buffers.take(size.rows * size.output);
+        let mut data = self.cpu.buffers().take(size.rows * size.output);
         let first = &self.values[parts[0].0];
         let bias_values = bias.map(|bias| weights.values(bias));
         match weights.panels(weight) {
@@ -186,8 +186,8 @@ impl Tape {
     ) -> Var {
         let width = self.width(x);
         let len = self.data(x).len();
-        let mut data = self.buffers.take(len);
-        let mut saved = self.buffers.take(form.saved_len(len / width));
+        let mut data = self.cpu.buffers().take(len);
+        let mut saved = self.cpu.buffers().take(form.saved_len(len / width));
         let bias_values = bias.map(|bias| weights.values(bias));
         let weight_values = Some(weights.values(weight));
         let input = self.data(x);
@@ -201,7 +201,7 @@ impl Tape {
 
     /// y = a + b.
     pub(crate) fn add(&mut self, a: Var, b: Var) -> Var {
-        let mut data = self.buffers.take(self.data(a).len());
+        let mut data = self.cpu.buffers().take(self.data(a).len());
         elementwise::add(&self.cpu, self.data(a), self.data(b), &mut data);
         let y = self.push(data, self.width(a), self.needs(a) || self.needs(b));
         self.record(y, Operation::Add(Add { a, b, y }));
@@ -221,7 +221,7 @@ impl Tape {
     /// y = silu(first half) ∘ second half.
     pub(crate) fn swiglu(&mut self, x: Var) -> Var {
         let width = self.width(x) / 2;
-        let mut data = self.buffers.take(self.data(x).len() / 2);
+        let mut data = self.cpu.buffers().take(self.data(x).len() / 2);
         elementwise::swiglu(&self.cpu, width, self.data(x), &mut data);
         let y = self.push(data, width, self.needs(x));
         self.record(y, Operation::SwiGlu(SwiGlu { x, y }));
@@ -230,7 +230,7 @@ impl Tape {
 
     /// y = σ(g) ∘ a + (1 − σ(g)) ∘ b.
     pub(crate) fn gate(&mut self, g: Var, a: Var, b: Var) -> Var {
-        let mut data = self.buffers.take(self.data(a).len());
+        let mut data = self.cpu.buffers().take(self.data(a).len());
         elementwise::gate_fusion(&self.cpu, self.data(g), self.data(a), self.data(b), &mut data);
         let needed = self.needs(g) || self.needs(a) || self.needs(b);
         let y = self.push(data, self.width(a), needed);
@@ -240,7 +240,7 @@ impl Tape {
 
     /// y = σ(g) ∘ x.
     pub(crate) fn modulate(&mut self, x: Var, g: Var) -> Var {
-        let mut data = self.buffers.take(self.data(x).len());
+        let mut data = self.cpu.buffers().take(self.data(x).len());
         elementwise::sigmoid_gate(&self.cpu, self.data(g), self.data(x), &mut data);
         let y = self.push(data, self.width(x), self.needs(x) || self.needs(g));
         self.record(y, Operation::Modulate(Modulate { x, g, y }));
@@ -263,15 +263,15 @@ impl Embedding {
         let Some(mut gradient) = pass.gradients.take(table) else { return };
         let width = pass.tape.width(self.y);
         if let Some(mask) = self.mask {
-            let mut kept = pass.tape.buffers.take_zeros(dy.len());
+            let mut kept = pass.tape.cpu.zeros(dy.len());
             let pattern = Pattern::Tokens { ids: pass.tape.ids(self.tokens), width };
             dropout::backward(&pass.tape.cpu, mask, pattern, &dy, &mut kept);
-            pass.tape.buffers.give(std::mem::replace(&mut dy, kept));
+            pass.tape.cpu.buffers().give(std::mem::replace(&mut dy, kept));
         }
         let ids = pass.tape.ids(self.tokens);
         embedding::scatter_add(&pass.tape.cpu, width, ids, &dy, &mut gradient);
         pass.gradients.put(table, Some(gradient));
-        pass.tape.buffers.give(dy);
+        pass.tape.cpu.buffers().give(dy);
     }
 }
 
@@ -308,7 +308,7 @@ impl Linear {
                 pass.tape.close(part, dx);
             }
         }
-        pass.tape.buffers.give(dy);
+        pass.tape.cpu.buffers().give(dy);
     }
 }
 
@@ -334,9 +334,9 @@ impl Norm {
                 pass.gradients.put(id, bias);
             }
             pass.tape.close(self.x, dx);
-            pass.tape.buffers.give(dy);
+            pass.tape.cpu.buffers().give(dy);
         }
-        pass.tape.buffers.give(self.saved);
+        pass.tape.cpu.buffers().give(self.saved);
     }
 }
 
@@ -350,7 +350,7 @@ impl Add {
             }
             pass.tape.close(part, dx);
         }
-        pass.tape.buffers.give(dy);
+        pass.tape.cpu.buffers().give(dy);
     }
 }
 
@@ -363,7 +363,7 @@ impl SwiGlu {
             elementwise::swiglu_backward(&pass.tape.cpu, width, pass.tape.data(self.x), &dy, dx);
         }
         pass.tape.close(self.x, dx);
-        pass.tape.buffers.give(dy);
+        pass.tape.cpu.buffers().give(dy);
     }
 }
 
@@ -384,7 +384,7 @@ impl Gate {
         pass.tape.close(g, dg);
         pass.tape.close(a, da);
         pass.tape.close(b, db);
-        pass.tape.buffers.give(dy);
+        pass.tape.cpu.buffers().give(dy);
     }
 }
 
@@ -403,6 +403,6 @@ impl Modulate {
         );
         pass.tape.close(self.x, dx);
         pass.tape.close(self.g, dg);
-        pass.tape.buffers.give(dy);
+        pass.tape.cpu.buffers().give(dy);
     }
 }

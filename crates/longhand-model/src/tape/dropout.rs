@@ -44,7 +44,7 @@ impl Tape {
     }
 
     fn drop(&mut self, x: Var, mask: Mask, together: Together) -> Var {
-        let mut data = self.buffers.take(self.data(x).len());
+        let mut data = self.cpu.buffers().take(self.data(x).len());
         dropout::forward(&self.cpu, mask, self.pattern(x, together), self.data(x), &mut data);
         let y = self.push(data, self.width(x), self.needs(x));
         self.record(y, Operation::Dropout(Dropout { mask, together, x, y }));
@@ -81,6 +81,6 @@ impl Dropout {
             dropout::backward(&pass.tape.cpu, self.mask, pattern, &dy, dx);
         }
         pass.tape.close(self.x, dx);
-        pass.tape.buffers.give(dy);
+        pass.tape.cpu.buffers().give(dy);
     }
 }

@@ -2,7 +2,7 @@
 
 use longhand_kernel::dropout::{self, Mask, Pattern};
 use longhand_kernel::recurrence::Input;
-use longhand_kernel::{Buffer, Buffers, attention, mlstm, tanh_memory};
+use longhand_kernel::{Buffer, Cpu, attention, mlstm, tanh_memory};
 
 use super::cell::{LongCell, Reading, States};
 use super::{Backward, Operation, Tape, Tokens, Var};
@@ -78,10 +78,10 @@ impl Tape {
     ) -> Var {
         let sequence = self.span.sequence(false);
         let width = sizes.heads * sizes.width;
-        let mut data = self.buffers.take(sequence.rows() * width);
+        let mut data = self.cpu.buffers().take(sequence.rows() * width);
         let step = ring.is_some() && sequence.time == 1 && !self.records();
         let saved_len = if step { 0 } else { attention::saved_len(sizes, &sequence) };
-        let mut saved = self.buffers.take(saved_len);
+        let mut saved = self.cpu.buffers().take(saved_len);
         let input = &self.values[qkv.0].data;
         match ring {
             Some(index) => {
@@ -123,9 +123,9 @@ impl Tape {
     pub(crate) fn tanh_memory(&mut self, x: Var, state: &mut State, index: usize) -> Var {
         let sequence = self.span.sequence(false);
         let width = self.width(x);
-        let mut data = self.buffers.take(sequence.rows() * width);
+        let mut data = self.cpu.buffers().take(sequence.rows() * width);
         let before = state.take(index);
-        let mut after = self.buffers.take(before.len());
+        let mut after = self.cpu.buffers().take_whole(before.len());
         let input = &self.values[x.0].data;
         tanh_memory::forward(&self.cpu, width, &sequence, input, &before, &mut data, &mut after);
         state.put(index, after);
@@ -155,24 +155,24 @@ impl Tape {
         for i in 0..cell.states() {
             before[i] = match first {
                 Some(first) => state.take(first + i),
-                None => self.buffers.take_zeros(len),
+                None => self.cpu.zeros(len),
             };
-            after[i] = self.buffers.take(len);
+            after[i] = self.cpu.buffers().take_whole(len);
         }
         let dropped = mask.map(|mask| {
             let whole = weights.values(cell.recurrent);
-            let mut dropped = self.buffers.take(whole.len());
+            let mut dropped = self.cpu.buffers().take(whole.len());
             dropout::forward(&self.cpu, mask, Pattern::Elements, whole, &mut dropped);
             (dropped, mask)
         });
         let recurrent =
             dropped.as_ref().map_or(weights.values(cell.recurrent), |(dropped, ..)| dropped);
         let width = self.width(x);
-        let mut data = self.buffers.take(sequence.rows() * hidden);
-        let mut saved = self.buffers.take(cell.saved_len(width, &sequence));
+        let mut data = self.cpu.buffers().take(sequence.rows() * hidden);
+        let mut saved = self.cpu.buffers().take(cell.saved_len(width, &sequence));
         let mut projected = Buffer::default();
         if let (Some(panels), true) = (weights.panels(cell.input), self.values[x.0].of_tokens) {
-            projected = self.buffers.take(sequence.rows() * panels.places());
+            projected = self.cpu.buffers().take(sequence.rows() * panels.places());
             let (memos, x) = (&mut self.memos, &self.values[x.0].data);
             memos.project(&self.cpu, cell.input, panels, x, panels.places(), &mut projected);
         }
@@ -188,11 +188,11 @@ impl Tape {
             projected: (!projected.is_empty()).then_some(&projected[..]),
         };
         cell.forward(&read, &mut data, &mut after, &mut saved);
-        self.buffers.give(projected);
+        self.cpu.buffers().give(projected);
         for (i, after) in after.into_iter().take(cell.states()).enumerate() {
             match first {
                 Some(first) => state.put(first + i, after),
-                None => self.buffers.give(after),
+                None => self.cpu.buffers().give(after),
             }
         }
         let trains = cell.parameters().any(|id| weights.is_trainable(id));
@@ -241,16 +241,16 @@ impl Tape {
         let sequence = self.span.sequence(reverse);
         let hidden = self.width(q);
         let sizes = mlstm::Sizes { heads, width: hidden / heads };
-        let mut data = self.buffers.take(sequence.rows() * hidden);
-        let mut saved = self.buffers.take(mlstm::saved_len(sizes, &sequence));
+        let mut data = self.cpu.buffers().take(sequence.rows() * hidden);
+        let mut saved = self.cpu.buffers().take(mlstm::saved_len(sizes, &sequence));
         let lens = [hidden * sizes.width, hidden, heads].map(|len| len * sequence.batch);
-        let mut after = lens.map(|len| self.buffers.take(len));
+        let mut after = lens.map(|len| self.cpu.buffers().take_whole(len));
         let mut index = 0;
         let before = lens.map(|len| {
             index += 1;
             match first {
                 Some(first) => state.take(first + index - 1),
-                None => self.buffers.take_zeros(len),
+                None => self.cpu.zeros(len),
             }
         });
         let inputs = [q, k, v, input_gate, forget_gate];
@@ -268,7 +268,7 @@ impl Tape {
         for (i, after) in after.into_iter().enumerate() {
             match first {
                 Some(first) => state.put(first + i, after),
-                None => self.buffers.give(after),
+                None => self.cpu.buffers().give(after),
             }
         }
         let needed = inputs.iter().any(|&input| self.needs(input));
@@ -334,9 +334,9 @@ impl Attention {
                 attention::backward(cpu, self.sizes, &sequence, qkv, saved, &dy, d_qkv, None);
             }
             pass.tape.close(self.qkv, d_qkv);
-            pass.tape.buffers.give(dy);
+            pass.tape.cpu.buffers().give(dy);
         }
-        pass.tape.buffers.give(self.saved);
+        pass.tape.cpu.buffers().give(self.saved);
     }
 }
 
@@ -351,9 +351,9 @@ impl Tanh {
             let dx_values = dx.as_deref_mut();
             tanh_memory::backward(&tape.cpu, width, &sequence, y, &dy, None, dx_values, None);
             pass.tape.close(self.x, dx);
-            pass.tape.buffers.give(dy);
+            pass.tape.cpu.buffers().give(dy);
         }
-        pass.tape.buffers.give(self.before);
+        pass.tape.cpu.buffers().give(self.before);
     }
 }
 
@@ -361,9 +361,9 @@ impl Recurrence {
     pub(super) fn backward(mut self, pass: &mut Backward) {
         if let Some(dy) = pass.tape.finish(self.y) {
             self.flow(pass, &dy);
-            pass.tape.buffers.give(dy);
+            pass.tape.cpu.buffers().give(dy);
         }
-        self.release(&mut pass.tape.buffers);
+        self.release(&pass.tape.cpu);
     }
 
     fn flow(&mut self, pass: &mut Backward, dy: &[f32]) {
@@ -373,7 +373,7 @@ impl Recurrence {
         };
         let id = self.cell.recurrent;
         let wanted = self.dropped.as_ref().filter(|_| pass.weights.is_trainable(id));
-        let mut d_dropped = wanted.map(|(whole, ..)| pass.tape.buffers.take_zeros(whole.len()));
+        let mut d_dropped = wanted.map(|(whole, ..)| pass.tape.cpu.zeros(whole.len()));
         let tape = &*pass.tape;
         let recurrent = match &self.dropped {
             Some((dropped, ..)) => dropped,
@@ -403,13 +403,13 @@ impl Recurrence {
             Some(tokens) => pass.gradients.put(tokens.table, dx),
             None => pass.tape.close(self.x, dx),
         }
-        pass.tape.buffers.give(d_dropped.unwrap_or_default());
+        pass.tape.cpu.buffers().give(d_dropped.unwrap_or_default());
     }
 
-    pub(super) fn release(self, buffers: &mut Buffers) {
-        buffers.give(self.saved);
-        buffers.give(self.dropped.map(|(dropped, ..)| dropped).unwrap_or_default());
-        self.before.into_iter().for_each(|buffer| buffers.give(buffer));
+    pub(super) fn release(self, cpu: &Cpu) {
+        cpu.buffers().give(self.saved);
+        cpu.buffers().give(self.dropped.map(|(dropped, ..)| dropped).unwrap_or_default());
+        self.before.into_iter().for_each(|buffer| cpu.buffers().give(buffer));
     }
 }
 
@@ -440,13 +440,13 @@ impl Mlstm {
             for (x, gradient) in self.inputs.into_iter().zip([q, k, v, i, f]) {
                 pass.tape.close(x, gradient);
             }
-            pass.tape.buffers.give(dy);
+            pass.tape.cpu.buffers().give(dy);
         }
-        self.release(&mut pass.tape.buffers);
+        self.release(&pass.tape.cpu);
     }
 
-    pub(super) fn release(self, buffers: &mut Buffers) {
-        buffers.give(self.saved);
-        self.before.into_iter().for_each(|buffer| buffers.give(buffer));
+    pub(super) fn release(self, cpu: &Cpu) {
+        cpu.buffers().give(self.saved);
+        self.before.into_iter().for_each(|buffer| cpu.buffers().give(buffer));
     }
 }

@@ -18,7 +18,7 @@ mod reduce;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use longhand_kernel::{Buffer, Buffers, Cpu, Sequence};
+use longhand_kernel::{Buffer, Cpu, Sequence};
 
 use crate::weights::{Gradients, ParameterId, Weights};
 
@@ -58,7 +58,6 @@ pub struct Var(usize);
 /// The tape.
 pub struct Tape {
     cpu: Arc<Cpu>,
-    buffers: Buffers,
     values: Vec<Value>,
     operations: Vec<Operation>,
     mode: Mode,
@@ -133,7 +132,6 @@ impl Tape {
     pub fn new(cpu: Arc<Cpu>) -> Self {
         Self {
             cpu,
-            buffers: Buffers::default(),
             values: Vec::new(),
             operations: Vec::new(),
             mode: Mode::Read,
@@ -209,6 +207,7 @@ impl Tape {
                 pass.tape.timed(Way::Backward, || cost);
             }
         }
+        gradients.complete();
         // Keeps the list's memory for the next pass.
         self.operations = operations;
     }
@@ -216,11 +215,11 @@ impl Tape {
     fn clear(&mut self) {
         self.ids.clear();
         for operation in self.operations.drain(..) {
-            operation.release(&mut self.buffers);
+            operation.release(&self.cpu);
         }
         for value in self.values.drain(..) {
-            self.buffers.give(value.data);
-            self.buffers.give(value.gradient);
+            self.cpu.buffers().give(value.data);
+            self.cpu.buffers().give(value.gradient);
         }
     }
 
@@ -242,7 +241,7 @@ impl Tape {
         if self.values[output.0].needs_gradient || self.mode == Mode::Record {
             self.operations.push(operation);
         } else {
-            operation.release(&mut self.buffers);
+            operation.release(&self.cpu);
         }
     }
 
@@ -259,7 +258,7 @@ impl Tape {
         }
         let gradient = std::mem::take(&mut value.gradient);
         if gradient.is_empty() {
-            Some(self.buffers.take_zeros(self.values[var.0].data.len()))
+            Some(self.cpu.zeros(self.values[var.0].data.len()))
         } else {
             Some(gradient)
         }
@@ -296,7 +295,7 @@ impl Span {
 
 impl Operation {
     /// Gives back the buffers kept for a way back that will not come.
-    fn release(self, buffers: &mut Buffers) {
+    fn release(self, cpu: &Cpu) {
         match self {
             Operation::Embedding(_)
             | Operation::Linear(_)
@@ -307,11 +306,11 @@ impl Operation {
             | Operation::Dropout(_)
             | Operation::Join(_)
             | Operation::Pool(_) => {}
-            Operation::Norm(op) => buffers.give(op.saved),
-            Operation::Attention(op) => buffers.give(op.saved),
-            Operation::Tanh(op) => buffers.give(op.before),
-            Operation::Recurrence(op) => op.release(buffers),
-            Operation::Mlstm(op) => op.release(buffers),
+            Operation::Norm(op) => cpu.buffers().give(op.saved),
+            Operation::Attention(op) => cpu.buffers().give(op.saved),
+            Operation::Tanh(op) => cpu.buffers().give(op.before),
+            Operation::Recurrence(op) => op.release(cpu),
+            Operation::Mlstm(op) => op.release(cpu),
         }
     }
 }

@@ -21,7 +21,7 @@ impl Tape {
     /// y = [a | b].
     pub(crate) fn join(&mut self, a: Var, b: Var) -> Var {
         let widths = [self.width(a), self.width(b)];
-        let mut data = self.buffers.take(self.data(a).len() + self.data(b).len());
+        let mut data = self.cpu.buffers().take(self.data(a).len() + self.data(b).len());
         join::forward(&self.cpu, widths, self.data(a), self.data(b), &mut data);
         let y = self.push(data, widths[0] + widths[1], self.needs(a) || self.needs(b));
         self.record(y, Operation::Join(Join { a, b, y }));
@@ -36,7 +36,7 @@ impl Tape {
             Pooling::Max => pooling::Pooling::Max,
         };
         let (sequence, width) = (self.span.sequence(false), self.width(x));
-        let mut data = self.buffers.take(sequence.batch * width);
+        let mut data = self.cpu.buffers().take(sequence.batch * width);
         let input = &self.values[x.0].data;
         pooling::forward(&self.cpu, pooling, sequence, width, input, &mut data);
         let y = self.push(data, width, self.needs(x));
@@ -53,7 +53,7 @@ impl Join {
         join::backward(&pass.tape.cpu, widths, &dy, da.as_deref_mut(), db.as_deref_mut());
         pass.tape.close(self.a, da);
         pass.tape.close(self.b, db);
-        pass.tape.buffers.give(dy);
+        pass.tape.cpu.buffers().give(dy);
     }
 }
 
@@ -69,6 +69,6 @@ impl Pool {
             pooling::backward(&tape.cpu, self.pooling, sequence, width, values, &dy, dx);
         }
         pass.tape.close(self.x, dx);
-        pass.tape.buffers.give(dy);
+        pass.tape.cpu.buffers().give(dy);
     }
 }

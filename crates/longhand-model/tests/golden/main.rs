@@ -60,7 +60,7 @@ fn the_loss_and_its_gradients_are_pytorchs() {
     let sequence = Sequence::new(ids.len() / batch, batch);
     for threads in [1, 2] {
         let mut tape = Tape::new(Arc::new(Cpu::new(threads)));
-        let mut gradients = Gradients::zeros(&model.weights);
+        let mut gradients = Gradients::new(tape.cpu().clone(), &model.weights);
         let state = model.state(batch);
         let (x, _) =
             model.forward(&mut tape, Mode::Record, &ids, &sequence, state).expect("valid ids");

@@ -86,7 +86,7 @@ impl Learner {
         let batches = (0..BATCHES).map(|_| source.by_ref().take(batch * (time + 1)).collect());
         let batches = batches.collect();
         let model = Model::new(config, 1)?;
-        let gradients = Gradients::zeros(&model.weights);
+        let gradients = Gradients::new(cpu.clone(), &model.weights);
         let optimizer = Optimizer::new(rule, &model.weights);
         let (memory, tape) = (Some(model.state(batch)), Tape::new(cpu));
         let (steps, clip, loss) = (0, CLIP, f64::NAN);
