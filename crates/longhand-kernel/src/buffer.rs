@@ -5,15 +5,19 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+/// As aligned as a cache line.
+#[repr(align(64))]
+struct Line;
+
 /// Bytes of a cache line.
-const LINE: usize = 64;
+const LINE: usize = align_of::<Line>();
 /// Elements of a cache line.
 const ELEMENTS: usize = LINE / size_of::<f32>();
 /// From this many cache lines on (a quarter of a megabyte), a buffer may be a part of a larger
 /// piece of memory.
 const LARGE: usize = 1 << 12;
 
-/// A slice of `f32` that begins on a cache line.
+/// A slice of `f32` that begins on a cache line, an empty one too.
 pub struct Buffer {
     start: NonNull<f32>,
     /// Elements asked for.
@@ -122,7 +126,7 @@ impl Buffer {
 
 impl Default for Buffer {
     fn default() -> Self {
-        Self { start: NonNull::dangling(), len: 0, lines: 0, slab: None }
+        Self { start: NonNull::<Line>::dangling().cast(), len: 0, lines: 0, slab: None }
     }
 }
 
@@ -247,7 +251,7 @@ mod tests {
         for len in [0, 1, 16, 17, 1000, MANY + 3] {
             let mut buffer = Buffer::zeros(len);
             assert_eq!(buffer.len(), len);
-            assert!(len == 0 || buffer.as_ptr().addr().is_multiple_of(LINE));
+            assert!(buffer.as_ptr().addr().is_multiple_of(LINE));
             assert!(buffer.iter().all(|&x| x == 0.0));
             buffer.fill(2.0);
             let copy = buffer.clone();

@@ -14,7 +14,8 @@
 //! 3. The time loop runs in one region. Hidden units are split over the threads, which meet at a
 //!    barrier after each position; each thread multiplies a tile, then runs the cell on it.
 //! 4. [`backward()`] walks the positions the other way and turns the kept gates into their
-//!    gradients in place; the weights' gradients are then products over all positions at once.
+//!    gradients in place ([`through_time`]); the weights' gradients are then products over all
+//!    positions at once ([`products`]).
 
 pub(crate) mod backward;
 mod forward;
@@ -197,7 +198,7 @@ pub fn forward_packed(
 /// Adds to `gradients`, given `d_y` (`[T·B, N]`) and `d_next`, the gradients of the next states:
 /// `[B, N]` each, of the first few or of none, for the others are zero. That of an sLSTM's m is
 /// not read: [it follows from the others](crate::slstm). The other arguments are those of
-/// [`forward()`]; `saved` is overwritten.
+/// [`forward()`]; `saved` is overwritten. It is [`through_time`] and [`products`] in one.
 ///
 /// # Panics
 /// As [`forward()`].
@@ -214,17 +215,66 @@ pub fn backward<'a>(
     d_next: &[&[f32]],
     gradients: Gradients,
 ) {
-    if let Some(d_state) = &gradients.state {
+    let Gradients { weights: mut to, x: d_x, state: d_state } = gradients;
+    let (recurrent, biases) = (weights.recurrent, std::mem::take(&mut to.biases));
+    through_time(cpu, sizes, sequence, recurrent, state, saved, d_y, d_next, biases, d_state);
+    products(cpu, sizes, sequence, weights.input, x, state[0], y, saved, to, d_x);
+}
+
+/// The first half of [`backward()`]: goes back over the positions, and adds to the gradients of
+/// the biases and of the states before the first one. What it leaves in `saved` is for
+/// [`products`]; `d_y` is not needed any more.
+///
+/// # Panics
+/// As [`forward()`].
+pub fn through_time(
+    cpu: &Cpu,
+    sizes: Sizes,
+    sequence: &Sequence,
+    recurrent: &[f32],
+    state: &[&[f32]],
+    saved: &mut [f32],
+    d_y: &[f32],
+    d_next: &[&[f32]],
+    d_biases: [Option<&mut [f32]>; 2],
+    d_state: Option<&mut [&mut [f32]]>,
+) {
+    if let Some(d_state) = &d_state {
         assert_eq!(d_state.len(), state.len(), "a gradient for each state");
         let len = sequence.batch * sizes.hidden;
         assert!(d_state.iter().all(|d| d.len() == len), "states are [B, N]");
     }
     let run = match sizes.cell {
-        CellKind::Lstm => backward::backward::<Lstm>,
-        CellKind::Slstm => slstm::backward,
-        CellKind::Rnn => backward::backward::<Rnn>,
+        CellKind::Lstm => backward::through_time::<Lstm>,
+        CellKind::Slstm => slstm::through_time,
+        CellKind::Rnn => backward::through_time::<Rnn>,
     };
-    run(cpu, sizes.shape(), sequence, &weights, x.into(), state, y, saved, d_y, d_next, gradients);
+    let shape = sizes.shape();
+    run(cpu, shape, sequence, recurrent, state, saved, d_y, d_next, d_biases, d_state);
+}
+
+/// The second half of [`backward()`], after [`through_time`]: adds to the gradients of the input
+/// weights (`input` `[G·N, D]`), the recurrent weights and `x`. `hidden` is h before the first
+/// position; `gradients.biases` are left alone, and `saved` is overwritten.
+///
+/// # Panics
+/// As [`forward()`].
+pub fn products<'a>(
+    cpu: &Cpu,
+    sizes: Sizes,
+    sequence: &Sequence,
+    input: &[f32],
+    x: impl Into<Input<'a>>,
+    hidden: &[f32],
+    y: &[f32],
+    saved: &mut [f32],
+    gradients: WeightGradients,
+    d_x: Option<&mut [f32]>,
+) {
+    let WeightGradients { input: d_input, recurrent, .. } = gradients;
+    let (shape, x) = (sizes.shape(), x.into());
+    let run = backward::products;
+    run(cpu, shape, sequence, input, x, hidden, y, saved, d_input, recurrent, d_x);
 }
 
 /// `out [R, N]` = one gate of every unit at each of the R real positions, after its nonlinearity:

@@ -23,9 +23,7 @@ pub mod reference;
 mod tests;
 
 use crate::cpu::Cpu;
-use crate::recurrence::{
-    self, Cell, CellKind, Gradients, Input, MAX_GATES, MAX_STATES, Shape, Weights,
-};
+use crate::recurrence::{self, Cell, CellKind, MAX_GATES, MAX_STATES, Shape};
 use crate::scratch;
 use crate::sequence::Sequence;
 use crate::simd::{Vector, exp, log_sigmoid, sigmoid, tanh};
@@ -79,43 +77,37 @@ impl Cell for Slstm {
     }
 }
 
-/// As [`recurrence::backward::backward`], and the gradient of the first m.
-pub(crate) fn backward(
+/// As [`recurrence::backward::through_time`], and the gradient of the first m.
+pub(crate) fn through_time(
     cpu: &Cpu,
     shape: Shape,
     sequence: &Sequence,
-    weights: &Weights,
-    x: Input,
+    recurrent: &[f32],
     state: &[&[f32]],
-    y: &[f32],
     saved: &mut [f32],
     d_y: &[f32],
     d_next: &[&[f32]],
-    gradients: Gradients,
+    d_biases: [Option<&mut [f32]>; 2],
+    d_state: Option<&mut [&mut [f32]]>,
 ) {
     // c and n apart from what their destinations hold, for the gradient of m.
-    let len = if gradients.state.is_some() { sequence.batch * shape.hidden() } else { 0 };
+    let len = if d_state.is_some() { sequence.batch * shape.hidden() } else { 0 };
     let (mut d_c, mut d_n) = (scratch::take(cpu, len), scratch::take(cpu, len));
     d_c.fill(0.0);
     d_n.fill(0.0);
-    let (d_h, rest) = gradients.state.and_then(|to| to.split_first_mut()).unzip();
-    let mut d_state = d_h.map(|d_h| [&mut **d_h, &mut *d_c, &mut *d_n]);
-    recurrence::backward::backward::<Slstm>(
+    let (d_h, rest) = d_state.and_then(|to| to.split_first_mut()).unzip();
+    let mut d_first = d_h.map(|d_h| [&mut **d_h, &mut *d_c, &mut *d_n]);
+    recurrence::backward::through_time::<Slstm>(
         cpu,
         shape,
         sequence,
-        weights,
-        x,
+        recurrent,
         state,
-        y,
         saved,
         d_y,
         d_next,
-        Gradients {
-            weights: gradients.weights,
-            x: gradients.x,
-            state: d_state.as_mut().map(|d| d.as_mut_slice()),
-        },
+        d_biases,
+        d_first.as_mut().map(|d| d.as_mut_slice()),
     );
     if let (Some([to_c, to_n, to_m]), [_, c, n, _]) = (rest, state) {
         for i in 0..len {

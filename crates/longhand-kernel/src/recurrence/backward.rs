@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use super::layout::Shape;
 use super::links::{self, Link};
 use super::product::{ROW_GROUP, TILE_VECTORS, add_product};
-use super::{Cell, Gradients, Input, MAX_GATES, MAX_STATES, WeightGradients, Weights, input, pack};
+use super::{Cell, Input, MAX_GATES, MAX_STATES, input, pack};
 use crate::buffer::Buffer;
 use crate::cpu::{Cpu, Worker};
 use crate::gemm::{Into, Matrix, MatrixMut, gemm};
@@ -15,26 +15,26 @@ use crate::scratch::{self, List};
 use crate::sequence::Sequence;
 use crate::simd::Vector;
 
-/// The gradients of [`forward`](super::forward), whose arguments come again; `saved` is
-/// overwritten. `d_next` holds the gradients of h and the other states, or fewer (the others are
-/// zero), or none. Nor need `gradients` have a place for the last states' ones.
-pub(crate) fn backward<C: Cell>(
+/// The way back through time: turns the kept gates in `saved` into their gradients, which
+/// [`products`] reads, and adds to the gradients of the biases and of the states before the first
+/// position. `d_next` holds the gradients of h and the other states, or fewer (the others are
+/// zero), or none. Nor need `d_state` have a place for the last states' ones.
+pub(crate) fn through_time<C: Cell>(
     cpu: &Cpu,
     shape: Shape,
     sequence: &Sequence,
-    weights: &Weights,
-    x: Input,
+    recurrent: &[f32],
     state: &[&[f32]],
-    y: &[f32],
     saved: &mut [f32],
     d_y: &[f32],
     d_next: &[&[f32]],
-    gradients: Gradients,
+    d_biases: [Option<&mut [f32]>; 2],
+    d_state: Option<&mut [&mut [f32]]>,
 ) {
-    shape.check(sequence, weights, &x, y);
     let (rows, hidden, columns) = (sequence.rows(), shape.hidden(), shape.gate_columns());
+    assert_eq!(recurrent.len(), shape.gates * hidden * shape.units, "recurrent weights");
     assert_eq!(saved.len(), shape.saved_len(sequence), "saved is as long as `saved_len` says");
-    assert_eq!(d_y.len(), y.len(), "dy is [T·B, N]");
+    assert_eq!(d_y.len(), rows * hidden, "dy is [T·B, N]");
     assert!(state.len() == 1 + C::STATES && d_next.len() <= state.len());
     assert!(state.iter().all(|s| s.len() == sequence.batch * hidden), "states are [B, N]");
     assert!(d_next.iter().all(|s| s.len() == sequence.batch * hidden), "states are [B, N]");
@@ -46,14 +46,13 @@ pub(crate) fn backward<C: Cell>(
     zeros.fill(0.0);
     let mut bias = scratch::take(cpu, columns);
     bias.fill(0.0);
-    let mut d_hidden =
-        gradients.state.is_some().then(|| scratch::take(cpu, sequence.batch * hidden));
+    let mut d_hidden = d_state.is_some().then(|| scratch::take(cpu, sequence.batch * hidden));
     if let Some(d_hidden) = &mut d_hidden {
         d_hidden.fill(0.0);
     }
     let depth = operand::depth(cpu.level(), cpu.precision());
     let mut panels = scratch::take(cpu, columns * shape.padded_units() / depth);
-    pack::recurrent_backward(cpu, &shape, weights.recurrent, &mut panels);
+    pack::recurrent_backward(cpu, &shape, recurrent, &mut panels);
     let as_it_lies = cpu.precision() == Precision::F32;
     let stride = shape.gate_lanes_stride(depth);
     let mut operands = scratch::take(cpu, if as_it_lies { 0 } else { 2 * sequence.batch * stride });
@@ -76,35 +75,10 @@ pub(crate) fn backward<C: Cell>(
         let (level, precision) = (worker.level, worker.precision);
         run_product(level, precision, TimeLoop::<C> { run: &run, worker, cell: PhantomData });
     });
-    scratch::give(cpu, operands);
-    scratch::give(cpu, start);
-    scratch::give(cpu, zeros);
-    scratch::give(cpu, panels);
-
-    let stride = shape.gate_stride();
-    let d_gates = Matrix::strided(gates, rows, columns, stride);
-    let WeightGradients { input: d_input, recurrent, biases } = gradients.weights;
-    if let Some(to) = recurrent {
-        recurrent_gradient(cpu, &shape, sequence, d_gates, state[0], y, to);
+    for to in d_biases.into_iter().flatten() {
+        pack::add_rows(cpu, &shape, 1, 0..columns, &bias, to);
     }
-    for to in biases.into_iter().flatten() {
-        pack::add_rows(cpu, &shape, 1, &bias, to);
-    }
-    match x {
-        Input::Rows(x) => {
-            input_gradients(cpu, &shape, d_gates, weights.input, x, d_input, gradients.x);
-        }
-        Input::Tokens { ids, table } => {
-            let tokens = table.len() / shape.input;
-            let mut sums = scratch::take(cpu, tokens * stride);
-            sums.fill(0.0);
-            input::sum_by_token(cpu, &shape, ids, gates, &mut sums);
-            let sums_of = Matrix::strided(&sums, tokens, columns, stride);
-            input_gradients(cpu, &shape, sums_of, weights.input, table, d_input, gradients.x);
-            scratch::give(cpu, sums);
-        }
-    }
-    if let (Some(to), Some(d_hidden)) = (gradients.state, d_hidden) {
+    if let (Some(to), Some(d_hidden)) = (d_state, d_hidden) {
         to[0].iter_mut().zip(&*d_hidden).for_each(|(to, d)| *to += d);
         for (s, to) in to[1..].iter_mut().enumerate() {
             for (i, to) in to.chunks_exact_mut(shape.units.max(1)).enumerate() {
@@ -116,8 +90,82 @@ pub(crate) fn backward<C: Cell>(
         }
         scratch::give(cpu, d_hidden);
     }
-    scratch::give(cpu, carry);
-    scratch::give(cpu, bias);
+    for buffer in [operands, start, zeros, panels, carry, bias] {
+        scratch::give(cpu, buffer);
+    }
+}
+
+/// The gradients of weights and inputs, from what [`through_time`] left in `saved`: products over
+/// all positions at once.
+pub(crate) fn products(
+    cpu: &Cpu,
+    shape: Shape,
+    sequence: &Sequence,
+    weights: &[f32],
+    x: Input,
+    hidden: &[f32],
+    y: &[f32],
+    saved: &mut [f32],
+    d_input: Option<&mut [f32]>,
+    d_recurrent: Option<&mut [f32]>,
+    d_x: Option<&mut [f32]>,
+) {
+    let (rows, columns, stride) = (sequence.rows(), shape.gate_columns(), shape.gate_stride());
+    assert_eq!(saved.len(), shape.saved_len(sequence), "saved is as long as `saved_len` says");
+    assert_eq!(y.len(), rows * shape.hidden(), "y is [T·B, N]");
+    assert_eq!(hidden.len(), sequence.batch * shape.hidden(), "states are [B, N]");
+    assert_eq!(weights.len(), shape.gates * shape.hidden() * shape.input, "input weights");
+    x.check(rows, shape.input);
+    let (gates, room) = saved.split_at_mut(rows * stride);
+    let d_gates = Matrix::strided(gates, rows, columns, stride);
+    if let Some(to) = d_recurrent {
+        recurrent_gradient(cpu, &shape, sequence, d_gates, hidden, y, room, to);
+    }
+    match x {
+        Input::Rows(x) => {
+            input_gradients(cpu, &shape, d_gates, weights, x, room, d_input, d_x);
+        }
+        Input::Tokens { ids, table } => {
+            let tokens = table.len() / shape.input;
+            let mut sums = scratch::take(cpu, tokens * stride);
+            sums.fill(0.0);
+            input::sum_by_token(cpu, &shape, ids, gates, &mut sums);
+            let sums_of = Matrix::strided(&sums, tokens, columns, stride);
+            input_gradients(cpu, &shape, sums_of, weights, table, room, d_input, d_x);
+            scratch::give(cpu, sums);
+        }
+    }
+}
+
+/// From this many elements on (4 MiB), scratch that fits in a few pieces where the states were is
+/// used in pieces: each costs another packing of the other operand.
+const LARGE: usize = 1 << 20;
+/// The most pieces.
+const MOST_PIECES: usize = 4;
+/// Pieces of gate columns begin at multiples of this: whole blocks of units with all their gates,
+/// and whole blocks of a product's inner size, so that its sums are those of one piece.
+const PIECE: usize = 512;
+
+/// Calls `body` with ranges of `columns` that cover all of them, and scratch for a row of `width`
+/// for each column of a range: `room`, or else memory for all of them.
+fn in_pieces(
+    cpu: &Cpu,
+    columns: usize,
+    width: usize,
+    room: &mut [f32],
+    mut body: impl FnMut(std::ops::Range<usize>, &mut [f32]),
+) {
+    let piece = room.len().checked_div(width).unwrap_or(0) / PIECE * PIECE;
+    if columns * width < LARGE || columns > MOST_PIECES * piece {
+        let mut scratch = scratch::take(cpu, columns * width);
+        body(0..columns, &mut scratch);
+        return scratch::give(cpu, scratch);
+    }
+    for start in (0..columns).step_by(piece) {
+        let range = start..columns.min(start + piece);
+        let len = range.len() * width;
+        body(range, &mut room[..len]);
+    }
 }
 
 /// `d W += d gatesᵀ · x` and `d x += d gates · W`, where wanted.
@@ -127,24 +175,27 @@ fn input_gradients(
     d_gates: Matrix,
     weights: &[f32],
     x: &[f32],
+    room: &mut [f32],
     d_weights: Option<&mut [f32]>,
     d_x: Option<&mut [f32]>,
 ) {
     let (columns, width) = (shape.gate_columns(), shape.input);
     let rows = d_gates.row_count();
     if let Some(to) = d_weights {
-        let mut scratch = scratch::take(cpu, columns * width);
-        let product = MatrixMut::new(&mut scratch, columns, width);
-        gemm(cpu, d_gates.t(), Matrix::new(x, rows, width), product, Into::Replace);
-        pack::add_rows(cpu, shape, width, &scratch, to);
-        scratch::give(cpu, scratch);
+        in_pieces(cpu, columns, width, room, |piece, scratch| {
+            let product = MatrixMut::new(scratch, piece.len(), width);
+            let d_gates = d_gates.columns(piece.clone()).t();
+            gemm(cpu, d_gates, Matrix::new(x, rows, width), product, Into::Replace);
+            pack::add_rows(cpu, shape, width, piece, scratch, to);
+        });
     }
     if let Some(d_x) = d_x {
-        let mut packed = scratch::take(cpu, columns * width);
-        pack::input_rows(cpu, shape, weights, &mut packed);
-        let product = MatrixMut::new(d_x, rows, width);
-        gemm(cpu, d_gates, Matrix::new(&packed, columns, width), product, Into::Add);
-        scratch::give(cpu, packed);
+        in_pieces(cpu, columns, width, room, |piece, packed| {
+            pack::input_rows(cpu, shape, weights, piece.clone(), packed);
+            let packed = Matrix::new(packed, piece.len(), width);
+            let product = MatrixMut::new(d_x, rows, width);
+            gemm(cpu, d_gates.columns(piece), packed, product, Into::Add);
+        });
     }
 }
 
@@ -156,6 +207,7 @@ fn recurrent_gradient(
     d_gates: Matrix,
     hidden: &[f32],
     y: &[f32],
+    room: &mut [f32],
     to: &mut [f32],
 ) {
     let (rows, batch, width) = (sequence.rows(), sequence.batch, shape.hidden());
@@ -183,24 +235,25 @@ fn recurrent_gradient(
         (batch..rows, 0..rows - batch)
     };
     let columns = shape.gates * shape.padded_units();
-    let mut scratch = scratch::take(cpu, columns * shape.units);
     for head in 0..shape.heads {
-        let d_gates = d_gates.columns(head * columns..(head + 1) * columns);
         let units = head * shape.units..(head + 1) * shape.units;
-        let mut add = |d: Matrix, h: Matrix, into| {
-            let product = MatrixMut::new(&mut scratch, columns, shape.units);
-            gemm(cpu, d.t(), h.columns(units.clone()), product, into);
-        };
-        if shifted {
-            add(d_gates, Matrix::new(&copy, rows, width), Into::Replace);
-        } else {
-            let y = Matrix::new(y, rows, width);
-            add(d_gates.rows(later.clone()), y.rows(earlier.clone()), Into::Replace);
-            add(d_gates.rows(edge.clone()), Matrix::new(hidden, batch, width), Into::Add);
-        }
-        pack::add_recurrent(cpu, shape, head, &scratch, to);
+        in_pieces(cpu, columns, shape.units, room, |piece, scratch| {
+            let first = head * columns;
+            let d_gates = d_gates.columns(first + piece.start..first + piece.end);
+            let mut add = |d: Matrix, h: Matrix, into| {
+                let product = MatrixMut::new(scratch, piece.len(), shape.units);
+                gemm(cpu, d.t(), h.columns(units.clone()), product, into);
+            };
+            if shifted {
+                add(d_gates, Matrix::new(&copy, rows, width), Into::Replace);
+            } else {
+                let y = Matrix::new(y, rows, width);
+                add(d_gates.rows(later.clone()), y.rows(earlier.clone()), Into::Replace);
+                add(d_gates.rows(edge.clone()), Matrix::new(hidden, batch, width), Into::Add);
+            }
+            pack::add_recurrent(cpu, shape, head, piece, scratch, to);
+        });
     }
-    scratch::give(cpu, scratch);
     scratch::give(cpu, copy);
 }
 

@@ -1,6 +1,8 @@
 //! Weights rearranged for the time loop, from PyTorch's layout to interleaved gates and back.
 //! Padding units get zeros, so that their gates and gradients stay zero.
 
+use std::ops::Range;
+
 use super::layout::{Block, Shape};
 use crate::cpu::{Cpu, Shards};
 use crate::gemm::{pack_columns, pack_columns_of};
@@ -25,14 +27,21 @@ pub(super) fn input_columns(cpu: &Cpu, shape: &Shape, weights: &[f32], to: &mut 
     });
 }
 
-/// Input weights `[G·N, D]` with their rows interleaved: `[gate columns, D]`.
-pub(super) fn input_rows(cpu: &Cpu, shape: &Shape, weights: &[f32], to: &mut [f32]) {
+/// Some of the input weights `[G·N, D]` with their rows interleaved: `[columns, D]`, of whole
+/// blocks of gate columns.
+pub(super) fn input_rows(
+    cpu: &Cpu,
+    shape: &Shape,
+    weights: &[f32],
+    columns: Range<usize>,
+    to: &mut [f32],
+) {
     let (lanes, width) = (cpu.level().lanes(), shape.input);
     let to = Shards::new(to);
-    cpu.for_each(shape.padded_hidden() / lanes, |_, index| {
+    for_blocks(cpu, shape, &columns, |index| {
         let block = shape.block(index, lanes);
         for gate in 0..shape.gates {
-            let column = (index * shape.gates + gate) * lanes;
+            let column = (index * shape.gates + gate) * lanes - columns.start;
             let from = shape.weight_row(block, gate) * width;
             // SAFETY: each gate of a block has rows of its own.
             let to = unsafe { to.part(column * width..(column + lanes) * width) };
@@ -126,14 +135,22 @@ pub(super) fn biases(shape: &Shape, lanes: usize, biases: [&[f32]; 2], to: &mut 
     }
 }
 
-/// Adds the interleaved rows `from` (`[gate columns, width]`) to `[G·N, width]`.
-pub(super) fn add_rows(cpu: &Cpu, shape: &Shape, width: usize, from: &[f32], to: &mut [f32]) {
+/// Adds the interleaved rows `from` (`[columns, width]`, of whole blocks of gate columns) to
+/// `[G·N, width]`.
+pub(super) fn add_rows(
+    cpu: &Cpu,
+    shape: &Shape,
+    width: usize,
+    columns: Range<usize>,
+    from: &[f32],
+    to: &mut [f32],
+) {
     let lanes = cpu.level().lanes();
     let to = Shards::new(to);
-    cpu.for_each(shape.padded_hidden() / lanes, |_, index| {
+    for_blocks(cpu, shape, &columns, |index| {
         let block = shape.block(index, lanes);
         for gate in 0..shape.gates {
-            let column = (index * shape.gates + gate) * lanes;
+            let column = (index * shape.gates + gate) * lanes - columns.start;
             if block.count > 0 {
                 let row = shape.weight_row(block, gate);
                 // SAFETY: each gate of a block has rows of its own.
@@ -144,14 +161,22 @@ pub(super) fn add_rows(cpu: &Cpu, shape: &Shape, width: usize, from: &[f32], to:
     });
 }
 
-/// Adds one head's interleaved rows `from` (`[G·padded P, P]`) to its part of `[H, G·P, P]`.
-pub(super) fn add_recurrent(cpu: &Cpu, shape: &Shape, head: usize, from: &[f32], to: &mut [f32]) {
+/// Adds interleaved rows `from` (`[columns, P]`, of whole blocks of one head's gate columns) to
+/// that head's part of `[H, G·P, P]`.
+pub(super) fn add_recurrent(
+    cpu: &Cpu,
+    shape: &Shape,
+    head: usize,
+    columns: Range<usize>,
+    from: &[f32],
+    to: &mut [f32],
+) {
     let (lanes, units) = (cpu.level().lanes(), shape.units);
     let to = Shards::new(to);
-    cpu.for_each(shape.padded_units() / lanes, |_, index| {
+    for_blocks(cpu, shape, &columns, |index| {
         let block = shape.block(index, lanes);
         for gate in 0..shape.gates {
-            let column = (index * shape.gates + gate) * lanes;
+            let column = (index * shape.gates + gate) * lanes - columns.start;
             if block.count > 0 {
                 let row = recurrent_row(shape, head, gate, block.first);
                 // SAFETY: each gate of a block has rows of its own.
@@ -160,6 +185,14 @@ pub(super) fn add_recurrent(cpu: &Cpu, shape: &Shape, head: usize, from: &[f32],
             }
         }
     });
+}
+
+/// Calls `body` with each block of units whose gates lie in a range of interleaved columns.
+fn for_blocks(cpu: &Cpu, shape: &Shape, columns: &Range<usize>, body: impl Fn(usize) + Sync) {
+    let of_block = shape.gates * cpu.level().lanes();
+    debug_assert!(columns.start.is_multiple_of(of_block) && columns.end.is_multiple_of(of_block));
+    let first = columns.start / of_block;
+    cpu.for_each(columns.len() / of_block, |_, i| body(first + i));
 }
 
 /// Every gate of every block, and its first interleaved column.

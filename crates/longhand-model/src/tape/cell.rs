@@ -27,7 +27,7 @@ pub(super) type States = [Buffer; 1 + MAX_STATES];
 /// What both directions of a pass read.
 pub(super) struct Reading<'a> {
     pub(super) cpu: &'a Cpu,
-    pub(super) sequence: &'a Sequence<'a>,
+    pub(super) sequence: Sequence<'a>,
     pub(super) weights: &'a Weights,
     /// The recurrent weights, or a copy with some dropped.
     pub(super) recurrent: &'a [f32],
@@ -60,7 +60,7 @@ impl LongCell {
         after: &mut States,
         saved: &mut [f32],
     ) {
-        let Reading { cpu, sequence, weights, x, .. } = *read;
+        let Reading { cpu, ref sequence, weights, x, .. } = *read;
         let sizes = self.sizes(read.width);
         let before = read.before.each_ref().map(|state| &state[..]);
         let mut after = after.each_mut().map(|state| &mut state[..]);
@@ -97,47 +97,67 @@ impl LongCell {
         })
     }
 
-    /// `dx` is the gradient of the rows or of the table of `read.x`. `d_recurrent` stands in for
-    /// the recurrent weights' gradient where some were dropped.
-    pub(super) fn backward(
+    /// The way back over the positions; the gradients of all but the biases follow in
+    /// [`LongCell::products`], when `dy` is not needed any more.
+    pub(super) fn through_time(
         &self,
         read: &Reading,
-        y: &[f32],
         saved: &mut [f32],
         dy: &[f32],
-        dx: Option<&mut [f32]>,
         gradients: &mut Gradients,
-        d_recurrent: Option<&mut [f32]>,
     ) {
         let before = read.before.each_ref().map(|state| &state[..]);
-        let mut d_input = gradients.take(self.input);
-        let mut d_whole = gradients.take(self.recurrent);
         let mut d_biases = self.biases.map(|id| gradients.take(id?));
-        let weights = WeightGradients {
-            input: d_input.as_deref_mut(),
-            recurrent: d_recurrent.or(d_whole.as_deref_mut()),
-            biases: d_biases.each_mut().map(Option::as_deref_mut),
-        };
-        recurrence::backward(
+        recurrence::through_time(
             read.cpu,
             self.sizes(read.width),
-            read.sequence,
-            self.weights(read),
-            read.x,
+            &read.sequence,
+            read.recurrent,
             &before[..self.states()],
-            y,
             saved,
             dy,
             &[],
-            recurrence::Gradients { weights, x: dx, state: None },
+            d_biases.each_mut().map(Option::as_deref_mut),
+            None,
         );
-        gradients.put(self.input, d_input);
-        gradients.put(self.recurrent, d_whole);
         for (id, d) in self.biases.into_iter().zip(d_biases) {
             if let Some(id) = id {
                 gradients.put(id, d);
             }
         }
+    }
+
+    /// `dx` is the gradient of the rows or of the table of `read.x`. `d_recurrent` stands in for
+    /// the recurrent weights' gradient where some were dropped.
+    pub(super) fn products(
+        &self,
+        read: &Reading,
+        y: &[f32],
+        saved: &mut [f32],
+        dx: Option<&mut [f32]>,
+        gradients: &mut Gradients,
+        d_recurrent: Option<&mut [f32]>,
+    ) {
+        let mut d_input = gradients.take(self.input);
+        let mut d_whole = gradients.take(self.recurrent);
+        recurrence::products(
+            read.cpu,
+            self.sizes(read.width),
+            &read.sequence,
+            read.weights.values(self.input),
+            read.x,
+            &read.before[0],
+            y,
+            saved,
+            WeightGradients {
+                input: d_input.as_deref_mut(),
+                recurrent: d_recurrent.or(d_whole.as_deref_mut()),
+                biases: [None, None],
+            },
+            dx,
+        );
+        gradients.put(self.input, d_input);
+        gradients.put(self.recurrent, d_whole);
     }
 
     fn sizes(&self, input: usize) -> Sizes {

@@ -179,7 +179,7 @@ impl Tape {
         let tokens = self.tokens_of(weights, x);
         let read = Reading {
             cpu: &self.cpu,
-            sequence: &sequence,
+            sequence,
             weights,
             recurrent,
             width,
@@ -360,38 +360,28 @@ impl Tanh {
 impl Recurrence {
     pub(super) fn backward(mut self, pass: &mut Backward) {
         if let Some(dy) = pass.tape.finish(self.y) {
-            self.flow(pass, &dy);
-            pass.tape.cpu.buffers().give(dy);
+            self.flow(pass, dy);
         }
         self.release(&pass.tape.cpu);
     }
 
-    fn flow(&mut self, pass: &mut Backward, dy: &[f32]) {
+    fn flow(&mut self, pass: &mut Backward, dy: Buffer) {
+        let id = self.cell.recurrent;
+        let (cell, mut saved) = (self.cell, std::mem::take(&mut self.saved));
+        let tape = &*pass.tape;
+        cell.through_time(&self.reading(pass.weights, tape), &mut saved, &dy, pass.gradients);
+        // From here on its memory serves the other gradients.
+        tape.cpu.buffers().give(dy);
         let mut dx = match self.tokens {
             Some(tokens) => pass.gradients.take(tokens.table),
             None => pass.tape.open(self.x),
         };
-        let id = self.cell.recurrent;
         let wanted = self.dropped.as_ref().filter(|_| pass.weights.is_trainable(id));
         let mut d_dropped = wanted.map(|(whole, ..)| pass.tape.cpu.zeros(whole.len()));
         let tape = &*pass.tape;
-        let recurrent = match &self.dropped {
-            Some((dropped, ..)) => dropped,
-            None => pass.weights.values(id),
-        };
-        let read = Reading {
-            cpu: &tape.cpu,
-            sequence: &tape.span.sequence(self.reverse),
-            weights: pass.weights,
-            recurrent,
-            width: tape.width(self.x),
-            x: tape.recurrence_input(pass.weights, self.x, self.tokens),
-            before: &self.before,
-            projected: None,
-        };
-        let (y, saved) = (tape.data(self.y), &mut self.saved);
+        let (read, y) = (self.reading(pass.weights, tape), tape.data(self.y));
         let (dx_values, d_recurrent) = (dx.as_deref_mut(), d_dropped.as_deref_mut());
-        self.cell.backward(&read, y, saved, dy, dx_values, pass.gradients, d_recurrent);
+        cell.products(&read, y, &mut saved, dx_values, pass.gradients, d_recurrent);
         if let (Some(d_dropped), Some((_, mask))) = (&d_dropped, &self.dropped) {
             let mut whole = pass.gradients.take(id);
             if let Some(whole) = &mut whole {
@@ -404,6 +394,24 @@ impl Recurrence {
             None => pass.tape.close(self.x, dx),
         }
         pass.tape.cpu.buffers().give(d_dropped.unwrap_or_default());
+        self.saved = saved;
+    }
+
+    /// What the forward pass read.
+    fn reading<'a>(&'a self, weights: &'a Weights, tape: &'a Tape) -> Reading<'a> {
+        Reading {
+            cpu: &tape.cpu,
+            sequence: tape.span.sequence(self.reverse),
+            weights,
+            recurrent: match &self.dropped {
+                Some((dropped, ..)) => dropped,
+                None => weights.values(self.cell.recurrent),
+            },
+            width: tape.width(self.x),
+            x: tape.recurrence_input(weights, self.x, self.tokens),
+            before: &self.before,
+            projected: None,
+        }
     }
 
     pub(super) fn release(self, cpu: &Cpu) {
