@@ -1,6 +1,8 @@
 """xLSTM in Python: the `xlstm` package's stacks of mLSTM or sLSTM blocks, and the xLSTM model of
 `transformers`, learning or writing on from the beginning, one stream."""
 
+import contextlib
+
 from measuring import flags, measure, quiet_torch, report
 
 
@@ -47,13 +49,15 @@ def hugging_face(arguments):
 
 
 def train(torch, model, arguments):
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=arguments.fused or None)
     ids = torch.randint(arguments.vocab, (arguments.batch, arguments.seq + 1))
+    low = arguments.precision == "bf16"
 
     def step():
-        logits = model(ids[:, :-1])
-        logits = getattr(logits, "logits", logits)
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
+        with torch.autocast("cpu", torch.bfloat16) if low else contextlib.nullcontext():
+            logits = model(ids[:, :-1])
+            logits = getattr(logits, "logits", logits)
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -87,6 +91,8 @@ def main():
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seq", type=int, default=128)
+    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="to learn")
+    parser.add_argument("--fused", action="store_true", help="the optimiser in one pass")
     arguments = parser.parse_args()
     torch = quiet_torch(arguments.threads)
     model = hugging_face(arguments) if arguments.model == "hf" else package(arguments)

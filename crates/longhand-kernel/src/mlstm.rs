@@ -25,7 +25,9 @@ use crate::small_product::LANES;
 mod backward;
 mod chunk;
 mod gates;
+mod lanes;
 pub mod reference;
+mod scores;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -192,7 +194,7 @@ pub fn backward(
                     m.part(i..i + 1),
                 )
             };
-            let stride = width.next_multiple_of(LANES);
+            let stride = d.n.len();
             for (to, d) in c.chunks_exact_mut(width).zip(d.c.chunks_exact(stride)) {
                 to.iter_mut().zip(d).for_each(|(to, d)| *to += d);
             }
@@ -297,9 +299,9 @@ impl<'a> Head<'a> {
     }
 }
 
-/// C and n with their rows padded to whole vectors, and m.
+/// C and n with their rows padded to whole vectors of lanes of any form, and m.
 fn slot_len(sizes: Sizes) -> usize {
-    let stride = sizes.width.next_multiple_of(LANES);
+    let stride = sizes.width.next_multiple_of(2 * LANES);
     stride * stride + stride + 1
 }
 

@@ -67,6 +67,21 @@ pub(crate) fn run_product<K: ProductKernel>(
     }
 }
 
+/// As [`run_product`], for a kernel whose operands stand in their lanes already and whose results are
+/// `f32`: what was rounded beforehand is multiplied as it is.
+pub(crate) fn run_lanes<K: ProductKernel>(
+    level: Level,
+    precision: Precision,
+    kernel: K,
+) -> K::Output {
+    match depth(level, precision) {
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        2 => unsafe { run_pairs(kernel) },
+        _ => level.run(WithPlain(kernel)),
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")]
 unsafe fn run_pairs<K: ProductKernel>(kernel: K) -> K::Output {

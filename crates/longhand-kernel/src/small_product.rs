@@ -4,7 +4,12 @@
 //! The rows of B are adjacent in memory and padded to whole vectors, and A is broadcast element by
 //! element, so that nothing has to be packed. Of triangular matrices only the tiles that hold
 //! anything are computed.
+//!
+//! Operands are `f32`, or stand in the lanes of a precision (see [`Operand`]): then all sizes along K
+//! and strides count lanes. C is `f32`.
 
+use crate::operand::{Operand, ProductKernel, run_lanes};
+use crate::precision::Precision;
 use crate::simd::{Kernel, Level, Vector};
 
 /// Rows of B and C are padded to this many elements, the longest vector.
@@ -52,6 +57,11 @@ pub(crate) struct Product<'a> {
 
 impl Product<'_> {
     pub(crate) fn run(self, level: Level, c: &mut [f32]) {
+        self.run_lanes(level, Precision::F32, c);
+    }
+
+    /// As [`Product::run`], of operands that stand in the lanes of `precision`.
+    pub(crate) fn run_lanes(self, level: Level, precision: Precision, c: &mut [f32]) {
         if self.m == 0 || self.n == 0 {
             return;
         }
@@ -67,10 +77,18 @@ impl Product<'_> {
         assert!(self.n.is_multiple_of(LANES) && self.m * self.n <= c.len(), "product: C");
         // Strides that are known when the tiles are compiled cost no address arithmetic in them.
         match self.lying {
-            Lying::Rows(_) => level.run(Tiles::<0, 1> { product: self, row, column, c }),
-            Lying::Columns(_) => level.run(Tiles::<1, 0> { product: self, row, column, c }),
-            Lying::LaneRows => level.run(Tiles::<LANES, 1> { product: self, row, column, c }),
-            Lying::LaneColumns => level.run(Tiles::<1, LANES> { product: self, row, column, c }),
+            Lying::Rows(_) => {
+                run_lanes(level, precision, Tiles::<0, 1> { product: self, row, column, c })
+            }
+            Lying::Columns(_) => {
+                run_lanes(level, precision, Tiles::<1, 0> { product: self, row, column, c })
+            }
+            Lying::LaneRows => {
+                run_lanes(level, precision, Tiles::<LANES, 1> { product: self, row, column, c })
+            }
+            Lying::LaneColumns => {
+                run_lanes(level, precision, Tiles::<1, LANES> { product: self, row, column, c })
+            }
         }
     }
 }
@@ -112,11 +130,11 @@ struct Tiles<'a, const ROW: usize, const COLUMN: usize> {
     c: &'a mut [f32],
 }
 
-impl<const ROW: usize, const COLUMN: usize> Kernel for Tiles<'_, ROW, COLUMN> {
+impl<const ROW: usize, const COLUMN: usize> ProductKernel for Tiles<'_, ROW, COLUMN> {
     type Output = ();
 
     #[inline(always)]
-    unsafe fn run<V: Vector>(self) {
+    unsafe fn run<V: Vector, O: Operand<V>>(self) {
         let p = self.product;
         // Sixteen lanes come with thirty-two registers.
         let (most_rows, most_vectors) = if V::LANES == 16 { (8, 3) } else { (V::TILE_ROWS, 2) };
@@ -132,8 +150,8 @@ impl<const ROW: usize, const COLUMN: usize> Kernel for Tiles<'_, ROW, COLUMN> {
                 for strip in 0..strips {
                     let rows = left.div_ceil(strips - strip);
                     let (from, to) = match p.triangle {
-                        Triangle::Lower => (0, p.k.min(i + rows)),
-                        Triangle::Upper => (p.k.min(i), p.k),
+                        Triangle::Lower => (0, p.k.min((i + rows).div_ceil(O::DEPTH))),
+                        Triangle::Upper => (p.k.min(i / O::DEPTH), p.k),
                         Triangle::None | Triangle::Result => (0, p.k),
                     };
                     if p.triangle == Triangle::Result && v0 * V::LANES >= i + rows {
@@ -152,9 +170,9 @@ impl<const ROW: usize, const COLUMN: usize> Kernel for Tiles<'_, ROW, COLUMN> {
                         add: p.add,
                     };
                     match v1 - v0 {
-                        1 => tile.run::<V, 1, ROW, COLUMN>(rows),
-                        2 => tile.run::<V, 2, ROW, COLUMN>(rows),
-                        _ => tile.run::<V, 3, ROW, COLUMN>(rows),
+                        1 => tile.run::<V, O, 1, ROW, COLUMN>(rows),
+                        2 => tile.run::<V, O, 2, ROW, COLUMN>(rows),
+                        _ => tile.run::<V, O, 3, ROW, COLUMN>(rows),
                     }
                     i += rows;
                     left -= rows;
@@ -177,21 +195,27 @@ struct Tile {
 
 impl Tile {
     #[inline(always)]
-    unsafe fn run<V: Vector, const M: usize, const ROW: usize, const COLUMN: usize>(
+    unsafe fn run<
+        V: Vector,
+        O: Operand<V>,
+        const M: usize,
+        const ROW: usize,
+        const COLUMN: usize,
+    >(
         &self,
         rows: usize,
     ) {
         // SAFETY: the caller's promise for the tile.
         unsafe {
             match rows {
-                1 => self.sum::<V, 1, M, ROW, COLUMN>(),
-                2 => self.sum::<V, 2, M, ROW, COLUMN>(),
-                3 => self.sum::<V, 3, M, ROW, COLUMN>(),
-                4 => self.sum::<V, 4, M, ROW, COLUMN>(),
-                5 => self.sum::<V, 5, M, ROW, COLUMN>(),
-                6 => self.sum::<V, 6, M, ROW, COLUMN>(),
-                7 => self.sum::<V, 7, M, ROW, COLUMN>(),
-                _ => self.sum::<V, 8, M, ROW, COLUMN>(),
+                1 => self.sum::<V, O, 1, M, ROW, COLUMN>(),
+                2 => self.sum::<V, O, 2, M, ROW, COLUMN>(),
+                3 => self.sum::<V, O, 3, M, ROW, COLUMN>(),
+                4 => self.sum::<V, O, 4, M, ROW, COLUMN>(),
+                5 => self.sum::<V, O, 5, M, ROW, COLUMN>(),
+                6 => self.sum::<V, O, 6, M, ROW, COLUMN>(),
+                7 => self.sum::<V, O, 7, M, ROW, COLUMN>(),
+                _ => self.sum::<V, O, 8, M, ROW, COLUMN>(),
             }
         }
     }
@@ -200,6 +224,7 @@ impl Tile {
     #[inline(always)]
     unsafe fn sum<
         V: Vector,
+        O: Operand<V>,
         const R: usize,
         const M: usize,
         const ROW: usize,
@@ -222,7 +247,7 @@ impl Tile {
                 for (sums, a) in sums.iter_mut().zip(rows) {
                     let x = V::splat(*a.add(l * column));
                     for (sum, vector) in sums.iter_mut().zip(vectors) {
-                        *sum = vector.mul_add(x, *sum);
+                        *sum = O::multiply(vector, x, *sum);
                     }
                 }
                 b = b.wrapping_add(self.n);

@@ -2,12 +2,14 @@
 
 use std::ops::Range;
 
-use super::chunk::{Collect, HeadState, denominator, dot, key_scale, pad, split};
-use super::gates::{Decays, Gates};
+use super::chunk::{AddRows, Collect, HeadState, denominator, dot, dot_of, key_scale, pad, split};
+use super::gates::Gates;
+use super::lanes::Form;
+use super::scores;
 use super::{CHUNK, EPSILON, Head, Inputs};
 use crate::cpu::{Shards, Worker};
 use crate::simd::{Kernel, Vector, plain_loops};
-use crate::small_product::{LANES, Lying, Product, Transpose, Triangle};
+use crate::small_product::{Lying, Product, Transpose, Triangle};
 
 /// What backward knows of the outputs.
 #[derive(Clone, Copy)]
@@ -40,7 +42,7 @@ pub(super) fn backward_head(
     finish: impl FnOnce(HeadState),
 ) {
     let width = head.sizes.width;
-    let stride = width.next_multiple_of(LANES);
+    let stride = Form::of(worker).padded(width);
     let square = stride * stride;
     let mut d_state = worker.buffers.take_zeros(square + stride);
     let mut first = worker.buffers.take(square + stride);
@@ -77,7 +79,7 @@ pub(super) fn backward_head(
         end = start;
     }
     let explicit = if flow.last { 0.0 } else { dot(dc, first_c) + dot(dn, first_n) };
-    finish(HeadState { c: dc, n: &dn[..width], m: (flow.d_m + explicit) as f32 });
+    finish(HeadState { c: dc, n: dn, m: (flow.d_m + explicit) as f32 });
     worker.buffers.give(first);
     worker.buffers.give(d_state);
 }
@@ -106,13 +108,17 @@ fn backward_chunk(
     dn: &mut [f32],
     into: &Into,
 ) {
+    let form = Form::of(worker);
     let (len, width, level) = (chunk.len(), head.sizes.width, worker.level);
-    let (rows, stride) = (len.next_multiple_of(LANES), dn.len());
+    let (rows, stride) = (form.padded(len), dn.len());
+    let (lanes, of_rows, square) = (stride / form.depth, rows * stride, stride * stride);
     let gates = Gates::new(level, head, inputs, chunk.clone(), state.map_or(0.0, |s| s.m));
-    let mut scratch = worker.buffers.take(9 * rows * stride + 3 * rows * rows + stride * stride);
-    let ([q, k, v, d_numerator, dq, dk, dv, other, turned], rest) =
-        split(&mut scratch, rows * stride);
-    let ([scores, decays, d_scores], turned_state) = split(rest, rows * rows);
+    let mut scratch = worker.buffers.take(15 * of_rows + 5 * rows * rows + 2 * square);
+    let ([q, k, v, d_numerator, dq, dk, dv, written], rest) = split(&mut scratch, of_rows);
+    let ([q_form, k_form, v_form, d_form, scaled, across, turned], rest) = split(rest, of_rows);
+    let ([scores, d_scores, decayed, d_along, d_across], rest) = split(rest, rows * rows);
+    let ([state_form, turned_state], _) = split(rest, square);
+    let (turned, turned_state) = (&mut turned[..rows * lanes], &mut turned_state[..lanes * stride]);
 
     // Through the denominator. The gradient of h along h is that of the numerator along itself.
     let mut d_normaliser = [0.0f32; CHUNK];
@@ -131,66 +137,55 @@ fn backward_chunk(
         gates: &gates,
         outputs,
         chunk: &chunk,
+        stride,
         d_numerator: &mut *d_numerator,
         d_normaliser: &mut d_normaliser,
         d_m: &mut d_m,
     });
+    let v_along = form.along(v, stride, None, v_form);
+    let d_along_rows = form.along(d_numerator, stride, None, d_form);
 
     // Within the chunk.
-    let shape = Shape { len, width, rows, stride };
-    level.run(Transpose { from: k, stride, to: turned });
-    shape.scores(q, turned).run(level, scores);
-    let mut sums = [0.0; CHUNK];
-    level.run(Decays {
+    let shape = Shape { len, width, rows, stride, form };
+    level.run(Transpose { from: form.along(k, stride, None, k_form), stride: lanes, to: turned });
+    form.multiply(shape.scores(form.along(q, stride, None, q_form), turned), scores);
+    level.run(Transpose { from: v_along, stride: lanes, to: turned });
+    form.multiply(shape.scores(d_along_rows, turned), d_scores);
+    form.run(scores::Backward {
         gates: &gates,
         stride: rows,
-        scores: &mut *scores,
-        decays: Some(&mut *decays),
-        sums: &mut sums,
+        scores,
+        d_scores,
+        d_sums: &d_normaliser,
+        across: decayed,
+        d_along,
+        d_across,
     });
-    shape.by_score(scores, Lying::Columns(rows), d_numerator, Triangle::Upper).run(level, dv);
-    level.run(Transpose { from: v, stride, to: turned });
-    shape.scores(d_numerator, turned).run(level, d_scores);
-    {
-        let (d_normaliser, d_scores, decays) = (&d_normaliser[..len], &mut *d_scores, &*decays);
-        plain_loops!(level, 'a {
-            rows: usize, d_normaliser: &'a [f32], d_scores: &'a mut [f32], decays: &'a [f32],
-        } {
-            let scores = d_scores.chunks_exact_mut(rows).zip(decays.chunks_exact(rows));
-            for ((j, d), (scores, decays)) in d_normaliser.iter().enumerate().zip(scores) {
-                let (seen, hidden) = scores.split_at_mut(j + 1);
-                seen.iter_mut().zip(decays).for_each(|(x, decay)| *x = (*x + d) * decay);
-                hidden.fill(0.0);
-            }
-        });
-    }
-    shape.by_score(d_scores, Lying::Rows(rows), k, Triangle::Lower).run(level, dq);
-    shape.by_score(d_scores, Lying::Columns(rows), q, Triangle::Upper).run(level, dk);
+    let d_numerator_across = form.across(d_numerator, stride, None, across);
+    let by_key = |a, b| shape.by_score(a, Lying::Columns(rows), b, Triangle::Upper);
+    form.multiply(by_key(decayed, d_numerator_across), dv);
+    form.multiply(by_key(d_across, form.across(q, stride, None, q_form)), dk);
+    let by_query = Lying::Rows(rows / form.depth);
+    let k_across = form.across(k, stride, None, k_form);
+    form.multiply(shape.by_score(d_along, by_query, k_across, Triangle::Lower), dq);
 
     // From what the chunk wrote into the state, whose gradient is dc and dn.
     let mut along_forget = 0.0;
     if flow.any {
-        level.run(Transpose { from: dc, stride, to: turned_state });
-        shape.by_row(v, turned_state).run(level, other);
-        {
-            let (remains, dn, k) = (&gates.remains_after[..len], &*dn, &*k);
-            let (other, dk, sum) = (&mut *other, &mut *dk, &mut along_forget);
-            plain_loops!(level, 'a {
-                remains: &'a [f32], dn: &'a [f32], k: &'a [f32],
-                other: &'a mut [f32], dk: &'a mut [f32], sum: &'a mut f64,
-            } {
-                for (s, remains) in remains.iter().enumerate() {
-                    let row = s * dn.len()..(s + 1) * dn.len();
-                    let (other, k) = (&mut other[row.clone()], &k[row.clone()]);
-                    other.iter_mut().zip(dn).for_each(|(x, dn)| *x = (*x + dn) * remains);
-                    *sum += dot(other, k);
-                    dk[row].iter_mut().zip(&*other).for_each(|(dk, x)| *dk += x);
-                    other.iter_mut().zip(k).for_each(|(x, k)| *x = k * remains);
-                }
-            });
-        }
-        let written = shape.by_row(other, dc);
-        Product { add: true, ..written }.run(level, dv);
+        let dc_along = form.along(dc, stride, None, state_form);
+        level.run(Transpose { from: dc_along, stride: lanes, to: turned_state });
+        form.multiply(shape.by_row(v_along, turned_state), written);
+        level.run(AddWritten {
+            remains: &gates.remains_after[..len],
+            dn,
+            k,
+            d_written: written,
+            dk,
+            sum: &mut along_forget,
+        });
+        let k_along = form.along(k, stride, Some(&gates.remains_after), scaled);
+        let dc_across = form.across(dc, stride, None, state_form);
+        form.multiply(Product { add: true, ..shape.by_row(k_along, dc_across) }, dv);
         if let Some(state) = state {
             let remains = gates.remains_at[len - 1];
             let (dc, dn, sum) = (&mut *dc, &mut *dn, &mut along_forget);
@@ -207,37 +202,28 @@ fn backward_chunk(
 
     // Into the state before.
     if let Some(state) = state {
-        level.run(Transpose { from: state.c, stride, to: turned_state });
-        shape.by_row(d_numerator, turned_state).run(level, other);
-        {
-            let (remains, d_normaliser, n) = (&gates.remains_at, &d_normaliser[..len], state.n);
-            let (q, other, dq, dn) = (&*q, &mut *other, &mut *dq, &mut *dn);
-            plain_loops!(level, 'a {
-                remains: &'a [f32; CHUNK], d_normaliser: &'a [f32], n: &'a [f32], q: &'a [f32],
-                other: &'a mut [f32], dq: &'a mut [f32], dn: &'a mut [f32],
-            } {
-                for (j, (&d, &remains)) in d_normaliser.iter().zip(remains).enumerate() {
-                    let row = j * n.len()..(j + 1) * n.len();
-                    let (other, dq) = (&mut other[row.clone()], &mut dq[row.clone()]);
-                    for ((dq, x), n) in dq.iter_mut().zip(&mut *other).zip(n) {
-                        *dq += remains * (*x + d * n);
-                    }
-                    other.iter_mut().zip(&q[row]).for_each(|(x, q)| *x = q * remains);
-                    dn.iter_mut().zip(&*other).for_each(|(dn, x)| *dn += d * x);
-                }
-            });
+        let c_along = form.along(state.c, stride, None, state_form);
+        level.run(Transpose { from: c_along, stride: lanes, to: turned_state });
+        let d_along_rows = form.along(d_numerator, stride, Some(&gates.remains_at), scaled);
+        form.multiply(Product { add: true, ..shape.by_row(d_along_rows, turned_state) }, dq);
+        // What n·q passes on, to the queries and to n.
+        let mut factors = [0.0; CHUNK];
+        for ((factor, d), remains) in factors.iter_mut().zip(d_normaliser).zip(gates.remains_at) {
+            *factor = d * remains;
         }
-        Product {
-            a: other,
+        level.run(AddOuter { factors: &factors[..len], n: state.n, to: dq });
+        level.run(AddRows { rows: q, factors: &factors[..len], to: dn });
+        let product = Product {
+            a: form.across(q, stride, Some(&gates.remains_at), scaled),
             lying: Lying::Columns(stride),
-            b: d_numerator,
+            b: d_numerator_across,
             m: width,
-            k: len,
+            k: form.lanes(len),
             n: stride,
             add: true,
             triangle: Triangle::None,
-        }
-        .run(level, dc);
+        };
+        form.multiply(product, dc);
     }
 
     // The gates, from the last position to the first. `along_forget` is the gradient of the next
@@ -248,20 +234,8 @@ fn backward_chunk(
     }
     let mut by_key = [0.0; CHUNK];
     let mut by_query = [0.0; CHUNK];
-    {
-        let (q, k, dq, dk) = (&*q, &*k, &*dq, &*dk);
-        let (by_key, by_query) = (&mut by_key[..len], &mut by_query[..len]);
-        plain_loops!(level, 'a {
-            stride: usize, q: &'a [f32], k: &'a [f32], dq: &'a [f32], dk: &'a [f32],
-            by_key: &'a mut [f64], by_query: &'a mut [f64],
-        } {
-            for (j, (by_key, by_query)) in by_key.iter_mut().zip(by_query).enumerate() {
-                let row = j * stride..(j + 1) * stride;
-                *by_key = dot(&k[row.clone()], &dk[row.clone()]);
-                *by_query = dot(&q[row.clone()], &dq[row]);
-            }
-        });
-    }
+    level.run(Dots { a: k, b: dk, stride, to: &mut by_key[..len] });
+    level.run(Dots { a: q, b: dq, stride, to: &mut by_query[..len] });
     let slopes = gates.slopes(level, head, inputs, chunk.start);
     for (j, p) in chunk.clone().enumerate().rev() {
         along_forget += by_query[j] - by_key[j];
@@ -298,6 +272,7 @@ struct ThroughDenominator<'a> {
     gates: &'a Gates,
     outputs: Outputs<'a>,
     chunk: &'a Range<usize>,
+    stride: usize,
     /// `[len, stride]`.
     d_numerator: &'a mut [f32],
     d_normaliser: &'a mut [f32; CHUNK],
@@ -309,19 +284,115 @@ impl Kernel for ThroughDenominator<'_> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Self { head, gates, outputs, chunk, d_numerator, d_normaliser, d_m } = self;
+        let Self { head, gates, outputs, chunk, stride, d_numerator, d_normaliser, d_m } = self;
         let width = head.sizes.width;
-        let stride = width.next_multiple_of(LANES);
         for (j, p) in chunk.clone().enumerate() {
             let normaliser = outputs.saved[p];
             let inverse = 1.0 / denominator(normaliser, gates.least[j]);
             let d_numerator = &mut d_numerator[j * stride..][..width];
-            let along = dot(&outputs.y[head.row(p)], d_numerator) as f32;
-            d_numerator.iter_mut().for_each(|d| *d *= inverse);
+            let y = &outputs.y[head.row(p)];
+            // SAFETY: vectors begin within the width, and only its elements are touched.
+            let along = unsafe {
+                let (factor, mut along) = (V::splat(inverse), V::zero());
+                for i in (0..width).step_by(V::LANES) {
+                    let to = d_numerator.as_mut_ptr().add(i);
+                    let d = V::load_first(to, width - i);
+                    along = d.mul_add(V::load_first(y.as_ptr().add(i), width - i), along);
+                    d.mul(factor).store_first(to, width - i);
+                }
+                along.sum()
+            };
             if normaliser.abs() > gates.least[j] {
                 d_normaliser[j] = -(along * inverse) * normaliser.signum();
             }
             d_m[j] = -f64::from(along) * f64::from(EPSILON) * f64::from(inverse);
+        }
+    }
+}
+
+/// Row by row: d = (d + dn)·remains, the gradient of a key that was written; dk += d, and d·k to
+/// the sum.
+struct AddWritten<'a> {
+    remains: &'a [f32],
+    dn: &'a [f32],
+    /// `[len, stride]`, as the two below.
+    k: &'a [f32],
+    /// The gradient that C passes on.
+    d_written: &'a [f32],
+    dk: &'a mut [f32],
+    sum: &'a mut f64,
+}
+
+impl Kernel for AddWritten<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self { remains, dn, k, d_written, dk, sum } = self;
+        let stride = dn.len();
+        let len = remains.len() * stride;
+        assert!(k.len() >= len && d_written.len() >= len && dk.len() >= len);
+        for (row, &remains) in remains.iter().enumerate() {
+            // SAFETY: rows of whole vectors, within the lengths asserted above.
+            unsafe {
+                let (factor, mut along) = (V::splat(remains), V::zero());
+                for i in (0..stride).step_by(V::LANES) {
+                    let at = row * stride + i;
+                    let d = V::load(d_written.as_ptr().add(at)).add(V::load(dn.as_ptr().add(i)));
+                    let (d, to) = (d.mul(factor), dk.as_mut_ptr().add(at));
+                    along = d.mul_add(V::load(k.as_ptr().add(at)), along);
+                    V::load(to).add(d).store(to);
+                }
+                *sum += f64::from(along.sum());
+            }
+        }
+    }
+}
+
+/// Row i of `to` += factors\[i\]·n.
+struct AddOuter<'a> {
+    factors: &'a [f32],
+    n: &'a [f32],
+    to: &'a mut [f32],
+}
+
+impl Kernel for AddOuter<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self { factors, n, to } = self;
+        assert!(factors.len() * n.len() <= to.len());
+        for (row, &factor) in factors.iter().enumerate() {
+            for i in (0..n.len()).step_by(V::LANES) {
+                // SAFETY: rows of whole vectors, within the length asserted above.
+                unsafe {
+                    let to = to.as_mut_ptr().add(row * n.len() + i);
+                    let n = V::load(n.as_ptr().add(i));
+                    n.mul_add(V::splat(factor), V::load(to)).store(to);
+                }
+            }
+        }
+    }
+}
+
+/// Row i of a · row i of b.
+struct Dots<'a> {
+    a: &'a [f32],
+    b: &'a [f32],
+    stride: usize,
+    to: &'a mut [f64],
+}
+
+impl Kernel for Dots<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let rows = self.a.chunks_exact(self.stride).zip(self.b.chunks_exact(self.stride));
+        for ((a, b), to) in rows.zip(self.to) {
+            // SAFETY: rows of equal length, that of whole vectors.
+            *to = f64::from(unsafe { dot_of::<V>(a, b) });
         }
     }
 }
@@ -356,9 +427,10 @@ impl Kernel for Disperse<'_, '_> {
 struct Shape {
     len: usize,
     width: usize,
-    /// `len` and `width` rounded up to whole vectors.
+    /// `len` and `width` rounded up to whole vectors of lanes.
     rows: usize,
     stride: usize,
+    form: Form,
 }
 
 impl Shape {
@@ -369,9 +441,9 @@ impl Shape {
 
     /// Rows of features times a square of them.
     fn by_row<'a>(self, a: &'a [f32], b: &'a [f32]) -> Product<'a> {
-        let Self { len, width, stride, .. } = self;
-        let (lying, triangle) = (Lying::Rows(stride), Triangle::None);
-        Product { a, lying, b, m: len, k: width, n: stride, add: false, triangle }
+        let Self { len, width, stride, form, .. } = self;
+        let (lying, triangle) = (Lying::Rows(stride / form.depth), Triangle::None);
+        Product { a, lying, b, m: len, k: form.lanes(width), n: stride, add: false, triangle }
     }
 
     /// Scores, or their transpose, times rows of features.
@@ -382,8 +454,8 @@ impl Shape {
         b: &'a [f32],
         triangle: Triangle,
     ) -> Product<'a> {
-        let Self { len, stride, .. } = self;
-        Product { a, lying, b, m: len, k: len, n: stride, add: false, triangle }
+        let Self { len, stride, form, .. } = self;
+        Product { a, lying, b, m: len, k: form.lanes(len), n: stride, add: false, triangle }
     }
 }
 

@@ -9,7 +9,9 @@
 
 use std::ops::Range;
 
-use super::gates::{Decays, Gates};
+use super::gates::Gates;
+use super::lanes::Form;
+use super::scores;
 use super::step::Step;
 use super::{EPSILON, Head, Inputs};
 use crate::cpu::{Shards, Worker};
@@ -56,7 +58,7 @@ pub(super) fn forward_head(
         }
         return;
     }
-    let stride = width.next_multiple_of(LANES);
+    let stride = Form::of(worker).padded(width);
     let mut padded = worker.buffers.take(stride * stride + stride);
     let (padded_c, padded_n) = padded.split_at_mut(stride * stride);
     pad(before, width, padded_c, padded_n);
@@ -154,70 +156,85 @@ fn forward_chunk(
     (c, n): (&mut [f32], &mut [f32]),
     normalisers: &mut [f32],
 ) {
+    let form = Form::of(worker);
     let (len, width, level) = (chunk.len(), head.sizes.width, worker.level);
-    let (rows, stride) = (len.next_multiple_of(LANES), n.len());
-    let mut scratch = worker.buffers.take(5 * rows * stride + rows * rows);
-    let ([q, k, v, turned, numerator], scores) = split(&mut scratch, rows * stride);
-    level.run(Collect { head, from: inputs.q, chunk: &chunk, scale: 1.0, stride, to: q });
+    let (rows, stride) = (form.padded(len), n.len());
+    let of_rows = rows * stride;
+    let mut scratch = worker.buffers.take(9 * of_rows + 2 * rows * rows + stride * stride);
+    let ([q, k, v, numerator], rest) = split(&mut scratch, of_rows);
+    let ([along, turned, v_across, q_along, k_across], rest) = split(rest, of_rows);
+    let ([scores, decayed], c_across) = split(rest, rows * rows);
     let scale = key_scale(head);
-    level.run(Collect { head, from: inputs.k, chunk: &chunk, scale, stride, to: k });
-    level.run(Collect { head, from: inputs.v, chunk: &chunk, scale: 1.0, stride, to: v });
+    for (from, scale, to) in
+        [(inputs.q, 1.0, &mut *q), (inputs.k, scale, &mut *k), (inputs.v, 1.0, &mut *v)]
+    {
+        level.run(Collect { head, from, chunk: &chunk, scale, stride, to });
+    }
 
-    level.run(Transpose { from: k, stride, to: turned });
+    // Within the chunk.
+    let lanes = stride / form.depth;
+    let turned = &mut turned[..rows * lanes];
+    level.run(Transpose { from: form.along(k, stride, None, along), stride: lanes, to: turned });
     let whole = Product {
-        a: q,
-        lying: Lying::Rows(stride),
+        a: form.along(q, stride, None, q_along),
+        lying: Lying::Rows(lanes),
         b: turned,
         m: len,
-        k: width,
+        k: form.lanes(width),
         n: rows,
         add: false,
         triangle: Triangle::Result,
     };
-    whole.run(level, scores);
-    let sums = &mut *normalisers;
-    level.run(Decays { gates, stride: rows, scores: &mut *scores, decays: None, sums });
-    let of_scores =
-        Product { a: scores, lying: Lying::Rows(rows), b: v, k: len, n: stride, ..whole };
-    Product { triangle: Triangle::Lower, ..of_scores }.run(level, numerator);
+    form.multiply(whole, scores);
+    form.run(scores::Forward { gates, stride: rows, scores, along: decayed, sums: normalisers });
+    let v_across = form.across(v, stride, None, v_across);
+    let of_scores = Product {
+        a: decayed,
+        lying: Lying::Rows(rows / form.depth),
+        b: v_across,
+        k: form.lanes(len),
+        n: stride,
+        triangle: Triangle::Lower,
+        ..whole
+    };
+    form.multiply(of_scores, numerator);
+
+    // From the state before.
     if !empty {
-        {
-            let (q, n, remains) = (&mut *q, &*n, &gates.remains_at[..len]);
-            let normalisers = &mut *normalisers;
-            plain_loops!(level, 'a {
-                q: &'a mut [f32], n: &'a [f32], remains: &'a [f32], normalisers: &'a mut [f32],
-            } {
-                let rows = q.chunks_exact_mut(n.len()).zip(remains).zip(normalisers);
-                for ((q, remains), normaliser) in rows {
-                    q.iter_mut().for_each(|q| *q *= remains);
-                    *normaliser += dot(q, n) as f32;
-                }
-            });
-        }
-        let lying = Lying::Rows(stride);
-        let (k, n, triangle) = (width, stride, Triangle::None);
-        let product = Product { a: q, lying, b: c, m: len, k, n, add: true, triangle };
-        product.run(level, numerator);
+        level.run(AddDots { q, n, factors: &gates.remains_at, sums: normalisers });
+        let of_state = Product {
+            a: form.along(q, stride, Some(&gates.remains_at), along),
+            b: form.across(c, stride, None, c_across),
+            n: stride,
+            add: true,
+            triangle: Triangle::None,
+            ..whole
+        };
+        form.multiply(of_state, numerator);
     }
-    level.run(Finish { head, gates, chunk, normalisers, numerator, y });
+    level.run(Finish { head, gates, chunk, normalisers, numerator, stride, y });
+
+    // Into the state after.
+    let remains = if empty { 0.0 } else { gates.remains_at[len - 1] };
     {
-        let remains = if empty { 0.0 } else { gates.remains_at[len - 1] };
-        let (c, n, k, written) = (&mut *c, &mut *n, &mut *k, &gates.remains_after[..len]);
-        plain_loops!(level, 'a {
-            remains: f32, written: &'a [f32],
-            c: &'a mut [f32], n: &'a mut [f32], k: &'a mut [f32],
-        } {
+        let (c, n) = (&mut *c, &mut *n);
+        plain_loops!(level, 'a { remains: f32, c: &'a mut [f32], n: &'a mut [f32] } {
             c.iter_mut().for_each(|c| *c *= remains);
             n.iter_mut().for_each(|n| *n *= remains);
-            for (k, remains) in k.chunks_exact_mut(n.len()).zip(written) {
-                k.iter_mut().for_each(|k| *k *= remains);
-                n.iter_mut().zip(&*k).for_each(|(n, k)| *n += k);
-            }
         });
     }
-    let lying = Lying::Columns(stride);
-    let (m, n, triangle) = (width, stride, Triangle::None);
-    Product { a: k, lying, b: v, m, k: len, n, add: true, triangle }.run(level, c);
+    level.run(AddRows { rows: k, factors: &gates.remains_after[..len], to: n });
+    let written = Product {
+        a: form.across(k, stride, Some(&gates.remains_after), k_across),
+        lying: Lying::Columns(stride),
+        b: v_across,
+        m: width,
+        k: form.lanes(len),
+        n: stride,
+        add: true,
+        triangle: Triangle::None,
+    };
+    form.multiply(written, c);
     worker.buffers.give(scratch);
 }
 
@@ -240,6 +257,7 @@ struct Finish<'a, 'b> {
     normalisers: &'a [f32],
     /// `[len, stride]`.
     numerator: &'a [f32],
+    stride: usize,
     y: &'a Shards<'b, f32>,
 }
 
@@ -248,8 +266,7 @@ impl Kernel for Finish<'_, '_> {
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Self { head, gates, chunk, normalisers, numerator, y } = self;
-        let stride = head.sizes.width.next_multiple_of(LANES);
+        let Self { head, gates, chunk, normalisers, numerator, stride, y } = self;
         for (j, p) in chunk.enumerate() {
             let inverse = 1.0 / denominator(normalisers[j], gates.least[j]);
             // SAFETY: each head of each sequence belongs to one thread.
@@ -283,6 +300,76 @@ impl Kernel for Collect<'_> {
             padding.fill(0.0);
         }
         rows.for_each(|row| row.fill(0.0));
+    }
+}
+
+/// `sums[i] += factors[i] · (row i of q · n)`.
+pub(super) struct AddDots<'a> {
+    /// Rows as long as `n`.
+    pub(super) q: &'a [f32],
+    pub(super) n: &'a [f32],
+    pub(super) factors: &'a [f32],
+    pub(super) sums: &'a mut [f32],
+}
+
+impl Kernel for AddDots<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self { q, n, factors, sums } = self;
+        for ((q, factor), sum) in q.chunks_exact(n.len()).zip(factors).zip(sums) {
+            // SAFETY: both have the same length, that of whole vectors.
+            *sum += factor * unsafe { dot_of::<V>(q, n) };
+        }
+    }
+}
+
+/// `to += Σ factors[i] · row i`.
+pub(super) struct AddRows<'a> {
+    /// Rows as long as `to`.
+    pub(super) rows: &'a [f32],
+    pub(super) factors: &'a [f32],
+    pub(super) to: &'a mut [f32],
+}
+
+impl Kernel for AddRows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<V: Vector>(self) {
+        let Self { rows, factors, to } = self;
+        let stride = to.len();
+        assert!(stride.is_multiple_of(LANES) && factors.len() * stride <= rows.len());
+        for i in (0..stride).step_by(V::LANES) {
+            // SAFETY: whole vectors of rows that the assertion has seen.
+            unsafe {
+                let to = to.as_mut_ptr().add(i);
+                let mut sum = V::load(to);
+                for (row, &factor) in factors.iter().enumerate() {
+                    let from = V::load(rows.as_ptr().add(row * stride + i));
+                    sum = from.mul_add(V::splat(factor), sum);
+                }
+                sum.store(to);
+            }
+        }
+    }
+}
+
+/// Σ a·b over slices of whole vectors.
+///
+/// # Safety
+/// The machine has the instruction set of `V`, and the lengths agree.
+#[inline(always)]
+pub(super) unsafe fn dot_of<V: Vector>(a: &[f32], b: &[f32]) -> f32 {
+    debug_assert!(a.len() == b.len() && a.len().is_multiple_of(V::LANES));
+    // SAFETY: as promised.
+    unsafe {
+        let mut sum = V::zero();
+        for i in (0..a.len()).step_by(V::LANES) {
+            sum = V::load(a.as_ptr().add(i)).mul_add(V::load(b.as_ptr().add(i)), sum);
+        }
+        sum.sum()
     }
 }
 
