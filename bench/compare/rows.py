@@ -153,22 +153,27 @@ def transformers():
 
 def xlstm():
     size = flags(vocab=256, width=256, layers=4, heads=4)
-    # Feed-forward layers as wide as the package's: it has none beside an mLSTM, which widens its
-    # own input twofold.
-    inner = {"mlstm": "0", "slstm": "352"}
+    # The package's blocks: beside an mLSTM it has no feed-forward layer, but widens its input
+    # twofold, and behind an sLSTM no linear layer. The input weights of its sLSTM are
+    # block-diagonal, a quarter of ours.
+    block = {
+        "mlstm": flags(**{"feed-forward": 0}),
+        "slstm": [*flags(**{"feed-forward": 384}), "--no-fusion"],
+    }
 
     def ours(cell):
-        shape = [*size, "--cell", cell, "--feed-forward", inner[cell]]
-        return ["preset", "xlstm", *shape, "--no-dropout"]
+        return ["preset", "xlstm", *size, "--cell", cell, *block[cell], "--no-dropout"]
 
+    best = [[*flags(precision=precision), "--fused"] for precision in ("f32", "bf16")]
     for cell, mark in (("mlstm", 10.0), ("slstm", 30.0)):
         train = flags(what="train", batch=8, seq=128)
+        peer = ["xlstm_blocks.py", *size, *train, "--model", cell]
         yield Row(
             group="xlstm",
-            name=f"{cell[0]}LSTM 4 × 256, train",
-            against="the xlstm package",
-            peers=[["xlstm_blocks.py", *size, *train, "--model", cell]],
-            ours=[*ours(cell), *train],
+            name=f"{cell[0]}LSTM 4 × 256, train bf16",
+            against="the xlstm package, f32 or autocast",
+            peers=[[*peer, *setting] for setting in best],
+            ours=[*ours(cell), *train, "--precision", "bf16"],
             mark=mark,
         )
     for cell, models in (("mlstm", ("mlstm", "hf")), ("slstm", ("slstm",))):

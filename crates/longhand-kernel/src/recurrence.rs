@@ -12,7 +12,8 @@
 //! 2. The recurrent weights are packed once per call (`pack`), with the gates interleaved:
 //!    one tile of the product holds all gates of a vector of hidden units.
 //! 3. The time loop runs in one region. Hidden units are split over the threads, which meet at a
-//!    barrier after each position; each thread multiplies a tile, then runs the cell on it.
+//!    barrier after each position, unless each has whole heads; each thread multiplies a tile, then
+//!    runs the cell on it.
 //! 4. [`backward()`] walks the positions the other way and turns the kept gates into their
 //!    gradients in place ([`through_time`]); the weights' gradients are then products over all
 //!    positions at once ([`products`]).

@@ -420,7 +420,7 @@ impl<C: Cell> ProductKernel for TimeLoop<'_, '_, C> {
     unsafe fn run<V: Vector, O: Operand<V>>(self) {
         let (run, worker) = (self.run, self.worker);
         let shape = &run.shape;
-        let own = worker.share(shape.padded_hidden(), V::LANES);
+        let own = shape.share(worker, V::LANES);
         let own = own.start / V::LANES..own.end / V::LANES;
         let mut active = List::new(worker.buffers, run.sequence.batch);
         let mut sums = worker.buffers.take(ROW_GROUP * TILE_VECTORS * V::LANES);
@@ -449,7 +449,7 @@ impl<C: Cell> ProductKernel for TimeLoop<'_, '_, C> {
                         }
                     }
                 }
-                worker.barrier();
+                shape.meet(worker);
             }
         }
         active.give(worker.buffers);

@@ -428,7 +428,7 @@ impl<C: Cell> ProductKernel for TimeLoop<'_, '_, C> {
     unsafe fn run<V: Vector, O: Operand<V>>(self) {
         let (run, worker) = (self.run, self.worker);
         let shape = &run.shape;
-        let units = worker.share(shape.padded_hidden(), V::LANES);
+        let units = shape.share(worker, V::LANES);
         let own = units.start / V::LANES..units.end / V::LANES;
         let mut active = List::new(worker.buffers, run.sequence.batch);
         let mut sums = worker.buffers.take(ROW_GROUP * TILE_VECTORS * V::LANES);
@@ -441,7 +441,7 @@ impl<C: Cell> ProductKernel for TimeLoop<'_, '_, C> {
             run.take_states(units.clone());
             if let Some(operands) = &run.operands {
                 own.clone().for_each(|index| start_operands::<V, O>(run, operands, index));
-                worker.barrier();
+                shape.meet(worker);
             }
             for t in run.sequence.steps() {
                 run.active(t, &mut active);
@@ -451,7 +451,7 @@ impl<C: Cell> ProductKernel for TimeLoop<'_, '_, C> {
                         self::group::<C, V, O>(run, group.clone(), rows, panels, bias, &mut sums);
                     }
                 }
-                worker.barrier();
+                shape.meet(worker);
             }
             run.hand_on(units);
         }

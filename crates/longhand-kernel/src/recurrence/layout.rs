@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::{Input, MAX_GATES, MAX_STATES, Weights};
+use crate::cpu::Worker;
 use crate::sequence::Sequence;
 
 /// Units of a head are padded to a multiple of this, the longest vector.
@@ -82,6 +83,25 @@ impl Shape {
     /// From one position's states to the next one's.
     pub(super) fn state_stride(&self) -> usize {
         self.states * self.padded_hidden()
+    }
+
+    /// A thread's units, padded: whole heads where each thread gets as many, whose units then read
+    /// nothing of another thread's.
+    pub(super) fn share(&self, worker: &Worker, lanes: usize) -> Range<usize> {
+        let block = if self.apart(worker) { self.padded_units() } else { lanes };
+        worker.share(self.padded_hidden(), block)
+    }
+
+    /// Whether [`Shape::share`] gives each thread whole heads.
+    pub(super) fn apart(&self, worker: &Worker) -> bool {
+        self.units > 0 && self.heads.is_multiple_of(worker.threads)
+    }
+
+    /// Waits for the other threads, if they read each other's units.
+    pub(super) fn meet(&self, worker: &Worker) {
+        if !self.apart(worker) {
+            worker.barrier();
+        }
     }
 
     /// Lanes of one head's h in the form of a product's operand.

@@ -31,7 +31,9 @@ pub(super) unsafe fn add_product<V: Vector, O: Operand<V>>(
 ) {
     // Rows × vectors sums, one row of the panels and one element fit in the registers: 32 with
     // AVX-512, 16 otherwise.
-    let tile_rows = if V::LANES == 16 || vectors <= 2 { 6 } else { 3 };
+    let most_rows = if V::LANES == 16 || vectors <= 2 { 6 } else { 3 };
+    // Of nearly equal sizes: a last tile of one row would wait for its own sums.
+    let tile_rows = count.div_ceil(count.div_ceil(most_rows).max(1)).max(1);
     // SAFETY: the blocks lie within the sizes that the caller promised.
     unsafe {
         for from in (0..inner).step_by(INNER_BLOCK) {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use longhand_model::config::{Cell, Dropout, HeadConfig, Positions, WorkingMemory};
+use longhand_model::config::{Cell, Dropout, Fusion, HeadConfig, Positions, WorkingMemory};
 use longhand_model::{Config, Format, Preset};
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
 
@@ -75,6 +75,9 @@ struct Shape {
     /// The recurrence of every long memory
     #[arg(long)]
     cell: Option<CellName>,
+    /// What a block's only memory gives goes on without a linear layer
+    #[arg(long)]
+    no_fusion: bool,
     /// A learned vector for each position, as many as the window sees
     #[arg(long)]
     positions: bool,
@@ -217,6 +220,9 @@ impl Shape {
                 let headed = matches!(long.cell, Cell::Slstm | Cell::Mlstm);
                 long.heads = if headed { self.heads.unwrap_or(long.heads) } else { 1 };
             }
+            if self.no_fusion && !(block.working.is_some() && block.long.is_some()) {
+                block.fusion = Fusion::None;
+            }
             let inner = |inner: usize| scaled(inner).next_multiple_of(16);
             block.feed_forward = match self.feed_forward {
                 Some(0) => None,
@@ -260,6 +266,7 @@ mod tests {
             feed_forward: None,
             hidden: None,
             cell: None,
+            no_fusion: false,
             positions: false,
             tied: false,
             no_dropout: false,
@@ -293,8 +300,10 @@ mod tests {
         assert_eq!(config.blocks[5].feed_forward, Some(1152));
         let mut config = Preset::Xlstm.config(65);
         let cell = Some(CellName::Slstm);
-        Shape { width: Some(256), layers: Some(4), cell, ..shape() }.apply(&mut config);
+        let sizes = Shape { width: Some(256), layers: Some(4), cell, no_fusion: true, ..shape() };
+        sizes.apply(&mut config);
         config.check().unwrap();
+        assert!(config.blocks.iter().all(|block| block.fusion == Fusion::None));
         let longs = config.blocks.iter().map(|block| block.long.unwrap());
         assert!(longs.into_iter().all(|long| long.cell == Cell::Slstm && long.hidden == 256));
     }
