@@ -1,9 +1,9 @@
 //! Matrix products: C = A·B or C += A·B, of operands in the [`Precision`](crate::Precision) of the
 //! processor, summed in `f32`.
 //!
-//! 1. `pack`: B becomes panels as wide as one tile, A strips of a few rows, in the form of the
-//!    precision; threads that share the rows of C pack each block of B together. `f32` rows of A
-//!    are read where they lie.
+//! 1. `pack`: B becomes panels as wide as one tile, A rows of lanes along K or across it, as it
+//!    lies, in the form of the precision; threads that share the rows of C pack each block of B
+//!    together. `f32` rows of A are read where they lie.
 //! 2. `blocked`: walks blocks of K and N that stay in the caches (the scheme of Goto and van de
 //!    Geijn, "Anatomy of high-performance matrix multiplication", 2008).
 //! 3. `tile`: a tile of C stays in registers over a block of K.

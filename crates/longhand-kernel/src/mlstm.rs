@@ -16,10 +16,13 @@
 //! decays, and the state is touched once per chunk. A chunk ends where a document does, so that
 //! nothing needs masking across documents. A chunk of one position takes the recurrent step, as
 //! decoding does.
+//!
+//! A chunk's products read their operands in the precision of the processor; gates, decays, sums
+//! and the state are `f32`, and so is the step.
 
 use crate::cpu::{Cpu, Shards};
 use crate::sequence::Sequence;
-use crate::simd::sigmoid_slice;
+use crate::simd::{fetch, sigmoid_slice};
 use crate::small_product::LANES;
 
 mod backward;
@@ -260,6 +263,15 @@ impl<'a> Head<'a> {
     fn row(&self, position: usize) -> std::ops::Range<usize> {
         let start = self.gate(position) * self.sizes.width;
         start..start + self.sizes.width
+    }
+
+    /// Brings the row of a position nearer, if there is such a position.
+    #[inline(always)]
+    fn fetch_row(&self, data: *const f32, position: usize) {
+        if position < self.real {
+            let row = self.row(position);
+            row.step_by(LANES).for_each(|at| fetch(data.wrapping_add(at)));
+        }
     }
 
     /// The places of the outputs at padded positions.

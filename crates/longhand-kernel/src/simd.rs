@@ -93,6 +93,18 @@ impl Level {
     }
 }
 
+/// Brings a cache line, if there is one at this address, from farther caches to the second one.
+#[inline(always)]
+pub(crate) fn fetch(from: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, which touches no memory that the program could see and takes any address.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
 /// A loop over vectors, written once for every instruction set. Implementations mark `run` with
 /// `#[inline(always)]`, so that it is compiled inside the function that enables the instructions.
 pub(crate) trait Kernel {

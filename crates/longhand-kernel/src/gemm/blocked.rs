@@ -2,11 +2,11 @@
 
 use crate::buffer::Buffer;
 use crate::cpu::{Shards, Worker, share};
-use crate::gemm::pack::{pack_panels, pack_rows, pack_strips, panel_width};
+use crate::gemm::pack::{pack_across, pack_panels, pack_rows, panel_width};
 use crate::gemm::tile::{Tile, run_tile};
 use crate::gemm::{FEW_ROWS, K_BLOCK, M_BLOCK, N_BLOCK, N_BLOCK_TOGETHER, PAD, Product};
 use crate::operand::{Operand, ProductKernel, run_product};
-use crate::simd::{Level, Vector};
+use crate::simd::{Level, Vector, fetch};
 
 /// Where packed blocks of B come from.
 #[derive(Clone, Copy)]
@@ -23,6 +23,9 @@ pub(super) enum Right<'a> {
 /// Rows farther apart than this, at a multiple of it, push each other out of the first cache.
 const FAR_APART: usize = 512;
 
+/// Elements of a cache line.
+const LINE: usize = 16;
+
 /// How many elements the largest block of a K×N operand takes.
 pub(super) fn block_len(level: Level, k: usize, n: usize, n_block: usize) -> usize {
     k.min(K_BLOCK) * n.min(n_block).next_multiple_of(level.lanes())
@@ -31,7 +34,7 @@ pub(super) fn block_len(level: Level, k: usize, n: usize, n_block: usize) -> usi
 /// Computes a product.
 pub(super) fn run(product: Product, right: Right, worker: &mut Worker) {
     let (level, precision) = (worker.level, worker.precision);
-    let left = worker.buffers.take(M_BLOCK * (K_BLOCK + PAD) + PAD);
+    let left = worker.buffers.take((M_BLOCK + PAD) * (K_BLOCK + PAD));
     let alone = match right {
         Right::Alone => block_len(level, product.k, product.n, N_BLOCK),
         Right::Together(_) | Right::Packed(_) => 0,
@@ -155,8 +158,8 @@ impl Walk<'_, '_> {
             let far_apart = p.a_row.is_multiple_of(FAR_APART) && p.m > FEW_ROWS;
             let left = if p.a_col != 1 {
                 debug_assert!(p.a_row == 1 || p.m == 1);
-                pack_strips::<V, O>(a, p.a_col, k, m, self.left.as_mut_ptr());
-                Left::Strips
+                pack_across::<V, O>(a, p.a_col, k, m, self.left.as_mut_ptr(), M_BLOCK + PAD);
+                Left::Across
             } else if !O::AS_IT_LIES || far_apart {
                 let to = self.left.as_mut_ptr();
                 pack_rows::<V, O>(a, p.a_row, k, m, to, K_BLOCK + PAD);
@@ -165,6 +168,11 @@ impl Walk<'_, '_> {
                 Left::AsItLies
             };
             let packed_a = self.left.as_ptr();
+            let tiles = n.div_ceil(panel_width::<V>()) * m.div_ceil(V::TILE_ROWS);
+            let mut ahead = match left {
+                Left::AsItLies => Ahead::default(),
+                _ => Ahead::new(&p, block, m0 + m, tiles),
+            };
             for j in (0..n).step_by(panel_width::<V>()) {
                 let width = panel_width::<V>().min(n - j);
                 let (b, b_row) = match right {
@@ -174,12 +182,13 @@ impl Walk<'_, '_> {
                 for i in (0..m).step_by(V::TILE_ROWS) {
                     let rows = V::TILE_ROWS.min(m - i);
                     let (a, a_row, a_col) = match left {
-                        Left::Strips => (packed_a.add(i * lanes), 1, rows),
+                        Left::Across => (packed_a.add(i), 1, M_BLOCK + PAD),
                         Left::Rows => (packed_a.add(i * (K_BLOCK + PAD)), K_BLOCK + PAD, 1),
                         Left::AsItLies => (a.add(i * p.a_row), p.a_row, 1),
                     };
                     let c = p.c.add((m0 + i) * p.c_row + n0 + j);
                     let tile = Tile { k: lanes, a, a_row, a_col, b, b_row, c, c_row: p.c_row };
+                    ahead.fetch();
                     run_tile::<V, O>(&tile, rows, width, right.is_some(), p.add || k0 > 0);
                 }
             }
@@ -192,5 +201,53 @@ impl Walk<'_, '_> {
 enum Left {
     AsItLies,
     Rows,
-    Strips,
+    Across,
+}
+
+/// The rows of A that are packed next: each tile before brings a part of them nearer.
+#[derive(Clone, Copy)]
+struct Ahead {
+    from: *const f32,
+    stride: usize,
+    /// Rows left, as they lie, and the elements of one.
+    rows: usize,
+    len: usize,
+    /// The place in the row at `from`.
+    at: usize,
+    /// Cache lines for each tile.
+    lines: usize,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        Self { from: std::ptr::null(), stride: 0, rows: 0, len: 0, at: 0, lines: 0 }
+    }
+}
+
+impl Ahead {
+    /// What follows the rows before `m0` in a block.
+    fn new(p: &Product, block: Block, m0: usize, tiles: usize) -> Self {
+        let (m0, k0) = if m0 < p.m { (m0, block.k0) } else { (0, block.k0 + block.k) };
+        let (m, k) = ((p.m - m0).min(M_BLOCK), p.k.saturating_sub(k0).min(block.k));
+        let from = p.a.wrapping_add(m0 * p.a_row + k0 * p.a_col);
+        let (stride, rows, len) = if p.a_col == 1 { (p.a_row, m, k) } else { (p.a_col, k, m) };
+        let lines = (rows * len.div_ceil(LINE)).div_ceil(tiles.max(1));
+        Self { from, stride, rows: if len == 0 { 0 } else { rows }, len, at: 0, lines }
+    }
+
+    /// Brings the next lines nearer.
+    #[inline(always)]
+    fn fetch(&mut self) {
+        for _ in 0..self.lines {
+            if self.rows == 0 {
+                return;
+            }
+            fetch(self.from.wrapping_add(self.at));
+            self.at += LINE;
+            if self.at >= self.len {
+                self.from = self.from.wrapping_add(self.stride);
+                (self.rows, self.at) = (self.rows - 1, 0);
+            }
+        }
+    }
 }

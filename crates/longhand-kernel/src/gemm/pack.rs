@@ -3,7 +3,11 @@
 use crate::cpu::share;
 use crate::gemm::K_BLOCK;
 use crate::operand::{Operand, ProductKernel};
-use crate::simd::Vector;
+use crate::simd::{Vector, fetch};
+
+/// Rows of B that are brought nearer before they are packed: panel by panel they lie too far apart
+/// for the processor to foresee them.
+const AHEAD: usize = 16;
 
 /// Columns of B in one panel.
 pub(super) const fn panel_width<V: Vector>() -> usize {
@@ -38,6 +42,9 @@ pub(super) unsafe fn pack_panels<V: Vector, O: Operand<V>>(
                     let from = from.add(l * O::DEPTH * row);
                     let paired = O::DEPTH == 2 && 2 * l + 1 < k;
                     for v in (0..width).step_by(V::LANES) {
+                        for r in 0..O::DEPTH {
+                            fetch(from.wrapping_add((AHEAD + r) * row + v));
+                        }
                         let first = V::load_first(from.add(v), width - v);
                         let second = if paired {
                             V::load_first(from.add(row + v), width - v)
@@ -119,35 +126,31 @@ pub(super) unsafe fn pack_rows<V: Vector, O: Operand<V>>(
     }
 }
 
-/// Rows of A whose columns are adjacent: strips of a tile's rows one after another, in each strip
-/// a group of its rows for every lane of K.
+/// Rows of A whose columns are adjacent: for every lane of K its rows side by side, `to_row` from
+/// lane to lane.
 ///
 /// # Safety
-/// As [`pack_panels`]; `to` has room for one vector more.
+/// As [`pack_panels`]; `to_row` holds whole vectors.
 #[inline(always)]
-pub(super) unsafe fn pack_strips<V: Vector, O: Operand<V>>(
+pub(super) unsafe fn pack_across<V: Vector, O: Operand<V>>(
     a: *const f32,
     col: usize,
     k: usize,
     m: usize,
     to: *mut f32,
+    to_row: usize,
 ) {
     let lanes = k.div_ceil(O::DEPTH);
-    // SAFETY: as the caller promised. What a vector writes beyond its group is written over by
-    // the next one.
+    // SAFETY: as the caller promised.
     unsafe {
-        for i in (0..m).step_by(V::TILE_ROWS) {
-            let rows = V::TILE_ROWS.min(m - i);
-            let (from, to) = (a.add(i), to.add(i * lanes));
-            for l in 0..lanes {
-                let from = from.add(l * O::DEPTH * col);
-                let first = V::load_first(from, rows);
-                let second = if O::DEPTH == 2 && 2 * l + 1 < k {
-                    V::load_first(from.add(col), rows)
-                } else {
-                    V::zero()
-                };
-                O::join(first, second).store(to.add(l * rows));
+        for l in 0..lanes {
+            let (from, to) = (a.add(l * O::DEPTH * col), to.add(l * to_row));
+            let paired = O::DEPTH == 2 && 2 * l + 1 < k;
+            for i in (0..m).step_by(V::LANES) {
+                let first = V::load_first(from.add(i), m - i);
+                let second =
+                    if paired { V::load_first(from.add(col + i), m - i) } else { V::zero() };
+                O::join(first, second).store(to.add(i));
             }
         }
     }

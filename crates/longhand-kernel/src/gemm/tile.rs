@@ -1,7 +1,7 @@
 //! The inner loop: a tile of C in registers.
 
 use crate::operand::Operand;
-use crate::simd::Vector;
+use crate::simd::{Vector, fetch};
 
 /// One tile of C and what it is made of; `k` counts lanes.
 pub(super) struct Tile {
@@ -59,6 +59,11 @@ unsafe fn product_tile<V: Vector, O: Operand<V>, const R: usize, const M: usize>
     let whole = last == V::LANES;
     // SAFETY: the caller gives k × R elements of A, k × width of B (or padded), R × width of C.
     unsafe {
+        for r in 0..R {
+            for v in 0..M {
+                fetch(tile.c.wrapping_add(r * tile.c_row + v * V::LANES));
+            }
+        }
         let mut sums = [[V::zero(); M]; R];
         if padded || whole {
             accumulate::<V, O, R, M>(tile, &mut sums, |from| V::load(from));

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::chunk::{AddRows, Collect, HeadState, denominator, dot, dot_of, key_scale, pad, split};
+use super::chunk::{
+    AHEAD, AddRows, Collect, HeadState, denominator, dot, dot_of, key_scale, pad, split,
+};
 use super::gates::Gates;
 use super::lanes::Form;
 use super::scores;
@@ -290,6 +292,7 @@ impl Kernel for ThroughDenominator<'_> {
             let normaliser = outputs.saved[p];
             let inverse = 1.0 / denominator(normaliser, gates.least[j]);
             let d_numerator = &mut d_numerator[j * stride..][..width];
+            head.fetch_row(outputs.y.as_ptr(), p + AHEAD);
             let y = &outputs.y[head.row(p)];
             // SAFETY: vectors begin within the width, and only its elements are touched.
             let along = unsafe {
@@ -415,6 +418,7 @@ impl Kernel for Disperse<'_, '_> {
     unsafe fn run<V: Vector>(self) {
         let Self { head, from, chunk, scale, stride, to } = self;
         for (p, from) in chunk.clone().zip(from.chunks_exact(stride)) {
+            head.fetch_row(to.pointer(), p + AHEAD);
             // SAFETY: each head of each sequence belongs to one thread.
             let to = unsafe { to.part(head.row(p)) };
             to.iter_mut().zip(from).for_each(|(to, from)| *to += scale * from);

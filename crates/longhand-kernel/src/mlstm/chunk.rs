@@ -18,6 +18,10 @@ use crate::cpu::{Shards, Worker};
 use crate::simd::{Kernel, Vector, plain_loops};
 use crate::small_product::{LANES, Lying, Product, Transpose, Triangle};
 
+/// Positions whose rows are brought nearer before they are read: the rows of a head lie too far
+/// apart for the processor to foresee them.
+pub(super) const AHEAD: usize = 8;
+
 /// One head's state, or its gradient.
 #[derive(Clone, Copy)]
 pub(super) struct HeadState<'a> {
@@ -269,6 +273,7 @@ impl Kernel for Finish<'_, '_> {
         let Self { head, gates, chunk, normalisers, numerator, stride, y } = self;
         for (j, p) in chunk.enumerate() {
             let inverse = 1.0 / denominator(normalisers[j], gates.least[j]);
+            head.fetch_row(y.pointer(), p + AHEAD);
             // SAFETY: each head of each sequence belongs to one thread.
             let y = unsafe { y.part(head.row(p)) };
             let numerator = &numerator[j * stride..][..y.len()];
@@ -295,6 +300,7 @@ impl Kernel for Collect<'_> {
         let Self { head, from, chunk, scale, stride, to } = self;
         let mut rows = to.chunks_exact_mut(stride);
         for (p, to) in chunk.clone().zip(&mut rows) {
+            head.fetch_row(from.as_ptr(), p + AHEAD);
             let (to, padding) = to.split_at_mut(head.sizes.width);
             to.iter_mut().zip(&from[head.row(p)]).for_each(|(to, from)| *to = scale * from);
             padding.fill(0.0);

@@ -137,6 +137,13 @@ seven_properties!(
 );
 
 #[test]
+fn awkward_widths_equal_the_reference() {
+    for width in [1, 16, 33, 64] {
+        crate::testing::memory::fast_equals_reference(&Sizes { heads: 1, width }, &[(66, 2)]);
+    }
+}
+
+#[test]
 fn wide_heads_step_as_they_read_in_chunks() {
     let sizes = Sizes { heads: 1, width: 150 };
     for level in levels() {

@@ -3,7 +3,7 @@
 use super::forms::{self, Dot, Sixteen};
 use super::operand::Row;
 use super::{Format, GROUP, Operand, Panels};
-use crate::simd::{Level, Vector};
+use crate::simd::{Level, Vector, fetch};
 
 /// Rows of a matrix that stand side by side.
 pub(super) const LANES: usize = 16;
@@ -84,18 +84,6 @@ struct Ahead {
     from: *const f32,
     /// Bytes from step to step; 0 for nothing.
     step: usize,
-}
-
-/// Brings a cache line, if there is one at this address, from farther caches to the second one.
-#[inline(always)]
-fn fetch(from: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which touches no memory that the program could see and takes any address.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T1 }>(from.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = from;
 }
 
 /// A checked call.
