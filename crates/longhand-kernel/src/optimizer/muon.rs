@@ -237,7 +237,7 @@ mod tests {
             let most = if diagonal { 1.3 } else { 1e-9 };
             assert!((least..most).contains(&value), "place {i}: {value}");
         }
-        assert!(reference::orthogonal(&vec![0.0f64; 12], 3, 4).iter().all(|&x| x == 0.0));
+        assert!(reference::orthogonal(&[0.0f64; 12], 3, 4).iter().all(|&x| x == 0.0));
         let (mut w, mut b) = (vec![1.0; 12], vec![0.0; 12]);
         muon(&Cpu::new(1), SETTINGS, 1.0, &[0.0; 12], [1, 3, 4], &mut w, &mut b);
         assert!(w.iter().all(|&w| w == 1.0 - 0.002), "{w:?}");
