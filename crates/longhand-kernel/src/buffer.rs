@@ -24,6 +24,8 @@ pub struct Buffer {
     len: usize,
     /// Cache lines from `start` on that are this buffer's own.
     lines: usize,
+    /// Cache lines of the memory that it lies in.
+    of: usize,
     /// None of an empty buffer.
     slab: Option<Arc<Slab>>,
 }
@@ -77,7 +79,8 @@ impl Buffer {
             return Self::default();
         }
         let slab = Slab::new(len.div_ceil(ELEMENTS));
-        Self { start: slab.start, len, lines: slab.lines, slab: Some(Arc::new(slab)) }
+        let (start, lines) = (slab.start, slab.lines);
+        Self { start, len, lines, of: lines, slab: Some(Arc::new(slab)) }
     }
 
     /// Changes the length; new elements past the old capacity are zero, others keep old values.
@@ -98,7 +101,7 @@ impl Buffer {
 
     /// Whether it has its memory to itself.
     fn is_whole(&self) -> bool {
-        self.slab.as_ref().is_none_or(|slab| slab.lines == self.lines)
+        self.lines == self.of
     }
 
     /// Keeps the first cache lines, and gives the others.
@@ -106,7 +109,8 @@ impl Buffer {
         assert!(lines <= self.lines, "a part of a buffer");
         // SAFETY: within the buffer, or one past its end.
         let start = unsafe { self.start.add(lines * ELEMENTS) };
-        let rest = Self { start, len: 0, lines: self.lines - lines, slab: self.slab.clone() };
+        let Self { of, ref slab, .. } = *self;
+        let rest = Self { start, len: 0, lines: self.lines - lines, of, slab: slab.clone() };
         self.lines = lines;
         self.len = self.len.min(self.capacity());
         rest
@@ -126,7 +130,7 @@ impl Buffer {
 
 impl Default for Buffer {
     fn default() -> Self {
-        Self { start: NonNull::<Line>::dangling().cast(), len: 0, lines: 0, slab: None }
+        Self { start: NonNull::<Line>::dangling().cast(), len: 0, lines: 0, of: 0, slab: None }
     }
 }
 

@@ -77,6 +77,16 @@ impl Memo {
         });
     }
 
+    /// The row of a token, where it lies: as many places as the panels have. None where it is not
+    /// known yet.
+    ///
+    /// # Panics
+    /// If the token is not in the vocabulary.
+    pub fn row(&self, panels: &Panels, id: u32) -> Option<&[f32]> {
+        let (row, places) = (self.rows[id as usize], panels.places());
+        (row != UNKNOWN).then(|| &self.table[row as usize * places..][..places])
+    }
+
     /// Gives rows to new tokens; those for which there is none are left in `fresh`.
     fn learn(&mut self, cpu: &Cpu, panels: &Panels, ids: &[u32], x: &[f32]) {
         self.fresh.clear();

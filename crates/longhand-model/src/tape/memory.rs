@@ -171,11 +171,15 @@ impl Tape {
         let mut data = self.cpu.buffers().take(sequence.rows() * hidden);
         let mut saved = self.cpu.buffers().take(cell.saved_len(width, &sequence));
         let mut projected = Buffer::default();
-        if let (Some(panels), true) = (weights.panels(cell.input), self.values[x.0].of_tokens) {
+        let table = weights.panels(cell.input).filter(|_| self.values[x.0].of_tokens);
+        if let Some(panels) = table
+            && self.memos.known(cell.input, panels).is_none()
+        {
             projected = self.cpu.buffers().take(sequence.rows() * panels.places());
             let (memos, x) = (&mut self.memos, &self.values[x.0].data);
             memos.project(&self.cpu, cell.input, panels, x, panels.places(), &mut projected);
         }
+        let known = table.and_then(|panels| self.memos.known(cell.input, panels));
         let tokens = self.tokens_of(weights, x);
         let read = Reading {
             cpu: &self.cpu,
@@ -185,7 +189,7 @@ impl Tape {
             width,
             x: self.recurrence_input(weights, x, tokens),
             before: &before,
-            projected: (!projected.is_empty()).then_some(&projected[..]),
+            projected: known.or(table.map(|_| &projected[..])),
         };
         cell.forward(&read, &mut data, &mut after, &mut saved);
         self.cpu.buffers().give(projected);
