@@ -16,13 +16,21 @@
 //! pass is what is carried and, of each query, the largest score and the sum: it lays out again and
 //! computes the probabilities from them (as Dao et al., "FlashAttention", 2022, do). The largest score
 //! is taken out before `exp`, so that scores of any finite size give finite results.
+//!
+//! Of all products, forward and backward, the operands are in the processor's
+//! [`Precision`](crate::Precision): under bf16 queries, keys, values, probabilities, their gradients and
+//! those of the outputs are rounded before they are multiplied. Sums, the softmax and what is carried
+//! stay `f32`. [`step`] multiplies in `f32` under both.
 
 mod blocks;
 pub mod cross;
+mod lanes;
 mod layout;
 pub mod reference;
 mod rotary;
+mod rows;
 mod self_attention;
+mod softmax;
 mod step;
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 /// In what form matrix products read their operands. Sums, states, reductions and everything that
-/// is not a matrix product are `f32` in both, and so are the small products inside attention;
-/// packed weights have formats of their own.
+/// is not a matrix product are `f32` in both, and so is the attention of one decoded position; packed
+/// weights have formats of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// As they are.

@@ -22,9 +22,7 @@ pub(crate) enum Lying {
     Rows(usize),
     /// Columns of adjacent elements, this far apart.
     Columns(usize),
-    /// Rows of [`LANES`] adjacent elements.
-    LaneRows,
-    /// Columns of [`LANES`] adjacent elements: the transpose of [`Lying::LaneRows`].
+    /// Columns of [`LANES`] adjacent elements.
     LaneColumns,
 }
 
@@ -56,11 +54,7 @@ pub(crate) struct Product<'a> {
 }
 
 impl Product<'_> {
-    pub(crate) fn run(self, level: Level, c: &mut [f32]) {
-        self.run_lanes(level, Precision::F32, c);
-    }
-
-    /// As [`Product::run`], of operands that stand in the lanes of `precision`.
+    /// The product, of operands that stand in the lanes of `precision`.
     pub(crate) fn run_lanes(self, level: Level, precision: Precision, c: &mut [f32]) {
         if self.m == 0 || self.n == 0 {
             return;
@@ -68,7 +62,6 @@ impl Product<'_> {
         let (row, column) = match self.lying {
             Lying::Rows(stride) => (stride, 1),
             Lying::Columns(stride) => (1, stride),
-            Lying::LaneRows => (LANES, 1),
             Lying::LaneColumns => (1, LANES),
         };
         let last = (self.m - 1) * row + self.k.saturating_sub(1) * column;
@@ -82,9 +75,6 @@ impl Product<'_> {
             }
             Lying::Columns(_) => {
                 run_lanes(level, precision, Tiles::<1, 0> { product: self, row, column, c })
-            }
-            Lying::LaneRows => {
-                run_lanes(level, precision, Tiles::<LANES, 1> { product: self, row, column, c })
             }
             Lying::LaneColumns => {
                 run_lanes(level, precision, Tiles::<1, LANES> { product: self, row, column, c })
@@ -141,7 +131,7 @@ impl<const ROW: usize, const COLUMN: usize> ProductKernel for Tiles<'_, ROW, COL
         let vectors = p.n / V::LANES;
         let panels = vectors.div_ceil(most_vectors);
         let strips = p.m.div_ceil(most_rows);
-        // SAFETY: `Product::run` has checked the sizes; tiles stay within m and n.
+        // SAFETY: `Product::run_lanes` has checked the sizes; tiles stay within m and n.
         unsafe {
             for panel in 0..panels {
                 // Of nearly equal sizes: a last tile of one row would wait for its own sums.
@@ -267,7 +257,8 @@ impl Tile {
 mod tests {
     use super::*;
     use crate::gemm::reference;
-    use crate::testing::{close, levels, values, wide};
+    use crate::operand::depth;
+    use crate::testing::{close, levels, rounded, values, wide};
 
     #[test]
     fn every_tile_equals_the_reference() {
@@ -278,9 +269,6 @@ mod tests {
                         let lying = Lying::Rows(k.next_multiple_of(LANES));
                         check(level, m, k, n, lying, Triangle::None);
                         check(level, m, k, n, Lying::Columns(m + 3), Triangle::None);
-                        if k <= LANES {
-                            check(level, m, k, n, Lying::LaneRows, Triangle::None);
-                        }
                         if m <= LANES {
                             check(level, m, k, n, Lying::LaneColumns, Triangle::None);
                         }
@@ -307,6 +295,49 @@ mod tests {
         }
     }
 
+    /// Two neighbours along K in one lane.
+    #[test]
+    fn pairs_of_bf16_equal_the_reference() {
+        let precision = Precision::Bf16;
+        for level in levels().filter(|&level| depth(level, precision) == 2) {
+            for (m, k, n) in [(1usize, 1usize, 16), (7, 5, 32), (16, 33, 48), (79, 64, 64)] {
+                let lanes = k.div_ceil(2);
+                let (a, b) = (values(m * k, 1), values(k * n, 2));
+                let (a, b) = (rounded(precision, &a), rounded(precision, &b));
+                let lane = |first: f32, second: Option<f32>| {
+                    f32::from_bits(first.to_bits() >> 16 | second.map_or(0, f32::to_bits))
+                };
+                let mut across = Vec::new();
+                for l in 0..lanes {
+                    across.extend((0..n).map(|j| {
+                        lane(b[2 * l * n + j], (2 * l + 1 < k).then(|| b[(2 * l + 1) * n + j]))
+                    }));
+                }
+                for lying in [Lying::Rows(lanes + 1), Lying::Columns(m), Lying::LaneColumns] {
+                    let (row, column) = match lying {
+                        Lying::Rows(stride) => (stride, 1),
+                        Lying::Columns(stride) => (1, stride),
+                        Lying::LaneColumns if m > LANES => continue,
+                        Lying::LaneColumns => (1, LANES),
+                    };
+                    let mut along = vec![0.0; m * row + lanes * column];
+                    for i in 0..m * lanes {
+                        let (i, l) = (i / lanes, i % lanes);
+                        let second = (2 * l + 1 < k).then(|| a[i * k + 2 * l + 1]);
+                        along[i * row + l * column] = lane(a[i * k + 2 * l], second);
+                    }
+                    let mut exact = vec![0.0; m * n];
+                    reference::gemm(&wide(&a), &wide(&b), &mut exact, m, k, n);
+                    let mut got = vec![f32::NAN; m * n];
+                    let triangle = Triangle::None;
+                    Product { a: &along, lying, b: &across, m, k: lanes, n, add: false, triangle }
+                        .run_lanes(level, precision, &mut got);
+                    close("c", &got, &exact, 1e-5);
+                }
+            }
+        }
+    }
+
     fn check(level: Level, m: usize, k: usize, n: usize, lying: Lying, triangle: Triangle) {
         let (mut a, b, c) = (values(m * k, 1), values(k * n, 2), values(m * n, 3));
         for i in 0..m * k {
@@ -323,7 +354,6 @@ mod tests {
         let (row, column) = match lying {
             Lying::Rows(stride) => (stride, 1),
             Lying::Columns(stride) => (1, stride),
-            Lying::LaneRows => (LANES, 1),
             Lying::LaneColumns => (1, LANES),
         };
         let mut laid = vec![0.0; m * row + k * column];
@@ -334,7 +364,11 @@ mod tests {
             let mut got = c.clone();
             let mut exact = if add { wide(&c) } else { vec![0.0; m * n] };
             reference::gemm(&wide(&a), &wide(&b), &mut exact, m, k, n);
-            Product { a: &laid, lying, b: &b, m, k, n, add, triangle }.run(level, &mut got);
+            Product { a: &laid, lying, b: &b, m, k, n, add, triangle }.run_lanes(
+                level,
+                Precision::F32,
+                &mut got,
+            );
             if triangle == Triangle::Result {
                 for i in (0..m * n).filter(|i| i % n > i / n) {
                     (got[i], exact[i]) = (0.0, 0.0);

@@ -3,9 +3,10 @@
 
 use std::ops::Range;
 
-use super::blocks::{self, AddRows, Gradients, Laid, Source};
+use super::blocks::{self, Gradients, Laid, Source};
 use super::layout::{Layout, MOST_KEYS};
 use super::rotary::turn;
+use super::rows::AddRows;
 use crate::cpu::{Cpu, Shards};
 use crate::sequence::Sequence;
 use crate::simd::{Kernel, Level, Vector};
@@ -99,7 +100,7 @@ pub fn backward(
     let dq = dq.map(Shards::new);
     let dkv = dkv.map(Shards::new);
     let add = dkv.as_ref().map(|dkv| {
-        move |b: usize, group: usize, dkeys: &[f32], dvalues: &[f32]| {
+        move |b: usize, group: usize, _: usize, dkeys: &[f32], dvalues: &[f32]| {
             for (from, part) in [(dkeys, group), (dvalues, sizes.groups + group)] {
                 level.run(AddRows {
                     from,
@@ -118,6 +119,7 @@ pub fn backward(
         queries: dq.as_ref(),
         queries_row: sizes.heads * width,
         keys: add.as_ref().map(|add| add as &blocks::AddKeys),
+        keys_from: 0,
     };
     let sequence = Sequence { reverse: false, ..*sequence };
     let projections = Projections { sizes, layout, sequence, source, q, kv };
@@ -161,6 +163,8 @@ impl Source for Projections<'_> {
     fn seen(&self, b: usize, _: &Range<usize>) -> Range<usize> {
         0..self.source.real(b)
     }
+
+    fn fetch(&self, _: usize, _: usize, _: Range<usize>) {}
 
     fn lay_out(&self, level: Level, b: usize, group: usize, laid: &mut Laid) {
         level.run(LayOut { projections: self, b, group, laid });

@@ -60,6 +60,20 @@ impl Rotary {
     }
 }
 
+/// [`Vector::load_first`] without a mask where whole vectors are left.
+#[inline(always)]
+unsafe fn load<V: Vector>(from: *const f32, left: usize) -> V {
+    // SAFETY: the caller's promise.
+    unsafe { if left >= V::LANES { V::load(from) } else { V::load_first(from, left) } }
+}
+
+/// [`Vector::store_first`] without a mask where whole vectors are left.
+#[inline(always)]
+unsafe fn store<V: Vector>(value: V, to: *mut f32, left: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { if left >= V::LANES { value.store(to) } else { value.store_first(to, left) } }
+}
+
 /// `to = scale · R x`, for the angles of one position: K/2 cosines, then K/2 sines; without
 /// angles `to = scale · x`.
 ///
@@ -80,18 +94,18 @@ pub(super) unsafe fn turn<V: Vector>(
         let scale = V::splat(scale);
         let Some(angles) = angles else {
             for i in (0..width).step_by(V::LANES) {
-                let x = V::load_first(x.add(i), width - i);
-                x.mul(scale).store_first(to.add(i), width - i);
+                let x = load::<V>(x.add(i), width - i);
+                store(x.mul(scale), to.add(i), width - i);
             }
             return;
         };
         for i in (0..half).step_by(V::LANES) {
             let n = half - i;
-            let cos = V::load_first(angles.as_ptr().add(i), n).mul(scale);
-            let sin = V::load_first(angles.as_ptr().add(half + i), n).mul(scale);
-            let (x1, x2) = (V::load_first(x.add(i), n), V::load_first(x.add(half + i), n));
-            x1.mul(cos).sub(x2.mul(sin)).store_first(to.add(i), n);
-            x2.mul_add(cos, x1.mul(sin)).store_first(to.add(half + i), n);
+            let cos = load::<V>(angles.as_ptr().add(i), n).mul(scale);
+            let sin = load::<V>(angles.as_ptr().add(half + i), n).mul(scale);
+            let (x1, x2) = (load::<V>(x.add(i), n), load::<V>(x.add(half + i), n));
+            store(x1.mul(cos).sub(x2.mul(sin)), to.add(i), n);
+            store(x2.mul_add(cos, x1.mul(sin)), to.add(half + i), n);
         }
     }
 }
@@ -113,24 +127,29 @@ pub(super) unsafe fn add_turned_back<V: Vector>(
     // SAFETY: all have `width` elements, and only the lanes within are touched.
     unsafe {
         let scale = V::splat(scale);
-        let add = |i: usize, value: V, n: usize| {
-            V::load_first(to.add(i), n).add(value).store_first(to.add(i), n);
-        };
         let Some(angles) = angles else {
             for i in (0..width).step_by(V::LANES) {
-                add(i, V::load_first(x.add(i), width - i).mul(scale), width - i);
+                let value = load::<V>(x.add(i), width - i).mul(scale);
+                add(value, to.add(i), width - i);
             }
             return;
         };
         for i in (0..half).step_by(V::LANES) {
             let n = half - i;
-            let cos = V::load_first(angles.as_ptr().add(i), n).mul(scale);
-            let sin = V::load_first(angles.as_ptr().add(half + i), n).mul(scale);
-            let (x1, x2) = (V::load_first(x.add(i), n), V::load_first(x.add(half + i), n));
-            add(i, x1.mul_add(cos, x2.mul(sin)), n);
-            add(half + i, x2.mul(cos).sub(x1.mul(sin)), n);
+            let cos = load::<V>(angles.as_ptr().add(i), n).mul(scale);
+            let sin = load::<V>(angles.as_ptr().add(half + i), n).mul(scale);
+            let (x1, x2) = (load::<V>(x.add(i), n), load::<V>(x.add(half + i), n));
+            add(x1.mul_add(cos, x2.mul(sin)), to.add(i), n);
+            add(x2.mul(cos).sub(x1.mul(sin)), to.add(half + i), n);
         }
     }
+}
+
+/// Adds to the elements at `to`, of which `left` are left.
+#[inline(always)]
+unsafe fn add<V: Vector>(value: V, to: *mut f32, left: usize) {
+    // SAFETY: the caller's promise.
+    unsafe { store(load::<V>(to, left).add(value), to, left) }
 }
 
 /// [`turn`] for rows that are few: heads side by side in `x` and `to`.

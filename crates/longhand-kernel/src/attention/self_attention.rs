@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
-use super::blocks::{self, AddRows, Gradients, Laid, Source};
+use super::blocks::{self, Gradients, Laid, Source};
 use super::layout::{Layout, MOST_KEYS, time_of, within};
 use super::rotary::turn;
+use super::rows::{AddRows, fetch, fetch_to_write};
 use super::{Mask, Sizes};
 use crate::buffer::Buffer;
 use crate::cpu::{Cpu, Shards};
@@ -109,7 +110,8 @@ pub fn forward(
         // SAFETY: every sequence belongs to one thread, and nothing else runs meanwhile.
         cpu.for_each(sequence.batch, |_, b| unsafe { preparing.prepare(b) });
     }
-    let source = Projection { sizes, layout, sequence, qkv, prepared, ring: ring.as_ref() };
+    let source =
+        Projection { sizes, layout, sequence, qkv, prepared, ring: ring.as_ref(), d_qkv: None };
     blocks::forward(cpu, &layout, sequence, &source, prepared, statistics, y);
     if let Some((position, filled)) = counters {
         advance(sizes, sequence, position, filled);
@@ -151,7 +153,7 @@ pub fn backward(
     });
     let d_qkv = Shards::new(d_qkv);
     let level = cpu.level();
-    let add_keys = |b: usize, group: usize, dkeys: &[f32], dvalues: &[f32]| {
+    let add_keys = |b: usize, group: usize, place: usize, dkeys: &[f32], dvalues: &[f32]| {
         let (real, before) = (sequence.real(b), carried(sizes));
         if real == 0 {
             return;
@@ -161,7 +163,7 @@ pub fn backward(
             (dvalues, sizes.heads + sizes.groups + group, false),
         ] {
             level.run(AddRows {
-                from: &from[before * stride..],
+                from: &from[(before - place) * stride..],
                 stride,
                 width,
                 count: real,
@@ -178,7 +180,7 @@ pub fn backward(
             let [slot, filled] = saved_carried(&layout, saved, b);
             for (from, to) in [(dkeys, to_keys), (dvalues, to_values)] {
                 level.run(AddRows {
-                    from: &from[(before - filled) * stride..],
+                    from: &from[(before - filled - place) * stride..],
                     stride,
                     width,
                     count: filled,
@@ -190,9 +192,15 @@ pub fn backward(
             }
         }
     };
-    let gradients = Gradients { queries: Some(&d_qkv), queries_row: row, keys: Some(&add_keys) };
+    let gradients = Gradients {
+        queries: Some(&d_qkv),
+        queries_row: row,
+        keys: Some(&add_keys),
+        keys_from: if d_carried.is_some() { 0 } else { carried(sizes) },
+    };
     let prepared = &saved[..layout.prepared()];
-    let source = Projection { sizes, layout, sequence, qkv, prepared, ring: None };
+    let d_qkv = Some(&d_qkv);
+    let source = Projection { sizes, layout, sequence, qkv, prepared, ring: None, d_qkv };
     blocks::backward(cpu, &layout, sequence, &source, saved, dy, &gradients);
 }
 
@@ -228,7 +236,7 @@ pub fn weights(
     let row = time_of(sequence.reverse, sequence.real(b), t);
     let (stride, shared) = (layout.stride(), layout.shared());
     let (prepared, statistics) = saved.split_at(layout.prepared());
-    let source = Projection { sizes, layout, sequence, qkv, prepared, ring: None };
+    let source = Projection { sizes, layout, sequence, qkv, prepared, ring: None, d_qkv: None };
     let rows = row..row + 1;
     let seen = source.seen(b, &rows);
     let mut laid = Laid {
@@ -368,21 +376,23 @@ impl Preparing<'_> {
     /// As for `prepare`.
     unsafe fn recall(&self, ring: &Ring, b: usize) {
         let Self { sizes, layout, .. } = self;
-        let (before, width) = (carried(*sizes), sizes.width);
+        let (before, row) = (carried(*sizes), sizes.groups * sizes.width);
         let [slot, filled] = self.carried(b);
-        for group in 0..sizes.groups {
-            for (to, from) in [
-                (layout.carried_key(b, group), &ring.keys),
-                (layout.carried_value(b, group), &ring.values),
-            ] {
-                for index in before - filled..before {
-                    let at = ring_at(*sizes, b, group, slot, index);
-                    let row = to.start + index * width;
-                    // SAFETY: as promised by the caller.
-                    let (to, from) =
-                        unsafe { (self.to.part(row..row + width), from.read(at..at + width)) };
-                    to.copy_from_slice(from);
-                }
+        let first = before - filled;
+        // Up to the end of the ring, and from its beginning on.
+        let start = (slot + 1 + first) % sizes.window();
+        let until_end = filled.min(sizes.window() - start);
+        for (to, from) in
+            [(layout.carried_keys(b), &ring.keys), (layout.carried_values(b), &ring.values)]
+        {
+            for (place, slot, count) in
+                [(first, start, until_end), (first + until_end, 0, filled - until_end)]
+            {
+                let at = (b * sizes.window() + slot) * row;
+                let part = within(to.clone(), place * row..(place + count) * row);
+                // SAFETY: as promised by the caller.
+                let (to, from) = unsafe { (self.to.part(part), from.read(at..at + count * row)) };
+                to.copy_from_slice(from);
             }
         }
     }
@@ -397,6 +407,8 @@ struct Projection<'a> {
     prepared: &'a [f32],
     /// Where new keys and values go.
     ring: Option<&'a Ring<'a>>,
+    /// Where the gradients of `qkv` go.
+    d_qkv: Option<&'a Shards<'a, f32>>,
 }
 
 impl Source for Projection<'_> {
@@ -405,7 +417,37 @@ impl Source for Projection<'_> {
         match self.sizes.mask {
             Mask::Full => 0..real,
             Mask::Window(_) if rows.start >= real => 0..0,
-            Mask::Window(_) => rows.start..carried(self.sizes) + rows.end.min(real),
+            Mask::Window(_) => {
+                let before = carried(self.sizes);
+                let [_, filled] = saved_carried(&self.layout, self.prepared, b);
+                rows.start.max(before - filled) & !1..before + rows.end.min(real)
+            }
+        }
+    }
+
+    fn fetch(&self, b: usize, group: usize, rows: Range<usize>) {
+        let Sizes { heads, groups, width, .. } = self.sizes;
+        let (real, shared) = (self.sequence.real(b), heads / groups);
+        let [_, filled] = saved_carried(&self.layout, self.prepared, b);
+        let before = carried(self.sizes);
+        for place in rows.start.max(before - filled)..rows.end.min(before) {
+            let at = (place * groups + group) * width;
+            for carried in [self.layout.carried_keys(b), self.layout.carried_values(b)] {
+                fetch(&self.prepared[within(carried, at..at + width)]);
+            }
+        }
+        for row in rows.start..rows.end.min(real) {
+            let time = time_of(self.sequence.reverse, real, row);
+            let row = (time * self.sequence.batch + b) * self.sizes.row();
+            for (head, count) in
+                [(group * shared, shared), (heads + group, 1), (heads + groups + group, 1)]
+            {
+                let part = row + head * width..row + (head + count) * width;
+                if let Some(d_qkv) = self.d_qkv {
+                    fetch_to_write(d_qkv, part.clone());
+                }
+                fetch(&self.qkv[part]);
+            }
         }
     }
 
@@ -498,11 +540,16 @@ impl Kernel for LayOut<'_> {
                     turn::<V>(head(row, sizes.heads + group), angles(row), 1.0, key);
                     turn::<V>(head(row, sizes.heads + sizes.groups + group), None, 1.0, value);
                 } else if place >= before - filled {
-                    let part = place * width..(place + 1) * width;
-                    let from = within(layout.carried_key(b, group), part.clone());
+                    let at = place * sizes.groups + group;
+                    let part = at * width..(at + 1) * width;
+                    let from = within(layout.carried_keys(b), part.clone());
                     turn::<V>(&prepared[from], None, 1.0, key);
-                    let from = within(layout.carried_value(b, group), part);
+                    let from = within(layout.carried_values(b), part);
                     turn::<V>(&prepared[from], None, 1.0, value);
+                } else {
+                    // Nobody sees it, but it takes part in the products.
+                    key.fill(0.0);
+                    value.fill(0.0);
                 }
             }
         }

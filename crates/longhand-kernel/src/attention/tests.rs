@@ -1,6 +1,7 @@
 use super::reference::Carried;
 use super::*;
 use crate::cpu::Cpu;
+use crate::precision::Precision;
 use crate::sequence::Sequence;
 use crate::testing::{check_gradient, close, levels, values, wide};
 
@@ -57,6 +58,18 @@ fn read(
     (y, saved)
 }
 
+/// The best processor of this machine in every precision.
+fn precisions(threads: usize) -> impl Iterator<Item = Cpu> {
+    Precision::ALL.into_iter().map(move |precision| Cpu::with_precision(threads, precision))
+}
+
+/// Every instruction set in every precision.
+pub(super) fn everything(threads: usize) -> impl Iterator<Item = Cpu> {
+    levels().flat_map(move |level| {
+        Precision::ALL.into_iter().map(move |precision| Cpu::with(threads, level, precision))
+    })
+}
+
 fn rows_of(x: &[f32], row: usize, rows: std::ops::Range<usize>) -> &[f32] {
     &x[rows.start * row..rows.end * row]
 }
@@ -109,6 +122,14 @@ fn reference_gradients_are_central_differences() {
     }
 }
 
+/// What is off in `f32`; in bf16, what two roundings of every operand to 8 bits make of it.
+pub(super) fn tolerance(cpu: &Cpu, f32: f64) -> f64 {
+    match cpu.precision() {
+        Precision::F32 => f32,
+        Precision::Bf16 => 0.02,
+    }
+}
+
 /// Output, next state and every gradient against the reference in double precision.
 fn check(cpu: &Cpu, sizes: Sizes, sequence: &Sequence) {
     let batch = sequence.batch;
@@ -121,7 +142,7 @@ fn check(cpu: &Cpu, sizes: Sizes, sequence: &Sequence) {
 
     let mut exact = widen(&before);
     let exact_y = reference::forward(sizes, sequence, &wide(&qkv), &mut exact);
-    close("y", &y, &exact_y, 3e-6);
+    close("y", &y, &exact_y, tolerance(cpu, 3e-6));
     close("keys", &after.keys, &exact.keys, 1e-6);
     close("values", &after.values, &exact.values, 0.0);
     if carries {
@@ -135,9 +156,10 @@ fn check(cpu: &Cpu, sizes: Sizes, sequence: &Sequence) {
     let (exact_qkv, exact_keys, exact_values) =
         reference::backward(sizes, sequence, &wide(&qkv), &widen(&before), &wide(&dy));
     let plus = |values: &[f64], start: f64| values.iter().map(|x| x + start).collect::<Vec<_>>();
-    close("d_qkv", &d_qkv, &plus(&exact_qkv, 1.0), 1e-5);
-    close("d_keys", &d_keys, &plus(&exact_keys, 2.0), 1e-5);
-    close("d_values", &d_values, &plus(&exact_values, 3.0), 1e-5);
+    let most = tolerance(cpu, 1e-5);
+    close("d_qkv", &d_qkv, &plus(&exact_qkv, 1.0), most);
+    close("d_keys", &d_keys, &plus(&exact_keys, 2.0), most);
+    close("d_values", &d_values, &plus(&exact_values, 3.0), most);
 
     let mut alone = vec![1.0; qkv.len()];
     backward(cpu, sizes, sequence, &qkv, &saved, &dy, &mut alone, None);
@@ -147,8 +169,7 @@ fn check(cpu: &Cpu, sizes: Sizes, sequence: &Sequence) {
 #[test]
 fn every_level_equals_the_reference() {
     let windows = [sizes(1, 1, 5, 1), sizes(4, 2, 8, 7), sizes(2, 1, 40, 16), sizes(5, 5, 32, 64)];
-    for level in levels() {
-        let cpu = Cpu::with_level(2, level);
+    for cpu in everything(2) {
         for window in windows {
             for sizes in [window, full(window), Sizes { rotary: None, ..window }] {
                 for (time, batch) in [(0, 2), (1, 1), (7, 4), (16, 2), (17, 3), (70, 2)] {
@@ -165,58 +186,61 @@ fn every_level_equals_the_reference() {
 
 #[test]
 fn long_sequences_equal_the_reference() {
-    let cpu = Cpu::new(3);
-    let resets = some_resets(300, 1);
-    let reset = Sequence { resets: Some(&resets), ..Sequence::new(300, 1) };
-    for sequence in [Sequence::new(300, 1), reset] {
-        check(&cpu, sizes(2, 1, 130, 33), &sequence);
-        check(&cpu, sizes(1, 1, 64, 500), &sequence);
-        check(&cpu, full(sizes(2, 2, 20, 1)), &sequence);
+    for cpu in precisions(3) {
+        let resets = some_resets(300, 1);
+        let reset = Sequence { resets: Some(&resets), ..Sequence::new(300, 1) };
+        for sequence in [Sequence::new(300, 1), reset] {
+            check(&cpu, sizes(2, 1, 130, 33), &sequence);
+            check(&cpu, sizes(1, 1, 64, 500), &sequence);
+            check(&cpu, full(sizes(2, 2, 20, 1)), &sequence);
+        }
     }
 }
 
 /// Property (a).
 #[test]
 fn any_split_and_any_step_give_the_same() {
-    let cpu = Cpu::new(2);
-    let (time, batch) = (75, 3);
-    let resets = some_resets(time, batch);
-    let none = vec![false; time * batch];
-    for sizes in [sizes(4, 2, 6, 9), sizes(2, 2, 40, 64), sizes(3, 1, 5, 1)] {
-        for resets in [&resets, &none] {
-            let row = sizes.row();
-            let qkv = values(time * batch * row, 7);
-            let whole = Sequence { resets: Some(resets), ..Sequence::new(time, batch) };
-            let start = somewhere(sizes, batch, 8);
-            let mut at_end = start.clone();
-            let (y, _) = read(&cpu, sizes, &whole, &qkv, Some(&mut at_end));
-            for pieces in [vec![1, 74], vec![40, 35], vec![16, 16, 43], vec![1; 75]] {
-                let mut carried = start.clone();
-                let mut stepped = start.clone();
-                let (mut got, mut got_stepped, mut t) = (Vec::new(), Vec::new(), 0);
-                for &len in &pieces {
-                    let rows = t * batch..(t + len) * batch;
-                    let piece = Sequence {
-                        resets: Some(&resets[rows.clone()]),
-                        ..Sequence::new(len, batch)
-                    };
-                    let qkv = rows_of(&qkv, row, rows);
-                    got.extend(read(&cpu, sizes, &piece, qkv, Some(&mut carried)).0);
-                    if len == 1 {
-                        let mut y = vec![f32::NAN; batch * sizes.heads * sizes.width];
-                        step(&cpu, sizes, &piece, qkv, view(&mut stepped), &mut y);
-                        got_stepped.extend(y);
-                    } else {
-                        got_stepped.extend(read(&cpu, sizes, &piece, qkv, Some(&mut stepped)).0);
+    for cpu in precisions(2) {
+        let (time, batch) = (75, 3);
+        let resets = some_resets(time, batch);
+        let none = vec![false; time * batch];
+        for sizes in [sizes(4, 2, 6, 9), sizes(2, 2, 40, 64), sizes(3, 1, 5, 1)] {
+            for resets in [&resets, &none] {
+                let row = sizes.row();
+                let qkv = values(time * batch * row, 7);
+                let whole = Sequence { resets: Some(resets), ..Sequence::new(time, batch) };
+                let start = somewhere(sizes, batch, 8);
+                let mut at_end = start.clone();
+                let (y, _) = read(&cpu, sizes, &whole, &qkv, Some(&mut at_end));
+                for pieces in [vec![1, 74], vec![40, 35], vec![16, 16, 43], vec![1; 75]] {
+                    let mut carried = start.clone();
+                    let mut stepped = start.clone();
+                    let (mut got, mut got_stepped, mut t) = (Vec::new(), Vec::new(), 0);
+                    for &len in &pieces {
+                        let rows = t * batch..(t + len) * batch;
+                        let piece = Sequence {
+                            resets: Some(&resets[rows.clone()]),
+                            ..Sequence::new(len, batch)
+                        };
+                        let qkv = rows_of(&qkv, row, rows);
+                        got.extend(read(&cpu, sizes, &piece, qkv, Some(&mut carried)).0);
+                        if len == 1 {
+                            let mut y = vec![f32::NAN; batch * sizes.heads * sizes.width];
+                            step(&cpu, sizes, &piece, qkv, view(&mut stepped), &mut y);
+                            got_stepped.extend(y);
+                        } else {
+                            got_stepped
+                                .extend(read(&cpu, sizes, &piece, qkv, Some(&mut stepped)).0);
+                        }
+                        t += len;
                     }
-                    t += len;
-                }
-                for (got, carried) in [(&got, &carried), (&got_stepped, &stepped)] {
-                    close("y", got, &wide(&y), 2e-6);
-                    close("keys", &carried.keys, &wide(&at_end.keys), 1e-6);
-                    assert_eq!(carried.values, at_end.values);
-                    assert_eq!(carried.position, at_end.position);
-                    assert_eq!(carried.filled, at_end.filled);
+                    for (got, carried) in [(&got, &carried), (&got_stepped, &stepped)] {
+                        close("y", got, &wide(&y), tolerance(&cpu, 2e-6));
+                        close("keys", &carried.keys, &wide(&at_end.keys), 1e-6);
+                        assert_eq!(carried.values, at_end.values);
+                        assert_eq!(carried.position, at_end.position);
+                        assert_eq!(carried.filled, at_end.filled);
+                    }
                 }
             }
         }
@@ -226,48 +250,60 @@ fn any_split_and_any_step_give_the_same() {
 /// Property (c).
 #[test]
 fn a_later_position_changes_nothing_before_it() {
-    let cpu = Cpu::new(1);
-    let sizes = sizes(2, 1, 8, 6);
-    let sequence = Sequence::new(40, 2);
-    let qkv = values(sequence.rows() * sizes.row(), 9);
-    let (y, _) = read(&cpu, sizes, &sequence, &qkv, None);
-    for t in 0..40 {
-        let mut other = qkv.clone();
-        other[t * 2 * sizes.row()..].iter_mut().for_each(|x| *x = 3.0 - *x);
-        let (other, _) = read(&cpu, sizes, &sequence, &other, None);
-        let before = t * 2 * sizes.heads * sizes.width;
-        assert_eq!(y[..before], other[..before]);
-        assert_ne!(y[before..], other[before..]);
+    for cpu in precisions(1) {
+        let sizes = sizes(2, 1, 8, 6);
+        let sequence = Sequence::new(40, 2);
+        let qkv = values(sequence.rows() * sizes.row(), 9);
+        let (y, _) = read(&cpu, sizes, &sequence, &qkv, None);
+        for t in 0..40 {
+            let mut other = qkv.clone();
+            other[t * 2 * sizes.row()..].iter_mut().for_each(|x| *x = 3.0 - *x);
+            let (other, _) = read(&cpu, sizes, &sequence, &other, None);
+            let before = t * 2 * sizes.heads * sizes.width;
+            assert_eq!(y[..before], other[..before]);
+            assert_ne!(y[before..], other[before..]);
+        }
     }
 }
 
 /// Property (d): each document alone, whatever stands before it and in the carried state.
 #[test]
 fn packed_documents_are_as_if_each_stood_alone() {
-    let cpu = Cpu::new(2);
-    for sizes in [sizes(2, 1, 8, 6), full(sizes(2, 1, 8, 6))] {
-        let (row, y_row) = (sizes.row(), sizes.heads * sizes.width);
-        let qkv = values(50 * row, 10);
-        let dy = values(50 * y_row, 11);
-        let mut resets = vec![false; 50];
-        for start in [0, 21, 22] {
-            resets[start] = true;
-        }
-        let packed = Sequence { resets: Some(&resets), ..Sequence::new(50, 1) };
-        let carries = sizes.mask != Mask::Full;
-        let mut carried = somewhere(sizes, 1, 12);
-        let (y, saved) = read(&cpu, sizes, &packed, &qkv, carries.then_some(&mut carried));
-        let mut d_qkv = vec![0.0; qkv.len()];
-        backward(&cpu, sizes, &packed, &qkv, &saved, &dy, &mut d_qkv, None);
-        for document in [0..21, 21..22, 22..50] {
-            let alone = Sequence::new(document.len(), 1);
-            let qkv = rows_of(&qkv, row, document.clone());
-            let (y_alone, saved) = read(&cpu, sizes, &alone, qkv, None);
-            close("y", rows_of(&y, y_row, document.clone()), &wide(&y_alone), 2e-6);
-            let mut d_alone = vec![0.0; qkv.len()];
-            let dy = rows_of(&dy, y_row, document.clone());
-            backward(&cpu, sizes, &alone, qkv, &saved, dy, &mut d_alone, None);
-            close("d_qkv", rows_of(&d_qkv, row, document), &wide(&d_alone), 1e-5);
+    for cpu in precisions(2) {
+        for sizes in [sizes(2, 1, 8, 6), full(sizes(2, 1, 8, 6))] {
+            let (row, y_row) = (sizes.row(), sizes.heads * sizes.width);
+            let qkv = values(50 * row, 10);
+            let dy = values(50 * y_row, 11);
+            let mut resets = vec![false; 50];
+            for start in [0, 21, 22] {
+                resets[start] = true;
+            }
+            let packed = Sequence { resets: Some(&resets), ..Sequence::new(50, 1) };
+            let carries = sizes.mask != Mask::Full;
+            let mut carried = somewhere(sizes, 1, 12);
+            let (y, saved) = read(&cpu, sizes, &packed, &qkv, carries.then_some(&mut carried));
+            let mut d_qkv = vec![0.0; qkv.len()];
+            backward(&cpu, sizes, &packed, &qkv, &saved, &dy, &mut d_qkv, None);
+            for document in [0..21, 21..22, 22..50] {
+                let alone = Sequence::new(document.len(), 1);
+                let qkv = rows_of(&qkv, row, document.clone());
+                let (y_alone, saved) = read(&cpu, sizes, &alone, qkv, None);
+                close(
+                    "y",
+                    rows_of(&y, y_row, document.clone()),
+                    &wide(&y_alone),
+                    tolerance(&cpu, 2e-6),
+                );
+                let mut d_alone = vec![0.0; qkv.len()];
+                let dy = rows_of(&dy, y_row, document.clone());
+                backward(&cpu, sizes, &alone, qkv, &saved, dy, &mut d_alone, None);
+                close(
+                    "d_qkv",
+                    rows_of(&d_qkv, row, document),
+                    &wide(&d_alone),
+                    tolerance(&cpu, 1e-5),
+                );
+            }
         }
     }
 }
@@ -275,28 +311,39 @@ fn packed_documents_are_as_if_each_stood_alone() {
 /// Property (e), bit for bit.
 #[test]
 fn a_sequence_is_the_same_alone_and_in_a_batch() {
-    let cpu = Cpu::new(2);
-    for sizes in [sizes(4, 2, 10, 20), full(sizes(4, 2, 10, 20))] {
-        let (time, batch) = (35, 4);
-        let lengths = some_lengths(time, batch);
-        let sequence = Sequence { lengths: Some(&lengths), ..Sequence::new(time, batch) };
-        let qkv = values(sequence.rows() * sizes.row(), 13);
-        let dy = values(sequence.rows() * sizes.heads * sizes.width, 14);
-        let (y, saved) = read(&cpu, sizes, &sequence, &qkv, None);
-        let mut d_qkv = vec![0.0; qkv.len()];
-        backward(&cpu, sizes, &sequence, &qkv, &saved, &dy, &mut d_qkv, None);
-        let pick = |x: &[f32], row: usize, b: usize| -> Vec<f32> {
-            x.chunks(row).skip(b).step_by(batch).flatten().copied().collect()
-        };
-        let y_row = sizes.heads * sizes.width;
-        for b in 0..batch {
-            let alone = Sequence { lengths: Some(&lengths[b..b + 1]), ..Sequence::new(time, 1) };
-            let qkv = pick(&qkv, sizes.row(), b);
-            let (y_alone, saved) = read(&cpu, sizes, &alone, &qkv, None);
-            assert_eq!(pick(&y, y_row, b), y_alone);
-            let mut d_alone = vec![0.0; qkv.len()];
-            backward(&cpu, sizes, &alone, &qkv, &saved, &pick(&dy, y_row, b), &mut d_alone, None);
-            assert_eq!(pick(&d_qkv, sizes.row(), b), d_alone);
+    for cpu in precisions(2) {
+        for sizes in [sizes(4, 2, 10, 20), full(sizes(4, 2, 10, 20))] {
+            let (time, batch) = (35, 4);
+            let lengths = some_lengths(time, batch);
+            let sequence = Sequence { lengths: Some(&lengths), ..Sequence::new(time, batch) };
+            let qkv = values(sequence.rows() * sizes.row(), 13);
+            let dy = values(sequence.rows() * sizes.heads * sizes.width, 14);
+            let (y, saved) = read(&cpu, sizes, &sequence, &qkv, None);
+            let mut d_qkv = vec![0.0; qkv.len()];
+            backward(&cpu, sizes, &sequence, &qkv, &saved, &dy, &mut d_qkv, None);
+            let pick = |x: &[f32], row: usize, b: usize| -> Vec<f32> {
+                x.chunks(row).skip(b).step_by(batch).flatten().copied().collect()
+            };
+            let y_row = sizes.heads * sizes.width;
+            for b in 0..batch {
+                let alone =
+                    Sequence { lengths: Some(&lengths[b..b + 1]), ..Sequence::new(time, 1) };
+                let qkv = pick(&qkv, sizes.row(), b);
+                let (y_alone, saved) = read(&cpu, sizes, &alone, &qkv, None);
+                assert_eq!(pick(&y, y_row, b), y_alone);
+                let mut d_alone = vec![0.0; qkv.len()];
+                backward(
+                    &cpu,
+                    sizes,
+                    &alone,
+                    &qkv,
+                    &saved,
+                    &pick(&dy, y_row, b),
+                    &mut d_alone,
+                    None,
+                );
+                assert_eq!(pick(&d_qkv, sizes.row(), b), d_alone);
+            }
         }
     }
 }
@@ -304,8 +351,7 @@ fn a_sequence_is_the_same_alone_and_in_a_batch() {
 /// Property (f).
 #[test]
 fn saturated_inputs_stay_finite() {
-    for level in levels() {
-        let cpu = Cpu::with_level(1, level);
+    for cpu in everything(1) {
         for sizes in [sizes(2, 1, 8, 6), full(sizes(2, 1, 8, 6))] {
             let sequence = Sequence::new(33, 2);
             let large = |len: usize, seed: u64| -> Vec<f32> {
@@ -332,19 +378,20 @@ fn saturated_inputs_stay_finite() {
 /// Property (g): the state is all there is, for another processor with another past as well.
 #[test]
 fn a_copied_state_goes_on_bit_for_bit() {
-    let (cpu, other) = (Cpu::new(2), Cpu::new(2));
-    let sizes = sizes(4, 2, 8, 16);
-    let mut carried = Carried::empty(sizes, 2);
-    let piece = Sequence::new(21, 2);
-    for round in 0..4 {
-        let qkv = values(piece.rows() * sizes.row(), 20 + round);
-        let elsewhere: Vec<f32> = qkv.iter().map(|x| 1.0 - 3.0 * x).collect();
-        read(&other, sizes, &piece, &elsewhere, None);
-        let mut copy = carried.clone();
-        let (y, _) = read(&cpu, sizes, &piece, &qkv, Some(&mut carried));
-        let (again, _) = read(&other, sizes, &piece, &qkv, Some(&mut copy));
-        assert_eq!(y, again);
-        assert_eq!(carried, copy);
+    for (cpu, other) in precisions(2).zip(precisions(2)) {
+        let sizes = sizes(4, 2, 8, 16);
+        let mut carried = Carried::empty(sizes, 2);
+        let piece = Sequence::new(21, 2);
+        for round in 0..4 {
+            let qkv = values(piece.rows() * sizes.row(), 20 + round);
+            let elsewhere: Vec<f32> = qkv.iter().map(|x| 1.0 - 3.0 * x).collect();
+            read(&other, sizes, &piece, &elsewhere, None);
+            let mut copy = carried.clone();
+            let (y, _) = read(&cpu, sizes, &piece, &qkv, Some(&mut carried));
+            let (again, _) = read(&other, sizes, &piece, &qkv, Some(&mut copy));
+            assert_eq!(y, again);
+            assert_eq!(carried, copy);
+        }
     }
 }
 

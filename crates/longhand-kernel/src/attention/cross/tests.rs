@@ -1,6 +1,7 @@
 use super::super::reference;
+use super::super::tests::{everything, tolerance};
 use super::*;
-use crate::testing::{check_gradient, close, levels, values, wide};
+use crate::testing::{check_gradient, close, values, wide};
 
 fn some_lengths(time: usize, batch: usize) -> Vec<u32> {
     (0..batch).map(|b| [time, time / 2, 0][b % 3] as u32).collect()
@@ -26,8 +27,7 @@ fn reference_gradients_are_central_differences() {
 
 #[test]
 fn every_level_equals_the_reference() {
-    for level in levels() {
-        let cpu = Cpu::with_level(2, level);
+    for cpu in everything(2) {
         for (heads, groups, width) in [(1, 1, 5), (4, 2, 16), (3, 3, 40)] {
             for (time, source_time) in [(0, 3), (1, 1), (5, 0), (17, 70), (65, 16)] {
                 for padded in [false, true] {
@@ -56,7 +56,7 @@ fn check(cpu: &Cpu, sizes: Sizes, time: usize, source_time: usize, padded: bool)
     let mut saved = vec![f32::NAN; saved_len(sizes, &sequence)];
     forward(cpu, sizes, &sequence, &source, &q, &kv, &mut y, &mut saved);
     let exact = reference::cross_forward(sizes, &sequence, &source, &wide(&q), &wide(&kv));
-    close("y", &y, &exact, 3e-6);
+    close("y", &y, &exact, tolerance(cpu, 3e-6));
 
     let (mut dq, mut dkv) = (vec![1.0; q.len()], vec![2.0; kv.len()]);
     let run = |dq: Option<&mut [f32]>, dkv: Option<&mut [f32]>| {
@@ -66,8 +66,8 @@ fn check(cpu: &Cpu, sizes: Sizes, time: usize, source_time: usize, padded: bool)
     let (exact_dq, exact_dkv) =
         reference::cross_backward(sizes, &sequence, &source, &wide(&q), &wide(&kv), &wide(&dy));
     let plus = |values: &[f64], start: f64| values.iter().map(|x| x + start).collect::<Vec<_>>();
-    close("dq", &dq, &plus(&exact_dq, 1.0), 1e-5);
-    close("dkv", &dkv, &plus(&exact_dkv, 2.0), 1e-5);
+    close("dq", &dq, &plus(&exact_dq, 1.0), tolerance(cpu, 1e-5));
+    close("dkv", &dkv, &plus(&exact_dkv, 2.0), tolerance(cpu, 1e-5));
     let (mut dq_alone, mut dkv_alone) = (vec![1.0; q.len()], vec![2.0; kv.len()]);
     run(Some(&mut dq_alone), None);
     run(None, Some(&mut dkv_alone));
@@ -126,8 +126,7 @@ fn saturated_inputs_stay_finite() {
         values(len, seed).iter().map(|x| x.signum() * 1e4).collect()
     };
     let (q, kv, dy) = (large(33 * 2 * 16, 10), large(20 * 2 * 16, 11), large(33 * 2 * 16, 12));
-    for level in levels() {
-        let cpu = Cpu::with_level(1, level);
+    for cpu in everything(1) {
         let got = run(&cpu, sizes, [&sequence, &source], [&q, &kv, &dy]);
         assert!(got.iter().flatten().all(|x| x.is_finite()));
     }
