@@ -70,7 +70,7 @@ impl Preset {
     /// caller sets how many there are.
     pub fn config(self, vocab_size: usize) -> Config {
         match self {
-            Preset::LonghandNano => longhand(vocab_size, 160, 2, 4, 64, Dropout::small(0.15)),
+            Preset::LonghandNano => longhand(vocab_size, 160, 2, 4, 256, Dropout::small(0.25)),
             Preset::LonghandSmall => longhand(vocab_size, 352, 4, 8, 128, Dropout::small(0.1)),
             Preset::LonghandBase => longhand(vocab_size, 544, 8, 8, 256, Dropout::small(0.1)),
             Preset::LonghandLarge => longhand(vocab_size, 704, 12, 11, 512, Dropout::small(0.1)),

@@ -514,10 +514,10 @@ fn a_memory_that_is_taken_out_contributes_nothing() {
     let cpu = Arc::new(Cpu::new(2));
     let model = Model::new(Preset::LonghandNano.config(VOCAB), 3).unwrap();
     let mut tape = Tape::new(cpu);
-    let ids = ids(200, 23);
+    let ids = ids(600, 23);
     let mut changed = ids.clone();
     changed[0] = (ids[0] + 1) % VOCAB as u32;
-    let sequence = Sequence::new(200, 1);
+    let sequence = Sequence::new(600, 1);
     let mut under = |ablation| {
         tape.ablate(ablation);
         [&ids, &changed]
@@ -526,8 +526,8 @@ fn a_memory_that_is_taken_out_contributes_nothing() {
     let (both, short, long) =
         (under(None), under(Some(Ablation::Long)), under(Some(Ablation::Working)));
     assert!(difference(&both[0], &short[0]) > 1e-3 && difference(&both[0], &long[0]) > 1e-3);
-    // Two windows of 64 one over the other are all that is left without the long memory.
-    let later = 128 * VOCAB..;
+    // Two windows of 256 one over the other are all that is left without the long memory.
+    let later = 512 * VOCAB..;
     assert_ne!(short[0][..VOCAB], short[1][..VOCAB]);
     assert_eq!(short[0][later.clone()], short[1][later.clone()]);
     assert_ne!(long[0][later.clone()], long[1][later], "the long memory reads on");

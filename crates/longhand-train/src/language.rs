@@ -8,16 +8,21 @@ use longhand_text::batch::{Batch, Streams, StreamsPosition};
 
 use crate::evaluate;
 use crate::objective::{Objective, Part, Pass, Score};
+use crate::trainer::draw;
 use crate::{Settings, TrainError};
 
+/// Keeps the draws of resets apart from those of dropout masks, which come from the same seed.
+const RESETS: u64 = 0x7265_7365_7473;
+
 /// Truncated back-propagation through time: chunks of contiguous streams, the state carried from
-/// chunk to chunk without gradient, and emptied where an epoch or a document begins.
+/// chunk to chunk without gradient, and emptied where an epoch or a document begins, or by chance.
 pub struct LanguageModelling {
     streams: Streams,
     chunk: Batch,
     memory: Option<State>,
     valid: Option<Arc<Tokens>>,
     label_smoothing: f32,
+    reset: f64,
 }
 
 impl LanguageModelling {
@@ -32,8 +37,8 @@ impl LanguageModelling {
     ) -> Result<Self, TrainError> {
         let streams = Streams::new(train, settings.batch, settings.chunk, settings.seed)?;
         let valid = valid.filter(|tokens| tokens.len() >= 2);
-        let label_smoothing = settings.label_smoothing;
-        Ok(Self { streams, chunk: Batch::default(), memory: None, valid, label_smoothing })
+        let Settings { label_smoothing, reset, .. } = *settings;
+        Ok(Self { streams, chunk: Batch::default(), memory: None, valid, label_smoothing, reset })
     }
 }
 
@@ -41,6 +46,9 @@ impl Objective for LanguageModelling {
     fn learn(&mut self, pass: Pass<'_>) -> Result<Part, TrainError> {
         let Pass { model, tape, mode, share, gradients } = pass;
         self.streams.next(&mut self.chunk)?;
+        if let Mode::Train { seed } = mode {
+            reset_some(&mut self.chunk, self.reset, seed);
+        }
         let chunk = &self.chunk;
         let memory = self.memory.take().unwrap_or_else(|| model.state(chunk.batch));
         let (x, next) = model.forward(tape, mode, &chunk.inputs, &sequence(chunk), memory)?;
@@ -95,8 +103,40 @@ impl Objective for LanguageModelling {
     }
 }
 
+/// Empties the state of a share of the streams, drawn from a seed, before the chunk.
+fn reset_some(chunk: &mut Batch, share: f64, seed: u64) {
+    for (stream, reset) in chunk.resets.iter_mut().take(chunk.batch).enumerate() {
+        let number = draw([seed, RESETS, stream as u64]) as f64 / u64::MAX as f64;
+        *reset |= number < share;
+    }
+}
+
 /// A chunk's sizes and resets. Chunks without a reset take the shorter way.
 pub(crate) fn sequence(chunk: &Batch) -> Sequence<'_> {
     let resets = chunk.resets.contains(&true).then_some(&chunk.resets[..]);
     Sequence { resets, ..Sequence::new(chunk.time, chunk.batch) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_the_streams_is_reset_at_the_first_position_alone() {
+        let mut count = 0;
+        for seed in 0..200 {
+            let (batch, time) = (50, 3);
+            let mut chunk =
+                Batch { batch, time, resets: vec![false; batch * time], ..Batch::default() };
+            reset_some(&mut chunk, 0.1, seed);
+            assert!(!chunk.resets[batch..].contains(&true));
+            count += chunk.resets.iter().filter(|&&reset| reset).count();
+            let first = chunk.resets.clone();
+            reset_some(&mut chunk, 0.1, seed);
+            assert_eq!(first, chunk.resets, "the same of one seed");
+            reset_some(&mut chunk, 0.0, seed + 1);
+            assert_eq!(first, chunk.resets, "none of no share");
+        }
+        assert!((900..1100).contains(&count), "{count} of 10,000");
+    }
 }

@@ -21,6 +21,9 @@ pub struct Settings {
     pub batch: usize,
     /// T: tokens through which gradients flow before the state is cut loose (64).
     pub chunk: usize,
+    /// Share of the streams whose state is emptied before a chunk (0). Without, a long text's
+    /// streams all grow old together, and a young state becomes strange to the model.
+    pub reset: f64,
     /// When the run ends (10 minutes).
     pub budget: Budget,
     /// The rule that changes the weights (AdamW at 3e-3).
@@ -171,6 +174,7 @@ impl Default for Settings {
         Self {
             batch: 32,
             chunk: 64,
+            reset: 0.0,
             budget: Budget::Minutes(10.0),
             optimizer: OptimizerSettings::AdamW(AdamWSettings::default()),
             schedule: Schedule::default(),
@@ -252,6 +256,7 @@ impl Settings {
         not_negative("clip", self.clip)?;
         share("label_smoothing", f64::from(self.label_smoothing))?;
         self.average.map_or(Ok(()), |decay| share("average", decay))?;
+        share("reset", self.reset)?;
         self.optimizer.check()?;
         self.schedule.check()
     }
@@ -417,6 +422,7 @@ mod tests {
         };
         check(fast, "optimizer.momentum");
         check(|s| s.average = Some(1.0), "average");
+        check(|s| s.reset = 1.0, "reset");
         check(|s| s.optimizer.set_learning_rate(0.0), "optimizer.learning_rate");
         check(|s| s.evaluate_every = Some(0), "evaluate_every");
         check(|s| s.threads = 1_000_000, "threads");

@@ -260,7 +260,7 @@ impl<O: Objective> Trainer<O> {
         self.gradients.clear();
         let mut part = Part::default();
         for batch in 0..accumulation {
-            let seed = pass_seed(self.settings.seed, self.state.step, batch as u64);
+            let seed = draw([self.settings.seed, self.state.step, batch as u64]);
             part.add(self.objective.learn(Pass {
                 model: &self.model,
                 tape: &mut self.tape,
@@ -474,6 +474,7 @@ fn same_run(begun: &Settings, now: &Settings) -> Result<(), TrainError> {
     rule.set_learning_rate(now.optimizer.learning_rate());
     check("batch", &begun.batch, &now.batch)?;
     check("chunk", &begun.chunk, &now.chunk)?;
+    check("reset", &begun.reset, &now.reset)?;
     check("optimizer", &rule, &now.optimizer)?;
     check("schedule", &begun.schedule, &now.schedule)?;
     check("warmup", &begun.warmup, &now.warmup)?;
@@ -485,10 +486,10 @@ fn same_run(begun: &Settings, now: &Settings) -> Result<(), TrainError> {
     check("seed", &begun.seed, &now.seed)
 }
 
-/// A seed for the dropout masks of one pass, by the mixing function of SplitMix64 (Steele et al.,
-/// "Fast splittable pseudorandom number generators", 2014).
-fn pass_seed(seed: u64, step: u64, batch: u64) -> u64 {
-    [seed, step, batch].into_iter().fold(0, |state: u64, value| {
+/// A number drawn by three others, by the mixing function of SplitMix64 (Steele et al., "Fast
+/// splittable pseudorandom number generators", 2014).
+pub(crate) fn draw(by: [u64; 3]) -> u64 {
+    by.into_iter().fold(0, |state: u64, value| {
         let mut z = state.wrapping_add(value).wrapping_add(0x9e37_79b9_7f4a_7c15);
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

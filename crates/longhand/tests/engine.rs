@@ -232,7 +232,7 @@ fn recall_is_measured_by_distance() {
     let recall = ["inspect", model, "--recall", "--questions", "4", "--distances", "40,90"];
     let json = stdout(&[&recall[..], &["--json", "--plot", &plot]].concat(), b"");
     let json: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(json["window"], 64);
+    assert_eq!(json["window"], 256);
     let distances = json["distances"].as_array().unwrap();
     assert_eq!(distances.len(), 2);
     assert_eq!(distances[1]["questions"], 4);
