@@ -72,11 +72,11 @@ done
 
 # A disk that fills up while a checkpoint is written: one sentence, and with room it goes on.
 mkdir disk
-if mount -t tmpfs -o size=12m none disk 2>/dev/null; then
+if mount -t tmpfs -o size=60m none disk 2>/dev/null; then
     trap 'umount "$work/disk"; rm -rf "$work"' EXIT
     "${train[@]}" --out disk/m >full.jsonl 2>full.err && code=0 || code=$?
     check "a full disk" bash -c "[[ $code -eq 1 && \$(wc -l <full.err) -eq 1 ]] && grep -q 'free some space' full.err"
-    mount -o remount,size=100m disk
+    mount -o remount,size=400m disk
     "${train[@]}" --resume --out disk/m >full.jsonl 2>full.err
     check "with room it ends in the same model" cmp whole/model.safetensors disk/m/model.safetensors
 else
