@@ -32,7 +32,7 @@ mod tests;
 pub use linear::linear;
 pub(crate) use linear::pays;
 pub use loss::cross_entropy;
-pub use memo::Memo;
+pub use memo::{Gathered, Memo, gather};
 pub(crate) use operand::Operand;
 pub use panels::{NOTHING, Panels};
 pub(crate) use product::{Addend, NOTHING_ADDED, PANEL, add_product};

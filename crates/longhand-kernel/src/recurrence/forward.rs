@@ -17,6 +17,7 @@ use crate::precision::Precision;
 use crate::scratch::{self, List};
 use crate::sequence::Sequence;
 use crate::simd::Vector;
+use crate::weights::Gathered;
 
 /// Reads the sequence. `state` is h (`[B, N]`), then the cell's other states; `next` likewise.
 /// `saved` gets what [`backward`](super::backward) needs.
@@ -95,7 +96,7 @@ fn around<C: Cell>(
             next.get_mut(s).map_or(std::ptr::null_mut(), |s| s.as_mut_ptr())
         }),
         zeros: zeros.as_ptr(),
-        by_token: None,
+        gathered: None,
         operands: None,
     };
     form(&run);
@@ -122,9 +123,8 @@ struct Run<'a> {
     next: [*mut f32; 1 + MAX_STATES],
     /// As long as a row of any state.
     zeros: *const f32,
-    /// Rows of `gate_stride` for each token, the input's part of the gates, and the tokens: where
-    /// that part does not lie in `gates` already.
-    by_token: Option<(&'a [f32], &'a [u32])>,
+    /// The input's part of the gates, where it does not lie in `gates` already.
+    gathered: Option<Gathered<'a>>,
     /// Where h lies as an operand; none where its `f32` are read where they lie.
     operands: Option<Operands>,
 }
@@ -193,11 +193,9 @@ impl Run<'_> {
                         Link::Nothing => self.zeros,
                     };
                 }
-                let input = match self.by_token {
+                let input = match self.gathered {
                     None => self.gates.add(row * self.shape.gate_stride()).cast_const(),
-                    Some((gates, ids)) => {
-                        gates.as_ptr().add(ids[row] as usize * self.shape.gate_stride())
-                    }
+                    Some(gathered) => gathered.row(row).as_ptr(),
                 };
                 to.push(Active { row, input, hidden, operand, next_operand, states });
             }
@@ -380,7 +378,7 @@ fn forward_many<C: Cell>(cpu: &Cpu, run: &Run, weights: &Weights, x: Input) {
         per_head: shape.hidden_lanes(depth),
     };
     let run = &Run {
-        by_token: ids.map(|ids| (&*by_token, ids)),
+        gathered: ids.map(|ids| Gathered::new(&by_token, shape.gate_stride(), ids)),
         operands: (!as_it_lies).then_some(operands_of_h),
         ..*run
     };

@@ -1,7 +1,7 @@
 //! A cell's weights packed for reading: gates interleaved in blocks of sixteen units.
 
 use super::layout::Shape;
-use crate::weights::{Format, NOTHING, Panels};
+use crate::weights::{Format, Gathered, NOTHING, Panels};
 
 /// Units whose gates stand side by side.
 pub(super) const UNITS: usize = 16;
@@ -15,9 +15,9 @@ pub struct CellPanels<'a> {
     pub recurrent: &'a Panels,
     /// `[G·N]` each; they are added together. A cell with one bias leaves the second empty.
     pub biases: [&'a [f32]; 2],
-    /// x·`input`ᵀ `[T·B, places]` where it is known already ([`Memo`](crate::weights::Memo)): `x`
+    /// x·`input`ᵀ, T·B rows of `places`, where it is known already ([`Memo`](crate::weights::Memo)): `x`
     /// is not read then.
-    pub projected: Option<&'a [f32]>,
+    pub projected: Option<Gathered<'a>>,
 }
 
 /// For [`Panels::in_order`]: the places of the input weights of a cell with so many gates, heads
@@ -63,8 +63,9 @@ impl CellPanels<'_> {
         assert_eq!(self.input.shape(), [rows, shape.input], "input weights are [G·N, D]");
         assert_eq!(self.recurrent.shape(), [rows, shape.units], "recurrent weights");
         assert!([self.input, self.recurrent].iter().all(|w| w.places() == shape.gate_columns()));
-        let projected = positions * shape.gate_columns();
-        assert!(self.projected.is_none_or(|known| known.len() == projected), "rows of places");
+        let fits =
+            |known: Gathered| known.rows.len() == positions && known.width == shape.gate_columns();
+        assert!(self.projected.is_none_or(fits), "a row of places for each position");
         for bias in self.biases {
             assert!(bias.is_empty() || bias.len() == rows, "biases are [G·N]");
         }

@@ -5,9 +5,9 @@ use super::{Operand, Panels};
 use crate::cpu::{Cpu, Shards};
 use crate::pointwise::for_rows;
 
-/// The most bytes of one table.
+/// The most bytes of one table's lasting rows.
 const MOST_BYTES: usize = 32 << 20;
-/// A token without a row.
+/// A token without a lasting row.
 const UNKNOWN: u32 = u32::MAX;
 
 /// Rows W·u(token) for the tokens read so far, where u depends on the token alone (its embedding,
@@ -15,119 +15,140 @@ const UNKNOWN: u32 = u32::MAX;
 /// whole matrix. The rows are those that would be computed, bit for bit, since a product's row
 /// does not depend on the others.
 ///
-/// The table holds at most 32 MiB: tokens that come after it is full are computed each time.
+/// The table keeps at most 32 MiB: tokens that come after it is full are computed each time.
 pub struct Memo {
-    /// For each token, its row.
+    /// For each token, its lasting row.
     rows: Vec<u32>,
-    /// Row after row of as many places as the panels have. Left untouched, and so without memory
-    /// behind it, until a token is read.
+    /// Row after row of as many places as the panels have: lasting ones, and behind them those of
+    /// one call. Left untouched, and so without memory behind it, until a token is read.
     table: Vec<f32>,
-    used: u32,
-    /// Rows of the tokens of one call that have none yet: their ids and their places in it.
+    places: usize,
+    /// Lasting rows, and those in use.
+    lasting: usize,
+    used: usize,
+    /// Tokens of one call that have no lasting row before it: their ids and their places in it.
     fresh: Vec<(u32, u32)>,
+    /// For each token of the last call, its row.
+    chosen: Vec<u32>,
+}
+
+/// Rows of a table, one for each position.
+#[derive(Clone, Copy, Debug)]
+pub struct Gathered<'a> {
+    pub(crate) table: &'a [f32],
+    /// Elements of a row.
+    pub(crate) width: usize,
+    pub(crate) rows: &'a [u32],
+}
+
+impl<'a> Gathered<'a> {
+    /// The rows of a table whose row i stands at i · `width`.
+    ///
+    /// # Panics
+    /// If a row is not in the table.
+    pub fn new(table: &'a [f32], width: usize, rows: &'a [u32]) -> Self {
+        let count = table.len().checked_div(width).unwrap_or(usize::MAX);
+        assert!(rows.iter().all(|&row| (row as usize) < count), "rows of the table");
+        Self { table, width, rows }
+    }
+
+    /// The row of a position.
+    pub fn row(&self, position: usize) -> &'a [f32] {
+        &self.table[self.rows[position] as usize * self.width..][..self.width]
+    }
 }
 
 impl Memo {
     /// An empty table for a vocabulary.
     pub fn new(panels: &Panels, vocabulary: usize) -> Self {
-        let row = 4 * panels.places().max(1);
-        let count = (MOST_BYTES / row).min(vocabulary);
-        let table = vec![0.0; count * panels.places()];
-        Self { rows: vec![UNKNOWN; vocabulary], table, used: 0, fresh: Vec::new() }
+        let places = panels.places();
+        let lasting = (MOST_BYTES / (4 * places.max(1))).min(vocabulary);
+        Self {
+            rows: vec![UNKNOWN; vocabulary],
+            table: vec![0.0; lasting * places],
+            places,
+            lasting,
+            used: 0,
+            fresh: Vec::new(),
+            chosen: Vec::new(),
+        }
     }
 
-    /// `to` `[R, columns]` = the first `columns` places of x·Wᵀ, where row r of x is what stands
-    /// for token `ids[r]`. `columns` is the panels' rows for a linear layer, and
-    /// [`Panels::places`] for a recurrence.
+    /// Looks up x·Wᵀ for a row of x for each of the `ids`, and computes what is not known; row r
+    /// of x is what stands for token `ids[r]`. The panels are those that the table was made for.
+    /// [`Memo::rows`] gives what was found.
     ///
     /// # Panics
     /// If the sizes do not agree, or a token is not in the vocabulary.
-    pub fn project(
-        &mut self,
-        cpu: &Cpu,
-        panels: &Panels,
-        ids: &[u32],
-        x: &[f32],
-        columns: usize,
-        to: &mut [f32],
-    ) {
-        let (places, width) = (panels.places(), panels.shape()[1]);
-        assert_eq!(x.len(), ids.len() * width, "a row of x for each token");
-        assert_eq!(to.len(), ids.len() * columns, "a row of results for each token");
-        assert!(columns <= places);
-        self.learn(cpu, panels, ids, x);
-        let count = self.fresh.len();
-        let table = &self.table[..];
-        // Tokens that came when the table was full, once each.
-        let extra = (count > 0).then(|| self.compute(cpu, panels, x, width));
-        let (rows, fresh) = (&self.rows, &self.fresh);
-        let shards = Shards::new(to);
-        for_rows(cpu, ids.len(), columns, |_, range| {
-            for r in range {
-                let from = match rows[ids[r] as usize] {
-                    UNKNOWN => {
-                        let at = fresh.binary_search_by_key(&ids[r], |&(id, _)| id).unwrap_or(0);
-                        &extra.as_deref().unwrap_or_default()[at * places..][..columns]
-                    }
-                    row => &table[row as usize * places..][..columns],
-                };
-                // SAFETY: each row belongs to one thread.
-                unsafe { shards.part(r * columns..(r + 1) * columns) }.copy_from_slice(from);
-            }
-        });
-    }
-
-    /// The row of a token, where it lies: as many places as the panels have. None where it is not
-    /// known yet.
-    ///
-    /// # Panics
-    /// If the token is not in the vocabulary.
-    pub fn row(&self, panels: &Panels, id: u32) -> Option<&[f32]> {
-        let (row, places) = (self.rows[id as usize], panels.places());
-        (row != UNKNOWN).then(|| &self.table[row as usize * places..][..places])
-    }
-
-    /// Gives rows to new tokens; those for which there is none are left in `fresh`.
-    fn learn(&mut self, cpu: &Cpu, panels: &Panels, ids: &[u32], x: &[f32]) {
+    pub fn look_up(&mut self, cpu: &Cpu, panels: &Panels, ids: &[u32], x: &[f32]) {
+        assert_eq!(panels.places(), self.places, "the panels of the table");
+        assert_eq!(x.len(), ids.len() * panels.shape()[1], "a row of x for each token");
         self.fresh.clear();
         for (r, &id) in ids.iter().enumerate() {
             if self.rows[id as usize] == UNKNOWN {
                 self.fresh.push((id, r as u32));
             }
         }
-        if self.fresh.is_empty() {
-            return;
+        if !self.fresh.is_empty() {
+            self.fresh.sort_unstable();
+            self.fresh.dedup_by_key(|(id, _)| *id);
+            self.learn(cpu, panels, x);
         }
-        self.fresh.sort_unstable();
-        self.fresh.dedup_by_key(|(id, _)| *id);
-        let places = panels.places();
-        let room = self.table.len() / places.max(1) - self.used as usize;
-        let new = room.min(self.fresh.len());
-        if new == 0 {
-            return;
+        self.chosen.clear();
+        for &id in ids {
+            self.chosen.push(match self.rows[id as usize] {
+                UNKNOWN => {
+                    let at = self.fresh.partition_point(|&(fresh, _)| fresh < id);
+                    (self.lasting + at) as u32
+                }
+                row => row,
+            });
         }
-        let rest = self.fresh.split_off(new);
-        let computed = self.compute(cpu, panels, x, panels.shape()[1]);
-        let start = self.used as usize * places;
-        self.table[start..start + computed.len()].copy_from_slice(&computed);
-        for (id, _) in self.fresh.drain(..) {
-            self.rows[id as usize] = self.used;
-            self.used += 1;
-        }
-        self.fresh = rest;
     }
 
-    /// The rows of the fresh tokens.
-    fn compute(&self, cpu: &Cpu, panels: &Panels, x: &[f32], width: usize) -> Vec<f32> {
-        let count = self.fresh.len();
+    /// What the last call found.
+    pub fn rows(&self) -> Gathered<'_> {
+        Gathered { table: &self.table, width: self.places, rows: &self.chosen }
+    }
+
+    /// Gives rows to the fresh tokens: lasting ones while there are any, in the order of their ids.
+    fn learn(&mut self, cpu: &Cpu, panels: &Panels, x: &[f32]) {
+        let (places, width) = (self.places, panels.shape()[1]);
         let rows: Vec<f32> = (self.fresh.iter())
             .flat_map(|&(_, r)| &x[r as usize * width..(r as usize + 1) * width])
             .copied()
             .collect();
-        let mut computed = vec![0.0; count * panels.places()];
-        let operand = Operand::of_rows(cpu, panels.format(), count, &[&rows]);
-        whole(cpu, count, &operand, panels, panels.places(), None, &mut computed);
+        let operand = Operand::of_rows(cpu, panels.format(), self.fresh.len(), &[&rows]);
+        let mut computed = vec![0.0; self.fresh.len() * places];
+        whole(cpu, self.fresh.len(), &operand, panels, places, None, &mut computed);
         operand.give(cpu);
-        computed
+        let lasting = self.fresh.len().min(self.lasting - self.used);
+        let (lasts, passes) = computed.split_at(lasting * places);
+        self.table[self.used * places..][..lasts.len()].copy_from_slice(lasts);
+        for (id, _) in self.fresh.drain(..lasting) {
+            self.rows[id as usize] = self.used as u32;
+            self.used += 1;
+        }
+        let behind = self.lasting * places;
+        if self.table.len() < behind + passes.len() {
+            self.table.resize(behind + passes.len(), 0.0);
+        }
+        self.table[behind..][..passes.len()].copy_from_slice(passes);
     }
+}
+
+/// `to` `[R, columns]` = the first `columns` elements of each row.
+///
+/// # Panics
+/// If a row is shorter, or the sizes do not agree.
+pub fn gather(cpu: &Cpu, from: Gathered, columns: usize, to: &mut [f32]) {
+    assert_eq!(to.len(), from.rows.len() * columns, "a row of results for each position");
+    let shards = Shards::new(to);
+    for_rows(cpu, from.rows.len(), columns, |_, range| {
+        for r in range {
+            // SAFETY: each row belongs to one thread.
+            unsafe { shards.part(r * columns..(r + 1) * columns) }
+                .copy_from_slice(&from.row(r)[..columns]);
+        }
+    });
 }

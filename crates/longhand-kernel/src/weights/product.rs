@@ -1,5 +1,7 @@
 //! One panel of weights against some rows of activations: tiles of sums held in registers.
 
+use std::mem::MaybeUninit;
+
 use super::forms::{self, Dot, Sixteen};
 use super::operand::Row;
 use super::{Format, GROUP, Operand, Panels};
@@ -187,7 +189,12 @@ impl Task<'_> {
             });
             let mut inputs = rows.map(|row| row.codes);
             let mut words = self.words.add(vector * LANES);
-            let mut totals = [[Sixteen::<D::Floats>::zero(); M]; R];
+            // In memory, since the sums take all registers; the first group writes it, as clearing it
+            // takes as long as a step.
+            let mut totals = [[const { MaybeUninit::<[f32; LANES]>::uninit() }; M]; R];
+            if self.groups == 0 {
+                totals.iter_mut().flatten().for_each(|total| _ = total.write([0.0; LANES]));
+            }
             for group in 0..self.groups {
                 let mut sums: [[D::Sums; M]; R] = std::array::from_fn(|r| {
                     [D::start(if D::INTEGER { rows[r].correction(group) } else { 0 }); M]
@@ -218,7 +225,8 @@ impl Task<'_> {
                     let at = group * self.width + (vector + v) * LANES;
                     let scales = self.scales.wrapping_add(at);
                     for r in 0..R {
-                        totals[r][v] = totals[r][v].add(D::floats(sums[r][v], scales));
+                        let total = totals[r][v].as_mut_ptr().cast();
+                        D::floats(sums[r][v], scales).put(total, group == 0);
                     }
                 }
             }
@@ -226,7 +234,7 @@ impl Task<'_> {
                 let to = self.to.add((first + r) * self.to_stride);
                 let addend = self.addend.add((first + r) * self.addend_stride);
                 for v in 0..M {
-                    let mut total = totals[r][v];
+                    let mut total = Sixteen::<D::Floats>::load(totals[r][v].as_ptr().cast());
                     if D::INTEGER {
                         total = total.scale(rows[r].scale());
                     }
@@ -276,16 +284,6 @@ impl<V: Vector> Sixteen<V> {
     }
 
     #[inline(always)]
-    pub(super) unsafe fn add(self, other: Self) -> Self {
-        let mut all = self;
-        for i in 0..Self::PARTS {
-            // SAFETY: as in `zero`.
-            all.0[i] = unsafe { self.0[i].add(other.0[i]) };
-        }
-        all
-    }
-
-    #[inline(always)]
     pub(super) unsafe fn mul(self, other: Self) -> Self {
         let mut all = self;
         for i in 0..Self::PARTS {
@@ -299,6 +297,19 @@ impl<V: Vector> Sixteen<V> {
     unsafe fn scale(self, factor: f32) -> Self {
         // SAFETY: as in `zero`.
         unsafe { self.mul(Self::splat(factor)) }
+    }
+
+    /// Becomes what stands there, or is added to it.
+    #[inline(always)]
+    unsafe fn put(self, to: *mut f32, replace: bool) {
+        for i in 0..Self::PARTS {
+            // SAFETY: the caller gives room for sixteen values, and values unless they are replaced.
+            unsafe {
+                let to = to.add(i * V::LANES);
+                let sum = if replace { self.0[i] } else { V::load(to).add(self.0[i]) };
+                sum.store(to);
+            }
+        }
     }
 
     /// Stores the sum with the first `count` of other values.

@@ -274,7 +274,8 @@ fn a_memo_gives_what_would_be_computed() {
                     .flat_map(|&id| tokens[id as usize * input..][..input].to_vec())
                     .collect();
                 let (mut got, mut expected) = (vec![0.0; rows * output], vec![0.0; rows * output]);
-                memo.project(&cpu, &panels, &ids, &x, output, &mut got);
+                memo.look_up(&cpu, &panels, &ids, &x);
+                gather(&cpu, memo.rows(), output, &mut got);
                 linear(&cpu, rows, &[&x], &panels, None, &mut expected);
                 assert!(got == expected, "{format:?} call {call}");
             }
@@ -318,14 +319,13 @@ fn run(
     let (gates, heads, units) = (sizes.cell.gates(), sizes.heads, sizes.hidden / sizes.heads);
     let one = Panels::in_order(input, input_order(gates, heads, units));
     let two = Panels::in_order(recurrent, recurrent_order(gates, heads, units));
-    let mut projected = vec![0.0; sequence.rows() * one.places()];
+    let ids: Vec<u32> = (0..sequence.rows() as u32).collect();
+    let mut memo = Memo::new(&one, ids.len());
     if *known {
-        let ids: Vec<u32> = (0..sequence.rows() as u32).collect();
-        let mut memo = Memo::new(&one, ids.len());
-        memo.project(cpu, &one, &ids, x, one.places(), &mut projected);
+        memo.look_up(cpu, &one, &ids, x);
     }
     let biases: [&[f32]; 2] = [bias, &[]];
-    let projected = known.then_some(&projected[..]);
+    let projected = known.then(|| memo.rows());
     let panels = CellPanels { input: &one, recurrent: &two, biases, projected };
     let (w, u) = (input.decode(), recurrent.decode());
     let weights = recurrence::Weights { input: &w, recurrent: &u, biases };

@@ -3,6 +3,7 @@
 use longhand_kernel::recurrence::{
     self, CellKind, CellPanels, Input, MAX_STATES, Sizes, WeightGradients,
 };
+use longhand_kernel::weights::Gathered;
 use longhand_kernel::{Buffer, Cpu, Sequence};
 
 use crate::weights::{Gradients, ParameterId, Weights};
@@ -36,7 +37,7 @@ pub(super) struct Reading<'a> {
     pub(super) x: Input<'a>,
     pub(super) before: &'a States,
     /// The input's part of the gates, where it is known already.
-    pub(super) projected: Option<&'a [f32]>,
+    pub(super) projected: Option<Gathered<'a>>,
 }
 
 impl LongCell {

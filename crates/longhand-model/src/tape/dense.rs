@@ -114,8 +114,10 @@ impl Tape {
         let bias_values = bias.map(|bias| weights.values(bias));
         match weights.panels(weight) {
             Some(panels) if first.of_tokens && parts.len() == 1 && bias.is_none() => {
-                let (memos, x) = (&mut self.memos, &first.data);
-                memos.project(&self.cpu, weight, panels, x, size.output, &mut data);
+                self.memos.look_up(&self.cpu, weight, panels, &first.data);
+                if let Some(rows) = self.memos.rows(weight) {
+                    packed::gather(&self.cpu, rows, size.output, &mut data);
+                }
             }
             Some(panels) => {
                 let inputs = &self.inputs(parts)[..parts.len()];

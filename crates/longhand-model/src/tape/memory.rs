@@ -170,16 +170,10 @@ impl Tape {
         let width = self.width(x);
         let mut data = self.cpu.buffers().take(sequence.rows() * hidden);
         let mut saved = self.cpu.buffers().take(cell.saved_len(width, &sequence));
-        let mut projected = Buffer::default();
-        let table = weights.panels(cell.input).filter(|_| self.values[x.0].of_tokens);
-        if let Some(panels) = table
-            && self.memos.known(cell.input, panels).is_none()
-        {
-            projected = self.cpu.buffers().take(sequence.rows() * panels.places());
-            let (memos, x) = (&mut self.memos, &self.values[x.0].data);
-            memos.project(&self.cpu, cell.input, panels, x, panels.places(), &mut projected);
+        let panels = weights.panels(cell.input).filter(|_| self.values[x.0].of_tokens);
+        if let Some(panels) = panels {
+            self.memos.look_up(&self.cpu, cell.input, panels, &self.values[x.0].data);
         }
-        let known = table.and_then(|panels| self.memos.known(cell.input, panels));
         let tokens = self.tokens_of(weights, x);
         let read = Reading {
             cpu: &self.cpu,
@@ -189,10 +183,9 @@ impl Tape {
             width,
             x: self.recurrence_input(weights, x, tokens),
             before: &before,
-            projected: known.or(table.map(|_| &projected[..])),
+            projected: panels.and_then(|_| self.memos.rows(cell.input)),
         };
         cell.forward(&read, &mut data, &mut after, &mut saved);
-        self.cpu.buffers().give(projected);
         for (i, after) in after.into_iter().take(cell.states()).enumerate() {
             match first {
                 Some(first) => state.put(first + i, after),

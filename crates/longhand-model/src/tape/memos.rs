@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use longhand_kernel::Cpu;
-use longhand_kernel::weights::{Memo, Panels};
+use longhand_kernel::weights::{Gathered, Memo, Panels};
 
 use crate::weights::{ParameterId, Weights};
 
@@ -29,27 +29,16 @@ impl Memos {
         self.ids.extend_from_slice(ids);
     }
 
-    /// The first `columns` places of x·Wᵀ: see [`Memo::project`].
-    pub(super) fn project(
-        &mut self,
-        cpu: &Cpu,
-        weight: ParameterId,
-        panels: &Panels,
-        x: &[f32],
-        columns: usize,
-        to: &mut [f32],
-    ) {
+    /// Finds what a packed matrix makes of each token, of which `x` has a row: see
+    /// [`Memo::look_up`].
+    pub(super) fn look_up(&mut self, cpu: &Cpu, weight: ParameterId, panels: &Panels, x: &[f32]) {
         let vocabulary = self.vocabulary;
         let memo = self.tables.entry(weight).or_insert_with(|| Memo::new(panels, vocabulary));
-        memo.project(cpu, panels, &self.ids, x, columns, to);
+        memo.look_up(cpu, panels, &self.ids, x);
     }
 
-    /// What [`Memos::project`] would give in all places where the pass reads one token that was read
-    /// before, without copying it.
-    pub(super) fn known(&self, weight: ParameterId, panels: &Panels) -> Option<&[f32]> {
-        match self.ids[..] {
-            [id] => self.tables.get(&weight)?.row(panels, id),
-            _ => None,
-        }
+    /// What was found for a matrix in this pass.
+    pub(super) fn rows(&self, weight: ParameterId) -> Option<Gathered<'_>> {
+        self.tables.get(&weight).map(Memo::rows)
     }
 }

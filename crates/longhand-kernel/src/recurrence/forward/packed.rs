@@ -23,6 +23,7 @@ pub(super) fn forward<C: Cell>(cpu: &Cpu, run: &Run, weights: &CellPanels, x: &[
     let x = if known { &[] } else { x };
     let input = Operand::of_rows(cpu, weights.input.format(), if known { 0 } else { rows }, &[x]);
     let work = C::GATES * shape.hidden() * (shape.input + shape.units);
+    let run = &Run { gathered: weights.projected, ..*run };
     let body = |worker: &mut Worker| time_loop::<C>(run, weights, &input, worker);
     if cpu.threads() > 1 && pays(weights.format(), work, rows) {
         cpu.run(body);
@@ -41,11 +42,7 @@ fn time_loop<C: Cell>(run: &Run, weights: &CellPanels, input: &Operand, worker: 
         Operand::room(worker.buffers, weights.format(), sequence.batch * shape.heads, shape.units);
     let sums = worker.buffers.take(ROW_GROUP * PANEL);
     let mut active = List::new(worker.buffers, sequence.batch);
-    let projected = match weights.projected {
-        Some(known) => Some((known.as_ptr(), weights.input.places())),
-        None if sequence.time > 1 => Some((run.gates.cast_const(), shape.gate_stride())),
-        None => None,
-    };
+    let projected = weights.projected.is_some() || sequence.time > 1;
     let mut step = Step::<C> { run, weights, input, previous, sums, projected, cell: PhantomData };
     // SAFETY: units are this thread's own; what it reads of others was written before the last
     // barrier.
@@ -87,9 +84,8 @@ struct Step<'a, C> {
     previous: Operand,
     /// `[ROW_GROUP, PANEL]`.
     sums: crate::buffer::Buffer,
-    /// The input's part of the gates, where it is not computed beside the recurrent one: rows for
-    /// all positions, so far apart.
-    projected: Option<(*const f32, usize)>,
+    /// Whether the input's part of the gates is there, and not computed beside the recurrent one.
+    projected: bool,
     cell: PhantomData<C>,
 }
 
@@ -137,7 +133,7 @@ impl<C: Cell> Step<'_, C> {
         level.run(Begin { step: self, panel, rows, sums });
         // SAFETY: the sums hold a group of rows.
         unsafe {
-            if self.projected.is_none() {
+            if !self.projected {
                 let panels = self.weights.input;
                 let (from, to) = (rows[0].row, rows[count - 1].row);
                 if to - from + 1 == count {
@@ -200,8 +196,8 @@ impl<C: Cell> Kernel for Begin<'_, '_, C> {
                 let (projected, sums) = (self.step.projected, self.sums.add(at));
                 for (i, active) in self.rows.iter().enumerate() {
                     let mut sum = bias;
-                    if let Some((from, stride)) = projected {
-                        sum = sum.add(V::load(from.add(active.row * stride + place)));
+                    if projected {
+                        sum = sum.add(V::load(active.input.add(place)));
                     }
                     sum.store(sums.add(i * PANEL));
                 }
