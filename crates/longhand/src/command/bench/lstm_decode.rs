@@ -51,7 +51,7 @@ impl Arguments {
         let (cpu, batch) = (self.measuring.cpu()?, usize::from(self.batch));
         let mut follower = Follower::new(config, cpu.clone(), batch, 0)?;
         let model = follower.model();
-        let (work, bytes) = (forward_operations(model, 1), model.weights.bytes());
+        let (work, bytes) = (forward_operations(model, 1, 1), model.weights.bytes());
         if let Some(folder) = &self.save {
             fs_err::create_dir_all(folder)?;
             model.save(folder)?;

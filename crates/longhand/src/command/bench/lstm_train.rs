@@ -55,7 +55,7 @@ impl Arguments {
         let rates = self.measuring.windows(|| learner.step())?;
         let shares = self.profiling.take(&mut learner)?;
         // Twice as much again for the gradients of inputs and weights.
-        let work = 3.0 * forward_operations(learner.model(), seq);
+        let work = 3.0 * forward_operations(learner.model(), seq, seq);
         let mut line = Line::new("lstm-train", &cpu);
         line.add("vocab", self.vocab).add("dim", self.dim).add("layers", self.layers);
         line.add("batch", batch).add("seq", seq);

@@ -43,6 +43,9 @@ pub(crate) struct Arguments {
     /// How the weights are held to read and decode: f32, bf16, int8 or int4
     #[arg(long, value_name = "FORMAT", default_value = "f32")]
     weights: Format,
+    /// Each training step begins with empty memories, as with a peer that carries none
+    #[arg(long)]
+    fresh: bool,
     #[command(flatten)]
     shape: Shape,
     #[command(flatten)]
@@ -128,12 +131,17 @@ impl Arguments {
         let (batch, seq) = (self.batch.unwrap_or(32) as usize, self.seq.unwrap_or(64) as usize);
         let rule = OptimizerSettings::AdamW(AdamWSettings::default());
         let mut learner = Learner::new(config, rule, cpu.clone(), batch, seq)?;
+        if self.fresh {
+            learner.start_afresh();
+        }
         let rates = self.measuring.windows(|| learner.step())?;
         let shares = self.profiling.take(&mut learner)?;
         // Twice as much again for the gradients of inputs and weights.
-        let work = 3.0 * forward_operations(learner.model(), seq);
+        let before = if self.fresh { 0 } else { seq };
+        let work = 3.0 * forward_operations(learner.model(), before, seq);
         let mut line = self.line(&cpu, learner.model().config(), learner.model().weights.count());
-        line.add("batch", batch).add("seq", seq).add("last_loss", learner.loss);
+        line.add("batch", batch).add("seq", seq).add("fresh", self.fresh);
+        line.add("last_loss", learner.loss);
         line.rates(&rates, (batch * seq) as u64);
         line.work(rates.median * work / 1e9, None);
         self.measuring.finish(line, shares)
@@ -148,7 +156,7 @@ impl Arguments {
         let rates = self.measuring.windows(|| reading.step())?;
         let shares = self.profiling.take(&mut reading)?;
         let model = reading.follower.model();
-        let work = forward_operations(model, seq);
+        let work = forward_operations(model, seq, seq);
         let mut line = self.line(&cpu, model.config(), model.weights.count());
         line.add("batch", batch).add("seq", seq).add("position", self.position);
         line.rates(&rates, (batch * seq) as u64);
@@ -163,7 +171,7 @@ impl Arguments {
         let rates = self.measuring.windows(|| follower.step())?;
         let shares = self.profiling.take(&mut follower)?;
         let model = follower.model();
-        let work = forward_operations(model, self.position + 1);
+        let work = forward_operations(model, self.position, 1);
         let mut line = self.line(&cpu, model.config(), model.weights.count());
         line.add("batch", batch).add("position", self.position);
         line.rates(&rates, batch as u64);

@@ -24,7 +24,7 @@ pub(crate) const MOST_LAYERS: usize = 1024;
 const CLIP: f64 = 1.0;
 
 /// Whole steps of training: forward, backward, clipping, the optimiser; the state carried from
-/// step to step.
+/// step to step, or emptied before each.
 pub(crate) struct Learner {
     model: Model,
     tape: Tape,
@@ -35,6 +35,8 @@ pub(crate) struct Learner {
     time: usize,
     batch: usize,
     steps: usize,
+    /// `[T·B]`: where memories are emptied; nothing for nowhere.
+    resets: Vec<bool>,
     /// The norm that gradients are clipped to; 0 for none.
     pub(crate) clip: f64,
     /// Mean loss of the last step, in nats.
@@ -89,7 +91,7 @@ impl Learner {
         let gradients = Gradients::new(cpu.clone(), &model.weights);
         let optimizer = Optimizer::new(rule, &model.weights);
         let (memory, tape) = (Some(model.state(batch)), Tape::new(cpu));
-        let (steps, clip, loss) = (0, CLIP, f64::NAN);
+        let (steps, resets, clip, loss) = (0, Vec::new(), CLIP, f64::NAN);
         Ok(Self {
             model,
             tape,
@@ -100,9 +102,15 @@ impl Learner {
             time,
             batch,
             steps,
+            resets,
             clip,
             loss,
         })
+    }
+
+    /// Lets every step begin with empty memories.
+    pub(crate) fn start_afresh(&mut self) {
+        self.resets = (0..self.time * self.batch).map(|row| row < self.batch).collect();
     }
 
     /// The model in its present state.
@@ -134,7 +142,8 @@ impl Work for Learner {
             profile.lap("gradients to zero");
         }
         let mode = Mode::Train { seed: self.steps as u64 };
-        let sequence = Sequence::new(self.time, batch);
+        let resets = (!self.resets.is_empty()).then_some(&self.resets[..]);
+        let sequence = Sequence { resets, ..Sequence::new(self.time, batch) };
         let (x, next) = model.forward(tape, mode, &ids[..rows], &sequence, memory)?;
         self.memory = Some(next);
         let labels: Vec<u32>;
@@ -236,8 +245,9 @@ impl Work for Follower {
 }
 
 /// Operations (a multiplication and an addition are two) of a forward pass for each token: the
-/// matrix products, attention over what is seen of `context` positions, and the matrix memories.
-pub(crate) fn forward_operations(model: &Model, context: usize) -> f64 {
+/// matrix products, attention over what `time` positions see of themselves and of those `before`,
+/// and the matrix memories.
+pub(crate) fn forward_operations(model: &Model, before: usize, time: usize) -> f64 {
     let config = model.config();
     let tied = matches!(config.head, HeadConfig::LanguageModel { tied: true, .. });
     let is_product = |name: &str| match name {
@@ -251,7 +261,8 @@ pub(crate) fn forward_operations(model: &Model, context: usize) -> f64 {
     let memories = config.blocks.iter().map(|block| {
         let working = match block.working {
             Some(WorkingMemory::Attention { heads, head_width, window, bidirectional, .. }) => {
-                let seen = if bidirectional { context as f64 } else { mean_seen(context, window) };
+                let seen =
+                    if bidirectional { time as f64 } else { mean_seen(before, time, window) };
                 2.0 * seen * (heads * head_width) as f64
             }
             _ => 0.0,
@@ -268,10 +279,10 @@ pub(crate) fn forward_operations(model: &Model, context: usize) -> f64 {
     2.0 * (products as f64 + memories.sum::<f64>())
 }
 
-/// Positions that a causal window sees on average over a chunk that follows an equal one.
-fn mean_seen(context: usize, window: usize) -> f64 {
-    let seen = |t: usize| (context + t + 1).min(window) as f64;
-    (0..context).map(seen).sum::<f64>() / context.max(1) as f64
+/// Positions that a causal window sees on average from `time` positions with some `before` them.
+fn mean_seen(before: usize, time: usize, window: usize) -> f64 {
+    let seen = |t: usize| (before + t + 1).min(window) as f64;
+    (0..time).map(seen).sum::<f64>() / time.max(1) as f64
 }
 
 #[cfg(test)]
@@ -300,14 +311,29 @@ mod tests {
             let mut follower = Follower::new(config, cpu.clone(), 3, 300).unwrap();
             assert_eq!(follower.step().unwrap(), 3);
             assert_eq!(follower.step().unwrap(), 3);
-            assert!(forward_operations(follower.model(), 64) > 0.0);
+            assert!(forward_operations(follower.model(), 64, 1) > 0.0);
         }
     }
 
     #[test]
     fn a_window_sees_no_more_than_its_width() {
-        assert_eq!(mean_seen(64, 64), 64.0);
-        assert_eq!(mean_seen(1, 64), 2.0);
-        assert_eq!(mean_seen(4, 6), (5.0 + 6.0 + 6.0 + 6.0) / 4.0);
+        assert_eq!(mean_seen(64, 64, 64), 64.0);
+        assert_eq!(mean_seen(1, 1, 64), 2.0);
+        assert_eq!(mean_seen(4, 4, 6), (5.0 + 6.0 + 6.0 + 6.0) / 4.0);
+        assert_eq!(mean_seen(0, 4, 3), (1.0 + 2.0 + 3.0 + 3.0) / 4.0);
+    }
+
+    #[test]
+    fn steps_carry_their_memories_or_begin_afresh() {
+        for (fresh, remembered) in [(false, 15), (true, 5)] {
+            let rule = OptimizerSettings::AdamW(AdamWSettings::default());
+            let config = Preset::LonghandNano.config(33);
+            let mut learner = Learner::new(config, rule, Arc::new(Cpu::new(1)), 2, 5).unwrap();
+            if fresh {
+                learner.start_afresh();
+            }
+            (0..3).for_each(|_| assert_eq!(learner.step().unwrap(), 10));
+            assert_eq!(learner.memory.unwrap().since_reset(), [remembered; 2]);
+        }
     }
 }
