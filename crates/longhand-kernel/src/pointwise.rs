@@ -7,7 +7,7 @@ use crate::cpu::{Cpu, Shards, Worker, share};
 use crate::simd::{Kernel, Level, Vector};
 
 /// Below this many elements a second thread costs more than it gains.
-pub(crate) const SERIAL_ELEMENTS: usize = 1 << 14;
+pub(crate) const SERIAL_ELEMENTS: usize = 1 << 13;
 
 /// A function of `I` inputs and of what the `O` outputs hold, giving the outputs.
 pub(crate) trait Pointwise<const I: usize, const O: usize>: Copy + Sync {
