@@ -121,6 +121,8 @@ pub struct Smoother {
     norms: f64,
     count: u64,
     begun: Option<(f64, u64)>,
+    /// Tokens per second of the last report.
+    speed: f64,
 }
 
 /// A report after this many seconds, even when fewer steps were made.
@@ -129,11 +131,12 @@ const LONGEST_SILENCE: f64 = 10.0;
 impl Smoother {
     /// Reports at each multiple of `every` steps, and every ten seconds when steps are slow.
     pub fn new(every: u64) -> Self {
-        Self { every: every.max(1), losses: 0.0, norms: 0.0, count: 0, begun: None }
+        Self { every: every.max(1), losses: 0.0, norms: 0.0, count: 0, begun: None, speed: 0.0 }
     }
 
     /// Takes in a step; gives the step with the mean loss and gradient norm of the steps since the
-    /// last report, and tokens per second over them, when a report is due.
+    /// last report, and tokens per second over them, when a report is due. The first step after an
+    /// evaluation tells no speed: a report of it alone has the one before.
     pub fn push(&mut self, step: &StepReport) -> Option<(StepReport, f64)> {
         let (since, tokens) = *self.begun.get_or_insert((step.seconds, step.tokens));
         self.losses += step.loss;
@@ -147,14 +150,41 @@ impl Smoother {
         let report =
             StepReport { loss: self.losses / count, grad_norm: self.norms / count, ..*step };
         let seconds = step.seconds - since;
-        let speed = if seconds > 0.0 { (step.tokens - tokens) as f64 / seconds } else { 0.0 };
+        if seconds > 0.0 {
+            self.speed = (step.tokens - tokens) as f64 / seconds;
+        }
         (self.losses, self.norms, self.count) = (0.0, 0.0, 0);
         self.begun = Some((step.seconds, step.tokens));
-        Some((report, speed))
+        Some((report, self.speed))
     }
 
     /// Leaves the time up to now out of the speed: an evaluation was made.
     pub fn pause(&mut self) {
         self.begun = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(step: u64, seconds: f64) -> StepReport {
+        let (tokens, loss) = (100 * step, step as f64);
+        StepReport { step, seconds, tokens, loss, ..StepReport::default() }
+    }
+
+    #[test]
+    fn a_report_has_the_mean_loss_and_the_speed_between_evaluations() {
+        let mut smoother = Smoother::new(2);
+        assert!(smoother.push(&step(1, 1.0)).is_none());
+        let (report, speed) = smoother.push(&step(2, 1.5)).unwrap();
+        assert_eq!((report.loss, speed), (1.5, 200.0));
+        assert!(smoother.push(&step(3, 2.5)).is_none());
+        smoother.pause();
+        // The first step after an evaluation, and the next report.
+        assert_eq!(smoother.push(&step(4, 9.0)).unwrap().1, 200.0);
+        assert!(smoother.push(&step(5, 9.1)).is_none());
+        let (report, speed) = smoother.push(&step(6, 9.5)).unwrap();
+        assert_eq!((report.loss, speed), (5.5, 400.0));
     }
 }
