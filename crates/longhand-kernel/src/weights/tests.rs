@@ -266,10 +266,11 @@ fn a_memo_gives_what_would_be_computed() {
             let coded = Rows::encode(format, [output, input], &values(output * input, 2));
             let panels = Panels::new(&coded);
             let mut memo = Memo::new(&panels, vocabulary);
-            let rows = vocabulary / 2;
+            // Two thirds of the tokens in a call, half of those twice, and all of them in two calls.
+            let (rows, distinct) = (vocabulary, 2 * vocabulary / 3);
             for call in 0..4 {
-                let ids: Vec<u32> =
-                    (0..rows).map(|r| ((r * r + call * rows) % vocabulary) as u32).collect();
+                let id = |r: usize| (7 * (r % distinct) + call * vocabulary / 2) % vocabulary;
+                let ids: Vec<u32> = (0..rows).map(|r| id(r) as u32).collect();
                 let x: Vec<f32> = (ids.iter())
                     .flat_map(|&id| tokens[id as usize * input..][..input].to_vec())
                     .collect();
