@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use longhand_model::file::{F32, serialize, values, write};
-use longhand_model::{FileError, State, StateError, WeightsError};
+use longhand_model::file::{Values, serialize, values, write};
+use longhand_model::{FileError, Precision, State, StateError, WeightsError};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +13,9 @@ use crate::engine::Engine;
 use crate::sampler::{Sampler, SamplerError, SamplerState};
 use crate::session::{RECENT, Session};
 
-/// The version of the format that this program writes and reads.
-pub const VERSION: u32 = 1;
+/// The version of the format that this program writes and reads. In version 1, the carried keys of
+/// all heads stood together at each position.
+pub const VERSION: u32 = 2;
 /// The key of the header in the file's metadata: one JSON object, so that equal sessions are
 /// equal files.
 const HEADER: &str = "longhand.snapshot";
@@ -61,6 +62,8 @@ pub struct Header {
 struct Memory {
     shape: Vec<usize>,
     data: Vec<f32>,
+    /// How the model holds it.
+    precision: Precision,
 }
 
 /// One memory's contents in numbers.
@@ -162,8 +165,8 @@ impl Snapshot {
             recent: session.recent().collect(),
         };
         let memories = state.tensors().map(|tensor| {
-            let memory = Memory { shape: tensor.shape.clone(), data: tensor.data.to_vec() };
-            (tensor.name.clone(), memory)
+            let (shape, data) = (tensor.shape.clone(), tensor.values().into_owned());
+            (tensor.name.clone(), Memory { shape, data, precision: tensor.precision })
         });
         Self { header, memories: memories.collect(), logits: session.logits().to_vec() }
     }
@@ -243,12 +246,13 @@ impl Snapshot {
         let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
         let (mut memories, mut logits) = (BTreeMap::new(), Vec::new());
         for (name, tensor) in file.tensors() {
-            let data = values(&name, &tensor).map_err(|e: WeightsError| form(e.to_string()))?;
+            let read = values(&name, &tensor).map_err(|e: WeightsError| form(e.to_string()))?;
+            let (data, precision) = read;
             if name == LOGITS {
                 logits = data;
             } else if let Some(memory) = name.strip_prefix(MEMORY) {
                 let shape = tensor.shape().to_vec();
-                memories.insert(memory.to_owned(), Memory { shape, data });
+                memories.insert(memory.to_owned(), Memory { shape, data, precision });
             } else {
                 return Err(form(format!("it holds an unknown tensor `{name}`")));
             }
@@ -261,10 +265,11 @@ impl Snapshot {
         let names: Vec<String> =
             self.memories.keys().map(|name| format!("{MEMORY}{name}")).collect();
         let tensors = names.iter().zip(self.memories.values()).map(|(name, memory)| {
-            (name.as_str(), F32 { shape: &memory.shape, data: &memory.data })
+            let Memory { shape, data, precision } = memory;
+            (name.as_str(), Values { shape, data, precision: *precision })
         });
         let shape = [self.logits.len()];
-        let logits = (LOGITS, F32 { shape: &shape, data: &self.logits });
+        let logits = (LOGITS, Values::exact(&shape, &self.logits));
         // Plain data with string keys: serialising it cannot fail.
         let header = serde_json::to_string(&self.header).unwrap_or_default();
         serialize(tensors.chain([logits]), HashMap::from([(HEADER.into(), header)]))
@@ -309,7 +314,8 @@ impl Snapshot {
 
     /// Bytes of the memories.
     pub fn memory_bytes(&self) -> usize {
-        self.memories.values().map(|memory| 4 * memory.data.len()).sum()
+        let bytes = |memory: &Memory| memory.precision.bytes() * memory.data.len();
+        self.memories.values().map(bytes).sum()
     }
 
     /// The last logits; empty if nothing was read.

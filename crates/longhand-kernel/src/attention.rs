@@ -19,10 +19,11 @@
 //!
 //! Of all products, forward and backward, the operands are in the processor's
 //! [`Precision`](crate::Precision): under bf16 queries, keys, values, probabilities, their gradients and
-//! those of the outputs are rounded before they are multiplied. Sums, the softmax and what is carried
-//! stay `f32`. [`step`] multiplies in `f32` under both.
+//! those of the outputs are rounded before they are multiplied. Sums and the softmax stay `f32`, and so
+//! does what is carried, unless [`Sizes::cache`] says otherwise. [`step`] multiplies in `f32` under both.
 
 mod blocks;
+pub mod cache;
 pub mod cross;
 mod lanes;
 mod layout;
@@ -34,6 +35,8 @@ mod softmax;
 mod step;
 #[cfg(test)]
 mod tests;
+
+use crate::precision::Precision;
 
 pub use rotary::Rotary;
 pub use self_attention::{State, Weights, backward, forward, saved_len, weights};
@@ -61,6 +64,9 @@ pub struct Sizes {
     pub mask: Mask,
     /// Rotary positions, if any.
     pub rotary: Option<Rotary>,
+    /// How carried keys and values are held. Every key and value is rounded to it where it is made,
+    /// so that it does not matter in what chunks a text is read; gradients pass the rounding.
+    pub cache: Precision,
 }
 
 impl Sizes {
@@ -77,9 +83,20 @@ impl Sizes {
         }
     }
 
-    /// Elements of the carried keys of one stream, and of its carried values: W·G·K.
+    /// Words that hold the carried keys of one stream, and as many its carried values: W·G·K, or
+    /// half of that in bf16.
     pub fn ring_len(&self) -> usize {
+        self.window() * self.groups * self.held_width()
+    }
+
+    /// Values among them: W·G·K.
+    pub fn ring_values(&self) -> usize {
         self.window() * self.groups * self.width
+    }
+
+    /// Words that hold a head.
+    fn held_width(&self) -> usize {
+        cache::words(self.cache, self.width)
     }
 
     fn check(&self) {
@@ -93,6 +110,11 @@ impl Sizes {
         assert!(
             self.rotary.is_none() || self.width.is_multiple_of(2),
             "attention: rotary positions need an even head width, not {}",
+            self.width
+        );
+        assert!(
+            self.cache == Precision::F32 || self.width.is_multiple_of(2),
+            "attention: a cache in bf16 needs an even head width, not {}",
             self.width
         );
     }

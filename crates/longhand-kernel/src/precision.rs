@@ -29,6 +29,14 @@ impl Precision {
         }
     }
 
+    /// Bytes of a value.
+    pub fn bytes(self) -> usize {
+        match self {
+            Precision::F32 => 4,
+            Precision::Bf16 => 2,
+        }
+    }
+
     /// The form in which a product reads this value.
     pub fn round(self, value: f32) -> f32 {
         let bits = value.to_bits();

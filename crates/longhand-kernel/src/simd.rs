@@ -194,8 +194,10 @@ pub(crate) trait Vector: Copy {
     unsafe fn store_bytes(self, to: *mut i8);
     /// Stores the lanes rounded to bf16, to nearest even.
     unsafe fn store_bf16(self, to: *mut u16);
-    /// From `LANES` pairs of bf16: the first of each pair, and the second.
-    unsafe fn load_bf16_pairs(from: *const u16) -> (Self, Self);
+    /// Of lanes that hold two bf16 each: those in the lower halves, and those in the upper ones.
+    unsafe fn split_bf16(self) -> [Self; 2];
+    /// The inverse: lanes rounded to bf16 as the lower halves, and others as the upper ones.
+    unsafe fn join_bf16(self, upper: Self) -> Self;
     /// A square of LANES × LANES elements, whose rows lie `row` apart, becomes one of its columns,
     /// `to_row` apart.
     unsafe fn transpose(from: *const f32, row: usize, to: *mut f32, to_row: usize);

@@ -46,8 +46,9 @@ impl Block {
         let prefix = format!("blocks.{index}");
         let norm = NormLayer::new(config.norm, &format!("{prefix}.norm"), input, builder);
         let (working_input, long_input) = block.inputs(input);
-        let working = (block.working.as_ref())
-            .map(|working| Working::new(working, &prefix, working_input, builder, state));
+        let working = (block.working.as_ref()).map(|working| {
+            Working::new(working, config.kv_cache, &prefix, working_input, builder, state)
+        });
         let long =
             (block.long.as_ref()).map(|long| Long::new(long, &prefix, long_input, builder, state));
         // Two layers write to the residual stream in each block: their sum keeps its scale.

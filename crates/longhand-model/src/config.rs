@@ -12,6 +12,9 @@
 //!            x = x + feed_forward(norm(x))
 //! ```
 
+mod fields;
+
+use longhand_kernel::Precision;
 use longhand_kernel::recurrence::CellKind;
 use longhand_kernel::weights::{Format, MOST_INT8_COLUMNS};
 use serde::{Deserialize, Serialize};
@@ -57,8 +60,12 @@ pub struct Config {
     #[serde(default)]
     pub dropout: Dropout,
     /// How the weights are held: `f32`, which alone can be trained, `bf16`, `int8` or `int4`.
-    #[serde(default, skip_serializing_if = "is_f32", with = "format_name")]
+    #[serde(default, skip_serializing_if = "fields::is_f32", with = "fields::format_name")]
     pub weights: Format,
+    /// How the keys and values that attention carries are held: `f32` or `bf16`, which takes half the
+    /// memory. In training, too, they are rounded to it.
+    #[serde(default, skip_serializing_if = "fields::is_exact", with = "fields::precision_name")]
+    pub kv_cache: Precision,
 }
 
 /// The only value of `model_type`.
@@ -120,7 +127,7 @@ pub struct BlockConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feed_forward: Option<usize>,
     /// Whether the block's input is added to its output.
-    #[serde(default = "yes")]
+    #[serde(default = "fields::yes")]
     pub residual: bool,
 }
 
@@ -139,7 +146,7 @@ pub enum WorkingMemory {
         /// W: how many positions are seen, the present one included.
         window: usize,
         /// Rotary positions (Su et al., 2021).
-        #[serde(default = "yes")]
+        #[serde(default = "fields::yes")]
         rotary: bool,
         /// Sees the whole sequence, the future included: for encoders.
         #[serde(default)]
@@ -158,7 +165,7 @@ pub struct LongMemory {
     /// N: units in each direction.
     pub hidden: usize,
     /// Heads of `slstm` and `mlstm`; 1 for the others.
-    #[serde(default = "one")]
+    #[serde(default = "fields::one")]
     pub heads: usize,
     /// Reads the sequence in both directions; the outputs stand side by side.
     #[serde(default)]
@@ -276,7 +283,7 @@ pub struct Dropout {
     /// parallel, what is kept unscaled: the long memory then learns what it would leave to attention
     /// (compare the changing windows of Cabannes et al., "Short window attention enables long-term
     /// memorization", 2025).
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(skip_serializing_if = "fields::is_zero")]
     pub working: f32,
     /// What each memory pair and each feed-forward layer adds to the residual stream; in stacks
     /// without residuals, each block's output.
@@ -371,6 +378,7 @@ impl Config {
         }
         self.check_head()?;
         self.check_weights()?;
+        self.check_kv_cache()?;
         self.check_dropout()?;
         self.check_extent()
     }
@@ -446,6 +454,21 @@ impl Config {
             )));
         }
         Ok(())
+    }
+
+    fn check_kv_cache(&self) -> Result<(), ConfigError> {
+        let odd = self.blocks.iter().find_map(|block| match block.working {
+            Some(WorkingMemory::Attention { head_width, bidirectional: false, .. }) => {
+                (head_width % 2 == 1).then_some(head_width)
+            }
+            _ => None,
+        });
+        match odd {
+            Some(width) if self.kv_cache == Precision::Bf16 => Err(ConfigError::Conflict(format!(
+                "a `kv_cache` in bf16 needs an even head_width, not {width}: use f32"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     fn check_dropout(&self) -> Result<(), ConfigError> {
@@ -642,34 +665,4 @@ fn size(name: &str, value: usize, least: usize, most: usize) -> Result<(), Confi
     } else {
         Err(ConfigError::Size { name: name.into(), value, least, most })
     }
-}
-
-fn is_f32(format: &Format) -> bool {
-    *format == Format::F32
-}
-
-/// A weight format by its name.
-mod format_name {
-    use longhand_kernel::weights::Format;
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(format: &Format, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(format.name())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Format, D::Error> {
-        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-fn is_zero(share: &f32) -> bool {
-    *share == 0.0
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn one() -> usize {
-    1
 }

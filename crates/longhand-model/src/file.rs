@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use longhand_kernel::Buffer;
 use longhand_kernel::weights::{Format, Rows, RowsError};
+use longhand_kernel::{Buffer, Precision};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 
 use crate::config::{Config, ConfigError};
@@ -120,7 +120,7 @@ impl Model {
         for parameter in self.weights.iter() {
             let name = parameter.name.clone();
             let Some(packed) = &parameter.packed else {
-                let bytes = F32 { shape: &parameter.shape, data: &parameter.data }.bytes();
+                let bytes = Values::exact(&parameter.shape, &parameter.data).bytes();
                 let shape = parameter.shape.clone();
                 tensors.push((name, Raw { dtype: Dtype::F32, shape, bytes }));
                 continue;
@@ -174,34 +174,51 @@ fn scales_name(name: &str) -> String {
     format!("{name}.scales")
 }
 
-/// Named `f32` tensors and string metadata as a safetensors file.
+/// Named tensors and string metadata as a safetensors file.
 ///
 /// # Panics
 /// If a shape is not that of its data: an empty file in place of a good one would be worse.
 pub fn serialize<'a>(
-    tensors: impl IntoIterator<Item = (&'a str, F32<'a>)>,
+    tensors: impl IntoIterator<Item = (&'a str, Values<'a>)>,
     metadata: HashMap<String, String>,
 ) -> Vec<u8> {
     safetensors::serialize(tensors, Some(metadata)).expect("a shape that is that of its data")
 }
 
 /// A tensor to be written.
-pub struct F32<'a> {
+pub struct Values<'a> {
     /// Its shape.
     pub shape: &'a [usize],
     /// Its values, row-major.
     pub data: &'a [f32],
+    /// The number format they are written in.
+    pub precision: Precision,
 }
 
-impl F32<'_> {
+impl<'a> Values<'a> {
+    /// A tensor of `f32`.
+    pub fn exact(shape: &'a [usize], data: &'a [f32]) -> Self {
+        Self { shape, data, precision: Precision::F32 }
+    }
+
     fn bytes(&self) -> Vec<u8> {
-        self.data.iter().flat_map(|x| x.to_le_bytes()).collect()
+        match self.precision {
+            Precision::F32 => self.data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Precision::Bf16 => {
+                let upper =
+                    |x: &f32| ((self.precision.round(*x).to_bits() >> 16) as u16).to_le_bytes();
+                self.data.iter().flat_map(upper).collect()
+            }
+        }
     }
 }
 
-impl View for F32<'_> {
+impl View for Values<'_> {
     fn dtype(&self) -> Dtype {
-        Dtype::F32
+        match self.precision {
+            Precision::F32 => Dtype::F32,
+            Precision::Bf16 => Dtype::BF16,
+        }
     }
     fn shape(&self) -> &[usize] {
         self.shape
@@ -210,7 +227,7 @@ impl View for F32<'_> {
         Cow::Owned(self.bytes())
     }
     fn data_len(&self) -> usize {
-        4 * self.data.len()
+        self.data.len() * self.precision.bytes()
     }
 }
 
@@ -235,16 +252,23 @@ impl View for Raw {
     }
 }
 
-/// The `f32` values of a tensor in a safetensors file.
+/// The values of a tensor in a safetensors file, and the number format they are written in.
 pub fn values(
     name: &str,
     tensor: &safetensors::tensor::TensorView,
-) -> Result<Vec<f32>, WeightsError> {
-    if tensor.dtype() != Dtype::F32 {
-        return Err(wrong_format(name, Dtype::F32, tensor.dtype()));
+) -> Result<(Vec<f32>, Precision), WeightsError> {
+    match tensor.dtype() {
+        Dtype::F32 => {
+            let words = tensor.data().as_chunks::<4>().0;
+            Ok((words.iter().map(|&word| f32::from_le_bytes(word)).collect(), Precision::F32))
+        }
+        Dtype::BF16 => {
+            let halves = tensor.data().as_chunks::<2>().0;
+            let wide = |&half| f32::from_bits(u32::from(u16::from_le_bytes(half)) << 16);
+            Ok((halves.iter().map(wide).collect(), Precision::Bf16))
+        }
+        other => Err(wrong_format(name, Dtype::F32, other)),
     }
-    let words = tensor.data().chunks_exact(4);
-    Ok(words.map(|w| f32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect())
 }
 
 /// Writes a file beside its place, brings it to the disk and renames it, so that a reader finds the

@@ -1,5 +1,6 @@
 //! The two memories of a block, as layers: parameters and state looked up once, then run on a tape.
 
+use longhand_kernel::Precision;
 use longhand_kernel::attention::{Mask, Rotary, Sizes};
 use longhand_kernel::recurrence::CellKind;
 
@@ -43,6 +44,7 @@ struct Mlstm {
 impl Working {
     pub(crate) fn new(
         config: &WorkingMemory,
+        kv_cache: Precision,
         prefix: &str,
         input: usize,
         builder: &mut Builder,
@@ -66,6 +68,8 @@ impl Working {
                         width: head_width,
                         mask: if bidirectional { Mask::Full } else { Mask::Window(window) },
                         rotary: rotary.then(Rotary::default),
+                        // An encoder carries nothing.
+                        cache: if bidirectional { Precision::F32 } else { kv_cache },
                     },
                     qkv: builder.add(
                         format!("{prefix}.attention.qkv.weight"),

@@ -1,10 +1,10 @@
 //! Embedding → blocks → norm → head, run on a tape. A classifier pools before the norm.
 
-use longhand_kernel::Sequence;
 use longhand_kernel::weights::{Format, Rows};
+use longhand_kernel::{Precision, Sequence};
 
 use crate::block::{Block, NormLayer};
-use crate::config::{Config, HeadConfig, Positions};
+use crate::config::{Config, ConfigError, HeadConfig, Positions};
 use crate::head::Head;
 use crate::state::State;
 use crate::tape::{Mode, Tape, Total, Var};
@@ -111,6 +111,16 @@ impl Model {
             }
         }
         model
+    }
+
+    /// The same model with carried keys and values held in another form.
+    ///
+    /// # Errors
+    /// If its attention has heads that this form cannot hold.
+    pub fn with_kv_cache(self, precision: Precision) -> Result<Self, ConfigError> {
+        let config = Config { kv_cache: precision, ..self.config.clone() };
+        config.check()?;
+        Ok(Self { weights: self.weights, ..Self::lay_out(config, Builder::empty()) })
     }
 
     /// Lays the weights out for reading, without changing a value: faster passes, above all over

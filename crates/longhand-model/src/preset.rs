@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use longhand_kernel::Precision;
 use longhand_kernel::weights::Format;
 
 use crate::config::{
@@ -197,6 +198,7 @@ fn with_blocks(vocab_size: usize, width: usize, blocks: Vec<BlockConfig>) -> Con
         head: HeadConfig::LanguageModel { tied: false, bias: false },
         dropout: Dropout::default(),
         weights: Format::F32,
+        kv_cache: Precision::F32,
     }
 }
 

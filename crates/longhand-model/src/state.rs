@@ -1,6 +1,9 @@
 //! What a model remembers of a stream: constant in size, passed in and handed back.
 
-use longhand_kernel::{Buffer, Sequence};
+use std::borrow::Cow;
+
+use longhand_kernel::attention::cache;
+use longhand_kernel::{Buffer, Level, Precision, Sequence};
 
 use crate::config::{Config, WorkingMemory};
 
@@ -22,8 +25,12 @@ pub struct StateTensor {
     pub name: String,
     /// Its shape for one stream.
     pub shape: Vec<usize>,
-    /// Its values for all streams.
-    pub data: Buffer,
+    /// How its values are held.
+    pub precision: Precision,
+    /// Values that are held together: those of a head.
+    width: usize,
+    /// `[B, …]`: the words that hold them.
+    data: Buffer,
 }
 
 /// Why a state cannot be made of given parts.
@@ -57,11 +64,11 @@ impl State {
     pub fn new(config: &Config, batch: usize) -> Self {
         let mut tensors = Vec::new();
         for (index, block) in config.blocks.iter().enumerate() {
-            let mut add = |name: String, shape: &[usize]| {
+            let mut held = |name: String, shape: &[usize], precision: Precision, width: usize| {
                 let count = batch * shape.iter().product::<usize>();
-                let data = Buffer::zeros(count);
+                let data = Buffer::zeros(count / width * cache::words(precision, width));
                 let name = format!("blocks.{index}.{name}");
-                tensors.push(StateTensor { name, shape: shape.to_vec(), data });
+                tensors.push(StateTensor { name, shape: shape.to_vec(), precision, width, data });
             };
             match block.working {
                 Some(WorkingMemory::Attention {
@@ -71,14 +78,18 @@ impl State {
                     bidirectional,
                     ..
                 }) if !bidirectional => {
-                    add("attention.keys".into(), &[window, kv_heads * head_width]);
-                    add("attention.values".into(), &[window, kv_heads * head_width]);
+                    for name in ["attention.keys", "attention.values"] {
+                        let shape = [kv_heads, window, head_width];
+                        held(name.into(), &shape, config.kv_cache, head_width);
+                    }
                 }
                 Some(WorkingMemory::Tanh {}) => {
-                    add("tanh.memory".into(), &[working_input(config, index)]);
+                    let shape = [working_input(config, index)];
+                    held("tanh.memory".into(), &shape, Precision::F32, 1);
                 }
                 _ => {}
             }
+            let mut add = |name: String, shape: &[usize]| held(name, shape, Precision::F32, 1);
             let Some(long) = block.long.filter(|long| !long.bidirectional) else { continue };
             let (n, heads) = (long.hidden, long.heads);
             match long.cell.kind() {
@@ -114,17 +125,16 @@ impl State {
         state.since_reset.copy_from_slice(since_reset);
         for tensor in &mut state.tensors {
             let values = find(&tensor.name).unwrap_or_default();
-            if values.len() != tensor.data.len() {
-                return Err(StateError::Shape {
-                    name: tensor.name.clone(),
-                    expected: tensor.data.len(),
-                    got: values.len(),
-                });
+            let StateTensor { name, shape, precision, width, data } = tensor;
+            let expected = positions.len() * shape.iter().product::<usize>();
+            if values.len() != expected {
+                let (name, got) = (name.clone(), values.len());
+                return Err(StateError::Shape { name, expected, got });
             }
-            if !values.iter().all(|x| x.is_finite()) {
-                return Err(StateError::NotFinite(tensor.name.clone()));
+            if !values.iter().all(|&x| precision.round(x).is_finite()) {
+                return Err(StateError::NotFinite(name.clone()));
             }
-            tensor.data.copy_from_slice(&values);
+            cache::hold(Level::detect(), *precision, *width, &values, data);
         }
         Ok(state)
     }
@@ -161,12 +171,12 @@ impl State {
     pub fn select(&self, streams: &[usize]) -> Self {
         let pick = |values: &[u64]| streams.iter().map(|&b| values[b]).collect();
         let tensors = self.tensors.iter().map(|tensor| {
-            let width = tensor.shape.iter().product::<usize>();
-            let mut data = Buffer::zeros(streams.len() * width);
+            let words = tensor.data.len().checked_div(self.batch).unwrap_or(0);
+            let mut data = Buffer::zeros(streams.len() * words);
             for (to, &from) in streams.iter().enumerate() {
-                data[to * width..][..width].copy_from_slice(&tensor.data[from * width..][..width]);
+                data[to * words..][..words].copy_from_slice(&tensor.data[from * words..][..words]);
             }
-            StateTensor { name: tensor.name.clone(), shape: tensor.shape.clone(), data }
+            tensor.with(data)
         });
         Self {
             batch: streams.len(),
@@ -197,8 +207,7 @@ impl State {
                     state.tensors[i].data.iter().copied()
                 })
                 .collect();
-            let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
-            StateTensor { name, shape, data: Buffer::from(&parts[..]) }
+            tensor.with(Buffer::from(&parts[..]))
         });
         Self {
             batch: states.iter().map(|state| state.batch).sum(),
@@ -231,6 +240,26 @@ impl State {
     /// The index of a named tensor. Layers look theirs up once, when the model is laid out.
     pub(crate) fn index(&self, name: &str) -> Option<usize> {
         self.tensors.iter().position(|tensor| tensor.name == name)
+    }
+}
+
+impl StateTensor {
+    /// `[B, shape…]`: its values for all streams.
+    pub fn values(&self) -> Cow<'_, [f32]> {
+        if self.precision == Precision::F32 {
+            return Cow::Borrowed(&self.data);
+        }
+        let heads = self.data.len() / cache::words(self.precision, self.width).max(1);
+        let mut values = vec![0.0; heads * self.width];
+        cache::recall(Level::detect(), self.precision, self.width, &self.data, &mut values);
+        Cow::Owned(values)
+    }
+
+    /// The same of other streams.
+    fn with(&self, data: Buffer) -> Self {
+        let Self { name, shape, precision, width, .. } = self;
+        let (name, shape) = (name.clone(), shape.clone());
+        Self { name, shape, precision: *precision, width: *width, data }
     }
 }
 

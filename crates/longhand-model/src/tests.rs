@@ -190,7 +190,7 @@ fn training_form_chunks_and_steps_give_the_same_logits() {
             assert!(off < 1e-4, "{name} in chunks of {chunk}: off by {off}");
             assert_eq!(state.positions(), last.positions());
             for (a, b) in state.tensors().zip(last.tensors()) {
-                let off = difference(&a.data, &b.data);
+                let off = difference(&a.values(), &b.values());
                 assert!(off < 1e-4, "{name}: {} in chunks of {chunk}: off by {off}", a.name);
             }
         }
@@ -233,7 +233,7 @@ fn a_row_is_the_same_alone_and_in_a_batch() {
             let off = difference(&row, &alone);
             assert!(off < 1e-4, "{name}, row {b}: off by {off}");
             for (a, b) in state.select(&[b]).tensors().zip(own_state.tensors()) {
-                assert!(difference(&a.data, &b.data) < 1e-4, "{name}: {}", a.name);
+                assert!(difference(&a.values(), &b.values()) < 1e-4, "{name}: {}", a.name);
             }
         }
     }
@@ -498,7 +498,10 @@ fn a_saved_state_continues_bit_for_bit() {
         let head = Sequence::new(50, 1);
         let (_, state) = read(&model, &mut tape, Mode::Read, &ids[..50], &head, model.state(1));
         let find = |name: &str| {
-            state.tensors().find(|tensor| tensor.name == name).map(|tensor| tensor.data.to_vec())
+            state
+                .tensors()
+                .find(|tensor| tensor.name == name)
+                .map(|tensor| tensor.values().into_owned())
         };
         let config: &Config = model.config();
         let copy = State::from_parts(config, state.positions(), state.since_reset(), find).unwrap();

@@ -99,6 +99,14 @@ fn settings_that_contradict_each_other_are_refused() {
     assert!(said.contains("block 0") && said.contains("evenly"), "{said}");
     let said = refused(&|v| v["blocks"][1]["working"]["head_width"] = 39.into());
     assert!(said.contains("even head_width"), "{said}");
+    let said = refused(&|v| {
+        v["blocks"][1]["working"]["head_width"] = 39.into();
+        v["blocks"][1]["working"]["rotary"] = false.into();
+        v["kv_cache"] = "bf16".into();
+    });
+    assert!(said.contains("`kv_cache` in bf16") && said.contains("39"), "{said}");
+    let said = refused(&|v| v["kv_cache"] = "int8".into());
+    assert!(said.contains("`int8` is no precision"), "{said}");
     let said = refused(&|v| v["blocks"][0]["long"]["heads"] = 4.into());
     assert!(said.contains("slstm and mlstm"), "{said}");
     let said = refused(&|v| v["blocks"][0]["fusion"] = "none".into());

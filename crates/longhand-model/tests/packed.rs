@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use longhand_model::config::HeadConfig;
 use longhand_model::{
-    Config, Cpu, Format, IGNORE, Mode, Model, Preset, Sequence, State, Tape, WeightsError,
+    Config, Cpu, Format, IGNORE, Mode, Model, Precision, Preset, Sequence, State, Tape,
+    WeightsError,
 };
 use safetensors::SafeTensors;
 use tempfile::TempDir;
@@ -126,6 +127,53 @@ fn chunks_and_steps_agree_as_far_as_activations_are_rounded() {
         let plain = model(Preset::Lstm).compress(format);
         let ids = ids(130);
         assert_eq!(logits(&plain, &ids, 1).0, logits(&plain, &ids, 130).0, "{format:?}");
+    }
+}
+
+#[test]
+fn a_cache_in_bf16_takes_half_and_changes_little() {
+    for preset in [Preset::LonghandNano, Preset::AttentionLstm, Preset::Transformer] {
+        for format in [Format::F32, Format::Int8] {
+            let exact = model(preset).compress(format);
+            let short = model(preset).compress(format).with_kv_cache(Precision::Bf16).unwrap();
+            let carried = |model: &Model| -> usize {
+                let state = model.state(1);
+                let caches = state.tensors().filter(|tensor| tensor.name.contains(".attention."));
+                caches.map(|tensor| tensor.values().len() * tensor.precision.bytes()).sum()
+            };
+            assert_eq!(2 * carried(&short), carried(&exact), "{preset}");
+            let saved = exact.state(1).bytes() - short.state(1).bytes();
+            assert_eq!(saved, carried(&short), "{preset}");
+
+            let ids = ids(330);
+            let (whole, state) = logits(&short, &ids, 330);
+            let off = difference(&whole, &logits(&exact, &ids, 330).0);
+            assert!(off > 0.0 && off < 0.04, "{preset} {format:?}: {off}");
+            for chunk in [1, 33] {
+                let off = difference(&logits(&short, &ids, chunk).0, &whole);
+                assert!(off < 0.04, "{preset} {format:?} in {chunk}: {off}");
+            }
+            for tensor in state.tensors().filter(|tensor| tensor.precision == Precision::Bf16) {
+                let values = tensor.values();
+                assert!(values.iter().any(|&x| x != 0.0), "{preset}: {}", tensor.name);
+                assert!(values.iter().all(|&x| Precision::Bf16.round(x) == x));
+            }
+            let find = |name: &str| {
+                state.tensors().find(|tensor| tensor.name == name).map(|t| t.values().into_owned())
+            };
+            let (positions, since) = (state.positions(), state.since_reset());
+            let copy = State::from_parts(short.config(), positions, since, find).unwrap();
+            for (a, b) in state.tensors().zip(copy.tensors()) {
+                assert_eq!(a.values(), b.values(), "{preset}: {}", a.name);
+            }
+
+            let folder = TempDir::new().unwrap();
+            short.save(folder.path()).unwrap();
+            let mut read = Model::load(folder.path()).unwrap();
+            read.pack();
+            assert_eq!(read.config().kv_cache, Precision::Bf16);
+            assert!(logits(&read, &ids, 330).0 == whole, "{preset} {format:?}");
+        }
     }
 }
 

@@ -15,7 +15,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use longhand_model::file::{self, F32};
+use longhand_model::file::{self, Values};
+use longhand_model::state::StateTensor;
 use longhand_model::{Config, Model, State};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,7 @@ use crate::optimizer::NamedBuffer;
 use crate::{Settings, TrainError};
 
 /// The version of `trainer.json` that is written, and the only one that is read.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 const TRAINER_FILE: &str = "trainer.json";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
@@ -147,8 +148,7 @@ impl Checkpoints {
         memory: Option<&State>,
     ) -> Result<PathBuf, TrainError> {
         let path = self.path(trainer.step);
-        let tensors =
-            buffers.iter().map(|b| (b.name.as_str(), F32 { shape: b.shape, data: b.data }));
+        let tensors = buffers.iter().map(|b| (b.name.as_str(), Values::exact(b.shape, b.data)));
         // A file without a single tensor needs metadata to be one that can be read.
         let metadata = HashMap::from([("step".into(), trainer.step.to_string())]);
         let optimizer = file::serialize(tensors, metadata);
@@ -158,9 +158,11 @@ impl Checkpoints {
                 .tensors()
                 .map(|tensor| [&[state.batch()], &tensor.shape[..]].concat())
                 .collect();
-            let tensors = state.tensors().zip(&shapes);
-            let tensors = tensors
-                .map(|(tensor, shape)| (tensor.name.as_str(), F32 { shape, data: &tensor.data }));
+            let values: Vec<_> = state.tensors().map(StateTensor::values).collect();
+            let tensors = state.tensors().zip(&shapes).zip(&values);
+            let tensors = tensors.map(|((tensor, shape), data)| {
+                (tensor.name.as_str(), Values { shape, data, precision: tensor.precision })
+            });
             file::serialize(tensors, HashMap::new())
         });
         self.write_folder(&path, |beside| {
@@ -355,7 +357,7 @@ fn tensors(path: &Path) -> Result<HashMap<String, Vec<f32>>, String> {
     let fail = |what: String| format!("{}: {what}", path.display());
     let file = SafeTensors::deserialize(&bytes).map_err(|error| fail(error.to_string()))?;
     let tensors = file.tensors().into_iter().map(|(name, tensor)| {
-        let values = file::values(&name, &tensor).map_err(|error| fail(error.to_string()))?;
+        let (values, _) = file::values(&name, &tensor).map_err(|error| fail(error.to_string()))?;
         Ok((name, values))
     });
     tensors.collect()

@@ -43,7 +43,7 @@ fn a_story_is_remembered_alike_alone_and_beside_others() {
             session.read(&mut reader, &asked.context).unwrap();
             let alone = session.state();
             for (a, b) in alone.tensors().zip(together.select(&[b]).tensors()) {
-                let difference = crate::testing::relative(&a.data, &b.data);
+                let difference = crate::testing::relative(&a.values(), &b.values());
                 assert!(difference < 1e-4, "{}: {difference:e}", a.name);
             }
         }

@@ -12,6 +12,14 @@ fn session(engine: &Engine, tokens: usize) -> Session {
     session
 }
 
+/// The default preset with a cache in bf16.
+fn short(seed: u64) -> Engine {
+    let tokenizer = longhand_text::Tokenizer::byte().unwrap();
+    let mut config = Preset::LonghandNano.config(tokenizer.vocab_size());
+    config.kv_cache = Precision::Bf16;
+    Engine::new(longhand_model::Model::new(config, seed).unwrap(), tokenizer).unwrap()
+}
+
 /// A snapshot with another header.
 fn with(snapshot: &Snapshot, change: impl FnOnce(&mut Header)) -> Snapshot {
     let mut changed = snapshot.clone();
@@ -22,8 +30,8 @@ fn with(snapshot: &Snapshot, change: impl FnOnce(&mut Header)) -> Snapshot {
 #[test]
 fn a_loaded_session_continues_bit_by_bit() {
     let cpu = cpu();
-    for preset in [Preset::LonghandNano, Preset::Xlstm, Preset::TanhLstm, Preset::AttentionLstm] {
-        let engine = engine(preset, 2);
+    let presets = [Preset::LonghandNano, Preset::Xlstm, Preset::TanhLstm, Preset::AttentionLstm];
+    for engine in presets.map(|preset| engine(preset, 2)).into_iter().chain([short(2)]) {
         let mut reader = engine.reader(&cpu);
         let mut live = session(&engine, 70);
         let bytes = Snapshot::of(&engine, &live).to_bytes();
@@ -46,15 +54,26 @@ fn a_loaded_session_continues_bit_by_bit() {
 
 #[test]
 fn equal_sessions_are_equal_files() {
-    let engine = engine(Preset::LonghandNano, 2);
-    for tokens in [0, 1, 70] {
-        let snapshot = Snapshot::of(&engine, &session(&engine, tokens));
-        let bytes = snapshot.to_bytes();
-        let read = Snapshot::from_bytes(&bytes).unwrap();
-        assert_eq!(read, snapshot);
-        assert_eq!(read.to_bytes(), bytes);
-        assert!(read.session(&engine).is_ok());
+    for engine in [engine(Preset::LonghandNano, 2), short(2)] {
+        for tokens in [0, 1, 70] {
+            let snapshot = Snapshot::of(&engine, &session(&engine, tokens));
+            let bytes = snapshot.to_bytes();
+            let read = Snapshot::from_bytes(&bytes).unwrap();
+            assert_eq!(read, snapshot);
+            assert_eq!(read.to_bytes(), bytes);
+            assert!(read.session(&engine).is_ok());
+        }
     }
+}
+
+#[test]
+fn a_cache_in_bf16_is_half_of_the_file() {
+    let sizes = [engine(Preset::LonghandNano, 2), short(2)].map(|engine| {
+        let snapshot = Snapshot::of(&engine, &session(&engine, 300));
+        assert_eq!(snapshot.memory_bytes() + 16, session(&engine, 300).state().bytes());
+        snapshot.to_bytes().len()
+    });
+    assert!(sizes[1] * 100 < sizes[0] * 52, "{sizes:?}");
 }
 
 #[test]
@@ -71,7 +90,7 @@ fn another_model_tokeniser_or_version_is_refused() {
     let bytes = with(&snapshot, |header| header.version = 7).to_bytes();
     assert_eq!(
         Snapshot::from_bytes(&bytes).err().unwrap().to_string(),
-        "the snapshot has format version 7, but this program reads version 1: save it again with \
+        "the snapshot has format version 7, but this program reads version 2: save it again with \
          this program"
     );
 }

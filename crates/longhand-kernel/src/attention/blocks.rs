@@ -48,7 +48,7 @@ pub(super) trait Source: Sync {
     /// Fills in what is to be laid out of sequence `b` and key head `group`.
     fn lay_out(&self, level: Level, b: usize, group: usize, laid: &mut Laid);
     /// Takes note of keys and values, each time after some rows have read them.
-    fn remember(&self, b: usize, group: usize, laid: &Laid);
+    fn remember(&self, level: Level, b: usize, group: usize, laid: &Laid);
 }
 
 impl Laid {
@@ -113,7 +113,7 @@ pub(super) fn forward(
         unsafe {
             attend(worker, layout, sequence, source, prepared, &statistics, &y, at, &laid, next);
         }
-        source.remember(at[0], at[1], &laid);
+        source.remember(worker.level, at[0], at[1], &laid);
         laid.give(worker);
     });
 }

@@ -171,7 +171,7 @@ impl Source for Projections<'_> {
     }
 
     /// Nothing is carried.
-    fn remember(&self, _: usize, _: usize, _: &Laid) {}
+    fn remember(&self, _: Level, _: usize, _: usize, _: &Laid) {}
 }
 
 struct LayOut<'a> {

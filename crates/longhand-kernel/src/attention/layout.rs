@@ -45,20 +45,20 @@ impl Layout {
         self.heads / self.groups
     }
 
-    /// The carried keys `[carried, G·K]`, oldest first.
-    pub(super) fn carried_keys(&self, b: usize) -> Range<usize> {
-        piece(0, b, self.carried * self.groups * self.width)
+    /// The carried keys `[carried, K]` of a key head, oldest first.
+    pub(super) fn carried_keys(&self, b: usize, group: usize) -> Range<usize> {
+        piece(0, b * self.groups + group, self.carried * self.width)
     }
 
-    /// The carried values `[carried, G·K]`.
-    pub(super) fn carried_values(&self, b: usize) -> Range<usize> {
-        let before = self.carried_keys(self.batch).start;
-        piece(before, b, self.carried * self.groups * self.width)
+    /// The carried values `[carried, K]`.
+    pub(super) fn carried_values(&self, b: usize, group: usize) -> Range<usize> {
+        let before = self.carried_keys(self.batch, 0).start;
+        piece(before, b * self.groups + group, self.carried * self.width)
     }
 
     /// The first key each query sees.
     pub(super) fn first(&self, b: usize) -> Range<usize> {
-        piece(self.carried_values(self.batch).start, b, self.rows())
+        piece(self.carried_values(self.batch, 0).start, b, self.rows())
     }
 
     /// The key after the last one each query sees.

@@ -2,15 +2,16 @@
 
 use super::rotary::rotate_reference;
 use super::{Mask, Sizes, cross};
+use crate::precision::Precision;
 use crate::real::Real;
 use crate::sequence::Sequence;
 
 /// The state of windowed attention, owned; as [`State`](super::State).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Carried<R> {
-    /// `[B, W, G·K]`, turned by their positions.
+    /// `[B, G, W, K]`, turned by their positions.
     pub keys: Vec<R>,
-    /// `[B, W, G·K]`.
+    /// `[B, G, W, K]`.
     pub values: Vec<R>,
     /// `[B]`: positions read so far.
     pub position: Vec<u64>,
@@ -22,8 +23,8 @@ impl<R: Real> Carried<R> {
     /// The empty state.
     pub fn empty(sizes: Sizes, batch: usize) -> Self {
         Self {
-            keys: vec![R::zero(); batch * sizes.ring_len()],
-            values: vec![R::zero(); batch * sizes.ring_len()],
+            keys: vec![R::zero(); batch * sizes.ring_values()],
+            values: vec![R::zero(); batch * sizes.ring_values()],
             position: vec![0; batch],
             filled: vec![0; batch],
         }
@@ -243,7 +244,11 @@ fn entries<R: Real>(
         let mut key = qkv[at..at + width].to_vec();
         turn(sizes, position, 1.0, &mut key);
         let at = at + sizes.groups * width;
-        let value = qkv[at..at + width].to_vec();
+        let mut value = qkv[at..at + width].to_vec();
+        if sizes.cache == Precision::Bf16 {
+            let round = |x: &R| R::from_f64(sizes.cache.round(x.to_f64() as f32).into());
+            (key, value) = (key.iter().map(round).collect(), value.iter().map(round).collect());
+        }
         entries.push(Entry { key, value, position, document, origin: Origin::Time(t) });
         position += 1;
     }
@@ -297,7 +302,7 @@ fn heads_of(heads: usize, groups: usize, group: usize) -> std::ops::Range<usize>
 
 /// Where one group of a slot of stream `b`'s ring begins.
 fn slot_at(sizes: Sizes, b: usize, group: usize, slot: usize) -> usize {
-    ((b * sizes.window() + slot) * sizes.groups + group) * sizes.width
+    ((b * sizes.groups + group) * sizes.window() + slot) * sizes.width
 }
 
 /// The query of a position, turned and divided by √K.

@@ -33,13 +33,15 @@ impl Rotary {
     pub(super) fn fill(self, start: u64, width: usize, table: &mut [f32]) {
         // Pairs beside each other, so that one turn need not wait for the one before.
         const PAIRS: usize = 16;
-        let half = width / 2;
+        let (half, turns) = (width / 2, table.len() > width);
         for from in (0..half).step_by(PAIRS) {
             let count = PAIRS.min(half - from);
             let [mut sin, mut cos, mut step_sin, mut step_cos] = [[0.0f64; PAIRS]; 4];
             for i in 0..count {
                 let frequency = self.frequency(from + i, width);
-                (step_sin[i], step_cos[i]) = frequency.sin_cos();
+                if turns {
+                    (step_sin[i], step_cos[i]) = frequency.sin_cos();
+                }
                 (sin[i], cos[i]) = (start as f64 * frequency).sin_cos();
             }
             for angles in table.chunks_exact_mut(width) {

@@ -6,9 +6,10 @@ use super::blocks::{self, Gradients, Laid, Source};
 use super::layout::{Layout, MOST_KEYS, time_of, within};
 use super::rotary::turn;
 use super::rows::{AddRows, fetch, fetch_to_write};
-use super::{Mask, Sizes};
+use super::{Mask, Sizes, cache};
 use crate::buffer::Buffer;
 use crate::cpu::{Cpu, Shards};
+use crate::precision::Precision;
 use crate::sequence::Sequence;
 use crate::simd::{Kernel, Level, Vector};
 
@@ -21,9 +22,9 @@ const POSITIONS: usize = 64;
 /// It is advanced in place, because copying it would cost a decoded token more than reading it;
 /// whoever needs the state before keeps a copy. All zeros is the empty state.
 pub struct State<'a> {
-    /// `[B, W, G·K]`, turned by their positions.
+    /// `[B, G, W, K]`, turned by their positions and held as [`cache`] tells.
     pub keys: &'a mut [f32],
-    /// `[B, W, G·K]`.
+    /// `[B, G, W, K]`, likewise.
     pub values: &'a mut [f32],
     /// `[B]`: positions read so far.
     pub position: &'a mut [u64],
@@ -108,7 +109,7 @@ pub fn forward(
             to: Shards::new(&mut *prepared),
         };
         // SAFETY: every sequence belongs to one thread, and nothing else runs meanwhile.
-        cpu.for_each(sequence.batch, |_, b| unsafe { preparing.prepare(b) });
+        cpu.for_each(sequence.batch, |worker, b| unsafe { preparing.prepare(worker.level, b) });
     }
     let source =
         Projection { sizes, layout, sequence, qkv, prepared, ring: ring.as_ref(), d_qkv: None };
@@ -119,7 +120,7 @@ pub fn forward(
 }
 
 /// Adds the gradients of [`forward`], whose `qkv` comes again, to `d_qkv [T·B, (H+2G)·K]` and, where
-/// wanted, to those of the carried `(keys, values)`, each `[B, W, G·K]`, as they were before
+/// wanted, to those of the carried `(keys, values)`, each `[B, G, W, K]`, as they were before
 /// forward. The keys are turned, and so are their gradients. Training cuts the gradient there and
 /// gives `None`.
 ///
@@ -146,7 +147,7 @@ pub fn backward(
         return;
     }
     let (width, stride) = (sizes.width, layout.stride());
-    let ring = sequence.batch * sizes.ring_len();
+    let ring = sequence.batch * sizes.ring_values();
     let d_carried = d_carried.map(|(keys, values)| {
         assert_eq!((keys.len(), values.len()), (ring, ring), "attention: the carried gradients");
         (Shards::new(keys), Shards::new(values))
@@ -187,7 +188,7 @@ pub fn backward(
                     angles: None,
                     scale: 1.0,
                     to,
-                    at: |r| ring_at(sizes, b, group, slot, before - filled + r),
+                    at: |r| width * ring_at(sizes, b, group, slot, before - filled + r),
                 });
             }
         }
@@ -262,11 +263,11 @@ pub fn weights(
     Weights { first: first as i64 - carried(sizes) as i64, values }
 }
 
-/// Where the key or value of carried position `index` lies (W − 1 of them, oldest first), if the
-/// first new position goes into `slot`.
+/// Which head of all rings is the key or value of carried position `index` (W − 1 of them, oldest
+/// first), if the first new position goes into `slot`.
 fn ring_at(sizes: Sizes, b: usize, group: usize, slot: usize, index: usize) -> usize {
     let window = sizes.window();
-    (((b * window) + (slot + 1 + index) % window) * sizes.groups + group) * sizes.width
+    (b * sizes.groups + group) * window + (slot + 1 + index) % window
 }
 
 /// The slot of the first new position and the number of carried ones that it may see.
@@ -296,7 +297,7 @@ struct Preparing<'a> {
 impl Preparing<'_> {
     /// # Safety
     /// No other thread may prepare the same sequence, read what is prepared, or write the ring.
-    unsafe fn prepare(&self, b: usize) {
+    unsafe fn prepare(&self, level: Level, b: usize) {
         let Self { sizes, layout, sequence, .. } = self;
         // SAFETY: as promised by the caller.
         unsafe {
@@ -312,7 +313,7 @@ impl Preparing<'_> {
                 }
             }
             if let Some(ring) = self.ring {
-                self.recall(ring, b);
+                self.recall(level, ring, b);
             }
         }
     }
@@ -374,25 +375,27 @@ impl Preparing<'_> {
     ///
     /// # Safety
     /// As for `prepare`.
-    unsafe fn recall(&self, ring: &Ring, b: usize) {
+    unsafe fn recall(&self, level: Level, ring: &Ring, b: usize) {
         let Self { sizes, layout, .. } = self;
-        let (before, row) = (carried(*sizes), sizes.groups * sizes.width);
+        let (before, width, held) = (carried(*sizes), sizes.width, sizes.held_width());
         let [slot, filled] = self.carried(b);
         let first = before - filled;
         // Up to the end of the ring, and from its beginning on.
         let start = (slot + 1 + first) % sizes.window();
         let until_end = filled.min(sizes.window() - start);
-        for (to, from) in
-            [(layout.carried_keys(b), &ring.keys), (layout.carried_values(b), &ring.values)]
-        {
-            for (place, slot, count) in
-                [(first, start, until_end), (first + until_end, 0, filled - until_end)]
-            {
-                let at = (b * sizes.window() + slot) * row;
-                let part = within(to.clone(), place * row..(place + count) * row);
-                // SAFETY: as promised by the caller.
-                let (to, from) = unsafe { (self.to.part(part), from.read(at..at + count * row)) };
-                to.copy_from_slice(from);
+        let spans = [(first, start, until_end), (first + until_end, 0, filled - until_end)];
+        for group in 0..sizes.groups {
+            let keys = (layout.carried_keys(b, group), &ring.keys);
+            let values = (layout.carried_values(b, group), &ring.values);
+            for (to, from) in [keys, values] {
+                for (place, slot, count) in spans {
+                    let at = ((b * sizes.groups + group) * sizes.window() + slot) * held;
+                    let part = within(to.clone(), place * width..(place + count) * width);
+                    // SAFETY: as promised by the caller.
+                    let (to, from) =
+                        unsafe { (self.to.part(part), from.read(at..at + count * held)) };
+                    cache::recall(level, sizes.cache, width, from, to);
+                }
             }
         }
     }
@@ -431,9 +434,9 @@ impl Source for Projection<'_> {
         let [_, filled] = saved_carried(&self.layout, self.prepared, b);
         let before = carried(self.sizes);
         for place in rows.start.max(before - filled)..rows.end.min(before) {
-            let at = (place * groups + group) * width;
-            for carried in [self.layout.carried_keys(b), self.layout.carried_values(b)] {
-                fetch(&self.prepared[within(carried, at..at + width)]);
+            let keys = self.layout.carried_keys(b, group);
+            for carried in [keys, self.layout.carried_values(b, group)] {
+                fetch(&self.prepared[within(carried, place * width..(place + 1) * width)]);
             }
         }
         for row in rows.start..rows.end.min(real) {
@@ -456,23 +459,25 @@ impl Source for Projection<'_> {
     }
 
     /// Writes the last keys and values of sequence `b` into its ring.
-    fn remember(&self, b: usize, group: usize, laid: &Laid) {
+    fn remember(&self, level: Level, b: usize, group: usize, laid: &Laid) {
         let Self { sizes, layout, sequence, prepared, .. } = self;
         let Some(ring) = self.ring else { return };
         let real = sequence.real(b);
         if real == 0 || !laid.rows.contains(&(real - 1)) {
             return;
         }
-        let (width, stride, before) = (sizes.width, layout.stride(), carried(*sizes));
+        let (width, held) = (sizes.width, sizes.held_width());
+        let (stride, before) = (layout.stride(), carried(*sizes));
         let [slot, _] = saved_carried(layout, prepared, b);
         for (from, to) in [(&laid.keys, &ring.keys), (&laid.values, &ring.values)] {
             for row in real.saturating_sub(sizes.window())..real {
                 // The slot after W − 1 carried positions and `row` new ones.
-                let at = ring_at(*sizes, b, group, slot, before + row);
+                let at = held * ring_at(*sizes, b, group, slot, before + row);
                 let from = &from[(before + row - laid.seen.start) * stride..][..width];
                 // SAFETY: the rows at the end of a sequence belong to one task, and nothing reads
                 // the ring once it has been recalled.
-                unsafe { to.part(at..at + width) }.copy_from_slice(from);
+                let to = unsafe { to.part(at..at + held) };
+                cache::hold(level, sizes.cache, width, from, to);
             }
         }
     }
@@ -491,6 +496,22 @@ fn advance(sizes: Sizes, sequence: &Sequence, position: &mut [u64], filled: &mut
             None => filled[b] as usize + real,
         };
         filled[b] = seen.min(sizes.window()) as u32;
+    }
+}
+
+/// Rounds features to bf16.
+///
+/// # Safety
+/// The machine must have the instruction set of `V`.
+#[inline(always)]
+unsafe fn round<V: Vector>(features: &mut [f32]) {
+    for i in (0..features.len()).step_by(V::LANES) {
+        let count = features.len() - i;
+        // SAFETY: only the lanes within are touched.
+        unsafe {
+            let at = features.as_mut_ptr().add(i);
+            V::load_first(at, count).round_bf16().store_first(at, count);
+        }
     }
 }
 
@@ -539,12 +560,15 @@ impl Kernel for LayOut<'_> {
                     let row = place - before;
                     turn::<V>(head(row, sizes.heads + group), angles(row), 1.0, key);
                     turn::<V>(head(row, sizes.heads + sizes.groups + group), None, 1.0, value);
+                    if sizes.cache == Precision::Bf16 {
+                        round::<V>(key);
+                        round::<V>(value);
+                    }
                 } else if place >= before - filled {
-                    let at = place * sizes.groups + group;
-                    let part = at * width..(at + 1) * width;
-                    let from = within(layout.carried_keys(b), part.clone());
+                    let part = place * width..(place + 1) * width;
+                    let from = within(layout.carried_keys(b, group), part.clone());
                     turn::<V>(&prepared[from], None, 1.0, key);
-                    let from = within(layout.carried_values(b), part);
+                    let from = within(layout.carried_values(b, group), part);
                     turn::<V>(&prepared[from], None, 1.0, value);
                 } else {
                     // Nobody sees it, but it takes part in the products.

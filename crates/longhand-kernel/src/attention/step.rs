@@ -1,11 +1,14 @@
 //! One position of self-attention, read straight from the ring: for decoding.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::cache::{self, Halves, Held, Whole, lower_half};
 use super::rotary::turn_heads;
 use super::self_attention::State;
 use super::{Mask, Sizes};
 use crate::cpu::{Cpu, Shards, Worker};
+use crate::precision::Precision;
 use crate::scratch;
 use crate::sequence::Sequence;
 use crate::simd::{Kernel, Vector, exp};
@@ -66,7 +69,7 @@ pub fn step(
             }
         });
     }
-    let shared = sizes.heads / sizes.groups * width;
+    let (shared, held) = (sizes.heads / sizes.groups * width, sizes.held_width());
     let y = Shards::new(y);
     let read = |worker: &mut Worker, b: usize, group: usize| {
         let heads = b * y_row + group * shared..b * y_row + (group + 1) * shared;
@@ -77,17 +80,22 @@ pub fn step(
         }
         let spans = spans(sizes.window(), position[b], filled[b] as usize);
         let mut scores = worker.buffers.take(sizes.window().next_multiple_of(LANES));
-        let column = b * ring + group * width;
-        worker.level.run(Read {
+        let ring = sizes.window() * held;
+        let ring = (b * sizes.groups + group) * ring..(b * sizes.groups + group + 1) * ring;
+        let read = Read {
             width,
-            stride: sizes.groups * width,
             query: &query[heads],
-            keys: &keys[column..(b + 1) * ring],
-            values: &values[column..(b + 1) * ring],
+            held,
+            keys: &keys[ring.clone()],
+            values: &values[ring],
             spans,
             scores: &mut scores,
             y,
-        });
+        };
+        match sizes.cache {
+            Precision::F32 => worker.level.run(As::<Whole>(read, PhantomData)),
+            Precision::Bf16 => worker.level.run(As::<Halves>(read, PhantomData)),
+        }
         worker.buffers.give(scores);
     };
     let products: usize = filled.iter().map(|&filled| filled as usize * y_row).sum();
@@ -131,6 +139,7 @@ impl TakenIn<'_> {
         let window = sizes.window();
         let slot = (*position % window as u64) as usize;
         let (width, new) = (sizes.width, sizes.groups * sizes.width);
+        let (held, window_words) = (sizes.held_width(), window * sizes.held_width());
         let (queries, others) = qkv[b * sizes.row()..(b + 1) * sizes.row()].split_at(query.len());
         let mut angles = worker.buffers.take(width);
         if let Some(rotary) = sizes.rotary {
@@ -138,11 +147,17 @@ impl TakenIn<'_> {
         }
         let turned = sizes.rotary.map(|_| &angles[..]);
         turn_heads(worker.level, queries, turned, 1.0 / (width as f32).sqrt(), width, query);
-        let at = slot * new..(slot + 1) * new;
-        turn_heads(worker.level, &others[..new], turned, 1.0, width, &mut state.keys[at.clone()]);
-        state.values[at].copy_from_slice(&others[new..]);
+        let mut keys = worker.buffers.take(new);
+        turn_heads(worker.level, &others[..new], turned, 1.0, width, &mut keys);
+        for (from, ring) in [(&keys[..], &mut *state.keys), (&others[new..], &mut *state.values)] {
+            for (head, ring) in from.chunks_exact(width).zip(ring.chunks_exact_mut(window_words)) {
+                let words = &mut ring[slot * held..(slot + 1) * held];
+                cache::hold(worker.level, sizes.cache, width, head, words);
+            }
+        }
         *position += 1;
         *filled = (*filled + 1).min(window as u32);
+        worker.buffers.give(keys);
         worker.buffers.give(angles);
     }
 }
@@ -151,11 +166,11 @@ impl TakenIn<'_> {
 struct Read<'a> {
     /// K.
     width: usize,
-    /// Elements from one position to the next.
-    stride: usize,
+    /// Words of a head, and so from one position to the next.
+    held: usize,
     /// Heads side by side, turned and divided by √K.
     query: &'a [f32],
-    /// From the group's first element on, as the values.
+    /// `[W, K]`, as the values.
     keys: &'a [f32],
     values: &'a [f32],
     /// The slots that may be seen.
@@ -165,52 +180,52 @@ struct Read<'a> {
     y: &'a mut [f32],
 }
 
-/// Vectors of features that are summed together.
-const WIDE: usize = 4;
+/// The same for keys and values held as `H`.
+struct As<'a, H>(Read<'a>, PhantomData<H>);
 
-impl Kernel for Read<'_> {
+/// Pairs of vectors of features that are summed together.
+const WIDE: usize = 2;
+
+impl<H: Held> Kernel for As<'_, H> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<V: Vector>(self) {
-        let Self { width, stride, .. } = self;
-        let scores = self.scores.as_mut_ptr();
-        let heads = self.query.chunks_exact(width).zip(self.y.chunks_exact_mut(width));
+        let Read { width, held, query, keys, values, spans, scores, y } = self.0;
+        let (keys, values, scores) = (keys.as_ptr(), values.as_ptr(), scores.as_mut_ptr());
+        let heads = query.chunks_exact(width).zip(y.chunks_exact_mut(width));
         // SAFETY: the spans lie in the ring, there is a score for each of their slots, and every
         // key and value has `width` elements.
         unsafe {
             for (query, y) in heads {
                 let (query, y) = (query.as_ptr(), y.as_mut_ptr());
                 let mut count = 0;
-                for span in self.spans.clone() {
+                for span in &spans {
                     let mut slot = span.start;
                     while slot < span.end {
-                        let at = self.keys.as_ptr().add(slot * stride);
+                        let at = keys.add(slot * held);
                         if slot + 4 <= span.end {
-                            let sums = dots::<V, 4>(query, at, stride, width);
+                            let sums = dots::<V, H, 4>(query, at, held, width);
                             for (i, sum) in sums.into_iter().enumerate() {
                                 *scores.add(count + i) = sum;
                             }
                             (slot, count) = (slot + 4, count + 4);
                         } else {
-                            *scores.add(count) = dots::<V, 1>(query, at, stride, width)[0];
+                            *scores.add(count) = dots::<V, H, 1>(query, at, held, width)[0];
                             (slot, count) = (slot + 1, count + 1);
                         }
                     }
                 }
                 let scale = 1.0 / exponentials::<V>(scores, count);
-                let mut k = 0;
-                while k < width {
-                    let values = self.values.as_ptr().add(k);
-                    let lanes = width - k;
-                    let mix = Mix { values, stride, scores, spans: &self.spans, lanes };
-                    match lanes.div_ceil(V::LANES) {
-                        1 => mix.run::<V, 1>(scale, y.add(k)),
-                        2 => mix.run::<V, 2>(scale, y.add(k)),
-                        3 => mix.run::<V, 3>(scale, y.add(k)),
-                        _ => mix.run::<V, WIDE>(scale, y.add(k)),
+                let mut first = 0;
+                while first < lower_half(width) {
+                    let mix = Mix { values, held, scores, spans: &spans, first, width };
+                    if lower_half(width) - first <= V::LANES {
+                        mix.run::<V, H, 1>(scale, y);
+                    } else {
+                        mix.run::<V, H, WIDE>(scale, y);
                     }
-                    k += WIDE * V::LANES;
+                    first += WIDE * V::LANES;
                 }
             }
         }
@@ -220,78 +235,84 @@ impl Kernel for Read<'_> {
 /// Values summed by their weights.
 struct Mix<'a> {
     values: *const f32,
-    stride: usize,
+    held: usize,
     scores: *const f32,
     spans: &'a [Range<usize>; 2],
-    /// Features from here on; more than M vectors of them are left to others.
-    lanes: usize,
+    /// From this feature of either half on; more than M vectors of them are left to others.
+    first: usize,
+    /// K.
+    width: usize,
 }
 
 impl Mix<'_> {
-    /// Writes M vectors of features.
+    /// Writes M vectors of features of either half into the head's `y`.
     #[inline(always)]
-    unsafe fn run<V: Vector, const M: usize>(self, scale: f32, y: *mut f32) {
-        let lanes = self.lanes;
-        // SAFETY: the caller's values hold `lanes` features in every slot of the spans, and there
-        // is a score for each slot.
+    unsafe fn run<V: Vector, H: Held, const M: usize>(self, scale: f32, y: *mut f32) {
+        // SAFETY: the caller's values hold a head in every slot of the spans, and there is a score
+        // for each slot.
         unsafe {
             // Two sums of each, so that one product need not wait for the one before.
-            let mut sums = [[V::zero(); M]; 2];
+            let mut sums = [[[V::zero(); 2]; M]; 2];
             let mut score = self.scores;
             for span in self.spans {
-                let mut at = self.values.add(span.start * self.stride);
+                let mut at = self.values.add(span.start * self.held);
                 for _ in 0..span.len() / 2 {
                     for sums in &mut sums {
-                        self.add::<V, M>(at, *score, sums);
-                        (at, score) = (at.wrapping_add(self.stride), score.wrapping_add(1));
+                        self.add::<V, H, M>(at, *score, sums);
+                        (at, score) = (at.wrapping_add(self.held), score.wrapping_add(1));
                     }
                 }
                 if span.len() % 2 == 1 {
-                    self.add::<V, M>(at, *score, &mut sums[0]);
+                    self.add::<V, H, M>(at, *score, &mut sums[0]);
                     score = score.wrapping_add(1);
                 }
             }
+            let (half, scale) = (lower_half(self.width), V::splat(scale));
             for m in 0..M {
-                let sum = sums[0][m].add(sums[1][m]).mul(V::splat(scale));
-                sum.store_first(y.add(m * V::LANES), lanes - m * V::LANES);
+                let at = self.first + m * V::LANES;
+                for (part, count) in [half, self.width - half].into_iter().enumerate() {
+                    let sum = sums[0][m][part].add(sums[1][m][part]).mul(scale);
+                    sum.store_first(y.wrapping_add(part * half + at), count.saturating_sub(at));
+                }
             }
         }
     }
 
     /// One position's values by their weight.
     #[inline(always)]
-    unsafe fn add<V: Vector, const M: usize>(
+    unsafe fn add<V: Vector, H: Held, const M: usize>(
         &self,
         at: *const f32,
         weight: f32,
-        sums: &mut [V; M],
+        sums: &mut [[V; 2]; M],
     ) {
         // SAFETY: as in `run`.
         unsafe {
             let weight = V::splat(weight);
-            for (m, sum) in sums.iter_mut().enumerate() {
-                let value = V::load_first(at.add(m * V::LANES), self.lanes - m * V::LANES);
-                *sum = value.mul_add(weight, *sum);
+            for (m, [lower, upper]) in sums.iter_mut().enumerate() {
+                let [a, b] = H::halves::<V>(at, self.first + m * V::LANES, self.width);
+                (*lower, *upper) = (a.mul_add(weight, *lower), b.mul_add(weight, *upper));
             }
         }
     }
 }
 
-/// The products of a query with N keys that lie `stride` apart.
+/// The products of a query with N keys that lie `held` apart.
 #[inline(always)]
-unsafe fn dots<V: Vector, const N: usize>(
+unsafe fn dots<V: Vector, H: Held, const N: usize>(
     query: *const f32,
     keys: *const f32,
-    stride: usize,
+    held: usize,
     width: usize,
 ) -> [f32; N] {
     // SAFETY: the caller gives N keys and a query of `width` elements.
     unsafe {
         let mut sums = [V::zero(); N];
-        for k in (0..width).step_by(V::LANES) {
-            let query = V::load_first(query.add(k), width - k);
+        for k in (0..lower_half(width)).step_by(V::LANES) {
+            let [lower, upper] = Whole::halves::<V>(query, k, width);
             for (i, sum) in sums.iter_mut().enumerate() {
-                *sum = query.mul_add(V::load_first(keys.add(i * stride + k), width - k), *sum);
+                let [a, b] = H::halves::<V>(keys.add(i * held), k, width);
+                *sum = upper.mul_add(b, lower.mul_add(a, *sum));
             }
         }
         sums.map(|sum| sum.sum())

@@ -179,12 +179,21 @@ impl Vector for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn load_bf16_pairs(from: *const u16) -> (Self, Self) {
+    unsafe fn split_bf16(self) -> [Self; 2] {
         unsafe {
-            let pairs = _mm256_loadu_si256(from.cast());
-            let high = _mm256_and_si256(pairs, _mm256_set1_epi32(0xffff_0000_u32 as i32));
-            let low = _mm256_slli_epi32::<16>(pairs);
-            (Self(_mm256_castsi256_ps(low)), Self(_mm256_castsi256_ps(high)))
+            let pairs = _mm256_castps_si256(self.0);
+            let upper = _mm256_and_si256(pairs, _mm256_set1_epi32(!0xFFFF));
+            let lower = _mm256_slli_epi32::<16>(pairs);
+            [Self(_mm256_castsi256_ps(lower)), Self(_mm256_castsi256_ps(upper))]
+        }
+    }
+    #[inline(always)]
+    unsafe fn join_bf16(self, upper: Self) -> Self {
+        unsafe {
+            let lower = _mm256_castps_si256(self.round_bf16().0);
+            let upper = _mm256_castps_si256(upper.round_bf16().0);
+            let upper = _mm256_and_si256(upper, _mm256_set1_epi32(!0xFFFF));
+            Self(_mm256_castsi256_ps(_mm256_or_si256(_mm256_srli_epi32::<16>(lower), upper)))
         }
     }
     #[inline(always)]

@@ -125,12 +125,21 @@ impl Vector for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn load_bf16_pairs(from: *const u16) -> (Self, Self) {
+    unsafe fn split_bf16(self) -> [Self; 2] {
         unsafe {
-            let pairs = _mm512_loadu_si512(from.cast());
-            let high = _mm512_and_si512(pairs, _mm512_set1_epi32(0xffff_0000_u32 as i32));
-            let low = _mm512_slli_epi32::<16>(pairs);
-            (Self(_mm512_castsi512_ps(low)), Self(_mm512_castsi512_ps(high)))
+            let pairs = _mm512_castps_si512(self.0);
+            let upper = _mm512_and_si512(pairs, _mm512_set1_epi32(!0xFFFF));
+            let lower = _mm512_slli_epi32::<16>(pairs);
+            [Self(_mm512_castsi512_ps(lower)), Self(_mm512_castsi512_ps(upper))]
+        }
+    }
+    #[inline(always)]
+    unsafe fn join_bf16(self, upper: Self) -> Self {
+        unsafe {
+            let lower = _mm512_castps_si512(self.round_bf16().0);
+            let upper = _mm512_castps_si512(upper.round_bf16().0);
+            let upper = _mm512_and_si512(upper, _mm512_set1_epi32(!0xFFFF));
+            Self(_mm512_castsi512_ps(_mm512_or_si512(_mm512_srli_epi32::<16>(lower), upper)))
         }
     }
     #[inline(always)]

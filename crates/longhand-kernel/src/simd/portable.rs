@@ -126,10 +126,15 @@ impl Vector for Portable {
         unsafe { to.cast::<[u16; 8]>().write_unaligned(self.0.map(crate::weights::bf16)) }
     }
     #[inline(always)]
-    unsafe fn load_bf16_pairs(from: *const u16) -> (Self, Self) {
-        let pairs = unsafe { from.cast::<[[u16; 2]; 8]>().read_unaligned() };
-        let wide = |x: u16| f32::from_bits(u32::from(x) << 16);
-        (Self(pairs.map(|pair| wide(pair[0]))), Self(pairs.map(|pair| wide(pair[1]))))
+    unsafe fn split_bf16(self) -> [Self; 2] {
+        let lower = |pair: f32| f32::from_bits(pair.to_bits() << 16);
+        let upper = |pair: f32| f32::from_bits(pair.to_bits() & !0xFFFF);
+        [self.map(lower), self.map(upper)]
+    }
+    #[inline(always)]
+    unsafe fn join_bf16(self, upper: Self) -> Self {
+        let (lower, upper) = unsafe { (self.round_bf16(), upper.round_bf16()) };
+        lower.zip(upper, |a, b| f32::from_bits(a.to_bits() >> 16 | b.to_bits() & !0xFFFF))
     }
     #[inline(always)]
     unsafe fn transpose(from: *const f32, row: usize, to: *mut f32, to_row: usize) {

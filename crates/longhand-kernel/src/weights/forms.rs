@@ -161,8 +161,7 @@ impl<V: Vector, const R: usize, const M: usize> Dot for Bf16<V, R, M> {
         unsafe {
             let (mut even, mut odd) = (Sixteen::zero(), Sixteen::zero());
             for i in 0..LANES / V::LANES {
-                let from = from.cast::<u16>().add(2 * i * V::LANES);
-                (even.0[i], odd.0[i]) = V::load_bf16_pairs(from);
+                [even.0[i], odd.0[i]] = V::load(from.add(i * V::LANES)).split_bf16();
             }
             [even, odd]
         }

@@ -2,7 +2,7 @@
 //! Llama: 4 query heads of 6 features over 2 key heads, two streams.
 
 use longhand_kernel::attention::{self, Mask, Rotary, Sizes, State, cross};
-use longhand_kernel::{Cpu, Sequence};
+use longhand_kernel::{Cpu, Precision, Sequence};
 
 use crate::{Case, processors};
 
@@ -87,7 +87,8 @@ fn carried_keys_and_values() {
         // In the order of the positions, as PyTorch had them.
         let [keys, values] = run.d_carried.each_ref().map(|ring| {
             let rows = (before - WINDOW..before).flat_map(|p| (0..BATCH).map(move |b| (p, b)));
-            rows.flat_map(|(p, b)| ring[slot(p, b)].to_vec()).collect::<Vec<f32>>()
+            rows.flat_map(|(p, b)| slots(p, b).flat_map(|slot| ring[slot].to_vec()))
+                .collect::<Vec<f32>>()
         });
         case.check("d_old_keys", &keys);
         case.check("d_old_values", &values);
@@ -131,7 +132,7 @@ fn cross_attention() {
 
 fn sizes(mask: Mask) -> Sizes {
     let rotary = Some(Rotary::default());
-    Sizes { heads: HEADS, groups: GROUPS, width: WIDTH, mask, rotary }
+    Sizes { heads: HEADS, groups: GROUPS, width: WIDTH, mask, rotary, cache: Precision::F32 }
 }
 
 /// Forward and backward over the rows `qkv` of a case.
@@ -174,10 +175,12 @@ impl Run {
     }
 }
 
-/// Where a position of stream `b` lies in the ring.
-fn slot(position: usize, b: usize) -> std::ops::Range<usize> {
-    let (row, slot) = (GROUPS * WIDTH, b * WINDOW + position % WINDOW);
-    slot * row..(slot + 1) * row
+/// Where the key heads of a position of stream `b` lie in the ring.
+fn slots(position: usize, b: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
+    (0..GROUPS).map(move |group| {
+        let slot = (b * GROUPS + group) * WINDOW + position % WINDOW;
+        slot * WIDTH..(slot + 1) * WIDTH
+    })
 }
 
 /// A carried state, owned.
@@ -212,7 +215,9 @@ impl Ring {
     fn place(&mut self, first: usize, keys: &[f32], values: &[f32]) {
         for (ring, rows) in [(&mut self.keys, keys), (&mut self.values, values)] {
             for (i, from) in rows.chunks(GROUPS * WIDTH).enumerate() {
-                ring[slot(first + i / BATCH, i % BATCH)].copy_from_slice(from);
+                for (slot, head) in slots(first + i / BATCH, i % BATCH).zip(from.chunks(WIDTH)) {
+                    ring[slot].copy_from_slice(head);
+                }
             }
         }
     }
@@ -225,7 +230,10 @@ impl Ring {
             for position in time - WINDOW..time {
                 for b in 0..BATCH {
                     let to = (position * BATCH + b) * row;
-                    all[to..to + row].copy_from_slice(&ring[slot(position, b)]);
+                    for (slot, head) in slots(position, b).zip(all[to..to + row].chunks_mut(WIDTH))
+                    {
+                        head.copy_from_slice(&ring[slot]);
+                    }
                 }
             }
             case.check(name, &all);

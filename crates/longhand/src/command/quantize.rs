@@ -10,7 +10,7 @@ use clap::Args;
 use longhand_engine::GENERATION_FILE;
 use longhand_model::config::HeadConfig;
 use longhand_model::file::{self, CONFIG_FILE, WEIGHTS_FILE};
-use longhand_model::{Cpu, Format, Model, Tape};
+use longhand_model::{Cpu, Format, Model, Precision, Tape};
 use longhand_text::{TOKENIZER_FILE, Tokenizer, Tokens};
 use longhand_train::evaluate;
 use serde_json::json;
@@ -38,6 +38,9 @@ pub(crate) struct Arguments {
     /// How to hold the weights: bf16, int8 or int4
     #[arg(long, value_name = "FORMAT")]
     weights: Format,
+    /// How to hold the keys and values that attention carries: bf16, in half the memory, or f32
+    #[arg(long, value_name = "P", default_value = "bf16")]
+    kv_cache: Precision,
     /// The folder to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -84,7 +87,7 @@ impl Arguments {
         let (tokens, bytes) = self.tokens(&model)?.unzip();
         self.prepare()?;
         let began = Instant::now();
-        let small = model.compress(format);
+        let small = model.compress(format).with_kv_cache(self.kv_cache)?;
         let seconds = began.elapsed().as_secs_f64();
         small.save(&self.out)?;
         self.copy_the_rest()?;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use longhand_model::config::{Cell, Dropout, Fusion, HeadConfig, Positions, WorkingMemory};
-use longhand_model::{Config, Format, Preset};
+use longhand_model::{Config, Format, Precision, Preset};
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
 
 use super::ids;
@@ -43,6 +43,9 @@ pub(crate) struct Arguments {
     /// How the weights are held to read and decode: f32, bf16, int8 or int4
     #[arg(long, value_name = "FORMAT", default_value = "f32")]
     weights: Format,
+    /// How attention's carried keys and values are held: f32 or bf16
+    #[arg(long, value_name = "P", default_value = "f32")]
+    kv_cache: Precision,
     /// Each training step begins with empty memories, as with a peer that carries none
     #[arg(long)]
     fresh: bool,
@@ -118,6 +121,7 @@ impl Arguments {
         if !matches!(self.what, What::Train) {
             config.weights = self.weights;
         }
+        config.kv_cache = self.kv_cache;
         config.check().map_err(|error| Usage(error.to_string()))?;
         match self.what {
             What::Train => self.train(config),
@@ -189,7 +193,7 @@ impl Arguments {
         line.add("preset", self.name.as_str()).add("vocab", config.vocab_size);
         line.add("width", config.width).add("layers", config.blocks.len());
         line.add("parameters", parameters);
-        line.add("weights", config.weights.name());
+        line.add("weights", config.weights.name()).add("kv_cache", config.kv_cache.name());
         line
     }
 }
