@@ -138,9 +138,15 @@ def transformers():
     )
     decode = flags(what="decode", batch=1, position=2048)
     settings = [flags(precision=precision) for precision in ("f32", "bf16")]
-    # As `longhand quantize` makes them: int8 weights with a cache in bf16.
-    caches = {"f32": "f32", "int8": "bf16"}
-    for window, weights in ((256, "f32"), (256, "int8"), (2048, "f32"), (2048, "int8")):
+    # As `longhand quantize` makes them: fewer bits come with a cache in bf16.
+    caches = {"f32": "f32", "bf16": "bf16", "int8": "bf16"}
+    for window, weights in (
+        (256, "f32"),
+        (256, "int8"),
+        (2048, "f32"),
+        (2048, "bf16"),
+        (2048, "int8"),
+    ):
         held = flags(window=window, weights=weights, **{"kv-cache": caches[weights]})
         yield Row(
             group="transformer",

@@ -18,7 +18,7 @@
 //! is taken out before `exp`, so that scores of any finite size give finite results.
 //!
 //! Of all products, forward and backward, the operands are in the processor's
-//! [`Precision`](crate::Precision): under bf16 queries, keys, values, probabilities, their gradients and
+//! [`Precision`]: under bf16 queries, keys, values, probabilities, their gradients and
 //! those of the outputs are rounded before they are multiplied. Sums and the softmax stay `f32`, and so
 //! does what is carried, unless [`Sizes::cache`] says otherwise. [`step`] multiplies in `f32` under both.
 
