@@ -168,6 +168,15 @@ impl From<&[f32]> for Buffer {
 /// back, so that what is needed at different times shares memory.
 #[derive(Default)]
 pub struct Buffers {
+    /// Those with memory of their own, by their cache lines: a decoded token takes dozens.
+    whole: Vec<OfSize>,
+    /// Parts of larger pieces of memory.
+    parts: Vec<Buffer>,
+}
+
+/// Free buffers of one size; none is left for a size that was needed before.
+struct OfSize {
+    lines: usize,
     free: Vec<Buffer>,
 }
 
@@ -179,12 +188,22 @@ impl Buffers {
         if lines < LARGE {
             return self.take_whole(len);
         }
-        let Some(i) = self.smallest(lines, |_| true) else { return Buffer::zeros(len) };
-        let mut buffer = self.free.swap_remove(i);
+        let parts = self.parts.iter().enumerate().filter(|(_, part)| part.lines >= lines);
+        let part = parts.min_by_key(|(_, part)| part.lines).map(|(i, part)| (i, part.lines));
+        let whole = self.smallest(lines);
+        let mut buffer = match (part, whole) {
+            (Some((i, lines)), whole)
+                if whole.is_none_or(|size| lines <= self.whole[size].lines) =>
+            {
+                self.parts.swap_remove(i)
+            }
+            (_, Some(size)) => self.pop(size),
+            _ => return Buffer::zeros(len),
+        };
         // What is left of a close fit would only keep the whole from being joined.
         if buffer.lines - lines > lines / 16 {
             let rest = buffer.cut(lines);
-            self.free.push(rest);
+            self.parts.push(rest);
         }
         buffer.resize(len);
         buffer
@@ -193,10 +212,10 @@ impl Buffers {
     /// As [`Buffers::take`], with memory of its own: for what leaves, and may never come back.
     pub fn take_whole(&mut self, len: usize) -> Buffer {
         let lines = len.div_ceil(ELEMENTS);
-        match self.smallest(lines, Buffer::is_whole) {
+        match self.smallest(lines) {
             // A far larger buffer would be missed by the next large request.
-            Some(i) if self.free[i].lines <= 2 * lines + ELEMENTS => {
-                let mut buffer = self.free.swap_remove(i);
+            Some(size) if self.whole[size].lines <= 2 * lines + ELEMENTS => {
+                let mut buffer = self.pop(size);
                 buffer.resize(len);
                 buffer
             }
@@ -219,11 +238,11 @@ impl Buffers {
         buffer.len = 0;
         if !buffer.is_whole() {
             let mut i = 0;
-            while i < self.free.len() {
-                let other = &self.free[i];
+            while i < self.parts.len() {
+                let other = &self.parts[i];
                 let (before, after) = (other.meets(&buffer), buffer.meets(other));
                 if before || after {
-                    let other = self.free.swap_remove(i);
+                    let other = self.parts.swap_remove(i);
                     buffer.lines += other.lines;
                     if before {
                         buffer.start = other.start;
@@ -233,14 +252,26 @@ impl Buffers {
                 }
             }
         }
-        self.free.push(buffer);
+        if !buffer.is_whole() {
+            return self.parts.push(buffer);
+        }
+        let lines = buffer.lines;
+        let size = self.whole.partition_point(|size| size.lines < lines);
+        if self.whole.get(size).is_none_or(|size| size.lines > lines) {
+            self.whole.insert(size, OfSize { lines, free: Vec::new() });
+        }
+        self.whole[size].free.push(buffer);
     }
 
-    /// The place of the smallest free buffer with so many cache lines.
-    fn smallest(&self, lines: usize, fits: impl Fn(&Buffer) -> bool) -> Option<usize> {
-        let free = self.free.iter().enumerate();
-        let fitting = free.filter(|(_, buffer)| buffer.lines >= lines && fits(buffer));
-        fitting.min_by_key(|(_, buffer)| buffer.lines).map(|(i, _)| i)
+    /// The smallest size of at least so many cache lines of which a whole buffer is free.
+    fn smallest(&self, lines: usize) -> Option<usize> {
+        let from = self.whole.partition_point(|size| size.lines < lines);
+        (from..self.whole.len()).find(|&size| !self.whole[size].free.is_empty())
+    }
+
+    /// A whole buffer of that size.
+    fn pop(&mut self, size: usize) -> Buffer {
+        self.whole[size].free.pop().unwrap_or_default()
     }
 }
 
@@ -249,6 +280,10 @@ mod tests {
     use super::*;
 
     const MANY: usize = LARGE * ELEMENTS;
+
+    fn free(buffers: &Buffers) -> usize {
+        buffers.parts.len() + buffers.whole.iter().map(|size| size.free.len()).sum::<usize>()
+    }
 
     #[test]
     fn a_buffer_is_zero_aligned_and_keeps_its_values() {
@@ -272,7 +307,7 @@ mod tests {
         let start = whole.as_ptr();
         buffers.give(whole);
         let mut parts: Vec<Buffer> = (0..4).map(|_| buffers.take(MANY)).collect();
-        assert!(buffers.free.is_empty(), "four parts are the whole");
+        assert_eq!(free(&buffers), 0, "four parts are the whole");
         for (i, part) in parts.iter_mut().enumerate() {
             part.fill(i as f32);
         }
@@ -281,7 +316,7 @@ mod tests {
         for i in [1, 1, 0, 0] {
             buffers.give(parts.remove(i));
         }
-        assert_eq!(buffers.free.len(), 1);
+        assert_eq!(free(&buffers), 1);
         assert_eq!(buffers.take(4 * MANY).as_ptr(), start);
 
         buffers.give(Buffer::zeros(4 * MANY));

@@ -154,6 +154,12 @@ pub enum RecipeError {
     /// The file cannot be read; the message names it.
     #[error("{0}")]
     Io(#[from] std::io::Error),
+    /// There is no such file.
+    #[error(
+        "there is no recipe {}: name a file, as `recipes/sample-recall.toml` of the sources is one",
+        .0.display()
+    )]
+    NoFile(PathBuf),
     /// Not a recipe.
     #[error("{name} is not a usable recipe: {reason}")]
     Form {
@@ -263,7 +269,10 @@ impl Recipe {
     /// # Errors
     /// As [`Recipe::parse`], and a file that cannot be read.
     pub fn load(path: &Path, root: &Path) -> Result<Self, RecipeError> {
-        let text = fs_err::read_to_string(path)?;
+        let text = fs_err::read_to_string(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => RecipeError::NoFile(path.into()),
+            _ => error.into(),
+        })?;
         let mut recipe = Self::parse(&text, &path.display().to_string())?;
         recipe.data.resolve(root);
         if let Some(base) = &mut recipe.model.base {

@@ -206,12 +206,10 @@ impl<H: Held> Kernel for As<'_, H> {
                         let at = keys.add(slot * held);
                         if slot + 4 <= span.end {
                             let sums = dots::<V, H, 4>(query, at, held, width);
-                            for (i, sum) in sums.into_iter().enumerate() {
-                                *scores.add(count + i) = sum;
-                            }
+                            V::store_sums(sums, scores.add(count));
                             (slot, count) = (slot + 4, count + 4);
                         } else {
-                            *scores.add(count) = dots::<V, H, 1>(query, at, held, width)[0];
+                            *scores.add(count) = dots::<V, H, 1>(query, at, held, width)[0].sum();
                             (slot, count) = (slot + 1, count + 1);
                         }
                     }
@@ -297,14 +295,15 @@ impl Mix<'_> {
     }
 }
 
-/// The products of a query with N keys that lie `held` apart.
+/// The products of a query with N keys that lie `held` apart, each still to be summed over its
+/// lanes.
 #[inline(always)]
 unsafe fn dots<V: Vector, H: Held, const N: usize>(
     query: *const f32,
     keys: *const f32,
     held: usize,
     width: usize,
-) -> [f32; N] {
+) -> [V; N] {
     // SAFETY: the caller gives N keys and a query of `width` elements.
     unsafe {
         let mut sums = [V::zero(); N];
@@ -315,7 +314,7 @@ unsafe fn dots<V: Vector, H: Held, const N: usize>(
                 *sum = upper.mul_add(b, lower.mul_add(a, *sum));
             }
         }
-        sums.map(|sum| sum.sum())
+        sums
     }
 }
 

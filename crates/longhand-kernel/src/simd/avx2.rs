@@ -148,6 +148,15 @@ impl Vector for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn store_sums([a, b, c, d]: [Self; 4], to: *mut f32) {
+        unsafe {
+            let (ab, cd) = (_mm256_hadd_ps(a.0, b.0), _mm256_hadd_ps(c.0, d.0));
+            let sums = _mm256_hadd_ps(ab, cd);
+            let upper = _mm256_extractf128_ps::<1>(sums);
+            _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(sums), upper));
+        }
+    }
+    #[inline(always)]
     unsafe fn largest(self) -> f32 {
         unsafe {
             let s = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));

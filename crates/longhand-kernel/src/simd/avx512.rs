@@ -107,6 +107,21 @@ impl Vector for Avx512 {
         unsafe { _mm512_reduce_add_ps(self.0) }
     }
     #[inline(always)]
+    unsafe fn store_sums([a, b, c, d]: [Self; 4], to: *mut f32) {
+        unsafe {
+            let (a, b, c, d) = (a.0, b.0, c.0, d.0);
+            let ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+            let cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+            let (first, second) =
+                (_mm512_shuffle_ps::<0x44>(ab, cd), _mm512_shuffle_ps::<0xee>(ab, cd));
+            let sums = _mm512_add_ps(first, second);
+            let upper = _mm512_extractf32x8_ps::<1>(sums);
+            let sums = _mm256_add_ps(_mm512_castps512_ps256(sums), upper);
+            let upper = _mm256_extractf128_ps::<1>(sums);
+            _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(sums), upper));
+        }
+    }
+    #[inline(always)]
     unsafe fn largest(self) -> f32 {
         unsafe { _mm512_reduce_max_ps(self.0) }
     }

@@ -114,6 +114,11 @@ impl Vector for Portable {
         self.0.iter().sum()
     }
     #[inline(always)]
+    unsafe fn store_sums(vectors: [Self; 4], to: *mut f32) {
+        let sums = vectors.map(|vector| vector.0.iter().sum::<f32>());
+        unsafe { to.cast::<[f32; 4]>().write_unaligned(sums) }
+    }
+    #[inline(always)]
     unsafe fn largest(self) -> f32 {
         self.0.iter().copied().fold(f32::NEG_INFINITY, f32::max)
     }

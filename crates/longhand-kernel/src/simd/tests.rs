@@ -98,3 +98,30 @@ fn extremes_stay_defined() {
         assert_eq!(values, [0.0, 0.0, 1.0, 1.0]);
     }
 }
+
+#[test]
+fn four_sums_are_each_a_sum() {
+    struct Sums<'a>(&'a [f32], &'a mut [f32]);
+    impl Kernel for Sums<'_> {
+        type Output = ();
+        #[inline(always)]
+        unsafe fn run<V: Vector>(self) {
+            // SAFETY: four vectors are read, and five values written.
+            unsafe {
+                let at = |i: usize| V::load(self.0.as_ptr().add(i * V::LANES));
+                V::store_sums([at(0), at(1), at(2), at(3)], self.1.as_mut_ptr());
+                self.1[4] = at(2).sum();
+            }
+        }
+    }
+    for level in Level::ALL.into_iter().filter(|level| level.available()) {
+        let lanes = level.lanes();
+        // Whole numbers: any order of summation gives the same.
+        let from: Vec<f32> = (0..4 * lanes).map(|i| (i * i % 97) as f32).collect();
+        let mut sums = [0.0; 5];
+        level.run(Sums(&from, &mut sums));
+        let exact: Vec<f32> = from.chunks(lanes).map(|vector| vector.iter().sum()).collect();
+        assert_eq!(sums[..4], exact, "{level:?}");
+        assert_eq!(sums[4], exact[2], "{level:?}");
+    }
+}
