@@ -38,7 +38,7 @@ mod tests;
 
 use crate::precision::Precision;
 
-pub use rotary::Rotary;
+pub use rotary::{Angles, Rotary};
 pub use self_attention::{State, Weights, backward, forward, saved_len, weights};
 pub use step::step;
 

@@ -62,6 +62,32 @@ impl Rotary {
     }
 }
 
+/// The angles of some positions, kept for the layers that turn by them one after another.
+#[derive(Default)]
+pub struct Angles {
+    /// What the table holds: K, the frequencies, and the positions.
+    of: Option<(usize, Rotary)>,
+    positions: Vec<u64>,
+    /// `[B, K]`.
+    table: Vec<f32>,
+}
+
+impl Angles {
+    /// The angles of these positions, as [`Rotary::fill`] writes them.
+    pub(super) fn at(&mut self, rotary: Rotary, width: usize, positions: &[u64]) -> &[f32] {
+        if self.of != Some((width, rotary)) || self.positions != positions {
+            self.of = Some((width, rotary));
+            self.positions.clear();
+            self.positions.extend_from_slice(positions);
+            self.table.resize(positions.len() * width, 0.0);
+            for (&position, table) in positions.iter().zip(self.table.chunks_exact_mut(width)) {
+                rotary.fill(position, width, table);
+            }
+        }
+        &self.table
+    }
+}
+
 /// [`Vector::load_first`] without a mask where whole vectors are left.
 #[inline(always)]
 unsafe fn load<V: Vector>(from: *const f32, left: usize) -> V {
@@ -229,6 +255,26 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn kept_angles_are_those_of_what_is_asked_for() {
+        let mut kept = Angles::default();
+        let slow = Rotary { base: 500_000.0 };
+        for (rotary, width, positions) in [
+            (Rotary::default(), 8, &[3, 1 << 20][..]),
+            (Rotary::default(), 8, &[3, 1 << 20]),
+            (Rotary::default(), 8, &[4, 1 << 20]),
+            (Rotary::default(), 12, &[4, 1 << 20]),
+            (slow, 12, &[4, 1 << 20]),
+            (slow, 12, &[4]),
+        ] {
+            let mut exact = vec![0.0; positions.len() * width];
+            for (&position, table) in positions.iter().zip(exact.chunks_mut(width)) {
+                rotary.fill(position, width, table);
+            }
+            assert_eq!(kept.at(rotary, width, positions), exact);
         }
     }
 }

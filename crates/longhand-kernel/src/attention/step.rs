@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::cache::{self, Halves, Held, Whole, lower_half};
-use super::rotary::turn_heads;
+use super::rotary::{Angles, turn_heads};
 use super::self_attention::State;
 use super::{Mask, Sizes};
 use crate::cpu::{Cpu, Shards, Worker};
@@ -19,7 +19,7 @@ const SERIAL_PRODUCTS: usize = 1 << 15;
 
 /// As [`forward`](super::forward) for one position (T = 1) of each stream, without what backward
 /// needs: the new key and value go into the ring, which is then read where it lies. The cost does
-/// not depend on the position.
+/// not depend on the position. `angles` is kept from layer to layer of a step.
 ///
 /// # Panics
 /// If a length does not fit the sizes, the sequence has not one position, or the mask is
@@ -30,6 +30,7 @@ pub fn step(
     sequence: &Sequence,
     qkv: &[f32],
     state: State,
+    angles: &mut Angles,
     y: &mut [f32],
 ) {
     sizes.check();
@@ -45,7 +46,11 @@ pub fn step(
     let (width, y_row, ring) = (sizes.width, sizes.heads * sizes.width, sizes.ring_len());
     let State { keys, values, position, filled } = state;
     let mut query = scratch::take(cpu, batch * y_row);
-    let taken_in = TakenIn { sizes, sequence, qkv };
+    let angles = match sizes.rotary {
+        Some(rotary) => angles.at(rotary, width, position),
+        None => &[],
+    };
+    let taken_in = TakenIn { sizes, sequence, qkv, angles };
     {
         let (query, position, filled) =
             (Shards::new(&mut query), Shards::new(&mut *position), Shards::new(&mut *filled));
@@ -123,12 +128,14 @@ struct TakenIn<'a> {
     sizes: Sizes,
     sequence: &'a Sequence<'a>,
     qkv: &'a [f32],
+    /// `[B, K]`, or nothing without rotary positions.
+    angles: &'a [f32],
 }
 
 impl TakenIn<'_> {
     /// Puts the new key and value of stream `b` into its ring and turns its queries.
     fn remember(&self, worker: &mut Worker, b: usize, query: &mut [f32], state: State) {
-        let Self { sizes, sequence, qkv } = self;
+        let Self { sizes, sequence, qkv, angles } = self;
         if !sequence.is_real(0, b) {
             return;
         }
@@ -141,11 +148,7 @@ impl TakenIn<'_> {
         let (width, new) = (sizes.width, sizes.groups * sizes.width);
         let (held, window_words) = (sizes.held_width(), window * sizes.held_width());
         let (queries, others) = qkv[b * sizes.row()..(b + 1) * sizes.row()].split_at(query.len());
-        let mut angles = worker.buffers.take(width);
-        if let Some(rotary) = sizes.rotary {
-            rotary.fill(*position, width, &mut angles);
-        }
-        let turned = sizes.rotary.map(|_| &angles[..]);
+        let turned = sizes.rotary.map(|_| &angles[b * width..(b + 1) * width]);
         turn_heads(worker.level, queries, turned, 1.0 / (width as f32).sqrt(), width, query);
         let mut keys = worker.buffers.take(new);
         turn_heads(worker.level, &others[..new], turned, 1.0, width, &mut keys);
@@ -158,7 +161,6 @@ impl TakenIn<'_> {
         *position += 1;
         *filled = (*filled + 1).min(window as u32);
         worker.buffers.give(keys);
-        worker.buffers.give(angles);
     }
 }
 

@@ -88,7 +88,8 @@ fn read_one(
     carried: &mut Carried<f32>,
 ) -> Vec<f32> {
     let mut y = vec![f32::NAN; sequence.batch * sizes.heads * sizes.width];
-    lend(sizes, carried, |state| step(cpu, sizes, sequence, qkv, state, &mut y));
+    let mut angles = Angles::default();
+    lend(sizes, carried, |state| step(cpu, sizes, sequence, qkv, state, &mut angles, &mut y));
     y
 }
 

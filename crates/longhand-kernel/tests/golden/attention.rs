@@ -1,7 +1,7 @@
 //! `F.scaled_dot_product_attention` with grouped heads, and the rotary positions of Hugging Face's
 //! Llama: 4 query heads of 6 features over 2 key heads, two streams.
 
-use longhand_kernel::attention::{self, Mask, Rotary, Sizes, State, cross};
+use longhand_kernel::attention::{self, Angles, Mask, Rotary, Sizes, State, cross};
 use longhand_kernel::{Cpu, Precision, Sequence};
 
 use crate::{Case, processors};
@@ -31,6 +31,7 @@ fn sliding_window_in_chunks_and_step_by_step() {
     for cpu in processors() {
         for chunks in [&[5, 7][..], &[1, 2, 8, 1], &vec![1; time]] {
             let mut ring = Ring::empty();
+            let mut angles = Angles::default();
             let mut y = Vec::new();
             let mut from = &case.values("qkv")[..];
             for &chunk in chunks {
@@ -40,7 +41,8 @@ fn sliding_window_in_chunks_and_step_by_step() {
                 let mut out = vec![0.0; chunk * BATCH * HEADS * WIDTH];
                 let sizes = sizes(Mask::Window(WINDOW));
                 if chunk == 1 {
-                    attention::step(&cpu, sizes, &sequence, qkv, ring.state(), &mut out);
+                    let angles = &mut angles;
+                    attention::step(&cpu, sizes, &sequence, qkv, ring.state(), angles, &mut out);
                 } else {
                     let mut saved = vec![0.0; attention::saved_len(sizes, &sequence)];
                     let state = Some(ring.state());

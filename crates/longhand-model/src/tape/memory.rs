@@ -60,11 +60,13 @@ pub struct Gates {
     pub forget: Vec<f32>,
 }
 
-/// Counters of a ring that is being advanced, kept from pass to pass for their memory.
+/// Counters of a ring that is being advanced, kept from pass to pass for their memory, and the
+/// angles of the positions it reads, kept from layer to layer.
 #[derive(Default)]
 pub(super) struct Rings {
     positions: Vec<u64>,
     filled: Vec<u32>,
+    angles: attention::Angles,
 }
 
 impl Tape {
@@ -87,7 +89,7 @@ impl Tape {
             Some(index) => {
                 let (mut keys, mut values) = (state.take(index), state.take(index + 1));
                 // The ring advances counters of its own: the state's serve every block.
-                let Rings { positions, filled } = &mut self.rings;
+                let Rings { positions, filled, angles } = &mut self.rings;
                 positions.clear();
                 positions.extend_from_slice(&state.positions);
                 let window = sizes.window() as u64;
@@ -100,7 +102,7 @@ impl Tape {
                     filled,
                 };
                 if step {
-                    attention::step(&self.cpu, sizes, &sequence, input, carried, &mut data);
+                    attention::step(&self.cpu, sizes, &sequence, input, carried, angles, &mut data);
                 } else {
                     let (cpu, carried) = (&self.cpu, Some(carried));
                     attention::forward(
