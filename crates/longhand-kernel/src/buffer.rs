@@ -13,7 +13,7 @@ struct Line;
 const LINE: usize = align_of::<Line>();
 /// Elements of a cache line.
 const ELEMENTS: usize = LINE / size_of::<f32>();
-/// From this many cache lines on (a quarter of a megabyte), a buffer may be a part of a larger
+/// With more cache lines than this (a quarter of a megabyte), a buffer may be a part of a larger
 /// piece of memory.
 const LARGE: usize = 1 << 12;
 
@@ -166,18 +166,42 @@ impl From<&[f32]> for Buffer {
 /// A free list: buffers given back are handed out again, so that a loop of equal steps allocates
 /// in its first rounds only. Large ones are cut from larger ones and joined again when they come
 /// back, so that what is needed at different times shares memory.
-#[derive(Default)]
 pub struct Buffers {
-    /// Those with memory of their own, by their cache lines: a decoded token takes dozens.
-    whole: Vec<OfSize>,
-    /// Parts of larger pieces of memory.
-    parts: Vec<Buffer>,
+    /// Of each [`Class`]: a decoded token takes dozens.
+    small: [Vec<Buffer>; Class::COUNT],
+    large: Vec<Buffer>,
 }
 
-/// Free buffers of one size; none is left for a size that was needed before.
-struct OfSize {
-    lines: usize,
-    free: Vec<Buffer>,
+/// A size of small buffers: 1 to 8 cache lines, then four sizes for each power of two.
+#[derive(Clone, Copy)]
+struct Class(usize);
+
+impl Class {
+    /// Up to the largest of small buffers.
+    const COUNT: usize = 4 * (LARGE.ilog2() as usize - 1) + 1;
+
+    /// The smallest of at least so many cache lines, of which there are some.
+    fn of(lines: usize) -> Self {
+        let shift = (usize::BITS - (lines - 1).leading_zeros()).saturating_sub(3) as usize;
+        Self(4 * shift + lines.div_ceil(1 << shift))
+    }
+
+    /// The largest of at most so many.
+    fn within(lines: usize) -> Self {
+        let class = Self::of(lines);
+        if class.lines() > lines { Self(class.0 - 1) } else { class }
+    }
+
+    fn lines(self) -> usize {
+        let shift = self.0.saturating_sub(5) / 4;
+        (self.0 - 4 * shift) << shift
+    }
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self { small: [const { Vec::new() }; Class::COUNT], large: Vec::new() }
+    }
 }
 
 impl Buffers {
@@ -185,25 +209,15 @@ impl Buffers {
     /// of memory, which is whole again only when it has been given back here.
     pub fn take(&mut self, len: usize) -> Buffer {
         let lines = len.div_ceil(ELEMENTS);
-        if lines < LARGE {
+        if lines <= LARGE {
             return self.take_whole(len);
         }
-        let parts = self.parts.iter().enumerate().filter(|(_, part)| part.lines >= lines);
-        let part = parts.min_by_key(|(_, part)| part.lines).map(|(i, part)| (i, part.lines));
-        let whole = self.smallest(lines);
-        let mut buffer = match (part, whole) {
-            (Some((i, lines)), whole)
-                if whole.is_none_or(|size| lines <= self.whole[size].lines) =>
-            {
-                self.parts.swap_remove(i)
-            }
-            (_, Some(size)) => self.pop(size),
-            _ => return Buffer::zeros(len),
-        };
+        let Some(i) = self.smallest(lines, |_| true) else { return Buffer::zeros(len) };
+        let mut buffer = self.large.swap_remove(i);
         // What is left of a close fit would only keep the whole from being joined.
         if buffer.lines - lines > lines / 16 {
             let rest = buffer.cut(lines);
-            self.parts.push(rest);
+            self.large.push(rest);
         }
         buffer.resize(len);
         buffer
@@ -212,10 +226,20 @@ impl Buffers {
     /// As [`Buffers::take`], with memory of its own: for what leaves, and may never come back.
     pub fn take_whole(&mut self, len: usize) -> Buffer {
         let lines = len.div_ceil(ELEMENTS);
-        match self.smallest(lines) {
+        if lines == 0 {
+            return Buffer::default();
+        }
+        if lines <= LARGE {
+            let class = Class::of(lines);
+            let found = self.small[class.0].pop();
+            let mut buffer = found.unwrap_or_else(|| Buffer::zeros(class.lines() * ELEMENTS));
+            buffer.len = len;
+            return buffer;
+        }
+        match self.smallest(lines, Buffer::is_whole) {
             // A far larger buffer would be missed by the next large request.
-            Some(size) if self.whole[size].lines <= 2 * lines + ELEMENTS => {
-                let mut buffer = self.pop(size);
+            Some(i) if self.large[i].lines <= 2 * lines + ELEMENTS => {
+                let mut buffer = self.large.swap_remove(i);
                 buffer.resize(len);
                 buffer
             }
@@ -236,13 +260,16 @@ impl Buffers {
             return;
         }
         buffer.len = 0;
+        if buffer.lines <= LARGE && buffer.is_whole() {
+            return self.small[Class::within(buffer.lines).0].push(buffer);
+        }
         if !buffer.is_whole() {
             let mut i = 0;
-            while i < self.parts.len() {
-                let other = &self.parts[i];
+            while i < self.large.len() {
+                let other = &self.large[i];
                 let (before, after) = (other.meets(&buffer), buffer.meets(other));
                 if before || after {
-                    let other = self.parts.swap_remove(i);
+                    let other = self.large.swap_remove(i);
                     buffer.lines += other.lines;
                     if before {
                         buffer.start = other.start;
@@ -252,26 +279,14 @@ impl Buffers {
                 }
             }
         }
-        if !buffer.is_whole() {
-            return self.parts.push(buffer);
-        }
-        let lines = buffer.lines;
-        let size = self.whole.partition_point(|size| size.lines < lines);
-        if self.whole.get(size).is_none_or(|size| size.lines > lines) {
-            self.whole.insert(size, OfSize { lines, free: Vec::new() });
-        }
-        self.whole[size].free.push(buffer);
+        self.large.push(buffer);
     }
 
-    /// The smallest size of at least so many cache lines of which a whole buffer is free.
-    fn smallest(&self, lines: usize) -> Option<usize> {
-        let from = self.whole.partition_point(|size| size.lines < lines);
-        (from..self.whole.len()).find(|&size| !self.whole[size].free.is_empty())
-    }
-
-    /// A whole buffer of that size.
-    fn pop(&mut self, size: usize) -> Buffer {
-        self.whole[size].free.pop().unwrap_or_default()
+    /// The place of the smallest free large buffer with so many cache lines.
+    fn smallest(&self, lines: usize, fits: impl Fn(&Buffer) -> bool) -> Option<usize> {
+        let free = self.large.iter().enumerate();
+        let fitting = free.filter(|(_, buffer)| buffer.lines >= lines && fits(buffer));
+        fitting.min_by_key(|(_, buffer)| buffer.lines).map(|(i, _)| i)
     }
 }
 
@@ -279,10 +294,27 @@ impl Buffers {
 mod tests {
     use super::*;
 
-    const MANY: usize = LARGE * ELEMENTS;
+    const MANY: usize = 2 * LARGE * ELEMENTS;
 
-    fn free(buffers: &Buffers) -> usize {
-        buffers.parts.len() + buffers.whole.iter().map(|size| size.free.len()).sum::<usize>()
+    #[test]
+    fn a_class_is_as_large_as_what_is_asked_of_it() {
+        for lines in 1..=LARGE {
+            let (up, down) = (Class::of(lines), Class::within(lines));
+            assert!(up.0 < Class::COUNT && up.lines() >= lines && down.lines() <= lines);
+            assert!(up.lines() < lines + lines.div_ceil(4) && up.0 - down.0 <= 1, "{lines}");
+        }
+        let mut buffers = Buffers::default();
+        for len in [2, 150, 16 * 33, 16 * (LARGE - 1), 16 * LARGE] {
+            let buffer = buffers.take(len);
+            assert_eq!(buffer.len(), len);
+            let start = buffer.as_ptr();
+            buffers.give(buffer);
+            assert_eq!(buffers.take_whole(len - 1).as_ptr(), start, "{len}");
+            // One that was not made here serves what surely fits.
+            buffers.give(Buffer::zeros(len));
+            let lines = Class::within(len.div_ceil(ELEMENTS)).lines();
+            assert!(buffers.take(lines * ELEMENTS).capacity() <= len.next_multiple_of(ELEMENTS));
+        }
     }
 
     #[test]
@@ -307,7 +339,7 @@ mod tests {
         let start = whole.as_ptr();
         buffers.give(whole);
         let mut parts: Vec<Buffer> = (0..4).map(|_| buffers.take(MANY)).collect();
-        assert_eq!(free(&buffers), 0, "four parts are the whole");
+        assert!(buffers.large.is_empty(), "four parts are the whole");
         for (i, part) in parts.iter_mut().enumerate() {
             part.fill(i as f32);
         }
@@ -316,7 +348,7 @@ mod tests {
         for i in [1, 1, 0, 0] {
             buffers.give(parts.remove(i));
         }
-        assert_eq!(free(&buffers), 1);
+        assert_eq!(buffers.large.len(), 1);
         assert_eq!(buffers.take(4 * MANY).as_ptr(), start);
 
         buffers.give(Buffer::zeros(4 * MANY));
