@@ -68,6 +68,9 @@ fn a_quantized_model_serves_every_verb_that_reads() {
         assert_eq!(report["after"]["weights"], format);
         assert!(number("after", "file_bytes") < 0.6 * number("before", "file_bytes"));
         assert!((number("after", "loss") / number("before", "loss") - 1.0).abs() < 0.05);
+        let caches = (&report["before"]["kv_cache"], &report["after"]["kv_cache"]);
+        assert_eq!(caches, (&"f32".into(), &"bf16".into()));
+        assert!(number("after", "session_bytes") < 0.6 * number("before", "session_bytes"));
 
         let again: Value =
             serde_json::from_str(&stdout(&["eval", &small, "--data", &text, "--json"])).unwrap();
@@ -86,8 +89,13 @@ fn a_quantized_model_serves_every_verb_that_reads() {
         };
         assert_eq!(with(&small).0, 0);
         assert_eq!(with(&small).1, with(&small).1);
-        let (code, _, said) = with(&base);
-        assert!(code == 1 && said.contains("another model"), "{said}");
+        let exact = at(&format!("{format}-exact"));
+        let line = ["--weights", format, "--kv-cache", "f32", "--out", &exact];
+        stdout(&[&["quantize", &base], &line[..]].concat());
+        for other in [&base, &exact] {
+            let (code, _, said) = with(other);
+            assert!(code == 1 && said.contains("another model"), "{said}");
+        }
     }
 }
 

@@ -64,6 +64,9 @@ struct Measured {
     name: &'static str,
     file_bytes: u64,
     memory_bytes: usize,
+    /// What the memory of one stream takes, and how it holds keys and values.
+    session_bytes: usize,
+    kv_cache: Precision,
     /// Nats per token, and seconds.
     loss: Option<(f64, f64)>,
 }
@@ -100,7 +103,14 @@ impl Arguments {
                 let total = evaluate::carried(model, &mut tape, tokens, evaluate::STREAMS)?;
                 loss = Some((total.mean(), began.elapsed().as_secs_f64()));
             }
-            Ok(Measured { name, file_bytes, memory_bytes: model.weights.bytes(), loss })
+            Ok(Measured {
+                name,
+                file_bytes,
+                memory_bytes: model.weights.bytes(),
+                session_bytes: model.state(1).bytes(),
+                kv_cache: model.config().kv_cache,
+                loss,
+            })
         };
         let before = measure("f32", &self.model, &model)?;
         // What a reader of the folder gets.
@@ -181,6 +191,8 @@ impl Arguments {
                     "weights": measured.name,
                     "file_bytes": measured.file_bytes,
                     "memory_bytes": measured.memory_bytes,
+                    "session_bytes": measured.session_bytes,
+                    "kv_cache": measured.kv_cache.name(),
                     "loss": measured.loss.map(|(loss, _)| loss),
                     "perplexity": perplexity(measured),
                     "seconds": measured.loss.map(|(_, seconds)| seconds),
@@ -194,8 +206,8 @@ impl Arguments {
         }
         writeln!(
             out,
-            "{:<8} {:>12} {:>12} {:>10} {:>12} {:>9}",
-            "weights", "file MB", "memory MB", "loss", "perplexity", "seconds"
+            "{:<8} {:>12} {:>12} {:>12} {:>10} {:>12} {:>9}",
+            "weights", "file MB", "memory MB", "session kB", "loss", "perplexity", "seconds"
         )?;
         for measured in [before, after] {
             let number = |value: Option<f64>, digits: usize| {
@@ -203,10 +215,11 @@ impl Arguments {
             };
             writeln!(
                 out,
-                "{:<8} {:>12.2} {:>12.2} {:>10} {:>12} {:>9}",
+                "{:<8} {:>12.2} {:>12.2} {:>12.1} {:>10} {:>12} {:>9}",
                 measured.name,
                 measured.file_bytes as f64 / 1e6,
                 measured.memory_bytes as f64 / 1e6,
+                measured.session_bytes as f64 / 1e3,
                 number(measured.loss.map(|(loss, _)| loss), 4),
                 number(perplexity(measured), 3),
                 number(measured.loss.map(|(_, seconds)| seconds), 2),
