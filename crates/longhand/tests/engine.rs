@@ -292,10 +292,10 @@ fn bad_input_gets_one_sentence() {
     stdout(&["memory", "save", model, "--text", &text, "--out", &memory], b"");
     let bytes = fs_err::read(&memory).unwrap();
     let cut = place.write("cut.safetensors", &bytes[..bytes.len() / 2]);
-    let version = b"\\\"version\\\":1";
+    let version = b"\\\"version\\\":2";
     let place_of_version = bytes.windows(version.len()).position(|w| w == version).unwrap();
     let mut newer = bytes.clone();
-    newer[place_of_version + version.len() - 1] = b'2';
+    newer[place_of_version + version.len() - 1] = b'3';
     let newer = place.write("newer.safetensors", newer);
     let alien = Place::new(Preset::LonghandNano, 1);
     let strange = Place::new(Preset::LonghandNano, 1);
@@ -328,7 +328,7 @@ fn bad_input_gets_one_sentence() {
         (&["generate", byte, "--prompt", "a"], b"", 1, "they do not belong together"),
         (&["generate", classifier, "--prompt", "a"], b"", 1, "is a classifier"),
         (&["generate", model, "--memory", &cut], b"", 1, "not a whole snapshot"),
-        (&["generate", model, "--memory", &newer], b"", 1, "format version 2"),
+        (&["generate", model, "--memory", &newer], b"", 1, "format version 3"),
         (&["generate", model, "--memory", &missing], b"", 1, "missing.safetensors"),
         (&["memory", "show", &config], b"", 1, "not a whole snapshot"),
         (&["memory", "save", model, "--text", &text, "--out", &memory], b"", 1, "pass --force"),
