@@ -533,3 +533,22 @@ fn steps_of_every_level_equal_the_reference() {
         }
     }
 }
+
+/// Where keys are not turned, nothing but the order of sums tells a chunk from its steps: what is
+/// held is rounded before anything reads it.
+#[test]
+fn a_short_cache_is_rounded_in_chunks_as_in_steps() {
+    let cpu = Cpu::new(2);
+    let sizes = Sizes { rotary: None, ..short(sizes(4, 2, 40, 16)) };
+    let (time, batch) = (37, 2);
+    let qkv = values(time * batch * sizes.row(), 50);
+    let start = somewhere(sizes, batch, 51);
+    let (mut chunked, mut stepped) = (start.clone(), start);
+    let (y, _) = read(&cpu, sizes, &Sequence::new(time, batch), &qkv, Some(&mut chunked));
+    let mut got = Vec::new();
+    for qkv in qkv.chunks(batch * sizes.row()) {
+        got.extend(read_one(&cpu, sizes, &Sequence::new(1, batch), qkv, &mut stepped));
+    }
+    close("y", &got, &wide(&y), 3e-6);
+    assert_eq!(chunked, stepped);
+}
