@@ -1,11 +1,16 @@
 //! Ids to text, one at a time.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use super::{END, Tokenizer, TokenizerKind};
 use crate::TextError;
 
-/// Turns ids into text as they arrive, and never hands out half a character.
-pub struct Decoder<'a> {
-    tokenizer: &'a Tokenizer,
+/// Turns ids into text as they arrive, and never hands out half a character. It shares its
+/// tokeniser by default, so that it can live in a struct or a thread; `T` may also borrow one.
+#[derive(Clone)]
+pub struct Decoder<T = Arc<Tokenizer>> {
+    tokenizer: T,
     /// Bytes that may be the beginning of a character.
     held: Vec<u8>,
     /// Where a word would stand without a space before it.
@@ -16,8 +21,9 @@ pub struct Decoder<'a> {
     handed_out: usize,
 }
 
-impl<'a> Decoder<'a> {
-    pub(super) fn new(tokenizer: &'a Tokenizer) -> Self {
+impl<T: Deref<Target = Tokenizer>> Decoder<T> {
+    /// A decoder at the beginning of a text.
+    pub fn new(tokenizer: T) -> Self {
         Self { tokenizer, held: Vec::new(), at_start: true, window: Vec::new(), handed_out: 0 }
     }
 
@@ -26,7 +32,7 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// [`TextError::TokenId`] where the id is outside of the vocabulary.
     pub fn push(&mut self, id: u32) -> Result<String, TextError> {
-        let tokenizer = self.tokenizer;
+        let tokenizer = &*self.tokenizer;
         let token = tokenizer
             .token(id)
             .ok_or(TextError::TokenId { id, vocabulary: tokenizer.vocab_size() })?;

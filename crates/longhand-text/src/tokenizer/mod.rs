@@ -256,7 +256,7 @@ impl Tokenizer {
     }
 
     /// A decoder for ids that arrive one by one.
-    pub fn decoder(&self) -> Decoder<'_> {
+    pub fn decoder(&self) -> Decoder<&Self> {
         Decoder::new(self)
     }
 
