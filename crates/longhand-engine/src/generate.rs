@@ -1,6 +1,6 @@
 //! Tokens to text as they come.
 
-use longhand_text::Decoder;
+use longhand_text::{Decoder, Tokenizer};
 
 use crate::engine::Reader;
 use crate::error::EngineError;
@@ -37,7 +37,7 @@ pub enum FinishReason {
 pub struct Generation<'a, 'e> {
     reader: &'a mut Reader<'e>,
     session: &'a mut Session,
-    decoder: Decoder<'e>,
+    decoder: Decoder<&'e Tokenizer>,
     max_tokens: usize,
     held: Held,
     tokens: usize,
