@@ -13,8 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::buffer::{Buffer, Buffers};
+use crate::level::Level;
 use crate::precision::Precision;
-use crate::simd::Level;
 
 /// Spins before a waiting thread parks: about fifty microseconds.
 const SPINS_BEFORE_PARKING: usize = 2_000;
@@ -60,9 +60,6 @@ impl Cpu {
     }
 
     /// As [`Cpu::new`] with a chosen instruction set.
-    ///
-    /// # Panics
-    /// If this machine lacks that instruction set.
     pub fn with_level(threads: usize, level: Level) -> Self {
         Self::with(threads, level, Precision::F32)
     }
@@ -74,11 +71,7 @@ impl Cpu {
 
     /// A processor with `threads` threads (at least one, and fewer where the system grants no more),
     /// an instruction set and a form of the operands of matrix products.
-    ///
-    /// # Panics
-    /// If this machine lacks that instruction set.
     pub fn with(threads: usize, level: Level, precision: Precision) -> Self {
-        assert!(level.available(), "this machine has no {level:?} instructions");
         let threads = threads.max(1);
         let shared = Arc::new(Shared {
             start: Start { generation: AtomicUsize::new(0), job: JobCell(UnsafeCell::new(None)) },
@@ -227,7 +220,7 @@ impl Drop for Cpu {
 impl Worker<'_> {
     /// Waits until every thread of the region has come here.
     pub fn barrier(&self) {
-        self.barrier.wait(self.threads);
+        self.barrier.wait();
     }
 
     /// This thread's share of `0..count`, in contiguous pieces whose bounds are multiples of
@@ -353,11 +346,11 @@ impl Barrier {
         }
     }
 
-    fn wait(&self, threads: usize) {
+    fn wait(&self) {
+        let threads = self.threads;
         if threads == 1 {
             return;
         }
-        debug_assert_eq!(threads, self.threads);
         let round = self.round.0.load(Ordering::Acquire);
         if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == threads {
             self.arrived.0.store(0, Ordering::Relaxed);

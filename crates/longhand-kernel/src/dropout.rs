@@ -9,6 +9,7 @@
 //! [`backward`] masks the gradient of that copy on its way to the weight's.
 
 use crate::cpu::{Cpu, Shards};
+use crate::random::split_mix64;
 use crate::pointwise::{SERIAL_ELEMENTS, for_parts, for_rows};
 use crate::simd::{Kernel, Vector};
 
@@ -57,11 +58,7 @@ impl Mask {
     /// If the probability is not in [0, 1).
     pub fn new(seed: u64, probability: f32) -> Self {
         assert!((0.0..1.0).contains(&probability), "a dropout of {probability} is not in [0, 1)");
-        // The finaliser of SplitMix64 (Steele et al., 2014), so that near seeds differ in all bits.
-        let mut key = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        key = (key ^ (key >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        key = (key ^ (key >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        key ^= key >> 31;
+        let key = split_mix64(seed);
         Self {
             keys: [key as u32, (key >> 32) as u32],
             threshold: (f64::from(probability) * f64::from(u32::MAX)) as u32,

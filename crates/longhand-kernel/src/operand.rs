@@ -4,15 +4,16 @@
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 
+use crate::level::{InstructionSet, Level};
 use crate::precision::Precision;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Avx512;
-use crate::simd::{Kernel, Level, Vector};
+use crate::simd::{Kernel, Vector};
 
 /// A form of operands.
 ///
 /// # Safety
-/// Every method needs the instruction set of `V`, and [`Pairs`] that of [`Level::Avx512Bf16`];
+/// Every method needs the instruction set of `V`, and [`Pairs`] that of [`InstructionSet::Avx512Bf16`];
 /// loads and stores need valid memory for the elements they touch.
 #[allow(clippy::missing_safety_doc)]
 pub(crate) trait Operand<V: Vector>: Copy {
@@ -46,8 +47,8 @@ pub(crate) trait ProductKernel {
 
 /// Elements along the inner size in one lane, in the form that [`run_product`] chooses.
 pub(crate) fn depth(level: Level, precision: Precision) -> usize {
-    match (precision, level) {
-        (Precision::Bf16, Level::Avx512Bf16) => 2,
+    match (precision, level.set()) {
+        (Precision::Bf16, InstructionSet::Avx512Bf16) => 2,
         _ => 1,
     }
 }
@@ -58,10 +59,10 @@ pub(crate) fn run_product<K: ProductKernel>(
     precision: Precision,
     kernel: K,
 ) -> K::Output {
-    match (precision, level) {
-        // SAFETY: `Cpu` refuses a level this machine lacks.
+    match (precision, level.set()) {
+        // SAFETY: only detection makes a level, so this machine has its instruction set.
         #[cfg(target_arch = "x86_64")]
-        (Precision::Bf16, Level::Avx512Bf16) => unsafe { run_pairs(kernel) },
+        (Precision::Bf16, InstructionSet::Avx512Bf16) => unsafe { run_pairs(kernel) },
         (Precision::Bf16, _) => level.run(WithRounded(kernel)),
         (Precision::F32, _) => level.run(WithPlain(kernel)),
     }
@@ -75,7 +76,7 @@ pub(crate) fn run_lanes<K: ProductKernel>(
     kernel: K,
 ) -> K::Output {
     match depth(level, precision) {
-        // SAFETY: as above.
+        // SAFETY: only a level with bf16 pairs has this depth.
         #[cfg(target_arch = "x86_64")]
         2 => unsafe { run_pairs(kernel) },
         _ => level.run(WithPlain(kernel)),

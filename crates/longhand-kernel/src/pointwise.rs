@@ -4,7 +4,8 @@
 use std::ops::Range;
 
 use crate::cpu::{Cpu, Shards, Worker, share};
-use crate::simd::{Kernel, Level, Vector};
+use crate::level::Level;
+use crate::simd::{Kernel, Vector};
 
 /// Below this many elements a second thread costs more than it gains.
 pub(crate) const SERIAL_ELEMENTS: usize = 1 << 13;

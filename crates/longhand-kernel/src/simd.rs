@@ -23,70 +23,18 @@ pub(crate) use functions::{exp, log_sigmoid, sigmoid, tanh};
 pub(crate) use functions::{exp_slice, log_sigmoid_slice, sigmoid_slice};
 pub(crate) use portable::Portable;
 
-/// An instruction set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    /// As [`Level::Avx512`], with dot products of bf16 pairs.
-    Avx512Bf16,
-    /// 512-bit vectors with masks.
-    Avx512,
-    /// 256-bit vectors with fused multiply-add.
-    Avx2,
-    /// What every machine has.
-    Portable,
-}
+use crate::level::{InstructionSet, Level};
 
 impl Level {
-    /// Every level, best first.
-    pub const ALL: [Level; 4] = [Level::Avx512Bf16, Level::Avx512, Level::Avx2, Level::Portable];
-
-    /// The best level of this machine.
-    pub fn detect() -> Self {
-        Self::ALL.into_iter().find(|level| level.available()).unwrap_or(Level::Portable)
-    }
-
-    /// Whether this machine has it.
-    pub fn available(self) -> bool {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512Bf16 => {
-                Level::Avx512.available() && is_x86_feature_detected!("avx512bf16")
-            }
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => {
-                is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vl")
-                    && Level::Avx2.available()
-            }
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
-            #[cfg(not(target_arch = "x86_64"))]
-            Level::Avx512Bf16 | Level::Avx512 | Level::Avx2 => false,
-            Level::Portable => true,
-        }
-    }
-
-    /// How many `f32` one vector holds.
-    pub fn lanes(self) -> usize {
-        match self {
-            Level::Avx512Bf16 | Level::Avx512 => 16,
-            Level::Avx2 | Level::Portable => 8,
-        }
-    }
-
     /// Runs a kernel in this instruction set.
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        debug_assert!(self.available());
-        match self {
-            // SAFETY: levels come from `Cpu`, which refuses one that this machine lacks; no function
-            // outside this crate runs one otherwise.
+        match self.set() {
+            // SAFETY: only detection makes a level, so this machine has its instruction set.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512Bf16 | Level::Avx512 => unsafe { run_avx512(kernel) },
+            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => unsafe { run_avx512(kernel) },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => unsafe { run_avx2(kernel) },
+            InstructionSet::Avx2 => unsafe { run_avx2(kernel) },
             // SAFETY: the portable form needs no instruction set.
             _ => unsafe { kernel.run::<Portable>() },
         }

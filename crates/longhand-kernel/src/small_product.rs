@@ -8,9 +8,10 @@
 //! Operands are `f32`, or stand in the lanes of a precision (see [`Operand`]): then all sizes along K
 //! and strides count lanes. C is `f32`.
 
+use crate::level::Level;
 use crate::operand::{Operand, ProductKernel, run_lanes};
 use crate::precision::Precision;
-use crate::simd::{Kernel, Level, Vector};
+use crate::simd::{Kernel, Vector};
 
 /// Rows of B and C are padded to this many elements, the longest vector.
 pub(crate) const LANES: usize = 16;

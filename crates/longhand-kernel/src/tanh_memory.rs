@@ -127,7 +127,7 @@ fn for_each_chunk(
     cpu: &Cpu,
     width: usize,
     sequence: &Sequence,
-    body: impl Fn(crate::simd::Level, usize, std::ops::Range<usize>) + Sync,
+    body: impl Fn(crate::level::Level, usize, std::ops::Range<usize>) + Sync,
 ) {
     let chunks = width.div_ceil(CHUNK);
     let body = |i: usize| {

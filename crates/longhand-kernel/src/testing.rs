@@ -2,8 +2,8 @@
 
 pub(crate) mod memory;
 
+use crate::level::Level;
 use crate::precision::Precision;
-use crate::simd::Level;
 
 /// `len` values in −1..1, the same for the same seed.
 pub(crate) fn values(len: usize, seed: u64) -> Vec<f32> {
@@ -23,7 +23,7 @@ pub(crate) fn wide(values: &[f32]) -> Vec<f64> {
 
 /// The instruction sets this machine has.
 pub(crate) fn levels() -> impl Iterator<Item = Level> {
-    Level::ALL.into_iter().filter(|level| level.available())
+    Level::available()
 }
 
 /// The values as operands of that precision: products of them are exact.

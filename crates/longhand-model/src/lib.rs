@@ -28,7 +28,7 @@ pub use file::{FileError, WeightsError};
 pub use longhand_kernel::loss::most_probable;
 pub use longhand_kernel::optimizer;
 pub use longhand_kernel::weights::Format;
-pub use longhand_kernel::{Buffer, Cpu, Level, Precision, Sequence};
+pub use longhand_kernel::{Buffer, Cpu, InstructionSet, Level, Precision, Sequence};
 pub use model::{Model, ModelError};
 pub use preset::Preset;
 pub use state::{State, StateError};

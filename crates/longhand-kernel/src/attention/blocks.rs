@@ -12,8 +12,8 @@ use super::rows::{AddRows, Gather, Normalise, fetch, fetch_to_write};
 use super::softmax::{PerKey, Seen, Softmax, SoftmaxGradient};
 use crate::buffer::Buffer;
 use crate::cpu::{Cpu, Shards, Worker};
+use crate::level::Level;
 use crate::sequence::Sequence;
-use crate::simd::Level;
 use crate::small_product::{Lying, Product, Transpose, Triangle};
 
 /// Queries of a piece of a long sequence, where there are too few heads for the threads.

@@ -2,8 +2,9 @@
 //! bits. Word i of a head holds feature i in its lower half and feature i + K/2 in its upper one, so
 //! that vectors of words become vectors of adjacent features.
 
+use crate::level::Level;
 use crate::precision::Precision;
-use crate::simd::{Kernel, Level, Vector};
+use crate::simd::{Kernel, Vector};
 
 /// Words that hold a head of `width` features.
 pub fn words(cache: Precision, width: usize) -> usize {
@@ -176,6 +177,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "whole heads")]
     fn half_a_head_is_refused() {
-        hold(Level::Portable, Precision::Bf16, 4, &[0.0; 8], &mut [0.0; 3]);
+        hold(Level::detect(), Precision::Bf16, 4, &[0.0; 8], &mut [0.0; 3]);
     }
 }

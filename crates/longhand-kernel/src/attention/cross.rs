@@ -8,8 +8,9 @@ use super::layout::{Layout, MOST_KEYS};
 use super::rotary::turn;
 use super::rows::AddRows;
 use crate::cpu::{Cpu, Shards};
+use crate::level::Level;
 use crate::sequence::Sequence;
-use crate::simd::{Kernel, Level, Vector};
+use crate::simd::{Kernel, Vector};
 
 /// The sizes of cross-attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

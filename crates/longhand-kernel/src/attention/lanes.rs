@@ -5,9 +5,10 @@ use std::ops::Deref;
 
 use crate::buffer::{Buffer, Buffers};
 use crate::cpu::Worker;
+use crate::level::Level;
 use crate::operand::{self, Operand, ProductKernel, run_product};
 use crate::precision::Precision;
-use crate::simd::{Level, Vector};
+use crate::simd::Vector;
 use crate::small_product::{LANES, Product};
 
 /// The form in which products read their operands.

@@ -104,7 +104,7 @@ fn piece(before: usize, index: usize, len: usize) -> Range<usize> {
 
 /// The part `inner` of a longer range.
 pub(super) fn within(range: Range<usize>, inner: Range<usize>) -> Range<usize> {
-    debug_assert!(inner.end <= range.len());
+    assert!(inner.end <= range.len(), "a part of a saved buffer");
     range.start + inner.start..range.start + inner.end
 }
 

@@ -2,8 +2,9 @@
 //! turned by the angle `position · base^(−2i/K)`, so that their product depends on the distance
 //! alone. The pairing of halves is that of GPT-NeoX and of Llama on the hub.
 
+use crate::level::Level;
 use crate::real::Real;
-use crate::simd::{Kernel, Level, Vector};
+use crate::simd::{Kernel, Vector};
 
 /// The frequencies of rotary positions.
 #[derive(Clone, Copy, Debug, PartialEq)]

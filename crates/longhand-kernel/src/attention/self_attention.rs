@@ -9,9 +9,10 @@ use super::rows::{AddRows, fetch, fetch_to_write};
 use super::{Mask, Sizes, cache};
 use crate::buffer::Buffer;
 use crate::cpu::{Cpu, Shards};
+use crate::level::Level;
 use crate::precision::Precision;
 use crate::sequence::Sequence;
-use crate::simd::{Kernel, Level, Vector};
+use crate::simd::{Kernel, Vector};
 
 /// Positions after which rotary angles start anew.
 const POSITIONS: usize = 64;

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::layout::{BLOCK, Layout, within};
+use super::layout::{BLOCK, Layout, MOST_KEYS, within};
 use crate::operand::{Operand, ProductKernel};
 use crate::simd::{Vector, exp};
 
@@ -51,6 +51,8 @@ impl Seen {
         if least == f32::INFINITY {
             return Self::NOTHING;
         }
+        let in_reach = least >= laid as f32 && most < MOST_KEYS as f32;
+        assert!(in_reach, "attention: `saved` is not what forward left");
         let start = (least as usize - laid) / align * align;
         let count = (most as usize - laid - start).next_multiple_of(align);
         let mut seen = Self { start, count, ..Self::NOTHING };

@@ -1,9 +1,9 @@
 use super::reference::Carried;
 use super::*;
 use crate::cpu::Cpu;
+use crate::level::Level;
 use crate::precision::Precision;
 use crate::sequence::Sequence;
-use crate::simd::Level;
 use crate::testing::{check_gradient, close, levels, values, wide};
 
 fn sizes(heads: usize, groups: usize, width: usize, window: usize) -> Sizes {

@@ -5,8 +5,9 @@ use crate::cpu::{Shards, Worker, share};
 use crate::gemm::pack::{pack_across, pack_panels, pack_rows, panel_width};
 use crate::gemm::tile::{Tile, run_tile};
 use crate::gemm::{FEW_ROWS, K_BLOCK, M_BLOCK, N_BLOCK, N_BLOCK_TOGETHER, PAD, Product};
+use crate::level::Level;
 use crate::operand::{Operand, ProductKernel, run_product};
-use crate::simd::{Level, Vector, fetch};
+use crate::simd::{Vector, fetch};
 
 /// Where packed blocks of B come from.
 #[derive(Clone, Copy)]
@@ -126,7 +127,7 @@ impl Walk<'_, '_> {
                     // SAFETY: threads write panels of their own, and read all of them after the
                     // barrier; nobody still reads this place, since all threads have met since.
                     let own = share(panels, 1, self.worker.index, self.worker.threads);
-                    debug_assert!(place + len <= blocks.len());
+                    assert!(place + len <= blocks.len(), "room for two packed blocks");
                     let to = blocks.pointer().add(place);
                     pack_panels::<V, O>(b, p.b_row, p.b_col, k, n, own, to);
                     self.worker.barrier();
@@ -157,7 +158,7 @@ impl Walk<'_, '_> {
             let a = p.a.add(m0 * p.a_row + k0 * p.a_col);
             let far_apart = p.a_row.is_multiple_of(FAR_APART) && p.m > FEW_ROWS;
             let left = if p.a_col != 1 {
-                debug_assert!(p.a_row == 1 || p.m == 1);
+                assert!(p.a_row == 1 || p.m == 1, "rows or columns of adjacent elements");
                 pack_across::<V, O>(a, p.a_col, k, m, self.left.as_mut_ptr(), M_BLOCK + PAD);
                 Left::Across
             } else if !O::AS_IT_LIES || far_apart {

@@ -16,7 +16,7 @@ impl<'a> Matrix<'a> {
     /// # Panics
     /// If `data` has another length.
     pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
-        assert_eq!(data.len(), rows * cols, "a {rows} × {cols} matrix");
+        assert_eq!(Some(data.len()), rows.checked_mul(cols), "a {rows} × {cols} matrix");
         Self { data, rows, cols, row_stride: cols, col_stride: 1 }
     }
 
@@ -25,7 +25,7 @@ impl<'a> Matrix<'a> {
     /// # Panics
     /// If the last row does not fit.
     pub fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
-        assert!(rows == 0 || (rows - 1) * row_stride + cols <= data.len(), "matrix out of bounds");
+        assert!(fits(data.len(), rows, cols, row_stride), "matrix out of bounds");
         Self { data, rows, cols, row_stride, col_stride: 1 }
     }
 
@@ -72,7 +72,7 @@ impl<'a> MatrixMut<'a> {
     /// # Panics
     /// If `data` has another length.
     pub fn new(data: &'a mut [f32], rows: usize, cols: usize) -> Self {
-        assert_eq!(data.len(), rows * cols, "a {rows} × {cols} matrix");
+        assert_eq!(Some(data.len()), rows.checked_mul(cols), "a {rows} × {cols} matrix");
         Self { data, rows, cols, row_stride: cols }
     }
 
@@ -82,7 +82,32 @@ impl<'a> MatrixMut<'a> {
     /// If the last row does not fit, or rows would overlap.
     pub fn strided(data: &'a mut [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
         assert!(rows <= 1 || row_stride >= cols, "rows of {cols} that begin {row_stride} apart");
-        assert!(rows == 0 || (rows - 1) * row_stride + cols <= data.len(), "matrix out of bounds");
+        assert!(fits(data.len(), rows, cols, row_stride), "matrix out of bounds");
         Self { data, rows, cols, row_stride }
+    }
+}
+
+/// Whether `len` elements hold `rows` rows of `cols` elements that begin `row_stride` apart.
+fn fits(len: usize, rows: usize, cols: usize, row_stride: usize) -> bool {
+    let Some(before_last) = rows.checked_sub(1) else { return true };
+    let end = before_last.checked_mul(row_stride).and_then(|start| start.checked_add(cols));
+    end.is_some_and(|end| end <= len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "matrix")]
+    fn sizes_whose_product_overflows_are_refused() {
+        Matrix::new(&[], 1 << (usize::BITS / 2), 1 << (usize::BITS / 2));
+    }
+
+    #[test]
+    fn a_last_row_beyond_the_data_does_not_fit() {
+        assert!(fits(0, 0, 7, 9) && fits(7, 1, 7, 9) && fits(16, 2, 7, 9));
+        assert!(!fits(15, 2, 7, 9) && !fits(0, 1, 1, 0));
+        assert!(!fits(usize::MAX, 3, 1, usize::MAX / 2 + 1));
     }
 }

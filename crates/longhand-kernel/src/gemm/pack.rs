@@ -55,7 +55,7 @@ pub(super) unsafe fn pack_panels<V: Vector, O: Operand<V>>(
                     }
                 }
             } else {
-                debug_assert!(row == 1 || k == 1);
+                assert!(row == 1 || k == 1, "rows or columns of adjacent elements");
                 for v in (0..width).step_by(V::LANES) {
                     let columns = (width - v).min(V::LANES);
                     let from = from.add(v * col);

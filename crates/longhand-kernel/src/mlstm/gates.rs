@@ -2,7 +2,8 @@
 //! are what matters.
 
 use super::{CHUNK, Head, Inputs};
-use crate::simd::{Level, exp_slice, log_sigmoid_slice, sigmoid_slice};
+use crate::level::Level;
+use crate::simd::{exp_slice, log_sigmoid_slice, sigmoid_slice};
 
 pub(super) struct Gates {
     pub(super) len: usize,

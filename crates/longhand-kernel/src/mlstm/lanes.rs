@@ -2,9 +2,10 @@
 //! neighbours along the inner size.
 
 use crate::cpu::Worker;
+use crate::level::Level;
 use crate::operand::{self, Operand, ProductKernel, run_product};
 use crate::precision::Precision;
-use crate::simd::{Level, Vector};
+use crate::simd::Vector;
 use crate::small_product::{LANES, Product};
 
 /// The form in which the products of a head read their operands.

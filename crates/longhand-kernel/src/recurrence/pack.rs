@@ -190,7 +190,7 @@ pub(super) fn add_recurrent(
 /// Calls `body` with each block of units whose gates lie in a range of interleaved columns.
 fn for_blocks(cpu: &Cpu, shape: &Shape, columns: &Range<usize>, body: impl Fn(usize) + Sync) {
     let of_block = shape.gates * cpu.level().lanes();
-    debug_assert!(columns.start.is_multiple_of(of_block) && columns.end.is_multiple_of(of_block));
+    assert!(columns.start.is_multiple_of(of_block) && columns.end.is_multiple_of(of_block));
     let first = columns.start / of_block;
     cpu.for_each(columns.len() / of_block, |_, i| body(first + i));
 }

@@ -1,6 +1,7 @@
 //! Transcendental functions of vectors, and of slices.
 
-use super::{Kernel, Level, Vector};
+use super::{Kernel, Vector};
+use crate::level::Level;
 
 /// eˣ within 2 ulp, subnormal results included; 0 below −104, infinity above 88.73, NaN stays NaN.
 ///

@@ -7,9 +7,10 @@ use std::marker::PhantomData;
 
 use super::product::Task;
 use super::{Format, product::LANES};
+use crate::level::{InstructionSet, Level};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
-use crate::simd::{Level, Portable, Vector};
+use crate::simd::{Portable, Vector};
 
 /// Sixteen floats: one vector of sixteen, or two of eight.
 #[derive(Clone, Copy)]
@@ -46,35 +47,38 @@ pub(super) trait Dot {
 /// The machine has the level, and the task was checked.
 pub(super) unsafe fn run(level: Level, format: Format, task: &Task) {
     // Beyond vectors of 512 bits the machine itself is asked, format by format.
-    let level = if level == Level::Avx512Bf16 { Level::Avx512 } else { level };
+    let set = match level.set() {
+        InstructionSet::Avx512Bf16 => InstructionSet::Avx512,
+        set => set,
+    };
     // SAFETY: each form is entered through a function that enables what it needs, after the level
     // or the machine was asked for it.
     unsafe {
-        match (level, format) {
+        match (set, format) {
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx512, Format::F32) => avx512::<F32<Avx512, 6, 4>>(task),
+            (InstructionSet::Avx512, Format::F32) => avx512::<F32<Avx512, 6, 4>>(task),
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx512, Format::Bf16) if is_x86_feature_detected!("avx512bf16") => {
+            (InstructionSet::Avx512, Format::Bf16) if is_x86_feature_detected!("avx512bf16") => {
                 avx512_bf16::<Bf16Dot>(task);
             }
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx512, Format::Bf16) => avx512::<Bf16<Avx512, 5, 4>>(task),
+            (InstructionSet::Avx512, Format::Bf16) => avx512::<Bf16<Avx512, 5, 4>>(task),
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx512, Format::Int8) if is_x86_feature_detected!("avx512vnni") => {
+            (InstructionSet::Avx512, Format::Int8) if is_x86_feature_detected!("avx512vnni") => {
                 avx512_vnni::<Int8Vnni>(task);
             }
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx512, Format::Int4) if is_x86_feature_detected!("avx512vnni") => {
+            (InstructionSet::Avx512, Format::Int4) if is_x86_feature_detected!("avx512vnni") => {
                 avx512_vnni::<Int4Vnni>(task);
             }
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx512 | Level::Avx2, Format::Int8) => avx2::<Int8Avx2>(task),
+            (InstructionSet::Avx512 | InstructionSet::Avx2, Format::Int8) => avx2::<Int8Avx2>(task),
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx512 | Level::Avx2, Format::Int4) => avx2::<Int4Avx2>(task),
+            (InstructionSet::Avx512 | InstructionSet::Avx2, Format::Int4) => avx2::<Int4Avx2>(task),
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx2, Format::F32) => avx2::<F32<Avx2, 3, 2>>(task),
+            (InstructionSet::Avx2, Format::F32) => avx2::<F32<Avx2, 3, 2>>(task),
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx2, Format::Bf16) => avx2::<Bf16<Avx2, 3, 1>>(task),
+            (InstructionSet::Avx2, Format::Bf16) => avx2::<Bf16<Avx2, 3, 1>>(task),
             (_, Format::F32) => task.run::<F32<Portable, 2, 1>>(),
             (_, Format::Bf16) => task.run::<Bf16<Portable, 2, 1>>(),
             (_, Format::Int8) => task.run::<Int8Portable>(),

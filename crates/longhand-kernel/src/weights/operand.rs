@@ -3,9 +3,10 @@
 use super::{Format, GROUP};
 use crate::buffer::{Buffer, Buffers};
 use crate::cpu::{Cpu, Shards};
+use crate::level::Level;
 use crate::pointwise::for_rows;
 use crate::scratch;
-use crate::simd::{Kernel, Level, Vector};
+use crate::simd::{Kernel, Vector};
 
 /// Rows of activations. bf16 rounds them; int8 and int4 hold for each row codes of −127 to 127, a
 /// scale, and for each group what the weights' offset adds to its sum, negated.

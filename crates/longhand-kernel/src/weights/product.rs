@@ -5,7 +5,8 @@ use std::mem::MaybeUninit;
 use super::forms::{self, Dot, Sixteen};
 use super::operand::Row;
 use super::{Format, GROUP, Operand, Panels};
-use crate::simd::{Level, Vector, fetch};
+use crate::level::Level;
+use crate::simd::{Vector, fetch};
 
 /// Rows of a matrix that stand side by side.
 pub(super) const LANES: usize = 16;

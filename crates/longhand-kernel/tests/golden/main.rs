@@ -81,6 +81,5 @@ impl Case {
 
 /// Processors of one and of two threads, with each instruction set this machine has.
 fn processors() -> impl Iterator<Item = Cpu> {
-    let levels = Level::ALL.into_iter().filter(|level| level.available());
-    levels.flat_map(|level| [1, 2].map(|threads| Cpu::with_level(threads, level)))
+    Level::available().flat_map(|level| [1, 2].map(|threads| Cpu::with_level(threads, level)))
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
-use longhand_model::{Cpu, Level, Precision};
+use longhand_model::{Cpu, InstructionSet, Level, Precision};
 use serde_json::{Map, Value, json};
 
 use crate::error::Usage;
@@ -55,7 +55,7 @@ pub(crate) struct Processor {
 
 /// An instruction set by its name.
 #[derive(Clone, Copy)]
-struct LevelName(Level);
+struct LevelName(InstructionSet);
 
 /// Speeds over several windows of time, and what else the machine did in them.
 #[derive(Clone, Copy, Debug)]
@@ -99,11 +99,11 @@ impl Processor {
     /// Starts the threads.
     pub(crate) fn cpu(&self) -> Result<Arc<Cpu>> {
         let threads = self.threads.map_or_else(cores, usize::from);
-        let level = self.level.map_or_else(Level::detect, |LevelName(level)| level);
-        if !level.available() {
-            let name = level_name(level);
-            return Err(Usage(format!("this machine has no {name} instructions")).into());
-        }
+        let level = match self.level {
+            None => Level::detect(),
+            Some(LevelName(set)) => Level::of(set)
+                .ok_or_else(|| Usage(format!("this machine has no {} instructions", set.name())))?,
+        };
         Ok(Arc::new(Cpu::with(threads, level, self.precision)))
     }
 }
@@ -161,7 +161,7 @@ impl Line {
         let mut line = Self(Map::new());
         line.add("bench", bench);
         line.add("threads", cpu.threads());
-        line.add("level", level_name(cpu.level()));
+        line.add("level", cpu.level().set().name());
         line.add("precision", cpu.precision().name());
         line
     }
@@ -220,18 +220,9 @@ impl FromStr for LevelName {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {
-        let found = Level::ALL.into_iter().find(|&level| level_name(level) == name);
-        let names = Level::ALL.map(level_name).join(", ");
+        let found = InstructionSet::ALL.into_iter().find(|set| set.name() == name);
+        let names = InstructionSet::ALL.map(InstructionSet::name).join(", ");
         found.map(Self).ok_or_else(|| format!("there is no level `{name}`; there are {names}"))
-    }
-}
-
-fn level_name(level: Level) -> &'static str {
-    match level {
-        Level::Avx512Bf16 => "avx512-bf16",
-        Level::Avx512 => "avx512",
-        Level::Avx2 => "avx2",
-        Level::Portable => "portable",
     }
 }
 
