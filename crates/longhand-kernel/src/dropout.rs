@@ -9,8 +9,8 @@
 //! [`backward`] masks the gradient of that copy on its way to the weight's.
 
 use crate::cpu::{Cpu, Shards};
-use crate::random::split_mix64;
 use crate::pointwise::{SERIAL_ELEMENTS, for_parts, for_rows};
+use crate::random::split_mix64;
 use crate::simd::{Kernel, Vector};
 
 /// Which elements are dropped together.
