@@ -4,6 +4,9 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use longhand_run::RunError;
+
+use crate::hint::hint;
 use crate::talk::say;
 
 /// Arguments that are each well-formed but make no sense together: exit code 2.
@@ -34,7 +37,13 @@ pub(crate) fn report(error: &anyhow::Error, product: Product) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     say!("error: {}", sentence(error));
-    ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+    ExitCode::from(if is_usage(error) { 2 } else { 1 })
+}
+
+/// Whether the arguments make no sense together.
+fn is_usage(error: &anyhow::Error) -> bool {
+    let no_table = matches!(error.downcast_ref(), Some(RunError::NoTable { .. }));
+    no_table || error.is::<Usage>()
 }
 
 /// Whether something could not be written because its reader is gone.
@@ -69,6 +78,10 @@ fn sentence(error: &anyhow::Error) -> String {
             sentence.push_str(": ");
         }
         sentence.push_str(&cause);
+    }
+    if let Some(hint) = hint(error) {
+        sentence.push_str(": ");
+        sentence.push_str(hint);
     }
     if error.chain().any(is_full) {
         sentence.push_str(

@@ -6,10 +6,12 @@ use anyhow::{Context, Result};
 
 use crate::talk::say;
 
-/// A flag that Ctrl-C sets; `wake` is then called, for work that waits for something else. A
-/// second Ctrl-C ends the process at once.
-pub(crate) fn stop_flag(wake: impl Fn() + Send + 'static) -> Result<&'static AtomicBool> {
-    static STOP: AtomicBool = AtomicBool::new(false);
+/// Set by the first Ctrl-C after [`listen`].
+pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
+
+/// From now on Ctrl-C sets [`STOP`]; `wake` is then called, for work that waits for something else.
+/// A second Ctrl-C ends the process at once.
+pub(crate) fn listen(wake: impl Fn() + Send + 'static) -> Result<()> {
     ctrlc::set_handler(move || {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(1);
@@ -17,6 +19,5 @@ pub(crate) fn stop_flag(wake: impl Fn() + Send + 'static) -> Result<&'static Ato
         say!("saving, then stopping; once more to stop at once");
         wake();
     })
-    .context("the system refuses a handler for Ctrl-C")?;
-    Ok(&STOP)
+    .context("the system refuses a handler for Ctrl-C")
 }

@@ -7,13 +7,15 @@
 //! 3. [`train`]: batches → gradients → weights, with checkpoints on the way.
 //! 4. [`engine`]: reading, sampling, sessions and their snapshots.
 //!
-//! Beside them: [`recipe`] describes a run in one file, and [`plot`] draws curves and bars.
+//! Over them, [`run`] trains a model by a [`recipe`] and writes its folder; [`plot`] draws curves
+//! and bars.
 
 pub mod plot;
-pub mod recipe;
 
 pub use longhand_engine as engine;
 pub use longhand_model as model;
+pub use longhand_run as run;
+pub use longhand_run::recipe;
 pub use longhand_tasks as tasks;
 pub use longhand_text as text;
 pub use longhand_train as train;

@@ -2,20 +2,14 @@
 //! 2 wrong usage.
 #![deny(clippy::print_stderr)]
 
-mod card;
-mod classification;
 mod command;
 mod error;
+mod hint;
 mod interrupt;
-mod output;
-mod pretrain;
+mod launch;
 mod progress;
 mod reading;
-mod run;
-mod sample_text;
 mod talk;
-mod text_data;
-mod training;
 
 use std::process::ExitCode;
 

@@ -4,12 +4,15 @@ use std::io::{IsTerminal, Stdout, stderr, stdout};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use longhand_run::{DataSize, Introduction, Preparation, Watch};
+use longhand_text::EncodeProgress;
 use longhand_train::log::{JsonLines, LogError};
 use longhand_train::progress::{EvaluationReport, Smoother, StepReport};
 use longhand_train::record::with_speed;
 use longhand_train::{Event, Progress};
 use serde_json::json;
 
+use crate::interrupt;
 use crate::talk::say;
 
 /// Steps between two lines of JSON.
@@ -24,6 +27,8 @@ pub(crate) struct Display {
     form: Form,
     /// Whether losses are of tokens, so that their perplexity means something.
     predicts_text: bool,
+    /// The work before the first step, while it goes on.
+    spinner: Option<(&'static str, Spinner)>,
 }
 
 enum Form {
@@ -38,13 +43,26 @@ enum Form {
 impl Display {
     /// JSON if asked for, a bar where a person looks, lines otherwise.
     pub(crate) fn new(json: bool, predicts_text: bool) -> Self {
-        Self { form: Form::new(json), predicts_text }
+        Self { form: Form::new(json), predicts_text, spinner: None }
     }
 
     /// Ends the bar.
     pub(crate) fn finish(&mut self) {
         if let Form::Bar(bar, _) = &self.form {
             bar.finish_and_clear();
+        }
+    }
+
+    /// Shows how far a part of the work before training is.
+    fn spin(&mut self, what: &'static str, text: String) {
+        if self.spinner.as_ref().is_none_or(|(shown, _)| *shown != what) {
+            // The old one leaves the line before the new one takes it.
+            self.spinner = None;
+            let talk = !matches!(self.form, Form::Json(..));
+            self.spinner = Some((what, Spinner::new(what, talk)));
+        }
+        if let Some((_, spinner)) = &self.spinner {
+            spinner.say(text);
         }
     }
 
@@ -145,6 +163,78 @@ impl Progress for Display {
             Event::Saved { .. } => Ok(()),
         }
     }
+}
+
+impl Watch for Display {
+    fn prepare(&mut self, preparation: &Preparation<'_>) {
+        match preparation {
+            Preparation::Tokenizer(progress) => {
+                let (megabytes, units) = (progress.bytes as f64 / 1e6, progress.units);
+                self.spin("training the tokeniser", format!("{megabytes:.0} MB, {units} units"));
+            }
+            Preparation::Encoding(progress) => self.spin(READING, describe_reading(progress)),
+            Preparation::NothingToResume(folder) => {
+                self.say(&format!("nothing to go on with in {}: starting anew", folder.display()));
+            }
+            Preparation::Drawn(names) => {
+                let (count, first) = (names.len(), names.first().map_or("", String::as_str));
+                self.say(&format!(
+                    "{count} weights are not the trained model's but drawn at random: {first} …"
+                ));
+            }
+            Preparation::Begins(introduction) => {
+                self.spinner = None;
+                self.say(&introduce(introduction));
+                // Before, there is nothing to save, and Ctrl-C ends the process.
+                if let Err(error) = interrupt::listen(|| {}) {
+                    self.say(&format!("{error:#}: an interrupted run goes back to its checkpoint"));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The first lines of a run.
+fn introduce(introduction: &Introduction<'_>) -> String {
+    let Introduction { recipe, parameters, threads, data } = introduction;
+    let millions = *parameters as f64 / 1e6;
+    match data {
+        DataSize::Tokens { train, valid } => {
+            let text = match recipe.data.train.as_slice() {
+                [] => "the built-in sample".to_owned(),
+                [only] => only.display().to_string(),
+                [first, rest @ ..] => format!("{} and {} more", first.display(), rest.len()),
+            };
+            let name = recipe.model.name();
+            format!(
+                "training {name} ({millions:.2} million parameters) on {text}: {train} tokens, \
+                 {valid} held out, {threads} threads"
+            )
+        }
+        DataSize::Examples { train, valid, test, labels, vocabulary, cut, longest } => {
+            let labels = labels.len();
+            let mut text = format!(
+                "classifying {train} examples, {valid} held out, {test} to test: {labels} labels, \
+                 {vocabulary} tokens, {millions:.2} million parameters"
+            );
+            if *cut > 0 {
+                text += &format!(
+                    "\nof {cut} texts longer than {longest} tokens the first {longest} are read"
+                );
+            }
+            text
+        }
+    }
+}
+
+/// The spinner's words while a text is encoded.
+pub(crate) const READING: &str = "reading the text";
+
+/// How much of a text is encoded.
+pub(crate) fn describe_reading(progress: &EncodeProgress) -> String {
+    let (megabytes, millions) = (progress.bytes as f64 / 1e6, progress.tokens as f64 / 1e6);
+    format!("{megabytes:.0} MB, {millions:.1} million tokens")
 }
 
 fn describe(report: &StepReport, speed: f64, predicts_text: bool) -> String {

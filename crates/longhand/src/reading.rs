@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use longhand::recipe::{DATA_VARIABLE, Recipe};
 use longhand_engine::{
     Cpu, Engine, EngineError, Reader, SamplerError, SamplerSettings, Session, Snapshot,
 };
+use longhand_run::text_data::{self, check_column};
 use longhand_text::sample::Language;
-use longhand_text::{Corpus, CorpusOptions, TableFormat};
+use longhand_text::{Corpus, CorpusOptions, TableFormat, Tokenizer, Tokens};
 use longhand_train::settings::MOST_THREADS;
 
 use crate::error::Usage;
-use crate::text_data::check_column;
+use crate::progress::{READING, Spinner, describe_reading};
 
 /// A model folder, and how it is run.
 #[derive(Args)]
@@ -182,6 +184,39 @@ impl TextArguments {
             each(&engine.tokenizer().encode(&piece?.text)?)?;
         }
         Ok(())
+    }
+}
+
+/// A corpus as ids and the bytes of its text, with a spinner where `talk` and a terminal allow it.
+pub(crate) fn encode(corpus: &Corpus, tokenizer: &Tokenizer, talk: bool) -> Result<(Tokens, u64)> {
+    let spinner = Spinner::new(READING, talk);
+    let mut progress = |progress| spinner.say(describe_reading(&progress));
+    Ok(text_data::encode_in_passing(corpus, tokenizer, &mut progress)?)
+}
+
+/// A path that holds wherever the program is run from; - stays what it is.
+pub(crate) fn absolute(path: &PathBuf) -> Result<PathBuf> {
+    if path.as_os_str() == "-" {
+        return Ok(path.clone());
+    }
+    std::path::absolute(path).with_context(|| format!("{} is not a path", path.display()))
+}
+
+/// The folder of recipes' data.
+pub(crate) fn recipe_folder() -> Result<PathBuf> {
+    let folder = std::env::var_os(DATA_VARIABLE).map(PathBuf::from);
+    let folder = folder.map_or_else(|| std::env::current_dir().context("no current folder"), Ok)?;
+    absolute(&folder)
+}
+
+/// Refuses another tokeniser for a model that was trained with its own.
+pub(crate) fn keep_tokenizer(recipe: &Recipe, another: bool) -> Result<(), Usage> {
+    match &recipe.model.base {
+        Some(base) if another => Err(Usage(format!(
+            "the run begins with {}, whose tokeniser it keeps: leave out --tokenizer and --vocab",
+            base.path.display()
+        ))),
+        _ => Ok(()),
     }
 }
 

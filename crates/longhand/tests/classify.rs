@@ -104,7 +104,12 @@ fn a_trained_model_is_tuned_and_a_run_goes_on() {
     let mut over = tune[..tune.len() - 1].to_vec();
     over.extend([first.as_str(), "--force"]);
     let before = read(&first, "model.safetensors");
-    check(&longhand(&over, b""), 1, "name another one, so that it stays", "into its base");
+    check(
+        &longhand(&over, b""),
+        1,
+        "holds the model to begin with: name another --out, so that it stays",
+        "into its base",
+    );
     assert_eq!(read(&first, "model.safetensors"), before);
     // What it was made of is written down.
     let training: Value = serde_json::from_slice(&read(&out, "training.json")).unwrap();

@@ -16,6 +16,10 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     ("longhand-engine", &["longhand-text", "longhand-model"]),
     ("longhand-train", &["longhand-text", "longhand-model"]),
     ("longhand-tasks", &["longhand-text", "longhand-engine", "longhand-train"]),
+    (
+        "longhand-run",
+        &["longhand-text", "longhand-model", "longhand-engine", "longhand-train", "longhand-tasks"],
+    ),
     ("longhand-serve", &["longhand-engine", "longhand-tasks"]),
     (
         "longhand",
@@ -26,6 +30,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
             "longhand-engine",
             "longhand-train",
             "longhand-tasks",
+            "longhand-run",
             "longhand-serve",
         ],
     ),

@@ -9,14 +9,13 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use longhand_engine::engine::language_model;
 use longhand_model::Tape;
+use longhand_run::{TRAINING_FILE, Training};
 use longhand_text::Corpus;
 use longhand_train::evaluate;
 use serde_json::json;
 
 use crate::error::Usage;
-use crate::reading::{TextArguments, Threads};
-use crate::text_data;
-use crate::training::{TRAINING_FILE, Training};
+use crate::reading::{TextArguments, Threads, encode};
 
 /// Measure a model's loss over a text.
 #[derive(Args)]
@@ -68,7 +67,7 @@ impl Arguments {
         // The weights as they are stored, so that the loss is training's to the last digit.
         let (model, tokenizer) = language_model(&self.model)?;
         let corpus = self.part(self.reading.open(&self.data)?)?;
-        let (tokens, bytes) = text_data::encode_in_passing(&corpus, &tokenizer, !self.json)?;
+        let (tokens, bytes) = encode(&corpus, &tokenizer, !self.json)?;
         let mut tape = Tape::new(self.threads.cpu());
         let began = Instant::now();
         let total = match self.window {

@@ -7,18 +7,16 @@ use clap::{Args, ValueEnum};
 use longhand::recipe::{BaseModel, ModelSettings, Recipe};
 use longhand_model::config::Pooling;
 use longhand_model::{Precision, Preset};
+use longhand_run::{Existing, Training};
 use longhand_tasks::Task;
 use longhand_tasks::classify::Settings;
 use longhand_text::{TableFormat, TokenizerKind};
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
 use longhand_train::{Budget, Settings as TrainSettings};
 
-use crate::classification::{Classification, keep_tokenizer};
 use crate::error::Usage;
-use crate::output::Existing;
-use crate::reading::Threads;
-use crate::text_data::{absolute, recipe_folder};
-use crate::training::Training;
+use crate::launch::Launch;
+use crate::reading::{Threads, absolute, keep_tokenizer, recipe_folder};
 
 /// Learns a task from labelled examples: with a model that was trained before, or from nothing.
 #[derive(Args)]
@@ -139,7 +137,7 @@ impl Arguments {
         };
         task.label_column = self.label_column.clone().or(task.label_column);
         task.pooling = self.pooling.map(Into::into).or(task.pooling);
-        recipe.task = Some(Task::Classify(task.clone()));
+        recipe.task = Some(Task::Classify(task));
         self.override_data(&mut recipe)?;
         if self.recipe.is_some() {
             recipe.data.verify()?;
@@ -150,7 +148,8 @@ impl Arguments {
             (_, true) => Existing::Overwrite,
             _ => Existing::Refuse,
         };
-        Classification { recipe, task }.run(&self.out, existing, self.json)
+        let launch = Launch { out: self.out, existing, json: self.json };
+        launch.run(recipe)
     }
 
     fn override_data(&self, recipe: &mut Recipe) -> Result<()> {

@@ -11,17 +11,14 @@ use longhand_engine::GENERATION_FILE;
 use longhand_model::config::HeadConfig;
 use longhand_model::file::{self, CONFIG_FILE, WEIGHTS_FILE};
 use longhand_model::{Cpu, Format, Model, Precision, Tape};
+use longhand_run::{CARD_FILE, TRAINING_FILE, output};
 use longhand_text::{TOKENIZER_FILE, Tokenizer, Tokens};
 use longhand_train::evaluate;
 use serde_json::json;
 
-use crate::card::CARD_FILE;
 use crate::error::Usage;
-use crate::output;
-use crate::reading::{TextArguments, Threads};
+use crate::reading::{TextArguments, Threads, encode};
 use crate::talk::say;
-use crate::text_data;
-use crate::training::TRAINING_FILE;
 
 /// Write a model with weights of fewer bits: smaller, and faster to run.
 #[derive(Args)]
@@ -130,7 +127,7 @@ impl Arguments {
         let tokenizer = Tokenizer::of_folder(&self.model)?;
         model.check_vocabulary(tokenizer.vocab_size())?;
         let corpus = self.text.open(&self.data)?;
-        Ok(Some(text_data::encode_in_passing(&corpus, &tokenizer, !self.json)?))
+        Ok(Some(encode(&corpus, &tokenizer, !self.json)?))
     }
 
     fn prepare(&self) -> Result<()> {

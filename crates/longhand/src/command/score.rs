@@ -11,7 +11,7 @@ use longhand_engine::session::CHUNK;
 use longhand_engine::{Engine, Reader, Session, TextStream};
 use serde_json::json;
 
-use crate::interrupt::stop_flag;
+use crate::interrupt::{self, STOP};
 use crate::reading::{ModelArguments, save, session, writable};
 use crate::talk::say;
 
@@ -91,7 +91,8 @@ impl Arguments {
             Some(_) => {
                 let events = events.clone();
                 // A process whose stream has ended listens no more.
-                stop_flag(move || drop(events.send(Event::Stop)))?
+                interrupt::listen(move || drop(events.send(Event::Stop)))?;
+                &STOP
             }
             None => &NEVER,
         };

@@ -6,18 +6,13 @@ use anyhow::Result;
 use clap::Args;
 use longhand::recipe::{ModelSettings, Recipe};
 use longhand_model::{Precision, Preset};
-use longhand_tasks::Task;
+use longhand_run::{Existing, Training};
 use longhand_text::{TableFormat, TokenizerKind};
 use longhand_train::Budget;
 
-use crate::classification::{Classification, keep_tokenizer};
 use crate::error::Usage;
-use crate::output::{self, Existing};
-use crate::pretrain::pretrain;
-use crate::reading::Threads;
-use crate::talk::say;
-use crate::text_data::{Texts, absolute, recipe_folder};
-use crate::training::Training;
+use crate::launch::Launch;
+use crate::reading::{Threads, absolute, keep_tokenizer, recipe_folder};
 
 /// Minutes that training on the built-in sample takes unless asked otherwise.
 const SAMPLE_MINUTES: f64 = 2.0;
@@ -117,16 +112,8 @@ impl Arguments {
             (_, true) => Existing::Overwrite,
             _ => Existing::Refuse,
         };
-        if let Some(Task::Classify(task)) = recipe.task.clone() {
-            let run = Classification { recipe, task };
-            return run.run(&self.out, existing, self.json);
-        }
-        let texts = Texts::open(&recipe.data)?;
-        let begun = output::prepare(&self.out, existing)?;
-        if self.resume && !begun && !self.json {
-            say!("nothing to go on with in {}: starting anew", self.out.display());
-        }
-        pretrain(recipe, &texts, &self.out, begun, self.json)
+        let launch = Launch { out: self.out, existing, json: self.json };
+        launch.run(recipe)
     }
 
     /// What is to be run.

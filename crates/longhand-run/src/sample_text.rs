@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
-use longhand_engine::{Engine, GenerateOptions, Generation, SamplerSettings, Session};
+use longhand_engine::{Engine, EngineError, GenerateOptions, Generation, SamplerSettings, Session};
 use longhand_model::{Cpu, Model};
 use longhand_text::Tokenizer;
 use longhand_train::record::WriteSample;
 
+use crate::error::RunError;
 use crate::text_data::Ids;
 
 /// Tokens of a sample that is written during the run.
@@ -18,7 +18,7 @@ const LOOKED_AT: u64 = 4096;
 const PROMPT: usize = 16;
 
 /// The beginning of a line of the held-out part.
-pub(crate) fn prompt(ids: &Ids, tokenizer: &Tokenizer) -> Result<String> {
+pub(crate) fn prompt(ids: &Ids, tokenizer: &Tokenizer) -> Result<String, RunError> {
     let tokens = ids.valid.as_ref().unwrap_or(&ids.train);
     let mut first = vec![0; tokens.len().min(LOOKED_AT) as usize];
     tokens.copy(0, &mut first)?;
@@ -42,11 +42,12 @@ pub(crate) fn write(
     cpu: &Arc<Cpu>,
     prompt: &str,
     count: usize,
-) -> Result<String> {
+) -> Result<String, RunError> {
     // The run goes on changing the model, so the sample is written with a copy.
     let engine = Engine::new(model.clone(), tokenizer.clone())?;
     let mut reader = engine.reader(cpu);
-    let mut session = Session::new(&engine, SamplerSettings::default())?;
+    let mut session =
+        Session::new(&engine, SamplerSettings::default()).map_err(EngineError::from)?;
     session.read(&mut reader, &tokenizer.encode(prompt)?)?;
     let mut text = prompt.to_owned();
     if session.position() > 0 {

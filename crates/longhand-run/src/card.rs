@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::training::Training;
 
 /// The card's file name.
-pub(crate) const CARD_FILE: &str = "README.md";
+pub const CARD_FILE: &str = "README.md";
 
 /// The card of a trained model, in Markdown with the hub's front matter.
 pub(crate) fn card(name: &str, training: &Training) -> String {

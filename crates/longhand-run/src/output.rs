@@ -2,19 +2,19 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
 use longhand_engine::GENERATION_FILE;
 use longhand_text::TOKENIZER_FILE;
 
 use crate::card::CARD_FILE;
+use crate::error::RunError;
 use crate::training::TRAINING_FILE;
 
 /// Checkpoints of a run.
-pub(crate) const CHECKPOINTS_FOLDER: &str = "checkpoints";
+pub const CHECKPOINTS_FOLDER: &str = "checkpoints";
 /// TensorBoard event files and JSON lines.
-pub(crate) const LOGS_FOLDER: &str = "logs";
+pub const LOGS_FOLDER: &str = "logs";
 /// Token shards of a text too large for memory.
-pub(crate) const TOKENS_FOLDER: &str = "tokens";
+pub const TOKENS_FOLDER: &str = "tokens";
 
 /// What a run writes after it has written that it lies here: without [`TRAINING_FILE`] these are
 /// somebody else's.
@@ -29,7 +29,7 @@ const WRITTEN: [&str; 6] = [
 
 /// What to do with a folder that holds something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Existing {
+pub enum Existing {
     /// Refuse.
     Refuse,
     /// Remove what an earlier run wrote.
@@ -39,43 +39,36 @@ pub(crate) enum Existing {
 }
 
 /// Makes the folder ready. True where a run lies there that is to be gone on with.
-pub(crate) fn prepare(folder: &Path, existing: Existing) -> Result<bool> {
+pub(crate) fn prepare(folder: &Path, existing: Existing) -> Result<bool, RunError> {
     if folder.exists() && !folder.is_dir() {
-        bail!("{} is a file: name a folder with --out", folder.display());
+        return Err(RunError::OutputIsFile(folder.into()));
     }
     let occupied = folder.is_dir() && fs_err::read_dir(folder)?.next().is_some();
     if occupied && existing == Existing::Refuse {
-        bail!(
-            "the folder {} is not empty: pass --force to overwrite it, --resume to go on with its \
-             run, or another --out",
-            folder.display()
-        );
+        return Err(RunError::OutputNotEmpty(folder.into()));
     }
     let holds_run = folder.join(TRAINING_FILE).is_file();
     if !holds_run && let Some(name) = WRITTEN.into_iter().find(|name| folder.join(name).exists()) {
-        bail!(
-            "the folder {} holds {name}, but no run of this program: name another --out",
-            folder.display()
-        );
+        return Err(RunError::OutputForeign { folder: folder.into(), name });
     }
     fs_err::create_dir_all(folder)?;
     remove_partial(folder)?;
     remove_partial(&folder.join(TOKENS_FOLDER))?;
     // A folder that cannot be written is found out before hours of work.
     tempfile::tempfile_in(folder)
-        .with_context(|| format!("the folder {} cannot be written", folder.display()))?;
+        .map_err(|source| RunError::OutputUnwritable { folder: folder.into(), source })?;
     Ok(existing == Existing::Resume && holds_run)
 }
 
 /// Whether two paths lead to one folder.
-pub(crate) fn is_same(one: &Path, other: &Path) -> bool {
+pub fn is_same(one: &Path, other: &Path) -> bool {
     let folders = fs_err::canonicalize(one).ok().zip(fs_err::canonicalize(other).ok());
     folders.is_some_and(|(one, other)| one == other)
 }
 
 /// Removes the run that lies in a folder, if there is one, for another that takes its place. Token
 /// shards stay: the new run has looked through them.
-pub(crate) fn clear(folder: &Path) -> Result<()> {
+pub(crate) fn clear(folder: &Path) -> Result<(), RunError> {
     if !folder.join(TRAINING_FILE).is_file() {
         return Ok(());
     }
@@ -92,7 +85,7 @@ pub(crate) fn clear(folder: &Path) -> Result<()> {
 }
 
 /// Removes what a killed process left half-written.
-fn remove_partial(folder: &Path) -> Result<()> {
+fn remove_partial(folder: &Path) -> Result<(), RunError> {
     if !folder.is_dir() {
         return Ok(());
     }

@@ -3,111 +3,119 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use longhand::recipe::{Bound, Recipe};
 use longhand_model::file;
 use longhand_tasks::Confusion;
 use longhand_train::Score;
 use serde::{Deserialize, Serialize};
 
+use crate::error::RunError;
+use crate::recipe::{Bound, Recipe};
+
 /// The file in a model folder.
-pub(crate) const TRAINING_FILE: &str = "training.json";
+pub const TRAINING_FILE: &str = "training.json";
 /// The version that is written, and the only one that is read.
 const VERSION: u32 = 1;
 
 /// A run and its results.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Training {
+pub struct Training {
     /// [`VERSION`].
-    pub(crate) version: u32,
+    pub version: u32,
     /// What was run, with every path made absolute and every flag taken in.
-    pub(crate) recipe: Recipe,
+    pub recipe: Recipe,
     /// The text that it was run on.
-    pub(crate) data: DataFacts,
+    pub data: DataFacts,
     /// The result; none while it runs.
     #[serde(default)]
-    pub(crate) results: Option<Results>,
+    pub results: Option<Results>,
 }
 
 /// What is known of a run's text.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct DataFacts {
+pub struct DataFacts {
     /// The part trained on.
-    pub(crate) train: PartFacts,
+    pub train: PartFacts,
     /// The part held out.
-    pub(crate) valid: Option<PartFacts>,
+    pub valid: Option<PartFacts>,
     /// SHA-256 of the files as stored.
-    pub(crate) sha256: BTreeMap<PathBuf, String>,
+    pub sha256: BTreeMap<PathBuf, String>,
 }
 
 /// What is known of a part of the text.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct PartFacts {
+pub struct PartFacts {
     /// Tokens.
-    pub(crate) tokens: u64,
+    pub tokens: u64,
     /// Bytes of text, decompressed.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
     /// BLAKE3 of the token ids, each as four bytes.
-    pub(crate) blake3: String,
+    pub blake3: String,
 }
 
 /// What came of a run.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Results {
+pub struct Results {
     /// Numbers in the model.
-    pub(crate) parameters: usize,
+    pub parameters: usize,
     /// Steps made.
-    pub(crate) steps: u64,
+    pub steps: u64,
     /// Tokens read.
-    pub(crate) tokens: u64,
+    pub tokens: u64,
     /// Seconds spent.
-    pub(crate) seconds: f64,
+    pub seconds: f64,
     /// The step of the best weights.
-    pub(crate) best_step: Option<u64>,
+    pub best_step: Option<u64>,
     /// Their score on the part held out.
-    pub(crate) valid: Option<Score>,
+    pub valid: Option<Score>,
     /// Their score on the recipe's test files.
-    pub(crate) test: Option<Score>,
+    pub test: Option<Score>,
     /// What a classifier took for what there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) labels: Option<LabelCounts>,
+    pub labels: Option<LabelCounts>,
 }
 
 /// How often each label was taken for each.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct LabelCounts {
+pub struct LabelCounts {
     /// The labels.
-    pub(crate) labels: Vec<String>,
+    pub labels: Vec<String>,
     /// How often.
-    pub(crate) counts: Confusion,
+    pub counts: Confusion,
 }
 
 impl Training {
-    pub(crate) fn new(recipe: Recipe, data: DataFacts) -> Self {
+    /// A run that has no results yet.
+    pub fn new(recipe: Recipe, data: DataFacts) -> Self {
         Self { version: VERSION, recipe, data, results: None }
     }
 
     /// Reads it from a model folder.
-    pub(crate) fn load(folder: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// A file that is missing or damaged, or of another version.
+    pub fn load(folder: &Path) -> Result<Self, RunError> {
         let path = folder.join(TRAINING_FILE);
         let bytes = fs_err::read(&path)?;
         let training: Self = serde_json::from_slice(&bytes)
-            .with_context(|| format!("{} cannot be read", path.display()))?;
+            .map_err(|source| RunError::TrainingFile { path: path.clone(), source })?;
         if training.version != VERSION {
             let version = training.version;
-            bail!("{} has version {version}; this program reads {VERSION}", path.display());
+            return Err(RunError::TrainingVersion { path, version, known: VERSION });
         }
         Ok(training)
     }
 
-    /// The recipe of the run in a folder, if there is one: a run goes on as it was begun, but for
-    /// what flags say.
-    pub(crate) fn begun(folder: &Path) -> Result<Option<Recipe>> {
+    /// The recipe of the run in a folder, if there is a run. A resumed run keeps the recipe that it
+    /// began with, except for what the caller changes.
+    ///
+    /// # Errors
+    /// As [`Training::load`].
+    pub fn begun(folder: &Path) -> Result<Option<Recipe>, RunError> {
         if !folder.join(TRAINING_FILE).is_file() {
             return Ok(None);
         }
@@ -115,14 +123,17 @@ impl Training {
     }
 
     /// Writes it into a model folder.
-    pub(crate) fn save(&self, folder: &Path) -> Result<()> {
-        let json = serde_json::to_vec_pretty(self)?;
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<(), RunError> {
+        let json = serde_json::to_vec_pretty(self).map_err(RunError::Record)?;
         Ok(file::write(&folder.join(TRAINING_FILE), &json)?)
     }
 
     /// Each metric that the recipe expects something of, if it was measured, and whether it is what
     /// the recipe expects.
-    pub(crate) fn expectations(&self) -> BTreeMap<String, (Option<f64>, bool)> {
+    pub fn expectations(&self) -> BTreeMap<String, (Option<f64>, bool)> {
         let mut metrics = BTreeMap::new();
         let Some(results) = &self.results else { return BTreeMap::new() };
         for (part, score) in [("valid", &results.valid), ("test", &results.test)] {

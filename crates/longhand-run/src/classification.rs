@@ -1,0 +1,190 @@
+//! A classifier from a recipe: tables → tokeniser → model → training → test.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use longhand_engine::engine::model_hash;
+use longhand_model::{Cpu, Model};
+use longhand_tasks::classify::{Classification as Objective, Data, Examples, Settings, Tables};
+use longhand_tasks::{TASK_FILE, TaskFile, start};
+use longhand_text::Tokenizer;
+use longhand_text::batch::LabelledIds;
+
+use crate::error::RunError;
+use crate::execute::{Ended, Place, Prepared, Test};
+use crate::finished::Finished;
+use crate::output;
+use crate::recipe::{self, Recipe, TokenizerSettings};
+use crate::training::{DataFacts, LabelCounts, PartFacts, Training};
+use crate::watch::{DataSize, Preparation, Watch};
+
+/// Runs a recipe whose task is classification into a folder.
+pub(crate) fn run(
+    mut recipe: Recipe,
+    task: &Settings,
+    place: &Place,
+    cpu: &Arc<Cpu>,
+    watch: &mut dyn Watch,
+) -> Result<Finished, RunError> {
+    let settings = recipe.training.clone();
+    if recipe.data.train.is_empty() {
+        return Err(RunError::NoExamples);
+    }
+    let examples = Examples::read(&tables(&recipe), task, settings.seed)?;
+    let trained = read_base(&mut recipe)?;
+    keep_base(&recipe, place.out)?;
+    let begun = output::prepare(place.out, place.existing)?;
+    let tokenizer = match &trained {
+        _ if begun => Tokenizer::of_folder(place.out)?,
+        Some((_, tokenizer)) => tokenizer.clone(),
+        None => train_tokenizer(&recipe, &examples)?,
+    };
+    let data = examples.encode(&tokenizer, task.longest)?;
+    let labels = &examples.labels;
+    let model = model(&recipe, task, labels.len(), trained.as_ref(), &tokenizer, watch)?;
+    let facts = facts(&recipe, &examples, &data)?;
+    let size = DataSize::Examples {
+        train: data.train.len(),
+        valid: data.valid.len(),
+        test: data.test.len(),
+        labels: labels.names(),
+        vocabulary: tokenizer.vocab_size(),
+        cut: data.cut,
+        longest: task.longest.get(),
+    };
+    let Data { train, valid, test, .. } = data;
+    let objective = Objective::new(&settings, &tokenizer, labels.len(), train, valid)?;
+    let file = TaskFile::Classify { labels: labels.clone(), longest: task.longest };
+    let prepared = Prepared {
+        training: Training::new(recipe, facts),
+        tokenizer: &tokenizer,
+        files: vec![(TASK_FILE, file.to_json())],
+        data: size,
+        write_sample: None,
+        place,
+        begun,
+    };
+    let evaluate = |model: &Model| {
+        if test.is_empty() {
+            return Ok(None);
+        }
+        let result = longhand_tasks::classify::evaluate(model, &tokenizer, &test, cpu)?;
+        let score = result.score();
+        let counts = result.confusion;
+        let labels = Some(LabelCounts { labels: labels.names().to_vec(), counts });
+        Ok(Some(Test { score, labels }))
+    };
+    let Ended { training, model, end } = prepared.train(model, objective, cpu, watch, evaluate)?;
+    Ok(Finished { training, model, tokenizer, end, prompt: None, cpu: cpu.clone() })
+}
+
+/// The untrained classifier: drawn at random, or begun with a trained model.
+fn model(
+    recipe: &Recipe,
+    task: &Settings,
+    labels: usize,
+    trained: Option<&(Model, Tokenizer)>,
+    tokenizer: &Tokenizer,
+    watch: &mut dyn Watch,
+) -> Result<Model, RunError> {
+    let config = recipe.model.config(tokenizer.vocab_size())?;
+    let config = start::classifier(config, labels, task.pooling);
+    let seed = recipe.training.seed;
+    let Some((trained, _)) = trained else {
+        return Ok(start::fresh(config, tokenizer, seed)?);
+    };
+    let (model, drawn) = start::from_trained(config, trained, seed)?;
+    tell_drawn(&model, &drawn, watch)?;
+    Ok(model)
+}
+
+/// Reads the model that the recipe begins with, and its tokeniser, and writes down in the recipe
+/// what they are.
+fn read_base(recipe: &mut Recipe) -> Result<Option<(Model, Tokenizer)>, RunError> {
+    let Some(base) = &mut recipe.model.base else { return Ok(None) };
+    let tokenizer = Tokenizer::of_folder(&base.path)?;
+    let model = Model::load(&base.path)?;
+    let named = |error| RunError::from(error).named(base.path.display());
+    model.check_trainable().map_err(named)?;
+    model.check_vocabulary(tokenizer.vocab_size()).map_err(named)?;
+    let hash = model_hash(&model);
+    if !base.hash.is_empty() && base.hash != hash {
+        let (path, expected) = (base.path.clone(), base.hash.clone());
+        return Err(RunError::OtherBase { path, expected, got: hash });
+    }
+    base.hash = hash;
+    recipe.tokenizer = TokenizerSettings { kind: tokenizer.kind(), vocabulary: None };
+    if recipe.model.config.is_none() {
+        let mut config: serde_json::Map<_, _> =
+            serde_json::from_str(&model.config().to_json()).map_err(RunError::Record)?;
+        config.remove("vocab_size");
+        recipe.model.config = Some(config);
+    }
+    Ok(Some((model, tokenizer)))
+}
+
+/// Refuses the base model's own folder: the run would clear it, and could not be resumed.
+fn keep_base(recipe: &Recipe, out: &Path) -> Result<(), RunError> {
+    match &recipe.model.base {
+        Some(base) if output::is_same(out, &base.path) => Err(RunError::OutputIsBase(out.into())),
+        _ => Ok(()),
+    }
+}
+
+/// Tells which weights the base model lacks, besides the head's.
+fn tell_drawn(model: &Model, drawn: &[String], watch: &mut dyn Watch) -> Result<(), RunError> {
+    if drawn.len() == model.weights.iter().count() {
+        return Err(RunError::NothingShared);
+    }
+    let drawn: Vec<String> =
+        drawn.iter().filter(|name| !name.starts_with("head.")).cloned().collect();
+    if !drawn.is_empty() {
+        watch.prepare(&Preparation::Drawn(&drawn));
+    }
+    Ok(())
+}
+
+fn train_tokenizer(recipe: &Recipe, examples: &Examples) -> Result<Tokenizer, RunError> {
+    let wanted = recipe.tokenizer;
+    // Each text is a line of its own, so that no token reaches from one into the next.
+    let texts = examples.texts().map(|text| Ok(format!("{text}\n")));
+    Ok(Tokenizer::train(wanted.kind, wanted.vocabulary, texts, &mut |_| {})?)
+}
+
+fn tables(recipe: &Recipe) -> Tables {
+    let data = &recipe.data;
+    Tables {
+        train: data.train.clone(),
+        valid: data.valid.clone(),
+        test: data.test.clone(),
+        valid_fraction: data.valid_fraction,
+        text_column: data.text_column.clone(),
+        format: data.format,
+        lossy: data.lossy,
+    }
+}
+
+fn facts(recipe: &Recipe, examples: &Examples, data: &Data) -> Result<DataFacts, RunError> {
+    let part = |ids: &[LabelledIds], bytes: usize| {
+        let mut hasher = blake3::Hasher::new();
+        for example in ids {
+            hasher.update(&(example.ids.len() as u64).to_le_bytes());
+            for id in &example.ids {
+                hasher.update(&id.to_le_bytes());
+            }
+            hasher.update(&example.label.to_le_bytes());
+        }
+        let tokens = ids.iter().map(|example| example.ids.len() as u64).sum();
+        PartFacts { tokens, bytes: bytes as u64, blake3: hasher.finalize().to_hex().to_string() }
+    };
+    let train = part(&data.train, examples.texts().map(str::len).sum());
+    let held_out = examples.held_out_texts().map(str::len).sum();
+    let valid = (!data.valid.is_empty()).then(|| part(&data.valid, held_out));
+    let mut facts = DataFacts { train, valid, ..DataFacts::default() };
+    let files = [&recipe.data.train, &recipe.data.valid, &recipe.data.test];
+    // A pipe has been read, and its hash cannot be had again.
+    for file in files.into_iter().flatten().filter(|file| file.is_file()) {
+        facts.sha256.insert(file.clone(), recipe::sha256(file)?);
+    }
+    Ok(facts)
+}

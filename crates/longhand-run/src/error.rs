@@ -1,0 +1,143 @@
+use std::path::PathBuf;
+
+use longhand_engine::EngineError;
+use longhand_model::{ConfigError, FileError, ModelError};
+use longhand_tasks::TaskError;
+use longhand_text::TextError;
+use longhand_train::TrainError;
+use longhand_train::log::LogError;
+
+use crate::recipe::RecipeError;
+
+/// Why a run failed or cannot begin. Each message is one sentence for the user.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The recipe is refused.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// The text or the tokeniser cannot be read.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The model configuration is invalid.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The model refuses its input.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A model file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    /// The task cannot be learnt.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// The trained model cannot write a sample text.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A log cannot be written.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The system refused; the message names the path.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A file or folder causes another error.
+    #[error("{name}")]
+    Named {
+        /// The file or folder.
+        name: String,
+        /// Its error.
+        source: Box<RunError>,
+    },
+    /// The output folder is a file.
+    #[error("{} is a file: name a folder", .0.display())]
+    OutputIsFile(PathBuf),
+    /// The output folder is not empty.
+    #[error("the folder {} is not empty", .0.display())]
+    OutputNotEmpty(PathBuf),
+    /// The output folder holds files that no run wrote.
+    #[error("the folder {} holds {name}, but no run of this program", folder.display())]
+    OutputForeign {
+        /// The folder.
+        folder: PathBuf,
+        /// The first such file.
+        name: &'static str,
+    },
+    /// The output folder cannot be written.
+    #[error("the folder {} cannot be written", folder.display())]
+    OutputUnwritable {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The output folder is that of the base model, which the run would overwrite.
+    #[error("the folder {} holds the model to begin with", .0.display())]
+    OutputIsBase(PathBuf),
+    /// A column is named, but no source is a table.
+    #[error("there is no table to take the column {column:?} from")]
+    NoTable {
+        /// The column.
+        column: String,
+    },
+    /// A classification recipe names no table.
+    #[error("there are no examples to learn from: name a table of them")]
+    NoExamples,
+    /// The base model is not the one that the recipe names.
+    #[error(
+        "{} is not the model that the recipe begins with: its hash is {got}, not {expected}",
+        path.display()
+    )]
+    OtherBase {
+        /// Folder of the base model.
+        path: PathBuf,
+        /// The recipe's hash.
+        expected: String,
+        /// The folder's hash.
+        got: String,
+    },
+    /// No weight of the base model fits the model to train.
+    #[error("the model to begin with has no weight of the shapes that this one needs")]
+    NothingShared,
+    /// The loss on the test files is infinite or not a number.
+    #[error("the loss on the test files is not finite: lower the learning rate")]
+    TestNotFinite,
+    /// A run is resumed with other data, another tokeniser, model or task.
+    #[error(
+        "the run was begun with another {what}: leave it as it was, or start anew in another folder"
+    )]
+    Changed {
+        /// The changed part.
+        what: &'static str,
+    },
+    /// A `training.json` cannot be parsed.
+    #[error("{} cannot be read", path.display())]
+    TrainingFile {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says, and where.
+        source: serde_json::Error,
+    },
+    /// A `training.json` has a version that this program does not know.
+    #[error("{} has version {version}; this program reads {known}", path.display())]
+    TrainingVersion {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+        /// The version that is read.
+        known: u32,
+    },
+    /// A record cannot be written as JSON.
+    #[error("the run's record cannot be written")]
+    Record(#[source] serde_json::Error),
+}
+
+impl RunError {
+    /// The error, with the file or folder that causes it.
+    pub(crate) fn named(self, name: impl ToString) -> Self {
+        Self::Named { name: name.to_string(), source: Box::new(self) }
+    }
+}

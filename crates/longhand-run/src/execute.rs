@@ -1,0 +1,192 @@
+//! The part that every run shares: from an untrained model to a folder with a trained one.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use longhand_model::{Cpu, Model, file};
+use longhand_text::{TOKENIZER_FILE, Tokenizer};
+use longhand_train::log::LogError;
+use longhand_train::record::WriteSample;
+use longhand_train::{
+    Checkpoints, End, Event, Objective, Outcome, Progress, RunLog, Score, Trainer,
+};
+
+use crate::card::{CARD_FILE, card};
+use crate::error::RunError;
+use crate::output::{self, CHECKPOINTS_FOLDER, Existing, LOGS_FOLDER};
+use crate::training::{LabelCounts, Results, Training};
+use crate::watch::{DataSize, Introduction, Preparation, Watch};
+
+/// The folder of a run, and the flag that ends it.
+pub(crate) struct Place<'a> {
+    /// The folder to write.
+    pub(crate) out: &'a Path,
+    /// How to deal with what the folder holds.
+    pub(crate) existing: Existing,
+    /// Ends the run in order once it is set.
+    pub(crate) stop: &'a AtomicBool,
+}
+
+/// A run that is ready to begin, or to resume.
+pub(crate) struct Prepared<'a> {
+    /// The run's recipe and data.
+    pub(crate) training: Training,
+    /// The model's tokeniser.
+    pub(crate) tokenizer: &'a Tokenizer,
+    /// Names and contents of further files of the model folder.
+    pub(crate) files: Vec<(&'static str, Vec<u8>)>,
+    /// Size of the data, for whoever watches.
+    pub(crate) data: DataSize<'a>,
+    /// Writes a sample text at each evaluation, for the logs.
+    pub(crate) write_sample: Option<WriteSample>,
+    /// The folder to write.
+    pub(crate) place: &'a Place<'a>,
+    /// Whether the folder holds a run to resume.
+    pub(crate) begun: bool,
+}
+
+/// The result on a recipe's test files.
+pub(crate) struct Test {
+    pub(crate) score: Score,
+    /// How often each label was taken for each, where the task is classification.
+    pub(crate) labels: Option<LabelCounts>,
+}
+
+/// A run that has ended.
+pub(crate) struct Ended {
+    /// The run, with its results.
+    pub(crate) training: Training,
+    /// The model with the best weights.
+    pub(crate) model: Model,
+    /// Why it ended.
+    pub(crate) end: End,
+}
+
+/// The run's own logs, and whoever watches.
+struct Watchers<'a> {
+    log: RunLog,
+    watch: &'a mut dyn Watch,
+}
+
+impl Progress for Watchers<'_> {
+    fn event(&mut self, event: &Event<'_>) -> Result<(), LogError> {
+        self.log.event(event)?;
+        self.watch.event(event)
+    }
+}
+
+impl Prepared<'_> {
+    /// Trains, and writes the model folder. `test` scores the model on the recipe's test files.
+    pub(crate) fn train<O: Objective>(
+        mut self,
+        model: Model,
+        objective: O,
+        cpu: &Arc<Cpu>,
+        watch: &mut dyn Watch,
+        test: impl FnOnce(&Model) -> Result<Option<Test>, RunError>,
+    ) -> Result<Ended, RunError> {
+        let Place { out, stop, .. } = *self.place;
+        if self.begun {
+            let earlier = Training::load(out)?;
+            same_run(&earlier, &self.training)?;
+            self.training.data = earlier.data;
+        }
+        let parameters = model.weights.count();
+        let mut trainer = self.trainer(model, objective, cpu)?;
+        // Not before: what is refused leaves the run as it was.
+        if self.begun {
+            trainer.resume()?;
+        } else {
+            output::clear(out)?;
+        }
+        self.tokenizer.save(&out.join(TOKENIZER_FILE))?;
+        self.training.save(out)?;
+        watch.prepare(&Preparation::Begins(Introduction {
+            recipe: &self.training.recipe,
+            parameters,
+            threads: cpu.threads(),
+            data: self.data,
+        }));
+        let log = RunLog::open(&out.join(LOGS_FOLDER), self.write_sample.take())?;
+        let outcome = trainer.run(&mut Watchers { log, watch }, stop)?;
+        let test = if outcome.end == End::Stopped { None } else { test(&outcome.model)? };
+        finish(self.training, self.files, outcome, test, out)
+    }
+
+    /// The trainer of a model, with checkpoints in the run's folder.
+    fn trainer<O: Objective>(
+        &self,
+        model: Model,
+        objective: O,
+        cpu: &Arc<Cpu>,
+    ) -> Result<Trainer<O>, RunError> {
+        let settings = self.training.recipe.training.clone();
+        let folder = self.place.out.join(CHECKPOINTS_FOLDER);
+        let mut checkpoints = Checkpoints::new(&folder, settings.keep)
+            .with_file(TOKENIZER_FILE, self.tokenizer.to_json()?.into_bytes());
+        for (name, content) in &self.files {
+            checkpoints = checkpoints.with_file(name, content.clone());
+        }
+        let trainer = Trainer::new(settings, model, objective, cpu.clone())?;
+        Ok(trainer.with_checkpoints(checkpoints))
+    }
+}
+
+/// Writes the model and the record of how it was trained.
+fn finish(
+    mut training: Training,
+    files: Vec<(&'static str, Vec<u8>)>,
+    outcome: Outcome,
+    test: Option<Test>,
+    out: &Path,
+) -> Result<Ended, RunError> {
+    let Outcome { model, best, steps, tokens, seconds, end } = outcome;
+    if test.as_ref().is_some_and(|test| !test.score.loss.is_finite()) {
+        return Err(RunError::TestNotFinite);
+    }
+    let (test, labels) = test.map(|test| (test.score, test.labels)).unzip();
+    model.save(out)?;
+    training.results = Some(Results {
+        parameters: model.weights.count(),
+        steps,
+        tokens,
+        seconds,
+        best_step: best.as_ref().map(|best| best.step),
+        valid: best.map(|best| best.score),
+        test,
+        labels: labels.flatten(),
+    });
+    training.save(out)?;
+    for (name, content) in &files {
+        file::write(&out.join(name), content)?;
+    }
+    file::write(&out.join(CARD_FILE), card(&folder_name(out), &training).as_bytes())?;
+    Ok(Ended { training, model, end })
+}
+
+/// The folder's own name, also where the path ends in `.` or `..`.
+fn folder_name(out: &Path) -> String {
+    let absolute = fs_err::canonicalize(out).unwrap_or_else(|_| out.into());
+    absolute.file_name().unwrap_or(out.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// Refuses to go on with other data or another model.
+fn same_run(begun: &Training, now: &Training) -> Result<(), RunError> {
+    for (what, same) in [
+        ("training text", begun.data.train.blake3 == now.data.train.blake3),
+        (
+            "validation text",
+            begun.data.valid.as_ref().map(|part| &part.blake3)
+                == now.data.valid.as_ref().map(|part| &part.blake3),
+        ),
+        ("tokeniser", begun.recipe.tokenizer == now.recipe.tokenizer),
+        ("model", begun.recipe.model == now.recipe.model),
+        ("task", begun.recipe.task == now.recipe.task),
+    ] {
+        if !same {
+            return Err(RunError::Changed { what });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! The result of a run.
+
+use std::sync::Arc;
+
+use longhand_model::{Cpu, Model};
+use longhand_text::Tokenizer;
+use longhand_train::End;
+
+use crate::error::RunError;
+use crate::sample_text;
+use crate::training::Training;
+
+/// A run that has ended, and its model.
+pub struct Finished {
+    /// The recipe, the data and the results.
+    pub training: Training,
+    /// The model with the best weights.
+    pub model: Model,
+    /// The model's tokeniser.
+    pub tokenizer: Tokenizer,
+    /// Why the run ended.
+    pub end: End,
+    /// The beginning of a line of the held-out text; none where a task was learnt.
+    pub prompt: Option<String>,
+    pub(crate) cpu: Arc<Cpu>,
+}
+
+impl Finished {
+    /// The prompt and at most `count` tokens that the model writes after it; none where a task was
+    /// learnt.
+    ///
+    /// # Errors
+    /// If the model cannot write.
+    pub fn sample(&self, count: usize) -> Result<Option<String>, RunError> {
+        let Some(prompt) = &self.prompt else { return Ok(None) };
+        sample_text::write(&self.model, &self.tokenizer, &self.cpu, prompt, count).map(Some)
+    }
+}

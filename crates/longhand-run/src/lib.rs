@@ -1,0 +1,33 @@
+//! From a recipe to a trained model folder.
+//!
+//! The path of a run:
+//! 1. A [`recipe`] describes the run: text, tokeniser, model, training, task.
+//! 2. [`Run::start`] reads the text ([`text_data`]) or the tables of examples, and trains or loads
+//!    the tokeniser.
+//! 3. The trainer makes the steps; checkpoints and logs go into the run's folder ([`output`]).
+//! 4. The folder receives the model with the best weights, [`training`]'s record and a model card.
+//!
+//! A [`Watch`] is told of everything on the way; the crate itself prints nothing.
+
+mod card;
+mod classification;
+mod error;
+mod execute;
+mod finished;
+pub mod output;
+mod pretrain;
+pub mod recipe;
+mod run;
+mod sample_text;
+pub mod text_data;
+pub mod training;
+mod watch;
+
+pub use card::CARD_FILE;
+pub use error::RunError;
+pub use finished::Finished;
+pub use output::Existing;
+pub use recipe::{Recipe, RecipeError};
+pub use run::Run;
+pub use training::{TRAINING_FILE, Training};
+pub use watch::{DataSize, Introduction, Preparation, Watch};

@@ -1,0 +1,66 @@
+//! A run of pretraining from its recipe to its model folder.
+
+use std::sync::Arc;
+
+use longhand_engine::{GENERATION_FILE, GenerationConfig};
+use longhand_model::{Cpu, Model, Tape};
+use longhand_text::Tokenizer;
+use longhand_train::{LanguageModelling, Score, evaluate};
+
+use crate::error::RunError;
+use crate::execute::{Ended, Place, Prepared, Test};
+use crate::finished::Finished;
+use crate::output::{self, Existing};
+use crate::recipe::Recipe;
+use crate::sample_text::{prompt, sample_writer};
+use crate::text_data::{Ids, Texts};
+use crate::training::Training;
+use crate::watch::{DataSize, Preparation, Watch};
+
+/// Runs a recipe into a folder.
+pub(crate) fn run(
+    recipe: Recipe,
+    place: &Place,
+    cpu: &Arc<Cpu>,
+    watch: &mut dyn Watch,
+) -> Result<Finished, RunError> {
+    let texts = Texts::open(&recipe.data)?;
+    let begun = output::prepare(place.out, place.existing)?;
+    if place.existing == Existing::Resume && !begun {
+        watch.prepare(&Preparation::NothingToResume(place.out));
+    }
+    let tokenizer =
+        if begun { Tokenizer::of_folder(place.out)? } else { texts.tokenizer(&recipe, watch)? };
+    let ids = texts.encode(&tokenizer, &place.out.join(output::TOKENS_FOLDER), watch)?;
+    let config = recipe.model.config(tokenizer.vocab_size())?;
+    let settings = recipe.training.clone();
+    let objective = LanguageModelling::new(&settings, ids.train.clone(), ids.valid.clone())?;
+    let model = Model::new(config, settings.seed)?;
+    let prompt = prompt(&ids, &tokenizer)?;
+    let prepared = Prepared {
+        training: Training::new(recipe, ids.facts.clone()),
+        tokenizer: &tokenizer,
+        files: vec![(GENERATION_FILE, GenerationConfig::default().to_json())],
+        data: DataSize::Tokens {
+            train: ids.train.len(),
+            valid: ids.valid.as_ref().map_or(0, |valid| valid.len()),
+        },
+        write_sample: Some(sample_writer(&tokenizer, &prompt)),
+        place,
+        begun,
+    };
+    let test = |model: &Model| test(&ids, model, cpu);
+    let Ended { training, model, end } = prepared.train(model, objective, cpu, watch, test)?;
+    let (prompt, cpu) = (Some(prompt), cpu.clone());
+    Ok(Finished { training, model, tokenizer, end, prompt, cpu })
+}
+
+/// The loss on the test files, if the recipe names any.
+fn test(ids: &Ids, model: &Model, cpu: &Arc<Cpu>) -> Result<Option<Test>, RunError> {
+    let Some(tokens) = &ids.test else { return Ok(None) };
+    let mut tape = Tape::new(cpu.clone());
+    let total = evaluate::carried(model, &mut tape, tokens, evaluate::STREAMS)?;
+    let mut score = Score::of(total.mean());
+    score.metrics.insert("perplexity".into(), total.mean().exp().min(f64::MAX));
+    Ok(Some(Test { score, labels: None }))
+}

@@ -1,0 +1,58 @@
+//! The entry: a recipe, a folder, and how to deal with what the folder holds.
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use longhand_tasks::Task;
+
+use crate::error::RunError;
+use crate::execute::Place;
+use crate::finished::Finished;
+use crate::output::Existing;
+use crate::recipe::Recipe;
+use crate::watch::Watch;
+use crate::{classification, pretrain};
+
+/// A run that has not started.
+#[derive(Clone, Debug)]
+pub struct Run<'a> {
+    recipe: Recipe,
+    out: PathBuf,
+    existing: Existing,
+    stop: Option<&'a AtomicBool>,
+}
+
+impl<'a> Run<'a> {
+    /// A run of a recipe into a folder, which must be empty or absent.
+    pub fn new(recipe: Recipe, out: impl Into<PathBuf>) -> Self {
+        Self { recipe, out: out.into(), existing: Existing::Refuse, stop: None }
+    }
+
+    /// Says how to deal with what the folder holds ([`Existing::Refuse`]).
+    pub fn existing(mut self, existing: Existing) -> Self {
+        self.existing = existing;
+        self
+    }
+
+    /// Sets a flag that ends the run in order: its model is saved, and it can be resumed.
+    pub fn stop(mut self, stop: &'a AtomicBool) -> Self {
+        self.stop = Some(stop);
+        self
+    }
+
+    /// Trains the model and writes its folder.
+    ///
+    /// # Errors
+    /// A recipe, text or folder that cannot be used, and any failure of training. A run that cannot
+    /// begin leaves the folder's earlier model in place.
+    pub fn start(self, watch: &mut dyn Watch) -> Result<Finished, RunError> {
+        let Self { recipe, out, existing, stop } = self;
+        let never = AtomicBool::new(false);
+        let place = Place { out: &out, existing, stop: stop.unwrap_or(&never) };
+        let cpu = recipe.training.cpu();
+        match recipe.task.clone() {
+            Some(Task::Classify(task)) => classification::run(recipe, &task, &place, &cpu, watch),
+            None => pretrain::run(recipe, &place, &cpu, watch),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The events of a run before its first step, and the trait of whoever watches it.
+
+use std::path::Path;
+
+use longhand_text::EncodeProgress;
+use longhand_text::tokenizer::TrainingProgress;
+use longhand_train::Progress;
+
+use crate::recipe::Recipe;
+
+/// Watches a run from its text to its last step; [`Progress`] receives the events of training.
+pub trait Watch: Progress {
+    /// Takes notice of a step before training. Does nothing unless it is replaced.
+    fn prepare(&mut self, preparation: &Preparation<'_>) {
+        let _ = preparation;
+    }
+}
+
+/// Watches nothing.
+impl Watch for () {}
+
+/// Something that happens before the first training step.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Preparation<'a> {
+    /// The folder holds no run to resume, so a new one starts.
+    NothingToResume(&'a Path),
+    /// The tokeniser is being trained.
+    Tokenizer(TrainingProgress),
+    /// The text is being encoded.
+    Encoding(EncodeProgress),
+    /// The base model lacks these weights, so they are drawn at random.
+    Drawn(&'a [String]),
+    /// Everything is ready, and training begins.
+    Begins(Introduction<'a>),
+}
+
+/// The facts of a run that is about to begin.
+#[derive(Debug)]
+pub struct Introduction<'a> {
+    /// The recipe, with every path absolute.
+    pub recipe: &'a Recipe,
+    /// Numbers in the model.
+    pub parameters: usize,
+    /// Threads that training runs on.
+    pub threads: usize,
+    /// Size of the data.
+    pub data: DataSize<'a>,
+}
+
+/// Size of a run's data.
+#[derive(Debug)]
+pub enum DataSize<'a> {
+    /// A text, in tokens.
+    Tokens {
+        /// Tokens to train on.
+        train: u64,
+        /// Tokens held out.
+        valid: u64,
+    },
+    /// Labelled examples.
+    Examples {
+        /// Examples to train on.
+        train: usize,
+        /// Examples held out.
+        valid: usize,
+        /// Examples to test on at the end.
+        test: usize,
+        /// The labels, in the order of their ids.
+        labels: &'a [String],
+        /// Tokens of the tokeniser.
+        vocabulary: usize,
+        /// Texts of which only the first `longest` tokens are read.
+        cut: usize,
+        /// Most tokens of a text that are read.
+        longest: usize,
+    },
+}

@@ -1,0 +1,131 @@
+//! Runs a recipe, and tells a person or a program how it ended.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use longhand::recipe::Recipe;
+use longhand_run::training::LabelCounts;
+use longhand_run::{Existing, Finished, Run, Training};
+use longhand_train::log::JsonLines;
+use longhand_train::{End, Score};
+use serde_json::json;
+
+use crate::interrupt::STOP;
+use crate::progress::Display;
+use crate::talk::say;
+
+/// Tokens that are written when a run has ended.
+const SAMPLE_AT_THE_END: usize = 400;
+
+/// Where a run is written, and how it is told.
+pub(crate) struct Launch {
+    pub(crate) out: PathBuf,
+    pub(crate) existing: Existing,
+    /// JSON lines on stdout, and nothing on stderr.
+    pub(crate) json: bool,
+}
+
+impl Launch {
+    /// Runs a recipe to its end.
+    pub(crate) fn run(&self, recipe: Recipe) -> Result<()> {
+        let mut display = Display::new(self.json, recipe.task.is_none());
+        let run = Run::new(recipe, &self.out).existing(self.existing).stop(&STOP);
+        let finished = run.start(&mut display);
+        display.finish();
+        let finished = finished?;
+        if self.json {
+            return tell_program(&finished, &self.out);
+        }
+        if let Some(text) = finished.sample(SAMPLE_AT_THE_END)? {
+            writeln!(std::io::stdout(), "{text}")?;
+        }
+        tell_person(&finished, &self.out);
+        Ok(())
+    }
+}
+
+fn tell_person(finished: &Finished, out: &Path) {
+    let Finished { training, end, .. } = finished;
+    let Some(results) = &training.results else { return };
+    let classifies = training.recipe.task.is_some();
+    if let Some(LabelCounts { labels, counts }) = &results.labels {
+        say!("{}", counts.table(labels));
+    }
+    for (part, score) in [("validation", &results.valid), ("test", &results.test)] {
+        let Some(score) = score else { continue };
+        let Score { loss, .. } = score;
+        if classifies {
+            let metric = |name: &str| 100.0 * score.metrics.get(name).copied().unwrap_or_default();
+            let (accuracy, f1) = (metric("accuracy"), metric("macro_f1"));
+            say!("{part} loss {loss:.4}, accuracy {accuracy:.2} %, macro-F1 {f1:.2} %");
+        } else {
+            say!("{part} loss {loss:.4} nats per token, perplexity {:.3}", loss.exp());
+        }
+    }
+    tell_end(training, *end);
+    let dir = out.display();
+    say!("the model is in {dir}: try");
+    if classifies {
+        say!("  longhand predict {dir} < lines.txt");
+    } else {
+        say!("  longhand generate {dir} --prompt \"One day\"");
+        say!("  longhand eval {dir} --data other.txt");
+    }
+}
+
+/// Whether the recipe's expectations are met, and why the run ended.
+fn tell_end(training: &Training, end: End) {
+    for (name, (value, met)) in training.expectations() {
+        match value {
+            Some(value) if met => say!("{name} is {value:.4}: as the recipe expects"),
+            Some(value) => say!("{name} is {value:.4}: worse than the recipe expects"),
+            None => say!("{name} is expected by the recipe, but was not measured"),
+        }
+    }
+    match end {
+        End::Budget => {}
+        End::Patience => say!("ended early: the validation loss no longer fell"),
+        End::Stopped => say!("stopped and saved: the same command with --resume goes on"),
+    }
+}
+
+/// The last line of JSON.
+fn tell_program(finished: &Finished, out: &Path) -> Result<()> {
+    let Finished { training, end, .. } = finished;
+    let Some(results) = &training.results else { return Ok(()) };
+    let test = results.test.as_ref().map(|score| {
+        let mut test = json!({ "loss": score.loss });
+        for (name, value) in &score.metrics {
+            test[name] = json!(value);
+        }
+        if let Some(LabelCounts { labels, counts }) = &results.labels {
+            test["labels"] = json!(labels);
+            test["confusion"] = json!(counts);
+        }
+        test
+    });
+    let expected = training.expectations();
+    let expected: serde_json::Map<_, _> = expected
+        .into_iter()
+        .map(|(name, (value, met))| (name, json!({ "value": value, "met": met })))
+        .collect();
+    let line = json!({
+        "done": *end != End::Stopped,
+        "end": match end {
+            End::Budget => "budget",
+            End::Patience => "patience",
+            End::Stopped => "stopped",
+        },
+        "best_valid_loss": results.valid.as_ref().map(|score| score.loss),
+        "best_step": results.best_step,
+        "test": test,
+        "expected": expected,
+        "parameters": results.parameters,
+        "step": results.steps,
+        "tokens": results.tokens,
+        "seconds": results.seconds,
+        "out": out.to_string_lossy(),
+    });
+    Ok(JsonLines::new(std::io::stdout()).write(&line)?)
+}
