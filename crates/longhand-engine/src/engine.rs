@@ -116,9 +116,10 @@ impl<'e> Reader<'e> {
         &mut self,
         ids: &[u32],
         sequence: &Sequence,
-        state: State,
-    ) -> Result<(Var, State), EngineError> {
-        Ok(self.engine.model.forward(&mut self.tape, self.mode, ids, sequence, state)?)
+        state: &mut State,
+    ) -> Result<Var, EngineError> {
+        let mut pass = self.tape.pass(self.mode);
+        Ok(self.engine.model.forward(&mut pass, ids, sequence, state)?)
     }
 
     /// Logits of one row of the last pass.

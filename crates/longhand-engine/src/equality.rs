@@ -78,8 +78,8 @@ fn logits(
         }
         let chunk = &ids[start..(start + size).min(ids.len())];
         start += chunk.len();
-        let (x, next) = model.forward(tape, mode, chunk, &Sequence::new(chunk.len(), 1), state)?;
-        state = next;
+        let sequence = Sequence::new(chunk.len(), 1);
+        let x = model.forward(&mut tape.pass(mode), chunk, &sequence, &mut state)?;
         let rows = if each_row { chunk.len() } else { 1 };
         model.logits(tape, x, 0..rows, &mut chunk_logits);
         if !each_row {

@@ -175,7 +175,7 @@ fn read_contexts(reader: &mut Reader, batch: &[Asked]) -> Result<State, EngineEr
             real.iter().enumerate().for_each(|(t, &id)| ids[t * streams + b] = id);
         }
         let sequence = Sequence { lengths: Some(&lengths), ..Sequence::new(time, streams) };
-        state = reader.pass(&ids, &sequence, state)?.1;
+        reader.pass(&ids, &sequence, &mut state)?;
     }
     Ok(state)
 }
@@ -197,7 +197,8 @@ fn answer(
         read.iter().enumerate().for_each(|(t, &id)| ids[t * count + b] = id);
     }
     let sequence = Sequence { lengths: Some(&lengths), ..Sequence::new(time, count) };
-    let (x, _) = reader.pass(&ids, &sequence, states.select(&vec![stream; count]))?;
+    let mut state = states.select(&vec![stream; count]);
+    let x = reader.pass(&ids, &sequence, &mut state)?;
     let mut logits = Vec::new();
     let (mut best, mut least, mut exact) = (0, f64::INFINITY, true);
     for (b, answer) in asked.answers.iter().enumerate() {

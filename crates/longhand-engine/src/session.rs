@@ -116,11 +116,7 @@ impl Session {
         losses: Option<&mut Vec<f32>>,
     ) -> Result<(), EngineError> {
         let sequence = Sequence::new(ids.len(), 1);
-        // The pass takes the state and hands the next one back; ids and sizes are checked, so
-        // that it cannot keep it.
-        let state = std::mem::replace(&mut self.state, State::join(&[]));
-        let (x, state) = reader.pass(ids, &sequence, state)?;
-        self.state = state;
+        let x = reader.pass(ids, &sequence, &mut self.state)?;
         if let Some(losses) = losses {
             let mut targets = ids[1..].to_vec();
             targets.push(IGNORE);

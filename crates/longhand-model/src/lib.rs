@@ -6,12 +6,13 @@
 //!    reading; [`mod@file`] reads and writes them.
 //! 3. [`model`] lays out embedding → [`block`]s → norm → [`head`], each block of [`memory`]s and
 //!    their fusion.
-//! 4. [`tape`] runs a forward pass as a list of coarse operations, and gradients back over it.
-//! 5. [`state`] is what the memories hold between passes: constant in size, passed in and handed
-//!    back.
+//! 4. [`tape`] records a forward pass as a list of coarse operations, and runs the backward pass.
+//! 5. [`state`] is what the memories carry from pass to pass: constant in size, borrowed by each
+//!    pass, which advances it.
 
 pub mod block;
 pub mod config;
+pub mod error;
 pub mod file;
 pub mod head;
 pub mod memory;
@@ -24,13 +25,14 @@ mod tests;
 pub mod weights;
 
 pub use config::{Config, ConfigError};
+pub use error::ModelError;
 pub use file::{FileError, WeightsError};
 pub use longhand_kernel::loss::most_probable;
 pub use longhand_kernel::optimizer;
 pub use longhand_kernel::weights::Format;
 pub use longhand_kernel::{Buffer, Cpu, InstructionSet, Level, Precision, Sequence};
-pub use model::{Model, ModelError};
+pub use model::Model;
 pub use preset::Preset;
 pub use state::{State, StateError};
-pub use tape::{Ablation, Gates, IGNORE, Mode, Profile, Tape, Total, Var};
+pub use tape::{Ablation, Gates, IGNORE, Mode, Pass, Profile, Tape, Total, Var};
 pub use weights::{Gradients, Packed, Parameter, ParameterId, Weights};

@@ -6,7 +6,7 @@ use longhand_kernel::recurrence::CellKind;
 
 use crate::config::{LongMemory, WorkingMemory};
 use crate::state::State;
-use crate::tape::{LongCell, Tape, Var};
+use crate::tape::{LongCell, MatrixMemory, Tape, Var};
 use crate::weights::{Builder, Init, ParameterId, Role, Weights};
 
 /// A working memory: the recent past, exact and bounded.
@@ -29,7 +29,7 @@ enum Direction {
 
 /// The matrix memory with its projections (Beck et al., "xLSTM 7B", 2025, figure 2).
 struct Mlstm {
-    heads: usize,
+    memory: MatrixMemory,
     query: ParameterId,
     key: ParameterId,
     value: ParameterId,
@@ -37,8 +37,6 @@ struct Mlstm {
     input_gate: (ParameterId, ParameterId),
     forget_gate: (ParameterId, ParameterId),
     norm: ParameterId,
-    reverse: bool,
-    state: Option<usize>,
 }
 
 impl Working {
@@ -212,24 +210,19 @@ impl Mlstm {
             builder.add(format!("{prefix}.mlstm{suffix}.{what}"), shape, init)
         };
         let dense = Init::Normal(0.5 / (input as f32).sqrt());
-        Self {
-            heads,
-            query: add("q.weight", &[n, input], dense),
-            key: add("k.weight", &[n, input], dense),
-            value: add("v.weight", &[n, input], dense),
-            output_gate: add("ogate_preact.weight", &[n, input], dense),
-            input_gate: (
-                add("igate_preact.weight", &[heads, input], Init::Normal(0.02)),
-                add("igate_preact.bias", &[heads], Init::Zeros),
-            ),
-            forget_gate: (
-                add("fgate_preact.weight", &[heads, input], Init::Normal(0.02)),
-                add("fgate_preact.bias", &[heads], Init::Open),
-            ),
-            norm: add("multihead_norm.weight", &[n], Init::Ones),
-            reverse,
-            state: state.index(&format!("{prefix}.mlstm.c")),
-        }
+        // In the order of the file: drawn values follow it.
+        let [query, key, value, output_gate] = ["q", "k", "v", "ogate_preact"]
+            .map(|name| add(&format!("{name}.weight"), &[n, input], dense));
+        let mut gate = |name: &str, bias| {
+            let weight = add(&format!("{name}.weight"), &[heads, input], Init::Normal(0.02));
+            (weight, add(&format!("{name}.bias"), &[heads], bias))
+        };
+        let input_gate = gate("igate_preact", Init::Zeros);
+        let forget_gate = gate("fgate_preact", Init::Open);
+        let norm = add("multihead_norm.weight", &[n], Init::Ones);
+        let first = state.index(&format!("{prefix}.mlstm.c"));
+        let memory = MatrixMemory { heads, gate: input_gate.0, reverse, state: first };
+        Self { memory, query, key, value, output_gate, input_gate, forget_gate, norm }
     }
 
     fn run(&self, tape: &mut Tape, weights: &Weights, x: Var, state: &mut State) -> Var {
@@ -239,16 +232,8 @@ impl Mlstm {
         let input_gate = project(self.input_gate.0, Some(self.input_gate.1));
         let forget_gate = project(self.forget_gate.0, Some(self.forget_gate.1));
         let gates = [input_gate, forget_gate];
-        let h = tape.mlstm(
-            self.heads,
-            self.input_gate.0,
-            [q, k, v],
-            gates,
-            self.reverse,
-            state,
-            self.state,
-        );
-        let h = tape.head_norm(weights, h, self.heads, self.norm);
+        let h = tape.mlstm(weights, self.memory, [q, k, v], gates, state);
+        let h = tape.head_norm(weights, h, self.memory.heads, self.norm);
         tape.modulate(h, output_gate)
     }
 }

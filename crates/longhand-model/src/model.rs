@@ -5,9 +5,10 @@ use longhand_kernel::{Precision, Sequence};
 
 use crate::block::{Block, NormLayer};
 use crate::config::{Config, ConfigError, HeadConfig, Positions};
+use crate::error::ModelError;
 use crate::head::Head;
 use crate::state::State;
-use crate::tape::{Mode, Tape, Total, Var};
+use crate::tape::{Pass, Tape, Total, Var};
 use crate::weights::{Builder, Gradients, Init, ParameterId, Role, Weights};
 
 /// A configuration with its weights.
@@ -20,54 +21,6 @@ pub struct Model {
     blocks: Vec<Block>,
     norm: NormLayer,
     head: Head,
-}
-
-/// What a model cannot read.
-#[derive(Debug, thiserror::Error, PartialEq)]
-pub enum ModelError {
-    /// A token that the embedding does not have.
-    #[error("the token id {id} is out of range: the model knows {vocab_size} tokens")]
-    Token {
-        /// The id.
-        id: u32,
-        /// V.
-        vocab_size: usize,
-    },
-    /// As many ids as the sequence has positions are needed.
-    #[error("{got} token ids were given for {time} positions of {batch} sequences")]
-    Length {
-        /// How many ids.
-        got: usize,
-        /// T.
-        time: usize,
-        /// B.
-        batch: usize,
-    },
-    /// Weights that are held for reading alone.
-    #[error(
-        "the model's weights are {0}, packed for reading, and cannot be trained: train the f32 \
-         model that they were made from, and quantize it again"
-    )]
-    Frozen(&'static str),
-    /// A state of another number of streams.
-    #[error("a state of {got} streams was given for {expected} sequences")]
-    State {
-        /// B.
-        expected: usize,
-        /// Streams of the state.
-        got: usize,
-    },
-    /// A tokeniser with another number of tokens.
-    #[error(
-        "the tokeniser has {tokenizer} tokens but the model knows {model}: they do not belong \
-         together, copy the model folder again"
-    )]
-    Vocabulary {
-        /// V.
-        model: usize,
-        /// Tokens of the tokeniser.
-        tokenizer: usize,
-    },
 }
 
 impl Clone for Model {
@@ -220,27 +173,28 @@ impl Model {
         kept
     }
 
-    /// Reads `ids [T·B]` (time-major) after `state`, and gives the rows that answers are read
-    /// from, `[T·B, D]` for a language model and `[B, D]` for a classifier, and the next state.
+    /// Reads `ids [T·B]` (time-major) in a pass, which may read other sequences too, of this model
+    /// or of others. Gives the rows that answers are read from: `[T·B, D]` for a language model
+    /// and `[B, D]` for a classifier. `state` advances over the real positions.
     ///
     /// # Errors
-    /// If an id is out of range, or the sizes do not agree.
+    /// If an id is out of range, or the sizes do not agree; pass and state are then unchanged.
     pub fn forward(
         &self,
-        tape: &mut Tape,
-        mode: Mode,
+        pass: &mut Pass<'_>,
         ids: &[u32],
         sequence: &Sequence,
-        mut state: State,
-    ) -> Result<(Var, State), ModelError> {
-        self.check(ids, sequence, &state)?;
-        tape.begin(mode, sequence);
+        state: &mut State,
+    ) -> Result<Var, ModelError> {
+        self.check(ids, sequence, state)?;
+        let span = pass.open_span(sequence);
+        let tape: &mut Tape = pass;
         let dropout = &self.config.dropout;
-        let mut x = tape.embedding(&self.weights, self.embedding, ids, dropout.token);
+        let mut x = tape.embedding(&self.weights, self.embedding, ids, span, dropout.token);
         match (self.config.positions, self.positions) {
             (Positions::Learned { count }, Some(weight)) => {
                 let places = places(sequence, state.since_reset(), |p| (p % count as u64) as u32);
-                let vectors = tape.embedding(&self.weights, weight, &places, 0.0);
+                let vectors = tape.embedding(&self.weights, weight, &places, span, 0.0);
                 x = tape.add(x, vectors);
             }
             (Positions::Sinusoidal {}, _) => {
@@ -251,13 +205,12 @@ impl Model {
         }
         x = tape.dropout(x, dropout.input, dropout.locked);
         for block in &self.blocks {
-            x = block.run(tape, &self.weights, x, &mut state);
+            x = block.run(tape, &self.weights, x, state);
         }
         state.advance(sequence);
         let x = self.head.run(tape, x);
         let x = self.norm.run(tape, &self.weights, x);
-        let x = tape.dropout(x, dropout.output, dropout.locked);
-        Ok((x, state))
+        Ok(tape.dropout(x, dropout.output, dropout.locked))
     }
 
     /// Logits of some rows of what [`Model::forward`] gave: `[rows, V]` or `[rows, classes]`.

@@ -152,12 +152,13 @@ fn read(
     mode: Mode,
     ids: &[u32],
     sequence: &Sequence,
-    state: State,
-) -> (Vec<f32>, State) {
-    let (x, state) = model.forward(tape, mode, ids, sequence, state).unwrap();
+    state: &mut State,
+) -> Vec<f32> {
+    let mut pass = tape.pass(mode);
+    let x = model.forward(&mut pass, ids, sequence, state).unwrap();
     let mut logits = Vec::new();
-    model.logits(tape, x, 0..ids.len(), &mut logits);
-    (logits, state)
+    model.logits(&pass, x, 0..ids.len(), &mut logits);
+    logits
 }
 
 /// The largest difference relative to the largest logit.
@@ -175,16 +176,14 @@ fn training_form_chunks_and_steps_give_the_same_logits() {
         let ids = ids(time * batch, 3);
         let mut tape = Tape::new(cpu.clone());
         let whole = Sequence::new(time, batch);
-        let state = model.state(batch);
-        let (exact, last) = read(&model, &mut tape, Mode::Record, &ids, &whole, state);
+        let mut last = model.state(batch);
+        let exact = read(&model, &mut tape, Mode::Record, &ids, &whole, &mut last);
         for chunk in [1, 7, 64] {
             let mut state = model.state(batch);
             let mut logits = Vec::new();
             for part in ids.chunks(chunk * batch) {
                 let sequence = Sequence::new(part.len() / batch, batch);
-                let (more, next) = read(&model, &mut tape, Mode::Read, part, &sequence, state);
-                logits.extend(more);
-                state = next;
+                logits.extend(read(&model, &mut tape, Mode::Read, part, &sequence, &mut state));
             }
             let off = difference(&exact, &logits);
             assert!(off < 1e-4, "{name} in chunks of {chunk}: off by {off}");
@@ -204,9 +203,9 @@ fn a_later_token_changes_no_earlier_logits() {
         let mut tape = Tape::new(cpu.clone());
         let mut ids = ids(90, 5);
         let sequence = Sequence::new(90, 1);
-        let (before, _) = read(&model, &mut tape, Mode::Read, &ids, &sequence, model.state(1));
+        let before = read(&model, &mut tape, Mode::Read, &ids, &sequence, &mut model.state(1));
         ids[60] = (ids[60] + 1) % VOCAB as u32;
-        let (after, _) = read(&model, &mut tape, Mode::Read, &ids, &sequence, model.state(1));
+        let after = read(&model, &mut tape, Mode::Read, &ids, &sequence, &mut model.state(1));
         assert_eq!(before[..60 * VOCAB], after[..60 * VOCAB], "{name}");
         assert!(difference(&before[60 * VOCAB..], &after[60 * VOCAB..]) > 1e-6, "{name}");
     }
@@ -220,13 +219,13 @@ fn a_row_is_the_same_alone_and_in_a_batch() {
         let mut tape = Tape::new(cpu.clone());
         let all = ids(time * batch, 11);
         let sequence = Sequence::new(time, batch);
-        let (together, state) =
-            read(&model, &mut tape, Mode::Read, &all, &sequence, model.state(batch));
+        let mut state = model.state(batch);
+        let together = read(&model, &mut tape, Mode::Read, &all, &sequence, &mut state);
         for b in 0..batch {
             let own: Vec<u32> = all.iter().skip(b).step_by(batch).copied().collect();
             let sequence = Sequence::new(time, 1);
-            let (alone, own_state) =
-                read(&model, &mut tape, Mode::Read, &own, &sequence, model.state(1));
+            let mut own_state = model.state(1);
+            let alone = read(&model, &mut tape, Mode::Read, &own, &sequence, &mut own_state);
             let row: Vec<f32> = (0..time)
                 .flat_map(|t| together[(t * batch + b) * VOCAB..][..VOCAB].iter().copied())
                 .collect();
@@ -249,13 +248,13 @@ fn packed_documents_are_as_if_each_stood_alone() {
         resets[33] = true;
         resets[70] = true;
         let sequence = Sequence { resets: Some(&resets), ..Sequence::new(100, 1) };
-        let (packed, last) = read(&model, &mut tape, Mode::Record, &ids, &sequence, model.state(1));
+        let mut last = model.state(1);
+        let packed = read(&model, &mut tape, Mode::Record, &ids, &sequence, &mut last);
         let mut apart = Vec::new();
         for part in [0..33, 33..70, 70..100] {
             let sequence = Sequence::new(part.len(), 1);
-            let (more, state) =
-                read(&model, &mut tape, Mode::Read, &ids[part], &sequence, model.state(1));
-            apart.extend(more);
+            let mut state = model.state(1);
+            apart.extend(read(&model, &mut tape, Mode::Read, &ids[part], &sequence, &mut state));
             assert!(state.since_reset()[0] <= 37);
         }
         let off = difference(&packed, &apart);
@@ -265,10 +264,10 @@ fn packed_documents_are_as_if_each_stood_alone() {
         // start.
         let cut = 75;
         let first = Sequence { resets: Some(&resets[..cut]), ..Sequence::new(cut, 1) };
-        let (mut carried, state) =
-            read(&model, &mut tape, Mode::Read, &ids[..cut], &first, model.state(1));
+        let mut state = model.state(1);
+        let mut carried = read(&model, &mut tape, Mode::Read, &ids[..cut], &first, &mut state);
         let rest = Sequence::new(100 - cut, 1);
-        carried.extend(read(&model, &mut tape, Mode::Read, &ids[cut..], &rest, state).0);
+        carried.extend(read(&model, &mut tape, Mode::Read, &ids[cut..], &rest, &mut state));
         let off = difference(&carried, &apart);
         assert!(off < 1e-4, "{name}, carried behind a reset: off by {off}");
     }
@@ -286,10 +285,10 @@ fn a_padded_example_is_the_same_alone_and_in_a_batch() {
         let ids = ids(time * batch, 37);
         let mut tape = Tape::new(cpu.clone());
         let mut classify = |ids: &[u32], sequence: &Sequence| {
-            let state = model.state(sequence.batch);
-            let (x, _) = model.forward(&mut tape, Mode::Read, ids, sequence, state).unwrap();
+            let (mut pass, mut state) = (tape.pass(Mode::Read), model.state(sequence.batch));
+            let x = model.forward(&mut pass, ids, sequence, &mut state).unwrap();
             let mut logits = Vec::new();
-            model.logits(&tape, x, 0..sequence.batch, &mut logits);
+            model.logits(&pass, x, 0..sequence.batch, &mut logits);
             logits
         };
         let padded = Sequence { lengths: Some(&lengths), ..Sequence::new(time, batch) };
@@ -312,15 +311,15 @@ fn loss(
     (ids, targets, sequence): (&[u32], &[u32], &Sequence),
     gradients: Option<&mut Gradients>,
 ) -> f64 {
-    let state = model.state(sequence.batch);
-    let (x, _) = model.forward(tape, mode, ids, sequence, state).unwrap();
+    let (mut pass, mut state) = (tape.pass(mode), model.state(sequence.batch));
+    let x = model.forward(&mut pass, ids, sequence, &mut state).unwrap();
     let scale = 1.0 / targets.len() as f32;
     match gradients {
-        None => model.loss(tape, x, targets, 0.1, None, None).nats / targets.len() as f64,
+        None => model.loss(&mut pass, x, targets, 0.1, None, None).nats / targets.len() as f64,
         Some(gradients) => {
             let wanted = Some((scale, &mut *gradients));
-            let total = model.loss(tape, x, targets, 0.1, None, wanted);
-            tape.backward(&model.weights, gradients);
+            let total = model.loss(&mut pass, x, targets, 0.1, None, wanted);
+            pass.backward(&model.weights, gradients).unwrap();
             total.nats / targets.len() as f64
         }
     }
@@ -496,7 +495,8 @@ fn a_saved_state_continues_bit_for_bit() {
         let mut tape = Tape::new(cpu.clone());
         let ids = ids(80, 19);
         let head = Sequence::new(50, 1);
-        let (_, state) = read(&model, &mut tape, Mode::Read, &ids[..50], &head, model.state(1));
+        let mut state = model.state(1);
+        read(&model, &mut tape, Mode::Read, &ids[..50], &head, &mut state);
         let find = |name: &str| {
             state
                 .tensors()
@@ -504,10 +504,11 @@ fn a_saved_state_continues_bit_for_bit() {
                 .map(|tensor| tensor.values().into_owned())
         };
         let config: &Config = model.config();
-        let copy = State::from_parts(config, state.positions(), state.since_reset(), find).unwrap();
+        let mut copy =
+            State::from_parts(config, state.positions(), state.since_reset(), find).unwrap();
         let tail = Sequence::new(30, 1);
-        let (a, _) = read(&model, &mut tape, Mode::Read, &ids[50..], &tail, state);
-        let (b, _) = read(&model, &mut tape, Mode::Read, &ids[50..], &tail, copy);
+        let a = read(&model, &mut tape, Mode::Read, &ids[50..], &tail, &mut state);
+        let b = read(&model, &mut tape, Mode::Read, &ids[50..], &tail, &mut copy);
         assert_eq!(a, b, "{name}");
     }
 }
@@ -524,7 +525,7 @@ fn a_memory_that_is_taken_out_contributes_nothing() {
     let mut under = |ablation| {
         tape.ablate(ablation);
         [&ids, &changed]
-            .map(|ids| read(&model, &mut tape, Mode::Read, ids, &sequence, model.state(1)).0)
+            .map(|ids| read(&model, &mut tape, Mode::Read, ids, &sequence, &mut model.state(1)))
     };
     let (both, short, long) =
         (under(None), under(Some(Ablation::Long)), under(Some(Ablation::Working)));
@@ -547,7 +548,7 @@ fn dropout_drops_in_training_alone_and_follows_its_seed() {
     let mut tape = Tape::new(cpu);
     let ids = ids(64, 29);
     let sequence = Sequence::new(32, 2);
-    let mut run = |mode| read(&model, &mut tape, mode, &ids, &sequence, model.state(2)).0;
+    let mut run = |mode| read(&model, &mut tape, mode, &ids, &sequence, &mut model.state(2));
     assert_eq!(run(Mode::Read), run(Mode::Record));
     assert_eq!(run(Mode::Train { seed: 4 }), run(Mode::Train { seed: 4 }));
     assert_ne!(run(Mode::Train { seed: 4 }), run(Mode::Train { seed: 5 }));
@@ -562,8 +563,9 @@ fn gates_of_every_long_memory_can_be_read_where_nothing_is_padded() {
             let mut tape = Tape::new(cpu.clone());
             let ids = ids(2 * time, 31);
             let sequence = Sequence { lengths, ..Sequence::new(time, 2) };
-            model.forward(&mut tape, Mode::Record, &ids, &sequence, model.state(2)).unwrap();
-            let gates = tape.gates(&model.weights);
+            let (mut pass, mut state) = (tape.pass(Mode::Record), model.state(2));
+            model.forward(&mut pass, &ids, &sequence, &mut state).unwrap();
+            let gates = pass.gates(&model.weights);
             let gated = model.config().blocks.iter().flat_map(|block| block.long);
             let gated = gated.filter(|long| long.cell != Cell::Rnn);
             let memories: usize = gated.map(|long| 1 + usize::from(long.bidirectional)).sum();
@@ -612,7 +614,7 @@ fn a_working_memory_is_dropped_for_whole_sequences_in_all_blocks() {
     let mut tape = Tape::new(Arc::new(Cpu::new(2)));
     let mut run = |mode, ablation| {
         tape.ablate(ablation);
-        read(&model, &mut tape, mode, &ids, &sequence, model.state(batch)).0
+        read(&model, &mut tape, mode, &ids, &sequence, &mut model.state(batch))
     };
     let dropped = run(Mode::Train { seed: 3 }, None);
     let silent = run(Mode::Read, Some(Ablation::Working));

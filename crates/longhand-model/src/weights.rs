@@ -60,11 +60,18 @@ pub(crate) enum Role {
 const FEWEST_COMPRESSED_ROWS: usize = 16;
 
 /// Every parameter of a model, in the order of its layers.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Weights {
     parameters: Vec<Parameter>,
     /// Another one after every change: what is kept of the values belongs to one version.
     version: u64,
+}
+
+/// A copy changes apart from the original, and has a version of its own.
+impl Clone for Weights {
+    fn clone(&self) -> Self {
+        Self { parameters: self.parameters.clone(), version: next_version() }
+    }
 }
 
 /// A gradient for every trainable parameter. Each takes memory from when something first flows into

@@ -41,11 +41,11 @@ fn logits(model: &Model, ids: &[u32], chunk: usize) -> (Vec<f32>, State) {
     let (mut state, mut all, mut some) = (model.state(1), Vec::new(), Vec::new());
     for ids in ids.chunks(chunk) {
         let sequence = Sequence::new(ids.len(), 1);
-        let (x, next) = model.forward(&mut tape, Mode::Read, ids, &sequence, state).unwrap();
-        let rows = tape.data(x).len() / tape.width(x);
-        model.logits(&tape, x, 0..rows, &mut some);
+        let mut pass = tape.pass(Mode::Read);
+        let x = model.forward(&mut pass, ids, &sequence, &mut state).unwrap();
+        let rows = pass.data(x).len() / pass.width(x);
+        model.logits(&pass, x, 0..rows, &mut some);
         all.extend_from_slice(&some);
-        state = next;
     }
     (all, state)
 }
@@ -183,23 +183,22 @@ fn streams_side_by_side_are_streams_alone() {
         let small = model(Preset::Lstm).compress(format);
         let mut tape = Tape::new(Arc::new(Cpu::new(2)));
         let batch = 5;
-        let step = |tape: &mut Tape, ids: &[u32], state: State| {
+        let mut step = |ids: &[u32], state: &mut State| {
             let sequence = Sequence::new(1, ids.len());
-            let (x, next) = small.forward(tape, Mode::Read, ids, &sequence, state).unwrap();
+            let mut pass = tape.pass(Mode::Read);
+            let x = small.forward(&mut pass, ids, &sequence, state).unwrap();
             let mut all = Vec::new();
-            small.logits(tape, x, 0..ids.len(), &mut all);
-            (all, next)
+            small.logits(&pass, x, 0..ids.len(), &mut all);
+            all
         };
         let mut together = small.state(batch);
         let mut alone: Vec<State> = (0..batch).map(|_| small.state(1)).collect();
         for t in 0..6 {
             let ids: Vec<u32> = (0..batch as u32).map(|b| (t * 7 + b * 3) % 37).collect();
-            let (all, next) = step(&mut tape, &ids, together);
-            together = next;
+            let all = step(&ids, &mut together);
             for (b, alone) in alone.iter_mut().enumerate() {
-                let (one, next) = step(&mut tape, &ids[b..b + 1], alone.clone());
+                let one = step(&ids[b..b + 1], alone);
                 assert_eq!(one, all[b * VOCABULARY..(b + 1) * VOCABULARY], "{format:?}");
-                *alone = next;
             }
         }
     }
@@ -214,10 +213,10 @@ fn the_loss_is_that_of_the_logits() {
         targets.push(IGNORE);
         let mut tape = Tape::new(Arc::new(Cpu::new(2)));
         let sequence = Sequence::new(100, 1);
-        let state = small.state(1);
-        let (x, _) = small.forward(&mut tape, Mode::Read, &ids, &sequence, state).unwrap();
+        let (mut pass, mut state) = (tape.pass(Mode::Read), small.state(1));
+        let x = small.forward(&mut pass, &ids, &sequence, &mut state).unwrap();
         let mut losses = vec![0.0; 100];
-        let total = small.loss(&mut tape, x, &targets, 0.0, Some(&mut losses), None);
+        let total = small.loss(&mut pass, x, &targets, 0.0, Some(&mut losses), None);
         let (all, _) = logits(&small, &ids, 100);
         let mut sum = 0.0;
         for (row, &target) in all.chunks(VOCABULARY).zip(&targets[..99]) {
@@ -234,9 +233,10 @@ fn the_gates_of_a_packed_model_can_be_looked_at() {
     let plain = model(Preset::Xlstm);
     let gates = |model: &Model| {
         let mut tape = Tape::new(Arc::new(Cpu::new(1)));
-        let (sequence, state) = (Sequence::new(20, 1), model.state(1));
-        model.forward(&mut tape, Mode::Record, &ids(20), &sequence, state).unwrap();
-        tape.gates(&model.weights)
+        let (sequence, mut state) = (Sequence::new(20, 1), model.state(1));
+        let mut pass = tape.pass(Mode::Record);
+        model.forward(&mut pass, &ids(20), &sequence, &mut state).unwrap();
+        pass.gates(&model.weights)
     };
     let expected = gates(&plain);
     let mut packed = model(Preset::Xlstm);

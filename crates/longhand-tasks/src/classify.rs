@@ -207,7 +207,7 @@ impl Objective for Classification {
         let scale = share / labels.len() as f32;
         let learnt = Some((scale, &mut *gradients));
         let total = model.loss(tape, x, labels, self.label_smoothing, None, learnt);
-        tape.backward(&model.weights, gradients);
+        tape.backward(&model.weights, gradients)?;
         let tokens = self.batch.lengths.iter().map(|&length| length as u64).sum();
         Ok(Part { nats: total.nats, targets: total.count as u64, tokens })
     }
@@ -441,8 +441,8 @@ fn read(
     let lengths: Vec<u32> = batch.lengths.iter().map(|&length| length as u32).collect();
     let lengths = Some(&lengths[..]);
     let sequence = Sequence { lengths, ..Sequence::new(batch.time, batch.batch) };
-    let state = model.state(batch.batch);
-    Ok(model.forward(tape, mode, &batch.ids, &sequence, state)?.0)
+    let mut state = model.state(batch.batch);
+    model.forward(&mut tape.pass(mode), &batch.ids, &sequence, &mut state)
 }
 
 fn padding(tokenizer: &Tokenizer) -> u32 {

@@ -46,10 +46,10 @@ pub fn carried(
     let mut total = Part::default();
     let mut chunk = Batch::default();
     while pieces.next(&mut chunk)? {
-        let (x, next) = model.forward(tape, Mode::Read, &chunk.inputs, &sequence(&chunk), state)?;
-        state = next;
+        let mut pass = tape.pass(Mode::Read);
+        let x = model.forward(&mut pass, &chunk.inputs, &sequence(&chunk), &mut state)?;
         if chunk.targets.iter().any(|&target| target != IGNORE) {
-            let loss = model.loss(tape, x, &chunk.targets, 0.0, None, None);
+            let loss = model.loss(&mut pass, x, &chunk.targets, 0.0, None, None);
             total.nats += loss.nats;
             total.targets += loss.count as u64;
         }
@@ -75,9 +75,9 @@ pub fn windows(
     let mut total = Part::default();
     let mut chunk = Batch::default();
     while windows.next(&mut chunk)? {
-        let (x, next) = model.forward(tape, Mode::Read, &chunk.inputs, &sequence(&chunk), state)?;
-        state = next;
-        let loss = model.loss(tape, x, &chunk.targets, 0.0, None, None);
+        let mut pass = tape.pass(Mode::Read);
+        let x = model.forward(&mut pass, &chunk.inputs, &sequence(&chunk), &mut state)?;
+        let loss = model.loss(&mut pass, x, &chunk.targets, 0.0, None, None);
         total.nats += loss.nats;
         total.targets += loss.count as u64;
         total.tokens += chunk.inputs.len() as u64;

@@ -50,15 +50,15 @@ impl Objective for LanguageModelling {
             reset_some(&mut self.chunk, self.reset, seed);
         }
         let chunk = &self.chunk;
-        let memory = self.memory.take().unwrap_or_else(|| model.state(chunk.batch));
-        let (x, next) = model.forward(tape, mode, &chunk.inputs, &sequence(chunk), memory)?;
-        self.memory = Some(next);
+        let memory = self.memory.get_or_insert_with(|| model.state(chunk.batch));
+        let mut pass = tape.pass(mode);
+        let x = model.forward(&mut pass, &chunk.inputs, &sequence(chunk), memory)?;
         let targets = chunk.predictions();
         let scale = share / targets.max(1) as f32;
         let smoothing = self.label_smoothing;
         let learnt = Some((scale, &mut *gradients));
-        let total = model.loss(tape, x, &chunk.targets, smoothing, None, learnt);
-        tape.backward(&model.weights, gradients);
+        let total = model.loss(&mut pass, x, &chunk.targets, smoothing, None, learnt);
+        pass.backward(&model.weights, gradients)?;
         Ok(Part {
             nats: total.nats,
             targets: total.count as u64,
@@ -74,9 +74,10 @@ impl Objective for LanguageModelling {
 
     fn gates(&mut self, model: &Model, tape: &mut Tape) -> Result<Vec<Gates>, TrainError> {
         let chunk = &self.chunk;
-        let state = model.state(chunk.batch);
-        model.forward(tape, Mode::Record, &chunk.inputs, &sequence(chunk), state)?;
-        Ok(tape.gates(&model.weights))
+        let mut state = model.state(chunk.batch);
+        let mut pass = tape.pass(Mode::Record);
+        model.forward(&mut pass, &chunk.inputs, &sequence(chunk), &mut state)?;
+        Ok(pass.gates(&model.weights))
     }
 
     fn batches_per_epoch(&self) -> u64 {

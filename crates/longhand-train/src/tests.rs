@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use longhand_model::{Config, Cpu, Mode, Model, Precision, Sequence, State, Tape};
+use longhand_model::{Config, Cpu, Mode, Model, Precision, Sequence, Tape};
 use longhand_text::sample::{self, Language};
 use longhand_text::{Corpus, Tokenizer, TokenizerKind, Tokens};
 
@@ -106,18 +106,18 @@ fn greedy(model: &Model, tokenizer: &Tokenizer, prompt: &str, count: usize) -> S
     let mut tape = Tape::new(Arc::new(Cpu::new(2)));
     let mut state = model.state(1);
     let mut logits = Vec::new();
-    let mut read = |ids: &[u32], state: State| {
+    let mut read = |ids: &[u32]| {
         let sequence = Sequence::new(ids.len(), 1);
-        let (x, state) = model.forward(&mut tape, Mode::Read, ids, &sequence, state).unwrap();
-        model.logits(&tape, x, ids.len() - 1..ids.len(), &mut logits);
+        let mut pass = tape.pass(Mode::Read);
+        let x = model.forward(&mut pass, ids, &sequence, &mut state).unwrap();
+        model.logits(&pass, x, ids.len() - 1..ids.len(), &mut logits);
         let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
-        (best.unwrap() as u32, state)
+        best.unwrap() as u32
     };
-    let mut next;
-    (next, state) = read(&tokenizer.encode(prompt).unwrap(), state);
+    let mut next = read(&tokenizer.encode(prompt).unwrap());
     let mut ids = vec![next];
     while ids.len() < count {
-        (next, state) = read(&[next], state);
+        next = read(&[next]);
         ids.push(next);
     }
     tokenizer.decode(&ids).unwrap()

@@ -6,7 +6,7 @@ use longhand_kernel::norm::{self, Norm as NormForm};
 use longhand_kernel::{Buffer, elementwise, embedding, weights as packed};
 
 use super::profile::{Cost, Way};
-use super::{Ablation, Backward, Mode, Operation, Tape, Tokens, Var};
+use super::{Ablation, Backward, Mode, Operation, SpanId, Tape, Tokens, Var};
 use crate::weights::{ParameterId, Weights};
 
 /// Added under the root of every norm.
@@ -65,6 +65,7 @@ impl Tape {
         weights: &Weights,
         weight: ParameterId,
         ids: &[u32],
+        span: SpanId,
         share: f32,
     ) -> Var {
         let table = weights.get(weight);
@@ -80,7 +81,7 @@ impl Tape {
             dropout::forward(&self.cpu, mask, Pattern::Tokens { ids, width }, &data, &mut dropped);
             self.cpu.buffers().give(std::mem::replace(&mut data, dropped));
         }
-        let y = self.push(data, width, table.trainable);
+        let y = self.push(span, data, width, table.trainable);
         if table.packed.is_some() && self.mode == Mode::Read {
             self.memos.begin(weights, table.shape[0], ids);
             self.values[y.0].of_tokens = true;
@@ -89,7 +90,7 @@ impl Tape {
         self.ids.extend_from_slice(ids);
         self.values[y.0].tokens = mask.is_none().then_some(tokens);
         if self.needs(y) {
-            self.record(y, Operation::Embedding(Embedding { tokens, mask, y }));
+            self.record_with(weights, y, Operation::Embedding(Embedding { tokens, mask, y }));
         } else {
             self.timed(Way::Forward, || Cost::unknown(format!("embedding {width}")));
         }
@@ -131,9 +132,9 @@ impl Tape {
         }
         let needed = parts.iter().any(|&part| self.needs(part))
             || Self::trains(weights, &[Some(weight), bias]);
-        let y = self.push(data, size.output, needed);
+        let y = self.push(self.span(parts[0]), data, size.output, needed);
         let parts = [parts.first().copied(), parts.get(1).copied()];
-        self.record(y, Operation::Linear(Linear { parts, weight, bias, y }));
+        self.record_with(weights, y, Operation::Linear(Linear { parts, weight, bias, y }));
         y
     }
 
@@ -195,9 +196,9 @@ impl Tape {
         let input = self.data(x);
         norm::forward(&self.cpu, form, input, weight_values, bias_values, &mut data, &mut saved);
         let needed = self.needs(x) || Self::trains(weights, &[Some(weight), bias]);
-        let y = self.push(data, width, needed);
+        let y = self.push(self.span(x), data, width, needed);
         self.values[y.0].of_tokens = self.values[x.0].of_tokens;
-        self.record(y, Operation::Norm(Norm { form, x, weight, bias, saved, y }));
+        self.record_with(weights, y, Operation::Norm(Norm { form, x, weight, bias, saved, y }));
         y
     }
 
@@ -205,7 +206,8 @@ impl Tape {
     pub(crate) fn add(&mut self, a: Var, b: Var) -> Var {
         let mut data = self.cpu.buffers().take(self.data(a).len());
         elementwise::add(&self.cpu, self.data(a), self.data(b), &mut data);
-        let y = self.push(data, self.width(a), self.needs(a) || self.needs(b));
+        let needed = self.needs(a) || self.needs(b);
+        let y = self.push(self.span(a), data, self.width(a), needed);
         self.record(y, Operation::Add(Add { a, b, y }));
         y
     }
@@ -225,7 +227,7 @@ impl Tape {
         let width = self.width(x) / 2;
         let mut data = self.cpu.buffers().take(self.data(x).len() / 2);
         elementwise::swiglu(&self.cpu, width, self.data(x), &mut data);
-        let y = self.push(data, width, self.needs(x));
+        let y = self.push(self.span(x), data, width, self.needs(x));
         self.record(y, Operation::SwiGlu(SwiGlu { x, y }));
         y
     }
@@ -235,7 +237,7 @@ impl Tape {
         let mut data = self.cpu.buffers().take(self.data(a).len());
         elementwise::gate_fusion(&self.cpu, self.data(g), self.data(a), self.data(b), &mut data);
         let needed = self.needs(g) || self.needs(a) || self.needs(b);
-        let y = self.push(data, self.width(a), needed);
+        let y = self.push(self.span(a), data, self.width(a), needed);
         self.record(y, Operation::Gate(Gate { g, a, b, y }));
         y
     }
@@ -244,7 +246,8 @@ impl Tape {
     pub(crate) fn modulate(&mut self, x: Var, g: Var) -> Var {
         let mut data = self.cpu.buffers().take(self.data(x).len());
         elementwise::sigmoid_gate(&self.cpu, self.data(g), self.data(x), &mut data);
-        let y = self.push(data, self.width(x), self.needs(x) || self.needs(g));
+        let needed = self.needs(x) || self.needs(g);
+        let y = self.push(self.span(x), data, self.width(x), needed);
         self.record(y, Operation::Modulate(Modulate { x, g, y }));
         y
     }

@@ -46,7 +46,7 @@ impl Tape {
     fn drop(&mut self, x: Var, mask: Mask, together: Together) -> Var {
         let mut data = self.cpu.buffers().take(self.data(x).len());
         dropout::forward(&self.cpu, mask, self.pattern(x, together), self.data(x), &mut data);
-        let y = self.push(data, self.width(x), self.needs(x));
+        let y = self.push(self.span(x), data, self.width(x), self.needs(x));
         self.record(y, Operation::Dropout(Dropout { mask, together, x, y }));
         y
     }
@@ -63,7 +63,7 @@ impl Tape {
     }
 
     fn pattern(&self, x: Var, together: Together) -> Pattern<'static> {
-        let (batch, width) = (self.span.batch, self.width(x));
+        let (batch, width) = (self.sequence(x, false).batch, self.width(x));
         match together {
             Together::Nothing => Pattern::Elements,
             Together::Positions => Pattern::Locked { batch, width },

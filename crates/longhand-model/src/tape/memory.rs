@@ -5,7 +5,7 @@ use longhand_kernel::recurrence::Input;
 use longhand_kernel::{Buffer, Cpu, attention, mlstm, tanh_memory};
 
 use super::cell::{LongCell, Reading, States};
-use super::{Backward, Operation, Tape, Tokens, Var};
+use super::{Backward, Operation, Recorded, Tape, Tokens, Var};
 use crate::state::State;
 use crate::weights::{ParameterId, Weights};
 
@@ -35,11 +35,22 @@ pub(super) struct Recurrence {
     pub(super) y: Var,
 }
 
+/// A matrix memory: what its operation needs besides its inputs.
+#[derive(Clone, Copy)]
+pub(crate) struct MatrixMemory {
+    /// H.
+    pub(crate) heads: usize,
+    /// The input gate's weights, whose name begins with the memory's.
+    pub(crate) gate: ParameterId,
+    /// Reads from the last position to the first.
+    pub(crate) reverse: bool,
+    /// The first of its three state tensors. Without one it begins empty and leaves nothing.
+    pub(crate) state: Option<usize>,
+}
+
 pub(super) struct Mlstm {
     pub(super) sizes: mlstm::Sizes,
-    /// The input gate's weights: they name the memory.
-    gate: ParameterId,
-    reverse: bool,
+    memory: MatrixMemory,
     inputs: [Var; 5],
     before: [Buffer; 3],
     saved: Buffer,
@@ -78,7 +89,8 @@ impl Tape {
         state: &mut State,
         ring: Option<usize>,
     ) -> Var {
-        let sequence = self.span.sequence(false);
+        let span = self.span(qkv);
+        let sequence = self.spans.sequence(span, false);
         let width = sizes.heads * sizes.width;
         let mut data = self.cpu.buffers().take(sequence.rows() * width);
         let step = ring.is_some() && sequence.time == 1 && !self.records();
@@ -116,22 +128,22 @@ impl Tape {
                 attention::forward(&self.cpu, sizes, &sequence, input, None, &mut data, &mut saved);
             }
         }
-        let y = self.push(data, width, self.needs(qkv));
+        let y = self.push(span, data, width, self.needs(qkv));
         self.record(y, Operation::Attention(Attention { sizes, qkv, saved, y }));
         y
     }
 
     /// `y[t] = tanh(x[t] + y[t−1])`.
     pub(crate) fn tanh_memory(&mut self, x: Var, state: &mut State, index: usize) -> Var {
-        let sequence = self.span.sequence(false);
-        let width = self.width(x);
+        let (span, width) = (self.span(x), self.width(x));
+        let sequence = self.spans.sequence(span, false);
         let mut data = self.cpu.buffers().take(sequence.rows() * width);
         let before = state.take(index);
         let mut after = self.cpu.buffers().take_whole(before.len());
         let input = &self.values[x.0].data;
         tanh_memory::forward(&self.cpu, width, &sequence, input, &before, &mut data, &mut after);
         state.put(index, after);
-        let y = self.push(data, width, self.needs(x));
+        let y = self.push(span, data, width, self.needs(x));
         self.record(y, Operation::Tanh(Tanh { x, before, y }));
         y
     }
@@ -150,7 +162,8 @@ impl Tape {
     ) -> Var {
         let hidden = cell.hidden;
         let mask = self.draw(weight_drop);
-        let sequence = self.span.sequence(reverse);
+        let span = self.span(x);
+        let sequence = self.spans.sequence(span, reverse);
         let len = sequence.batch * hidden;
         let mut before = States::default();
         let mut after = States::default();
@@ -196,9 +209,9 @@ impl Tape {
         }
         let trains = cell.parameters().any(|id| weights.is_trainable(id));
         let needed = self.needs(x) || trains;
-        let y = self.push(data, hidden, needed);
+        let y = self.push(span, data, hidden, needed);
         let operation = Recurrence { cell, reverse, x, tokens, before, saved, dropped, y };
-        self.record(y, Operation::Recurrence(operation));
+        self.record_with(weights, y, Operation::Recurrence(operation));
         y
     }
 
@@ -229,15 +242,15 @@ impl Tape {
     /// Matrix memory over queries, keys and values, and the preactivations of its two gates.
     pub(crate) fn mlstm(
         &mut self,
-        heads: usize,
-        gate: ParameterId,
+        weights: &Weights,
+        memory: MatrixMemory,
         [q, k, v]: [Var; 3],
         [input_gate, forget_gate]: [Var; 2],
-        reverse: bool,
         state: &mut State,
-        first: Option<usize>,
     ) -> Var {
-        let sequence = self.span.sequence(reverse);
+        let MatrixMemory { heads, reverse, state: first, .. } = memory;
+        let span = self.span(q);
+        let sequence = self.spans.sequence(span, reverse);
         let hidden = self.width(q);
         let sizes = mlstm::Sizes { heads, width: hidden / heads };
         let mut data = self.cpu.buffers().take(sequence.rows() * hidden);
@@ -271,13 +284,14 @@ impl Tape {
             }
         }
         let needed = inputs.iter().any(|&input| self.needs(input));
-        let y = self.push(data, hidden, needed);
-        self.record(y, Operation::Mlstm(Mlstm { sizes, gate, reverse, inputs, before, saved, y }));
+        let y = self.push(span, data, hidden, needed);
+        let operation = Mlstm { sizes, memory, inputs, before, saved, y };
+        self.record_with(weights, y, Operation::Mlstm(operation));
         y
     }
 
-    /// The gates of every long memory that has some, in the order of the blocks. The pass must
-    /// have been recorded, and not yet run back.
+    /// The gates of every long memory of a model that has some, in the order of the blocks. The
+    /// pass must have been recorded, and its backward pass not run yet.
     pub fn gates(&self, weights: &Weights) -> Vec<Gates> {
         let name = |parameter: ParameterId, part: &str| {
             let name = &weights.get(parameter).name;
@@ -285,14 +299,14 @@ impl Tape {
         };
         let read = |operation: &Operation| match operation {
             Operation::Recurrence(op) => {
-                let sequence = self.span.sequence(op.reverse);
+                let sequence = self.sequence(op.y, op.reverse);
                 let width = self.width(op.x);
                 let [input, forget] = op.cell.gates(&self.cpu, &sequence, width, &op.saved)?;
                 let memory = name(op.cell.recurrent, "weight_hh");
                 Some(Gates { memory, width: op.cell.hidden, input, forget })
             }
             Operation::Mlstm(op) => {
-                let sequence = self.span.sequence(op.reverse);
+                let sequence = self.sequence(op.y, op.memory.reverse);
                 let squashed = |gate: Var| {
                     let mut out = vec![0.0; sequence.real_rows().count() * op.sizes.heads];
                     mlstm::gate(&self.cpu, op.sizes, &sequence, self.data(gate), &mut out);
@@ -300,12 +314,14 @@ impl Tape {
                 };
                 let [.., input, forget] = op.inputs;
                 let (input, forget) = (squashed(input), squashed(forget));
-                let memory = name(op.gate, "igate_preact");
+                let memory = name(op.memory.gate, "igate_preact");
                 Some(Gates { memory, width: op.sizes.heads, input, forget })
             }
             _ => None,
         };
-        self.operations.iter().filter_map(read).collect()
+        let own = |recorded: &&Recorded| recorded.weights == Some(weights.version());
+        let own = self.operations.iter().filter(own);
+        own.filter_map(|recorded| read(&recorded.operation)).collect()
     }
 
     fn mlstm_inputs(&self, [q, k, v, input_gate, forget_gate]: [Var; 5]) -> mlstm::Inputs<'_> {
@@ -328,7 +344,7 @@ impl Attention {
         if let Some(dy) = pass.tape.finish(self.y) {
             let mut d_qkv = pass.tape.open(self.qkv);
             if let Some(d_qkv) = &mut d_qkv {
-                let sequence = pass.tape.span.sequence(false);
+                let sequence = pass.tape.sequence(self.y, false);
                 let (cpu, qkv, saved) = (&pass.tape.cpu, pass.tape.data(self.qkv), &self.saved);
                 attention::backward(cpu, self.sizes, &sequence, qkv, saved, &dy, d_qkv, None);
             }
@@ -344,7 +360,7 @@ impl Tanh {
         if let Some(dy) = pass.tape.finish(self.y) {
             let mut dx = pass.tape.open(self.x);
             let tape = &*pass.tape;
-            let sequence = tape.span.sequence(false);
+            let sequence = tape.sequence(self.y, false);
             let width = tape.width(self.x);
             let y = tape.data(self.y);
             let dx_values = dx.as_deref_mut();
@@ -400,7 +416,7 @@ impl Recurrence {
     fn reading<'a>(&'a self, weights: &'a Weights, tape: &'a Tape) -> Reading<'a> {
         Reading {
             cpu: &tape.cpu,
-            sequence: tape.span.sequence(self.reverse),
+            sequence: tape.sequence(self.y, self.reverse),
             weights,
             recurrent: match &self.dropped {
                 Some((dropped, ..)) => dropped,
@@ -428,7 +444,7 @@ impl Mlstm {
             mlstm::backward(
                 &tape.cpu,
                 self.sizes,
-                &tape.span.sequence(self.reverse),
+                &tape.sequence(self.y, self.memory.reverse),
                 tape.mlstm_inputs(self.inputs),
                 mlstm_state(&self.before),
                 tape.data(self.y),

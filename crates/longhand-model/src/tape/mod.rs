@@ -1,10 +1,10 @@
-//! A tape of coarse operations: what a forward pass did, so that gradients can run back over it.
+//! A tape of coarse operations: what a forward pass computed, so that a backward pass can follow.
 //!
-//! A pass begins with [`Tape::begin`], which says what is read and how ([`Mode`]); each operation
-//! then appends its result as a [`Var`]. With [`Mode::Read`] nothing is recorded, which is
-//! decoding; otherwise [`Tape::backward`] adds the gradient of every trainable parameter to
-//! [`Gradients`]. Buffers return to a free list when the next pass begins, so that a loop of equal
-//! passes allocates in its first round only.
+//! [`Tape::pass`] begins a pass, in which any number of models read any number of sequences. Each
+//! sequence opens a span of the tape; each operation appends its result as a [`Var`], which belongs
+//! to a span. [`Mode::Read`] records nothing and serves decoding. Otherwise [`Tape::backward`] adds
+//! the gradient of every trainable parameter to [`Gradients`]. The next pass returns all buffers to
+//! a free list, so that a loop of equal passes allocates in its first round only.
 
 mod cell;
 mod dense;
@@ -14,19 +14,25 @@ mod memory;
 mod memos;
 mod profile;
 mod reduce;
+mod span;
 
 use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use longhand_kernel::{Buffer, Cpu, Sequence};
 
+use crate::error::ModelError;
 use crate::weights::{Gradients, ParameterId, Weights};
 
 pub(crate) use cell::LongCell;
 pub use loss::{IGNORE, Total};
 pub use memory::Gates;
+pub(crate) use memory::MatrixMemory;
 use profile::Way;
 pub use profile::{Entry, Profile};
+pub(crate) use span::SpanId;
+use span::Spans;
 
 /// How a pass is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,19 +57,25 @@ pub enum Ablation {
     Long,
 }
 
-/// A value on the tape: rows in time-major order, each of one width.
+/// A value on the tape: rows of one width, in the time-major order of the span it belongs to.
 #[derive(Clone, Copy, Debug)]
 pub struct Var(usize);
+
+/// A running pass: several sequences, of one model or of several, on one tape. It gives all that
+/// its [`Tape`] has, and it ends when the tape begins the next pass.
+pub struct Pass<'t> {
+    tape: &'t mut Tape,
+}
 
 /// The tape.
 pub struct Tape {
     cpu: Arc<Cpu>,
     values: Vec<Value>,
-    operations: Vec<Operation>,
+    operations: Vec<Recorded>,
     mode: Mode,
     ablation: Option<Ablation>,
     draws: u64,
-    span: Span,
+    spans: Spans,
     memos: memos::Memos,
     /// The ids of the pass's embeddings, one after another.
     ids: Vec<u32>,
@@ -76,6 +88,7 @@ pub struct Tape {
 struct Value {
     data: Buffer,
     width: usize,
+    span: SpanId,
     needs_gradient: bool,
     /// Whether each row depends on the pass's token there alone, the weights aside.
     of_tokens: bool,
@@ -94,13 +107,11 @@ struct Tokens {
     count: usize,
 }
 
-/// The sequence of the pass, kept for the way back.
-#[derive(Default)]
-struct Span {
-    time: usize,
-    batch: usize,
-    resets: Vec<bool>,
-    lengths: Vec<u32>,
+/// An operation that the backward pass runs.
+struct Recorded {
+    /// [`Weights::version`] of the weights whose parameters it reads, if it reads any.
+    weights: Option<u64>,
+    operation: Operation,
 }
 
 enum Operation {
@@ -137,7 +148,7 @@ impl Tape {
             mode: Mode::Read,
             ablation: None,
             draws: 0,
-            span: Span::default(),
+            spans: Spans::default(),
             memos: memos::Memos::default(),
             ids: Vec::new(),
             rings: memory::Rings::default(),
@@ -155,20 +166,16 @@ impl Tape {
         self.ablation = ablation;
     }
 
-    /// Forgets the last pass and begins another over `sequence`.
-    pub fn begin(&mut self, mode: Mode, sequence: &Sequence) {
+    /// Forgets the last pass and begins another one. Each [`Model::forward`](crate::Model::forward)
+    /// then reads one more sequence in it.
+    pub fn pass(&mut self, mode: Mode) -> Pass<'_> {
         self.clear();
         self.mode = mode;
         self.draws = 0;
-        self.span.time = sequence.time;
-        self.span.batch = sequence.batch;
-        self.span.resets.clear();
-        self.span.resets.extend(sequence.resets.unwrap_or_default());
-        self.span.lengths.clear();
-        self.span.lengths.extend(sequence.lengths.unwrap_or_default());
         if let Some(profile) = self.profile() {
             profile.lap("beginning a pass");
         }
+        Pass { tape: self }
     }
 
     /// The values of a result, row after row.
@@ -181,41 +188,79 @@ impl Tape {
         self.values[var.0].width
     }
 
-    /// Runs back over the recorded operations and adds to `gradients`.
-    pub fn backward(&mut self, weights: &Weights, gradients: &mut Gradients) {
-        let mut operations = std::mem::take(&mut self.operations);
-        let mut pass = Backward { tape: self, weights, gradients };
-        while let Some(operation) = operations.pop() {
-            let cost = pass.tape.profile.get_mut().is_some().then(|| pass.tape.cost(&operation));
-            match operation {
-                Operation::Embedding(op) => op.backward(&mut pass),
-                Operation::Linear(op) => op.backward(&mut pass),
-                Operation::Norm(op) => op.backward(&mut pass),
-                Operation::Add(op) => op.backward(&mut pass),
-                Operation::SwiGlu(op) => op.backward(&mut pass),
-                Operation::Gate(op) => op.backward(&mut pass),
-                Operation::Modulate(op) => op.backward(&mut pass),
-                Operation::Dropout(op) => op.backward(&mut pass),
-                Operation::Attention(op) => op.backward(&mut pass),
-                Operation::Tanh(op) => op.backward(&mut pass),
-                Operation::Recurrence(op) => op.backward(&mut pass),
-                Operation::Mlstm(op) => op.backward(&mut pass),
-                Operation::Join(op) => op.backward(&mut pass),
-                Operation::Pool(op) => op.backward(&mut pass),
-            }
-            if let Some(cost) = cost {
-                pass.tape.timed(Way::Backward, || cost);
-            }
+    /// Runs the backward pass of a pass in which one model was recorded, and adds to its
+    /// `gradients`.
+    ///
+    /// # Errors
+    /// [`ModelError::Backward`] if an operation read other weights; nothing was added then.
+    pub fn backward(
+        &mut self,
+        weights: &Weights,
+        gradients: &mut Gradients,
+    ) -> Result<(), ModelError> {
+        self.backward_all(&mut [(weights, gradients)])
+    }
+
+    /// As [`Tape::backward`], for all the models that were recorded in the pass.
+    ///
+    /// # Errors
+    /// [`ModelError::Backward`] if an operation read weights that are not among `models`; nothing
+    /// was added then.
+    pub fn backward_all(
+        &mut self,
+        models: &mut [(&Weights, &mut Gradients)],
+    ) -> Result<(), ModelError> {
+        let index = |version: Option<u64>, models: &[(&Weights, &mut Gradients)]| match version {
+            Some(version) => models.iter().position(|(weights, _)| weights.version() == version),
+            // It reads no parameters: any model's will do.
+            None => (!models.is_empty()).then_some(0),
+        };
+        if self.operations.iter().any(|recorded| index(recorded.weights, models).is_none()) {
+            return Err(ModelError::Backward);
         }
-        gradients.complete();
+        let mut operations = std::mem::take(&mut self.operations);
+        while let Some(Recorded { weights, operation }) = operations.pop() {
+            let Some(index) = index(weights, models) else { continue };
+            let (weights, gradients) = &mut models[index];
+            self.run_back(operation, weights, gradients);
+        }
+        for (_, gradients) in models {
+            gradients.complete();
+        }
         // Keeps the list's memory for the next pass.
         self.operations = operations;
+        Ok(())
+    }
+
+    fn run_back(&mut self, operation: Operation, weights: &Weights, gradients: &mut Gradients) {
+        let mut pass = Backward { tape: self, weights, gradients };
+        let cost = pass.tape.profile.get_mut().is_some().then(|| pass.tape.cost(&operation));
+        match operation {
+            Operation::Embedding(op) => op.backward(&mut pass),
+            Operation::Linear(op) => op.backward(&mut pass),
+            Operation::Norm(op) => op.backward(&mut pass),
+            Operation::Add(op) => op.backward(&mut pass),
+            Operation::SwiGlu(op) => op.backward(&mut pass),
+            Operation::Gate(op) => op.backward(&mut pass),
+            Operation::Modulate(op) => op.backward(&mut pass),
+            Operation::Dropout(op) => op.backward(&mut pass),
+            Operation::Attention(op) => op.backward(&mut pass),
+            Operation::Tanh(op) => op.backward(&mut pass),
+            Operation::Recurrence(op) => op.backward(&mut pass),
+            Operation::Mlstm(op) => op.backward(&mut pass),
+            Operation::Join(op) => op.backward(&mut pass),
+            Operation::Pool(op) => op.backward(&mut pass),
+        }
+        if let Some(cost) = cost {
+            pass.tape.timed(Way::Backward, || cost);
+        }
     }
 
     fn clear(&mut self) {
         self.ids.clear();
-        for operation in self.operations.drain(..) {
-            operation.release(&self.cpu);
+        self.spans.clear();
+        for recorded in self.operations.drain(..) {
+            recorded.operation.release(&self.cpu);
         }
         for value in self.values.drain(..) {
             self.cpu.buffers().give(value.data);
@@ -227,22 +272,43 @@ impl Tape {
         self.mode != Mode::Read
     }
 
-    fn push(&mut self, data: Buffer, width: usize, needs_gradient: bool) -> Var {
+    /// Appends a result to a span.
+    fn push(&mut self, span: SpanId, data: Buffer, width: usize, needs_gradient: bool) -> Var {
         let needs_gradient = needs_gradient && self.records();
-        let gradient = Buffer::default();
-        let value = Value { data, width, needs_gradient, of_tokens: false, gradient, tokens: None };
+        let (gradient, tokens) = (Buffer::default(), None);
+        let value = Value { data, width, span, needs_gradient, of_tokens: false, gradient, tokens };
         self.values.push(value);
         Var(self.values.len() - 1)
     }
 
+    /// Records an operation without parameters.
     fn record(&mut self, output: Var, operation: Operation) {
+        self.keep(output, None, operation);
+    }
+
+    /// Records an operation that reads parameters of `weights`.
+    fn record_with(&mut self, weights: &Weights, output: Var, operation: Operation) {
+        self.keep(output, Some(weights.version()), operation);
+    }
+
+    fn keep(&mut self, output: Var, weights: Option<u64>, operation: Operation) {
         self.timed(Way::Forward, || self.cost(&operation));
         // A recorded pass is kept whole, to be looked at, even where nothing can be trained.
         if self.values[output.0].needs_gradient || self.mode == Mode::Record {
-            self.operations.push(operation);
+            self.operations.push(Recorded { weights, operation });
         } else {
             operation.release(&self.cpu);
         }
+    }
+
+    /// The span that a value belongs to.
+    fn span(&self, var: Var) -> SpanId {
+        self.values[var.0].span
+    }
+
+    /// The sequence that a value's rows belong to.
+    fn sequence(&self, var: Var, reverse: bool) -> Sequence<'_> {
+        self.spans.sequence(self.span(var), reverse)
     }
 
     fn needs(&self, var: Var) -> bool {
@@ -281,15 +347,24 @@ impl Tape {
     }
 }
 
-impl Span {
-    fn sequence(&self, reverse: bool) -> Sequence<'_> {
-        Sequence {
-            time: self.time,
-            batch: self.batch,
-            resets: (!self.resets.is_empty()).then_some(&self.resets[..]),
-            lengths: (!self.lengths.is_empty()).then_some(&self.lengths[..]),
-            reverse,
-        }
+impl Pass<'_> {
+    /// Opens a span for one more sequence.
+    pub(crate) fn open_span(&mut self, sequence: &Sequence) -> SpanId {
+        self.tape.spans.open(sequence)
+    }
+}
+
+impl Deref for Pass<'_> {
+    type Target = Tape;
+
+    fn deref(&self) -> &Tape {
+        self.tape
+    }
+}
+
+impl DerefMut for Pass<'_> {
+    fn deref_mut(&mut self) -> &mut Tape {
+        self.tape
     }
 }
 

@@ -176,7 +176,7 @@ impl Tape {
                 let seen = match op.sizes.mask {
                     // As many as there are, once a stream is under way.
                     Mask::Window(window) => window as f64,
-                    Mask::Full => self.span.time as f64,
+                    Mask::Full => self.sequence(op.y, false).time as f64,
                 };
                 let products = 2.0 * seen * len(op.y) as f64;
                 let numbers = 4.0 * (len(op.qkv) + len(op.y)) as f64;

@@ -1,6 +1,6 @@
 //! Operations that put rows side by side, or make one of many.
 
-use longhand_kernel::{join, pooling};
+use longhand_kernel::{Sequence, join, pooling};
 
 use super::{Backward, Operation, Tape, Var};
 use crate::config::Pooling;
@@ -23,7 +23,8 @@ impl Tape {
         let widths = [self.width(a), self.width(b)];
         let mut data = self.cpu.buffers().take(self.data(a).len() + self.data(b).len());
         join::forward(&self.cpu, widths, self.data(a), self.data(b), &mut data);
-        let y = self.push(data, widths[0] + widths[1], self.needs(a) || self.needs(b));
+        let needed = self.needs(a) || self.needs(b);
+        let y = self.push(self.span(a), data, widths[0] + widths[1], needed);
         self.record(y, Operation::Join(Join { a, b, y }));
         y
     }
@@ -35,11 +36,13 @@ impl Tape {
             Pooling::Mean => pooling::Pooling::Mean,
             Pooling::Max => pooling::Pooling::Max,
         };
-        let (sequence, width) = (self.span.sequence(false), self.width(x));
+        let (sequence, width) = (self.sequence(x, false), self.width(x));
         let mut data = self.cpu.buffers().take(sequence.batch * width);
         let input = &self.values[x.0].data;
         pooling::forward(&self.cpu, pooling, sequence, width, input, &mut data);
-        let y = self.push(data, width, self.needs(x));
+        // The rows of the result are one position of each sequence.
+        let span = self.spans.open(&Sequence::new(1, sequence.batch));
+        let y = self.push(span, data, width, self.needs(x));
         self.record(y, Operation::Pool(Pool { pooling, x, y }));
         y
     }
@@ -63,7 +66,7 @@ impl Pool {
         let mut dx = pass.tape.open(self.x);
         if let Some(dx) = &mut dx {
             let tape = &*pass.tape;
-            let sequence = tape.span.sequence(false);
+            let sequence = tape.sequence(self.x, false);
             let values = [tape.data(self.x), tape.data(self.y)];
             let width = tape.width(self.x);
             pooling::backward(&tape.cpu, self.pooling, sequence, width, values, &dy, dx);

@@ -33,12 +33,11 @@ fn weights_of_pytorchs_lstm_give_its_logits_and_states() {
             let mut logits = Vec::new();
             for ids in ids.chunks(chunk * batch) {
                 let sequence = Sequence::new(ids.len() / batch, batch);
-                let (x, next) =
-                    model.forward(&mut tape, Mode::Read, ids, &sequence, state).expect("valid ids");
+                let mut pass = tape.pass(Mode::Read);
+                let x = model.forward(&mut pass, ids, &sequence, &mut state).expect("valid ids");
                 let mut more = Vec::new();
-                model.logits(&tape, x, 0..ids.len(), &mut more);
+                model.logits(&pass, x, 0..ids.len(), &mut more);
                 logits.extend(more);
-                state = next;
             }
             check("logits", &logits);
             for tensor in state.tensors() {
@@ -61,14 +60,13 @@ fn the_loss_and_its_gradients_are_pytorchs() {
     for threads in [1, 2] {
         let mut tape = Tape::new(Arc::new(Cpu::new(threads)));
         let mut gradients = Gradients::new(tape.cpu().clone(), &model.weights);
-        let state = model.state(batch);
-        let (x, _) =
-            model.forward(&mut tape, Mode::Record, &ids, &sequence, state).expect("valid ids");
+        let (mut pass, mut state) = (tape.pass(Mode::Record), model.state(batch));
+        let x = model.forward(&mut pass, &ids, &sequence, &mut state).expect("valid ids");
         let wanted = Some((1.0 / counted as f32, &mut gradients));
-        let total = model.loss(&mut tape, x, &targets, 0.1, None, wanted);
+        let total = model.loss(&mut pass, x, &targets, 0.1, None, wanted);
         assert_eq!(total.count, counted);
         check("loss", &[(total.nats / counted as f64) as f32]);
-        tape.backward(&model.weights, &mut gradients);
+        pass.backward(&model.weights, &mut gradients).expect("the weights of the pass");
         for (parameter, gradient) in model.weights.iter().zip(gradients.iter()) {
             let gradient = gradient.expect("nothing is frozen");
             check(&format!("d_{}", parameter.name), gradient);

@@ -104,10 +104,10 @@ impl Arguments {
         let tokenizer = path.is_file().then(|| Tokenizer::load(&path)).transpose()?;
         let reading = began.elapsed().as_secs_f64() * 1e3;
         let mut tape = Tape::new(cpu);
-        let state = model.state(1);
-        let (x, _) = model.forward(&mut tape, Mode::Read, &[0], &Sequence::new(1, 1), state)?;
+        let (mut pass, mut state) = (tape.pass(Mode::Read), model.state(1));
+        let x = model.forward(&mut pass, &[0], &Sequence::new(1, 1), &mut state)?;
         let mut logits = Vec::new();
-        model.logits(&tape, x, 0..1, &mut logits);
+        model.logits(&pass, x, 0..1, &mut logits);
         let mut token = [0];
         most_probable(tape.cpu(), model.outputs(), &logits, &mut token);
         let text = tokenizer.map(|tokenizer| tokenizer.decode(&token)).transpose()?;

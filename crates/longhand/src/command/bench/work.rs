@@ -30,7 +30,7 @@ pub(crate) struct Learner {
     tape: Tape,
     gradients: Gradients,
     optimizer: Optimizer,
-    memory: Option<State>,
+    state: State,
     batches: Vec<Vec<u32>>,
     time: usize,
     batch: usize,
@@ -61,7 +61,7 @@ pub(crate) fn lstm(vocab: usize, dim: usize, layers: usize) -> Result<Config, Us
 pub(crate) struct Follower {
     model: Model,
     tape: Tape,
-    memory: Option<State>,
+    state: State,
     batch: usize,
     logits: Vec<f32>,
     next: Vec<u32>,
@@ -90,14 +90,14 @@ impl Learner {
         let model = Model::new(config, 1)?;
         let gradients = Gradients::new(cpu.clone(), &model.weights);
         let optimizer = Optimizer::new(rule, &model.weights);
-        let (memory, tape) = (Some(model.state(batch)), Tape::new(cpu));
+        let (state, tape) = (model.state(batch), Tape::new(cpu));
         let (steps, resets, clip, loss) = (0, Vec::new(), CLIP, f64::NAN);
         Ok(Self {
             model,
             tape,
             gradients,
             optimizer,
-            memory,
+            state,
             batches,
             time,
             batch,
@@ -135,8 +135,9 @@ impl Work for Learner {
             HeadConfig::LanguageModel { .. } => None,
             HeadConfig::Classifier { classes, .. } => Some(classes),
         };
-        let carried = self.memory.take().filter(|_| classes.is_none());
-        let memory = carried.unwrap_or_else(|| model.state(batch));
+        if classes.is_some() {
+            self.state = model.state(batch);
+        }
         gradients.clear();
         if let Some(profile) = tape.profile() {
             profile.lap("gradients to zero");
@@ -144,8 +145,8 @@ impl Work for Learner {
         let mode = Mode::Train { seed: self.steps as u64 };
         let resets = (!self.resets.is_empty()).then_some(&self.resets[..]);
         let sequence = Sequence { resets, ..Sequence::new(self.time, batch) };
-        let (x, next) = model.forward(tape, mode, &ids[..rows], &sequence, memory)?;
-        self.memory = Some(next);
+        let mut pass = tape.pass(mode);
+        let x = model.forward(&mut pass, &ids[..rows], &sequence, &mut self.state)?;
         let labels: Vec<u32>;
         let targets = match classes {
             None => &ids[batch..],
@@ -155,8 +156,8 @@ impl Work for Learner {
             }
         };
         let scale = 1.0 / targets.len() as f32;
-        let total = model.loss(tape, x, targets, 0.0, None, Some((scale, gradients)));
-        tape.backward(&model.weights, gradients);
+        let total = model.loss(&mut pass, x, targets, 0.0, None, Some((scale, gradients)));
+        pass.backward(&model.weights, gradients)?;
         self.loss = total.nats / total.count.max(1) as f64;
         let mut scale = 1.0;
         if self.clip > 0.0 {
@@ -185,9 +186,9 @@ impl Follower {
         let mut model = Model::new(config, 1)?;
         // As an engine holds it.
         model.pack();
-        let (memory, tape) = (Some(model.state(batch)), Tape::new(cpu));
+        let (state, tape) = (model.state(batch), Tape::new(cpu));
         let next = source.by_ref().take(batch).collect();
-        let mut follower = Self { model, tape, memory, batch, logits: Vec::new(), next };
+        let mut follower = Self { model, tape, state, batch, logits: Vec::new(), next };
         let mut left = position;
         while left > 0 {
             let count = left.min(CHUNK);
@@ -205,13 +206,12 @@ impl Follower {
 
     /// Reads `ids [T·B]`, and makes the last position's logits; the tokens it read.
     pub(crate) fn read(&mut self, ids: &[u32]) -> Result<u64> {
-        let Self { model, tape, batch, .. } = self;
-        let memory = self.memory.take().unwrap_or_else(|| model.state(*batch));
+        let Self { model, tape, state, batch, logits, .. } = self;
         let sequence = Sequence::new(ids.len() / *batch, *batch);
-        let (x, next) = model.forward(tape, Mode::Read, ids, &sequence, memory)?;
-        self.memory = Some(next);
-        let rows = tape.data(x).len() / tape.width(x);
-        model.logits(tape, x, rows - *batch..rows, &mut self.logits);
+        let mut pass = tape.pass(Mode::Read);
+        let x = model.forward(&mut pass, ids, &sequence, state)?;
+        let rows = pass.data(x).len() / pass.width(x);
+        model.logits(&pass, x, rows - *batch..rows, logits);
         Ok(ids.len() as u64)
     }
 }
@@ -333,7 +333,7 @@ mod tests {
                 learner.start_afresh();
             }
             (0..3).for_each(|_| assert_eq!(learner.step().unwrap(), 10));
-            assert_eq!(learner.memory.unwrap().since_reset(), [remembered; 2]);
+            assert_eq!(learner.state.since_reset(), [remembered; 2]);
         }
     }
 }
