@@ -34,5 +34,5 @@ pub use longhand_model as model;
 pub use objective::{Objective, Part, Pass, Score};
 pub use progress::{Event, Progress};
 pub use record::RunLog;
-pub use settings::{Budget, Settings};
+pub use settings::{Budget, PrecisionSetting, Settings};
 pub use trainer::{End, Outcome, Trainer};

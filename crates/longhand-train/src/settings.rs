@@ -3,6 +3,7 @@
 //! The raw form (flags, a recipe) becomes a checked [`Settings`] once, at the edge; nothing behind
 //! it sees the raw form.
 
+use std::str::FromStr;
 use std::sync::Arc;
 
 use longhand_model::{Cpu, Precision};
@@ -17,16 +18,16 @@ pub const MOST_THREADS: usize = 1024;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// B: streams side by side, or examples in a batch (32).
+    /// B: streams side by side, or examples in a batch (16).
     pub batch: usize,
-    /// T: tokens through which gradients flow before the state is cut loose (64).
+    /// T: tokens that gradients flow through before the state is detached (128).
     pub chunk: usize,
-    /// Share of the streams whose state is emptied before a chunk (0). Without, a long text's
-    /// streams all grow old together, and a young state becomes strange to the model.
+    /// Probability that a stream's state is reset before a chunk (0.05). Without resets the model
+    /// trains on old states only and does badly right after one.
     pub reset: f64,
     /// When the run ends (10 minutes).
     pub budget: Budget,
-    /// The rule that changes the weights (AdamW at 3e-3).
+    /// The optimiser (Muon at 1e-2).
     pub optimizer: OptimizerSettings,
     /// How the learning rate moves over the run (cosine to 3 %).
     pub schedule: Schedule,
@@ -53,18 +54,29 @@ pub struct Settings {
     pub checkpoint_every: Option<u64>,
     /// Checkpoints that are kept beside the best (2).
     pub keep: usize,
-    /// Decay of an exponential moving average of the weights, which is then what is evaluated and
-    /// kept. It forgets the first weights at once: after n steps at most (1 + n) / (10 + n) is
-    /// kept of it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub average: Option<f64>,
-    /// The form of the operands of matrix products: `f32`, or `bf16` for speed (f32).
-    #[serde(with = "precision")]
-    pub precision: Precision,
+    /// Decay of an exponential moving average of the weights (0.999; 0 for none). The average is
+    /// evaluated and kept in place of the weights; NT-ASGD has an average of its own. After n steps its decay is at most
+    /// (1 + n) / (10 + n), so that it forgets the first weights soon.
+    pub average: f64,
+    /// The operands of matrix products: `f32`, `bf16`, or `auto`, the faster one (auto).
+    pub precision: PrecisionSetting,
     /// Seed of the weights, the order of the data and the dropout masks (1).
     pub seed: u64,
     /// Threads (0: as many as the machine has processors).
     pub threads: usize,
+}
+
+/// The operands of matrix products; sums are always `f32`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionSetting {
+    /// bf16 where the processor has bf16 dot products, `f32` elsewhere.
+    #[default]
+    Auto,
+    /// Exact operands on every processor.
+    F32,
+    /// Rounded operands, which a processor without bf16 dot products multiplies slowly.
+    Bf16,
 }
 
 /// When a run ends.
@@ -116,7 +128,7 @@ pub struct AdamWSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MuonSettings {
-    /// The highest learning rate (8e-3).
+    /// The highest learning rate (1e-2).
     pub learning_rate: f64,
     /// Decay of the sum of gradients of hidden matrices (0.95).
     pub momentum: f64,
@@ -172,11 +184,11 @@ pub struct SettingsError {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            batch: 32,
-            chunk: 64,
-            reset: 0.0,
+            batch: 16,
+            chunk: 128,
+            reset: 0.05,
             budget: Budget::Minutes(10.0),
-            optimizer: OptimizerSettings::AdamW(AdamWSettings::default()),
+            optimizer: OptimizerSettings::Muon(MuonSettings::default()),
             schedule: Schedule::default(),
             warmup: 100,
             clip: 1.0,
@@ -187,8 +199,8 @@ impl Default for Settings {
             patience: None,
             checkpoint_every: None,
             keep: 2,
-            average: None,
-            precision: Precision::F32,
+            average: 0.999,
+            precision: PrecisionSetting::Auto,
             seed: 1,
             threads: 0,
         }
@@ -204,7 +216,7 @@ impl Default for AdamWSettings {
 impl Default for MuonSettings {
     fn default() -> Self {
         let AdamWSettings { beta1, beta2, epsilon, weight_decay, .. } = AdamWSettings::default();
-        Self { learning_rate: 8e-3, momentum: 0.95, beta1, beta2, epsilon, weight_decay }
+        Self { learning_rate: 1e-2, momentum: 0.95, beta1, beta2, epsilon, weight_decay }
     }
 }
 
@@ -229,6 +241,18 @@ impl Default for NtAsgdSettings {
 }
 
 impl Settings {
+    /// The defaults for separate examples: 32 in a batch, AdamW at 3e-3, and neither resets nor an
+    /// average of the weights. Everything else as [`Settings::default`].
+    pub fn for_examples() -> Self {
+        Self {
+            batch: 32,
+            reset: 0.0,
+            optimizer: OptimizerSettings::AdamW(AdamWSettings::default()),
+            average: 0.0,
+            ..Self::default()
+        }
+    }
+
     /// Checks every bound.
     ///
     /// # Errors
@@ -255,7 +279,7 @@ impl Settings {
         bound("threads", threads, self.threads <= MOST_THREADS, "at most 1024, or 0 for all")?;
         not_negative("clip", self.clip)?;
         share("label_smoothing", f64::from(self.label_smoothing))?;
-        self.average.map_or(Ok(()), |decay| share("average", decay))?;
+        share("average", self.average)?;
         share("reset", self.reset)?;
         self.optimizer.check()?;
         self.schedule.check()
@@ -263,7 +287,20 @@ impl Settings {
 
     /// The processor to run on.
     pub fn cpu(&self) -> Arc<Cpu> {
-        Arc::new(Cpu::with_precision(self.thread_count(), self.precision))
+        Arc::new(Cpu::with_precision(self.thread_count(), self.precision.resolve()))
+    }
+
+    /// The same settings with `auto` replaced by this processor's precision, so that a run resumes
+    /// with the precision it began with, on any processor.
+    #[must_use]
+    pub fn resolved(self) -> Self {
+        Self { precision: self.precision.resolve().into(), ..self }
+    }
+
+    /// Decay of the exponential moving average, if there is one. NT-ASGD averages by itself.
+    pub(crate) fn exponential_average(&self) -> Option<f64> {
+        let averages_itself = matches!(self.optimizer, OptimizerSettings::NtAsgd(_));
+        (self.average > 0.0 && !averages_itself).then_some(self.average)
     }
 
     /// The number of threads to use.
@@ -272,6 +309,47 @@ impl Settings {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             threads => threads,
         }
+    }
+}
+
+impl PrecisionSetting {
+    /// The precision on this processor.
+    pub fn resolve(self) -> Precision {
+        match self {
+            Self::Auto => Precision::fastest(),
+            Self::F32 => Precision::F32,
+            Self::Bf16 => Precision::Bf16,
+        }
+    }
+
+    /// The name, as settings and flags spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::F32 | Self::Bf16 => self.resolve().name(),
+        }
+    }
+}
+
+impl From<Precision> for PrecisionSetting {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+impl FromStr for PrecisionSetting {
+    type Err = SettingsError;
+
+    fn from_str(text: &str) -> Result<Self, SettingsError> {
+        let known = [Self::Auto, Self::F32, Self::Bf16];
+        known.into_iter().find(|setting| setting.name() == text).ok_or_else(|| SettingsError {
+            name: "precision",
+            value: text.to_owned(),
+            allowed: "auto, f32 or bf16",
+        })
     }
 }
 
@@ -347,23 +425,6 @@ fn bound(
     }
 }
 
-/// A precision as its name.
-mod precision {
-    use longhand_model::Precision;
-    use serde::{Deserialize, Deserializer, Serializer, de};
-
-    pub(super) fn serialize<S: Serializer>(
-        precision: &Precision,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        to.serialize_str(precision.name())
-    }
-
-    pub(super) fn deserialize<'a, D: Deserializer<'a>>(from: D) -> Result<Precision, D::Error> {
-        String::deserialize(from)?.parse().map_err(de::Error::custom)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -371,17 +432,33 @@ mod tests {
     #[test]
     fn defaults_are_within_bounds_and_every_key_may_be_left_out() {
         Settings::default().check().unwrap();
+        Settings::for_examples().check().unwrap();
         let read: Settings = serde_json::from_str("{}").unwrap();
         assert_eq!(read, Settings::default());
         let text = r#"{"budget": {"steps": 10}, "optimizer": {"type": "sgd", "momentum": 0.5},
                        "schedule": {"type": "one-cycle"}, "precision": "bf16"}"#;
         let read: Settings = serde_json::from_str(text).unwrap();
-        assert_eq!(read.precision, Precision::Bf16);
+        assert_eq!(read.precision, PrecisionSetting::Bf16);
         assert_eq!(read.budget, Budget::Steps(10));
         let sgd = SgdSettings { momentum: 0.5, ..SgdSettings::default() };
         assert_eq!(read.optimizer, OptimizerSettings::Sgd(sgd));
         let back: Settings = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
         assert_eq!(back, read);
+    }
+
+    #[test]
+    fn auto_precision_becomes_this_processors_and_others_stay() {
+        for (name, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
+            let setting: PrecisionSetting = name.parse().unwrap();
+            assert_eq!((setting.resolve(), setting.name()), (precision, name));
+        }
+        let auto = Settings::default();
+        assert_eq!(auto.precision, "auto".parse().unwrap());
+        let resolved = auto.resolved().precision;
+        assert_ne!(resolved, PrecisionSetting::Auto);
+        assert_eq!(resolved.resolve(), Precision::fastest());
+        let error = "int8".parse::<PrecisionSetting>().unwrap_err().to_string();
+        assert_eq!(error, "`precision` is int8; it must be auto, f32 or bf16");
     }
 
     #[test]
@@ -421,7 +498,7 @@ mod tests {
             s.optimizer = OptimizerSettings::Muon(rule);
         };
         check(fast, "optimizer.momentum");
-        check(|s| s.average = Some(1.0), "average");
+        check(|s| s.average = 1.0, "average");
         check(|s| s.reset = 1.0, "reset");
         check(|s| s.optimizer.set_learning_rate(0.0), "optimizer.learning_rate");
         check(|s| s.evaluate_every = Some(0), "evaluate_every");

@@ -11,7 +11,9 @@ use longhand_text::{Corpus, Tokenizer, TokenizerKind, Tokens};
 use crate::average::AverageKind;
 use crate::log::LogError;
 use crate::schedule::{Constant, Plateau};
-use crate::settings::{MuonSettings, NtAsgdSettings, OptimizerSettings, SgdSettings};
+use crate::settings::{
+    AdamWSettings, MuonSettings, NtAsgdSettings, OptimizerSettings, SgdSettings,
+};
 use crate::*;
 
 const CONFIG: &str = r#"{
@@ -52,6 +54,10 @@ fn settings(steps: u64) -> Settings {
         warmup: 4,
         evaluations: 4,
         checkpoint_every: Some(5),
+        optimizer: OptimizerSettings::AdamW(AdamWSettings::default()),
+        reset: 0.0,
+        average: 0.0,
+        precision: PrecisionSetting::F32,
         ..Settings::default()
     }
 }
@@ -60,7 +66,7 @@ fn trainer(settings: &Settings, folder: Option<&Path>) -> Trainer<LanguageModell
     let (_, train, valid) = text();
     let model = model(train.vocabulary());
     let objective = LanguageModelling::new(settings, train, Some(valid)).unwrap();
-    let cpu = Arc::new(Cpu::with_precision(2, settings.precision));
+    let cpu = Arc::new(Cpu::with_precision(2, settings.precision.resolve()));
     let trainer = Trainer::new(settings.clone(), model, objective, cpu).unwrap();
     match folder {
         Some(folder) => trainer.with_checkpoints(Checkpoints::new(folder, settings.keep)),
@@ -145,8 +151,13 @@ fn ten_losses_and_a_text_stay_as_they_are() {
 #[test]
 fn a_run_stopped_at_any_step_and_resumed_ends_in_the_same_model() {
     let variants = [
-        Settings { average: Some(0.9), accumulation: 2, ..settings(23) },
-        Settings { optimizer: OptimizerSettings::Muon(MuonSettings::default()), ..settings(17) },
+        Settings { average: 0.9, accumulation: 2, ..settings(23) },
+        Settings {
+            optimizer: OptimizerSettings::Muon(MuonSettings::default()),
+            average: 0.999,
+            reset: 0.05,
+            ..settings(17)
+        },
         Settings {
             optimizer: OptimizerSettings::Sgd(SgdSettings::default()),
             schedule: schedule::Schedule::Plateau(Plateau { patience: 1, ..Plateau::default() }),
@@ -229,7 +240,8 @@ fn a_killed_run_goes_on_from_its_last_whole_checkpoint() {
 #[test]
 fn bf16_operands_learn_as_f32_ones_do() {
     let of = |precision| {
-        let settings = Settings { precision, checkpoint_every: None, ..settings(60) };
+        let settings =
+            Settings { precision: precision.into(), checkpoint_every: None, ..settings(60) };
         run(trainer(&settings, None), u64::MAX).1
     };
     let [exact, low] = Precision::ALL.map(of);
@@ -253,7 +265,7 @@ fn a_checkpoint_of_another_run_is_refused() {
     refused(|s| s.clip = 0.5, "`clip` = 1.0, not 0.5");
     refused(|s| s.warmup = 5, "`warmup` = 4, not 5");
     refused(|s| s.schedule = schedule::Schedule::Constant(Constant {}), "`schedule` = ");
-    refused(|s| s.precision = Precision::Bf16, "`precision` = \"f32\", not \"bf16\"");
+    refused(|s| s.precision = PrecisionSetting::Bf16, "`precision` = \"f32\", not \"bf16\"");
     // What only says when the run ends may change.
     let longer = Settings { patience: Some(7), ..settings(9) };
     assert_eq!(trainer(&longer, Some(folder.path())).resume().unwrap(), Some(6));

@@ -96,7 +96,7 @@ impl<O: Objective> Trainer<O> {
         let gradients = Gradients::new(cpu.clone(), &model.weights);
         let optimizer = Optimizer::new(settings.optimizer, &model.weights);
         let average = settings
-            .average
+            .exponential_average()
             .map(|decay| Average::new(AverageKind::Exponential(decay), &model.weights));
         let state = TrainerState {
             version: checkpoint::VERSION,
