@@ -12,9 +12,9 @@ use crate::objective::Part;
 
 /// Streams of the fast form.
 pub const STREAMS: usize = 16;
-/// Tokens that each stream of the fast form reads before the first that it is scored on. With 512
-/// the loss lies within a few thousandths of the exact form's, and much nearer on the sample: LOG.md,
-/// "How far evaluation in sixteen streams lies from one".
+/// Tokens that each stream of the fast form reads before the first token that it scores. With 512
+/// the loss differs from the exact form's by a few thousandths, and by far less on the sample:
+/// LOG.md, "Evaluation in sixteen streams against one".
 pub const WARM_UP: usize = 512;
 
 /// Positions read at once in each stream.

@@ -239,7 +239,7 @@ fn a_killed_run_goes_on_from_its_last_whole_checkpoint() {
 
 #[test]
 fn bf16_operands_learn_as_f32_ones_do() {
-    let of = |precision| {
+    let of = |precision: Precision| {
         let settings =
             Settings { precision: precision.into(), checkpoint_every: None, ..settings(60) };
         run(trainer(&settings, None), u64::MAX).1
