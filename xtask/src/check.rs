@@ -52,7 +52,7 @@ impl Outcome {
     }
 
     fn skipped(why: &str) -> Self {
-        Self { remark: format!("skipped: {why}") }
+        Self { remark: format!("SKIPPED: {why}") }
     }
 }
 
@@ -64,18 +64,26 @@ fn step(name: &str, body: impl FnOnce() -> Result<Outcome>) -> Result<()> {
     Ok(())
 }
 
-/// Licences, bans and sources; advisories where their database can be reached.
+/// Licences, bans and sources of dependencies, by cargo-deny: the one `.ci/run` installs below the
+/// target folder, or the one on the path. CI fails without it.
 fn deny(root: &Path) -> Result<Outcome> {
-    let installed = Command::new("cargo")
-        .args(["deny", "--version"])
+    let installed = target_directory(root).join("tools/bin/cargo-deny");
+    let program = if installed.exists() { installed } else { PathBuf::from("cargo-deny") };
+    let starts = Command::new(&program)
+        .arg("--version")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
-    if !installed {
-        return Ok(Outcome::skipped("cargo-deny is not installed (cargo install cargo-deny)"));
+    if !starts {
+        let why = "cargo-deny is not installed (cargo install --locked cargo-deny)";
+        if in_ci() {
+            bail!(why);
+        }
+        return Ok(Outcome::skipped(why));
     }
-    run(root, &["cargo", "deny", "--log-level", "error", "check", "bans", "licenses", "sources"])
+    let arguments = ["--log-level", "error", "check", "bans", "licenses", "sources"];
+    capture(Command::new(program).current_dir(root).args(arguments))
 }
 
 /// The fuzz crate is a workspace of its own: a stable toolchain checks it without running it.
