@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::simd::Level;
+use crate::level::{InstructionSet, Level};
 
 /// In what form matrix products read their operands. Sums, states, reductions and everything that
 /// is not a matrix product are `f32` in both, and so is the attention of one decoded position; packed
@@ -26,9 +26,9 @@ impl Precision {
     /// The form that this processor multiplies fastest: bf16 where it has bf16 dot products, `f32`
     /// elsewhere.
     pub fn fastest() -> Precision {
-        match Level::detect() {
-            Level::Avx512Bf16 => Precision::Bf16,
-            _ => Precision::F32,
+        match Level::of(InstructionSet::Avx512Bf16) {
+            Some(_) => Precision::Bf16,
+            None => Precision::F32,
         }
     }
 

@@ -126,7 +126,7 @@ pub enum RunError {
         /// The file.
         path: PathBuf,
         /// Its version.
-        version: u32,
+        version: u64,
         /// The version that is read.
         known: u32,
     },

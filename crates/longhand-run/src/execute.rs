@@ -106,6 +106,7 @@ impl Prepared<'_> {
             recipe: &self.training.recipe,
             parameters,
             threads: cpu.threads(),
+            precision: cpu.precision(),
             data: self.data,
         }));
         let log = RunLog::open(&out.join(LOGS_FOLDER), self.write_sample.take())?;

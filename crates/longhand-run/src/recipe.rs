@@ -229,6 +229,24 @@ impl Default for ModelSettings {
     }
 }
 
+/// The training keys that a recipe gives, apart from their defaults.
+#[derive(Deserialize)]
+struct Given {
+    #[serde(default)]
+    training: Map<String, Value>,
+}
+
+impl Given {
+    /// The given keys, and the defaults of a task for all others.
+    fn over(self, defaults: Settings) -> Result<Settings, serde_json::Error> {
+        let mut settings = serde_json::to_value(defaults)?;
+        if let Some(settings) = settings.as_object_mut() {
+            settings.extend(self.training);
+        }
+        serde_json::from_value(settings)
+    }
+}
+
 impl Recipe {
     /// Reads a recipe and checks everything that can be checked without its data.
     ///
@@ -236,10 +254,16 @@ impl Recipe {
     /// If it is no recipe, or asks for what cannot be.
     pub fn parse(text: &str, name: &str) -> Result<Self, RecipeError> {
         let refused = |reason: String| RecipeError::Form { name: name.into(), reason };
-        let recipe: Self = toml::from_str(text).map_err(|error| {
+        let located = |error: toml::de::Error| {
             let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count()) + 1;
             refused(format!("line {line}: {}", error.message().replace('\n', ", ")))
-        })?;
+        };
+        let mut recipe: Self = toml::from_str(text).map_err(located)?;
+        if recipe.task.is_some() {
+            let given: Given = toml::from_str(text).map_err(located)?;
+            recipe.training =
+                given.over(Settings::for_examples()).map_err(|e| refused(e.to_string()))?;
+        }
         recipe.training.check().map_err(|error| refused(error.to_string()))?;
         // Any vocabulary will do to find a wrong key.
         recipe.model.config(256).map_err(|error| refused(error.to_string()))?;
@@ -401,7 +425,25 @@ fn merge(config: &mut Value, overrides: &Map<String, Value>) {
 
 #[cfg(test)]
 mod tests {
+    use longhand_train::Budget;
+    use longhand_train::settings::OptimizerSettings;
+
     use super::*;
+
+    #[test]
+    fn a_task_has_the_defaults_of_examples_for_keys_that_the_recipe_leaves_out() {
+        let task = "[task]\ntype = 'classify'\n";
+        let parse = |text: &str| Recipe::parse(text, "r.toml").unwrap().training;
+        assert_eq!(parse(task), Settings::for_examples());
+        assert!(matches!(parse("").optimizer, OptimizerSettings::Muon(_)));
+        let given = parse(&format!("{task}[training]\nbudget = {{ epochs = 3 }}\naverage = 0.9"));
+        let expected =
+            Settings { budget: Budget::Epochs(3.0), average: 0.9, ..Settings::for_examples() };
+        assert_eq!(given, expected);
+        let error =
+            Recipe::parse(&format!("{task}[training]\naverages = 1"), "r.toml").unwrap_err();
+        assert!(error.to_string().contains("line 4"), "{error}");
+    }
 
     #[test]
     fn everything_may_be_left_out_and_nothing_unknown_is_taken() {

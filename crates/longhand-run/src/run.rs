@@ -46,7 +46,8 @@ impl<'a> Run<'a> {
     /// A recipe, text or folder that cannot be used, and any failure of training. A run that cannot
     /// begin leaves the folder's earlier model in place.
     pub fn start(self, watch: &mut dyn Watch) -> Result<Finished, RunError> {
-        let Self { recipe, out, existing, stop } = self;
+        let Self { mut recipe, out, existing, stop } = self;
+        recipe.training = recipe.training.resolved();
         let never = AtomicBool::new(false);
         let place = Place { out: &out, existing, stop: stop.unwrap_or(&never) };
         let cpu = recipe.training.cpu();

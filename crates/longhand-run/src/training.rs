@@ -14,7 +14,7 @@ use crate::recipe::{Bound, Recipe};
 /// The file in a model folder.
 pub const TRAINING_FILE: &str = "training.json";
 /// The version that is written, and the only one that is read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A run and its results.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,6 +88,14 @@ pub struct LabelCounts {
     pub counts: Confusion,
 }
 
+/// Version 1 left out an average of the weights where there was none.
+fn update_from_1(json: &mut serde_json::Value) {
+    json["version"] = VERSION.into();
+    if let Some(settings) = json["recipe"]["training"].as_object_mut() {
+        settings.entry("average").or_insert_with(|| 0.into());
+    }
+}
+
 impl Training {
     /// A run that has no results yet.
     pub fn new(recipe: Recipe, data: DataFacts) -> Self {
@@ -101,13 +109,15 @@ impl Training {
     pub fn load(folder: &Path) -> Result<Self, RunError> {
         let path = folder.join(TRAINING_FILE);
         let bytes = fs_err::read(&path)?;
-        let training: Self = serde_json::from_slice(&bytes)
-            .map_err(|source| RunError::TrainingFile { path: path.clone(), source })?;
-        if training.version != VERSION {
-            let version = training.version;
+        let damaged = |source| RunError::TrainingFile { path: path.clone(), source };
+        let mut json: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;
+        let version = json["version"].as_u64().unwrap_or_default();
+        if version == 1 {
+            update_from_1(&mut json);
+        } else if version != u64::from(VERSION) {
             return Err(RunError::TrainingVersion { path, version, known: VERSION });
         }
-        Ok(training)
+        serde_json::from_value(json).map_err(damaged)
     }
 
     /// The recipe of the run in a folder, if there is a run. A resumed run keeps the recipe that it
@@ -147,5 +157,32 @@ impl Training {
             (name.clone(), (value, value.is_some_and(|value| bound.holds(value))))
         };
         self.recipe.expected.iter().map(verdict).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn version_1_had_no_average_where_none_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut training = Training::new(Recipe::default(), DataFacts::default());
+        training.recipe.training.average = 0.5;
+        training.save(folder.path()).unwrap();
+        assert_eq!(Training::load(folder.path()).unwrap().recipe, training.recipe);
+
+        let path = folder.path().join(TRAINING_FILE);
+        let mut json: serde_json::Value =
+            serde_json::from_slice(&fs_err::read(&path).unwrap()).unwrap();
+        json["version"] = 1.into();
+        fs_err::write(&path, json.to_string()).unwrap();
+        assert_eq!(Training::load(folder.path()).unwrap().recipe.training.average, 0.5);
+        json["recipe"]["training"].as_object_mut().unwrap().remove("average");
+        fs_err::write(&path, json.to_string()).unwrap();
+        assert_eq!(Training::load(folder.path()).unwrap().recipe.training.average, 0.0);
+        json["version"] = 3.into();
+        fs_err::write(&path, json.to_string()).unwrap();
+        assert!(Training::load(folder.path()).unwrap_err().to_string().contains("version 3"));
     }
 }

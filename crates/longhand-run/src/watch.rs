@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use longhand_model::Precision;
 use longhand_text::EncodeProgress;
 use longhand_text::tokenizer::TrainingProgress;
 use longhand_train::Progress;
@@ -44,6 +45,8 @@ pub struct Introduction<'a> {
     pub parameters: usize,
     /// Threads that training runs on.
     pub threads: usize,
+    /// Operands of its matrix products.
+    pub precision: Precision,
     /// Size of the data.
     pub data: DataSize<'a>,
 }

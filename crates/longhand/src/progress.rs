@@ -197,7 +197,7 @@ impl Watch for Display {
 
 /// The first lines of a run.
 fn introduce(introduction: &Introduction<'_>) -> String {
-    let Introduction { recipe, parameters, threads, data } = introduction;
+    let Introduction { recipe, parameters, threads, precision, data } = introduction;
     let millions = *parameters as f64 / 1e6;
     match data {
         DataSize::Tokens { train, valid } => {
@@ -209,14 +209,14 @@ fn introduce(introduction: &Introduction<'_>) -> String {
             let name = recipe.model.name();
             format!(
                 "training {name} ({millions:.2} million parameters) on {text}: {train} tokens, \
-                 {valid} held out, {threads} threads"
+                 {valid} held out, {threads} threads, {precision}"
             )
         }
         DataSize::Examples { train, valid, test, labels, vocabulary, cut, longest } => {
             let labels = labels.len();
             let mut text = format!(
                 "classifying {train} examples, {valid} held out, {test} to test: {labels} labels, \
-                 {vocabulary} tokens, {millions:.2} million parameters"
+                 {vocabulary} tokens, {millions:.2} million parameters, {precision}"
             );
             if *cut > 0 {
                 text += &format!(

@@ -64,7 +64,7 @@ fn what_tells_labels_apart_is_learnt_and_a_saved_classifier_answers_alike() {
         batch: 16,
         budget: Budget::Epochs(12.0),
         evaluations: 3,
-        ..TrainSettings::default()
+        ..TrainSettings::for_examples()
     };
     training.optimizer = OptimizerSettings::AdamW(Default::default());
     training.optimizer.set_learning_rate(1e-2);
@@ -128,7 +128,7 @@ fn a_position_leads_to_the_same_batches() {
     let examples =
         Examples::read(&tables(&folder, &table(60), &table(30)), &Settings::default(), 1).unwrap();
     let tokenizer = words(&examples);
-    let training = TrainSettings { batch: 7, ..TrainSettings::default() };
+    let training = TrainSettings { batch: 7, ..TrainSettings::for_examples() };
     let objective = || {
         let data = examples.encode(&tokenizer, LONGEST).unwrap();
         Classification::new(&training, &tokenizer, 2, data.train, data.valid).unwrap()

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use longhand::recipe::{BaseModel, ModelSettings, Recipe};
+use longhand_model::Preset;
 use longhand_model::config::Pooling;
-use longhand_model::{Precision, Preset};
 use longhand_run::{Existing, Training};
 use longhand_tasks::Task;
 use longhand_tasks::classify::Settings;
 use longhand_text::{TableFormat, TokenizerKind};
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
-use longhand_train::{Budget, Settings as TrainSettings};
+use longhand_train::{Budget, PrecisionSetting, Settings as TrainSettings};
 
 use crate::error::Usage;
 use crate::launch::Launch;
@@ -77,9 +77,10 @@ pub(crate) struct Arguments {
     /// Steps of training
     #[arg(long, value_name = "N", group = "budget")]
     steps: Option<u64>,
-    /// The operands of matrix products: f32, or bf16 for speed; sums are f32 [default: f32]
+    /// The operands of matrix products: f32, bf16, or auto for the faster one; sums are f32
+    /// [default: auto]
     #[arg(long, value_name = "P")]
-    precision: Option<Precision>,
+    precision: Option<PrecisionSetting>,
     /// Seed of the weights, the order of the examples and what is held out [default: 1]
     #[arg(long)]
     seed: Option<u64>,
@@ -217,7 +218,7 @@ fn first_recipe(trained: bool) -> Recipe {
         }),
         evaluations: 10,
         patience: Some(4),
-        ..TrainSettings::default()
+        ..TrainSettings::for_examples()
     };
     recipe
 }

@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use longhand::recipe::{ModelSettings, Recipe};
-use longhand_model::{Precision, Preset};
+use longhand_model::Preset;
 use longhand_run::{Existing, Training};
 use longhand_text::{TableFormat, TokenizerKind};
-use longhand_train::Budget;
+use longhand_train::{Budget, PrecisionSetting};
 
 use crate::error::Usage;
 use crate::launch::Launch;
@@ -55,18 +55,19 @@ pub(crate) struct Arguments {
     /// Train for so many passes over the text
     #[arg(long, value_name = "E")]
     epochs: Option<f64>,
-    /// Streams side by side [default: 32]
+    /// Streams side by side [default: 16]
     #[arg(long, value_name = "B")]
     batch: Option<usize>,
-    /// Tokens that gradients flow through [default: 64]
+    /// Tokens that gradients flow through [default: 128]
     #[arg(long, value_name = "T")]
     chunk: Option<usize>,
-    /// The highest learning rate [default: 0.003]
+    /// The highest learning rate [default: 0.01, by Muon]
     #[arg(long, value_name = "X")]
     learning_rate: Option<f64>,
-    /// The operands of matrix products: f32, or bf16 for speed; sums are f32 [default: f32]
+    /// The operands of matrix products: f32, bf16, or auto for the faster one; sums are f32
+    /// [default: auto]
     #[arg(long, value_name = "P")]
-    precision: Option<Precision>,
+    precision: Option<PrecisionSetting>,
     /// Seed of weights, data order and dropout [default: 1]
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
