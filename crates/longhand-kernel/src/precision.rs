@@ -3,8 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::level::{InstructionSet, Level};
-
 /// In what form matrix products read their operands. Sums, states, reductions and everything that
 /// is not a matrix product are `f32` in both, and so is the attention of one decoded position; packed
 /// weights have formats of their own.
@@ -22,15 +20,6 @@ pub enum Precision {
 impl Precision {
     /// Both, the exact one first.
     pub const ALL: [Precision; 2] = [Precision::F32, Precision::Bf16];
-
-    /// The form that this processor multiplies fastest: bf16 where it has bf16 dot products, `f32`
-    /// elsewhere.
-    pub fn fastest() -> Precision {
-        match Level::of(InstructionSet::Avx512Bf16) {
-            Some(_) => Precision::Bf16,
-            None => Precision::F32,
-        }
-    }
 
     /// Its name: `f32` or `bf16`.
     pub fn name(self) -> &'static str {

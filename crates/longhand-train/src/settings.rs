@@ -6,7 +6,7 @@
 use std::str::FromStr;
 use std::sync::Arc;
 
-use longhand_model::{Cpu, Precision};
+use longhand_model::{Cpu, InstructionSet, Level, Precision};
 use serde::{Deserialize, Serialize};
 
 use crate::schedule::Schedule;
@@ -316,7 +316,10 @@ impl PrecisionSetting {
     /// The precision on this processor.
     pub fn resolve(self) -> Precision {
         match self {
-            Self::Auto => Precision::fastest(),
+            Self::Auto => match Level::of(InstructionSet::Avx512Bf16) {
+                Some(_) => Precision::Bf16,
+                None => Precision::F32,
+            },
             Self::F32 => Precision::F32,
             Self::Bf16 => Precision::Bf16,
         }
@@ -456,7 +459,7 @@ mod tests {
         assert_eq!(auto.precision, "auto".parse().unwrap());
         let resolved = auto.resolved().precision;
         assert_ne!(resolved, PrecisionSetting::Auto);
-        assert_eq!(resolved.resolve(), Precision::fastest());
+        assert_eq!(PrecisionSetting::from(resolved.resolve()), resolved);
         let error = "int8".parse::<PrecisionSetting>().unwrap_err().to_string();
         assert_eq!(error, "`precision` is int8; it must be auto, f32 or bf16");
     }
