@@ -70,6 +70,37 @@ for ((kill = 1; kill <= kills; kill++)); do
         cmp whole/model.safetensors killed/model.safetensors
 done
 
+# Asked to stop at random moments, in a step, an evaluation or a sample text, it saves soon and
+# resumes to the same model.
+stops=("${train[@]}" --evaluate-every 20)
+"${stops[@]}" --out unstopped >unstopped.jsonl 2>unstopped.err
+for ((round = 1; round <= 5; round++)); do
+    rm -rf stopped
+    "${stops[@]}" --out stopped >stopped.jsonl 2>stopped.err &
+    pid=$!
+    until [[ -s stopped.jsonl ]] || ! kill -0 $pid 2>/dev/null; do sleep 0.01; done
+    sleep "$(printf '0.%03d' $((RANDOM % 1000)))"
+    asked=$(date +%s%N)
+    kill -TERM $pid 2>/dev/null || true
+    code=0
+    wait $pid || code=$?
+    waited=$((($(date +%s%N) - asked) / 1000000))
+    check "asked to stop, round $round: it ends well (code $code)" test $code -eq 0
+    check "asked to stop, round $round: it ends soon ($waited ms)" test $waited -lt 5000
+    "${stops[@]}" --resume --out stopped >stopped.jsonl 2>stopped.err
+    check "stopped and resumed, round $round" cmp unstopped/model.safetensors stopped/model.safetensors
+done
+
+# One run at a time in a folder.
+locked=("$longhand" train text.txt --tokenizer char --json --out locked)
+"${locked[@]}" --steps 100000 >locked.jsonl 2>locked.err &
+pid=$!
+until [[ -s locked.jsonl ]] || ! kill -0 $pid 2>/dev/null; do sleep 0.01; done
+check "a second run in the folder" refuses 1 "${locked[@]}" --force
+kill -KILL $pid 2>/dev/null || true
+wait $pid 2>/dev/null || true
+check "a killed run keeps nobody out" "${locked[@]}" --steps 2 --force
+
 # A disk that fills up while a checkpoint is written: one sentence, and with room it goes on.
 mkdir disk
 if mount -t tmpfs -o size=60m none disk 2>/dev/null; then

@@ -1,9 +1,10 @@
 //! A session as a file: one safetensors file with every memory, the last logits, and a header
 //! that says which model and tokeniser it belongs to, where it stands and how it samples.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
+use longhand_model::checksum::{self, ChecksumError};
 use longhand_model::file::{Values, serialize, values, write};
 use longhand_model::{FileError, Precision, State, StateError, WeightsError};
 use safetensors::SafeTensors;
@@ -100,6 +101,9 @@ pub enum SnapshotError {
     /// Not a snapshot, or a damaged one.
     #[error("not a whole snapshot of a session ({0}): save it again with `longhand memory save`")]
     Form(String),
+    /// A tensor or the header differs from what was written.
+    #[error("the snapshot is damaged ({0}): save it again with `longhand memory save`")]
+    Damaged(ChecksumError),
     /// Of another version of the format.
     #[error(
         "the snapshot has format version {got}, but this program reads version {VERSION}: save \
@@ -149,6 +153,15 @@ pub enum SnapshotError {
     /// The file cannot be written.
     #[error(transparent)]
     File(#[from] FileError),
+}
+
+impl From<ChecksumError> for SnapshotError {
+    fn from(error: ChecksumError) -> Self {
+        match error {
+            ChecksumError::Form(what) => Self::Form(what),
+            damaged => Self::Damaged(damaged),
+        }
+    }
 }
 
 impl Snapshot {
@@ -243,7 +256,7 @@ impl Snapshot {
         let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(HEADER));
         let header = header.ok_or_else(|| form("a file without a snapshot's header".into()))?;
         let header = read_header(header)?;
-        let file = SafeTensors::deserialize(bytes).map_err(damaged)?;
+        let file = checksum::from_bytes(bytes)?;
         let (mut memories, mut logits) = (BTreeMap::new(), Vec::new());
         for (name, tensor) in file.tensors() {
             let read = values(&name, &tensor).map_err(|e: WeightsError| form(e.to_string()))?;
@@ -272,7 +285,7 @@ impl Snapshot {
         let logits = (LOGITS, Values::exact(&shape, &self.logits));
         // Plain data with string keys: serialising it cannot fail.
         let header = serde_json::to_string(&self.header).unwrap_or_default();
-        serialize(tensors.chain([logits]), HashMap::from([(HEADER.into(), header)]))
+        serialize(tensors.chain([logits]), BTreeMap::from([(HEADER.into(), header)]))
     }
 
     /// Reads a file.

@@ -1,7 +1,7 @@
 //! A model as a folder: `config.json` and `model.safetensors`.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use longhand_kernel::weights::{Format, Rows, RowsError};
 use longhand_kernel::{Buffer, Precision};
 use safetensors::tensor::{Dtype, SafeTensors, View};
 
+use crate::checksum::{self, ChecksumError};
 use crate::config::{Config, ConfigError};
 use crate::model::Model;
 use crate::weights::{Builder, Parameter, Role, Weights};
@@ -51,6 +52,9 @@ pub enum WeightsError {
     /// Truncated, or with an impossible header.
     #[error("not a whole safetensors file ({0}); copy or train the model again")]
     Form(String),
+    /// A tensor or the header differs from what was written.
+    #[error("{0}; copy or train the model again")]
+    Damaged(ChecksumError),
     /// A tensor that the configuration needs is not there.
     #[error("the tensor `{0}` is missing; the weights belong to another configuration")]
     Missing(String),
@@ -85,6 +89,15 @@ pub enum WeightsError {
         /// Which element, in row-major order.
         index: usize,
     },
+}
+
+impl From<ChecksumError> for WeightsError {
+    fn from(error: ChecksumError) -> Self {
+        match error {
+            ChecksumError::Form(what) => Self::Form(what),
+            damaged => Self::Damaged(damaged),
+        }
+    }
 }
 
 impl Model {
@@ -134,8 +147,7 @@ impl Model {
             }
             tensors.push((name, Raw { dtype: held.dtype, shape: held.shape, bytes: codes }));
         }
-        let metadata = HashMap::from([("format".into(), "pt".into())]);
-        safetensors::serialize(tensors, Some(metadata)).expect("shapes are made with their data")
+        checksum::to_bytes(tensors, [("format".into(), "pt".into())])
     }
 }
 
@@ -174,15 +186,15 @@ fn scales_name(name: &str) -> String {
     format!("{name}.scales")
 }
 
-/// Named tensors and string metadata as a safetensors file.
+/// Named tensors and string metadata as a safetensors file with [checksums](checksum).
 ///
 /// # Panics
-/// If a shape is not that of its data: an empty file in place of a good one would be worse.
+/// As [`checksum::to_bytes`].
 pub fn serialize<'a>(
     tensors: impl IntoIterator<Item = (&'a str, Values<'a>)>,
-    metadata: HashMap<String, String>,
+    metadata: BTreeMap<String, String>,
 ) -> Vec<u8> {
-    safetensors::serialize(tensors, Some(metadata)).expect("a shape that is that of its data")
+    checksum::to_bytes(tensors.into_iter().map(|(name, tensor)| (name.into(), tensor)), metadata)
 }
 
 /// A tensor to be written.
@@ -308,7 +320,7 @@ fn read(path: &Path) -> Result<Vec<u8>, FileError> {
 }
 
 fn fill(weights: &mut Weights, format: Format, bytes: &[u8]) -> Result<(), WeightsError> {
-    let file = SafeTensors::deserialize(bytes).map_err(|e| WeightsError::Form(e.to_string()))?;
+    let file = checksum::from_bytes(bytes)?;
     let mut known = HashSet::new();
     for parameter in weights.iter_mut() {
         let name = parameter.name.clone();

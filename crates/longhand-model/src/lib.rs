@@ -3,14 +3,26 @@
 //! The path of the data:
 //! 1. [`config`] says what a model is made of; [`preset`] names some configurations.
 //! 2. [`weights`] holds the parameters by PyTorch's names, as they are trained or packed for
-//!    reading; [`mod@file`] reads and writes them.
+//!    reading; [`mod@file`] reads and writes them, with the [`checksum`]s of every tensor.
 //! 3. [`model`] lays out embedding → [`block`]s → norm → [`head`], each block of [`memory`]s and
 //!    their fusion.
 //! 4. [`tape`] records a forward pass as a list of coarse operations, and runs the backward pass.
 //! 5. [`state`] is what the memories carry from pass to pass: constant in size, borrowed by each
 //!    pass, which advances it.
+//!
+//! ```
+//! use longhand_model::{Model, Preset};
+//!
+//! // A small LSTM over 50 tokens, with weights drawn from seed 1.
+//! let model = Model::new(Preset::Lstm.config(50), 1)?;
+//! let file = model.to_bytes();
+//! let read = Model::from_bytes(model.config().clone(), &file)?;
+//! assert_eq!(read.weights.hash(), model.weights.hash());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod block;
+pub mod checksum;
 pub mod config;
 pub mod error;
 pub mod file;

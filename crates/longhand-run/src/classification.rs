@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use longhand_engine::engine::model_hash;
 use longhand_model::{Cpu, Model};
@@ -13,7 +14,7 @@ use longhand_text::batch::LabelledIds;
 use crate::error::RunError;
 use crate::execute::{Ended, Place, Prepared, Test};
 use crate::finished::Finished;
-use crate::output;
+use crate::output::{self, Ready};
 use crate::recipe::{self, Recipe, TokenizerSettings};
 use crate::training::{DataFacts, LabelCounts, PartFacts, Training};
 use crate::watch::{DataSize, Preparation, Watch};
@@ -26,6 +27,7 @@ pub(crate) fn run(
     cpu: &Arc<Cpu>,
     watch: &mut dyn Watch,
 ) -> Result<Finished, RunError> {
+    let since = Instant::now();
     let settings = recipe.training.clone();
     if recipe.data.train.is_empty() {
         return Err(RunError::NoExamples);
@@ -33,7 +35,7 @@ pub(crate) fn run(
     let examples = Examples::read(&tables(&recipe), task, settings.seed)?;
     let trained = read_base(&mut recipe)?;
     keep_base(&recipe, place.out)?;
-    let begun = output::prepare(place.out, place.existing)?;
+    let Ready { begun, lock: _lock } = output::prepare(place.out, place.existing)?;
     let tokenizer = match &trained {
         _ if begun => Tokenizer::of_folder(place.out)?,
         Some((_, tokenizer)) => tokenizer.clone(),
@@ -63,12 +65,16 @@ pub(crate) fn run(
         write_sample: None,
         place,
         begun,
+        since,
     };
     let evaluate = |model: &Model| {
         if test.is_empty() {
             return Ok(None);
         }
-        let result = longhand_tasks::classify::evaluate(model, &tokenizer, &test, cpu)?;
+        let mut unheard = |_| Ok(());
+        let mut watch = longhand_train::Watch::new(place.stop, &mut unheard);
+        let evaluate = longhand_tasks::classify::evaluate;
+        let result = evaluate(model, &tokenizer, &test, cpu, &mut watch)?;
         let score = result.score();
         let counts = result.confusion;
         let labels = Some(LabelCounts { labels: labels.names().to_vec(), counts });

@@ -73,6 +73,14 @@ pub enum RunError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// Another process writes into the output folder.
+    #[error("{} is writing into the folder {}", holder(process), folder.display())]
+    OutputLocked {
+        /// The folder.
+        folder: PathBuf,
+        /// The number of that process, where the system lets it be read.
+        process: Option<u32>,
+    },
     /// The output folder is that of the base model, which the run would overwrite.
     #[error("the folder {} holds the model to begin with", .0.display())]
     OutputIsBase(PathBuf),
@@ -133,6 +141,10 @@ pub enum RunError {
     /// A record cannot be written as JSON.
     #[error("the run's record cannot be written")]
     Record(#[source] serde_json::Error),
+}
+
+fn holder(process: &Option<u32>) -> String {
+    process.map_or_else(|| "another process".into(), |process| format!("process {process}"))
 }
 
 impl RunError {

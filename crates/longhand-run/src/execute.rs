@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use longhand_model::{Cpu, Model, file};
 use longhand_text::{TOKENIZER_FILE, Tokenizer};
 use longhand_train::log::LogError;
 use longhand_train::record::WriteSample;
 use longhand_train::{
-    Checkpoints, End, Event, Objective, Outcome, Progress, RunLog, Score, Trainer,
+    Checkpoints, End, Event, Objective, Outcome, Progress, RunLog, Score, TrainError, Trainer,
 };
 
 use crate::card::{CARD_FILE, card};
@@ -44,6 +45,8 @@ pub(crate) struct Prepared<'a> {
     pub(crate) place: &'a Place<'a>,
     /// Whether the folder holds a run to resume.
     pub(crate) begun: bool,
+    /// When the work on the data began: it is part of a time budget.
+    pub(crate) since: Instant,
 }
 
 /// The result on a recipe's test files.
@@ -110,8 +113,18 @@ impl Prepared<'_> {
             data: self.data,
         }));
         let log = RunLog::open(&out.join(LOGS_FOLDER), self.write_sample.take())?;
-        let outcome = trainer.run(&mut Watchers { log, watch }, stop)?;
-        let test = if outcome.end == End::Stopped { None } else { test(&outcome.model)? };
+        let trainer = trainer.with_preparation(self.since.elapsed().as_secs_f64());
+        let mut outcome = trainer.run(&mut Watchers { log, watch }, stop)?;
+        let test = match outcome.end {
+            End::Stopped => None,
+            _ => match test(&outcome.model) {
+                Err(RunError::Train(TrainError::Stopped)) => {
+                    outcome.end = End::Stopped;
+                    None
+                }
+                test => test?,
+            },
+        };
         finish(self.training, self.files, outcome, test, out)
     }
 

@@ -1,6 +1,7 @@
 //! The result of a run.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use longhand_model::{Cpu, Model};
 use longhand_text::Tokenizer;
@@ -26,13 +27,14 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// The prompt and at most `count` tokens that the model writes after it; none where a task was
-    /// learnt.
+    /// The prompt and at most `count` tokens that the model writes after it, until `stop` is set;
+    /// none where a task was learnt.
     ///
     /// # Errors
     /// If the model cannot write.
-    pub fn sample(&self, count: usize) -> Result<Option<String>, RunError> {
+    pub fn sample(&self, count: usize, stop: &AtomicBool) -> Result<Option<String>, RunError> {
         let Some(prompt) = &self.prompt else { return Ok(None) };
-        sample_text::write(&self.model, &self.tokenizer, &self.cpu, prompt, count).map(Some)
+        let Self { model, tokenizer, cpu, .. } = self;
+        sample_text::write(model, tokenizer, cpu, prompt, count, stop).map(Some)
     }
 }

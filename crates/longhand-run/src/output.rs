@@ -1,12 +1,14 @@
 //! The folder that a run writes: never overwritten unless asked.
 
 use std::path::Path;
+use std::time::Duration;
 
 use longhand_engine::GENERATION_FILE;
 use longhand_text::TOKENIZER_FILE;
 
 use crate::card::CARD_FILE;
 use crate::error::RunError;
+use crate::lock::{FolderLock, LOCK_FILE};
 use crate::training::TRAINING_FILE;
 
 /// Checkpoints of a run.
@@ -27,6 +29,14 @@ const WRITTEN: [&str; 6] = [
     longhand_tasks::TASK_FILE,
 ];
 
+/// A folder that is ready to be written.
+pub(crate) struct Ready {
+    /// Whether the folder holds a run to resume.
+    pub(crate) begun: bool,
+    /// Keeps other processes out of the folder while it is held.
+    pub(crate) lock: FolderLock,
+}
+
 /// What to do with a folder that holds something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
@@ -38,26 +48,48 @@ pub enum Existing {
     Resume,
 }
 
-/// Makes the folder ready. True where a run lies there that is to be gone on with.
-pub(crate) fn prepare(folder: &Path, existing: Existing) -> Result<bool, RunError> {
+/// Makes the folder ready, and keeps other processes out of it.
+pub(crate) fn prepare(folder: &Path, existing: Existing) -> Result<Ready, RunError> {
     if folder.exists() && !folder.is_dir() {
         return Err(RunError::OutputIsFile(folder.into()));
     }
-    let occupied = folder.is_dir() && fs_err::read_dir(folder)?.next().is_some();
-    if occupied && existing == Existing::Refuse {
+    if is_occupied(folder)? && existing == Existing::Refuse {
         return Err(RunError::OutputNotEmpty(folder.into()));
     }
-    let holds_run = folder.join(TRAINING_FILE).is_file();
+    let holds_run = holds_run(folder);
     if !holds_run && let Some(name) = WRITTEN.into_iter().find(|name| folder.join(name).exists()) {
         return Err(RunError::OutputForeign { folder: folder.into(), name });
     }
     fs_err::create_dir_all(folder)?;
-    remove_partial(folder)?;
-    remove_partial(&folder.join(TOKENS_FOLDER))?;
+    let lock = FolderLock::take(folder)?;
+    for folder in [folder, &folder.join(TOKENS_FOLDER), &folder.join(LOGS_FOLDER)] {
+        remove_partial(folder, Duration::ZERO)?;
+    }
     // A folder that cannot be written is found out before hours of work.
     tempfile::tempfile_in(folder)
         .map_err(|source| RunError::OutputUnwritable { folder: folder.into(), source })?;
-    Ok(existing == Existing::Resume && holds_run)
+    Ok(Ready { begun: existing == Existing::Resume && holds_run, lock })
+}
+
+/// Whether a folder holds a run of this program.
+pub(crate) fn holds_run(folder: &Path) -> bool {
+    folder.join(TRAINING_FILE).is_file()
+}
+
+/// Whether a folder holds something, besides the lock that a killed process left.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn is_occupied(folder: &Path) -> std::io::Result<bool> {
+    if !folder.is_dir() {
+        return Ok(false);
+    }
+    for entry in fs_err::read_dir(folder)? {
+        if entry?.file_name() != LOCK_FILE {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether two paths lead to one folder.
@@ -84,8 +116,12 @@ pub(crate) fn clear(folder: &Path) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Removes what a killed process left half-written.
-fn remove_partial(folder: &Path) -> Result<(), RunError> {
+/// Removes the half-written files of killed processes. Where other processes may write as well,
+/// only files of a certain age are left over.
+///
+/// # Errors
+/// If the folder cannot be read, or a file cannot be removed.
+pub fn remove_partial(folder: &Path, age: Duration) -> std::io::Result<()> {
     if !folder.is_dir() {
         return Ok(());
     }
@@ -93,9 +129,37 @@ fn remove_partial(folder: &Path) -> Result<(), RunError> {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(".longhand-") && name.ends_with(".partial") {
+        let partial = name.starts_with(".longhand-") && name.ends_with(".partial");
+        if partial && (age.is_zero() || is_older(&entry, age)) {
             fs_err::remove_file(entry.path())?;
         }
     }
     Ok(())
+}
+
+fn is_older(entry: &fs_err::DirEntry, age: Duration) -> bool {
+    let modified = entry.metadata().and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|at| at.elapsed().is_ok_and(|elapsed| elapsed >= age))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    #[test]
+    fn old_partial_files_are_removed_and_young_ones_may_be_in_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let hour = Duration::from_secs(3600);
+        for (name, age) in [(".longhand-a.partial", 2 * hour), (".longhand-b.partial", hour / 2)] {
+            let file = fs_err::File::create(folder.path().join(name)).unwrap();
+            file.file().set_modified(SystemTime::now() - age).unwrap();
+        }
+        let left = || fs_err::read_dir(folder.path()).unwrap().count();
+        remove_partial(folder.path(), hour).unwrap();
+        assert_eq!(left(), 1);
+        remove_partial(folder.path(), Duration::ZERO).unwrap();
+        assert_eq!(left(), 0);
+    }
 }

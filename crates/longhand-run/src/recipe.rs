@@ -80,6 +80,10 @@ pub struct Data {
     pub test: Vec<PathBuf>,
     /// The last part of `train` that validates (0.1); 0 for none. Not used with `valid`.
     pub valid_fraction: f64,
+    /// Share of the text that is read, in stretches drawn by the training's seed (1). Without it,
+    /// a run with a time budget reads what it can prepare in a part of that time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<f64>,
     /// The column of tables that holds the text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_column: Option<String>,
@@ -202,6 +206,7 @@ impl Default for Data {
             valid: Vec::new(),
             test: Vec::new(),
             valid_fraction: 0.1,
+            share: None,
             text_column: None,
             format: None,
             lossy: false,
@@ -269,6 +274,12 @@ impl Recipe {
         recipe.model.config(256).map_err(|error| refused(error.to_string()))?;
         if !(0.0..1.0).contains(&recipe.data.valid_fraction) {
             return Err(refused("`valid_fraction` must be at least 0 and less than 1".into()));
+        }
+        if recipe.data.share.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
+            return Err(refused("`share` must be above 0 and at most 1".into()));
+        }
+        if recipe.data.share.is_some() && recipe.task.is_some() {
+            return Err(refused("`share` is for text: a task reads its tables whole".into()));
         }
         if recipe.model.base.is_some() && recipe.task.is_none() {
             return Err(refused("`model.base` needs a `task` to begin with it".into()));
@@ -460,6 +471,8 @@ mod tests {
             "[training]\nbatch = 0",
             "[training]\nbudget = { hours = 3 }",
             "[data]\nvalid_fraction = 1.5",
+            "[data]\nshare = 0.0",
+            "[data]\nshare = 1.5",
             "[data]\nsample_bytes = 1000000000000000",
             "[data]\nformat = 'xml'",
             "[expected]\nloss = { below = 3 }",

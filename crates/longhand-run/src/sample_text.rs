@@ -1,6 +1,7 @@
 //! A sample of what a model writes, while it is trained and when it is done.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use longhand_engine::{Engine, EngineError, GenerateOptions, Generation, SamplerSettings, Session};
 use longhand_model::{Cpu, Model};
@@ -31,17 +32,18 @@ pub(crate) fn prompt(ids: &Ids, tokenizer: &Tokenizer) -> Result<String, RunErro
 pub(crate) fn sample_writer(tokenizer: &Tokenizer, prompt: &str) -> WriteSample {
     let (tokenizer, prompt) = (tokenizer.clone(), prompt.to_owned());
     // A sample is for looking at: what fails for want of one shows elsewhere.
-    Box::new(move |model, cpu| write(model, &tokenizer, cpu, &prompt, SAMPLE).ok())
+    Box::new(move |model, cpu, stop| write(model, &tokenizer, cpu, &prompt, SAMPLE, stop).ok())
 }
 
-/// The prompt and at most `count` tokens after it, to the end of a document. The same seed draws
-/// each time.
+/// The prompt and at most `count` tokens after it, to the end of a document or until `stop` is set.
+/// The same seed draws each time.
 pub(crate) fn write(
     model: &Model,
     tokenizer: &Tokenizer,
     cpu: &Arc<Cpu>,
     prompt: &str,
     count: usize,
+    stop: &AtomicBool,
 ) -> Result<String, RunError> {
     // The run goes on changing the model, so the sample is written with a copy.
     let engine = Engine::new(model.clone(), tokenizer.clone())?;
@@ -53,6 +55,9 @@ pub(crate) fn write(
     if session.position() > 0 {
         let options = GenerateOptions { max_tokens: count, stop: Vec::new() };
         for piece in Generation::new(&mut reader, &mut session, options)? {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
             text.push_str(&piece?);
         }
     }
@@ -78,8 +83,17 @@ mod tests {
         assert_eq!(head.data.len(), vocabulary);
         head.data[end] = 1e6;
         let cpu = Arc::new(Cpu::new(1));
-        assert_eq!(write(&model, &tokenizer, &cpu, "one two", 9).unwrap(), "one two");
+        let stop = AtomicBool::new(false);
+        let write =
+            |model: &Model, prompt: &str| write(model, &tokenizer, &cpu, prompt, 9, &stop).unwrap();
+        assert_eq!(write(&model, "one two"), "one two");
         // Nothing to begin with is no reason to fail.
-        assert_eq!(write(&model, &tokenizer, &cpu, "", 9).unwrap(), "");
+        assert_eq!(write(&model, ""), "");
+        // A sample that is asked to stop is short.
+        let endless = model.weights.iter_mut().find(|p| p.name == "head.bias").unwrap();
+        endless.data[end] = -1e6;
+        assert!(write(&model, "one two").len() > "one two".len());
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(write(&model, "one two"), "one two");
     }
 }

@@ -2,18 +2,25 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use longhand_text::{
     Corpus, CorpusOptions, EncodeProgress, Spill, TextError, Tokenizer, Tokens, sample,
 };
+use longhand_train::Budget;
 
 use crate::error::RunError;
-use crate::recipe::{self, Data, Recipe};
+use crate::recipe::{self, Data, Recipe, TokenizerSettings};
 use crate::training::{DataFacts, PartFacts};
 use crate::watch::{Preparation, Watch};
 
 /// Tokens that are kept in memory, 256 MiB of them; more go into a shard.
 const MOST_IN_MEMORY: usize = 64 << 20;
+
+/// Bytes of text for each minute of a time budget that every tokeniser prepares in time.
+const SURELY_PREPARED: f64 = 10e6;
+/// Preparing the text takes at most about this share of a time budget.
+const PREPARATION_SHARE: f64 = 0.25;
 
 /// The text of a run before it is ids.
 pub(crate) struct Texts {
@@ -31,18 +38,48 @@ pub(crate) struct Ids {
 }
 
 impl Texts {
-    /// Opens and splits a recipe's text.
-    pub(crate) fn open(data: &Data) -> Result<Self, RunError> {
+    /// With a time budget, makes the recipe read of a large text no more than can be prepared in a
+    /// part of that time.
+    pub(crate) fn fit(recipe: &mut Recipe, watch: &mut dyn Watch) -> Result<(), RunError> {
+        let Budget::Minutes(minutes) = recipe.training.budget else { return Ok(()) };
+        let data = &recipe.data;
+        // A pipe can be read once, and is then of unknown length.
+        let reads_files = data.train.iter().all(|path| path.is_file() || path.is_dir());
+        if data.share.is_some() || data.train.is_empty() || !reads_files {
+            return Ok(());
+        }
+        let corpus = Corpus::open(&recipe.data.train, options(&recipe.data))?;
+        let bytes = corpus.stored_bytes();
+        if bytes as f64 <= minutes * SURELY_PREPARED {
+            return Ok(());
+        }
+        let Some(rate) = preparation_rate(&corpus, recipe.tokenizer)? else { return Ok(()) };
+        let share = PREPARATION_SHARE * 60.0 * minutes / (rate * bytes as f64);
+        if share < 1.0 {
+            recipe.data.share = Some(share);
+            watch.prepare(&Preparation::Sampled { share, bytes });
+        }
+        Ok(())
+    }
+
+    /// Opens and splits a recipe's text, or the share of it that the recipe reads.
+    pub(crate) fn open(recipe: &Recipe) -> Result<Self, RunError> {
+        let data = &recipe.data;
         let options = options(data);
+        let sampled = |corpus: Corpus| match data.share {
+            Some(share) => corpus.sampled(share, recipe.training.seed),
+            None => corpus,
+        };
         let whole = if data.train.is_empty() {
             let text = sample::text(data.sample_seed, data.sample_bytes);
             Corpus::from_text("the built-in sample", text)
         } else {
             Corpus::open(&data.train, options.clone())?
         };
+        let whole = sampled(whole);
         let whole_is_table = whole.holds_table();
         let (train, valid) = if !data.valid.is_empty() {
-            (whole, Some(Corpus::open(&data.valid, options.clone())?))
+            (whole, Some(sampled(Corpus::open(&data.valid, options.clone())?)))
         } else if data.valid_fraction > 0.0 {
             let (train, valid) = whole.split_valid(data.valid_fraction)?;
             (train, Some(valid))
@@ -102,6 +139,18 @@ impl Texts {
         facts.valid = valid_facts;
         Ok(Ids { train, valid, test: test.map(|(tokens, _)| tokens), facts })
     }
+}
+
+/// Seconds that preparing one byte takes, by the first piece of the text.
+fn preparation_rate(corpus: &Corpus, settings: TokenizerSettings) -> Result<Option<f64>, RunError> {
+    let began = Instant::now();
+    let Some(text) = corpus.texts().next().transpose()? else { return Ok(None) };
+    let texts = std::iter::once(Ok(text.clone()));
+    let trained = Tokenizer::train(settings.kind, settings.vocabulary, texts, &mut |_| {});
+    // One piece may be too small for a vocabulary that the whole text has.
+    let Ok(tokenizer) = trained else { return Ok(None) };
+    tokenizer.encode(&text)?;
+    Ok(Some(began.elapsed().as_secs_f64() / text.len().max(1) as f64))
 }
 
 /// How a recipe's files are read.

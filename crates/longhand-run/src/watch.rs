@@ -26,6 +26,13 @@ impl Watch for () {}
 pub enum Preparation<'a> {
     /// The folder holds no run to resume, so a new one starts.
     NothingToResume(&'a Path),
+    /// A time budget does not suffice to prepare the whole text: a seeded sample is read.
+    Sampled {
+        /// The share that is read, 0 to 1.
+        share: f64,
+        /// Bytes of the whole text as it is stored.
+        bytes: u64,
+    },
     /// The tokeniser is being trained.
     Tokenizer(TrainingProgress),
     /// The text is being encoded.

@@ -14,7 +14,7 @@ use longhand_text::corpus::table::{
 };
 use longhand_train::model::config::{HeadConfig, Pooling};
 use longhand_train::model::{Cpu, Gates, Mode, Model, Sequence, Tape, Var};
-use longhand_train::objective::{Objective, Part, Pass, Score};
+use longhand_train::objective::{Objective, Part, Pass, Score, Watch};
 use longhand_train::{Settings as TrainSettings, TrainError};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -212,12 +212,37 @@ impl Objective for Classification {
         Ok(Part { nats: total.nats, targets: total.count as u64, tokens })
     }
 
-    fn validate(&mut self, model: &Model, tape: &mut Tape) -> Result<Option<Score>, TrainError> {
+    fn validate(
+        &mut self,
+        model: &Model,
+        tape: &mut Tape,
+        watch: &mut Watch<'_>,
+    ) -> Result<Option<Score>, TrainError> {
         if self.valid.is_empty() {
             return Ok(None);
         }
-        let result = score(model, tape, &self.valid, self.labels, self.padding)?;
+        let done = |share| watch.done(share);
+        let result = score(model, tape, &self.valid, self.labels, self.padding, done)?;
         Ok(Some(result.score()))
+    }
+
+    fn held_out(&self) -> u64 {
+        self.valid.iter().map(|example| example.ids.len() as u64).sum()
+    }
+
+    fn sample_held_out(&mut self, tokens: u64, seed: u64) -> u64 {
+        if tokens < self.held_out() {
+            self.valid.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+            let mut read = 0;
+            let kept = self.valid.iter().take_while(|example| {
+                read += example.ids.len() as u64;
+                read <= tokens
+            });
+            // One batch is the least that is worth its time.
+            let kept = kept.count().max(ROWS);
+            self.valid.truncate(kept);
+        }
+        self.held_out()
     }
 
     fn gates(&mut self, model: &Model, tape: &mut Tape) -> Result<Vec<Gates>, TrainError> {
@@ -354,6 +379,7 @@ impl Classifier {
                 let probabilities = softmax(row);
                 predictions[place] = Some(Prediction { label: largest(row), probabilities });
             }
+            Ok::<(), TaskError>(())
         })?;
         match not_finite {
             Some(place) => Err(TaskError::NotFinite { name: name.into(), example: first + place }),
@@ -374,21 +400,25 @@ pub fn evaluate(
     tokenizer: &Tokenizer,
     examples: &[LabelledIds],
     cpu: &Arc<Cpu>,
-) -> Result<Evaluation, TaskError> {
+    watch: &mut Watch<'_>,
+) -> Result<Evaluation, TrainError> {
     let mut tape = Tape::new(cpu.clone());
-    score(model, &mut tape, examples, model.outputs(), padding(tokenizer))
+    let done = |share| watch.done(share);
+    score(model, &mut tape, examples, model.outputs(), padding(tokenizer), done)
 }
 
 /// Examples that are read side by side when nothing is learnt.
 const ROWS: usize = 64;
 
-fn score(
+/// `done` is told the share that is scored, and can end the work.
+fn score<E: From<TaskError>>(
     model: &Model,
     tape: &mut Tape,
     examples: &[LabelledIds],
     labels: usize,
     padding: u32,
-) -> Result<Evaluation, TaskError> {
+    mut done: impl FnMut(f64) -> Result<(), E>,
+) -> Result<Evaluation, E> {
     let mut confusion = Confusion::new(labels);
     let (mut nats, mut count) = (0.0, 0);
     let mut logits = Vec::new();
@@ -400,33 +430,34 @@ fn score(
         for (row, &label) in logits.chunks(labels).zip(&batch.labels) {
             confusion.add(label, largest(row));
         }
+        done(count as f64 / examples.len() as f64)
     })?;
     Ok(Evaluation { loss: nats / count.max(1) as f64, confusion })
 }
 
 /// Reads examples in batches of similar lengths, and gives each batch's rows away.
-fn in_batches(
+fn in_batches<E: From<TaskError>>(
     model: &Model,
     tape: &mut Tape,
     examples: &[LabelledIds],
     padding: u32,
-    mut take: impl FnMut(&mut Tape, Var, &LabelledBatch),
-) -> Result<(), TaskError> {
+    mut take: impl FnMut(&mut Tape, Var, &LabelledBatch) -> Result<(), E>,
+) -> Result<(), E> {
     if examples.is_empty() {
         return Ok(());
     }
     let mut order: Vec<usize> = (0..examples.len()).collect();
     order.sort_by_key(|&place| examples[place].ids.len());
     let sorted = order.iter().map(|&place| examples[place].clone()).collect();
-    let mut batches = LabelledBatches::in_order(sorted, ROWS, padding)?;
+    let mut batches = LabelledBatches::in_order(sorted, ROWS, padding).map_err(TaskError::from)?;
     let mut batch = LabelledBatch::default();
     for _ in 0..batches.batches_per_epoch() {
         batches.next(&mut batch);
         for place in &mut batch.examples {
             *place = order[*place];
         }
-        let x = read(model, tape, Mode::Read, &batch)?;
-        take(tape, x, &batch);
+        let x = read(model, tape, Mode::Read, &batch).map_err(TaskError::from)?;
+        take(tape, x, &batch)?;
     }
     Ok(())
 }

@@ -7,18 +7,18 @@
 //!                                  they were evaluated
 //! ```
 //!
-//! A folder is written beside its place under a name that begins with a dot, its files and itself
-//! are brought to the disk, and then it is renamed: under its own name it is whole. `trainer.json`
-//! holds a hash of every other file, so that damage done later is noticed as well. The last few
-//! folders are kept, and each best one that a kept folder names.
+//! A folder is written under a name that begins with a dot, synced to the disk, and then renamed:
+//! under its own name it is whole. `trainer.json` holds a hash of every other file and of itself,
+//! and each safetensors file has [checksums](longhand_model::checksum) of its own: later damage is
+//! noticed when the folder is read. The last few folders are kept, and each best one that a kept
+//! folder names.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use longhand_model::file::{self, Values};
+use longhand_model::file::{self, CONFIG_FILE, Values, WEIGHTS_FILE};
 use longhand_model::state::StateTensor;
-use longhand_model::{Config, Model, State};
-use safetensors::SafeTensors;
+use longhand_model::{Config, Model, State, WeightsError, checksum};
 use serde::{Deserialize, Serialize};
 
 use crate::average::AverageKind;
@@ -26,8 +26,10 @@ use crate::objective::Score;
 use crate::optimizer::NamedBuffer;
 use crate::{Settings, TrainError};
 
-/// The version of `trainer.json` that is written, and the only one that is read.
-pub const VERSION: u32 = 2;
+/// The version of `trainer.json` that is written. Version 2, without a hash of the file itself, is
+/// read as well.
+pub const VERSION: u32 = 3;
+const WITHOUT_CHECKSUM: u32 = 2;
 
 const TRAINER_FILE: &str = "trainer.json";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
@@ -65,6 +67,9 @@ pub struct TrainerState {
     pub plateaus: (u32, u32),
     /// Seconds of the longest evaluation: the budget leaves room for the last one.
     pub longest_evaluation: f64,
+    /// Tokens that an evaluation reads at most; none before the first one with a time budget.
+    #[serde(default)]
+    pub held_out: Option<u64>,
     /// The kind of average of the weights, and how many have been taken in.
     pub average: Option<(AverageKind, u64)>,
     /// Counters of the carried memory: tokens read, and tokens since the last reset, by stream.
@@ -72,9 +77,12 @@ pub struct TrainerState {
     /// The settings. Dropout masks are drawn from the seed and the step: there is no further
     /// random state.
     pub settings: Settings,
-    /// BLAKE3 hashes of the folder's other files.
+    /// BLAKE3 hashes of the folder's other files, by name.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
+    /// BLAKE3 hash of `trainer.json` with zeros in the place of this hash; empty until written.
+    #[serde(default)]
+    pub checksum: String,
 }
 
 /// An evaluation, as it is remembered.
@@ -111,6 +119,62 @@ pub struct Checkpoint {
     pub memory: Option<State>,
     /// Later folders that are damaged.
     pub damaged: Vec<PathBuf>,
+}
+
+/// Why a `trainer.json` is refused. Each message goes on after the file's name.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainerStateError {
+    /// It is no such file.
+    #[error(": {0}")]
+    Form(#[from] serde_json::Error),
+    /// It differs from the file that was written.
+    #[error(" is damaged: its checksum does not match")]
+    Damaged,
+    /// Another version of this program wrote it.
+    #[error(" has version {0}; this program reads {VERSION}")]
+    Version(u32),
+}
+
+impl TrainerState {
+    /// Reads `trainer.json`, and compares its checksum.
+    ///
+    /// # Errors
+    /// A damaged file, or one of another version.
+    ///
+    /// ```
+    /// use longhand_train::checkpoint::TrainerState;
+    ///
+    /// let error = TrainerState::from_json(b"{}").unwrap_err().to_string();
+    /// assert!(error.starts_with(": missing field"), "{error}");
+    /// ```
+    pub fn from_json(bytes: &[u8]) -> Result<Self, TrainerStateError> {
+        let text = str::from_utf8(bytes).map_err(|_| TrainerStateError::Damaged)?;
+        let trainer: Self = serde_json::from_str(text)?;
+        match trainer.version {
+            WITHOUT_CHECKSUM if trainer.checksum.is_empty() => Ok(trainer),
+            // A file of version 2 has no checksum: with one, its version is what is damaged.
+            VERSION | WITHOUT_CHECKSUM => {
+                // The checksum is the last field.
+                let begin = text.rfind(&trainer.checksum).unwrap_or(text.len());
+                let (before, rest) = text.split_at(begin);
+                let after = rest.get(trainer.checksum.len()..).unwrap_or_default();
+                let blank = [before, &no_hash(), after].concat();
+                match blake3::hash(blank.as_bytes()).to_hex().as_str() == trainer.checksum {
+                    true => Ok(trainer),
+                    false => Err(TrainerStateError::Damaged),
+                }
+            }
+            version => Err(TrainerStateError::Version(version)),
+        }
+    }
+
+    /// `trainer.json`, with its checksum filled in.
+    fn seal(&mut self) -> serde_json::Result<String> {
+        self.checksum = no_hash();
+        let blank = serde_json::to_string_pretty(self)?;
+        self.checksum = blake3::hash(blank.as_bytes()).to_hex().to_string();
+        serde_json::to_string_pretty(self)
+    }
 }
 
 impl Checkpoints {
@@ -150,7 +214,7 @@ impl Checkpoints {
         let path = self.path(trainer.step);
         let tensors = buffers.iter().map(|b| (b.name.as_str(), Values::exact(b.shape, b.data)));
         // A file without a single tensor needs metadata to be one that can be read.
-        let metadata = HashMap::from([("step".into(), trainer.step.to_string())]);
+        let metadata = BTreeMap::from([("step".into(), trainer.step.to_string())]);
         let optimizer = file::serialize(tensors, metadata);
         let memory = memory.map(|state| {
             trainer.memory = Some((state.positions().to_vec(), state.since_reset().to_vec()));
@@ -163,7 +227,7 @@ impl Checkpoints {
             let tensors = tensors.map(|((tensor, shape), data)| {
                 (tensor.name.as_str(), Values { shape, data, precision: tensor.precision })
             });
-            file::serialize(tensors, HashMap::new())
+            file::serialize(tensors, BTreeMap::new())
         });
         self.write_folder(&path, |beside| {
             model.save(beside)?;
@@ -172,8 +236,8 @@ impl Checkpoints {
                 file::write(&beside.join(MEMORY_FILE), memory)?;
             }
             trainer.files = hashes(beside)?;
-            let json = serde_json::to_vec_pretty(&trainer).map_err(std::io::Error::other)?;
-            Ok(file::write(&beside.join(TRAINER_FILE), &json)?)
+            let json = trainer.seal().map_err(std::io::Error::other)?;
+            Ok(file::write(&beside.join(TRAINER_FILE), json.as_bytes())?)
         })?;
         self.prune(&trainer)?;
         Ok(path)
@@ -311,53 +375,65 @@ impl Checkpoints {
     }
 }
 
+/// Zeros, as long as a hash.
+fn no_hash() -> String {
+    blake3::Hash::from_bytes([0; blake3::OUT_LEN]).to_hex().to_string()
+}
+
 fn read_trainer(folder: &Path) -> Result<TrainerState, String> {
-    let bytes = fs_err::read(folder.join(TRAINER_FILE)).map_err(|error| error.to_string())?;
-    let trainer: TrainerState =
-        serde_json::from_slice(&bytes).map_err(|error| format!("{TRAINER_FILE}: {error}"))?;
-    if trainer.version != VERSION {
-        let version = trainer.version;
-        return Err(format!("{TRAINER_FILE} has version {version}; this program reads {VERSION}"));
-    }
-    Ok(trainer)
+    let text = fs_err::read(folder.join(TRAINER_FILE)).map_err(|error| error.to_string())?;
+    TrainerState::from_json(&text).map_err(|error| format!("{TRAINER_FILE}{error}"))
+}
+
+fn damaged(file: &str) -> String {
+    format!("{file} is damaged: its checksum does not match")
 }
 
 fn read(folder: &Path) -> Result<Checkpoint, String> {
     let trainer = read_trainer(folder)?;
-    for (name, hash) in &trainer.files {
-        let content = fs_err::read(folder.join(name)).map_err(|error| error.to_string())?;
-        if blake3::hash(&content).to_hex().as_str() != hash {
-            return Err(format!("{name} is damaged"));
-        }
-    }
-    let model = Model::load(folder).map_err(|error| error.to_string())?;
-    let buffers = tensors(&folder.join(OPTIMIZER_FILE))?;
+    let named = |name: &str, error: &dyn std::fmt::Display| format!("{name}: {error}");
+    let config = Config::from_json(&content(folder, &trainer, CONFIG_FILE)?)
+        .map_err(|error| named(CONFIG_FILE, &error))?;
+    let model = Model::from_bytes(config, &content(folder, &trainer, WEIGHTS_FILE)?)
+        .map_err(|error| named(WEIGHTS_FILE, &error))?;
+    let buffers = tensors(OPTIMIZER_FILE, &content(folder, &trainer, OPTIMIZER_FILE)?)?;
     let memory = match &trainer.memory {
         Some((positions, since_reset)) => {
-            Some(read_memory(folder, model.config(), positions, since_reset)?)
+            let mut values = tensors(MEMORY_FILE, &content(folder, &trainer, MEMORY_FILE)?)?;
+            let find = |name: &str| values.remove(name);
+            let state = State::from_parts(model.config(), positions, since_reset, find);
+            Some(state.map_err(|error| named(MEMORY_FILE, &error))?)
         }
         None => None,
     };
+    let read = [CONFIG_FILE, WEIGHTS_FILE, OPTIMIZER_FILE, MEMORY_FILE];
+    for name in trainer.files.keys().filter(|name| !read.contains(&name.as_str())) {
+        content(folder, &trainer, name)?;
+    }
     Ok(Checkpoint { folder: folder.into(), trainer, model, buffers, memory, damaged: Vec::new() })
 }
 
-fn read_memory(
-    folder: &Path,
-    config: &Config,
-    positions: &[u64],
-    since_reset: &[u64],
-) -> Result<State, String> {
-    let mut values = tensors(&folder.join(MEMORY_FILE))?;
-    State::from_parts(config, positions, since_reset, |name| values.remove(name))
-        .map_err(|error| error.to_string())
+/// A file of a checkpoint whose hash is the one in `trainer.json`.
+fn content(folder: &Path, trainer: &TrainerState, name: &str) -> Result<Vec<u8>, String> {
+    let Some(hash) = trainer.files.get(name) else {
+        return Err(format!("{TRAINER_FILE} has no checksum of {name}"));
+    };
+    let bytes = fs_err::read(folder.join(name)).map_err(|error| error.to_string())?;
+    if blake3::hash(&bytes).to_hex().as_str() == hash {
+        return Ok(bytes);
+    }
+    // A file's own checksums tell which tensor it is.
+    match checksum::from_bytes(&bytes) {
+        Err(error) if name.ends_with(".safetensors") => Err(format!("{name}: {error}")),
+        _ => Err(damaged(name)),
+    }
 }
 
-fn tensors(path: &Path) -> Result<HashMap<String, Vec<f32>>, String> {
-    let bytes = fs_err::read(path).map_err(|error| error.to_string())?;
-    let fail = |what: String| format!("{}: {what}", path.display());
-    let file = SafeTensors::deserialize(&bytes).map_err(|error| fail(error.to_string()))?;
+fn tensors(name: &str, bytes: &[u8]) -> Result<HashMap<String, Vec<f32>>, String> {
+    let fail = |error: WeightsError| format!("{name}: {error}");
+    let file = checksum::from_bytes(bytes).map_err(|error| fail(error.into()))?;
     let tensors = file.tensors().into_iter().map(|(name, tensor)| {
-        let (values, _) = file::values(&name, &tensor).map_err(|error| fail(error.to_string()))?;
+        let (values, _) = file::values(&name, &tensor).map_err(fail)?;
         Ok((name, values))
     });
     tensors.collect()

@@ -66,6 +66,9 @@ pub enum TrainError {
         /// Its value now.
         now: String,
     },
+    /// An evaluation that was asked to stop.
+    #[error("stopped before the evaluation was done")]
+    Stopped,
     /// The carried memory in a checkpoint.
     #[error("the memory in the checkpoint does not fit: {0}")]
     State(#[from] StateError),

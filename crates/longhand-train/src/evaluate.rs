@@ -1,6 +1,7 @@
 //! The loss over a whole text: every token but the first of a document is predicted exactly once.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use longhand_model::{IGNORE, Mode, Model, Tape};
 use longhand_text::Tokens;
@@ -8,7 +9,8 @@ use longhand_text::batch::{Batch, IGNORED, Windows};
 
 use crate::TrainError;
 use crate::language::sequence;
-use crate::objective::Part;
+use crate::objective::{Part, Watch};
+use crate::random::draw;
 
 /// Streams of the fast form.
 pub const STREAMS: usize = 16;
@@ -19,6 +21,12 @@ pub const WARM_UP: usize = 512;
 
 /// Positions read at once in each stream.
 const CHUNK: usize = 128;
+/// Fewest and most targets of a stretch of a sample. Long ones cost less warm-up, short ones are
+/// spread wider over the text.
+const SHORTEST: u64 = CHUNK as u64;
+const LONGEST: u64 = 16 * CHUNK as u64;
+/// Keeps the draws of a sample apart from others of the same seed.
+const SAMPLE: u64 = 0x7361_6d70_6c65;
 /// Rows read at once when windows stand alone.
 const ROWS: usize = 4096;
 /// Targets of a stream below which warming it up would cost more than it saves.
@@ -39,23 +47,95 @@ pub fn carried(
     tokens: &Tokens,
     streams: usize,
 ) -> Result<Part, TrainError> {
-    let pairs = tokens.len().saturating_sub(1);
-    let most = usize::try_from(pairs / LEAST_STREAM).unwrap_or(usize::MAX).max(1);
-    let mut pieces = Pieces::new(tokens, streams.clamp(1, most))?;
-    let mut state = model.state(pieces.streams);
+    let never = AtomicBool::new(false);
+    let mut unheard = |_| Ok(());
+    let watch = &mut Watch::new(&never, &mut unheard);
+    stretches(model, tape, tokens, &Stretches::whole(tokens, streams), watch)
+}
+
+/// The loss over some stretches of a text, [`STREAMS`] of them side by side. `watch` is asked after
+/// each chunk.
+///
+/// # Errors
+/// As [`carried`], and [`TrainError::Stopped`] of `watch`.
+pub fn stretches(
+    model: &Model,
+    tape: &mut Tape,
+    tokens: &Tokens,
+    stretches: &Stretches,
+    watch: &mut Watch<'_>,
+) -> Result<Part, TrainError> {
+    let all = stretches.tokens().max(1) as f64;
     let mut total = Part::default();
     let mut chunk = Batch::default();
-    while pieces.next(&mut chunk)? {
-        let mut pass = tape.pass(Mode::Read);
-        let x = model.forward(&mut pass, &chunk.inputs, &sequence(&chunk), &mut state)?;
-        if chunk.targets.iter().any(|&target| target != IGNORE) {
-            let loss = model.loss(&mut pass, x, &chunk.targets, 0.0, None, None);
-            total.nats += loss.nats;
-            total.targets += loss.count as u64;
+    for firsts in stretches.firsts.chunks(STREAMS) {
+        let mut pieces = Pieces::new(tokens, firsts, stretches)?;
+        let mut state = model.state(firsts.len());
+        while pieces.next(&mut chunk)? {
+            let mut pass = tape.pass(Mode::Read);
+            let x = model.forward(&mut pass, &chunk.inputs, &sequence(&chunk), &mut state)?;
+            if chunk.targets.iter().any(|&target| target != IGNORE) {
+                let loss = model.loss(&mut pass, x, &chunk.targets, 0.0, None, None);
+                total.nats += loss.nats;
+                total.targets += loss.count as u64;
+            }
+            total.tokens += chunk.inputs.len() as u64;
+            watch.done((total.tokens as f64 / all).min(1.0))?;
         }
-        total.tokens += chunk.inputs.len() as u64;
     }
     Ok(total)
+}
+
+/// The parts of a text that an evaluation scores: stretches of equal length that do not overlap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stretches {
+    /// The first target of each, rising; target t is the token at t + 1.
+    firsts: Vec<u64>,
+    /// Targets of a stretch; the last one of a text may have fewer.
+    size: u64,
+    /// Tokens that a stretch reads before its first target.
+    warm_up: u64,
+}
+
+impl Stretches {
+    /// The whole text in at most `streams` pieces side by side. Short texts take fewer.
+    pub fn whole(tokens: &Tokens, streams: usize) -> Self {
+        let pairs = tokens.len().saturating_sub(1);
+        let most = usize::try_from(pairs / LEAST_STREAM).unwrap_or(usize::MAX).max(1);
+        let streams = streams.clamp(1, most);
+        let size = pairs.div_ceil(streams as u64).max(1);
+        let warm_up = if streams > 1 { WARM_UP as u64 } else { 0 };
+        Self { firsts: (0..streams as u64).map(|stream| stream * size).collect(), size, warm_up }
+    }
+
+    /// A sample drawn from `seed` that reads about `tokens` tokens, warm-up included: the whole
+    /// text where that reads no more, and never less than one short stretch for each stream.
+    pub fn sample(text: &Tokens, tokens: u64, seed: u64) -> Self {
+        let whole = Self::whole(text, STREAMS);
+        let streams = STREAMS as u64;
+        let warm_up = WARM_UP as u64;
+        let size = (tokens / streams).saturating_sub(warm_up).clamp(SHORTEST, LONGEST);
+        let count = (tokens / (size + warm_up)).max(streams);
+        let places = text.len().saturating_sub(1) / size;
+        if tokens >= whole.tokens() || count >= places {
+            return whole;
+        }
+        // Each place in turn is taken with the chance that leaves `count` in the end (Knuth, "The
+        // Art of Computer Programming", volume 2, algorithm S).
+        let mut firsts = Vec::new();
+        for place in 0..places {
+            let (wanted, left) = (count - firsts.len() as u64, places - place);
+            if draw([seed, SAMPLE, place]) % left < wanted {
+                firsts.push(place * size);
+            }
+        }
+        Self { firsts, size, warm_up }
+    }
+
+    /// Tokens that are read: the stretches and what warms them up.
+    pub fn tokens(&self) -> u64 {
+        self.firsts.len() as u64 * (self.warm_up + self.size)
+    }
 }
 
 /// The loss over windows of `window` tokens that do not overlap, each from an empty state. Of long
@@ -85,27 +165,31 @@ pub fn windows(
     Ok(total)
 }
 
-/// Pieces of a text side by side, each begun before its first target.
+/// Stretches of a text side by side, each read from before its first target.
 struct Pieces<'a> {
     tokens: &'a Tokens,
     pairs: u64,
-    streams: usize,
-    /// Targets of a piece; the last one may have fewer.
+    /// The first target of each stream.
+    firsts: &'a [u64],
     size: u64,
     warm_up: u64,
+    /// Positions read in each stream.
     at: u64,
     lane: Vec<u32>,
 }
 
 impl<'a> Pieces<'a> {
-    fn new(tokens: &'a Tokens, streams: usize) -> Result<Self, TrainError> {
+    fn new(
+        tokens: &'a Tokens,
+        firsts: &'a [u64],
+        stretches: &Stretches,
+    ) -> Result<Self, TrainError> {
         if tokens.len() < 2 {
             return Err(longhand_text::TextError::TooShort { tokens: tokens.len() }.into());
         }
-        let pairs = tokens.len() - 1;
-        let size = pairs.div_ceil(streams as u64);
-        let warm_up = if streams > 1 { WARM_UP as u64 } else { 0 };
-        Ok(Self { tokens, pairs, streams, size, warm_up, at: 0, lane: Vec::new() })
+        let (pairs, lane) = (tokens.len() - 1, Vec::new());
+        let &Stretches { size, warm_up, .. } = stretches;
+        Ok(Self { tokens, pairs, firsts, size, warm_up, at: 0, lane })
     }
 
     /// Fills in the next chunk; false at the end.
@@ -115,9 +199,9 @@ impl<'a> Pieces<'a> {
             return Ok(false);
         }
         let time = (length - self.at).min(CHUNK as u64);
-        chunk.resize(self.streams, time as usize);
-        for stream in 0..self.streams {
-            let first = stream as u64 * self.size;
+        let streams = self.firsts.len();
+        chunk.resize(streams, time as usize);
+        for (stream, &first) in self.firsts.iter().enumerate() {
             // Positions before the text's beginning, and past its end, are left as they are:
             // ignored, and forgotten by the reset at position 0.
             let begin = (first + self.at).saturating_sub(self.warm_up);
@@ -131,7 +215,7 @@ impl<'a> Pieces<'a> {
             // What only warms up is not scored, nor what the next stream scores.
             let scored = first..(first + self.size).min(self.pairs);
             for position in pairs.filter(|position| !scored.contains(position)) {
-                let row = (position - begin + skip) as usize * self.streams + stream;
+                let row = (position - begin + skip) as usize * streams + stream;
                 chunk.targets[row] = IGNORE;
             }
         }
@@ -145,11 +229,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_sample_is_spread_over_the_text_and_as_large_as_asked() {
+        let text = Tokens::from_ids(vec![1; 1_000_000], vec![0], 2).unwrap();
+        for wanted in [1, 5_000, 40_000, 100_000, 300_000] {
+            let sample = Stretches::sample(&text, wanted, 3);
+            assert_eq!(sample, Stretches::sample(&text, wanted, 3));
+            assert_ne!(sample, Stretches::sample(&text, wanted, 4));
+            let least = STREAMS as u64 * (WARM_UP as u64 + SHORTEST);
+            assert!(sample.tokens() <= wanted.max(least), "{wanted}: {}", sample.tokens());
+            assert!(10 * sample.tokens() > 9 * wanted, "{wanted}: {}", sample.tokens());
+            assert!(sample.firsts.windows(2).all(|pair| pair[0] + sample.size <= pair[1]));
+            assert!(sample.firsts.iter().all(|first| first + sample.size < text.len()));
+            let mean = sample.firsts.iter().sum::<u64>() / sample.firsts.len() as u64;
+            assert!((300_000..700_000).contains(&mean), "{mean}");
+        }
+        assert_eq!(Stretches::sample(&text, 2_000_000, 3), Stretches::whole(&text, STREAMS));
+    }
+
+    #[test]
     fn pieces_ask_for_each_token_but_the_first_of_a_document_once() {
         for (count, streams) in [(2, 1), (130, 1), (5000, 3), (4001, 2), (100, 7), (20_000, 16)] {
             let ids = (0..count).collect();
             let tokens = Tokens::from_ids(ids, vec![0, count as u64 / 2], count as usize).unwrap();
-            let mut pieces = Pieces::new(&tokens, streams).unwrap();
+            let size = (count as u64 - 1).div_ceil(streams as u64);
+            let firsts: Vec<u64> = (0..streams as u64).map(|stream| stream * size).collect();
+            let warm_up = if streams > 1 { WARM_UP as u64 } else { 0 };
+            let stretches = Stretches { firsts, size, warm_up };
+            let mut pieces = Pieces::new(&tokens, &stretches.firsts, &stretches).unwrap();
             let mut chunk = Batch::default();
             let mut seen = Vec::new();
             // What each stream has read since it was last emptied.

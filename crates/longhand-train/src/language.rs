@@ -6,9 +6,9 @@ use longhand_model::{Gates, Mode, Model, Sequence, State, Tape};
 use longhand_text::Tokens;
 use longhand_text::batch::{Batch, Streams, StreamsPosition};
 
-use crate::evaluate;
-use crate::objective::{Objective, Part, Pass, Score};
-use crate::trainer::draw;
+use crate::evaluate::{self, Stretches};
+use crate::objective::{Objective, Part, Pass, Score, Watch};
+use crate::random::draw;
 use crate::{Settings, TrainError};
 
 /// Keeps the draws of resets apart from those of dropout masks, which come from the same seed.
@@ -21,6 +21,8 @@ pub struct LanguageModelling {
     chunk: Batch,
     memory: Option<State>,
     valid: Option<Arc<Tokens>>,
+    /// Tokens that an evaluation reads, and the seed of their choice; all where none.
+    sample: Option<(u64, u64)>,
     label_smoothing: f32,
     reset: f64,
 }
@@ -38,7 +40,8 @@ impl LanguageModelling {
         let streams = Streams::new(train, settings.batch, settings.chunk, settings.seed)?;
         let valid = valid.filter(|tokens| tokens.len() >= 2);
         let Settings { label_smoothing, reset, .. } = *settings;
-        Ok(Self { streams, chunk: Batch::default(), memory: None, valid, label_smoothing, reset })
+        let (chunk, memory, sample) = (Batch::default(), None, None);
+        Ok(Self { streams, chunk, memory, valid, sample, label_smoothing, reset })
     }
 }
 
@@ -66,10 +69,24 @@ impl Objective for LanguageModelling {
         })
     }
 
-    fn validate(&mut self, model: &Model, tape: &mut Tape) -> Result<Option<Score>, TrainError> {
+    fn validate(
+        &mut self,
+        model: &Model,
+        tape: &mut Tape,
+        watch: &mut Watch<'_>,
+    ) -> Result<Option<Score>, TrainError> {
         let Some(valid) = &self.valid else { return Ok(None) };
-        let total = evaluate::carried(model, tape, valid, evaluate::STREAMS)?;
-        Ok(Some(Score::of(total.mean())))
+        let stretches = self.stretches(valid);
+        Ok(Some(Score::of(evaluate::stretches(model, tape, valid, &stretches, watch)?.mean())))
+    }
+
+    fn held_out(&self) -> u64 {
+        self.valid.as_ref().map_or(0, |valid| self.stretches(valid).tokens())
+    }
+
+    fn sample_held_out(&mut self, tokens: u64, seed: u64) -> u64 {
+        self.sample = Some((tokens, seed));
+        self.held_out()
     }
 
     fn gates(&mut self, model: &Model, tape: &mut Tape) -> Result<Vec<Gates>, TrainError> {
@@ -101,6 +118,16 @@ impl Objective for LanguageModelling {
 
     fn restore_memory(&mut self, memory: State) {
         self.memory = Some(memory);
+    }
+}
+
+impl LanguageModelling {
+    /// The parts of the held-out text that an evaluation scores.
+    fn stretches(&self, valid: &Tokens) -> Stretches {
+        match self.sample {
+            Some((tokens, seed)) => Stretches::sample(valid, tokens, seed),
+            None => Stretches::whole(valid, evaluate::STREAMS),
+        }
     }
 }
 

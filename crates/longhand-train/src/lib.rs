@@ -6,9 +6,30 @@
 //!    [`LanguageModelling`] is the one for raw text.
 //! 3. [`Trainer`] makes the steps: [`schedule`] gives the learning rate, [`optimizer`] changes the
 //!    weights, [`average`] keeps their mean.
-//! 4. [`evaluate`] scores a model on a whole text.
+//! 4. [`evaluate`] scores a model on a text, whole or in a seeded sample.
 //! 5. [`checkpoint`] saves everything from which the run goes on bit for bit.
 //! 6. [`progress`] tells whoever watches; [`record`] writes it down through [`log`].
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::sync::atomic::AtomicBool;
+//!
+//! use longhand_text::{Corpus, Tokenizer, Tokens};
+//! use longhand_train::model::{Model, Preset};
+//! use longhand_train::{Budget, LanguageModelling, Settings, Trainer};
+//!
+//! let corpus = Corpus::from_text("example", "one two three ".repeat(20));
+//! let tokenizer = Tokenizer::byte()?;
+//! let tokens = Arc::new(Tokens::encode(&corpus, &tokenizer, &mut |_| {})?);
+//! let budget = Budget::Steps(2);
+//! let settings = Settings { batch: 2, chunk: 8, budget, threads: 1, ..Settings::default() };
+//! let model = Model::new(Preset::Lstm.config(tokenizer.vocab_size()), settings.seed)?;
+//! let objective = LanguageModelling::new(&settings, tokens, None)?;
+//! let trainer = Trainer::new(settings.clone(), model, objective, settings.cpu())?;
+//! let outcome = trainer.run(&mut (), &AtomicBool::new(false))?;
+//! assert_eq!(outcome.steps, 2);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod average;
 pub mod checkpoint;
@@ -19,6 +40,7 @@ pub mod log;
 pub mod objective;
 pub mod optimizer;
 pub mod progress;
+mod random;
 pub mod record;
 pub mod schedule;
 pub mod settings;
@@ -31,7 +53,7 @@ pub use checkpoint::Checkpoints;
 pub use error::TrainError;
 pub use language::LanguageModelling;
 pub use longhand_model as model;
-pub use objective::{Objective, Part, Pass, Score};
+pub use objective::{Objective, Part, Pass, Score, Watch};
 pub use progress::{Event, Progress};
 pub use record::RunLog;
 pub use settings::{Budget, PrecisionSetting, Settings};

@@ -2,6 +2,7 @@
 //! examples.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use longhand_model::{Gates, Gradients, Mode, Model, State, Tape};
 use serde::{Deserialize, Serialize};
@@ -16,12 +17,28 @@ pub trait Objective {
     /// Whatever the data or the model report.
     fn learn(&mut self, pass: Pass<'_>) -> Result<Part, TrainError>;
 
-    /// The score on what is held out; none where nothing is. Must not depend on, or change, where
-    /// learning stands.
+    /// The score on the held-out data; none where nothing is held out. Must not depend on the
+    /// place in the training data, nor change it. `watch` is asked after each chunk of work.
     ///
     /// # Errors
-    /// Whatever the data or the model report.
-    fn validate(&mut self, model: &Model, tape: &mut Tape) -> Result<Option<Score>, TrainError>;
+    /// Whatever the data or the model report; [`TrainError::Stopped`] of `watch`.
+    fn validate(
+        &mut self,
+        model: &Model,
+        tape: &mut Tape,
+        watch: &mut Watch<'_>,
+    ) -> Result<Option<Score>, TrainError>;
+
+    /// Tokens that [`Objective::validate`] reads; 0 where nothing is held out.
+    fn held_out(&self) -> u64 {
+        0
+    }
+
+    /// Makes [`Objective::validate`] read a sample of about `tokens` tokens, drawn from `seed`;
+    /// everything where that is less. Returns the number of tokens it will read.
+    fn sample_held_out(&mut self, _tokens: u64, _seed: u64) -> u64 {
+        self.held_out()
+    }
 
     /// What the gates of the long memories do on some of the training data, for the logs; nothing
     /// where that is not of interest. Must not change where learning stands.
@@ -65,6 +82,34 @@ pub struct Pass<'a> {
     pub share: f32,
     /// Where gradients are added.
     pub gradients: &'a mut Gradients,
+}
+
+/// Hears how far an evaluation has come, and can stop it.
+pub struct Watch<'a> {
+    stop: &'a AtomicBool,
+    tell: &'a mut dyn FnMut(f64) -> Result<(), TrainError>,
+}
+
+impl<'a> Watch<'a> {
+    /// A watch that stops an evaluation when `stop` is true, and calls `tell` with the share that
+    /// is done, 0 to 1.
+    pub fn new(
+        stop: &'a AtomicBool,
+        tell: &'a mut dyn FnMut(f64) -> Result<(), TrainError>,
+    ) -> Self {
+        Self { stop, tell }
+    }
+
+    /// Tells that a share of the evaluation is done, 0 to 1.
+    ///
+    /// # Errors
+    /// [`TrainError::Stopped`] if the evaluation is to stop; whatever the listener reports.
+    pub fn done(&mut self, share: f64) -> Result<(), TrainError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(TrainError::Stopped);
+        }
+        (self.tell)(share)
+    }
 }
 
 /// What a batch came to.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use longhand_model::{Cpu, Gates, Model};
 use serde::Serialize;
@@ -22,6 +23,18 @@ pub enum Event<'a> {
     },
     /// A step was made.
     Step(&'a StepReport),
+    /// The held-out data are too large for the time budget: evaluations read a seeded sample.
+    HeldOutSampled {
+        /// Tokens that an evaluation reads.
+        sampled: u64,
+        /// Tokens of the held-out data.
+        all: u64,
+    },
+    /// An evaluation goes on.
+    Validating {
+        /// The share that is done, 0 to 1.
+        done: f64,
+    },
     /// The model was evaluated.
     Evaluated {
         /// The result.
@@ -32,6 +45,8 @@ pub enum Event<'a> {
         cpu: &'a Arc<Cpu>,
         /// What the gates of the long memories did on the last batch, read from an empty state.
         gates: &'a [Gates],
+        /// Set when the run is to end: a watcher's long work ends then.
+        stop: &'a AtomicBool,
     },
     /// A checkpoint was written.
     Saved {

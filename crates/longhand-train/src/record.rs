@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use longhand_model::{Cpu, Gates, Model};
@@ -16,8 +17,9 @@ pub const JSON_LINES_FILE: &str = "log.jsonl";
 /// Steps between two points of a curve.
 const EVERY: u64 = 10;
 
-/// Writes a sample text with a model, to be shown beside the curves.
-pub type WriteSample = Box<dyn FnMut(&Model, &Arc<Cpu>) -> Option<String>>;
+/// Writes a sample text with a model, to be shown beside the curves. It is short if the flag is
+/// set meanwhile.
+pub type WriteSample = Box<dyn FnMut(&Model, &Arc<Cpu>, &AtomicBool) -> Option<String>>;
 
 /// Writes the logs of a run.
 pub struct RunLog {
@@ -60,6 +62,7 @@ impl RunLog {
         report: &EvaluationReport,
         model: &Model,
         cpu: &Arc<Cpu>,
+        stop: &AtomicBool,
     ) -> Result<(), LogError> {
         self.smoother.pause();
         let EvaluationReport { step, seconds, score, best, .. } = report;
@@ -73,7 +76,7 @@ impl RunLog {
             self.events.scalar(&format!("valid/{name}"), *step, now, *value as f32)?;
         }
         self.json.write(&line)?;
-        if let Some(text) = self.write_sample.as_mut().and_then(|write| write(model, cpu)) {
+        if let Some(text) = self.write_sample.as_mut().and_then(|write| write(model, cpu, stop)) {
             self.events.text("sample", *step, &text)?;
         }
         Ok(())
@@ -111,12 +114,12 @@ impl Progress for RunLog {
     fn event(&mut self, event: &Event<'_>) -> Result<(), LogError> {
         match event {
             Event::Step(step) => self.step(step),
-            Event::Evaluated { report, model, cpu, gates } => {
-                self.evaluated(report, model, cpu)?;
+            Event::Evaluated { report, model, cpu, gates, stop } => {
+                self.evaluated(report, model, cpu, stop)?;
                 gates.iter().try_for_each(|gates| self.gates(report.step, gates))
             }
             Event::Resumed { step, .. } => self.resumed(*step),
-            Event::Saved { .. } => Ok(()),
+            Event::Saved { .. } | Event::HeldOutSampled { .. } | Event::Validating { .. } => Ok(()),
         }
     }
 }

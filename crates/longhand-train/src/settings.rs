@@ -83,7 +83,8 @@ pub enum PrecisionSetting {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Budget {
-    /// Minutes of wall time, evaluations included. The schedule is a function of the time spent.
+    /// Minutes of wall time, evaluations and preparing the text included. The schedule is a function
+    /// of the time spent.
     Minutes(f64),
     /// Steps of the optimiser: the same weights each time.
     Steps(u64),

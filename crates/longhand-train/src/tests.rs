@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use longhand_model::{Config, Cpu, Mode, Model, Precision, Sequence, Tape};
+use longhand_model::{Config, Cpu, Mode, Model, Precision, Sequence, State, Tape};
 use longhand_text::sample::{self, Language};
 use longhand_text::{Corpus, Tokenizer, TokenizerKind, Tokens};
 
@@ -75,14 +75,14 @@ fn trainer(settings: &Settings, folder: Option<&Path>) -> Trainer<LanguageModell
 }
 
 /// Watches the losses, and asks to stop after a step.
-struct Watch<'a> {
+struct Listener<'a> {
     losses: Vec<f64>,
     evaluations: Vec<(u64, f64)>,
     stop_after: u64,
     stop: &'a AtomicBool,
 }
 
-impl Progress for Watch<'_> {
+impl Progress for Listener<'_> {
     fn event(&mut self, event: &Event<'_>) -> Result<(), LogError> {
         match event {
             Event::Step(report) => {
@@ -102,7 +102,8 @@ impl Progress for Watch<'_> {
 
 fn run(trainer: Trainer<LanguageModelling>, stop_after: u64) -> (Outcome, Vec<f64>) {
     let stop = AtomicBool::new(false);
-    let mut watch = Watch { losses: Vec::new(), evaluations: Vec::new(), stop_after, stop: &stop };
+    let mut watch =
+        Listener { losses: Vec::new(), evaluations: Vec::new(), stop_after, stop: &stop };
     let outcome = trainer.run(&mut watch, &stop).unwrap();
     (outcome, watch.losses)
 }
@@ -279,6 +280,95 @@ fn a_checkpoint_of_another_run_is_refused() {
     assert!(error.contains("cannot be used"), "{error}");
 }
 
+/// A checkpoint of a short run, and its folder.
+fn checkpoint() -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let (outcome, _) = run(trainer(&settings(5), Some(folder.path())), u64::MAX);
+    let path = Checkpoints::new(folder.path(), 1).path(outcome.steps);
+    (folder, path)
+}
+
+/// Edited counters made another model, and `"files": {}` switched the check off.
+#[test]
+fn a_damaged_file_of_a_checkpoint_is_refused_and_named() {
+    let (folder, path) = checkpoint();
+    let checkpoints = Checkpoints::new(folder.path(), 1);
+    let mut number = 0;
+    for name in [
+        "trainer.json",
+        "config.json",
+        "model.safetensors",
+        "optimizer.safetensors",
+        "memory.safetensors",
+    ] {
+        let bytes = fs_err::read(path.join(name)).unwrap();
+        for _ in 0..if name == "trainer.json" { 300 } else { 75 } {
+            number += 1;
+            let bit = (random::draw([11, number, 0]) % (8 * bytes.len() as u64)) as usize;
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            fs_err::write(path.join(name), &changed).unwrap();
+            let error = checkpoints.latest().err().unwrap_or_else(|| panic!("{name}, bit {bit}"));
+            assert!(error.to_string().contains(name), "{error}");
+        }
+        fs_err::write(path.join(name), &bytes).unwrap();
+    }
+    assert!(checkpoints.latest().unwrap().is_some());
+    let mut model = fs_err::read(path.join("model.safetensors")).unwrap();
+    *model.last_mut().unwrap() ^= 1;
+    fs_err::write(path.join("model.safetensors"), model).unwrap();
+    let error = checkpoints.latest().err().unwrap().to_string();
+    assert!(error.contains("model.safetensors: the tensor `"), "{error}");
+}
+
+#[test]
+fn every_file_of_a_checkpoint_has_a_checksum() {
+    let (folder, path) = checkpoint();
+    let checkpoints = Checkpoints::new(folder.path(), 1);
+    let file = path.join("trainer.json");
+    let text = fs_err::read_to_string(&file).unwrap();
+    let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let refused = |json: &serde_json::Value| {
+        fs_err::write(&file, json.to_string()).unwrap();
+        checkpoints.latest().err().map(|error| error.to_string())
+    };
+    json["step"] = 4.into();
+    assert!(refused(&json).unwrap().contains("trainer.json is damaged"));
+    json["version"] = 2.into();
+    assert!(refused(&json).unwrap().contains("trainer.json is damaged"));
+    // As an earlier version of this program wrote it.
+    json["step"] = 5.into();
+    json.as_object_mut().unwrap().remove("checksum");
+    assert_eq!(refused(&json), None);
+    for name in ["config.json", "model.safetensors", "optimizer.safetensors", "memory.safetensors"]
+    {
+        let mut without = json.clone();
+        without["files"].as_object_mut().unwrap().remove(name);
+        let error = refused(&without).unwrap();
+        assert!(error.contains(&format!("no checksum of {name}")), "{error}");
+    }
+    json["files"] = serde_json::json!({});
+    assert!(refused(&json).unwrap().contains("no checksum of config.json"));
+    json["version"] = 3.into();
+    assert!(refused(&json).is_some());
+}
+
+/// One flipped bit of the best weights became the final model.
+#[test]
+fn damaged_best_weights_do_not_become_the_model() {
+    let (folder, _) = checkpoint();
+    let best = Checkpoints::new(folder.path(), 1).latest().unwrap().unwrap().trainer.best.unwrap();
+    let file = Checkpoints::new(folder.path(), 1).best_path(best.step).join("model.safetensors");
+    let mut bytes = fs_err::read(&file).unwrap();
+    let middle = bytes.len() - 100;
+    bytes[middle] ^= 8;
+    fs_err::write(&file, bytes).unwrap();
+    let mut trainer = trainer(&settings(5), Some(folder.path()));
+    assert_eq!(trainer.resume().unwrap(), Some(5));
+    let error = trainer.run(&mut (), &AtomicBool::new(false)).err().unwrap().to_string();
+    assert!(error.contains("model.safetensors: the tensor `"), "{error}");
+}
+
 #[test]
 fn a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do() {
     let mut settings = settings(50);
@@ -307,7 +397,12 @@ impl Objective for Unscorable {
         self.0.learn(pass)
     }
 
-    fn validate(&mut self, _: &Model, _: &mut Tape) -> Result<Option<Score>, TrainError> {
+    fn validate(
+        &mut self,
+        _: &Model,
+        _: &mut Tape,
+        _: &mut Watch<'_>,
+    ) -> Result<Option<Score>, TrainError> {
         Ok(Some(Score::of(f64::NAN)))
     }
 
@@ -371,7 +466,7 @@ fn a_time_budget_ends_with_an_evaluation() {
     };
     let stop = AtomicBool::new(false);
     let mut watch =
-        Watch { losses: Vec::new(), evaluations: Vec::new(), stop_after: u64::MAX, stop: &stop };
+        Listener { losses: Vec::new(), evaluations: Vec::new(), stop_after: u64::MAX, stop: &stop };
     let outcome = trainer(&settings, None).run(&mut watch, &stop).unwrap();
     assert_eq!(outcome.end, End::Budget);
     // How many there were before depends on the machine; the last one was made at the end.
@@ -419,4 +514,145 @@ fn an_exponential_average_follows_the_weights() {
     // (1 + 1) / (10 + 1) of the old average is kept.
     let expected = before + 9.0 / 11.0;
     assert!((weights.iter().next().unwrap().data[0] - expected).abs() < 1e-6);
+}
+
+/// Asks to stop when an evaluation has come this far, once.
+struct StopWithin<'a> {
+    stop: &'a AtomicBool,
+    evaluations: Vec<(u64, f64)>,
+    asked: bool,
+}
+
+impl Progress for StopWithin<'_> {
+    fn event(&mut self, event: &Event<'_>) -> Result<(), LogError> {
+        match event {
+            Event::Validating { done } if *done > 0.3 && !self.asked => {
+                self.asked = true;
+                self.stop.store(true, Ordering::Relaxed);
+            }
+            Event::Evaluated { report, .. } => {
+                self.evaluations.push((report.step, report.score.loss));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// An evaluation of 68 seconds was finished before a run obeyed.
+#[test]
+fn a_run_that_is_stopped_in_an_evaluation_makes_it_when_resumed() {
+    let settings = Settings { evaluate_every: Some(3), ..settings(8) };
+    let stop = AtomicBool::new(false);
+    let (whole, _) = run(trainer(&settings, None), u64::MAX);
+    let folder = tempfile::tempdir().unwrap();
+    let mut watch = StopWithin { stop: &stop, evaluations: Vec::new(), asked: false };
+    let outcome = trainer(&settings, Some(folder.path())).run(&mut watch, &stop).unwrap();
+    assert_eq!((outcome.end, outcome.steps, watch.evaluations.len()), (End::Stopped, 3, 0));
+    stop.store(false, Ordering::Relaxed);
+    let mut resumed = trainer(&settings, Some(folder.path()));
+    assert_eq!(resumed.resume().unwrap(), Some(3));
+    let outcome = resumed.run(&mut watch, &stop).unwrap();
+    let steps: Vec<u64> = watch.evaluations.iter().map(|evaluation| evaluation.0).collect();
+    assert_eq!(steps, [3, 6, 8]);
+    assert_eq!(outcome.model.weights.hash(), whole.model.weights.hash());
+}
+
+/// Learns as usual, and asks to stop in the second batch of a step.
+struct StopInStep {
+    inner: LanguageModelling,
+    batches: u64,
+    stop: Arc<AtomicBool>,
+}
+
+impl Objective for StopInStep {
+    fn learn(&mut self, pass: objective::Pass<'_>) -> Result<objective::Part, TrainError> {
+        self.batches += 1;
+        if self.batches == 10 {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        self.inner.learn(pass)
+    }
+
+    fn validate(
+        &mut self,
+        model: &Model,
+        tape: &mut Tape,
+        watch: &mut Watch<'_>,
+    ) -> Result<Option<Score>, TrainError> {
+        self.inner.validate(model, tape, watch)
+    }
+
+    fn batches_per_epoch(&self) -> u64 {
+        self.inner.batches_per_epoch()
+    }
+
+    fn position(&self) -> serde_json::Value {
+        self.inner.position()
+    }
+
+    fn seek(&mut self, position: &serde_json::Value) -> Result<(), TrainError> {
+        self.inner.seek(position)
+    }
+
+    fn memory(&self) -> Option<&State> {
+        self.inner.memory()
+    }
+
+    fn restore_memory(&mut self, memory: State) {
+        self.inner.restore_memory(memory);
+    }
+}
+
+#[test]
+fn a_step_of_several_batches_is_stopped_between_two_of_them() {
+    let settings = Settings { accumulation: 4, ..settings(5) };
+    let (whole, _) = run(trainer(&settings, None), u64::MAX);
+    let folder = tempfile::tempdir().unwrap();
+    let (_, train, valid) = text();
+    let model = model(train.vocabulary());
+    let inner = LanguageModelling::new(&settings, train, Some(valid)).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let objective = StopInStep { inner, batches: 0, stop: stop.clone() };
+    let stopped = Trainer::new(settings.clone(), model, objective, Arc::new(Cpu::new(2)))
+        .unwrap()
+        .with_checkpoints(Checkpoints::new(folder.path(), settings.keep));
+    let outcome = stopped.run(&mut (), &stop).unwrap();
+    assert_eq!((outcome.end, outcome.steps), (End::Stopped, 2));
+    let mut resumed = trainer(&settings, Some(folder.path()));
+    assert_eq!(resumed.resume().unwrap(), Some(2));
+    let (outcome, _) = run(resumed, u64::MAX);
+    assert_eq!(outcome.model.weights.hash(), whole.model.weights.hash());
+}
+
+/// Nothing held out is read in full where the budget is short.
+#[test]
+fn a_short_time_budget_validates_on_a_sample() {
+    let (_, train, _) = text();
+    let ids: Vec<u32> = (0..3_000_000).map(|place| place % train.vocabulary() as u32).collect();
+    let valid = Arc::new(Tokens::from_ids(ids, vec![0], train.vocabulary()).unwrap());
+    let budget = Budget::Minutes(0.05);
+    let settings = Settings { budget, checkpoint_every: None, evaluations: 2, ..settings(1) };
+    let model = model(train.vocabulary());
+    let objective = LanguageModelling::new(&settings, train, Some(valid)).unwrap();
+    let cpu = Arc::new(Cpu::new(2));
+    let trainer = Trainer::new(settings, model, objective, cpu).unwrap().with_preparation(1e9);
+    let mut sizes = Vec::new();
+    let mut watch = Sizes(&mut sizes);
+    let outcome = trainer.run(&mut watch, &AtomicBool::new(false)).unwrap();
+    assert_eq!(outcome.end, End::Budget);
+    assert_eq!(sizes.len(), 1);
+    assert!(sizes[0].1 > 3_000_000 && sizes[0].0 < sizes[0].1, "{sizes:?}");
+}
+
+/// Takes down the sizes of samples of the held-out text.
+struct Sizes<'a>(&'a mut Vec<(u64, u64)>);
+
+impl Progress for Sizes<'_> {
+    fn event(&mut self, event: &Event<'_>) -> Result<(), LogError> {
+        if let Event::HeldOutSampled { sampled, all } = event {
+            self.0.push((*sampled, *all));
+        }
+        Ok(())
+    }
 }

@@ -1,26 +1,28 @@
 //! The loop: batches → gradients → steps, with evaluations and checkpoints on the way.
 
+mod evaluation;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use longhand_model::{Cpu, Gradients, Mode, Model, Tape, Weights};
+use longhand_model::{Config, Cpu, Gradients, Mode, Model, State, Tape, Weights};
 
 use crate::average::{Average, AverageKind};
-use crate::checkpoint::{self, Best, Checkpoint, Checkpoints, Evaluation, TrainerState};
-use crate::objective::{Objective, Part, Pass, Score};
+use crate::checkpoint::{self, Best, Checkpoint, Checkpoints, TrainerState};
+use crate::objective::{Objective, Part, Pass};
 use crate::optimizer::{Optimizer, gradient_norm};
-use crate::progress::{EvaluationReport, Event, Progress, StepReport};
+use crate::progress::{Event, Progress, StepReport};
+use crate::random::draw;
 use crate::schedule::Schedule;
-use crate::settings::{Budget, NtAsgdSettings, OptimizerSettings};
+use crate::settings::Budget;
 use crate::{Settings, TrainError};
 
 /// A checkpoint is written after this many seconds without one, unless settings say when.
 const LONGEST_UNSAVED: f64 = 120.0;
-/// In a time budget, learning between two evaluations takes at least so many times as long as one
-/// of them, however many are asked for.
-const LEARNING_BETWEEN_EVALUATIONS: f64 = 8.0;
+/// Preparation may take at most this share of a time budget from the training.
+const MOST_PREPARATION: f64 = 0.5;
 /// Evaluations may take at most this share of a time budget out of the schedule.
 const MOST_RESERVED: f64 = 0.5;
 
@@ -45,6 +47,12 @@ pub struct Trainer<O> {
     before: f64,
     /// When the last evaluation of this session ended, in seconds of the run.
     evaluated_at: f64,
+    /// Seconds that preparing the data took in this session: part of a time budget.
+    preparation: f64,
+    /// Tokens read by the steps of this session, and the seconds that they took.
+    speed: (u64, f64),
+    /// The data's position and the memory before a step that was stopped half-way.
+    before_step: Option<(serde_json::Value, Option<State>)>,
 }
 
 /// How a run went.
@@ -109,10 +117,12 @@ impl<O: Objective> Trainer<O> {
             stale: 0,
             plateaus: (0, 0),
             longest_evaluation: 0.0,
+            held_out: None,
             average: None,
             memory: None,
             settings: settings.clone(),
             files: std::collections::BTreeMap::new(),
+            checksum: String::new(),
         };
         Ok(Self {
             settings,
@@ -131,6 +141,9 @@ impl<O: Objective> Trainer<O> {
             began: Instant::now(),
             before: 0.0,
             evaluated_at: 0.0,
+            preparation: 0.0,
+            speed: (0, 0.0),
+            before_step: None,
         })
     }
 
@@ -138,6 +151,14 @@ impl<O: Objective> Trainer<O> {
     #[must_use]
     pub fn with_checkpoints(mut self, checkpoints: Checkpoints) -> Self {
         self.checkpoints = Some(checkpoints);
+        self
+    }
+
+    /// Counts the seconds that preparing the data took as part of a time budget. At least half of
+    /// the budget is left for training.
+    #[must_use]
+    pub fn with_preparation(mut self, seconds: f64) -> Self {
+        self.preparation = seconds;
         self
     }
 
@@ -176,6 +197,9 @@ impl<O: Objective> Trainer<O> {
         if let Some(memory) = memory {
             self.objective.restore_memory(memory);
         }
+        if let Some(tokens) = trainer.held_out {
+            self.objective.sample_held_out(tokens, self.settings.seed);
+        }
         self.before = trainer.seconds;
         self.last_saved = Some((folder.clone(), trainer.seconds));
         let step = trainer.step;
@@ -185,8 +209,9 @@ impl<O: Objective> Trainer<O> {
         Ok(Some(step))
     }
 
-    /// Runs to the end. When `stop` becomes true, the step at hand is finished, a checkpoint
-    /// written, and the run ends.
+    /// Runs to the end. When `stop` becomes true, the run ends after the batch or the chunk of an
+    /// evaluation at hand, and a checkpoint is written: the step or the evaluation is made again
+    /// when the run is resumed.
     ///
     /// # Errors
     /// What the data, the model or the disk report; a loss or gradient that is not finite.
@@ -200,25 +225,9 @@ impl<O: Objective> Trainer<O> {
             let (folder, damaged) = (folder.as_deref(), damaged.as_slice());
             progress.event(&Event::Resumed { step, folder, damaged })?;
         }
-        let end = loop {
-            if self.out_of_patience() {
-                break End::Patience;
-            }
-            if self.spent() >= 1.0 && self.state.step > 0 {
-                if self.state.evaluations.last().is_none_or(|last| last.step < self.state.step) {
-                    self.evaluate(progress)?;
-                }
-                break End::Budget;
-            }
-            if stop.load(Ordering::Relaxed) {
-                break End::Stopped;
-            }
-            let report = self.step()?;
-            progress.event(&Event::Step(&report))?;
-            let evaluated = self.evaluation_due() && self.evaluate(progress)?;
-            if self.save_due(evaluated) {
-                self.save(progress)?;
-            }
+        let end = match self.train(progress, stop) {
+            Err(TrainError::Stopped) => End::Stopped,
+            end => end?,
         };
         if self.saved_step != Some(self.state.step) {
             self.save(progress)?;
@@ -226,15 +235,48 @@ impl<O: Objective> Trainer<O> {
         self.finish(end)
     }
 
+    /// The loop. [`TrainError::Stopped`] if `stop` became true.
+    fn train(&mut self, progress: &mut dyn Progress, stop: &AtomicBool) -> Result<End, TrainError> {
+        loop {
+            // At the loop's head, so that a resumed run makes an evaluation that was not finished.
+            if self.state.step > 0 {
+                let evaluated = self.evaluation_due() && self.evaluate(progress, stop)?;
+                if self.save_due(evaluated) {
+                    self.save(progress)?;
+                }
+            }
+            if self.out_of_patience() {
+                return Ok(End::Patience);
+            }
+            if self.spent() >= 1.0 && self.state.step > 0 {
+                if !self.is_evaluated() {
+                    self.evaluate(progress, stop)?;
+                }
+                return Ok(End::Budget);
+            }
+            if stop.load(Ordering::Relaxed) {
+                return Err(TrainError::Stopped);
+            }
+            let report = self.step(stop)?;
+            progress.event(&Event::Step(&report))?;
+        }
+    }
+
     fn seconds(&self) -> f64 {
         self.before + self.began.elapsed().as_secs_f64()
     }
 
-    /// Share of the budget that is spent. Of a time budget, room is left for one more evaluation.
+    /// Seconds of a time budget that are left to training and evaluations.
+    fn training_seconds(&self, minutes: f64) -> f64 {
+        let whole = 60.0 * minutes;
+        whole - self.preparation.min(MOST_PREPARATION * whole)
+    }
+
+    /// Share of the budget that is spent. A time budget leaves room for one more evaluation.
     fn spent(&self) -> f64 {
         match self.settings.budget {
             Budget::Minutes(minutes) => {
-                let whole = 60.0 * minutes;
+                let whole = self.training_seconds(minutes);
                 let reserve = self.state.longest_evaluation.min(MOST_RESERVED * whole);
                 self.seconds() / (whole - reserve)
             }
@@ -252,14 +294,21 @@ impl<O: Objective> Trainer<O> {
         self.settings.optimizer.learning_rate() * share * warmup
     }
 
-    /// Makes one step.
-    fn step(&mut self) -> Result<StepReport, TrainError> {
+    /// Makes one step; [`TrainError::Stopped`] between two of its batches.
+    fn step(&mut self, stop: &AtomicBool) -> Result<StepReport, TrainError> {
+        let began = Instant::now();
         let spent = self.spent();
         let rate = self.learning_rate(spent);
         let accumulation = self.settings.accumulation;
         self.gradients.clear();
         let mut part = Part::default();
+        if accumulation > 1 {
+            self.before_step = Some((self.objective.position(), self.objective.memory().cloned()));
+        }
         for batch in 0..accumulation {
+            if batch > 0 && stop.load(Ordering::Relaxed) {
+                return Err(TrainError::Stopped);
+            }
             let seed = draw([self.settings.seed, self.state.step, batch as u64]);
             part.add(self.objective.learn(Pass {
                 model: &self.model,
@@ -284,8 +333,11 @@ impl<O: Objective> Trainer<O> {
         if let Some(average) = &mut self.average {
             average.update(cpu, &self.model.weights);
         }
+        self.before_step = None;
         self.state.step += 1;
         self.state.tokens += part.tokens;
+        self.speed.0 += part.tokens;
+        self.speed.1 += began.elapsed().as_secs_f64();
         Ok(StepReport {
             step: self.state.step,
             tokens: self.state.tokens,
@@ -302,95 +354,9 @@ impl<O: Objective> Trainer<O> {
         TrainError::NotFinite { what, step, rate, checkpoint }
     }
 
-    fn evaluation_due(&self) -> bool {
-        match self.settings.evaluate_every {
-            Some(every) => self.state.step.is_multiple_of(every),
-            None => {
-                let made = self.state.evaluations.len() as f64;
-                // The last one is made where the loop ends.
-                let next = (made + 1.0) / f64::from(self.settings.evaluations);
-                next < 1.0 && self.spent() >= next && self.can_afford_evaluation()
-            }
-        }
-    }
-
-    /// Whether another evaluation leaves most of a time budget to learning. Runs of so many steps
-    /// evaluate regardless of time, and so the same each time.
-    fn can_afford_evaluation(&self) -> bool {
-        let pause = LEARNING_BETWEEN_EVALUATIONS * self.state.longest_evaluation;
-        !matches!(self.settings.budget, Budget::Minutes(_))
-            || self.seconds() - self.evaluated_at >= pause
-    }
-
-    /// Evaluates the averaged weights, or else the weights. False where nothing is held out.
-    fn evaluate(&mut self, progress: &mut dyn Progress) -> Result<bool, TrainError> {
-        let began = Instant::now();
-        self.swap_average();
-        let Some(score) = self.objective.validate(&self.model, &mut self.tape)? else {
-            self.swap_average();
-            return Ok(false);
-        };
-        let step = self.state.step;
-        if !score.loss.is_finite() {
-            // Never the best, and never in a file: JSON has no such number.
-            let rate = self.learning_rate(self.spent().min(1.0));
-            return Err(self.not_finite("validation loss", step, rate));
-        }
-        let evaluation_seconds = began.elapsed().as_secs_f64();
-        let best = self.state.best.as_ref().is_none_or(|best| score.loss < best.score.loss);
-        if best {
-            match &self.checkpoints {
-                Some(checkpoints) => drop(checkpoints.save_best(step, &self.model)?),
-                None => self.best = Some(self.model.weights.clone()),
-            }
-        }
-        let seconds = self.seconds();
-        let report =
-            EvaluationReport { step, seconds, evaluation_seconds, score: score.clone(), best };
-        let gates = self.objective.gates(&self.model, &mut self.tape)?;
-        let (report, model, cpu, gates) = (&report, &self.model, self.tape.cpu(), &gates[..]);
-        progress.event(&Event::Evaluated { report, model, cpu, gates })?;
-        self.swap_average();
-        self.take_in(score, best);
-        // What watchers do with the model, and writing it, belongs to the evaluation.
-        let whole = began.elapsed().as_secs_f64();
-        self.state.longest_evaluation = self.state.longest_evaluation.max(whole);
-        self.evaluated_at = self.seconds();
-        Ok(true)
-    }
-
     fn swap_average(&mut self) {
         if let Some(average) = &mut self.average {
             average.swap(&mut self.model.weights);
-        }
-    }
-
-    /// Remembers a score: for patience, the plateau schedule and the beginning of averaging.
-    fn take_in(&mut self, score: Score, best: bool) {
-        let step = self.state.step;
-        if let OptimizerSettings::NtAsgd(NtAsgdSettings { interval, .. }) = self.settings.optimizer
-            && self.average.is_none()
-        {
-            let losses = self.state.evaluations.iter().map(|evaluation| evaluation.loss);
-            let earlier = self.state.evaluations.len().saturating_sub(interval);
-            let least = losses.take(earlier).fold(f64::INFINITY, f64::min);
-            if score.loss > least {
-                self.average = Some(Average::new(AverageKind::Mean, &self.model.weights));
-            }
-        }
-        self.state.evaluations.push(Evaluation { step, loss: score.loss });
-        if best {
-            self.state.best = Some(Best { step, score });
-            self.state.stale = 0;
-            self.state.plateaus.1 = 0;
-            return;
-        }
-        self.state.stale += 1;
-        self.state.plateaus.1 += 1;
-        if let Schedule::Plateau(plateau) = self.settings.schedule
-            && self.state.plateaus.1 >= plateau.patience
-        {
-            self.state.plateaus = (self.state.plateaus.0 + 1, 0);
         }
     }
 
@@ -399,25 +365,32 @@ impl<O: Objective> Trainer<O> {
     }
 
     fn save_due(&self, evaluated: bool) -> bool {
-        match self.settings.checkpoint_every {
-            Some(every) => self.state.step.is_multiple_of(every),
-            None => {
-                let last = self.last_saved.as_ref().map_or(self.before, |(_, seconds)| *seconds);
-                evaluated || self.seconds() - last >= LONGEST_UNSAVED
+        self.saved_step != Some(self.state.step)
+            && match self.settings.checkpoint_every {
+                Some(every) => self.state.step.is_multiple_of(every),
+                None => {
+                    let last =
+                        self.last_saved.as_ref().map_or(self.before, |(_, seconds)| *seconds);
+                    evaluated || self.seconds() - last >= LONGEST_UNSAVED
+                }
             }
-        }
     }
 
     fn save(&mut self, progress: &mut dyn Progress) -> Result<(), TrainError> {
         let Some(checkpoints) = &self.checkpoints else { return Ok(()) };
         let seconds = self.seconds();
         self.state.seconds = seconds;
-        self.state.position = self.objective.position();
+        let stopped = self.before_step.as_ref();
+        self.state.position =
+            stopped.map_or_else(|| self.objective.position(), |(position, _)| position.clone());
         self.state.average = self.average.as_ref().map(Average::progress);
         let weights = &self.model.weights;
         let mut buffers = self.optimizer.buffers(weights);
         buffers.extend(self.average.iter().flat_map(|average| average.buffers(weights)));
-        let memory = self.objective.memory();
+        let memory = match stopped {
+            Some((_, memory)) => memory.as_ref(),
+            None => self.objective.memory(),
+        };
         let folder = checkpoints.save(self.state.clone(), &self.model, &buffers, memory)?;
         let step = self.state.step;
         self.saved_step = Some(step);
@@ -430,8 +403,8 @@ impl<O: Objective> Trainer<O> {
         let seconds = self.seconds();
         match (&self.state.best, &self.checkpoints) {
             (Some(best), Some(checkpoints)) => {
-                let weights = load_weights(&checkpoints.best_path(best.step))?;
-                for (mine, saved) in self.model.weights.iter_mut().zip(weights.iter()) {
+                let saved = load(&checkpoints.best_path(best.step), self.model.config())?;
+                for (mine, saved) in self.model.weights.iter_mut().zip(saved.weights.iter()) {
                     mine.data.copy_from_slice(&saved.data);
                 }
             }
@@ -453,8 +426,14 @@ impl<O: Objective> Trainer<O> {
     }
 }
 
-fn load_weights(folder: &Path) -> Result<Weights, TrainError> {
-    Ok(Model::load(folder)?.weights)
+/// Reads a model of a known configuration.
+fn load(folder: &Path, config: &Config) -> Result<Model, TrainError> {
+    let model = Model::load(folder)?;
+    if model.config() != config {
+        let reason = "its model has another configuration".into();
+        return Err(TrainError::Checkpoint { folder: folder.into(), reason });
+    }
+    Ok(model)
 }
 
 /// Refuses settings that would make another run of it.
@@ -484,15 +463,4 @@ fn same_run(begun: &Settings, now: &Settings) -> Result<(), TrainError> {
     check("average", &begun.average, &now.average)?;
     check("precision", &begun.precision.name(), &now.precision.name())?;
     check("seed", &begun.seed, &now.seed)
-}
-
-/// A number drawn by three others, by the mixing function of SplitMix64 (Steele et al., "Fast
-/// splittable pseudorandom number generators", 2014).
-pub(crate) fn draw(by: [u64; 3]) -> u64 {
-    by.into_iter().fold(0, |state: u64, value| {
-        let mut z = state.wrapping_add(value).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    })
 }

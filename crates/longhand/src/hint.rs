@@ -14,6 +14,7 @@ fn of_run(error: &RunError) -> Option<&'static str> {
         RunError::OutputNotEmpty(_) => {
             Some("pass --force to overwrite it, --resume to go on with its run, or another --out")
         }
+        RunError::OutputLocked { .. } => Some("wait for it or stop it, or name another --out"),
         RunError::OutputForeign { .. } => Some("name another --out"),
         RunError::OutputIsBase(_) => Some("name another --out, so that it stays"),
         RunError::NoTable { .. } => {

@@ -37,7 +37,9 @@ impl Launch {
         if self.json {
             return tell_program(&finished, &self.out);
         }
-        if let Some(text) = finished.sample(SAMPLE_AT_THE_END)? {
+        if finished.end != End::Stopped
+            && let Some(text) = finished.sample(SAMPLE_AT_THE_END, &STOP)?
+        {
             writeln!(std::io::stdout(), "{text}")?;
         }
         tell_person(&finished, &self.out);

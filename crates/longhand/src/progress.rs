@@ -1,7 +1,7 @@
 //! What a person or a program sees of a run: a bar on a terminal, lines elsewhere, JSON on stdout.
 
 use std::io::{IsTerminal, Stdout, stderr, stdout};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use longhand_run::{DataSize, Introduction, Preparation, Watch};
@@ -19,6 +19,8 @@ use crate::talk::say;
 const EVERY: u64 = 10;
 /// Seconds between two plain lines.
 const SECONDS_BETWEEN_LINES: f64 = 10.0;
+/// Time between two plain lines of a long evaluation.
+const BETWEEN_VALIDATION_LINES: Duration = Duration::from_secs(10);
 /// The bar's length: thousandths of the budget.
 const BAR: u64 = 1000;
 
@@ -27,6 +29,8 @@ pub(crate) struct Display {
     form: Form,
     /// Whether losses are of tokens, so that their perplexity means something.
     predicts_text: bool,
+    /// When the last step was made, or the last line of an evaluation written.
+    silent_since: Instant,
     /// The work before the first step, while it goes on.
     spinner: Option<(&'static str, Spinner)>,
 }
@@ -43,7 +47,8 @@ enum Form {
 impl Display {
     /// JSON if asked for, a bar where a person looks, lines otherwise.
     pub(crate) fn new(json: bool, predicts_text: bool) -> Self {
-        Self { form: Form::new(json), predicts_text, spinner: None }
+        let silent_since = Instant::now();
+        Self { form: Form::new(json), predicts_text, silent_since, spinner: None }
     }
 
     /// Ends the bar.
@@ -67,6 +72,7 @@ impl Display {
     }
 
     fn step(&mut self, step: &StepReport) -> Result<(), LogError> {
+        self.silent_since = Instant::now();
         let predicts_text = self.predicts_text;
         match &mut self.form {
             Form::Json(lines, smoother) => match smoother.push(step) {
@@ -118,6 +124,31 @@ impl Display {
         Ok(())
     }
 
+    fn sampled(&mut self, sampled: u64, all: u64) -> Result<(), LogError> {
+        if let Form::Json(lines, _) = &mut self.form {
+            return lines.write(&json!({ "held_out_tokens": all, "validated_tokens": sampled }));
+        }
+        let share = 100.0 * sampled as f64 / all.max(1) as f64;
+        self.say(&format!(
+            "validating on a sample of {sampled} of the {all} held-out tokens ({share:.1} %): all \
+             of them would take too much of the time budget"
+        ));
+        Ok(())
+    }
+
+    fn validating(&mut self, done: f64) {
+        let text = format!("validating {:.0} %", 100.0 * done);
+        match &self.form {
+            Form::Json(..) => {}
+            Form::Bar(bar, _) => bar.set_message(text),
+            Form::Lines(..) if self.silent_since.elapsed() >= BETWEEN_VALIDATION_LINES => {
+                self.silent_since = Instant::now();
+                say!("{text}");
+            }
+            Form::Lines(..) => {}
+        }
+    }
+
     /// A line on stderr, above the bar if there is one; nothing with JSON.
     fn say(&self, line: &str) {
         match &self.form {
@@ -160,6 +191,11 @@ impl Progress for Display {
                 });
                 Ok(())
             }
+            Event::HeldOutSampled { sampled, all } => self.sampled(*sampled, *all),
+            Event::Validating { done } => {
+                self.validating(*done);
+                Ok(())
+            }
             Event::Saved { .. } => Ok(()),
         }
     }
@@ -173,6 +209,13 @@ impl Watch for Display {
                 self.spin("training the tokeniser", format!("{megabytes:.0} MB, {units} units"));
             }
             Preparation::Encoding(progress) => self.spin(READING, describe_reading(progress)),
+            Preparation::Sampled { share, bytes } => {
+                let (percent, megabytes) = (100.0 * share, *bytes as f64 / 1e6);
+                self.say(&format!(
+                    "reading {percent:.1} % of the text, in stretches drawn by the seed: preparing \
+                     all {megabytes:.0} MB would take too much of the time budget"
+                ));
+            }
             Preparation::NothingToResume(folder) => {
                 self.say(&format!("nothing to go on with in {}: starting anew", folder.display()));
             }

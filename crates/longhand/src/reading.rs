@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -9,6 +10,7 @@ use longhand::recipe::{DATA_VARIABLE, Recipe};
 use longhand_engine::{
     Cpu, Engine, EngineError, Reader, SamplerError, SamplerSettings, Session, Snapshot,
 };
+use longhand_run::output;
 use longhand_run::text_data::{self, check_column};
 use longhand_text::sample::Language;
 use longhand_text::{Corpus, CorpusOptions, TableFormat, Tokenizer, Tokens};
@@ -16,6 +18,9 @@ use longhand_train::settings::MOST_THREADS;
 
 use crate::error::Usage;
 use crate::progress::{READING, Spinner, describe_reading};
+
+/// Nobody writes a half-written file any more that is older than this.
+const PARTIAL_IN_USE: Duration = Duration::from_secs(3600);
 
 /// A model folder, and how it is run.
 #[derive(Args)]
@@ -249,6 +254,8 @@ pub(crate) fn writable(path: &Path, force: bool) -> Result<&Path> {
     if !folder.is_dir() {
         bail!("there is no folder {} to write {} into", folder.display(), path.display());
     }
+    // A file that cannot be removed is in nobody's way.
+    let _ = output::remove_partial(folder, PARTIAL_IN_USE);
     tempfile::tempfile_in(folder)
         .with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(path)

@@ -116,3 +116,34 @@ fn a_run_goes_on_when_nobody_hears_what_it_says() {
     assert!(!output.stdout.is_empty());
     assert!(folder.path().join("m/model.safetensors").is_file());
 }
+
+/// Two runs in one folder ended each other, sometimes both.
+#[test]
+fn a_folder_is_written_by_one_run_at_a_time() {
+    let folder = folder();
+    let run = "train text.txt --steps 100000 --batch 2 --chunk 8 --evaluate-every 1000000 --json";
+    let mut first = start(&folder, &format!("{run} --out m"));
+    let mut lines = BufReader::new(first.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    let refusal = format!("process {} is writing into the folder m", first.id());
+    for line in ["--force", "--resume"].map(|flag| format!("{run} --out m {flag}")) {
+        let (code, errors) = stderr(start(&folder, &line));
+        assert_eq!(code, 1, "{errors}");
+        assert!(errors.contains(&refusal), "{errors}");
+    }
+    // A process that is killed leaves no lock.
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let (code, errors) = stderr(start(&folder, "train text.txt --steps 2 --force --out m"));
+    assert_eq!(code, 0, "{errors}");
+    assert!(!folder.path().join("m/.longhand.lock").exists());
+    // The folder of a smaller copy as well.
+    fs_err::create_dir(folder.path().join("small")).unwrap();
+    let lock = longhand_run::FolderLock::take(&folder.path().join("small")).unwrap();
+    let quantize = "quantize model --weights int8 --out small";
+    let (code, errors) = stderr(start(&folder, quantize));
+    let refusal = format!("process {} is writing into the folder small", std::process::id());
+    assert!(code == 1 && errors.contains(&refusal), "{errors}");
+    drop(lock);
+    assert_eq!(stderr(start(&folder, quantize)).0, 0);
+}

@@ -412,6 +412,15 @@ fn damaged_model_folders_get_one_sentence() {
     let mut broken = weights.clone();
     let end = broken.len();
     broken[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
+    damaged("model.safetensors", Some(&broken), "is damaged: its checksum does not match");
+    // As another program writes it, without checksums.
+    for (key, unknown) in
+        [("longhand.checksums", "unknown.checksums."), ("longhand.checked", "unknown.checked.")]
+    {
+        let places = || 0..broken.len() - key.len();
+        let place = places().find(|&at| &broken[at..at + key.len()] == key.as_bytes()).unwrap();
+        broken[place..place + key.len()].copy_from_slice(unknown.as_bytes());
+    }
     damaged("model.safetensors", Some(&broken), "not finite");
     let other = Place::new();
     other.done("train text.txt --tokenizer byte --preset tanh-lstm --steps 1 --out m --json");

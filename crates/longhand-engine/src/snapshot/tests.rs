@@ -1,5 +1,7 @@
 use longhand_model::Preset;
 use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::sampler::SamplerSettings;
@@ -137,6 +139,40 @@ fn truncated_bytes_are_refused() {
     let mut longer = bytes.clone();
     longer.push(0);
     assert!(Snapshot::from_bytes(&longer).is_err());
+}
+
+/// A snapshot without checksums was read after any of 300 flipped bits of its memories.
+#[test]
+fn flipped_bits_are_refused() {
+    let mut random = ChaCha8Rng::seed_from_u64(9);
+    for engine in [engine(Preset::LonghandNano, 2), short(2)] {
+        let bytes = Snapshot::of(&engine, &session(&engine, 40)).to_bytes();
+        let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        for (begin, end) in [(0, header), (header, bytes.len())] {
+            for _ in 0..300 {
+                let (place, bit) = (random.random_range(begin..end), random.random_range(0..8));
+                let mut changed = bytes.clone();
+                changed[place] ^= 1 << bit;
+                let error = Snapshot::from_bytes(&changed).err();
+                let error = error.unwrap_or_else(|| panic!("bit {bit} of byte {place}"));
+                let tensor = matches!(error, SnapshotError::Damaged(ChecksumError::Tensor(_)));
+                assert!(begin == 0 || tensor, "{error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_snapshot_without_checksums_is_read() {
+    let engine = engine(Preset::LonghandNano, 2);
+    let snapshot = Snapshot::of(&engine, &session(&engine, 40));
+    let bytes = snapshot.to_bytes();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let mut metadata = header.metadata().clone().unwrap();
+    metadata.retain(|key, _| key == HEADER);
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let older = safetensors::serialize(tensors.tensors(), Some(metadata)).unwrap();
+    assert_eq!(Snapshot::from_bytes(&older).unwrap(), snapshot);
 }
 
 #[test]

@@ -81,7 +81,10 @@ fn what_tells_labels_apart_is_learnt_and_a_saved_classifier_answers_alike() {
     let labels = examples.labels.clone();
     let file = TaskFile::Classify { labels: labels.clone(), longest: settings.longest };
     fs_err::write(folder.path().join(TASK_FILE), file.to_json()).unwrap();
-    let result = evaluate(&outcome.model, &tokenizer, &data.test, &cpu).unwrap();
+    let never = std::sync::atomic::AtomicBool::new(false);
+    let mut unheard = |_| Ok(());
+    let mut watch = longhand_train::Watch::new(&never, &mut unheard);
+    let result = evaluate(&outcome.model, &tokenizer, &data.test, &cpu, &mut watch).unwrap();
     assert_eq!((result.confusion.accuracy(), result.confusion.macro_f1()), (1.0, 1.0));
     let mut kept =
         Classifier::new(outcome.model, tokenizer.clone(), labels, settings.longest, cpu.clone());

@@ -8,6 +8,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use crate::TextError;
 
 mod pieces;
@@ -48,6 +51,25 @@ pub struct Corpus {
     options: CorpusOptions,
     /// The characters that this corpus covers, counted over all sources.
     characters: Range<u64>,
+    /// The pieces that are read; all where none.
+    sample: Option<PieceSample>,
+}
+
+/// A choice of a corpus's pieces.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct PieceSample {
+    /// The share of the pieces, 0 to 1.
+    share: f64,
+    /// The seed that they are drawn from.
+    seed: u64,
+}
+
+impl PieceSample {
+    fn takes(&self, number: u64) -> bool {
+        let random = ChaCha8Rng::seed_from_u64(self.seed.wrapping_add(number)).next_u64();
+        // The first one always: a corpus has some text.
+        number == 1 || random as f64 <= self.share * u64::MAX as f64
+    }
 }
 
 impl Corpus {
@@ -63,7 +85,7 @@ impl Corpus {
         for path in paths {
             source::expand(path, &mut sources)?;
         }
-        Ok(Self { sources: Arc::new(sources), options, characters: 0..u64::MAX })
+        Ok(Self { sources: Arc::new(sources), options, characters: 0..u64::MAX, sample: None })
     }
 
     /// A corpus of one text in memory.
@@ -73,12 +95,28 @@ impl Corpus {
             sources: Arc::new(sources),
             options: CorpusOptions::default(),
             characters: 0..u64::MAX,
+            sample: None,
         }
+    }
+
+    /// The same corpus with a share of its pieces: stretches of a text of about 4 MiB, or rows of
+    /// a table, drawn from a seed. Each stretch begins a document. Ranges of characters count what
+    /// is read.
+    #[must_use]
+    pub fn sampled(&self, share: f64, seed: u64) -> Self {
+        Self { sample: Some(PieceSample { share, seed }), ..self.clone() }
+    }
+
+    /// Bytes of the files as they are stored; none of what is not a file.
+    pub fn stored_bytes(&self) -> u64 {
+        let bytes = |path: &Path| fs_err::metadata(path).map_or(0, |metadata| metadata.len());
+        self.files().map(bytes).sum()
     }
 
     /// The text, piece by piece.
     pub fn pieces(&self) -> Pieces {
-        Pieces::new(self.sources.clone(), self.options.clone(), self.characters.clone())
+        let characters = self.characters.clone();
+        Pieces::new(self.sources.clone(), self.options.clone(), characters, self.sample)
     }
 
     /// The pieces' texts alone, as training a tokeniser takes them.
@@ -149,6 +187,10 @@ impl Corpus {
         hasher.update(format!("{text_column:?} {lossy} {formats:?}").as_bytes());
         hasher.update(&self.characters.start.to_le_bytes());
         hasher.update(&self.characters.end.to_le_bytes());
+        if let Some(PieceSample { share, seed }) = self.sample {
+            hasher.update(&share.to_le_bytes());
+            hasher.update(&seed.to_le_bytes());
+        }
         for source in self.sources.iter() {
             let mut stored = blake3::Hasher::new();
             source.hash_into(&mut stored)?;

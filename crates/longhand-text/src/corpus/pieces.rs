@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::CorpusOptions;
 use super::source::{Source, TextReader};
 use super::table_format::{Column, Rows, TableFormat};
+use super::{CorpusOptions, PieceSample};
 use crate::TextError;
 use crate::tokenizer::{TokenizerKind, last_safe_cut};
 
@@ -27,6 +27,10 @@ pub struct Pieces {
     take: u64,
     next_source: usize,
     current: Option<Current>,
+    sample: Option<PieceSample>,
+    /// Pieces read so far, and whether the last one was left out of the sample.
+    number: u64,
+    left_out: bool,
     /// Whether nothing has been handed out yet.
     fresh: bool,
     failed: bool,
@@ -51,6 +55,7 @@ impl Pieces {
         sources: Arc<Vec<Source>>,
         options: CorpusOptions,
         characters: Range<u64>,
+        sample: Option<PieceSample>,
     ) -> Self {
         Self {
             sources,
@@ -59,6 +64,9 @@ impl Pieces {
             take: characters.end - characters.start,
             next_source: 0,
             current: None,
+            sample,
+            number: 0,
+            left_out: false,
             fresh: true,
             failed: false,
         }
@@ -73,10 +81,17 @@ impl Pieces {
                 self.current = Some(Current::open(source, &self.options)?);
                 continue;
             };
-            match current.next()? {
-                Some(piece) => return Ok(Some(piece)),
-                None => self.current = None,
+            let Some(mut piece) = current.next()? else {
+                self.current = None;
+                continue;
+            };
+            self.number += 1;
+            if self.sample.is_some_and(|sample| !sample.takes(self.number)) {
+                self.left_out = true;
+                continue;
             }
+            piece.starts_document |= std::mem::take(&mut self.left_out);
+            return Ok(Some(piece));
         }
     }
 

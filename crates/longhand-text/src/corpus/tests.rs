@@ -301,3 +301,25 @@ fn trec_is_read_as_it_lies() {
     assert_eq!(Labels::of(&examples).names(), ["0", "1", "2", "3", "4", "5"]);
     assert_eq!(examples[1].text, "What films featured the character Popeye Doyle ?");
 }
+
+#[test]
+fn a_sample_is_a_share_of_the_pieces_and_the_same_of_one_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.jsonl");
+    let rows: String = (0..1000).map(|row| format!("{{\"text\": \"row {row}\"}}\n")).collect();
+    fs_err::write(&path, rows).unwrap();
+    let corpus = Corpus::open(&[path], CorpusOptions::default()).unwrap();
+    let texts = |corpus: &Corpus| -> Vec<String> { corpus.texts().map(Result::unwrap).collect() };
+    let all = texts(&corpus);
+    let sample = corpus.sampled(0.3, 5);
+    let taken = texts(&sample);
+    assert!((240..360).contains(&taken.len()), "{}", taken.len());
+    assert!(taken.iter().all(|row| all.contains(row)));
+    assert_eq!(texts(&sample), taken);
+    assert_ne!(texts(&corpus.sampled(0.3, 6)), taken);
+    assert_ne!(corpus.hash().unwrap(), sample.hash().unwrap());
+    assert_eq!(texts(&corpus.sampled(1.0, 5)), all);
+    let (train, valid) = sample.split_valid(0.5).unwrap();
+    let (train, valid) = (texts(&train).concat(), texts(&valid).concat());
+    assert_eq!(train + &valid, taken.concat());
+}

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use longhand_engine::engine::language_model;
 use longhand_model::Tape;
-use longhand_run::{TRAINING_FILE, Training};
+use longhand_run::{Recipe, TRAINING_FILE, Training};
 use longhand_text::Corpus;
 use longhand_train::evaluate;
 use serde_json::json;
@@ -111,14 +111,19 @@ impl Arguments {
                 self.model.display()
             );
         }
-        let data = Training::load(&self.model)?.recipe.data;
+        let Recipe { data, training, .. } = Training::load(&self.model)?.recipe;
         if !data.valid.is_empty() || data.valid_fraction == 0.0 {
             bail!(
                 "the model's training held out no part of its text: pass --split all and the text \
                  to score"
             );
         }
-        let (train, valid) = whole.split_valid(data.valid_fraction)?;
+        // Of a large text the run may have read and split a sample.
+        let read = match data.share {
+            Some(share) => whole.sampled(share, training.seed),
+            None => whole,
+        };
+        let (train, valid) = read.split_valid(data.valid_fraction)?;
         Ok(if self.split == Split::Train { train } else { valid })
     }
 }

@@ -11,7 +11,7 @@ use longhand_engine::GENERATION_FILE;
 use longhand_model::config::HeadConfig;
 use longhand_model::file::{self, CONFIG_FILE, WEIGHTS_FILE};
 use longhand_model::{Cpu, Format, Model, Precision, Tape};
-use longhand_run::{CARD_FILE, TRAINING_FILE, output};
+use longhand_run::{CARD_FILE, FolderLock, TRAINING_FILE, output};
 use longhand_text::{TOKENIZER_FILE, Tokenizer, Tokens};
 use longhand_train::evaluate;
 use serde_json::json;
@@ -85,7 +85,7 @@ impl Arguments {
             );
         }
         let (tokens, bytes) = self.tokens(&model)?.unzip();
-        self.prepare()?;
+        let _lock = self.prepare()?;
         let began = Instant::now();
         let small = model.compress(format).with_kv_cache(self.kv_cache)?;
         let seconds = began.elapsed().as_secs_f64();
@@ -130,7 +130,8 @@ impl Arguments {
         Ok(Some(encode(&corpus, &tokenizer, !self.json)?))
     }
 
-    fn prepare(&self) -> Result<()> {
+    /// Makes the folder, and keeps other processes out of it.
+    fn prepare(&self) -> Result<FolderLock> {
         let out = &self.out;
         if out.exists() && !out.is_dir() {
             bail!("{} is a file: name a folder with --out", out.display());
@@ -138,13 +139,14 @@ impl Arguments {
         if output::is_same(out, &self.model) {
             bail!("--out is the model's own folder: name another one, so that the f32 model stays");
         }
-        if out.is_dir() && fs_err::read_dir(out)?.next().is_some() && !self.force {
+        if output::is_occupied(out)? && !self.force {
             bail!("the folder {} is not empty: pass --force, or another --out", out.display());
         }
         if out.join(TRAINING_FILE).is_file() {
             bail!("{} holds a trained run: name another folder with --out", out.display());
         }
-        Ok(fs_err::create_dir_all(out)?)
+        fs_err::create_dir_all(out)?;
+        Ok(FolderLock::take(out)?)
     }
 
     /// The tokeniser, the labels, and how text is drawn stay what they are.

@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
     /// 0.02]
     #[arg(long, value_name = "X")]
     valid_fraction: Option<f64>,
-    /// Train for this long, evaluations included [default: 10, on the built-in sample 2]
+    /// Train for this long, reading the text and evaluations included [default: 10, on the built-in sample 2]
     #[arg(long, value_name = "M", conflicts_with_all = ["steps", "epochs"])]
     minutes: Option<f64>,
     /// Train for so many steps: the same model each time
@@ -122,7 +122,12 @@ impl Arguments {
         let earlier = if self.resume { Training::begun(&self.out)? } else { None };
         let on_sample = self.recipe.is_none() && earlier.is_none() && self.text.is_empty();
         let mut recipe = match (&self.recipe, earlier) {
-            (Some(path), _) => Recipe::load(path, &recipe_folder()?)?,
+            (Some(path), earlier) => {
+                let mut recipe = Recipe::load(path, &recipe_folder()?)?;
+                // The run goes on with the part of the text that it began with.
+                recipe.data.share = earlier.map_or(recipe.data.share, |earlier| earlier.data.share);
+                recipe
+            }
             // A run goes on as it was begun, but for what flags say.
             (None, Some(earlier)) => earlier,
             (None, None) => Recipe::default(),
