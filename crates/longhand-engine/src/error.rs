@@ -1,4 +1,4 @@
-use longhand_model::{FileError, ModelError};
+use longhand_model::{FileError, ModelError, StateError};
 use longhand_text::TextError;
 
 use crate::generation_config::GenerationConfigError;
@@ -19,6 +19,9 @@ pub enum EngineError {
     /// The model refuses an input.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// A state that does not fit the model.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// A setting of the sampler, or logits that are no numbers.
     #[error(transparent)]
     Sampler(#[from] SamplerError),

@@ -197,7 +197,7 @@ fn answer(
         read.iter().enumerate().for_each(|(t, &id)| ids[t * count + b] = id);
     }
     let sequence = Sequence { lengths: Some(&lengths), ..Sequence::new(time, count) };
-    let mut state = states.select(&vec![stream; count]);
+    let mut state = states.select(&vec![stream; count])?;
     let x = reader.pass(&ids, &sequence, &mut state)?;
     let mut logits = Vec::new();
     let (mut best, mut least, mut exact) = (0, f64::INFINITY, true);

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use longhand_model::checksum::{self, ChecksumError};
 use longhand_model::file::{Values, serialize, values, write};
-use longhand_model::{FileError, Precision, State, StateError, WeightsError};
+use longhand_model::{FileError, NamedTensor, Precision, State, StateError, WeightsError};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
@@ -177,9 +177,10 @@ impl Snapshot {
             sampler: session.sampler(),
             recent: session.recent().collect(),
         };
-        let memories = state.tensors().map(|tensor| {
-            let (shape, data) = (tensor.shape.clone(), tensor.values().into_owned());
-            (tensor.name.clone(), Memory { shape, data, precision: tensor.precision })
+        let memories = state.to_tensors().into_iter().map(|tensor| {
+            // A snapshot is of one stream, and its shapes leave that 1 out.
+            let (shape, data) = (tensor.shape[1..].to_vec(), tensor.values.into_owned());
+            (tensor.name.into_owned(), Memory { shape, data, precision: tensor.precision })
         });
         Self { header, memories: memories.collect(), logits: session.logits().to_vec() }
     }
@@ -208,17 +209,15 @@ impl Snapshot {
                 return Err(form(format!("its {what} is {count}, which no session reaches")));
             }
         }
-        let config = engine.model().config();
-        let known = engine.model().state(1);
-        for name in self.memories.keys() {
-            if !known.tensors().any(|tensor| tensor.name == *name) {
-                return Err(form(format!("the model has no memory `{name}`")));
-            }
-        }
+        let (config, layout) = (engine.model().config(), engine.model().state_layout());
         let (position, since) = ([header.position], [header.since_reset]);
-        let state = State::from_parts(config, &position, &since, |name| {
-            self.memories.get(name).map(|memory| memory.data.clone())
-        })?;
+        let tensors = self.memories.iter().map(|(name, memory)| NamedTensor {
+            name: name.into(),
+            shape: memory.shape.clone(),
+            values: (&memory.data[..]).into(),
+            precision: memory.precision,
+        });
+        let state = State::from_tensors(layout, &position, &since, tensors)?;
         let expected = if header.position == 0 { 0 } else { config.vocab_size };
         if self.logits.len() != expected {
             let got = self.logits.len();

@@ -40,17 +40,15 @@ struct FeedForward {
 }
 
 impl Block {
-    pub(crate) fn new(config: &Config, index: usize, builder: &mut Builder, state: &State) -> Self {
+    pub(crate) fn new(config: &Config, index: usize, builder: &mut Builder) -> Self {
         let block = &config.blocks[index];
         let input = config.blocks[..index].iter().fold(config.width, |w, b| b.output_width(w));
         let prefix = format!("blocks.{index}");
         let norm = NormLayer::new(config.norm, &format!("{prefix}.norm"), input, builder);
         let (working_input, long_input) = block.inputs(input);
-        let working = (block.working.as_ref()).map(|working| {
-            Working::new(working, config.kv_cache, &prefix, working_input, builder, state)
-        });
-        let long =
-            (block.long.as_ref()).map(|long| Long::new(long, &prefix, long_input, builder, state));
+        let working = (block.working.as_ref())
+            .map(|working| Working::new(working, config.kv_cache, &prefix, working_input, builder));
+        let long = (block.long.as_ref()).map(|long| Long::new(long, &prefix, long_input, builder));
         // Two layers write to the residual stream in each block: their sum keeps its scale.
         let depth = (2.0 * config.blocks.len() as f32).sqrt();
         let fusion = FusionLayer::new(block, &prefix, input, depth, builder);
@@ -71,7 +69,7 @@ impl Block {
 
     pub(crate) fn run(&self, tape: &mut Tape, weights: &Weights, x: Var, state: &mut State) -> Var {
         let u = self.norm.run(tape, weights, x);
-        let y = self.remember(tape, weights, u, state);
+        let y = self.memories(tape, weights, u, state);
         let y = tape.dropout(y, self.dropout.block, self.dropout.locked);
         let x = if self.residual { tape.add(x, y) } else { y };
         let Some(layer) = &self.feed_forward else { return x };
@@ -84,11 +82,11 @@ impl Block {
     }
 
     /// The memories and their fusion.
-    fn remember(&self, tape: &mut Tape, weights: &Weights, u: Var, state: &mut State) -> Var {
+    fn memories(&self, tape: &mut Tape, weights: &Weights, u: Var, state: &mut State) -> Var {
         let (working, long) = match self.order {
             Order::Parallel => {
-                let working = self.work(tape, weights, u, state);
-                match self.recall(tape, weights, u, state) {
+                let working = self.working(tape, weights, u, state);
+                match self.long(tape, weights, u, state) {
                     None => (working, None),
                     // What is dropped is left to the long memory beside it.
                     long => {
@@ -98,12 +96,12 @@ impl Block {
                 }
             }
             Order::WorkingFirst => {
-                let working = self.work(tape, weights, u, state);
-                (None, self.recall(tape, weights, working.unwrap_or(u), state))
+                let working = self.working(tape, weights, u, state);
+                (None, self.long(tape, weights, working.unwrap_or(u), state))
             }
             Order::LongFirst => {
-                let long = self.recall(tape, weights, u, state);
-                (self.work(tape, weights, long.unwrap_or(u), state), None)
+                let long = self.long(tape, weights, u, state);
+                (self.working(tape, weights, long.unwrap_or(u), state), None)
             }
         };
         match (&self.fusion, working, long) {
@@ -123,18 +121,25 @@ impl Block {
     }
 
     /// The working memory's output, if there is one.
-    fn work(&self, tape: &mut Tape, weights: &Weights, u: Var, state: &mut State) -> Option<Var> {
+    fn working(
+        &self,
+        tape: &mut Tape,
+        weights: &Weights,
+        u: Var,
+        state: &mut State,
+    ) -> Option<Var> {
         let y = self.working.as_ref()?.run(tape, weights, u, state);
-        Some(self.leave(tape, y, Ablation::Working))
+        Some(self.finish(tape, y, Ablation::Working))
     }
 
     /// The long memory's output, if there is one.
-    fn recall(&self, tape: &mut Tape, weights: &Weights, u: Var, state: &mut State) -> Option<Var> {
+    fn long(&self, tape: &mut Tape, weights: &Weights, u: Var, state: &mut State) -> Option<Var> {
         let y = self.long.as_ref()?.run(tape, weights, u, state, self.dropout.recurrent);
-        Some(self.leave(tape, y, Ablation::Long))
+        Some(self.finish(tape, y, Ablation::Long))
     }
 
-    fn leave(&self, tape: &mut Tape, y: Var, memory: Ablation) -> Var {
+    /// Zeros where the memory is ablated, then dropout.
+    fn finish(&self, tape: &mut Tape, y: Var, memory: Ablation) -> Var {
         tape.silence_if(y, memory);
         tape.dropout(y, self.dropout.memory, self.dropout.locked)
     }

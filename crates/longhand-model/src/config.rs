@@ -19,10 +19,6 @@ use longhand_kernel::recurrence::CellKind;
 use longhand_kernel::weights::{Format, MOST_INT8_COLUMNS};
 use serde::{Deserialize, Serialize};
 
-use crate::model::Model;
-use crate::state::State;
-use crate::weights::Builder;
-
 /// The version of `config.json` that this program writes and reads.
 pub const FORMAT: u32 = 1;
 
@@ -30,9 +26,9 @@ pub const FORMAT: u32 = 1;
 /// small enough that no product of three overflows.
 const LARGEST: usize = 1 << 20;
 /// The most parameters that a configuration may ask for.
-const MOST_PARAMETERS: u128 = 1 << 34;
+pub(crate) const MOST_PARAMETERS: u128 = 1 << 34;
 /// The most numbers that the memory of one stream may hold.
-const MOST_STATE: u128 = 1 << 30;
+pub(crate) const MOST_STATE: u128 = 1 << 30;
 
 /// A model's configuration: `config.json`. Unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -353,8 +349,8 @@ impl Config {
         json.unwrap_or_default() + "\n"
     }
 
-    /// Checks every size, every pair of settings that must agree, and how large the model and its
-    /// memory would be.
+    /// Checks every size and every pair of settings that must agree.
+    /// [`Model::check`](crate::Model::check) also checks how large the model would be.
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.format != FORMAT {
             return Err(ConfigError::Conflict(format!(
@@ -379,8 +375,7 @@ impl Config {
         self.check_head()?;
         self.check_weights()?;
         self.check_kv_cache()?;
-        self.check_dropout()?;
-        self.check_extent()
+        self.check_dropout()
     }
 
     /// Width of the last block's output.
@@ -486,22 +481,6 @@ impl Config {
                  no block has both in parallel: leave it out"
                     .into(),
             ));
-        }
-        Ok(())
-    }
-
-    /// Counts what the model would hold by laying it out without values. Everything else must
-    /// have been checked.
-    fn check_extent(&self) -> Result<(), ConfigError> {
-        let count = |shape: &[usize]| shape.iter().map(|&n| n as u128).product::<u128>();
-        let model = Model::lay_out(self.clone(), Builder::empty());
-        let parameters = model.weights.iter().map(|parameter| count(&parameter.shape)).sum();
-        if parameters > MOST_PARAMETERS {
-            return Err(ConfigError::TooLarge(clamped(parameters)));
-        }
-        let state = State::new(self, 0).tensors().map(|tensor| count(&tensor.shape)).sum();
-        if state > MOST_STATE {
-            return Err(ConfigError::StateTooLarge(clamped(state)));
         }
         Ok(())
     }
@@ -652,11 +631,6 @@ impl Dropout {
             None => Ok(()),
         }
     }
-}
-
-/// The count, or the largest one that fits.
-fn clamped(count: u128) -> u64 {
-    count.try_into().unwrap_or(u64::MAX)
 }
 
 fn size(name: &str, value: usize, least: usize, most: usize) -> Result<(), ConfigError> {

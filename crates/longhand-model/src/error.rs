@@ -35,6 +35,9 @@ pub enum ModelError {
         /// Streams of the state.
         got: usize,
     },
+    /// A state of another model.
+    #[error("the state belongs to another model: it carries other tensors than this one")]
+    Layout,
     /// A backward pass without a model that the forward pass recorded.
     #[error(
         "the backward pass was given other weights than the forward pass read: give every model \

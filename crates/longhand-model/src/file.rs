@@ -12,6 +12,7 @@ use safetensors::tensor::{Dtype, SafeTensors, View};
 use crate::checksum::{self, ChecksumError};
 use crate::config::{Config, ConfigError};
 use crate::model::Model;
+use crate::state::NamedTensor;
 use crate::weights::{Builder, Parameter, Role, Weights};
 
 /// The file of the configuration.
@@ -105,6 +106,7 @@ impl Model {
     pub fn load(folder: &Path) -> Result<Self, FileError> {
         let path = folder.join(CONFIG_FILE);
         let config = Config::from_json(&read(&path)?)
+            .and_then(|config| Model::check(&config).map(|()| config))
             .map_err(|source| FileError::Config { path, source })?;
         let path = folder.join(WEIGHTS_FILE);
         let bytes = read(&path)?;
@@ -222,6 +224,12 @@ impl<'a> Values<'a> {
                 self.data.iter().flat_map(upper).collect()
             }
         }
+    }
+}
+
+impl<'a> From<&'a NamedTensor<'_>> for Values<'a> {
+    fn from(tensor: &'a NamedTensor<'_>) -> Self {
+        Self { shape: &tensor.shape, data: &tensor.values, precision: tensor.precision }
     }
 }
 

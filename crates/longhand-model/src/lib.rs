@@ -45,6 +45,6 @@ pub use longhand_kernel::weights::Format;
 pub use longhand_kernel::{Buffer, Cpu, InstructionSet, Level, Precision, Sequence};
 pub use model::Model;
 pub use preset::Preset;
-pub use state::{State, StateError};
+pub use state::{NamedTensor, State, StateError, StateLayout};
 pub use tape::{Ablation, Gates, IGNORE, Mode, Pass, Profile, Tape, Total, Var};
 pub use weights::{Gradients, Packed, Parameter, ParameterId, Weights};

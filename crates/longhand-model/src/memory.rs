@@ -1,20 +1,21 @@
-//! The two memories of a block, as layers: parameters and state looked up once, then run on a tape.
+//! The two memories of a block, as layers: each declares its parameters and its state tensors once,
+//! then runs on a tape.
 
 use longhand_kernel::Precision;
 use longhand_kernel::attention::{Mask, Rotary, Sizes};
 use longhand_kernel::recurrence::CellKind;
 
 use crate::config::{LongMemory, WorkingMemory};
-use crate::state::State;
+use crate::state::{State, StateId};
 use crate::tape::{LongCell, MatrixMemory, Tape, Var};
 use crate::weights::{Builder, Init, ParameterId, Role, Weights};
 
 /// A working memory: the recent past, exact and bounded.
 pub(crate) enum Working {
-    /// Attention over a sliding window.
-    Attention { sizes: Sizes, qkv: ParameterId, state: Option<usize> },
+    /// Attention over a sliding window, with its KV cache; over whole examples there is none.
+    Attention { sizes: Sizes, qkv: ParameterId, cache: Option<[StateId; 2]> },
     /// `WM[t] = tanh(x[t] + WM[t−1])`.
-    Tanh { state: usize },
+    Tanh { hidden: StateId },
 }
 
 /// A long memory in one direction or both.
@@ -23,8 +24,16 @@ pub(crate) struct Long {
 }
 
 enum Direction {
-    Recurrence { cell: LongCell, reverse: bool, state: Option<usize>, norm: Option<ParameterId> },
+    Recurrence(Recurrence),
     Mlstm(Mlstm),
+}
+
+/// LSTM, sLSTM or Elman's recurrence.
+struct Recurrence {
+    cell: LongCell,
+    /// Hidden state and cell states; nothing where it is bidirectional.
+    state: Vec<StateId>,
+    norm: Option<ParameterId>,
 }
 
 /// The matrix memory with its projections (Beck et al., "xLSTM 7B", 2025, figure 2).
@@ -46,52 +55,39 @@ impl Working {
         prefix: &str,
         input: usize,
         builder: &mut Builder,
-        state: &State,
     ) -> Self {
-        match *config {
-            WorkingMemory::Attention {
-                heads,
-                kv_heads,
-                head_width,
-                window,
-                rotary,
-                bidirectional,
-            } => {
-                let width = (heads + 2 * kv_heads) * head_width;
-                let init = Init::Normal(0.5 / (input as f32).sqrt());
-                Working::Attention {
-                    sizes: Sizes {
-                        heads,
-                        groups: kv_heads,
-                        width: head_width,
-                        mask: if bidirectional { Mask::Full } else { Mask::Window(window) },
-                        rotary: rotary.then(Rotary::default),
-                        // An encoder carries nothing.
-                        cache: if bidirectional { Precision::F32 } else { kv_cache },
-                    },
-                    qkv: builder.add(
-                        format!("{prefix}.attention.qkv.weight"),
-                        &[width, input],
-                        init,
-                    ),
-                    state: state.index(&format!("{prefix}.attention.keys")),
-                }
-            }
-            WorkingMemory::Tanh {} => Working::Tanh {
-                state: state
-                    .index(&format!("{prefix}.tanh.memory"))
-                    .expect("the state of this configuration"),
-            },
-        }
+        let WorkingMemory::Attention { heads, kv_heads, head_width, window, rotary, bidirectional } =
+            *config
+        else {
+            let name = format!("{prefix}.tanh.memory");
+            return Working::Tanh { hidden: builder.carry(name, &[input], Precision::F32) };
+        };
+        let sizes = Sizes {
+            heads,
+            groups: kv_heads,
+            width: head_width,
+            mask: if bidirectional { Mask::Full } else { Mask::Window(window) },
+            rotary: rotary.then(Rotary::default),
+            cache: if bidirectional { Precision::F32 } else { kv_cache },
+        };
+        let init = Init::Normal(0.5 / (input as f32).sqrt());
+        let name = format!("{prefix}.attention.qkv.weight");
+        let qkv = builder.add(name, &[sizes.row(), input], init);
+        let mut carry = |name: &str| {
+            let shape = [kv_heads, window, head_width];
+            builder.carry(format!("{prefix}.attention.{name}"), &shape, kv_cache)
+        };
+        let cache = (!bidirectional).then(|| ["keys", "values"].map(&mut carry));
+        Working::Attention { sizes, qkv, cache }
     }
 
     pub(crate) fn run(&self, tape: &mut Tape, weights: &Weights, x: Var, state: &mut State) -> Var {
         match self {
-            Working::Attention { sizes, qkv, state: index } => {
+            Working::Attention { sizes, qkv, cache } => {
                 let qkv = tape.linear(weights, &[x], *qkv, None);
-                tape.attention(*sizes, qkv, state, *index)
+                tape.attention(*sizes, qkv, state, *cache)
             }
-            Working::Tanh { state: index } => tape.tanh_memory(x, state, *index),
+            Working::Tanh { hidden } => tape.tanh_memory(x, state, *hidden),
         }
     }
 }
@@ -102,14 +98,14 @@ impl Long {
         prefix: &str,
         input: usize,
         builder: &mut Builder,
-        state: &State,
     ) -> Self {
         let reversals: &[bool] = if config.bidirectional { &[false, true] } else { &[false] };
         let directions = reversals.iter().map(|&reverse| match config.cell.kind() {
             Some(kind) => {
-                Direction::recurrence(config, kind, prefix, input, reverse, builder, state)
+                let recurrence = Recurrence::new(config, kind, prefix, input, reverse, builder);
+                Direction::Recurrence(recurrence)
             }
-            None => Direction::Mlstm(Mlstm::new(config, prefix, input, reverse, builder, state)),
+            None => Direction::Mlstm(Mlstm::new(config, prefix, input, reverse, builder)),
         });
         Self { directions: directions.collect() }
     }
@@ -123,12 +119,8 @@ impl Long {
         weight_drop: f32,
     ) -> Var {
         let mut outputs = self.directions.iter().map(|direction| match direction {
-            Direction::Recurrence { cell, reverse, state: index, norm } => {
-                let y = tape.recurrence(weights, *cell, x, *reverse, state, *index, weight_drop);
-                match norm {
-                    Some(weight) => tape.head_norm(weights, y, cell.heads, *weight),
-                    None => y,
-                }
+            Direction::Recurrence(recurrence) => {
+                recurrence.run(tape, weights, x, state, weight_drop)
             }
             Direction::Mlstm(mlstm) => mlstm.run(tape, weights, x, state),
         });
@@ -140,15 +132,14 @@ impl Long {
     }
 }
 
-impl Direction {
-    fn recurrence(
+impl Recurrence {
+    fn new(
         config: &LongMemory,
         kind: CellKind,
         prefix: &str,
         input: usize,
         reverse: bool,
         builder: &mut Builder,
-        state: &State,
     ) -> Self {
         let (n, heads) = (config.hidden, config.heads);
         let (name, gates) = (kind.name(), kind.gates());
@@ -182,6 +173,7 @@ impl Direction {
             input: input_weight,
             recurrent,
             biases: [Some(bias_input), bias_recurrent],
+            reverse,
         };
         // xLSTM normalises what its scalar memory gives, head by head.
         let norm = (kind == CellKind::Slstm)
@@ -190,8 +182,26 @@ impl Direction {
         for (id, recurrent) in [(input_weight, false), (recurrent, true)] {
             builder.role(id, Role::Gates { gates, heads, units, recurrent });
         }
-        let first_state = state.index(&format!("{prefix}.{name}.h"));
-        Direction::Recurrence { cell, reverse, state: first_state, norm }
+        // Read in both directions, each example begins and ends empty.
+        let names: &[&str] = if config.bidirectional { &[] } else { kind.states() };
+        let mut carry =
+            |state: &&str| builder.carry(format!("{prefix}.{name}.{state}"), &[n], Precision::F32);
+        Self { cell, state: names.iter().map(&mut carry).collect(), norm }
+    }
+
+    fn run(
+        &self,
+        tape: &mut Tape,
+        weights: &Weights,
+        x: Var,
+        state: &mut State,
+        weight_drop: f32,
+    ) -> Var {
+        let y = tape.recurrence(weights, self.cell, x, state, &self.state, weight_drop);
+        match self.norm {
+            Some(weight) => tape.head_norm(weights, y, self.cell.heads, weight),
+            None => y,
+        }
     }
 }
 
@@ -202,7 +212,6 @@ impl Mlstm {
         input: usize,
         reverse: bool,
         builder: &mut Builder,
-        state: &State,
     ) -> Self {
         let (n, heads) = (config.hidden, config.heads);
         let suffix = if reverse { "_reverse" } else { "" };
@@ -220,8 +229,14 @@ impl Mlstm {
         let input_gate = gate("igate_preact", Init::Zeros);
         let forget_gate = gate("fgate_preact", Init::Open);
         let norm = add("multihead_norm.weight", &[n], Init::Ones);
-        let first = state.index(&format!("{prefix}.mlstm.c"));
-        let memory = MatrixMemory { heads, gate: input_gate.0, reverse, state: first };
+        let mut carry = |name: &str, shape: &[usize]| {
+            builder.carry(format!("{prefix}.mlstm.{name}"), shape, Precision::F32)
+        };
+        let width = n / heads;
+        let state = (!config.bidirectional).then(|| {
+            [carry("c", &[heads, width, width]), carry("n", &[heads, width]), carry("m", &[heads])]
+        });
+        let memory = MatrixMemory { heads, gate: input_gate.0, reverse, state };
         Self { memory, query, key, value, output_gate, input_gate, forget_gate, norm }
     }
 

@@ -1,13 +1,15 @@
 //! Embedding → blocks → norm → head, run on a tape. A classifier pools before the norm.
 
+use std::sync::Arc;
+
 use longhand_kernel::weights::{Format, Rows};
 use longhand_kernel::{Precision, Sequence};
 
 use crate::block::{Block, NormLayer};
-use crate::config::{Config, ConfigError, HeadConfig, Positions};
+use crate::config::{Config, ConfigError, HeadConfig, MOST_PARAMETERS, MOST_STATE, Positions};
 use crate::error::ModelError;
 use crate::head::Head;
-use crate::state::State;
+use crate::state::{State, StateLayout};
 use crate::tape::{Pass, Tape, Total, Var};
 use crate::weights::{Builder, Gradients, Init, ParameterId, Role, Weights};
 
@@ -16,6 +18,7 @@ pub struct Model {
     config: Config,
     /// The parameters; an optimiser changes them in place.
     pub weights: Weights,
+    state: Arc<StateLayout>,
     embedding: ParameterId,
     positions: Option<ParameterId>,
     blocks: Vec<Block>,
@@ -33,11 +36,33 @@ impl Clone for Model {
 
 impl Model {
     /// A model with weights drawn from a seed.
-    pub fn new(config: Config, seed: u64) -> Result<Self, crate::ConfigError> {
-        config.check()?;
+    ///
+    /// # Errors
+    /// As [`Model::check`].
+    pub fn new(config: Config, seed: u64) -> Result<Self, ConfigError> {
+        Self::check(&config)?;
         let format = config.weights;
         let model = Self::lay_out(Config { weights: Format::F32, ..config }, Builder::new(seed));
         Ok(if format == Format::F32 { model } else { model.compress(format) })
+    }
+
+    /// Checks a configuration, and how large its model and the state of a stream would be. Takes
+    /// memory for neither.
+    ///
+    /// # Errors
+    /// One sentence for the user about the setting to change.
+    pub fn check(config: &Config) -> Result<(), ConfigError> {
+        config.check()?;
+        let model = Self::lay_out(config.clone(), Builder::empty());
+        let count = |shape: &[usize]| shape.iter().map(|&n| n as u128).product::<u128>();
+        let parameters = model.weights.iter().map(|parameter| count(&parameter.shape)).sum();
+        if parameters > MOST_PARAMETERS {
+            return Err(ConfigError::TooLarge(clamped(parameters)));
+        }
+        match model.state.count() {
+            count if count > MOST_STATE => Err(ConfigError::StateTooLarge(clamped(count))),
+            _ => Ok(()),
+        }
     }
 
     /// The same model with weights of another format, packed for reading: it can no longer be
@@ -66,13 +91,13 @@ impl Model {
         model
     }
 
-    /// The same model with carried keys and values held in another form.
+    /// The same model with its KV caches in another precision.
     ///
     /// # Errors
-    /// If its attention has heads that this form cannot hold.
+    /// If its attention heads do not fit the precision.
     pub fn with_kv_cache(self, precision: Precision) -> Result<Self, ConfigError> {
         let config = Config { kv_cache: precision, ..self.config.clone() };
-        config.check()?;
+        Self::check(&config)?;
         Ok(Self { weights: self.weights, ..Self::lay_out(config, Builder::empty()) })
     }
 
@@ -101,7 +126,6 @@ impl Model {
 
     /// Lays out a checked configuration.
     pub(crate) fn lay_out(config: Config, mut builder: Builder) -> Self {
-        let state = State::new(&config, 0);
         let tied = matches!(config.head, HeadConfig::LanguageModel { tied: true, .. });
         // Tied, it is the output matrix as well, and begins small so that logits do.
         let init = Init::Normal(if tied { 0.05 } else { 0.5 });
@@ -118,13 +142,13 @@ impl Model {
             Positions::None {} | Positions::Sinusoidal {} => None,
         };
         let blocks = (0..config.blocks.len())
-            .map(|index| Block::new(&config, index, &mut builder, &state))
+            .map(|index| Block::new(&config, index, &mut builder))
             .collect();
         let width = config.output_width();
         let norm = NormLayer::new(config.norm, "norm", width, &mut builder);
         let head = Head::new(&config.head, config.vocab_size, width, embedding, &mut builder);
-        let weights = builder.finish();
-        Self { config, weights, embedding, positions, blocks, norm, head }
+        let (weights, state) = builder.finish();
+        Self { config, weights, state, embedding, positions, blocks, norm, head }
     }
 
     /// What it is made of.
@@ -132,9 +156,14 @@ impl Model {
         &self.config
     }
 
-    /// The empty memory of `batch` streams.
+    /// The empty state of `batch` streams.
     pub fn state(&self, batch: usize) -> State {
-        State::new(&self.config, batch)
+        State::new(&self.state, batch)
+    }
+
+    /// The tensors that it carries from pass to pass.
+    pub fn state_layout(&self) -> &Arc<StateLayout> {
+        &self.state
     }
 
     /// Tokens or classes that the head tells apart.
@@ -186,7 +215,7 @@ impl Model {
         sequence: &Sequence,
         state: &mut State,
     ) -> Result<Var, ModelError> {
-        self.check(ids, sequence, state)?;
+        self.check_input(ids, sequence, state)?;
         let span = pass.open_span(sequence);
         let tape: &mut Tape = pass;
         let dropout = &self.config.dropout;
@@ -237,7 +266,12 @@ impl Model {
         tape.cross_entropy(&self.weights, x, weight, bias, targets, smoothing, losses, gradients)
     }
 
-    fn check(&self, ids: &[u32], sequence: &Sequence, state: &State) -> Result<(), ModelError> {
+    fn check_input(
+        &self,
+        ids: &[u32],
+        sequence: &Sequence,
+        state: &State,
+    ) -> Result<(), ModelError> {
         let Sequence { time, batch, .. } = *sequence;
         if ids.len() != time * batch {
             return Err(ModelError::Length { got: ids.len(), time, batch });
@@ -245,12 +279,20 @@ impl Model {
         if state.batch() != batch {
             return Err(ModelError::State { expected: batch, got: state.batch() });
         }
+        if !state.has_layout(&self.state) {
+            return Err(ModelError::Layout);
+        }
         let vocab_size = self.config.vocab_size;
         match ids.iter().find(|&&id| id as usize >= vocab_size) {
             Some(&id) => Err(ModelError::Token { id, vocab_size }),
             None => Ok(()),
         }
     }
+}
+
+/// The count, or the largest number that fits.
+fn clamped(count: u128) -> u64 {
+    count.try_into().unwrap_or(u64::MAX)
 }
 
 /// Each row's place in its document.

@@ -1,147 +1,215 @@
-//! What a model remembers of a stream: constant in size, passed in and handed back.
+//! What a model carries from pass to pass for each stream: KV caches, hidden and cell states.
+//!
+//! Each layer declares its tensors once, when the model is laid out; together they are the model's
+//! [`StateLayout`]. A [`State`] holds their values for B streams. Its size is constant: a stream is
+//! a slot, and [`State::insert`] and [`State::extract`] copy one slot of each tensor.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use longhand_kernel::attention::cache;
 use longhand_kernel::{Buffer, Level, Precision, Sequence};
 
-use crate::config::{Config, WorkingMemory};
+/// A tensor's place in the layout that declares it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StateId(usize);
 
-/// The memories of B streams after the tokens read so far.
+/// Every tensor that a model carries, in the order of its layers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StateLayout {
+    tensors: Vec<Declared>,
+}
+
+/// The state of B streams after the tokens read so far.
 #[derive(Clone)]
 pub struct State {
-    batch: usize,
+    layout: Arc<StateLayout>,
     /// `[B]` tokens read by each stream.
     pub(crate) positions: Vec<u64>,
     /// `[B]` tokens since each stream's last document start.
     pub(crate) since_reset: Vec<u64>,
-    tensors: Vec<StateTensor>,
+    /// The words of each tensor of the layout, stream after stream.
+    tensors: Vec<Buffer>,
 }
 
-/// One memory's contents, `[B, shape…]`.
-#[derive(Clone)]
-pub struct StateTensor {
-    /// Where it belongs, as `blocks.0.lstm.c`.
-    pub name: String,
+/// A view of one tensor of a state.
+#[derive(Clone, Copy)]
+pub struct StateTensor<'a> {
+    /// Its name, as `blocks.0.lstm.c`.
+    pub name: &'a str,
     /// Its shape for one stream.
-    pub shape: Vec<usize>,
-    /// How its values are held.
+    pub shape: &'a [usize],
+    /// The precision of its values in memory and on disk.
     pub precision: Precision,
-    /// Values that are held together: those of a head.
-    width: usize,
-    /// `[B, …]`: the words that hold them.
-    data: Buffer,
+    words: &'a [f32],
 }
 
-/// Why a state cannot be made of given parts.
+/// One tensor of a state outside of any model: what checkpoints and snapshots write and read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedTensor<'a> {
+    /// Its name, as `blocks.0.lstm.c`.
+    pub name: Cow<'a, str>,
+    /// `[B, shape…]`; of a single stream the leading 1 may be missing.
+    pub shape: Vec<usize>,
+    /// Its values, row-major.
+    pub values: Cow<'a, [f32]>,
+    /// The precision of its values.
+    pub precision: Precision,
+}
+
+/// Why a state is refused.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum StateError {
-    /// A tensor is missing or of another shape.
-    #[error("the memory `{name}` has {got} values; this model needs {expected}")]
+    /// A tensor that the model carries is not there.
+    #[error("the state has no tensor `{0}`, which this model carries")]
+    Missing(String),
+    /// A tensor that the model does not carry, or one that is there twice.
+    #[error("the state has a tensor `{0}`, which this model does not carry")]
+    Unknown(String),
+    /// A tensor of another shape.
+    #[error("the state's tensor `{name}` has shape {got:?}; this model needs {expected:?}")]
     Shape {
         /// Which tensor.
         name: String,
-        /// How many values it needs.
+        /// `[B, shape…]` of the model.
+        expected: Vec<usize>,
+        /// The given shape.
+        got: Vec<usize>,
+    },
+    /// A tensor whose values do not fill its shape.
+    #[error("the state's tensor `{name}` has {got} values where its shape needs {expected}")]
+    Length {
+        /// Which tensor.
+        name: String,
+        /// The product of its shape.
         expected: usize,
-        /// How many were given.
+        /// How many values were given.
         got: usize,
     },
-    /// A tensor holds something that is not a number.
-    #[error("the memory `{0}` holds a value that is not finite")]
+    /// A tensor with a value that is not finite.
+    #[error("the state's tensor `{0}` has a value that is not finite")]
     NotFinite(String),
-    /// The counters do not describe as many streams as the state has.
-    #[error("{got} positions were given for {expected} streams")]
+    /// A counter is missing for some streams.
+    #[error("the state of {expected} streams has {got} counters of tokens since the last reset")]
     Streams {
         /// How many streams.
         expected: usize,
-        /// How many positions.
+        /// How many counters.
         got: usize,
     },
+    /// A state whose tensors are not this one's.
+    #[error("the state belongs to a model that carries other tensors")]
+    Layout,
+    /// A slot that the state does not have.
+    #[error("slot {slot} is out of range: the state has {slots}")]
+    Slot {
+        /// Which slot.
+        slot: usize,
+        /// B.
+        slots: usize,
+    },
+    /// A state of several streams or of none where one is needed.
+    #[error("a slot takes the state of one stream, not of {0}")]
+    One(usize),
+}
+
+/// A tensor as its layer declared it.
+#[derive(Clone, Debug, PartialEq)]
+struct Declared {
+    name: String,
+    /// For one stream; the last size is never 0.
+    shape: Vec<usize>,
+    precision: Precision,
+}
+
+impl StateLayout {
+    /// Declares a tensor of `shape` for each stream.
+    pub(crate) fn carry(&mut self, name: String, shape: &[usize], precision: Precision) -> StateId {
+        self.tensors.push(Declared { name, shape: shape.to_vec(), precision });
+        StateId(self.tensors.len() - 1)
+    }
+
+    /// How many numbers one stream carries.
+    pub fn count(&self) -> u128 {
+        let count =
+            |declared: &Declared| declared.shape.iter().map(|&n| n as u128).product::<u128>();
+        self.tensors.iter().map(count).sum()
+    }
 }
 
 impl State {
-    /// The empty memory of `batch` streams.
-    pub fn new(config: &Config, batch: usize) -> Self {
-        let mut tensors = Vec::new();
-        for (index, block) in config.blocks.iter().enumerate() {
-            let mut held = |name: String, shape: &[usize], precision: Precision, width: usize| {
-                let count = batch * shape.iter().product::<usize>();
-                let data = Buffer::zeros(count / width * cache::words(precision, width));
-                let name = format!("blocks.{index}.{name}");
-                tensors.push(StateTensor { name, shape: shape.to_vec(), precision, width, data });
-            };
-            match block.working {
-                Some(WorkingMemory::Attention {
-                    kv_heads,
-                    head_width,
-                    window,
-                    bidirectional,
-                    ..
-                }) if !bidirectional => {
-                    for name in ["attention.keys", "attention.values"] {
-                        let shape = [kv_heads, window, head_width];
-                        held(name.into(), &shape, config.kv_cache, head_width);
-                    }
-                }
-                Some(WorkingMemory::Tanh {}) => {
-                    let shape = [working_input(config, index)];
-                    held("tanh.memory".into(), &shape, Precision::F32, 1);
-                }
-                _ => {}
-            }
-            let mut add = |name: String, shape: &[usize]| held(name, shape, Precision::F32, 1);
-            let Some(long) = block.long.filter(|long| !long.bidirectional) else { continue };
-            let (n, heads) = (long.hidden, long.heads);
-            match long.cell.kind() {
-                Some(kind) => {
-                    for state in kind.states() {
-                        add(format!("{}.{state}", kind.name()), &[n]);
-                    }
-                }
-                None => {
-                    add("mlstm.c".into(), &[heads, n / heads, n / heads]);
-                    add("mlstm.n".into(), &[heads, n / heads]);
-                    add("mlstm.m".into(), &[heads]);
-                }
-            }
+    /// The empty state of `batch` streams.
+    pub fn new(layout: &Arc<StateLayout>, batch: usize) -> Self {
+        let empty = |declared: &Declared| Buffer::zeros(batch * declared.words());
+        Self {
+            layout: layout.clone(),
+            positions: vec![0; batch],
+            since_reset: vec![0; batch],
+            tensors: layout.tensors.iter().map(empty).collect(),
         }
-        Self { batch, positions: vec![0; batch], since_reset: vec![0; batch], tensors }
     }
 
-    /// A state from what [`State::tensors`], [`State::positions`] and [`State::since_reset`] gave.
-    /// `find` returns the values of a named tensor.
-    pub fn from_parts(
-        config: &Config,
+    /// A state of the given tensors, in any order, and counters: the inverse of
+    /// [`State::to_tensors`], [`State::positions`] and [`State::since_reset`].
+    ///
+    /// # Errors
+    /// If a tensor is missing, unknown, of another shape or not finite.
+    pub fn from_tensors<'a>(
+        layout: &Arc<StateLayout>,
         positions: &[u64],
         since_reset: &[u64],
-        mut find: impl FnMut(&str) -> Option<Vec<f32>>,
+        tensors: impl IntoIterator<Item = NamedTensor<'a>>,
     ) -> Result<Self, StateError> {
-        let mut state = Self::new(config, positions.len());
-        if since_reset.len() != positions.len() {
-            let (expected, got) = (positions.len(), since_reset.len());
-            return Err(StateError::Streams { expected, got });
+        let batch = positions.len();
+        if since_reset.len() != batch {
+            return Err(StateError::Streams { expected: batch, got: since_reset.len() });
         }
+        let mut given = vec![None; layout.tensors.len()];
+        for tensor in tensors {
+            let known = |declared: &Declared| declared.name == *tensor.name;
+            let place = layout.tensors.iter().position(known);
+            match place.map(|place| &mut given[place]) {
+                Some(place) if place.is_none() => *place = Some(tensor),
+                _ => return Err(StateError::Unknown(tensor.name.into_owned())),
+            }
+        }
+        // Every size is checked before the state takes any memory.
+        for (declared, given) in layout.tensors.iter().zip(&given) {
+            match given {
+                Some(tensor) => declared.check(batch, tensor)?,
+                None => return Err(StateError::Missing(declared.name.clone())),
+            }
+        }
+        let mut state = Self::new(layout, batch);
         state.positions.copy_from_slice(positions);
         state.since_reset.copy_from_slice(since_reset);
-        for tensor in &mut state.tensors {
-            let values = find(&tensor.name).unwrap_or_default();
-            let StateTensor { name, shape, precision, width, data } = tensor;
-            let expected = positions.len() * shape.iter().product::<usize>();
-            if values.len() != expected {
-                let (name, got) = (name.clone(), values.len());
-                return Err(StateError::Shape { name, expected, got });
-            }
-            if !values.iter().all(|&x| precision.round(x).is_finite()) {
-                return Err(StateError::NotFinite(name.clone()));
-            }
-            cache::hold(Level::detect(), *precision, *width, &values, data);
+        let tensors = layout.tensors.iter().zip(given.iter().flatten());
+        for ((declared, tensor), words) in tensors.zip(&mut state.tensors) {
+            let (precision, head) = (declared.precision, declared.head());
+            cache::hold(Level::detect(), precision, head, &tensor.values, words);
         }
         Ok(state)
     }
 
+    /// Every tensor with its values `[B, shape…]`, to be written.
+    pub fn to_tensors(&self) -> Vec<NamedTensor<'_>> {
+        let tensors = self.tensors().map(|tensor| NamedTensor {
+            name: Cow::Borrowed(tensor.name),
+            shape: [&[self.batch()], tensor.shape].concat(),
+            values: tensor.values(),
+            precision: tensor.precision,
+        });
+        tensors.collect()
+    }
+
     /// B: how many streams.
     pub fn batch(&self) -> usize {
-        self.batch
+        self.positions.len()
+    }
+
+    /// The tensors that its model carries.
+    pub fn layout(&self) -> &Arc<StateLayout> {
+        &self.layout
     }
 
     /// `[B]` tokens read by each stream.
@@ -154,121 +222,152 @@ impl State {
         &self.since_reset
     }
 
-    /// Every memory's contents, in the order of the blocks.
-    pub fn tensors(&self) -> impl Iterator<Item = &StateTensor> {
-        self.tensors.iter()
+    /// Every tensor, in the order of the layers.
+    pub fn tensors(&self) -> impl Iterator<Item = StateTensor<'_>> {
+        self.layout.tensors.iter().zip(&self.tensors).map(|(declared, words)| StateTensor {
+            name: &declared.name,
+            shape: &declared.shape,
+            precision: declared.precision,
+            words,
+        })
     }
 
-    /// Bytes held.
+    /// Bytes of memory.
     pub fn bytes(&self) -> usize {
-        self.tensors.iter().map(|t| 4 * t.data.len()).sum::<usize>() + 16 * self.batch
+        self.tensors.iter().map(|words| 4 * words.len()).sum::<usize>() + 16 * self.batch()
     }
 
-    /// Some of the streams, in the given order.
+    /// Copies the state of one stream into a slot.
     ///
-    /// # Panics
-    /// If a stream is out of range.
-    pub fn select(&self, streams: &[usize]) -> Self {
-        let pick = |values: &[u64]| streams.iter().map(|&b| values[b]).collect();
-        let tensors = self.tensors.iter().map(|tensor| {
-            let words = tensor.data.len().checked_div(self.batch).unwrap_or(0);
-            let mut data = Buffer::zeros(streams.len() * words);
-            for (to, &from) in streams.iter().enumerate() {
-                data[to * words..][..words].copy_from_slice(&tensor.data[from * words..][..words]);
-            }
-            tensor.with(data)
-        });
-        Self {
-            batch: streams.len(),
-            positions: pick(&self.positions),
-            since_reset: pick(&self.since_reset),
-            tensors: tensors.collect(),
+    /// # Errors
+    /// If the slot does not exist, or `one` has another layout or not one stream.
+    pub fn insert(&mut self, slot: usize, one: &State) -> Result<(), StateError> {
+        if one.batch() != 1 {
+            return Err(StateError::One(one.batch()));
         }
+        self.copy_slot(slot, one, 0)
     }
 
-    /// Streams of several states side by side.
+    /// A copy of one slot, as the state of a single stream.
     ///
-    /// # Panics
-    /// If the states belong to different models.
-    pub fn join(states: &[&State]) -> Self {
-        let Some(first) = states.first() else {
-            return Self {
-                batch: 0,
-                positions: Vec::new(),
-                since_reset: Vec::new(),
-                tensors: Vec::new(),
-            };
-        };
-        let tensors = first.tensors.iter().enumerate().map(|(i, tensor)| {
-            let parts: Vec<f32> = states
-                .iter()
-                .flat_map(|state| {
-                    assert_eq!(state.tensors[i].name, tensor.name, "states of one model");
-                    state.tensors[i].data.iter().copied()
-                })
-                .collect();
-            tensor.with(Buffer::from(&parts[..]))
-        });
-        Self {
-            batch: states.iter().map(|state| state.batch).sum(),
-            positions: states.iter().flat_map(|s| s.positions.iter().copied()).collect(),
-            since_reset: states.iter().flat_map(|s| s.since_reset.iter().copied()).collect(),
-            tensors: tensors.collect(),
-        }
+    /// # Errors
+    /// If the slot does not exist.
+    pub fn extract(&self, slot: usize) -> Result<State, StateError> {
+        let mut one = Self::new(&self.layout, 1);
+        one.copy_slot(0, self, slot)?;
+        Ok(one)
     }
 
-    /// Counts the positions of a pass.
+    /// Copies of some slots, in the given order; a slot may come several times.
+    ///
+    /// # Errors
+    /// If a slot does not exist.
+    pub fn select(&self, slots: &[usize]) -> Result<State, StateError> {
+        let mut some = Self::new(&self.layout, slots.len());
+        for (to, &from) in slots.iter().enumerate() {
+            some.copy_slot(to, self, from)?;
+        }
+        Ok(some)
+    }
+
+    /// Whether two states have the same layout: their models carry the same tensors.
+    pub fn has_layout(&self, layout: &Arc<StateLayout>) -> bool {
+        Arc::ptr_eq(&self.layout, layout) || self.layout == *layout
+    }
+
+    fn copy_slot(&mut self, to: usize, other: &State, from: usize) -> Result<(), StateError> {
+        if !self.has_layout(&other.layout) {
+            return Err(StateError::Layout);
+        }
+        self.check_slot(to)?;
+        other.check_slot(from)?;
+        let tensors = self.layout.tensors.iter().zip(&other.tensors);
+        for ((declared, source), target) in tensors.zip(&mut self.tensors) {
+            let words = declared.words();
+            target[to * words..][..words].copy_from_slice(&source[from * words..][..words]);
+        }
+        self.positions[to] = other.positions[from];
+        self.since_reset[to] = other.since_reset[from];
+        Ok(())
+    }
+
+    fn check_slot(&self, slot: usize) -> Result<(), StateError> {
+        let slots = self.batch();
+        if slot < slots { Ok(()) } else { Err(StateError::Slot { slot, slots }) }
+    }
+
+    /// Counts the real positions of a pass.
     pub(crate) fn advance(&mut self, sequence: &Sequence) {
-        for b in 0..self.batch {
-            for t in (0..sequence.time).filter(|&t| sequence.is_real(t, b)) {
-                self.since_reset[b] =
-                    if sequence.starts_empty(t, b) { 1 } else { self.since_reset[b] + 1 };
-                self.positions[b] += 1;
-            }
+        for (b, (position, since)) in
+            self.positions.iter_mut().zip(&mut self.since_reset).enumerate()
+        {
+            let real = sequence.real(b);
+            *position += real as u64;
+            let last_start = match sequence.resets {
+                Some(_) => (0..real).rev().find(|&t| sequence.starts_empty(t, b)),
+                None => None,
+            };
+            *since = match last_start {
+                Some(start) => (real - start) as u64,
+                None => *since + real as u64,
+            };
         }
     }
 
-    /// Takes a tensor's buffer out, to be handed to an operation; `put` brings the next one back.
-    pub(crate) fn take(&mut self, index: usize) -> Buffer {
-        std::mem::take(&mut self.tensors[index].data)
+    /// Takes a tensor's words out, for an operation to advance; [`State::put`] brings them back.
+    pub(crate) fn take(&mut self, id: StateId) -> Buffer {
+        std::mem::take(&mut self.tensors[id.0])
     }
 
-    pub(crate) fn put(&mut self, index: usize, data: Buffer) {
-        self.tensors[index].data = data;
-    }
-
-    /// The index of a named tensor. Layers look theirs up once, when the model is laid out.
-    pub(crate) fn index(&self, name: &str) -> Option<usize> {
-        self.tensors.iter().position(|tensor| tensor.name == name)
+    pub(crate) fn put(&mut self, id: StateId, words: Buffer) {
+        self.tensors[id.0] = words;
     }
 }
 
-impl StateTensor {
+impl<'a> StateTensor<'a> {
     /// `[B, shape…]`: its values for all streams.
-    pub fn values(&self) -> Cow<'_, [f32]> {
+    pub fn values(&self) -> Cow<'a, [f32]> {
         if self.precision == Precision::F32 {
-            return Cow::Borrowed(&self.data);
+            return Cow::Borrowed(self.words);
         }
-        let heads = self.data.len() / cache::words(self.precision, self.width).max(1);
-        let mut values = vec![0.0; heads * self.width];
-        cache::recall(Level::detect(), self.precision, self.width, &self.data, &mut values);
+        let head = self.shape.last().copied().unwrap_or(1);
+        let heads = self.words.len() / cache::words(self.precision, head).max(1);
+        let mut values = vec![0.0; heads * head];
+        cache::recall(Level::detect(), self.precision, head, self.words, &mut values);
         Cow::Owned(values)
     }
+}
 
-    /// The same of other streams.
-    fn with(&self, data: Buffer) -> Self {
-        let Self { name, shape, precision, width, .. } = self;
-        let (name, shape) = (name.clone(), shape.clone());
-        Self { name, shape, precision: *precision, width: *width, data }
+impl Declared {
+    /// Values that are stored together: the last size of the shape.
+    fn head(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    /// `f32` words that hold the values of one stream.
+    fn words(&self) -> usize {
+        let heads = self.shape.iter().rev().skip(1).product::<usize>();
+        heads * cache::words(self.precision, self.head())
+    }
+
+    fn check(&self, batch: usize, given: &NamedTensor<'_>) -> Result<(), StateError> {
+        let name = || self.name.clone();
+        let whole = [&[batch], &self.shape[..]].concat();
+        let got = given.shape.clone();
+        if got != whole && !(batch == 1 && got == self.shape) {
+            return Err(StateError::Shape { name: name(), expected: whole, got });
+        }
+        let (expected, got) = (whole.iter().product(), given.values.len());
+        if got != expected {
+            return Err(StateError::Length { name: name(), expected, got });
+        }
+        // A value may be finite in `f32` and overflow when it is rounded.
+        if !given.values.iter().all(|&x| self.precision.round(x).is_finite()) {
+            return Err(StateError::NotFinite(name()));
+        }
+        Ok(())
     }
 }
 
-/// Width of what block `index`'s working memory reads.
-fn working_input(config: &Config, index: usize) -> usize {
-    let input = config.blocks[..index].iter().fold(config.width, |w, b| b.output_width(w));
-    let block = &config.blocks[index];
-    match (block.order, block.long) {
-        (crate::config::Order::LongFirst, Some(long)) => long.output_width(),
-        _ => input,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -231,7 +231,7 @@ fn a_row_is_the_same_alone_and_in_a_batch() {
                 .collect();
             let off = difference(&row, &alone);
             assert!(off < 1e-4, "{name}, row {b}: off by {off}");
-            for (a, b) in state.select(&[b]).tensors().zip(own_state.tensors()) {
+            for (a, b) in state.extract(b).unwrap().tensors().zip(own_state.tensors()) {
                 assert!(difference(&a.values(), &b.values()) < 1e-4, "{name}: {}", a.name);
             }
         }
@@ -497,15 +497,10 @@ fn a_saved_state_continues_bit_for_bit() {
         let head = Sequence::new(50, 1);
         let mut state = model.state(1);
         read(&model, &mut tape, Mode::Read, &ids[..50], &head, &mut state);
-        let find = |name: &str| {
-            state
-                .tensors()
-                .find(|tensor| tensor.name == name)
-                .map(|tensor| tensor.values().into_owned())
-        };
-        let config: &Config = model.config();
+        let (positions, since) = (state.positions(), state.since_reset());
+        let tensors = state.to_tensors();
         let mut copy =
-            State::from_parts(config, state.positions(), state.since_reset(), find).unwrap();
+            State::from_tensors(model.state_layout(), positions, since, tensors).unwrap();
         let tail = Sequence::new(30, 1);
         let a = read(&model, &mut tape, Mode::Read, &ids[50..], &tail, &mut state);
         let b = read(&model, &mut tape, Mode::Read, &ids[50..], &tail, &mut copy);

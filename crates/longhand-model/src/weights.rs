@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use longhand_kernel::Precision;
 use longhand_kernel::recurrence::{input_order, recurrent_order};
 use longhand_kernel::weights::{Format, Panels, Rows};
 use longhand_kernel::{Buffer, Cpu};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+use crate::state::{StateId, StateLayout};
 
 /// A parameter's place in [`Weights`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -313,9 +316,10 @@ pub(crate) enum Init {
     Open,
 }
 
-/// Collects parameters while layers are laid out.
+/// Collects parameters and state tensors while layers are laid out.
 pub(crate) struct Builder {
     weights: Weights,
+    state: StateLayout,
     random: ChaCha8Rng,
     fill: bool,
 }
@@ -323,7 +327,12 @@ pub(crate) struct Builder {
 impl Builder {
     /// A builder that draws initial values from a seed.
     pub(crate) fn new(seed: u64) -> Self {
-        Self { weights: Weights::default(), random: ChaCha8Rng::seed_from_u64(seed), fill: true }
+        Self {
+            weights: Weights::default(),
+            state: StateLayout::default(),
+            random: ChaCha8Rng::seed_from_u64(seed),
+            fill: true,
+        }
     }
 
     /// A builder that leaves values out, for weights that are read from a file.
@@ -347,13 +356,19 @@ impl Builder {
         id
     }
 
+    /// Declares a tensor that a layer carries from pass to pass, of `shape` for each stream.
+    pub(crate) fn carry(&mut self, name: String, shape: &[usize], precision: Precision) -> StateId {
+        self.state.carry(name, shape, precision)
+    }
+
     /// Says what the model does with a parameter, where it is no plain matrix or vector.
     pub(crate) fn role(&mut self, id: ParameterId, role: Role) {
         self.weights.parameters[id.0].role = role;
     }
 
-    pub(crate) fn finish(self) -> Weights {
-        Weights { version: next_version(), ..self.weights }
+    pub(crate) fn finish(self) -> (Weights, Arc<StateLayout>) {
+        let weights = Weights { version: next_version(), ..self.weights };
+        (weights, Arc::new(self.state))
     }
 
     fn draw(&mut self, data: &mut [f32], init: Init) {

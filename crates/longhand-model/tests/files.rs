@@ -120,11 +120,6 @@ fn settings_that_contradict_each_other_are_refused() {
     assert!(said.contains("no memory"), "{said}");
     let said = refused(&|v| v["blocks"] = serde_json::json!([]));
     assert!(said.contains("number of blocks"), "{said}");
-    let said = refused(&|v| {
-        v["width"] = 1_048_576.into();
-        v["vocab_size"] = 1_048_576.into();
-    });
-    assert!(said.contains("parameters"), "{said}");
     let said = refused(&|v| v["blocks"][0]["long"]["bidirectional"] = true.into());
     assert!(said.contains("must not see"), "{said}");
     let said = refused(&|v| {
@@ -150,8 +145,21 @@ fn keys_that_a_choice_does_not_have_are_refused() {
 fn models_that_no_machine_holds_are_refused_whatever_makes_them_large() {
     let refused = |rest: &str| {
         let json = format!(r#"{{"model_type": "longhand", "format": 1, {rest}}}"#);
-        Config::from_json(json.as_bytes()).unwrap_err().to_string()
+        let config = Config::from_json(json.as_bytes()).unwrap();
+        let said = Model::check(&config).unwrap_err().to_string();
+        // Whatever makes a model says the same.
+        assert_eq!(Model::new(config.clone(), 1).err().unwrap().to_string(), said);
+        let folder = TempDir::new().unwrap();
+        fs_err::write(folder.path().join("config.json"), config.to_json()).unwrap();
+        fs_err::write(folder.path().join("model.safetensors"), "").unwrap();
+        assert!(sentence(&folder).ends_with(&said), "{}", sentence(&folder));
+        said
     };
+    let said = refused(
+        r#""width": 1048576, "vocab_size": 1048576, "head": {"type": "language-model"},
+        "blocks": [{"long": {"cell": "lstm", "hidden": 1}}]"#,
+    );
+    assert!(said.contains("parameters"), "{said}");
     // The head over a wide last block, for tokens and for classes.
     let wide = r#""width": 1, "blocks": [{
         "long": {"cell": "lstm", "hidden": 16384}, "fusion": "none", "residual": false }]"#;

@@ -158,11 +158,10 @@ fn a_cache_in_bf16_takes_half_and_changes_little() {
                 assert!(values.iter().any(|&x| x != 0.0), "{preset}: {}", tensor.name);
                 assert!(values.iter().all(|&x| Precision::Bf16.round(x) == x));
             }
-            let find = |name: &str| {
-                state.tensors().find(|tensor| tensor.name == name).map(|t| t.values().into_owned())
-            };
             let (positions, since) = (state.positions(), state.since_reset());
-            let copy = State::from_parts(short.config(), positions, since, find).unwrap();
+            let tensors = state.to_tensors();
+            let copy =
+                State::from_tensors(short.state_layout(), positions, since, tensors).unwrap();
             for (a, b) in state.tensors().zip(copy.tensors()) {
                 assert_eq!(a.values(), b.values(), "{preset}: {}", a.name);
             }

@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use longhand_model::{Config, ConfigError, Preset};
+use longhand_model::{Config, ConfigError, Model, Preset};
 use longhand_tasks::Task;
 use longhand_text::{TableFormat, TokenizerKind};
 use longhand_train::Settings;
@@ -376,7 +376,9 @@ impl ModelSettings {
         };
         merge(&mut config, &self.overrides);
         config["vocab_size"] = vocab_size.into();
-        Ok(Config::from_json(config.to_string().as_bytes())?)
+        let config = Config::from_json(config.to_string().as_bytes())?;
+        Model::check(&config)?;
+        Ok(config)
     }
 
     /// What a person calls it.

@@ -17,8 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use longhand_model::file::{self, CONFIG_FILE, Values, WEIGHTS_FILE};
-use longhand_model::state::StateTensor;
-use longhand_model::{Config, Model, State, WeightsError, checksum};
+use longhand_model::{Config, Model, NamedTensor, State, WeightsError, checksum};
 use serde::{Deserialize, Serialize};
 
 use crate::average::AverageKind;
@@ -218,15 +217,8 @@ impl Checkpoints {
         let optimizer = file::serialize(tensors, metadata);
         let memory = memory.map(|state| {
             trainer.memory = Some((state.positions().to_vec(), state.since_reset().to_vec()));
-            let shapes: Vec<Vec<usize>> = state
-                .tensors()
-                .map(|tensor| [&[state.batch()], &tensor.shape[..]].concat())
-                .collect();
-            let values: Vec<_> = state.tensors().map(StateTensor::values).collect();
-            let tensors = state.tensors().zip(&shapes).zip(&values);
-            let tensors = tensors.map(|((tensor, shape), data)| {
-                (tensor.name.as_str(), Values { shape, data, precision: tensor.precision })
-            });
+            let tensors = state.to_tensors();
+            let tensors = tensors.iter().map(|tensor| (&*tensor.name, Values::from(tensor)));
             file::serialize(tensors, BTreeMap::new())
         });
         self.write_folder(&path, |beside| {
@@ -397,11 +389,13 @@ fn read(folder: &Path) -> Result<Checkpoint, String> {
     let model = Model::from_bytes(config, &content(folder, &trainer, WEIGHTS_FILE)?)
         .map_err(|error| named(WEIGHTS_FILE, &error))?;
     let buffers = tensors(OPTIMIZER_FILE, &content(folder, &trainer, OPTIMIZER_FILE)?)?;
+    let buffers = buffers.into_iter().map(|t| (t.name.into_owned(), t.values.into_owned()));
+    let buffers = buffers.collect();
     let memory = match &trainer.memory {
         Some((positions, since_reset)) => {
-            let mut values = tensors(MEMORY_FILE, &content(folder, &trainer, MEMORY_FILE)?)?;
-            let find = |name: &str| values.remove(name);
-            let state = State::from_parts(model.config(), positions, since_reset, find);
+            let tensors = tensors(MEMORY_FILE, &content(folder, &trainer, MEMORY_FILE)?)?;
+            let layout = model.state_layout();
+            let state = State::from_tensors(layout, positions, since_reset, tensors);
             Some(state.map_err(|error| named(MEMORY_FILE, &error))?)
         }
         None => None,
@@ -429,12 +423,13 @@ fn content(folder: &Path, trainer: &TrainerState, name: &str) -> Result<Vec<u8>,
     }
 }
 
-fn tensors(name: &str, bytes: &[u8]) -> Result<HashMap<String, Vec<f32>>, String> {
+fn tensors(name: &str, bytes: &[u8]) -> Result<Vec<NamedTensor<'static>>, String> {
     let fail = |error: WeightsError| format!("{name}: {error}");
     let file = checksum::from_bytes(bytes).map_err(|error| fail(error.into()))?;
     let tensors = file.tensors().into_iter().map(|(name, tensor)| {
-        let (values, _) = file::values(&name, &tensor).map_err(fail)?;
-        Ok((name, values))
+        let (values, precision) = file::values(&name, &tensor).map_err(fail)?;
+        let shape = tensor.shape().to_vec();
+        Ok(NamedTensor { name: name.into(), shape, values: values.into(), precision })
     });
     tensors.collect()
 }

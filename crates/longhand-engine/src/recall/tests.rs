@@ -42,7 +42,7 @@ fn a_story_is_remembered_alike_alone_and_beside_others() {
             let mut session = Session::new(&engine, SamplerSettings::default()).unwrap();
             session.read(&mut reader, &asked.context).unwrap();
             let alone = session.state();
-            for (a, b) in alone.tensors().zip(together.select(&[b]).tensors()) {
+            for (a, b) in alone.tensors().zip(together.extract(b).unwrap().tensors()) {
                 let difference = crate::testing::relative(&a.values(), &b.values());
                 assert!(difference < 1e-4, "{}: {difference:e}", a.name);
             }

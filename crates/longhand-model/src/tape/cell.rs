@@ -20,6 +20,8 @@ pub(crate) struct LongCell {
     pub(crate) recurrent: ParameterId,
     /// `bias_ih` and `bias_hh`.
     pub(crate) biases: [Option<ParameterId>; 2],
+    /// Reads from the last position to the first.
+    pub(crate) reverse: bool,
 }
 
 /// A recurrence's tensors; those beyond its count are empty.

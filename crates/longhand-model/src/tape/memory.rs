@@ -6,7 +6,7 @@ use longhand_kernel::{Buffer, Cpu, attention, mlstm, tanh_memory};
 
 use super::cell::{LongCell, Reading, States};
 use super::{Backward, Operation, Recorded, Tape, Tokens, Var};
-use crate::state::State;
+use crate::state::{State, StateId};
 use crate::weights::{ParameterId, Weights};
 
 pub(super) struct Attention {
@@ -24,7 +24,6 @@ pub(super) struct Tanh {
 
 pub(super) struct Recurrence {
     pub(super) cell: LongCell,
-    reverse: bool,
     pub(super) x: Var,
     /// Where the gradient of the rows goes to a table at once.
     tokens: Option<Tokens>,
@@ -44,8 +43,8 @@ pub(crate) struct MatrixMemory {
     pub(crate) gate: ParameterId,
     /// Reads from the last position to the first.
     pub(crate) reverse: bool,
-    /// The first of its three state tensors. Without one it begins empty and leaves nothing.
-    pub(crate) state: Option<usize>,
+    /// C, n and m. Without them it begins empty and leaves nothing.
+    pub(crate) state: Option<[StateId; 3]>,
 }
 
 pub(super) struct Mlstm {
@@ -81,25 +80,26 @@ pub(super) struct Rings {
 }
 
 impl Tape {
-    /// Attention over `qkv`, a row of queries, keys and values; the state's ring follows.
+    /// Attention over `qkv`, a row of queries, keys and values, and over the KV cache, which it
+    /// advances. Without a cache it sees the rows of the span alone.
     pub(crate) fn attention(
         &mut self,
         sizes: attention::Sizes,
         qkv: Var,
         state: &mut State,
-        ring: Option<usize>,
+        cache: Option<[StateId; 2]>,
     ) -> Var {
         let span = self.span(qkv);
         let sequence = self.spans.sequence(span, false);
         let width = sizes.heads * sizes.width;
         let mut data = self.cpu.buffers().take(sequence.rows() * width);
-        let step = ring.is_some() && sequence.time == 1 && !self.records();
+        let step = cache.is_some() && sequence.time == 1 && !self.records();
         let saved_len = if step { 0 } else { attention::saved_len(sizes, &sequence) };
         let mut saved = self.cpu.buffers().take(saved_len);
         let input = &self.values[qkv.0].data;
-        match ring {
-            Some(index) => {
-                let (mut keys, mut values) = (state.take(index), state.take(index + 1));
+        match cache {
+            Some(ids) => {
+                let [mut keys, mut values] = ids.map(|id| state.take(id));
                 // The ring advances counters of its own: the state's serve every block.
                 let Rings { positions, filled, angles } = &mut self.rings;
                 positions.clear();
@@ -121,8 +121,8 @@ impl Tape {
                         cpu, sizes, &sequence, input, carried, &mut data, &mut saved,
                     );
                 }
-                state.put(index, keys);
-                state.put(index + 1, values);
+                state.put(ids[0], keys);
+                state.put(ids[1], values);
             }
             None => {
                 attention::forward(&self.cpu, sizes, &sequence, input, None, &mut data, &mut saved);
@@ -134,42 +134,42 @@ impl Tape {
     }
 
     /// `y[t] = tanh(x[t] + y[t−1])`.
-    pub(crate) fn tanh_memory(&mut self, x: Var, state: &mut State, index: usize) -> Var {
+    pub(crate) fn tanh_memory(&mut self, x: Var, state: &mut State, hidden: StateId) -> Var {
         let (span, width) = (self.span(x), self.width(x));
         let sequence = self.spans.sequence(span, false);
         let mut data = self.cpu.buffers().take(sequence.rows() * width);
-        let before = state.take(index);
+        let before = state.take(hidden);
         let mut after = self.cpu.buffers().take_whole(before.len());
         let input = &self.values[x.0].data;
         tanh_memory::forward(&self.cpu, width, &sequence, input, &before, &mut data, &mut after);
-        state.put(index, after);
+        state.put(hidden, after);
         let y = self.push(span, data, width, self.needs(x));
         self.record(y, Operation::Tanh(Tanh { x, before, y }));
         y
     }
 
-    /// A recurrence over `x`. Without a `first` state tensor it begins empty and leaves nothing.
-    /// In training, a share of the recurrent weights is dropped for the whole pass.
+    /// A recurrence over `x`. `carried` are its hidden state and cell states; without them it
+    /// begins empty and leaves nothing. In training, a share of the recurrent weights is dropped
+    /// for the whole pass.
     pub(crate) fn recurrence(
         &mut self,
         weights: &Weights,
         cell: LongCell,
         x: Var,
-        reverse: bool,
         state: &mut State,
-        first: Option<usize>,
+        carried: &[StateId],
         weight_drop: f32,
     ) -> Var {
         let hidden = cell.hidden;
         let mask = self.draw(weight_drop);
         let span = self.span(x);
-        let sequence = self.spans.sequence(span, reverse);
+        let sequence = self.spans.sequence(span, cell.reverse);
         let len = sequence.batch * hidden;
         let mut before = States::default();
         let mut after = States::default();
         for i in 0..cell.states() {
-            before[i] = match first {
-                Some(first) => state.take(first + i),
+            before[i] = match carried.get(i) {
+                Some(&id) => state.take(id),
                 None => self.cpu.zeros(len),
             };
             after[i] = self.cpu.buffers().take_whole(len);
@@ -202,15 +202,15 @@ impl Tape {
         };
         cell.forward(&read, &mut data, &mut after, &mut saved);
         for (i, after) in after.into_iter().take(cell.states()).enumerate() {
-            match first {
-                Some(first) => state.put(first + i, after),
+            match carried.get(i) {
+                Some(&id) => state.put(id, after),
                 None => self.cpu.buffers().give(after),
             }
         }
         let trains = cell.parameters().any(|id| weights.is_trainable(id));
         let needed = self.needs(x) || trains;
         let y = self.push(span, data, hidden, needed);
-        let operation = Recurrence { cell, reverse, x, tokens, before, saved, dropped, y };
+        let operation = Recurrence { cell, x, tokens, before, saved, dropped, y };
         self.record_with(weights, y, Operation::Recurrence(operation));
         y
     }
@@ -248,7 +248,7 @@ impl Tape {
         [input_gate, forget_gate]: [Var; 2],
         state: &mut State,
     ) -> Var {
-        let MatrixMemory { heads, reverse, state: first, .. } = memory;
+        let MatrixMemory { heads, reverse, state: ids, .. } = memory;
         let span = self.span(q);
         let sequence = self.spans.sequence(span, reverse);
         let hidden = self.width(q);
@@ -257,14 +257,10 @@ impl Tape {
         let mut saved = self.cpu.buffers().take(mlstm::saved_len(sizes, &sequence));
         let lens = [hidden * sizes.width, hidden, heads].map(|len| len * sequence.batch);
         let mut after = lens.map(|len| self.cpu.buffers().take_whole(len));
-        let mut index = 0;
-        let before = lens.map(|len| {
-            index += 1;
-            match first {
-                Some(first) => state.take(first + index - 1),
-                None => self.cpu.zeros(len),
-            }
-        });
+        let before = match ids {
+            Some(ids) => ids.map(|id| state.take(id)),
+            None => lens.map(|len| self.cpu.zeros(len)),
+        };
         let inputs = [q, k, v, input_gate, forget_gate];
         let [c, n, m] = &mut after;
         mlstm::forward(
@@ -277,11 +273,9 @@ impl Tape {
             mlstm::StateMut { c, n, m },
             &mut saved,
         );
-        for (i, after) in after.into_iter().enumerate() {
-            match first {
-                Some(first) => state.put(first + i, after),
-                None => self.cpu.buffers().give(after),
-            }
+        match ids {
+            Some(ids) => ids.into_iter().zip(after).for_each(|(id, after)| state.put(id, after)),
+            None => after.into_iter().for_each(|buffer| self.cpu.buffers().give(buffer)),
         }
         let needed = inputs.iter().any(|&input| self.needs(input));
         let y = self.push(span, data, hidden, needed);
@@ -299,7 +293,7 @@ impl Tape {
         };
         let read = |operation: &Operation| match operation {
             Operation::Recurrence(op) => {
-                let sequence = self.sequence(op.y, op.reverse);
+                let sequence = self.sequence(op.y, op.cell.reverse);
                 let width = self.width(op.x);
                 let [input, forget] = op.cell.gates(&self.cpu, &sequence, width, &op.saved)?;
                 let memory = name(op.cell.recurrent, "weight_hh");
@@ -416,7 +410,7 @@ impl Recurrence {
     fn reading<'a>(&'a self, weights: &'a Weights, tape: &'a Tape) -> Reading<'a> {
         Reading {
             cpu: &tape.cpu,
-            sequence: tape.sequence(self.y, self.reverse),
+            sequence: tape.sequence(self.y, self.cell.reverse),
             weights,
             recurrent: match &self.dropped {
                 Some((dropped, ..)) => dropped,

@@ -41,7 +41,7 @@ fn weights_of_pytorchs_lstm_give_its_logits_and_states() {
             }
             check("logits", &logits);
             for tensor in state.tensors() {
-                check(&tensor.name, &tensor.values());
+                check(tensor.name, &tensor.values());
             }
         }
     }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use longhand_model::config::{Cell, Dropout, Fusion, HeadConfig, Positions, WorkingMemory};
-use longhand_model::{Config, Format, Precision, Preset};
+use longhand_model::{Config, Format, Model, Precision, Preset};
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
 
 use super::ids;
@@ -122,7 +122,7 @@ impl Arguments {
             config.weights = self.weights;
         }
         config.kv_cache = self.kv_cache;
-        config.check().map_err(|error| Usage(error.to_string()))?;
+        Model::check(&config).map_err(|error| Usage(error.to_string()))?;
         match self.what {
             What::Train => self.train(config),
             What::Read => self.read(config),

@@ -53,7 +53,7 @@ pub(crate) fn lstm(vocab: usize, dim: usize, layers: usize) -> Result<Config, Us
     config.width = dim;
     config.blocks = vec![block; within("--layers", layers, 1..=MOST_LAYERS)?];
     config.dropout = Dropout::default();
-    config.check().map_err(|error| Usage(error.to_string()))?;
+    Model::check(&config).map_err(|error| Usage(error.to_string()))?;
     Ok(config)
 }
 
