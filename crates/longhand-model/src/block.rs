@@ -1,6 +1,8 @@
-//! A block: norm → memories → fusion → residual, then norm → feed-forward → residual.
+//! A block: norm → memories → fusion → residual, then norm → cross-attention → residual and
+//! norm → feed-forward → residual where it has them.
 
 use crate::config::{BlockConfig, Config, Dropout, Fusion, Norm, Order};
+use crate::cross::Cross;
 use crate::memory::{Long, Working};
 use crate::state::State;
 use crate::tape::{Ablation, Tape, Var};
@@ -14,6 +16,8 @@ pub(crate) struct Block {
     working: Option<Working>,
     long: Option<Long>,
     fusion: FusionLayer,
+    /// Cross-attention and the norm before it.
+    cross: Option<(NormLayer, Cross)>,
     feed_forward: Option<FeedForward>,
     dropout: Dropout,
 }
@@ -53,6 +57,11 @@ impl Block {
         let depth = (2.0 * config.blocks.len() as f32).sqrt();
         let fusion = FusionLayer::new(block, &prefix, input, depth, builder);
         let output = block.output_width(input);
+        let cross = block.cross.as_ref().map(|cross| {
+            let name = format!("{prefix}.cross.norm");
+            let norm = NormLayer::new(config.norm, &name, output, builder);
+            (norm, Cross::new(cross, &prefix, output, depth, builder))
+        });
         let feed_forward = block.feed_forward.map(|inner| {
             let up = Init::Normal(0.5 / (output as f32).sqrt());
             let down = Init::Normal(0.5 / (inner as f32).sqrt() / depth);
@@ -64,14 +73,32 @@ impl Block {
             }
         });
         let (order, residual, dropout) = (block.order, block.residual, config.dropout);
-        Self { order, residual, norm, working, long, fusion, feed_forward, dropout }
+        Self { order, residual, norm, working, long, fusion, cross, feed_forward, dropout }
     }
 
-    pub(crate) fn run(&self, tape: &mut Tape, weights: &Weights, x: Var, state: &mut State) -> Var {
+    /// Whether it reads a source.
+    pub(crate) fn is_cross(&self) -> bool {
+        self.cross.is_some()
+    }
+
+    pub(crate) fn run(
+        &self,
+        tape: &mut Tape,
+        weights: &Weights,
+        x: Var,
+        source: Option<Var>,
+        state: &mut State,
+    ) -> Var {
         let u = self.norm.run(tape, weights, x);
         let y = self.memories(tape, weights, u, state);
         let y = tape.dropout(y, self.dropout.block, self.dropout.locked);
-        let x = if self.residual { tape.add(x, y) } else { y };
+        let mut x = if self.residual { tape.add(x, y) } else { y };
+        if let (Some((norm, cross)), Some(source)) = (&self.cross, source) {
+            let u = norm.run(tape, weights, x);
+            let y = cross.run(tape, weights, u, source);
+            let y = tape.dropout(y, self.dropout.block, self.dropout.locked);
+            x = tape.add(x, y);
+        }
         let Some(layer) = &self.feed_forward else { return x };
         let u = layer.norm.run(tape, weights, x);
         let up = tape.linear(weights, &[u], layer.up, None);

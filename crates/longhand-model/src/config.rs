@@ -9,6 +9,7 @@
 //!            working-first:  y = fuse(long(working(u)))
 //!            long-first:     y = fuse(working(long(u)))
 //!            x = x + y
+//!            x = x + cross_attention(norm(x), source)
 //!            x = x + feed_forward(norm(x))
 //! ```
 
@@ -119,12 +120,29 @@ pub struct BlockConfig {
     /// How their outputs become one.
     #[serde(default)]
     pub fusion: Fusion,
+    /// Cross-attention to a source after the memories, if there is any: for decoders.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cross: Option<CrossAttention>,
     /// Width of the SwiGLU layer (Shazeer, 2020), if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub feed_forward: Option<usize>,
     /// Whether the block's input is added to its output.
     #[serde(default = "fields::yes")]
     pub residual: bool,
+}
+
+/// Attention to all positions of a source: to the output of an encoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CrossAttention {
+    /// H: query heads.
+    pub heads: usize,
+    /// Key and value heads; each serves `heads / kv_heads` query heads.
+    pub kv_heads: usize,
+    /// K: width of a head.
+    pub head_width: usize,
+    /// Width of the source's rows.
+    pub source_width: usize,
 }
 
 /// A memory of the recent past.
@@ -411,7 +429,12 @@ impl Config {
             let working = block.working.map_or(0, |w| w.output_width(width));
             let long = block.long.map_or(0, |long| long.output_width());
             width = block.output_width(width);
-            widest = widest.max(working + long).max(width).max(block.feed_forward.unwrap_or(0));
+            let cross = block.cross.map_or(0, |c| c.source_width.max(c.heads * c.head_width));
+            widest = widest
+                .max(working + long)
+                .max(cross)
+                .max(width)
+                .max(block.feed_forward.unwrap_or(0));
         }
         widest
     }
@@ -550,6 +573,15 @@ impl BlockConfig {
                     "{} hidden units cannot be cut into {} heads",
                     long.hidden, long.heads
                 ));
+            }
+        }
+        if let Some(CrossAttention { heads, kv_heads, head_width, source_width }) = self.cross {
+            size(&name("cross.heads"), heads, 1, 4096)?;
+            size(&name("cross.kv_heads"), kv_heads, 1, heads)?;
+            size(&name("cross.head_width"), head_width, 1, 4096)?;
+            size(&name("cross.source_width"), source_width, 1, LARGEST)?;
+            if heads % kv_heads != 0 {
+                return conflict(format!("{heads} heads cannot share {kv_heads} key heads evenly"));
             }
         }
         if let Some(width) = self.feed_forward {

@@ -38,6 +38,24 @@ pub enum ModelError {
     /// A state of another model.
     #[error("the state belongs to another model: it carries other tensors than this one")]
     Layout,
+    /// A model with cross-attention was given nothing to read across to.
+    #[error("the model reads a source by cross-attention, and none was given")]
+    NoSource,
+    /// A source that does not fit the model or the sequence.
+    #[error(
+        "the source has {batch} sequences of width {width}; cross-attention needs {sequences} of \
+         width {expected:?}"
+    )]
+    Source {
+        /// Sequences of the source.
+        batch: usize,
+        /// Width of its rows.
+        width: usize,
+        /// B of the sequence that reads it.
+        sequences: usize,
+        /// The width that each block's cross-attention reads.
+        expected: Vec<usize>,
+    },
     /// A backward pass without a model that the forward pass recorded.
     #[error(
         "the backward pass was given other weights than the forward pass read: give every model \

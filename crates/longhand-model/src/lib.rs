@@ -24,6 +24,7 @@
 pub mod block;
 pub mod checksum;
 pub mod config;
+pub mod cross;
 pub mod error;
 pub mod file;
 pub mod head;

@@ -215,7 +215,40 @@ impl Model {
         sequence: &Sequence,
         state: &mut State,
     ) -> Result<Var, ModelError> {
+        if self.blocks.iter().any(Block::is_cross) {
+            return Err(ModelError::NoSource);
+        }
         self.check_input(ids, sequence, state)?;
+        Ok(self.run(pass, ids, sequence, None, state))
+    }
+
+    /// As [`Model::forward`] for a model with cross-attention: it reads the rows of `source`, which
+    /// another sequence of the same pass gave, one source for each sequence.
+    ///
+    /// # Errors
+    /// As [`Model::forward`], and if the source does not fit.
+    pub fn forward_with_source(
+        &self,
+        pass: &mut Pass<'_>,
+        ids: &[u32],
+        sequence: &Sequence,
+        source: Var,
+        state: &mut State,
+    ) -> Result<Var, ModelError> {
+        self.check_source(pass, source, sequence)?;
+        self.check_input(ids, sequence, state)?;
+        Ok(self.run(pass, ids, sequence, Some(source), state))
+    }
+
+    /// The forward pass over checked input.
+    fn run(
+        &self,
+        pass: &mut Pass<'_>,
+        ids: &[u32],
+        sequence: &Sequence,
+        source: Option<Var>,
+        state: &mut State,
+    ) -> Var {
         let span = pass.open_span(sequence);
         let tape: &mut Tape = pass;
         let dropout = &self.config.dropout;
@@ -234,12 +267,12 @@ impl Model {
         }
         x = tape.dropout(x, dropout.input, dropout.locked);
         for block in &self.blocks {
-            x = block.run(tape, &self.weights, x, state);
+            x = block.run(tape, &self.weights, x, source, state);
         }
         state.advance(sequence);
         let x = self.head.run(tape, x);
         let x = self.norm.run(tape, &self.weights, x);
-        Ok(tape.dropout(x, dropout.output, dropout.locked))
+        tape.dropout(x, dropout.output, dropout.locked)
     }
 
     /// Logits of some rows of what [`Model::forward`] gave: `[rows, V]` or `[rows, classes]`.
@@ -264,6 +297,22 @@ impl Model {
     ) -> Total {
         let (weight, bias) = (self.head.weight, self.head.bias);
         tape.cross_entropy(&self.weights, x, weight, bias, targets, smoothing, losses, gradients)
+    }
+
+    fn check_source(
+        &self,
+        pass: &Pass<'_>,
+        source: Var,
+        sequence: &Sequence,
+    ) -> Result<(), ModelError> {
+        let (batch, width) = (pass.sequence_of(source).batch, pass.width(source));
+        let crosses = self.config.blocks.iter().filter_map(|block| block.cross);
+        let expected: Vec<usize> = crosses.map(|cross| cross.source_width).collect();
+        let fits = !expected.is_empty() && expected.iter().all(|&expected| expected == width);
+        if fits && batch == sequence.batch {
+            return Ok(());
+        }
+        Err(ModelError::Source { batch, width, sequences: sequence.batch, expected })
     }
 
     fn check_input(

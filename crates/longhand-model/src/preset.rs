@@ -208,6 +208,7 @@ fn block() -> BlockConfig {
         long: None,
         order: Order::Parallel,
         fusion: Fusion::Concat,
+        cross: None,
         feed_forward: None,
         residual: true,
     }

@@ -7,6 +7,7 @@
 //! a free list, so that a loop of equal passes allocates in its first round only.
 
 mod cell;
+mod cross;
 mod dense;
 mod dropout;
 mod loss;
@@ -127,6 +128,7 @@ enum Operation {
     Tanh(memory::Tanh),
     Recurrence(memory::Recurrence),
     Mlstm(memory::Mlstm),
+    Cross(cross::Cross),
     Join(reduce::Join),
     Pool(reduce::Pool),
 }
@@ -248,6 +250,7 @@ impl Tape {
             Operation::Tanh(op) => op.backward(&mut pass),
             Operation::Recurrence(op) => op.backward(&mut pass),
             Operation::Mlstm(op) => op.backward(&mut pass),
+            Operation::Cross(op) => op.backward(&mut pass),
             Operation::Join(op) => op.backward(&mut pass),
             Operation::Pool(op) => op.backward(&mut pass),
         }
@@ -348,6 +351,11 @@ impl Tape {
 }
 
 impl Pass<'_> {
+    /// The sequence that a value's rows belong to, as its lengths tell it.
+    pub(crate) fn sequence_of(&self, var: Var) -> Sequence<'_> {
+        self.tape.sequence(var, false)
+    }
+
     /// Opens a span for one more sequence.
     pub(crate) fn open_span(&mut self, sequence: &Sequence) -> SpanId {
         self.tape.spans.open(sequence)
@@ -384,6 +392,7 @@ impl Operation {
             Operation::Norm(op) => cpu.buffers().give(op.saved),
             Operation::Attention(op) => cpu.buffers().give(op.saved),
             Operation::Tanh(op) => cpu.buffers().give(op.before),
+            Operation::Cross(op) => cpu.buffers().give(op.saved),
             Operation::Recurrence(op) => op.release(cpu),
             Operation::Mlstm(op) => op.release(cpu),
         }

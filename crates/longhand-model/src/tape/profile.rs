@@ -187,6 +187,17 @@ impl Tape {
                     bytes: [numbers, 2.0 * numbers],
                 }
             }
+            Operation::Cross(op) => {
+                let source = self.sequence(op.keys_values, false).time as f64;
+                let products = 2.0 * source * len(op.y) as f64;
+                let numbers = 4.0 * (len(op.queries) + len(op.keys_values) + len(op.y)) as f64;
+                Cost {
+                    label: format!("cross-attention {}", width(op.y)),
+                    // As for self-attention.
+                    operations: [2.0 * products, 5.0 * products],
+                    bytes: [numbers, 2.0 * numbers],
+                }
+            }
             Operation::Tanh(op) => pointwise("tanh memory", op.y, 2, 4),
             Operation::Recurrence(op) => {
                 let (input, hidden) = (width(op.x), width(op.y));

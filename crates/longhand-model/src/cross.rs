@@ -1,0 +1,52 @@
+//! Cross-attention as a layer: a decoder's block reads what an encoder gave in the same pass
+//! (Vaswani et al., "Attention is all you need", 2017, section 3.2.3).
+
+use longhand_kernel::attention::cross::Sizes;
+
+use crate::config::CrossAttention;
+use crate::tape::{Tape, Var};
+use crate::weights::{Builder, Init, ParameterId, Weights};
+
+/// Queries from the block's rows, keys and values from the source's, and a projection to the
+/// block's width.
+pub(crate) struct Cross {
+    sizes: Sizes,
+    query: ParameterId,
+    key_value: ParameterId,
+    output: ParameterId,
+}
+
+impl Cross {
+    /// A layer between blocks of `width`, whose output adds to the residual stream; `depth` keeps
+    /// the scale of the sum of all such outputs.
+    pub(crate) fn new(
+        config: &CrossAttention,
+        prefix: &str,
+        width: usize,
+        depth: f32,
+        builder: &mut Builder,
+    ) -> Self {
+        let CrossAttention { heads, kv_heads, head_width, source_width } = *config;
+        let inner = heads * head_width;
+        let mut add = |name: &str, shape: [usize; 2], share: f32| {
+            let init = Init::Normal(share / (shape[1] as f32).sqrt());
+            builder.add(format!("{prefix}.cross.{name}.weight"), &shape, init)
+        };
+        Self {
+            sizes: Sizes { heads, groups: kv_heads, width: head_width },
+            query: add("query", [inner, width], 0.5),
+            key_value: add("key_value", [2 * kv_heads * head_width, source_width], 0.5),
+            output: add("output", [width, inner], 0.5 / depth),
+        }
+    }
+
+    pub(crate) fn run(&self, tape: &mut Tape, weights: &Weights, x: Var, source: Var) -> Var {
+        let queries = tape.linear(weights, &[x], self.query, None);
+        let keys_values = tape.linear(weights, &[source], self.key_value, None);
+        let y = tape.cross_attention(self.sizes, queries, keys_values);
+        tape.linear(weights, &[y], self.output, None)
+    }
+}
+
+#[cfg(test)]
+mod tests;

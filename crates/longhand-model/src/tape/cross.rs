@@ -1,0 +1,64 @@
+//! Cross-attention: a sequence reads another one of the same pass.
+
+use longhand_kernel::Buffer;
+use longhand_kernel::attention::cross;
+
+use super::{Backward, Operation, Tape, Var};
+
+pub(super) struct Cross {
+    pub(super) sizes: cross::Sizes,
+    pub(super) queries: Var,
+    pub(super) keys_values: Var,
+    pub(super) saved: Buffer,
+    pub(super) y: Var,
+}
+
+impl Tape {
+    /// y `[T·B, H·K]`: each of the `queries [T·B, H·K]` reads all real positions of its sequence's
+    /// source, whose `keys_values [S·B, 2·G·K]` belong to a span of their own.
+    pub(crate) fn cross_attention(
+        &mut self,
+        sizes: cross::Sizes,
+        queries: Var,
+        keys_values: Var,
+    ) -> Var {
+        let span = self.span(queries);
+        let sequence = self.spans.sequence(span, false);
+        let source = self.spans.sequence(self.span(keys_values), false);
+        let width = sizes.heads * sizes.width;
+        let mut data = self.cpu.buffers().take(sequence.rows() * width);
+        let mut saved = self.cpu.buffers().take(cross::saved_len(sizes, &sequence));
+        let (q, kv) = (self.data(queries), self.data(keys_values));
+        cross::forward(&self.cpu, sizes, &sequence, &source, q, kv, &mut data, &mut saved);
+        let needed = self.needs(queries) || self.needs(keys_values);
+        let y = self.push(span, data, width, needed);
+        self.record(y, Operation::Cross(Cross { sizes, queries, keys_values, saved, y }));
+        y
+    }
+}
+
+impl Cross {
+    pub(super) fn backward(self, pass: &mut Backward) {
+        if let Some(dy) = pass.tape.finish(self.y) {
+            let mut dq = pass.tape.open(self.queries);
+            let mut dkv = pass.tape.open(self.keys_values);
+            let tape = &*pass.tape;
+            cross::backward(
+                &tape.cpu,
+                self.sizes,
+                &tape.sequence(self.queries, false),
+                &tape.sequence(self.keys_values, false),
+                tape.data(self.queries),
+                tape.data(self.keys_values),
+                &self.saved,
+                &dy,
+                dq.as_deref_mut(),
+                dkv.as_deref_mut(),
+            );
+            pass.tape.close(self.queries, dq);
+            pass.tape.close(self.keys_values, dkv);
+            pass.tape.cpu.buffers().give(dy);
+        }
+        pass.tape.cpu.buffers().give(self.saved);
+    }
+}
