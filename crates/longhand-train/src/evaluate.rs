@@ -1,14 +1,13 @@
-//! The loss over a whole text: every token but the first of a document is predicted exactly once.
+//! The loss over a text, whole or sampled: every scored token is predicted exactly once.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use longhand_model::{IGNORE, Mode, Model, Tape};
+use longhand_model::{IGNORE, Mode, Model, Sequence, Tape};
 use longhand_text::Tokens;
 use longhand_text::batch::{Batch, IGNORED, Windows};
 
 use crate::TrainError;
-use crate::language::sequence;
 use crate::objective::{Part, Watch};
 use crate::random::draw;
 
@@ -163,6 +162,12 @@ pub fn windows(
         total.tokens += chunk.inputs.len() as u64;
     }
     Ok(total)
+}
+
+/// A chunk's sizes and resets. Chunks without a reset take the shorter way.
+pub(crate) fn sequence(chunk: &Batch) -> Sequence<'_> {
+    let resets = chunk.resets.contains(&true).then_some(&chunk.resets[..]);
+    Sequence { resets, ..Sequence::new(chunk.time, chunk.batch) }
 }
 
 /// Stretches of a text side by side, each read from before its first target.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use longhand_model::{Gates, Mode, Model, Sequence, State, Tape};
+use longhand_model::{Gates, Mode, Model, State, Tape};
 use longhand_text::Tokens;
 use longhand_text::batch::{Batch, Streams, StreamsPosition};
 
-use crate::evaluate::{self, Stretches};
+use crate::evaluate::{self, Stretches, sequence};
 use crate::objective::{Objective, Part, Pass, Score, Watch};
 use crate::random::draw;
 use crate::{Settings, TrainError};
@@ -137,12 +137,6 @@ fn reset_some(chunk: &mut Batch, share: f64, seed: u64) {
         let number = draw([seed, RESETS, stream as u64]) as f64 / u64::MAX as f64;
         *reset |= number < share;
     }
-}
-
-/// A chunk's sizes and resets. Chunks without a reset take the shorter way.
-pub(crate) fn sequence(chunk: &Batch) -> Sequence<'_> {
-    let resets = chunk.resets.contains(&true).then_some(&chunk.resets[..]);
-    Sequence { resets, ..Sequence::new(chunk.time, chunk.batch) }
 }
 
 #[cfg(test)]

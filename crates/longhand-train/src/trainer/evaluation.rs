@@ -53,7 +53,8 @@ impl<O: Objective> Trainer<O> {
     /// With a time budget, decides once how much of the held-out data an evaluation reads.
     fn fit_held_out(&mut self, progress: &mut dyn Progress) -> Result<(), TrainError> {
         let Budget::Minutes(minutes) = self.settings.budget else { return Ok(()) };
-        if self.state.held_out.is_some() {
+        // Before the first step of a session the speed is unknown.
+        if self.state.held_out.is_some() || self.speed.0 == 0 {
             return Ok(());
         }
         let all = self.objective.held_out();
