@@ -25,6 +25,8 @@ fuzz_target!(|bytes: &[u8]| {
         tokenizer: String::new(),
         source: String::new(),
         bytes: 0,
+        scored_bytes: 0,
+        blake3: shard::content_hash(data),
     };
     let json = serde_json::to_vec(&header).expect("plain fields");
     if let Ok(read) = shard::validate(&whole(&json, data)) {

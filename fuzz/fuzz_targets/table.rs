@@ -1,11 +1,13 @@
-//! A table of examples from arbitrary bytes, in the format that the first byte chooses.
+//! A table of examples from arbitrary bytes: the format, the columns and the header as the first
+//! two bytes choose them.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use longhand_text::corpus::table::{TableFormat, TableOptions, parse_examples};
+use longhand_text::corpus::table::{TableOptions, parse_examples};
+use longhand_text::corpus::{Column, Header, TableFormat};
 
-fuzz_target!(|input: (u8, Vec<u8>)| {
-    let (format, bytes) = input;
+fuzz_target!(|input: (u8, u8, Vec<u8>)| {
+    let (format, options, bytes) = input;
     let formats = [
         TableFormat::JsonLines,
         TableFormat::Csv,
@@ -14,5 +16,16 @@ fuzz_target!(|input: (u8, Vec<u8>)| {
         TableFormat::Labelled,
     ];
     let format = formats[usize::from(format) % formats.len()];
-    let _ = parse_examples("input", bytes, format, &TableOptions::default());
+    let numbered = options & 1 == 1;
+    let within = options & 2 == 2;
+    let text = if within { Column::Name("a.text".into()) } else { Column::Index(1) };
+    let options = TableOptions {
+        text: (numbered || within).then_some(text),
+        label: numbered.then_some(Column::Index(0)),
+        header: [Header::Auto, Header::Yes, Header::No][usize::from(options >> 2) % 3],
+        lossy: options & 64 == 64,
+        unlabelled: options & 128 == 128,
+        ..TableOptions::default()
+    };
+    let _ = parse_examples("input", bytes, format, &options);
 });

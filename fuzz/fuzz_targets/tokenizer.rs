@@ -15,7 +15,17 @@ fuzz_target!(|bytes: &[u8]| {
             assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()));
             let _ = tokenizer.decode(&ids);
         }
+        let plain = tokenizer.encode_with_offsets(text);
+        let marked = tokenizer.encode_with_special_tokens(text);
+        for encoding in [plain, marked].into_iter().flatten() {
+            assert_eq!(encoding.ids.len(), encoding.offsets.len());
+            for offsets in &encoding.offsets {
+                let _ = &text[offsets.bytes.clone()];
+            }
+        }
+        let _ = tokenizer.first_token_bytes(text);
     }
+    let _ = tokenizer.with_special_tokens(&["<mask>"]);
     let mut decoder = tokenizer.decoder();
     for id in (0..tokenizer.vocab_size() as u32).take(64) {
         let _ = decoder.push(id);

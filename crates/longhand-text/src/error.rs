@@ -1,6 +1,11 @@
 use std::path::PathBuf;
 
-/// What can go wrong between a text and its ids. Each message is one sentence for the user.
+use crate::corpus::fault::RowFault;
+use crate::quote::{quoted, shortened};
+use crate::shard::fault::ShardFault;
+use crate::tokenizer::fault::{TokenizerFault, TrainingFault};
+
+/// An error between a text and its ids. Each message is one sentence for the user.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
@@ -11,7 +16,7 @@ pub enum TextError {
     #[error("{} does not exist: check the path", .0.display())]
     Missing(PathBuf),
     /// A model folder that is not there.
-    #[error("there is no folder {}: give the folder that `longhand train` wrote", .0.display())]
+    #[error("there is no folder {}: give the folder of a trained model", .0.display())]
     NoFolder(PathBuf),
     /// A model folder without its tokeniser.
     #[error(
@@ -34,18 +39,18 @@ pub enum TextError {
          .jsonl, .csv, .tsv or .parquet"
     )]
     Binary {
-        /// The source.
+        /// The name of the source.
         name: String,
-        /// Where the first zero byte lies, in the decompressed text.
+        /// Offset of the first zero byte, in the decompressed text.
         offset: u64,
     },
+    /// A source is UTF-16.
+    #[error("{0} is UTF-16 text: convert it to UTF-8, for example with `iconv -f UTF-16 -t UTF-8`")]
+    Utf16(String),
     /// A source is not UTF-8.
-    #[error(
-        "{name} is not valid UTF-8 at byte offset {offset}: convert it, or pass --lossy to \
-         replace invalid bytes"
-    )]
+    #[error("{name} is not valid UTF-8 at byte offset {offset}")]
     InvalidUtf8 {
-        /// The source.
+        /// The name of the source.
         name: String,
         /// Offset of the first invalid byte, in the decompressed text.
         offset: u64,
@@ -53,43 +58,51 @@ pub enum TextError {
     /// A compressed source is damaged.
     #[error("{name} could not be decompressed: {reason}")]
     Compression {
-        /// The source.
+        /// The name of the source.
         name: String,
-        /// What the decompressor says.
+        /// The words of the decompressor.
         reason: String,
     },
     /// A row of a table cannot be read.
-    #[error("{name}, row {row}: {reason}")]
+    #[error("{name}, row {row}: {fault}")]
     Row {
-        /// The table.
+        /// The name of the table.
         name: String,
         /// The row, counted from 1; a header counts.
         row: u64,
-        /// What is wrong with it.
-        reason: String,
+        /// Why it cannot be read.
+        fault: RowFault,
+    },
+    /// The text and the label would be the same.
+    #[error("{name}: the text and the label are both column {column}: name two columns")]
+    SameColumn {
+        /// The name of the table.
+        name: String,
+        /// The column that was named twice.
+        column: String,
     },
     /// A column was asked for that the table lacks.
     #[error("{name} has no column {column}: its columns are {found}; name one of them")]
     Column {
-        /// The table.
+        /// The name of the table.
         name: String,
-        /// What was asked for.
+        /// The column that was asked for.
         column: String,
-        /// What there is.
+        /// The columns that the table has.
         found: String,
     },
     /// A table as a whole cannot be read.
     #[error("{name} cannot be read as a table: {reason}")]
     Table {
-        /// The table.
+        /// The name of the table.
         name: String,
-        /// What is wrong with it.
+        /// Why it cannot be read.
         reason: String,
     },
     /// Too few tokens to predict anything.
     #[error("the text has {tokens} token(s), but at least 2 are needed: give a longer text")]
     TooShort {
-        /// Tokens there are.
+        /// The number of tokens.
         tokens: u64,
     },
     /// Too few tokens for one batch.
@@ -98,7 +111,7 @@ pub enum TextError {
          {needed}: give more text, or a smaller batch or chunk"
     )]
     ShorterThanBatch {
-        /// Tokens there are.
+        /// The number of tokens.
         tokens: u64,
         /// Tokens one batch needs.
         needed: u64,
@@ -110,47 +123,47 @@ pub enum TextError {
     /// A size or fraction is out of its range.
     #[error("{what} is {value}, but must be {allowed}")]
     Setting {
-        /// The setting.
+        /// The name of the setting.
         what: &'static str,
-        /// Its value.
+        /// The value that was given.
         value: String,
-        /// The allowed values.
+        /// The values that are allowed.
         allowed: &'static str,
     },
     /// A tokeniser file cannot be used.
-    #[error("{name} is not a usable tokenizer.json: {reason}")]
+    #[error("{name} is not a usable tokenizer.json: {fault}")]
     TokenizerFile {
-        /// The file.
+        /// The name of the file.
         name: String,
-        /// What is wrong with it.
-        reason: String,
+        /// The fault of the file.
+        fault: TokenizerFault,
     },
     /// A tokeniser could not be trained.
-    #[error("the {kind} tokeniser could not be trained: {reason}")]
+    #[error("the {kind} tokeniser could not be trained: {fault}")]
     Training {
         /// The kind of tokeniser.
-        kind: crate::TokenizerKind,
-        /// What is wrong.
-        reason: String,
+        kind: &'static str,
+        /// Why it could not be trained.
+        fault: TrainingFault,
     },
     /// The tokeniser failed on a text.
     #[error("the tokeniser failed on a text: {0}")]
-    Encode(String),
+    Encode(#[source] tokenizers::Error),
     /// An id outside of the vocabulary.
     #[error("the token id {id} is out of range: the vocabulary has {vocabulary} tokens")]
     TokenId {
-        /// The id.
+        /// The id that was given.
         id: u32,
         /// Size of the vocabulary.
         vocabulary: usize,
     },
     /// A token shard that cannot be trusted.
-    #[error("{name} is not a usable token shard: {reason}; delete it to have it made anew")]
+    #[error("{name} is not a usable token shard: {fault}; delete it to have it made anew")]
     Shard {
-        /// The shard.
+        /// The name of the shard.
         name: String,
-        /// What is wrong with it.
-        reason: String,
+        /// Why it cannot be trusted.
+        fault: ShardFault,
     },
     /// A range outside of the tokens.
     #[error("the tokens {start}..{end} were asked for, but there are {tokens}")]
@@ -159,21 +172,21 @@ pub enum TextError {
         start: u64,
         /// One past the last token asked for.
         end: u64,
-        /// Tokens there are.
+        /// The number of tokens.
         tokens: u64,
     },
     /// A saved position does not fit the data.
     #[error("the saved data position ({position}) does not fit this data: {reason}")]
     Position {
-        /// The position.
+        /// The position that was saved.
         position: String,
         /// Why it does not fit.
         reason: String,
     },
     /// A label that training did not know.
-    #[error("the label {label:?} is unknown: known labels are {known}")]
+    #[error("the label {} is unknown: known labels are {}", quoted(label), shortened(known))]
     Label {
-        /// The label.
+        /// The label that was given.
         label: String,
         /// The labels there are.
         known: String,

@@ -1,4 +1,4 @@
-//! What tests share.
+//! Helpers that the tests of this crate share.
 
 use std::path::PathBuf;
 

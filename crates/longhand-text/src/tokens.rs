@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use crate::corpus::Corpus;
+use crate::error::TextError;
 use crate::shard::{Shard, ShardWriter};
-use crate::{Corpus, TextError, Tokenizer};
+use crate::tokenizer::Tokenizer;
 
 /// Ids of a corpus with the places where its documents begin. Shared between threads as it is.
 #[derive(Debug)]
@@ -11,6 +13,7 @@ pub struct Tokens {
     storage: Storage,
     documents: Vec<u64>,
     vocabulary: usize,
+    scored_bytes: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -23,7 +26,7 @@ impl Tokens {
     /// Ids in memory; documents begin at the given places (0 is one of them, always).
     ///
     /// # Errors
-    /// An id that is not below `vocabulary`, or places that do not rise or lie beyond the end.
+    /// An id that is not below `vocabulary`, or places that do not rise or are beyond the end.
     pub fn from_ids(
         ids: Vec<u32>,
         mut documents: Vec<u64>,
@@ -43,19 +46,20 @@ impl Tokens {
                 allowed: "rising and before the last token",
             });
         }
-        Ok(Self { storage: Storage::Memory(ids), documents, vocabulary })
+        Ok(Self { storage: Storage::Memory(ids), documents, vocabulary, scored_bytes: None })
     }
 
     /// Ids in a shard.
     pub fn from_shard(shard: Shard) -> Self {
         let documents = shard.documents().to_vec();
         let vocabulary = shard.header().vocabulary;
-        Self { storage: Storage::Shard(shard), documents, vocabulary }
+        let scored_bytes = Some(shard.header().scored_bytes);
+        Self { storage: Storage::Shard(shard), documents, vocabulary, scored_bytes }
     }
 
     /// Encodes a corpus into memory.
     ///
-    /// Where the tokeniser has a token for a document's end, it stands between two documents.
+    /// A tokeniser's token for a document's end comes between two documents.
     ///
     /// # Errors
     /// Whatever reading and encoding report; [`TextError::TooShort`] below two tokens.
@@ -64,7 +68,7 @@ impl Tokens {
         tokenizer: &Tokenizer,
         progress: &mut dyn FnMut(EncodeProgress),
     ) -> Result<Self, TextError> {
-        Encoding::new(tokenizer, None).run(corpus, progress)
+        Encoder::new(tokenizer, None).run(corpus, progress)
     }
 
     /// Encodes a corpus into memory, or into a shard once its ids are too many. A shard that is
@@ -78,18 +82,19 @@ impl Tokens {
         spill: Spill<'_>,
         progress: &mut dyn FnMut(EncodeProgress),
     ) -> Result<Self, TextError> {
-        // One that cannot be read is no loss: it is made anew.
+        // One that is damaged or of an earlier version is no loss: it is made anew.
         if let Ok(shard) = Shard::open(spill.shard)
             && shard.header().tokenizer == tokenizer.hash()
             && shard.header().source == corpus.hash()?
+            && shard.verify().is_ok()
         {
             progress(EncodeProgress { bytes: shard.header().bytes, tokens: shard.len() });
             return Ok(Self::from_shard(shard));
         }
-        Encoding::new(tokenizer, Some(spill)).run(corpus, progress)
+        Encoder::new(tokenizer, Some(spill)).run(corpus, progress)
     }
 
-    /// The shard that the ids lie in; none where they lie in memory.
+    /// The shard that holds the ids; none where memory holds them.
     pub fn shard(&self) -> Option<&Shard> {
         match &self.storage {
             Storage::Memory(_) => None,
@@ -97,7 +102,7 @@ impl Tokens {
         }
     }
 
-    /// Number of tokens.
+    /// The number of tokens.
     pub fn len(&self) -> u64 {
         match &self.storage {
             Storage::Memory(ids) => ids.len() as u64,
@@ -118,6 +123,28 @@ impl Tokens {
     /// Where documents begin, rising from 0.
     pub fn documents(&self) -> &[u64] {
         &self.documents
+    }
+
+    /// Bytes of the text whose tokens can be predicted: all but those of the first token of each
+    /// document. None for ids that came without a text.
+    pub fn scored_bytes(&self) -> Option<u64> {
+        self.scored_bytes
+    }
+
+    /// How often an id comes.
+    ///
+    /// # Errors
+    /// A shard that cannot be read.
+    pub fn count(&self, id: u32) -> Result<u64, TextError> {
+        let mut block = vec![0; (1 << 16).min(self.len()) as usize];
+        let (mut at, mut found) = (0, 0);
+        while at < self.len() {
+            let size = (self.len() - at).min(block.len() as u64) as usize;
+            self.copy(at, &mut block[..size])?;
+            found += block[..size].iter().filter(|&&other| other == id).count() as u64;
+            at += size as u64;
+        }
+        Ok(found)
     }
 
     /// Copies the ids from `start` on into `ids`.
@@ -154,12 +181,12 @@ pub struct Spill<'a> {
 pub struct EncodeProgress {
     /// Bytes of text read so far.
     pub bytes: u64,
-    /// Tokens made of them.
+    /// Tokens that the text became.
     pub tokens: u64,
 }
 
 /// A corpus on its way to ids.
-struct Encoding<'a> {
+struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
     spill: Option<Spill<'a>>,
     /// The ids, until there are too many.
@@ -169,12 +196,22 @@ struct Encoding<'a> {
     /// Whether the next id begins a document. One may come to no ids at all (white space in the
     /// `word` kind).
     starts_document: bool,
+    /// Bytes of tokens that nothing comes before.
+    first_bytes: u64,
 }
 
-impl<'a> Encoding<'a> {
+impl<'a> Encoder<'a> {
     fn new(tokenizer: &'a Tokenizer, spill: Option<Spill<'a>>) -> Self {
         let (ids, documents) = (Vec::new(), Vec::new());
-        Self { tokenizer, spill, ids, documents, writer: None, starts_document: false }
+        Self {
+            tokenizer,
+            spill,
+            ids,
+            documents,
+            writer: None,
+            starts_document: false,
+            first_bytes: 0,
+        }
     }
 
     fn run(
@@ -190,7 +227,12 @@ impl<'a> Encoding<'a> {
                 self.take(end.as_slice())?;
             }
             self.starts_document |= piece.starts_document;
-            self.take(&self.tokenizer.encode(&piece.text)?)?;
+            let ids = self.tokenizer.encode(&piece.text)?;
+            if self.starts_document {
+                let first = self.tokenizer.first_token_bytes(&piece.text)?;
+                self.first_bytes += first as u64;
+            }
+            self.take(&ids)?;
             report.bytes += piece.text.len() as u64;
             report.tokens = self.len();
             progress(report);
@@ -199,10 +241,13 @@ impl<'a> Encoding<'a> {
         if tokens < 2 {
             return Err(TextError::TooShort { tokens });
         }
+        let scored_bytes = report.bytes - self.first_bytes;
         let (Some(writer), Some(spill)) = (self.writer, self.spill) else {
-            return Tokens::from_ids(self.ids, self.documents, self.tokenizer.vocab_size());
+            let vocabulary = self.tokenizer.vocab_size();
+            let tokens = Tokens::from_ids(self.ids, self.documents, vocabulary)?;
+            return Ok(Tokens { scored_bytes: Some(scored_bytes), ..tokens });
         };
-        writer.finish(&corpus.hash()?, report.bytes)?;
+        writer.finish(&corpus.hash()?, report.bytes, scored_bytes)?;
         Ok(Tokens::from_shard(Shard::open(spill.shard)?))
     }
 

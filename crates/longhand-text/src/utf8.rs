@@ -1,6 +1,6 @@
 //! Bytes that arrive in pieces, as text.
 
-use crate::TextError;
+use crate::error::TextError;
 
 /// Bytes in, whole characters out; a byte order mark at the very beginning is no text.
 #[derive(Debug)]
@@ -26,18 +26,25 @@ impl Utf8Decoder {
     /// Takes bytes, and gives the whole characters that they end, which may be none.
     ///
     /// # Errors
-    /// A zero byte, which no text holds; bytes that are not UTF-8, unless the decoder is lossy.
+    /// A zero byte or a byte that is not UTF-8, which a lossy decoder replaces; UTF-16.
     pub fn push(&mut self, bytes: &[u8]) -> Result<String, TextError> {
-        if let Some(zero) = bytes.iter().position(|&byte| byte == 0) {
-            let offset = self.offset + (self.held.len() + zero) as u64;
+        let mut all = std::mem::take(&mut self.held);
+        let bytes = if all.is_empty() {
+            bytes
+        } else {
+            all.extend_from_slice(bytes);
+            &all
+        };
+        if self.offset == 0 && !self.lossy && is_utf16(bytes) {
+            return Err(TextError::Utf16(self.name.clone()));
+        }
+        let zero = bytes.iter().position(|&byte| byte == 0);
+        if let Some(zero) = zero.filter(|_| !self.lossy) {
+            let offset = self.offset + zero as u64;
             return Err(TextError::Binary { name: self.name.clone(), offset });
         }
-        if self.held.is_empty() {
-            return self.decode(bytes, false);
-        }
-        let mut all = std::mem::take(&mut self.held);
-        all.extend_from_slice(bytes);
-        self.decode(&all, false)
+        let text = self.decode(bytes, false)?;
+        Ok(if zero.is_some() { text.replace('\0', "\u{fffd}") } else { text })
     }
 
     /// What is left at the end: U+FFFD for a character that was cut off, or nothing.
@@ -85,6 +92,15 @@ impl Utf8Decoder {
     }
 }
 
+/// Whether a text begins as UTF-16 does: with its byte order mark, or with two characters of ASCII.
+fn is_utf16(bytes: &[u8]) -> bool {
+    let zeros = bytes.first_chunk::<4>().map(|bytes| bytes.map(|byte| byte == 0));
+    let wide = [[false, true, false, true], [true, false, true, false]];
+    bytes.starts_with(&[0xff, 0xfe])
+        || bytes.starts_with(&[0xfe, 0xff])
+        || zeros.is_some_and(|zeros| wide.contains(&zeros))
+}
+
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 #[cfg(test)]
@@ -129,6 +145,17 @@ mod tests {
         check(&[b"\xef\xbb\xbfa\xff"], "not valid UTF-8 at byte offset 4");
         check(&[b"a", b"\xe4"], "not valid UTF-8 at byte offset 1");
         check(&[b"ab\xe4", b"\xb8\0"], "binary file (byte 0 at offset 4)");
+        check(&[b"\xff\xfea\0b\0"], "is UTF-16 text");
+        check(&[b"\xfe\xff\x4e\x2d"], "is UTF-16 text");
+        check(&[b"a\0b\0"], "is UTF-16 text");
+        check(&[b"\0a\0b"], "is UTF-16 text");
+        check(&[b"\xfea"], "not valid UTF-8 at byte offset 0");
+    }
+
+    #[test]
+    fn a_lossy_decoder_replaces_zero_bytes() {
+        assert_eq!(decoded(true, &[b"a\0b", b"\0\0c"]).unwrap(), "a\u{fffd}b\u{fffd}\u{fffd}c");
+        assert_eq!(decoded(true, &[b"\xe4", b"\0"]).unwrap(), "\u{fffd}\u{fffd}");
     }
 
     proptest! {

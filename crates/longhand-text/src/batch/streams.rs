@@ -6,10 +6,11 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use super::Batch;
-use crate::{TextError, Tokens};
+use super::chunk::Batch;
+use crate::error::TextError;
+use crate::tokens::Tokens;
 
-/// Where a [`Streams`] stands: all that a resumed run needs beside the seed.
+/// The place of a [`Streams`] among its chunks: all that a resumed run needs beside the seed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StreamsPosition {
@@ -69,7 +70,7 @@ impl Streams {
         Ok(Self { tokens, batch, time, seed, position, offset, lane: Vec::new() })
     }
 
-    /// The sizes B and T, no larger than the given ones, that a text of so many tokens can fill:
+    /// The sizes B and T, no larger than the given ones, that a text of `tokens` tokens can fill:
     /// first fewer streams, then shorter chunks. None below two tokens.
     pub fn fit(tokens: u64, batch: usize, time: usize) -> Option<(usize, usize)> {
         let pairs = usize::try_from(tokens.checked_sub(1)?).unwrap_or(usize::MAX);
@@ -80,12 +81,12 @@ impl Streams {
         Some((batch.min(pairs / time), time))
     }
 
-    /// Streams B.
+    /// The number of streams B.
     pub fn batch(&self) -> usize {
         self.batch
     }
 
-    /// Tokens of a chunk T.
+    /// The tokens of a chunk T.
     pub fn time(&self) -> usize {
         self.time
     }
@@ -95,7 +96,7 @@ impl Streams {
         (self.tokens.len() - 1) / (self.batch as u64 * self.time as u64)
     }
 
-    /// Where the next chunk lies.
+    /// The place of the next chunk.
     pub fn position(&self) -> StreamsPosition {
         self.position
     }
@@ -103,7 +104,7 @@ impl Streams {
     /// Goes on from a saved position: with the same tokens, sizes and seed, the same chunks come.
     ///
     /// # Errors
-    /// [`TextError::Position`] where the position lies beyond an epoch's end.
+    /// [`TextError::Position`] where the position is beyond an epoch's end.
     pub fn seek(&mut self, position: StreamsPosition) -> Result<(), TextError> {
         let chunks = self.chunks_per_epoch();
         if position.chunk >= chunks {

@@ -122,6 +122,32 @@ fn windows_ask_for_every_token_but_the_first_of_a_document_once() {
 }
 
 #[test]
+fn a_batch_has_examples_of_similar_length() {
+    struct Words(usize);
+    impl Measured for Words {
+        fn size(&self) -> usize {
+            self.0
+        }
+    }
+    let lengths = (0..2000).map(|place| Words(place * 37 % 100)).collect();
+    let mut batches = Bucketed::shuffled(lengths, 16, 3).unwrap();
+    let (mut padded, mut all, mut first) = (0, 0, Vec::new());
+    for _ in 0..batches.batches_per_epoch() {
+        let places = batches.next_batch().to_vec();
+        let sizes = || places.iter().map(|&place| batches.examples()[place].size());
+        padded += sizes().max().unwrap() * places.len() - sizes().sum::<usize>();
+        all += sizes().sum::<usize>();
+        first.push(places[0]);
+    }
+    assert!(padded * 20 < all, "{padded} of {all} are padding");
+    assert_eq!(batches.position(), BucketedPosition { epoch: 1, batch: 0 });
+    let again: Vec<usize> = (0..5).map(|_| batches.next_batch()[0]).collect();
+    assert_ne!(again, first[..5]);
+    assert!(Bucketed::shuffled(Vec::<Words>::new(), 8, 0).is_err());
+    assert!(Bucketed::in_order(vec![Words(1)], 0).is_err());
+}
+
+#[test]
 fn labelled_batches_hold_every_example_once_and_resume() {
     let examples: Vec<LabelledIds> = (0..103)
         .map(|place| LabelledIds { ids: vec![place as u32; place % 7], label: place as u32 % 3 })

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::Batch;
-use crate::{TextError, Tokens};
+use super::chunk::Batch;
+use crate::error::TextError;
+use crate::tokens::Tokens;
 
-/// Windows of T tokens, B at a time, each to be read from an empty state: batches of at most so
-/// many tokens of each, the state carried from batch to batch and reset where windows begin.
+/// Windows of T tokens, B at a time, each to be read from an empty state: batches of at most `most`
+/// tokens of each, the state carried from batch to batch and reset where windows begin.
 /// Every token but the first of a document is a target exactly once.
 #[derive(Clone, Debug)]
 pub struct Windows {

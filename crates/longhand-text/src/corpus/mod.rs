@@ -8,41 +8,29 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use crate::error::TextError;
 
-use crate::TextError;
-
+pub(crate) mod fault;
+mod format;
+mod json;
+mod options;
+mod parquet;
+mod piece_sample;
 mod pieces;
+mod rows;
+mod separated;
 mod source;
 pub mod table;
-mod table_format;
 #[cfg(test)]
 mod tests;
 
+pub use fault::RowFault;
+pub use format::{Column, Header, TableFormat};
+pub use options::CorpusOptions;
 pub use pieces::{Piece, Pieces};
-pub use table_format::TableFormat;
 
+use piece_sample::PieceSample;
 use source::Source;
-
-/// How sources are read.
-#[derive(Clone, Debug, Default)]
-pub struct CorpusOptions {
-    /// The column of tables (JSON lines, CSV, TSV, Parquet) that holds the text; `text` where
-    /// none is given.
-    pub text_column: Option<String>,
-    /// The table that every source is; where none is given each file's name tells it, and any
-    /// other name than `.jsonl`, `.csv`, `.tsv` and `.parquet` means plain text.
-    pub format: Option<TableFormat>,
-    /// Replace invalid UTF-8 by U+FFFD instead of stopping.
-    pub lossy: bool,
-}
-
-impl CorpusOptions {
-    fn format_of(&self, source: &Source) -> Option<TableFormat> {
-        self.format.or_else(|| source.format())
-    }
-}
 
 /// Texts to read, checked to exist; cheap to clone.
 #[derive(Clone, Debug)]
@@ -53,23 +41,6 @@ pub struct Corpus {
     characters: Range<u64>,
     /// The pieces that are read; all where none.
     sample: Option<PieceSample>,
-}
-
-/// A choice of a corpus's pieces.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct PieceSample {
-    /// The share of the pieces, 0 to 1.
-    share: f64,
-    /// The seed that they are drawn from.
-    seed: u64,
-}
-
-impl PieceSample {
-    fn takes(&self, number: u64) -> bool {
-        let random = ChaCha8Rng::seed_from_u64(self.seed.wrapping_add(number)).next_u64();
-        // The first one always: a corpus has some text.
-        number == 1 || random as f64 <= self.share * u64::MAX as f64
-    }
 }
 
 impl Corpus {

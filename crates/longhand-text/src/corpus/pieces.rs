@@ -3,11 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::format::{Column, TableFormat};
+use super::options::CorpusOptions;
+use super::piece_sample::PieceSample;
+use super::rows::Rows;
 use super::source::{Source, TextReader};
-use super::table_format::{Column, Rows, TableFormat};
-use super::{CorpusOptions, PieceSample};
-use crate::TextError;
-use crate::tokenizer::{TokenizerKind, last_safe_cut};
+use crate::error::TextError;
+use crate::tokenizer::{TokenizerKind, last_common_cut, last_safe_cut};
 
 /// A stretch of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,8 +137,8 @@ impl Iterator for Pieces {
 
 /// Bytes of text in a piece, as near as the safe cuts allow.
 const PIECE: usize = 4 << 20;
-/// Bytes after which a text without a safe cut is cut anyway.
-const LONGEST: usize = 64 << 20;
+/// Bytes after which a text without a common cut is cut where `bpe` allows it, or anywhere.
+const LONGEST: usize = 8 << 20;
 
 impl Current {
     fn open(source: &Source, options: &CorpusOptions) -> Result<Self, TextError> {
@@ -149,7 +151,8 @@ impl Current {
                     (None, _) => Column::Name("text".into()),
                     (Some(name), _) => Column::Name(name.clone()),
                 };
-                let rows = Rows::open(source, format, true, &[column], options.lossy)?;
+                let header = format != TableFormat::Labelled;
+                let rows = Rows::open(source, format, header, &[column], options.lossy)?;
                 Ok(Self::Rows { rows, name, state })
             }
             None => {
@@ -206,13 +209,12 @@ fn next_text(
             let text = std::mem::take(pending);
             return Ok(Some(text).filter(|text| !text.is_empty()));
         }
-        // The pre-tokeniser of `bpe` is the most demanding one.
-        let cut = match last_safe_cut(pending, TokenizerKind::Bpe) {
+        let cut = match last_common_cut(pending) {
             None if pending.len() < LONGEST => {
                 wanted += PIECE;
                 continue;
             }
-            None => pending.len(),
+            None => last_safe_cut(pending, TokenizerKind::Bpe).unwrap_or(pending.len()),
             Some(cut) => cut,
         };
         let tail = pending.split_off(cut);

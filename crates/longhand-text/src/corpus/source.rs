@@ -1,12 +1,13 @@
-//! Where text lies, and its bytes as checked text.
+//! Files, streams and bytes in memory, and their bytes as checked text.
 
 use std::collections::HashSet;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::table_format::TableFormat;
-use crate::{TextError, Utf8Decoder};
+use super::format::TableFormat;
+use crate::error::TextError;
+use crate::utf8::Utf8Decoder;
 
 /// A file, a stream spooled into a temporary file, or bytes in memory.
 #[derive(Clone, Debug)]
@@ -32,7 +33,7 @@ pub(crate) enum SeekableBytes {
     Memory(Arc<[u8]>),
 }
 
-/// Bytes, decompressed.
+/// The bytes of a source, decompressed.
 pub(crate) struct Bytes {
     pub(crate) reader: Box<dyn Read + Send>,
     /// Whether they were compressed, so that their errors are the decompressor's.
@@ -90,7 +91,7 @@ impl Source {
         self.in_folder
     }
 
-    /// The bytes as they lie.
+    /// The bytes as they are stored.
     fn stored(&self) -> Result<Box<dyn Read + Send>, TextError> {
         Ok(match &self.origin {
             Origin::File(path) => Box::new(fs_err::File::open(path)?),
@@ -99,7 +100,7 @@ impl Source {
         })
     }
 
-    /// Takes the bytes as they lie into a hash.
+    /// Takes the stored bytes into a hash.
     pub(crate) fn hash_into(&self, hasher: &mut blake3::Hasher) -> Result<(), TextError> {
         let mut bytes = self.stored()?;
         let mut block = vec![0; BLOCK];
@@ -119,7 +120,9 @@ impl Source {
             let reader = Box::new(flate2::bufread::MultiGzDecoder::new(stored));
             return Ok(Bytes { reader, compressed: true });
         }
-        if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        // A Zstandard frame, or one that is to be skipped, as `pzstd` writes before each.
+        let skipped = matches!(head, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
+        if skipped || head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
             let decoder = zstd::Decoder::with_buffer(stored).map_err(|error| {
                 TextError::Compression { name: self.name.clone(), reason: error.to_string() }
             })?;
@@ -128,7 +131,7 @@ impl Source {
         Ok(Bytes { reader: Box::new(stored), compressed: false })
     }
 
-    /// The bytes as they lie, to be read in any order.
+    /// The stored bytes, to be read in any order.
     pub(crate) fn seekable(&self) -> Result<SeekableBytes, TextError> {
         // Parquet's reader takes a plain file, and what it reports is told with the name.
         let open = |path: &Path| Ok(SeekableBytes::File(fs_err::File::open(path)?.into_parts().0));
@@ -160,7 +163,7 @@ fn spooled(name: &str, stream: &mut impl Read) -> Result<Origin, TextError> {
     Ok(Origin::Spooled(Arc::new(file.into_temp_path())))
 }
 
-/// Adds what a path given by the user stands for.
+/// Adds the files of a path given by the user.
 pub(crate) fn expand(path: &Path, sources: &mut Vec<Source>) -> Result<(), TextError> {
     if !path.is_dir() {
         sources.push(Source::open(path)?);

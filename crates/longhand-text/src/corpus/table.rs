@@ -4,16 +4,17 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::fault::RowFault;
+pub use super::format::{Column, Header, TableFormat};
+use super::rows::{Rows, row_fault};
 use super::source::Source;
-use super::table_format::Rows;
-pub use super::table_format::{Column, TableFormat};
-use crate::TextError;
+use crate::error::TextError;
 
 /// How a table of examples is read.
 #[derive(Clone, Debug, Default)]
 pub struct TableOptions {
-    /// The format; where none is given the file's name tells it, and any other name than
-    /// `.jsonl`, `.csv`, `.tsv` and `.parquet` means [`TableFormat::Labelled`].
+    /// The format; where none is given the name of the file tells it, and any name that
+    /// [`TableFormat::of_path`] does not know means [`TableFormat::Labelled`].
     pub format: Option<TableFormat>,
     /// The column of the text; `text` where none is given.
     pub text: Option<Column>,
@@ -21,9 +22,8 @@ pub struct TableOptions {
     pub label: Option<Column>,
     /// Read the texts alone.
     pub unlabelled: bool,
-    /// Whether the first row of CSV or TSV names the columns; where not said, it does unless all
-    /// columns are given by number.
-    pub header: Option<bool>,
+    /// Whether the first row names the columns; found out by default.
+    pub header: Header,
     /// Replace invalid UTF-8 by U+FFFD instead of stopping.
     pub lossy: bool,
 }
@@ -31,33 +31,53 @@ pub struct TableOptions {
 /// A text with its label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Example {
-    /// The label as it is written, or none where labels were not asked for.
+    /// The label without white space around it, or none where labels were not asked for.
     pub label: Option<String>,
-    /// The text.
+    /// The text as it is written.
     pub text: String,
+}
+
+/// The examples of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// The examples, at least one.
+    pub examples: Vec<Example>,
+    /// Whether the first row named the columns. JSON lines and Parquet need no such row.
+    pub header: bool,
+    /// Labels that had white space around them, which was taken away.
+    pub trimmed: usize,
 }
 
 /// Reads the examples of a file, or with `-` of the standard input, compressed or not.
 ///
 /// # Errors
-/// A file that is missing, empty, not text, or lacks a column; a row that cannot be read.
-pub fn read_examples(path: &Path, options: &TableOptions) -> Result<Vec<Example>, TextError> {
+/// A file that is missing, empty, not text, or lacks a column; a row that cannot be read; a first
+/// row that may name the columns or be an example.
+pub fn read_table(path: &Path, options: &TableOptions) -> Result<Table, TextError> {
     let format =
         options.format.or_else(|| TableFormat::of_path(path)).unwrap_or(TableFormat::Labelled);
-    examples(&Source::open(path)?, format, options)
+    table(&Source::open(path)?, format, options)
+}
+
+/// The examples of [`read_table`].
+///
+/// # Errors
+/// As [`read_table`].
+pub fn read_examples(path: &Path, options: &TableOptions) -> Result<Vec<Example>, TextError> {
+    Ok(read_table(path, options)?.examples)
 }
 
 /// Reads the examples of a table given as bytes; `name` is for messages.
 ///
 /// # Errors
-/// As [`read_examples`].
+/// As [`read_table`].
 pub fn parse_examples(
     name: &str,
     bytes: Vec<u8>,
     format: TableFormat,
     options: &TableOptions,
 ) -> Result<Vec<Example>, TextError> {
-    examples(&Source::memory(name, bytes), format, options)
+    Ok(table(&Source::memory(name, bytes), format, options)?.examples)
 }
 
 /// The labels of a task, each with its id.
@@ -107,40 +127,146 @@ impl Labels {
             known: self.names.join(", "),
         })
     }
+
+    /// How many examples have each label, by id; unknown labels are not counted.
+    pub fn counts(&self, examples: &[Example]) -> Vec<usize> {
+        let mut counts = vec![0; self.names.len()];
+        let labels = examples.iter().filter_map(|example| example.label.as_deref());
+        for id in labels.filter_map(|label| self.names.iter().position(|name| name == label)) {
+            counts[id] += 1;
+        }
+        counts
+    }
 }
 
-fn examples(
+fn table(source: &Source, format: TableFormat, options: &TableOptions) -> Result<Table, TextError> {
+    let columns = columns(source, format, options)?;
+    let named = columns.iter().any(|column| matches!(column, Column::Name(_)));
+    let may_have = matches!(format, TableFormat::Csv | TableFormat::Tsv | TableFormat::Labelled);
+    let header = match options.header {
+        Header::Auto => named && may_have,
+        Header::Yes => may_have,
+        Header::No => false,
+    };
+    let mut rows = Rows::open(source, format, header, &columns, options.lossy)?;
+    let mut table = Table { header, ..Table::default() };
+    let mut first_row = 0;
+    while let Some(cells) = rows.next().transpose()? {
+        if table.examples.is_empty() {
+            first_row = rows.row();
+        }
+        let mut cells = cells.into_iter();
+        let text = cells.next().unwrap_or_default();
+        let label = cells.next().map(|label| {
+            let trimmed = label.trim();
+            table.trimmed += usize::from(trimmed.len() < label.len());
+            trimmed.to_owned()
+        });
+        if label.as_deref() == Some("") {
+            return Err(row_fault(source.name(), rows.row(), RowFault::NoLabel));
+        }
+        table.examples.push(Example { label, text });
+    }
+    if may_have && !header && options.header == Header::Auto {
+        match first_row_kind(&table.examples) {
+            FirstRow::Example => {}
+            FirstRow::Header => {
+                table.examples.remove(0);
+                table.header = true;
+            }
+            FirstRow::Either(label) => {
+                return Err(row_fault(source.name(), first_row, RowFault::MaybeHeader(label)));
+            }
+        }
+    }
+    if table.examples.is_empty() {
+        return Err(TextError::Empty(source.name().to_owned()));
+    }
+    Ok(table)
+}
+
+/// The column of the text and, unless labels are left out, that of the label.
+fn columns(
     source: &Source,
     format: TableFormat,
     options: &TableOptions,
-) -> Result<Vec<Example>, TextError> {
+) -> Result<Vec<Column>, TextError> {
     let (default_text, default_label) = match format {
         TableFormat::Labelled => (Column::Index(1), Column::Index(0)),
         _ => (Column::Name("text".into()), Column::Name("label".into())),
     };
-    let mut columns = vec![options.text.clone().unwrap_or(default_text)];
-    if !options.unlabelled {
-        columns.push(options.label.clone().unwrap_or(default_label));
+    let text = options.text.clone().unwrap_or(default_text);
+    if options.unlabelled {
+        return Ok(vec![text]);
     }
-    let by_number = columns.iter().all(|column| matches!(column, Column::Index(_)));
-    let header = options.header.unwrap_or(!by_number);
-    let mut rows = Rows::open(source, format, header, &columns, options.lossy)?;
-    let mut examples = Vec::new();
-    while let Some(cells) = rows.next().transpose()? {
-        let mut cells = cells.into_iter();
-        let text = cells.next().unwrap_or_default();
-        let label = cells.next();
-        if label.as_deref() == Some("") {
-            return Err(TextError::Row {
-                name: source.name().to_owned(),
-                row: rows.row(),
-                reason: "its label is empty".into(),
-            });
-        }
-        examples.push(Example { label, text });
+    let label = options.label.clone().unwrap_or(default_label);
+    if text == label {
+        let (name, column) = (source.name().to_owned(), text.to_string());
+        return Err(TextError::SameColumn { name, column });
     }
-    if examples.is_empty() {
-        return Err(TextError::Empty(source.name().to_owned()));
+    Ok(vec![text, label])
+}
+
+/// What the first row of a table is.
+enum FirstRow {
+    Example,
+    Header,
+    /// An example whose label no other one has, where labels otherwise come often.
+    Either(String),
+}
+
+/// Usual names of the column of the text.
+const TEXT_NAMES: [&str; 14] = [
+    "text",
+    "sentence",
+    "review",
+    "content",
+    "comment",
+    "body",
+    "title",
+    "question",
+    "message",
+    "document",
+    "tweet",
+    "headline",
+    "utterance",
+    "text_a",
+];
+/// Usual names of the column of the label.
+const LABEL_NAMES: [&str; 13] = [
+    "label",
+    "labels",
+    "class",
+    "category",
+    "target",
+    "sentiment",
+    "intent",
+    "topic",
+    "rating",
+    "score",
+    "stars",
+    "tag",
+    "y",
+];
+
+fn first_row_kind(examples: &[Example]) -> FirstRow {
+    let Some((first, others)) = examples.split_first() else { return FirstRow::Example };
+    let is = |cell: &str, names: &[&str]| names.contains(&cell.trim().to_lowercase().as_str());
+    let names_text = is(&first.text, &TEXT_NAMES);
+    let Some(label) = &first.label else {
+        return if names_text { FirstRow::Header } else { FirstRow::Example };
+    };
+    if others.iter().any(|example| example.label.as_ref() == Some(label)) {
+        return FirstRow::Example;
     }
-    Ok(examples)
+    if names_text || is(label, &LABEL_NAMES) {
+        return FirstRow::Header;
+    }
+    // One label of its own among many rows of few labels is a name, or a very rare class.
+    let labels = Labels::of(others);
+    let few = others.len() >= 4 * labels.len().max(2);
+    let numbers = labels.names().iter().all(|name| name.parse::<f64>().is_ok());
+    let differs = numbers && label.parse::<f64>().is_err();
+    let often = labels.counts(others).into_iter().all(|count| count > 1);
+    if few && (often || differs) { FirstRow::Either(label.clone()) } else { FirstRow::Example }
 }

@@ -1,6 +1,6 @@
 use std::io::Write;
 
-use super::table::{Column, Example, Labels, TableFormat, TableOptions, parse_examples};
+use super::table::{Example, Labels, TableOptions, parse_examples, read_table};
 use super::*;
 
 fn read(paths: &[&Path], options: CorpusOptions) -> Result<Vec<Piece>, TextError> {
@@ -35,11 +35,15 @@ fn folders_are_walked_in_order_and_decompressed() {
     file(&folder, "b.txt.gz", &gzip("bé".as_bytes()));
     file(&folder, "a/z.txt", b"\xef\xbb\xbfz");
     file(&folder, "c.txt.zst", &zstd::encode_all(&b"c"[..], 1).unwrap());
+    // Parallel compressors write a frame to be skipped before each frame.
+    let frame = zstd::encode_all(&b"k"[..], 1).unwrap();
+    let skipped = [&[0x5a, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4][..], &frame].concat();
+    file(&folder, "c2.txt.zst", &skipped.repeat(2));
     file(&folder, "d.jsonl.gz", &gzip(b"{\"text\": \"one\"}\n\n{\"text\": \"two\"}\n"));
     file(&folder, ".hidden", b"\0");
     file(&folder, "empty.txt", b"");
     let pieces = read(&[folder.path()], CorpusOptions::default()).unwrap();
-    assert_eq!(pieces, ["z", "bé", "c", "one", "two"].map(text));
+    assert_eq!(pieces, ["z", "bé", "c", "kk", "one", "two"].map(text));
 }
 
 #[cfg(unix)]
@@ -155,6 +159,7 @@ fn bad_files_get_a_sentence() {
     check("empty.txt", b"", "is empty");
     check("binary.txt", b"abc\0def", "binary file (byte 0 at offset 3)");
     check("latin.txt", b"caf\xe9 au lait", "not valid UTF-8 at byte offset 3");
+    check("wide.txt", b"\xff\xfea\0b\0", "is UTF-16 text: convert it");
     check("cut.txt", b"abc\xe4\xb8", "not valid UTF-8 at byte offset 3");
     let mut far = vec![b'a'; 300_000];
     far[299_998] = 0xff;
@@ -194,7 +199,13 @@ fn lossy_reading_goes_on() {
     let path = file(&folder, "latin.txt", b"caf\xe9 \xe4\xb8");
     assert_eq!(read(&[&path], options.clone()).unwrap(), [text("caf\u{fffd} \u{fffd}")]);
     let path = file(&folder, "latin.csv", b"text\ncaf\xe9\n");
-    assert_eq!(read(&[&path], options).unwrap(), [text("caf\u{fffd}")]);
+    assert_eq!(read(&[&path], options.clone()).unwrap(), [text("caf\u{fffd}")]);
+    let path = file(&folder, "zero.log", b"a\0b");
+    assert_eq!(read(&[&path], options.clone()).unwrap(), [text("a\u{fffd}b")]);
+    let path = file(&folder, "half.jsonl", b"{\"text\": \"\\ud83d cut\"}\n");
+    assert_eq!(read(&[&path], options).unwrap(), [text("\u{fffd} cut")]);
+    let told = message(read(&[&path], CorpusOptions::default()));
+    assert!(told.contains("row 1: its text has half a character"), "{told}");
 }
 
 #[test]
@@ -236,6 +247,89 @@ fn tables_give_examples_by_name_and_by_number() {
 }
 
 #[test]
+fn a_table_that_would_be_read_wrongly_is_refused() {
+    let check = |format, bytes: &str, expected: &str| {
+        let options = TableOptions::default();
+        let error = parse_examples("t", bytes.as_bytes().to_vec(), format, &options).unwrap_err();
+        let message = error.to_string();
+        assert!(message.starts_with("t, row ") && message.contains(expected), "{message}");
+    };
+    let rows = "up,good\n".repeat(9);
+    check(TableFormat::Csv, &format!("label,text\nup,\"bad\n{rows}"), "row 2: the quote");
+    check(TableFormat::Csv, "label,text\nup,good\nup,good, all\n", "row 3: it has 3 columns");
+    check(TableFormat::Tsv, "label\ttext\nup\tgood\tall\n", "row 2: it has 3 columns");
+    check(TableFormat::JsonLines, "{\"label\": 1, \"text\": \"a\"}\n{\n", "row 2: EOF while");
+    check(TableFormat::JsonLines, "[\n{\"label\": 1}]\n", "row 1: it is not a JSON object");
+    let long = format!("{{\"label\": 1, \"text\": \"{}", "x".repeat(100_000));
+    check(TableFormat::JsonLines, &long, "row 1: ");
+    let same = TableOptions { label: Some(Column::Name("text".into())), ..Default::default() };
+    let error = parse_examples("t", b"text\na\n".to_vec(), TableFormat::Csv, &same).unwrap_err();
+    assert!(error.to_string().contains("both column \"text\""), "{error}");
+    let long = TableOptions { text: Some(Column::Name("x".repeat(9000))), ..Default::default() };
+    let error = parse_examples("t", b"text\na\n".to_vec(), TableFormat::Csv, &long).unwrap_err();
+    assert!(error.to_string().len() < 200, "{error}");
+}
+
+#[test]
+fn a_header_is_found_or_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let numbered = |header| TableOptions {
+        text: Some(Column::Index(1)),
+        label: Some(Column::Index(0)),
+        header,
+        ..Default::default()
+    };
+    let rows = "up\tgood day\ndown\tbad day\n".repeat(6);
+    let named = format!("label\ttext\n{rows}");
+    for name in ["a.tsv", "a.tab", "a.txt"] {
+        let path = file(&folder, name, named.as_bytes());
+        let table = read_table(&path, &numbered(Header::Auto)).unwrap();
+        assert!(table.header && table.examples.len() == 12, "{name}");
+        assert_eq!(Labels::of(&table.examples).names(), ["down", "up"]);
+        assert_eq!(Labels::of(&table.examples).counts(&table.examples), [6, 6]);
+        let table = read_table(&path, &numbered(Header::No)).unwrap();
+        assert!(!table.header && table.examples.len() == 13, "{name}");
+        // No name of a column, but a label that no other row has.
+        let path = file(&folder, name, format!("mood\twords\n{rows}").as_bytes());
+        let error = read_table(&path, &numbered(Header::Auto)).unwrap_err().to_string();
+        assert!(error.contains("row 1: it may name the columns") && error.contains("\"mood\""));
+        assert_eq!(read_table(&path, &numbered(Header::Yes)).unwrap().examples.len(), 12);
+        assert_eq!(read_table(&path, &numbered(Header::No)).unwrap().examples.len(), 13);
+        // Nothing but examples.
+        let path = file(&folder, name, rows.as_bytes());
+        assert_eq!(read_table(&path, &numbered(Header::Auto)).unwrap().examples.len(), 12);
+        let path = file(&folder, name, b"a\tone\nb\ttwo\nc\tthree\n");
+        assert_eq!(read_table(&path, &numbered(Header::Auto)).unwrap().examples.len(), 3);
+    }
+    let path = file(&folder, "b.tsv", b"label\ttext\n");
+    assert!(read_table(&path, &numbered(Header::Auto)).unwrap_err().to_string().contains("empty"));
+}
+
+#[test]
+fn labels_are_trimmed_and_that_is_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder, "a.csv", b"label,text\npos,a\n pos,b\nneg , c\n");
+    let table = read_table(&path, &TableOptions::default()).unwrap();
+    assert_eq!(table.trimmed, 2);
+    assert_eq!(Labels::of(&table.examples).names(), ["neg", "pos"]);
+    assert_eq!(table.examples[2].text, " c");
+}
+
+#[test]
+fn a_json_file_holds_an_object_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = b"{\"text\": \"a b\", \"label\": 1}\n{\"text\": \"c\", \"label\": 2}\n";
+    for (name, bytes) in [("a.json", rows.to_vec()), ("a.json.gz", gzip(rows))] {
+        let path = file(&folder, name, &bytes);
+        assert_eq!(read(&[&path], CorpusOptions::default()).unwrap(), ["a b", "c"].map(text));
+        assert_eq!(read_table(&path, &TableOptions::default()).unwrap().examples.len(), 2);
+    }
+    let path = file(&folder, "b.json", b"[\n{\"text\": \"a\"}\n]\n");
+    let told = message(read(&[&path], CorpusOptions::default()));
+    assert!(told.contains("row 1: it is not a JSON object"), "{told}");
+}
+
+#[test]
 fn labels_are_ordered_and_numbers_by_value() {
     let labels = |names: &[&str]| {
         let examples: Vec<Example> = names
@@ -271,14 +365,46 @@ fn parquet_columns_are_read_by_name() {
     }
 }
 
+#[test]
+fn parquet_of_every_compression_and_structs_are_read() {
+    use ::parquet::basic::Compression;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("table.parquet");
+    let compressions = [
+        Compression::UNCOMPRESSED,
+        Compression::LZ4,
+        Compression::LZ4_RAW,
+        Compression::BROTLI(Default::default()),
+        Compression::GZIP(Default::default()),
+        Compression::ZSTD(Default::default()),
+    ];
+    for compression in compressions {
+        let fields = "required int32 label; required group a { optional binary text (UTF8); }";
+        write_parquet_of(&path, fields, compression);
+        let column = Some("a.text".to_owned());
+        let options = CorpusOptions { text_column: column, ..Default::default() };
+        assert_eq!(read(&[&path], options).unwrap(), ["one 中", "two"].map(text), "{compression}");
+        for (column, told) in [("a", "\"a\" is neither text"), ("a.b", "\"label\", \"a.text\"")] {
+            let column = Some(column.to_owned());
+            let options = CorpusOptions { text_column: column, ..Default::default() };
+            let message = message(read(&[&path], options));
+            assert!(message.contains(told), "{message}");
+        }
+    }
+}
+
 fn write_parquet(path: &Path) {
-    use parquet::data_type::{ByteArrayType, Int32Type};
-    use parquet::file::properties::WriterProperties;
-    use parquet::file::writer::SerializedFileWriter;
-    let schema = "message rows { required int32 label; optional binary text (UTF8); }";
-    let schema = parquet::schema::parser::parse_message_type(schema).unwrap();
-    let properties =
-        WriterProperties::builder().set_compression(parquet::basic::Compression::SNAPPY).build();
+    let fields = "required int32 label; optional binary text (UTF8);";
+    write_parquet_of(path, fields, ::parquet::basic::Compression::SNAPPY);
+}
+
+fn write_parquet_of(path: &Path, fields: &str, compression: ::parquet::basic::Compression) {
+    use ::parquet::data_type::{ByteArrayType, Int32Type};
+    use ::parquet::file::properties::WriterProperties;
+    use ::parquet::file::writer::SerializedFileWriter;
+    let schema = format!("message rows {{ {fields} }}");
+    let schema = ::parquet::schema::parser::parse_message_type(&schema).unwrap();
+    let properties = WriterProperties::builder().set_compression(compression).build();
     let out = fs_err::File::create(path).unwrap().into_parts().0;
     let mut writer = SerializedFileWriter::new(out, schema.into(), properties.into()).unwrap();
     let mut group = writer.next_row_group().unwrap();

@@ -3,7 +3,7 @@
 use super::event::{Event, Kind, fill};
 use super::lexicon::{ANIMALS, COLOURS, FOODS, Gender, LOOKS, PEOPLE, SPOTS, THINGS};
 use super::phrases::{PARTS, SEASONS, TOPICS, WEATHERS};
-use super::world::Scene;
+use super::scene::Scene;
 
 /// The event as one sentence (an opening or an exchange: two), with its final punctuation.
 pub(super) fn sentence(event: &Event, scene: &Scene) -> String {
@@ -37,7 +37,7 @@ pub(super) fn sentence(event: &Event, scene: &Scene) -> String {
     }
 }
 
-/// The story's title.
+/// The title of a story.
 pub(super) fn title(scene: &Scene) -> String {
     format!("{}{}", scene.hero.chinese, TOPICS[scene.topic as usize].at.1)
 }

@@ -3,7 +3,7 @@
 use super::event::{Event, Kind, fill};
 use super::lexicon::{ANIMALS, COLOURS, FOODS, Gender, LOOKS, PEOPLE, Role, SPOTS, THINGS};
 use super::phrases::{PARTS, SEASONS, TOPICS, WEATHERS};
-use super::world::Scene;
+use super::scene::Scene;
 
 /// The event as one sentence (an opening or an exchange: two), with its final punctuation.
 pub(super) fn sentence(event: &Event, scene: &Scene) -> String {
@@ -46,7 +46,7 @@ pub(super) fn sentence(event: &Event, scene: &Scene) -> String {
     capitalised(&text) + "."
 }
 
-/// The story's title.
+/// The title of a story.
 pub(super) fn title(scene: &Scene) -> String {
     format!("{} {}", scene.hero.english, TOPICS[scene.topic as usize].at.0)
 }

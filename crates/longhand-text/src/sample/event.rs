@@ -5,7 +5,7 @@ use super::phrases::{
     ACTIONS, BACKGROUNDS, CAUSES, CLOSINGS, CREATURES, EXCHANGES, FEELINGS, GIVINGS, MOODS,
     REMARKS, Row, SAYING, SHORTS, TAKINGS, THOUGHTS, TIMES, TOPICS, WANDERINGS,
 };
-use super::world::{Details, Scene};
+use super::scene::{Details, Scene};
 
 /// One event with the fillings of its slots.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +54,7 @@ pub(super) enum Kind {
     Question { person: usize, thing: usize },
     /// How it turns out.
     Turn,
-    /// The last sentence.
+    /// The last sentence of a story.
     Closing(usize),
 }
 
@@ -66,7 +66,7 @@ pub(super) enum Action {
 }
 
 impl Action {
-    /// The verb phrase.
+    /// The verb phrase of the event.
     pub(super) fn row(self, scene: &Scene) -> Row {
         match self {
             Action::Anywhere(index) => ACTIONS[index],
@@ -76,7 +76,7 @@ impl Action {
 }
 
 impl Event {
-    /// The rows the event is made of, main clause first.
+    /// The rows of the event, main clause first.
     pub(super) fn rows(&self, scene: &Scene) -> Vec<Row> {
         let topic = &TOPICS[scene.topic as usize];
         let sentiment = scene.sentiment as usize;
@@ -123,7 +123,7 @@ impl Event {
         }
     }
 
-    /// The thing that `{thing}` stands for.
+    /// The thing that replaces `{thing}`.
     pub(super) fn thing(&self) -> Option<usize> {
         match self.kind {
             Kind::Take { thing, .. }

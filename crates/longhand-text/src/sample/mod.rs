@@ -1,6 +1,6 @@
 //! The built-in sample: short stories in English and Chinese from a hand-made grammar.
 //!
-//! 1. `world` draws a scene (hero, place, topic, feeling) and keeps who holds what;
+//! 1. `scene` is drawn (hero, place, topic, feeling), and `world` keeps who holds what;
 //! 2. `narrator` lets events happen one by one and plants who-has-what questions;
 //! 3. `english` and `chinese` render each event with the words of `lexicon` and `phrases`.
 //!
@@ -25,6 +25,8 @@ mod lexicon;
 mod narrator;
 mod phrases;
 mod recall;
+mod scene;
+mod story;
 mod table;
 mod world;
 
@@ -33,11 +35,10 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-
 use dice::Dice;
 use narrator::Narrator;
 
+pub use story::{Language, RecallQuestion, SentencePair, Sentiment, Story, StoryQuestion, Topic};
 pub use table::{Table, TableRows, write_table};
 
 /// The longest distance of a question, in characters.
@@ -47,131 +48,6 @@ pub const LONGEST_DISTANCE: usize = 100_000;
 const ENGLISH_SHARE: usize = 80;
 /// Streams of sentence pairs start here, far from those of stories.
 const FIRST_PAIR_STREAM: u64 = 1 << 61;
-
-/// A language of the sample.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Language {
-    /// English.
-    English,
-    /// Chinese, in simplified characters.
-    Chinese,
-}
-
-/// How a story feels: how it turns out and ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Sentiment {
-    /// It ends well.
-    Positive,
-    /// It ends badly.
-    Negative,
-    /// Nothing much came of it.
-    Neutral,
-}
-
-impl Sentiment {
-    /// All sentiments.
-    pub const ALL: [Self; 3] = [Self::Positive, Self::Negative, Self::Neutral];
-
-    /// The label: one lower-case word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Positive => "positive",
-            Self::Negative => "negative",
-            Self::Neutral => "neutral",
-        }
-    }
-}
-
-/// What a story is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Topic {
-    /// Selling at the market.
-    Market,
-    /// Travelling to the sea.
-    Journey,
-    /// Learning a poem.
-    School,
-    /// Making soup.
-    Kitchen,
-    /// Planting beans.
-    Garden,
-    /// Catching fish.
-    Harbour,
-}
-
-impl Topic {
-    /// All topics.
-    pub const ALL: [Self; 6] =
-        [Self::Market, Self::Journey, Self::School, Self::Kitchen, Self::Garden, Self::Harbour];
-
-    /// The label: one lower-case word.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Market => "market",
-            Self::Journey => "journey",
-            Self::School => "school",
-            Self::Kitchen => "kitchen",
-            Self::Garden => "garden",
-            Self::Harbour => "harbour",
-        }
-    }
-}
-
-/// A story with its labels.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Story {
-    /// The language of the title, text, summary and questions.
-    pub language: Language,
-    /// A title, which the text does not repeat.
-    pub title: String,
-    /// Narrative in lines; each question and its answer stand on a line of their own.
-    pub text: String,
-    /// The story in one sentence.
-    pub summary: String,
-    /// How the story feels.
-    pub sentiment: Sentiment,
-    /// What the story is about.
-    pub topic: Topic,
-    /// The questions in the text, in order.
-    pub questions: Vec<StoryQuestion>,
-}
-
-/// A who-has-what question inside a story.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoryQuestion {
-    /// The question as it stands in the text, without the answer: `Who has the lantern?`
-    pub question: String,
-    /// The answer as it stands in the text, without the full stop: `Mira`.
-    pub answer: String,
-    /// Characters from the end of the supporting fact to the start of the answer.
-    pub distance: usize,
-}
-
-/// A who-has-what question whose supporting fact lies at a chosen distance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecallQuestion {
-    /// The story up to where the answer starts: `… Who has the lantern? ` with its last space, or
-    /// `…谁拿着灯笼？`, where Chinese has none.
-    pub text_before_answer: String,
-    /// The answer: a name.
-    pub answer: String,
-    /// Everyone who could be the answer; guessing is right once in `candidates.len()` times.
-    pub candidates: Vec<String>,
-    /// Characters from the end of the supporting fact to the start of the answer.
-    pub distance: usize,
-}
-
-/// The same sentence in both languages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SentencePair {
-    /// In English.
-    pub english: String,
-    /// In Chinese.
-    pub chinese: String,
-}
 
 /// Running text of at least `bytes` bytes, ending with the story that reaches them: the stories
 /// of [`stories`] in order, with a blank line between them and a line break at the end.

@@ -11,8 +11,10 @@ use super::phrases::{
     ACTIONS, BACKGROUNDS, CAUSES, CLOSINGS, CREATURES, EXCHANGES, FEELINGS, GIVINGS, MOODS,
     REMARKS, SAYING, SHORTS, TAKINGS, THOUGHTS, TIMES, TOPICS, WANDERINGS,
 };
-use super::world::{Details, Scene, World};
-use super::{Language, StoryQuestion, chinese, english};
+use super::scene::{Details, Scene};
+use super::story::{Language, StoryQuestion};
+use super::world::World;
+use super::{chinese, english};
 
 /// How many recent phrases are not told again.
 const REMEMBERED_PHRASES: usize = 60;

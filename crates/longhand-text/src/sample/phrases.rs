@@ -455,7 +455,7 @@ pub(super) const FEELINGS: [&[Row]; 3] = [
     &[("calm", "平静"), ("quiet", "安静"), ("at ease", "自在")],
 ];
 
-/// Why, by sentiment.
+/// Reasons of an event, by sentiment.
 pub(super) const CAUSES: [&[Row]; 3] = [
     &[
         ("{c} had kept some soup for {him}", "{c}给{him}留了汤"),
@@ -479,7 +479,7 @@ pub(super) const CAUSES: [&[Row]; 3] = [
     ],
 ];
 
-/// What animals do.
+/// Sentences of animals' doings.
 pub(super) const CREATURES: &[Row] = &[
     ("{animal} slept {spot}", "{animal}在{spot}睡觉"),
     ("{animal} waited {spot}", "{animal}在{spot}等着"),

@@ -5,8 +5,8 @@ use super::event::{Event, Kind};
 use super::lexicon::PEOPLE;
 use super::narrator::{Narrator, Pending};
 use super::phrases::SHORTS;
-use super::world::Details;
-use super::{Language, RecallQuestion};
+use super::scene::Details;
+use super::story::{Language, RecallQuestion};
 
 /// Streams of questions start here, far from those of stories: no question's text is a story's.
 const FIRST_STREAM: u64 = 1 << 62;

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use super::{LONGEST_DISTANCE, Language, Story, pairs, recall_question, story};
 
-/// A table that can be made of the sample.
+/// A table of the sample's stories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
     /// Stories and how they feel: `text`, `label`.
@@ -28,7 +28,7 @@ pub enum Table {
 pub struct TableRows {
     /// The seed; the rows of one seed are told apart from those of another.
     pub seed: u64,
-    /// How many.
+    /// The number of rows.
     pub count: usize,
     /// The language of the stories; where none is given, four in five are English.
     pub language: Option<Language>,

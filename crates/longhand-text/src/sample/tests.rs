@@ -11,7 +11,7 @@ const FIRST_BYTES: u64 = 0xb3f2_136a_9099_e02a;
 
 const BOTH: [Language; 2] = [Language::English, Language::Chinese];
 
-/// FNV-1a, 64 bits.
+/// The FNV-1a hash in 64 bits.
 fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)

@@ -15,15 +15,18 @@ use std::path::{Path, PathBuf};
 use fs_err::File;
 use serde::{Deserialize, Serialize};
 
-use crate::{TextError, Tokenizer, file};
+use crate::error::TextError;
+use crate::file;
+use crate::tokenizer::Tokenizer;
 
+pub(crate) mod fault;
 #[cfg(test)]
 mod tests;
 
+pub use fault::{ShardFault, VERSION};
+
 /// The first bytes of every shard.
 pub const MAGIC: [u8; 8] = *b"LHTOKENS";
-/// The version that is written, and the only one that is read.
-pub const VERSION: u32 = 2;
 /// Where the tokens begin.
 pub const DATA_OFFSET: u64 = 4096;
 
@@ -31,9 +34,9 @@ pub const DATA_OFFSET: u64 = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TokenType {
-    /// Two bytes.
+    /// Two bytes for each token.
     U16,
-    /// Four bytes.
+    /// Four bytes for each token.
     U32,
 }
 
@@ -52,17 +55,17 @@ impl TokenType {
     }
 }
 
-/// What a shard says of itself.
+/// The header of a shard: what its content is, and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardHeader {
-    /// [`VERSION`].
+    /// The version, [`VERSION`] in every shard that is read.
     pub version: u32,
     /// The format of the tokens.
     pub dtype: TokenType,
-    /// Number of tokens.
+    /// The number of tokens.
     pub count: u64,
-    /// Number of documents.
+    /// The number of documents.
     pub documents: u64,
     /// Size of the vocabulary; every id is below it.
     pub vocabulary: usize,
@@ -72,42 +75,42 @@ pub struct ShardHeader {
     pub source: String,
     /// Bytes of the text, decompressed.
     pub bytes: u64,
+    /// Bytes of the text without the first token of each document, which nothing predicts.
+    pub scored_bytes: u64,
+    /// The BLAKE3 hash, in hexadecimal, of the tokens and the documents' starts as stored.
+    pub blake3: String,
 }
 
 impl ShardHeader {
     /// Reads and checks the first [`DATA_OFFSET`] bytes of a shard of `file_length` bytes in all.
     ///
     /// # Errors
-    /// What is wrong, in words that complete "it is not a usable token shard: …".
-    pub fn parse(head: &[u8], file_length: u64) -> Result<Self, String> {
-        let head = head.get(..DATA_OFFSET as usize).ok_or("it is shorter than its header")?;
-        let rest = head.strip_prefix(&MAGIC).ok_or("it does not begin as a shard does")?;
-        let (length, rest) = rest.split_first_chunk::<4>().ok_or("it has no header")?;
-        let json = rest
-            .get(..u32::from_le_bytes(*length) as usize)
-            .ok_or("its header is longer than the room for it")?;
-        let header: Self = serde_json::from_slice(json)
-            .map_err(|error| format!("its header is wrong: {error}"))?;
-        if header.version != VERSION {
-            return Err(format!("its version is {}, but {VERSION} is needed", header.version));
+    /// A fault of the header, or a length that is not the file's.
+    pub fn parse(head: &[u8], file_length: u64) -> Result<Self, ShardFault> {
+        let head = head.get(..DATA_OFFSET as usize).ok_or(ShardFault::Short)?;
+        let rest = head.strip_prefix(&MAGIC).ok_or(ShardFault::Magic)?;
+        let (length, rest) = rest.split_first_chunk::<4>().ok_or(ShardFault::Short)?;
+        let json = rest.get(..u32::from_le_bytes(*length) as usize);
+        let json = json.ok_or(ShardFault::LongHeader)?;
+        // The version first: another one has other keys.
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
         }
+        let Version { version } = serde_json::from_slice(json)?;
+        if version != VERSION {
+            return Err(ShardFault::Version(version));
+        }
+        let header: Self = serde_json::from_slice(json)?;
         if header.vocabulary == 0 || header.vocabulary as u64 > 1 << 32 {
-            return Err(format!("its vocabulary has {} tokens", header.vocabulary));
+            return Err(ShardFault::Vocabulary(header.vocabulary));
         }
-        let expected = header.length();
+        let (tokens, documents, expected) = (header.count, header.documents, header.length());
         if expected != Some(file_length) {
-            return Err(format!(
-                "it has {file_length} bytes, but {} tokens and {} documents need {}",
-                header.count,
-                header.documents,
-                expected.map_or("more than can be counted".to_owned(), |length| length.to_string())
-            ));
+            return Err(ShardFault::Length { found: file_length, tokens, documents, expected });
         }
-        if header.documents > header.count {
-            return Err(format!(
-                "it has {} documents, but only {} tokens",
-                header.documents, header.count
-            ));
+        if documents > tokens {
+            return Err(ShardFault::Documents { documents, tokens });
         }
         Ok(header)
     }
@@ -137,7 +140,7 @@ impl Shard {
     /// A file that cannot be read or is not a shard as [`ShardWriter`] writes it.
     pub fn open(path: &Path) -> Result<Self, TextError> {
         let name = path.display().to_string();
-        let fail = |reason: String| TextError::Shard { name: name.clone(), reason };
+        let fail = |fault| TextError::Shard { name: name.clone(), fault };
         let file = File::open(path)?;
         let length = file.metadata()?.len();
         let mut head = vec![0; length.min(DATA_OFFSET) as usize];
@@ -152,7 +155,29 @@ impl Shard {
         Ok(Self { file, name, header, documents })
     }
 
-    /// What the shard says of itself.
+    /// Reads the whole shard, and compares its content with the hash in its header.
+    ///
+    /// # Errors
+    /// A shard that cannot be read, or whose content is not what was written.
+    pub fn verify(&self) -> Result<(), TextError> {
+        let end = DATA_OFFSET + self.header.count * self.header.dtype.size();
+        let end = end + self.header.documents * 8;
+        let mut hasher = blake3::Hasher::new();
+        let mut block = vec![0; 1 << 18];
+        let mut at = DATA_OFFSET;
+        while at < end {
+            let size = (end - at).min(block.len() as u64) as usize;
+            read_exact_at(&self.file, &mut block[..size], at)?;
+            hasher.update(&block[..size]);
+            at += size as u64;
+        }
+        if hasher.finalize().to_hex().as_str() == self.header.blake3 {
+            return Ok(());
+        }
+        Err(TextError::Shard { name: self.name.clone(), fault: ShardFault::Damaged })
+    }
+
+    /// The header of the file.
     pub fn header(&self) -> &ShardHeader {
         &self.header
     }
@@ -162,7 +187,7 @@ impl Shard {
         &self.documents
     }
 
-    /// Number of tokens.
+    /// The number of tokens.
     pub fn len(&self) -> u64 {
         self.header.count
     }
@@ -201,25 +226,23 @@ impl Shard {
                 }
             }
             if let Some(&id) = ids.iter().find(|&&id| id as usize >= self.header.vocabulary) {
-                return Err(TextError::Shard {
-                    name: self.name.clone(),
-                    reason: format!(
-                        "it holds the id {id}, but its vocabulary has {} tokens",
-                        self.header.vocabulary
-                    ),
-                });
+                let fault = ShardFault::Id { id, vocabulary: self.header.vocabulary };
+                return Err(TextError::Shard { name: self.name.clone(), fault });
             }
         }
         Ok(())
     }
 }
 
-/// Writes a shard as its tokens come; nothing stands at its path before [`ShardWriter::finish`].
+/// Writes a shard as its tokens come; its path has no file before [`ShardWriter::finish`].
 pub struct ShardWriter {
     path: PathBuf,
     file: BufWriter<tempfile::NamedTempFile>,
     header: ShardHeader,
     documents: Vec<u64>,
+    hasher: blake3::Hasher,
+    /// Scratch: ids as they are stored.
+    stored: Vec<u8>,
 }
 
 impl ShardWriter {
@@ -240,8 +263,11 @@ impl ShardWriter {
             tokenizer: tokenizer.hash().to_owned(),
             source: String::new(),
             bytes: 0,
+            scored_bytes: 0,
+            blake3: String::new(),
         };
-        Ok(Self { path: path.to_owned(), file, header, documents: Vec::new() })
+        let (documents, hasher, stored) = (Vec::new(), blake3::Hasher::new(), Vec::new());
+        Ok(Self { path: path.to_owned(), file, header, documents, hasher, stored })
     }
 
     /// Tokens written so far.
@@ -261,40 +287,46 @@ impl ShardWriter {
         }
     }
 
-    /// Appends tokens.
+    /// Appends tokens to the shard.
     ///
     /// # Errors
     /// An id beyond the vocabulary; what the file system reports.
     pub fn push(&mut self, ids: &[u32]) -> Result<(), TextError> {
+        self.stored.clear();
         for &id in ids {
             if id as usize >= self.header.vocabulary {
                 return Err(TextError::TokenId { id, vocabulary: self.header.vocabulary });
             }
             match self.header.dtype {
-                TokenType::U16 => self.file.write_all(&(id as u16).to_le_bytes())?,
-                TokenType::U32 => self.file.write_all(&id.to_le_bytes())?,
+                TokenType::U16 => self.stored.extend((id as u16).to_le_bytes()),
+                TokenType::U32 => self.stored.extend(id.to_le_bytes()),
             }
         }
+        self.hasher.update(&self.stored);
+        self.file.write_all(&self.stored)?;
         self.header.count += ids.len() as u64;
         Ok(())
     }
 
-    /// Ends the shard, says what it was made of, see [`ShardHeader`], and puts the file in its
-    /// place.
+    /// Ends the shard with the facts of its text, see [`ShardHeader`], and gives the file its
+    /// name.
     ///
     /// # Errors
     /// What the file system reports.
-    pub fn finish(mut self, source: &str, bytes: u64) -> Result<(), TextError> {
+    pub fn finish(mut self, source: &str, bytes: u64, scored_bytes: u64) -> Result<(), TextError> {
         self.documents.retain(|&start| start < self.header.count);
         if self.header.count > 0 && self.documents.first() != Some(&0) {
             self.documents.insert(0, 0);
         }
         for start in &self.documents {
+            self.hasher.update(&start.to_le_bytes());
             self.file.write_all(&start.to_le_bytes())?;
         }
         self.header.documents = self.documents.len() as u64;
         self.header.source = source.to_owned();
         self.header.bytes = bytes;
+        self.header.scored_bytes = scored_bytes;
+        self.header.blake3 = self.hasher.finalize().to_hex().to_string();
         let json = serde_json::to_vec(&self.header).map_err(io::Error::other)?;
         self.file.seek(SeekFrom::Start(0))?;
         self.file.write_all(&MAGIC)?;
@@ -305,43 +337,58 @@ impl ShardWriter {
     }
 }
 
-/// Checks a whole shard given as bytes, every id included, and gives its header.
+/// Checks a whole shard given as bytes, every id and the hash included, and gives its header.
 ///
 /// # Errors
-/// As [`Shard::open`] and [`Shard::copy`].
+/// As [`Shard::open`], [`Shard::copy`] and [`Shard::verify`].
 pub fn validate(bytes: &[u8]) -> Result<ShardHeader, TextError> {
-    let fail = |reason: String| TextError::Shard { name: "the shard".into(), reason };
-    let header = ShardHeader::parse(bytes, bytes.len() as u64).map_err(fail)?;
+    checked(bytes).map_err(|fault| TextError::Shard { name: "the shard".into(), fault })
+}
+
+/// The hash of a shard's content: its tokens and its documents' starts as stored.
+pub fn content_hash(content: &[u8]) -> String {
+    blake3::hash(content).to_hex().to_string()
+}
+
+fn checked(bytes: &[u8]) -> Result<ShardHeader, ShardFault> {
+    let header = ShardHeader::parse(bytes, bytes.len() as u64)?;
     let data = &bytes[DATA_OFFSET as usize..];
     let (tokens, documents) = data.split_at((header.count * header.dtype.size()) as usize);
     let documents: Vec<u64> =
         documents.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
-    check_documents(&documents, header.count).map_err(fail)?;
-    let beyond = |id: u32| id as usize >= header.vocabulary;
+    check_documents(&documents, header.count)?;
+    let beyond = |id: &u32| *id as usize >= header.vocabulary;
     let wrong = match header.dtype {
         TokenType::U16 => {
-            tokens.as_chunks::<2>().0.iter().any(|id| beyond(u16::from_le_bytes(*id).into()))
+            let mut ids = tokens.as_chunks::<2>().0.iter().map(|id| u16::from_le_bytes(*id).into());
+            ids.find(beyond)
         }
         TokenType::U32 => {
-            tokens.as_chunks::<4>().0.iter().any(|id| beyond(u32::from_le_bytes(*id)))
+            tokens.as_chunks::<4>().0.iter().map(|id| u32::from_le_bytes(*id)).find(beyond)
         }
     };
-    if wrong { Err(fail("it holds an id beyond its vocabulary".into())) } else { Ok(header) }
+    if let Some(id) = wrong {
+        return Err(ShardFault::Id { id, vocabulary: header.vocabulary });
+    }
+    if content_hash(data) != header.blake3 {
+        return Err(ShardFault::Damaged);
+    }
+    Ok(header)
 }
 
 /// Bytes read at once; they live on the stack.
 const BLOCK: usize = 8192;
 
-fn check_documents(documents: &[u64], count: u64) -> Result<(), String> {
+fn check_documents(documents: &[u64], count: u64) -> Result<(), ShardFault> {
     let first = documents.first().copied();
     if first.is_none() != (count == 0) || first.is_some_and(|first| first != 0) {
-        return Err("its first document does not start at its first token".into());
+        return Err(ShardFault::Starts("its first document does not start at its first token"));
     }
     if documents.windows(2).any(|pair| pair[0] >= pair[1]) {
-        return Err("its documents' starts do not rise".into());
+        return Err(ShardFault::Starts("its documents' starts do not rise"));
     }
     if documents.last().is_some_and(|&last| last >= count) {
-        return Err("a document starts beyond its last token".into());
+        return Err(ShardFault::Starts("a document starts beyond its last token"));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ fn written(folder: &Path) -> PathBuf {
     writer.start_document();
     writer.push(&[255]).unwrap();
     assert!(matches!(writer.push(&[256]), Err(TextError::TokenId { .. })));
-    writer.finish("hash", 4).unwrap();
+    writer.finish("hash", 4, 2).unwrap();
     path
 }
 
@@ -87,6 +87,35 @@ fn a_shard_is_used_again_for_the_same_text_alone() {
     assert_eq!(encode(CorpusOptions::default()).0, "another of their lengt");
     fs_err::write(&shard, "damaged").unwrap();
     assert_eq!(encode(CorpusOptions::default()).0, "another of their lengt");
+    let mut bytes = fs_err::read(&shard).unwrap();
+    bytes[DATA_OFFSET as usize] ^= 1;
+    fs_err::write(&shard, bytes).unwrap();
+    assert_eq!(encode(CorpusOptions::default()).0, "another of their lengt");
+}
+
+#[test]
+fn bytes_are_scored_that_a_token_before_them_predicts() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = folder.path().join("rows.jsonl");
+    fs_err::write(&rows, "{\"text\":\"ab\"}\n".repeat(50)).unwrap();
+    let shard = folder.path().join("rows.tokens");
+    let corpus = Corpus::open(&[rows], CorpusOptions::default()).unwrap();
+    let tokenizer = Tokenizer::byte().unwrap();
+    for most_in_memory in [0, 1000] {
+        let spill = Spill { shard: &shard, most_in_memory };
+        for _ in 0..2 {
+            let tokens = Tokens::encode_or_spill(&corpus, &tokenizer, spill, &mut |_| {}).unwrap();
+            assert_eq!(tokens.scored_bytes(), Some(50));
+            assert_eq!((tokens.count(97).unwrap(), tokens.count(99).unwrap()), (50, 0));
+        }
+    }
+    let text = Corpus::from_text("it", "The cat\nsat");
+    let texts = text.texts();
+    let words = Tokenizer::train(TokenizerKind::Word, None, texts, &mut |_| {}).unwrap();
+    let tokens = Tokens::encode(&text, &words, &mut |_| {}).unwrap();
+    assert_eq!(tokens.scored_bytes(), Some("cat\nsat".len() as u64));
+    let unknown = Tokens::from_ids(vec![1, 2], vec![0], 3).unwrap();
+    assert_eq!(unknown.scored_bytes(), None);
 }
 
 #[test]
@@ -105,7 +134,7 @@ fn hostile_shards_get_a_sentence() {
         fs_err::write(&path, bytes).unwrap();
         let opened = Shard::open(&path).and_then(|shard| {
             shard.copy(0, &mut vec![0; shard.len() as usize])?;
-            Ok(())
+            shard.verify()
         });
         for error in [opened.unwrap_err(), validate(bytes).unwrap_err()] {
             let message = error.to_string();
@@ -124,6 +153,14 @@ fn hostile_shards_get_a_sentence() {
     check(&bytes, "its header is longer");
     bytes[8..12].copy_from_slice(&3_u32.to_le_bytes());
     check(&bytes, "its header is wrong");
+    for bit in 0..8 * (good.len() - DATA_OFFSET as usize) {
+        bytes.clone_from(&good);
+        bytes[DATA_OFFSET as usize + bit / 8] ^= 1 << (bit % 8);
+        check(&bytes, "is not a usable token shard");
+    }
+    bytes.clone_from(&good);
+    bytes[DATA_OFFSET as usize] ^= 1;
+    check(&bytes, "it is damaged");
     let header = |edit: &dyn Fn(&mut ShardHeader)| {
         let mut header = validate(&good).unwrap();
         edit(&mut header);
@@ -133,7 +170,7 @@ fn hostile_shards_get_a_sentence() {
         bytes[12..12 + json.len()].copy_from_slice(&json);
         bytes
     };
-    check(&header(&|header| header.version = 1), "its version is 1, but 2 is needed");
+    check(&header(&|header| header.version = 2), "its version is 2, but 3 is needed");
     check(&header(&|header| header.count = u64::MAX), "more than can be counted");
     check(&header(&|header| header.documents = 1 << 61), "more than can be counted");
     check(&header(&|header| header.count = 1 << 40), "1099511627776 tokens and");

@@ -3,8 +3,9 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::{END, Tokenizer, TokenizerKind};
-use crate::TextError;
+use super::kind::{END, TokenizerKind};
+use super::model::Tokenizer;
+use crate::error::TextError;
 
 /// Turns ids into text as they arrive, and never hands out half a character. It shares its
 /// tokeniser by default, so that it can live in a struct or a thread; `T` may also borrow one.
@@ -13,12 +14,46 @@ pub struct Decoder<T = Arc<Tokenizer>> {
     tokenizer: T,
     /// Bytes that may be the beginning of a character.
     held: Vec<u8>,
-    /// Where a word would stand without a space before it.
+    /// Whether the next word has no space before it.
     at_start: bool,
     /// Ids whose text is not settled, for files of a foreign layout.
     window: Vec<u32>,
     /// Of the window's text, the bytes handed out.
     handed_out: usize,
+}
+
+impl Tokenizer {
+    /// A decoder for ids that arrive one by one.
+    pub fn decoder(&self) -> Decoder<&Self> {
+        Decoder::new(self)
+    }
+
+    /// The text of ids; bytes that are no UTF-8 become U+FFFD.
+    ///
+    /// # Errors
+    /// [`TextError::TokenId`] where an id is outside of the vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, TextError> {
+        let mut decoder = self.decoder();
+        let mut text = String::new();
+        for &id in ids {
+            text.push_str(&decoder.push(id)?);
+        }
+        text.push_str(&decoder.finish());
+        Ok(text)
+    }
+
+    /// The bytes of a token of a byte-level kind, which may be a part of a character;
+    /// none for the other kinds.
+    pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {
+        let token = self.token(id)?;
+        match self.kind {
+            TokenizerKind::Byte | TokenizerKind::Bpe => {
+                let bytes: Option<Vec<u8>> = token.chars().map(byte_of).collect();
+                Some(bytes.unwrap_or_else(|| token.as_bytes().to_vec()))
+            }
+            _ => None,
+        }
+    }
 }
 
 impl<T: Deref<Target = Tokenizer>> Decoder<T> {
@@ -41,7 +76,11 @@ impl<T: Deref<Target = Tokenizer>> Decoder<T> {
         }
         let at_start = std::mem::replace(&mut self.at_start, false);
         match tokenizer.kind {
-            TokenizerKind::Byte => self.held.push(id as u8),
+            // Special tokens follow the bytes.
+            TokenizerKind::Byte => match u8::try_from(id) {
+                Ok(byte) => self.held.push(byte),
+                Err(_) => self.held.extend_from_slice(token.as_bytes()),
+            },
             TokenizerKind::Bpe => {
                 // The reverse of the stand-ins; a token of anything else is itself.
                 let mut buffer = [0; 4];
@@ -110,11 +149,7 @@ impl<T: Deref<Target = Tokenizer>> Decoder<T> {
     /// A foreign decoder may look at neighbours, so a window of ids is decoded again and again.
     fn push_foreign(&mut self, id: u32) -> Result<String, TextError> {
         self.window.push(id);
-        let text = self
-            .tokenizer
-            .inner
-            .decode(&self.window, false)
-            .map_err(|error| TextError::Encode(error.to_string()))?;
+        let text = self.tokenizer.inner.decode(&self.window, false).map_err(TextError::Encode)?;
         let full = self.window.len() > FOREIGN_WINDOW;
         let unsettled = unsettled(&text);
         if unsettled > 0 && !full {

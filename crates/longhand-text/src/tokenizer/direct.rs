@@ -1,11 +1,15 @@
-//! Encoding of the three plain kinds without the library: the same ids, many times faster.
+//! Encoding without the library, for the kinds of our own: the same ids, many times faster.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::{TokenizerKind, UNKNOWN};
+use serde_json::Value;
 
-/// The tables of a plain kind.
+use super::byte_pairs::BytePairs;
+use super::kind::{TokenizerKind, UNKNOWN};
+
+/// The tables of a kind.
 #[derive(Clone)]
 pub(super) enum Direct {
     Byte,
@@ -20,6 +24,7 @@ pub(super) enum Direct {
         end: u32,
         unknown: u32,
     },
+    Bpe(Arc<BytePairs>),
 }
 
 impl Direct {
@@ -27,6 +32,7 @@ impl Direct {
     pub(super) fn new(
         kind: TokenizerKind,
         tokens: &[String],
+        model: &Value,
         unknown: Option<u32>,
         end: Option<u32>,
     ) -> Option<Self> {
@@ -52,35 +58,67 @@ impl Direct {
                 let ids = indexed().map(|(token, id)| (token.clone(), id)).collect();
                 Some(Self::Word { ids: Arc::new(ids), end: end?, unknown: unknown? })
             }
-            TokenizerKind::Bpe | TokenizerKind::Wordpiece | TokenizerKind::Unigram => None,
+            TokenizerKind::Bpe => Some(Self::Bpe(Arc::new(BytePairs::new(model)?))),
+            TokenizerKind::Wordpiece | TokenizerKind::Unigram => None,
         }
     }
 
-    /// Appends the ids of a text.
-    pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) {
+    /// The ids of a text.
+    pub(super) fn encode(&self, text: &str) -> Vec<u32> {
+        let mut ids = Vec::with_capacity(text.len() / 2);
+        self.each(text, &mut ids, |_| {});
+        ids
+    }
+
+    /// The ids of a text, and the bytes of each.
+    pub(super) fn spans(&self, text: &str) -> (Vec<u32>, Vec<Range<usize>>) {
+        let (mut ids, mut spans) = (Vec::new(), Vec::new());
+        self.each(text, &mut ids, |span| spans.push(span));
+        if let Self::Bpe(pairs) = self {
+            // Its tokens are the whole text, one after the other.
+            let mut end = 0;
+            spans.extend(ids.iter().map(|&id| {
+                let start = end;
+                end += pairs.length(id);
+                start..end
+            }));
+        }
+        (ids, spans)
+    }
+
+    /// Appends the ids of a text, and gives away the bytes of each, but not those of `bpe`.
+    fn each(&self, text: &str, ids: &mut Vec<u32>, mut span: impl FnMut(Range<usize>)) {
         match self {
-            Self::Byte => ids.extend(text.bytes().map(u32::from)),
+            Self::Byte => ids.extend(text.bytes().enumerate().map(|(at, byte)| {
+                span(at..at + 1);
+                u32::from(byte)
+            })),
             Self::Char { low, high, unknown } => {
-                ids.extend(text.chars().map(|character| match low.get(character as usize) {
-                    Some(&id) => id,
-                    None => high.get(&character).copied().unwrap_or(*unknown),
+                ids.extend(text.char_indices().map(|(at, character)| {
+                    span(at..at + character.len_utf8());
+                    match low.get(character as usize) {
+                        Some(&id) => id,
+                        None => high.get(&character).copied().unwrap_or(*unknown),
+                    }
                 }));
             }
             Self::Word { ids: table, end, unknown } => {
-                let mut lines = text.split('\n');
-                let mut line = lines.next();
-                while let Some(words) = line {
-                    ids.extend(
-                        words
-                            .split_whitespace()
-                            .map(|word| table.get(word).copied().unwrap_or(*unknown)),
-                    );
-                    line = lines.next();
-                    if line.is_some() {
+                let mut from = 0;
+                for line in text.split_inclusive('\n') {
+                    for word in line.split_whitespace() {
+                        // A word is a slice of the line.
+                        let start = from + (word.as_ptr() as usize - line.as_ptr() as usize);
+                        span(start..start + word.len());
+                        ids.push(table.get(word).copied().unwrap_or(*unknown));
+                    }
+                    from += line.len();
+                    if line.ends_with('\n') {
+                        span(from - 1..from);
                         ids.push(*end);
                     }
                 }
             }
+            Self::Bpe(pairs) => pairs.encode(text, ids),
         }
     }
 }

@@ -1,8 +1,10 @@
-//! The `tokenizer.json` of each kind, and the way back from a file to its kind.
+//! The `tokenizer.json` of each kind, and the kind of a file.
 
 use serde_json::{Value, json};
 
-use super::{TokenizerKind, UNKNOWN};
+use super::fault::TokenizerFault;
+use super::kind::{TokenizerKind, UNKNOWN};
+use super::special::SpecialTokens;
 
 /// The file of a kind around a model.
 pub(super) fn file(kind: TokenizerKind, model: Value) -> Value {
@@ -67,20 +69,22 @@ pub(super) fn words_model(vocabulary: Value) -> Value {
     json!({"type": "WordLevel", "vocab": vocabulary, "unk_token": UNKNOWN})
 }
 
-/// What the library's reader takes for granted and would panic on.
-pub(super) fn check_shape(json: &Value) -> Result<(), String> {
-    let Some(file) = json.as_object() else { return Err("it is not a JSON object".into()) };
+/// Checks the shape that the library's reader takes for granted and would panic without.
+pub(super) fn check_shape(json: &Value) -> Result<(), TokenizerFault> {
+    let fault = |what| Err(TokenizerFault::Shape(what));
+    let Some(file) = json.as_object() else { return fault("it is not a JSON object") };
     let Some(model) = file.get("model").and_then(Value::as_object) else {
-        return Err("it has no model".into());
+        return fault("it has no model");
     };
-    if !model.contains_key("vocab") {
-        return Err("its model has no vocab".into());
-    }
-    Ok(())
+    if model.contains_key("vocab") { Ok(()) } else { fault("its model has no vocab") }
 }
 
-/// The kind of a file, and whether its layout is exactly the one that training writes.
-pub(super) fn recognise(json: &Value) -> Result<(TokenizerKind, bool), String> {
+/// The kind of a file whose model has `count` tokens, and whether its layout is exactly the one
+/// that training writes.
+pub(super) fn recognise(
+    json: &Value,
+    count: usize,
+) -> Result<(TokenizerKind, bool), TokenizerFault> {
     let model = &json["model"];
     let merges = model["merges"].as_array().is_some_and(|merges| !merges.is_empty());
     let kind = match model["type"].as_str() {
@@ -91,14 +95,14 @@ pub(super) fn recognise(json: &Value) -> Result<(TokenizerKind, bool), String> {
         Some("BPE") | None if json["pre_tokenizer"]["type"] != "ByteLevel" => TokenizerKind::Char,
         Some("BPE") | None if bytes_in_order(&model["vocab"]) => TokenizerKind::Byte,
         Some("BPE") | None => TokenizerKind::Bpe,
-        Some(other) => return Err(format!("the model type {other} is unknown")),
+        Some(other) => return Err(TokenizerFault::Model(other.to_owned())),
     };
     let written = file(kind, Value::Null);
     let same_frame = written
         .as_object()
         .into_iter()
         .flatten()
-        .filter(|(key, _)| *key != "model" && *key != "version")
+        .filter(|(key, _)| !matches!(key.as_str(), "model" | "version" | "added_tokens"))
         .all(|(key, value)| same(value, &json[key]));
     let same_model = match kind {
         TokenizerKind::Byte => true,
@@ -113,11 +117,11 @@ pub(super) fn recognise(json: &Value) -> Result<(TokenizerKind, bool), String> {
         TokenizerKind::Bpe => model["byte_fallback"] == false && model["dropout"].is_null(),
         TokenizerKind::Unigram => model["byte_fallback"] == true,
     };
-    Ok((kind, same_frame && same_model))
+    Ok((kind, same_frame && same_model && SpecialTokens::are_own(json, count)))
 }
 
 /// The printable stand-in of each byte in byte-level vocabularies: printable Latin-1 characters
-/// stand for themselves, the other bytes in order for U+0100 onwards.
+/// represent themselves, the other bytes in order are U+0100 onwards.
 pub(super) fn byte_characters() -> [char; 256] {
     let mut table = ['\0'; 256];
     let mut next = 0x100_u32;

@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
+use super::cuts::{safe_chunks, settled};
 use super::*;
-use crate::{Corpus, CorpusOptions};
+use crate::{Corpus, CorpusOptions, TextError};
 
 const SAMPLE: &str = "The cat sat on the mat.\nThe mat sat on the cat , \"quite\" alone .\n\n  \
     A second paragraph, naïve façade — and 中文字符，還有一行。\n\tTabs\tand  spaces \n\n\n end";
@@ -274,16 +275,274 @@ proptest! {
     }
 
     #[test]
-    fn cuts_keep_the_tokens(text in "([a-c ,\n\u{3000}中]|\n\n| \n){0,40}") {
+    fn cuts_keep_the_tokens(text in hard_text()) {
         for kind in TokenizerKind::ALL {
             let tokenizer = cached(kind);
-            let parts: Vec<u32> = safe_chunks(&text, kind, 1)
-                .flat_map(|chunk| tokenizer.encode_whole(chunk).unwrap())
-                .collect();
-            prop_assert_eq!(&parts, &tokenizer.encode_whole(&text).unwrap(), "{}", kind);
-            prop_assert_eq!(&tokenizer.encode(&text).unwrap(), &parts, "{}", kind);
+            let whole = tokenizer.encode_whole(&text).unwrap();
+            let joined = |cut: usize| {
+                let (left, right) = text.split_at(cut);
+                let right = tokenizer.encode_whole(right).unwrap();
+                [tokenizer.encode_whole(left).unwrap(), right].concat()
+            };
+            for size in [1, 5] {
+                let parts: Vec<u32> = safe_chunks(&text, kind, size)
+                    .flat_map(|chunk| tokenizer.encode_whole(chunk).unwrap())
+                    .collect();
+                prop_assert_eq!(&parts, &whole, "{}", kind);
+            }
+            prop_assert_eq!(&tokenizer.encode(&text).unwrap(), &whole, "{}", kind);
+            for cut in [last_safe_cut(&text, kind), last_common_cut(&text)].into_iter().flatten() {
+                prop_assert!(0 < cut && cut < text.len());
+                prop_assert_eq!(&joined(cut), &whole, "{} cut at {}", kind, cut);
+            }
         }
     }
+
+    #[test]
+    fn what_is_settled_does_not_depend_on_what_follows(
+        text in hard_text(),
+        tail in hard_text(),
+    ) {
+        for kind in TokenizerKind::ALL {
+            let tokenizer = cached(kind);
+            let cut = settled(&text, kind);
+            let rest = format!("{}{tail}", &text[cut..]);
+            let mut parts = tokenizer.encode_whole(&text[..cut]).unwrap();
+            parts.extend(tokenizer.encode_whole(&rest).unwrap());
+            let whole = tokenizer.encode_whole(&format!("{text}{tail}")).unwrap();
+            prop_assert_eq!(parts, whole, "{} settled to {}", kind, cut);
+        }
+    }
+
+    #[test]
+    fn offsets_are_those_of_the_library_and_cover_the_text(text in hard_text()) {
+        for kind in TokenizerKind::ALL {
+            let tokenizer = cached(kind);
+            let encoding = tokenizer.encode_with_offsets(&text).unwrap();
+            prop_assert_eq!(&encoding.ids, &tokenizer.encode(&text).unwrap(), "{}", kind);
+            let (ids, spans) = encode::library_spans(&tokenizer.inner, &text).unwrap();
+            prop_assert_eq!(&encoding, &Encoding::new(&text, ids, &spans), "{}", kind);
+            let mut covered = vec![false; text.len()];
+            for Offsets { bytes, characters } in &encoding.offsets {
+                // Slicing would panic at a byte within a character.
+                let part = &text[bytes.clone()];
+                prop_assert_eq!(part.chars().count(), characters.len());
+                prop_assert_eq!(text[..bytes.start].chars().count(), characters.start);
+                covered[bytes.clone()].fill(true);
+            }
+            for (at, character) in text.char_indices() {
+                let dropped = match kind {
+                    TokenizerKind::Word => character.is_whitespace() && character != '\n',
+                    // It leaves out white space and control characters.
+                    TokenizerKind::Wordpiece => !character.is_alphanumeric(),
+                    _ => false,
+                };
+                prop_assert!(dropped || covered[at], "{} lacks {:?}", kind, character);
+            }
+        }
+    }
+
+    #[test]
+    fn special_tokens_never_come_from_plain_text(text in marked_text()) {
+        for kind in TokenizerKind::ALL {
+            let (plain, special) = (cached(kind), cached_special(kind));
+            prop_assert_eq!(&special.encode(&text).unwrap(), &plain.encode(&text).unwrap());
+            let marked = special.encode_with_special_tokens(&text).unwrap();
+            // As the library reads the file.
+            let mut library = special.inner.clone();
+            library.set_encode_special_tokens(false);
+            let (ids, spans) = encode::library_spans(&library, &text).unwrap();
+            prop_assert_eq!(&marked, &Encoding::new(&text, ids, &spans), "{}", kind);
+            for (id, offsets) in marked.ids.iter().zip(&marked.offsets) {
+                if let Some(name) = special.special_tokens().name(*id) {
+                    prop_assert_eq!(&text[offsets.bytes.clone()], name);
+                }
+            }
+            let names = special.special_tokens().iter().any(|(name, _)| text.contains(name));
+            let found = marked.ids.iter().any(|&id| special.special_tokens().name(id).is_some());
+            prop_assert_eq!(names, found);
+        }
+    }
+}
+
+/// Texts of everything that has led tokenisers apart: line ends, white space of all kinds,
+/// apostrophes, combining marks, ideographs, emoji, control characters.
+fn hard_text() -> impl Strategy<Value = String> {
+    let parts = [
+        "a",
+        "b",
+        "The",
+        "cat",
+        "s",
+        "ll",
+        "7",
+        "42",
+        ",",
+        "!",
+        "'",
+        "'s",
+        " ",
+        " ",
+        "  ",
+        "\n",
+        "\n",
+        "\r\n",
+        "\r\n\r\n",
+        " \n",
+        "\t",
+        "\u{a0}",
+        "\u{3000}",
+        "\u{2028}",
+        "\u{85}",
+        "\u{b}",
+        "é",
+        "e\u{301}",
+        "中",
+        "文字",
+        "。",
+        "👨\u{200d}👩",
+        "🇨🇳",
+        "\u{1}",
+        "\u{200b}",
+        "\u{feff}",
+        "▁",
+        "㊙",
+        "<eos>",
+        "##",
+        "½",
+    ];
+    prop::collection::vec(prop::sample::select(parts.to_vec()), 0..24).prop_map(|v| v.concat())
+}
+
+/// Texts that spell special tokens, or nearly so.
+fn marked_text() -> impl Strategy<Value = String> {
+    let names = prop::sample::select(vec!["<mask>", "<mask", "<sep>", "<", ">", " ", ""]);
+    let parts = prop::collection::vec((hard_text(), names), 0..4);
+    parts.prop_map(|parts| parts.into_iter().map(|(text, name)| text + name).collect())
+}
+
+const SPECIAL: [&str; 3] = [SpecialTokens::MASK, SpecialTokens::SEPARATOR, "<mask>>"];
+
+fn cached_special(kind: TokenizerKind) -> &'static Tokenizer {
+    static ALL: std::sync::OnceLock<Vec<Tokenizer>> = std::sync::OnceLock::new();
+    let special = |kind| cached(kind).with_special_tokens(&SPECIAL).unwrap();
+    &ALL.get_or_init(|| TokenizerKind::ALL.map(special).into())[kind as usize]
+}
+
+#[test]
+fn special_tokens_follow_the_vocabulary_and_stay_in_the_file() {
+    for kind in TokenizerKind::ALL {
+        let (plain, special) = (cached(kind), cached_special(kind));
+        let first = plain.vocab_size() as u32;
+        let named: Vec<_> = special.special_tokens().iter().collect();
+        assert_eq!(named, SPECIAL.into_iter().zip(first..).collect::<Vec<_>>());
+        assert_eq!(special.vocab_size(), plain.vocab_size() + 3);
+        let json = special.to_json().unwrap();
+        let again = Tokenizer::from_bytes(json.as_bytes(), "again").unwrap();
+        assert!(again.own_layout && again.kind() == kind, "{kind}");
+        assert_eq!(again.special_tokens(), special.special_tokens());
+        assert_eq!(again.hash(), special.hash());
+        assert_ne!(again.hash(), plain.hash());
+        let ids = again.encode_with_special_tokens("The<mask>>cat<sep>").unwrap().ids;
+        assert_eq!((ids[ids.len() - 1], ids.contains(&(first + 2))), (first + 1, true), "{kind}");
+        let decoded = again.decode(&ids).unwrap();
+        assert_eq!(decoded.replace(' ', ""), "The<mask>>cat<sep>", "{kind}");
+        assert_eq!(decoded, again.inner.decode(&ids, false).unwrap(), "{kind}");
+        for bad in ["", "<mask>", "a b", "中", "##a", "<0x41>", "a\n"] {
+            assert!(special.with_special_tokens(&[bad]).is_err(), "{kind} {bad:?}");
+        }
+        assert!(plain.with_special_tokens(&["<a>", "<a>"]).is_err());
+        let padded = plain.with_special_tokens(&[SpecialTokens::PADDING]).unwrap();
+        assert_eq!(padded.padding_id(), Some(first));
+    }
+}
+
+#[test]
+fn special_tokens_of_a_foreign_file_are_read_where_asked_for() {
+    let mut file: serde_json::Value =
+        serde_json::from_str(&Tokenizer::byte().unwrap().to_json().unwrap()).unwrap();
+    file["normalizer"] = serde_json::json!({"type": "NFC"});
+    file["added_tokens"] = serde_json::json!([{"id": 256, "content": "<s>", "single_word": false,
+        "lstrip": true, "rstrip": false, "normalized": false, "special": true}]);
+    let tokenizer = Tokenizer::from_bytes(file.to_string().as_bytes(), "t.json").unwrap();
+    assert!(!tokenizer.own_layout);
+    assert_eq!(tokenizer.special_tokens().id("<s>"), Some(256));
+    assert!(!tokenizer.encode("a <s>").unwrap().contains(&256));
+    let marked = tokenizer.encode_with_special_tokens("é <s>").unwrap();
+    assert_eq!(marked.ids, [0xc3, 0xa9, 256]);
+    assert_eq!(marked.offsets[2], Offsets { bytes: 2..6, characters: 1..5 });
+}
+
+#[test]
+fn offsets_count_bytes_and_characters() {
+    let tokenizer = trained(TokenizerKind::Word);
+    let encoding = tokenizer.encode_with_offsets("é The\ncat").unwrap();
+    let places = encoding.offsets.iter().map(|o| (o.bytes.clone(), o.characters.clone()));
+    assert_eq!(
+        places.collect::<Vec<_>>(),
+        [(0..2, 0..1), (3..6, 2..5), (6..7, 5..6), (7..10, 6..9)]
+    );
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let long = SAMPLE.repeat(3000).replace("mat", "mat\r\n");
+    for kind in TokenizerKind::ALL {
+        let settings = |threads| TrainingSettings {
+            kind,
+            vocabulary: Some(500),
+            threads: std::num::NonZeroUsize::new(threads),
+        };
+        let corpus = || std::iter::once(Ok(long.clone()));
+        let one = Tokenizer::train_with(settings(1), corpus(), &mut |_| {}).unwrap();
+        let three = Tokenizer::train_with(settings(3), corpus(), &mut |_| {}).unwrap();
+        assert_eq!(one.hash(), three.hash(), "{kind}");
+        assert_eq!(one.encode(&long).unwrap(), three.encode(&long).unwrap(), "{kind}");
+    }
+}
+
+#[test]
+fn long_texts_are_cut_whatever_their_line_ends() {
+    let words = "a few words that make a line of text";
+    for kind in TokenizerKind::ALL {
+        for end in ["\n", "\r\n", " \n", "\n\n", "\r\n\r\n", " "] {
+            let text = format!("{words}{end}").repeat(200);
+            let longest = safe_chunks(&text, kind, 64).map(str::len).max().unwrap();
+            assert!(longest < 128, "{kind} with {end:?}: {longest} bytes");
+            assert!(settled(&text, kind) > text.len() - 16, "{kind} with {end:?}");
+            assert!(last_common_cut(&text).unwrap() > text.len() - 64, "{end:?}");
+        }
+    }
+}
+
+#[test]
+fn the_first_token_has_its_bytes() {
+    let bytes = |kind, text: &str| cached(kind).first_token_bytes(text).unwrap();
+    assert_eq!(bytes(TokenizerKind::Byte, "éa"), 1);
+    assert_eq!(bytes(TokenizerKind::Char, "éa"), 2);
+    assert_eq!(bytes(TokenizerKind::Char, "é"), 2);
+    assert_eq!(bytes(TokenizerKind::Word, "  The cat"), 6);
+    assert_eq!(bytes(TokenizerKind::Word, &format!("{} cat", "x".repeat(40_000))), 40_001);
+    assert_eq!(bytes(TokenizerKind::Bpe, ""), 0);
+}
+
+#[test]
+fn unknown_tokens_are_counted() {
+    let tokenizer = trained(TokenizerKind::Word);
+    let ids = tokenizer.encode("The dog sat beside the cat").unwrap();
+    assert_eq!(tokenizer.count_unknown(&ids), 2);
+    assert_eq!(Tokenizer::byte().unwrap().count_unknown(&[0, 255]), 0);
+}
+
+#[test]
+fn the_bytes_of_a_token_are_told_where_it_is_no_character() {
+    assert_eq!(Tokenizer::byte().unwrap().token_bytes(0xc3), Some(vec![0xc3]));
+    let bpe = cached_special(TokenizerKind::Bpe);
+    let ids = bpe.encode("㊙").unwrap();
+    let bytes: Vec<u8> = ids.iter().flat_map(|&id| bpe.token_bytes(id).unwrap()).collect();
+    assert_eq!(bytes, "㊙".as_bytes());
+    assert_eq!(bpe.token_bytes(bpe.special_tokens().id("<sep>").unwrap()).unwrap(), b"<sep>");
+    assert_eq!(trained(TokenizerKind::Char).token_bytes(0), None);
 }
 
 fn cached(kind: TokenizerKind) -> &'static Tokenizer {

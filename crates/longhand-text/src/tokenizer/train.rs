@@ -3,8 +3,10 @@
 //! Each kind counts its units in one pass over the corpus and then builds a vocabulary from the
 //! counts alone, in an order that does not depend on hashing: the same corpus gives the same file.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::num::NonZeroUsize;
 
+use ahash::AHashMap;
 use serde_json::{Value, json};
 use tokenizers::models::bpe::{BPE, BpeTrainer};
 use tokenizers::models::unigram::{Unigram, UnigramTrainer};
@@ -14,14 +16,31 @@ use tokenizers::{
     PreTokenizer,
 };
 
+use super::cuts::safe_chunks;
+use super::fault::TrainingFault;
+use super::kind::{END, TokenizerKind, UNKNOWN};
 use super::layout::{self, byte_characters, characters_model, words_model};
-use super::{END, Tokenizer, TokenizerKind, UNKNOWN};
-use crate::TextError;
+use super::model::Tokenizer;
+use super::pattern::pre_tokens;
+use super::workers::Workers;
+use crate::error::TextError;
 
-/// What training a tokeniser is doing.
+/// The settings of a training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrainingSettings {
+    /// The kind of tokeniser.
+    pub kind: TokenizerKind,
+    /// The most tokens. `byte` ignores it. Without it `char` and `word` keep all units, and the
+    /// others take [`Tokenizer::DEFAULT_VOCABULARY`].
+    pub vocabulary: Option<usize>,
+    /// The most threads that training and the tokeniser use; one for each core where not given.
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// How far training a tokeniser has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrainingProgress {
-    /// The stage.
+    /// The stage of the training.
     pub stage: TrainingStage,
     /// Bytes of text read so far.
     pub bytes: u64,
@@ -36,60 +55,111 @@ pub enum TrainingStage {
     Counting,
     /// Building the vocabulary from the counts.
     Building,
-    /// Done.
+    /// The vocabulary is built.
     Done,
 }
 
-/// Trains a kind and gives the content of its `tokenizer.json`.
-pub(super) fn train(
-    kind: TokenizerKind,
-    vocabulary: Option<usize>,
+impl Tokenizer {
+    /// Tokens of a trained `bpe`, `wordpiece` or `unigram` vocabulary where no number is given.
+    pub const DEFAULT_VOCABULARY: usize = 8192;
+
+    /// Trains a tokeniser of a kind on a corpus given piece by piece, on all cores. See
+    /// [`Tokenizer::train_with`].
+    ///
+    /// # Errors
+    /// As [`Tokenizer::train_with`].
+    pub fn train(
+        kind: TokenizerKind,
+        vocabulary: Option<usize>,
+        corpus: impl Iterator<Item = Result<String, TextError>>,
+        progress: &mut dyn FnMut(TrainingProgress),
+    ) -> Result<Self, TextError> {
+        let settings = TrainingSettings { kind, vocabulary, threads: None };
+        Self::train_with(settings, corpus, progress)
+    }
+
+    /// Trains a tokeniser on a corpus given piece by piece. The same corpus gives the same
+    /// tokeniser on any number of threads. `unigram` looks at the first 4 MiB of distinct words
+    /// and lines.
+    ///
+    /// # Errors
+    /// An error of the corpus, an empty corpus, or a vocabulary too small for the kind.
+    pub fn train_with(
+        settings: TrainingSettings,
+        corpus: impl Iterator<Item = Result<String, TextError>>,
+        progress: &mut dyn FnMut(TrainingProgress),
+    ) -> Result<Self, TextError> {
+        let kind = settings.kind;
+        let workers = Workers::new(settings.threads);
+        let json = trained(settings, &workers, corpus, progress)?;
+        let mut tokenizer = Self::from_bytes(json.to_string().as_bytes(), kind.name())?;
+        tokenizer.workers = workers;
+        Ok(tokenizer)
+    }
+
+    /// The tokeniser of the 256 bytes, which needs no training.
+    ///
+    /// # Errors
+    /// None that is known: the library reads its file.
+    pub fn byte() -> Result<Self, TextError> {
+        Self::train(TokenizerKind::Byte, None, std::iter::empty(), &mut |_| {})
+    }
+}
+
+/// The content of the `tokenizer.json` of a trained tokeniser.
+fn trained(
+    settings: TrainingSettings,
+    workers: &Workers,
     corpus: impl Iterator<Item = Result<String, TextError>>,
     progress: &mut dyn FnMut(TrainingProgress),
 ) -> Result<Value, TextError> {
+    let TrainingSettings { kind, vocabulary, .. } = settings;
     if kind == TokenizerKind::Byte {
         let vocabulary = numbered(byte_characters().iter().map(char::to_string));
         return Ok(layout::file(kind, characters_model(vocabulary, None)));
     }
-    let size = vocabulary.unwrap_or(match kind {
-        TokenizerKind::Char | TokenizerKind::Word => usize::MAX,
-        _ => Tokenizer::DEFAULT_VOCABULARY,
-    });
-    let fail = |reason: String| TextError::Training { kind, reason };
-    let least = least_vocabulary(kind);
-    if size < least {
-        return Err(fail(format!(
-            "a vocabulary of {size} is too small, it needs at least {least}"
-        )));
-    }
-    if vocabulary.is_some() && size > LARGEST_VOCABULARY {
-        return Err(fail(format!(
-            "a vocabulary of {size} is too large, it may have at most {LARGEST_VOCABULARY}"
-        )));
-    }
+    let fail = |fault: TrainingFault| TextError::Training { kind: kind.name(), fault };
+    let size = checked_size(kind, vocabulary).map_err(fail)?;
     let mut report = TrainingProgress { stage: TrainingStage::Counting, bytes: 0, units: 0 };
-    let counts = count(kind, corpus, &mut |bytes, units| {
+    let counts = count(kind, workers, corpus, &mut |bytes, units| {
         report.bytes = bytes;
         report.units = units;
         progress(report);
     })?;
     if counts.is_empty() {
-        return Err(fail("the corpus holds no text".into()));
+        return Err(fail(TrainingFault::NoText));
     }
     report.stage = TrainingStage::Building;
     progress(report);
-    let model = match kind {
+    // The library's trainers have parallel loops of their own.
+    let model = workers.install(|| match kind {
         TokenizerKind::Byte => Ok(Value::Null),
         TokenizerKind::Char => Ok(characters(counts, size)),
         TokenizerKind::Word => Ok(words(counts, size)),
         TokenizerKind::Bpe => bpe(counts, size),
         TokenizerKind::Wordpiece => wordpiece(counts, size),
         TokenizerKind::Unigram => unigram(counts, size),
-    }
-    .map_err(fail)?;
+    });
+    let model = model.map_err(fail)?;
     report.stage = TrainingStage::Done;
     progress(report);
     Ok(layout::file(kind, model))
+}
+
+/// The vocabulary that a kind is trained to.
+fn checked_size(kind: TokenizerKind, vocabulary: Option<usize>) -> Result<usize, TrainingFault> {
+    let size = vocabulary.unwrap_or(match kind {
+        TokenizerKind::Char | TokenizerKind::Word => usize::MAX,
+        _ => Tokenizer::DEFAULT_VOCABULARY,
+    });
+    let least = least_vocabulary(kind);
+    if size < least {
+        return Err(TrainingFault::TooSmall { size, least });
+    }
+    if vocabulary.is_some() && size > LARGEST_VOCABULARY {
+        return Err(TrainingFault::TooLarge { size, most: LARGEST_VOCABULARY });
+    }
+    Ok(size)
 }
 
 /// Units with their numbers of occurrences, in the units' order.
@@ -109,7 +179,7 @@ pub(super) fn least_vocabulary(kind: TokenizerKind) -> usize {
 }
 
 /// The largest vocabulary that is trained to: that of the largest model. The library sets memory
-/// aside for as many tokens as it is asked for.
+/// aside for every token that it is asked for.
 const LARGEST_VOCABULARY: usize = 1 << 20;
 
 /// Distinct text that `unigram` looks at: each of its expectation steps walks through all of it,
@@ -122,106 +192,122 @@ const UNIGRAM_BYTES: usize = 4 << 20;
 /// as above).
 const UNIGRAM_SEEDS: usize = 10;
 
+/// Bytes of text that one thread counts at a time.
+const CHUNK: usize = 1 << 17;
+
 fn count(
     kind: TokenizerKind,
+    workers: &Workers,
     corpus: impl Iterator<Item = Result<String, TextError>>,
     report: &mut dyn FnMut(u64, usize),
 ) -> Result<Counts, TextError> {
+    let most = if kind == TokenizerKind::Unigram { UNIGRAM_BYTES } else { usize::MAX };
+    let fail = |fault| TextError::Training { kind: kind.name(), fault };
+    let splitter = Splitter::new(kind).map_err(fail)?;
     let mut units = Units::default();
-    let distinct_bytes = if kind == TokenizerKind::Unigram { UNIGRAM_BYTES } else { usize::MAX };
-    let pre_tokens = PreTokens::new(kind)?;
     let mut bytes = 0_u64;
     for piece in corpus {
         let piece = piece?;
-        match kind {
-            TokenizerKind::Byte => {}
-            TokenizerKind::Char => units.add_characters(&piece),
-            TokenizerKind::Word => {
-                piece.split_whitespace().for_each(|word| units.add(word, distinct_bytes));
-            }
-            TokenizerKind::Bpe | TokenizerKind::Wordpiece | TokenizerKind::Unigram => {
-                for chunk in super::safe_chunks(&piece, kind, 1 << 16) {
-                    pre_tokens.each(chunk, &mut |unit| units.add(unit, distinct_bytes))?;
-                }
+        let chunks: Vec<&str> = safe_chunks(&piece, kind, CHUNK).collect();
+        let counted = workers.map(&chunks, |chunk| {
+            let mut units = Units::default();
+            splitter.each(chunk, &mut |unit| units.add(unit, 1, usize::MAX))?;
+            Ok(units)
+        });
+        // In the order of the text, so that the threads do not decide which units are kept.
+        for chunk in counted {
+            let chunk: Units = chunk.map_err(fail)?;
+            for (unit, count) in &chunk.counts {
+                units.add(unit, *count, most);
             }
         }
         bytes += piece.len() as u64;
-        report(bytes, units.len());
+        report(bytes, units.counts.len());
     }
-    Ok(units.into_counts())
+    let counts = units.counts.into_iter();
+    Ok(match kind {
+        // Pieces of the byte-level kinds are written in the characters that represent bytes.
+        TokenizerKind::Bpe => {
+            let characters = byte_characters();
+            let written = |unit: &str| unit.bytes().map(|byte| characters[byte as usize]).collect();
+            counts.map(|(unit, count)| (written(&unit), count)).collect()
+        }
+        _ => counts.collect(),
+    })
 }
 
-/// What has been counted. Characters have a table of their own, which is faster.
+/// Units with their numbers of occurrences, in the order in which they came first.
 #[derive(Default)]
 struct Units {
-    strings: HashMap<String, u64>,
-    string_bytes: usize,
-    characters: HashMap<char, u64>,
+    places: AHashMap<String, usize>,
+    counts: Vec<(String, u64)>,
+    bytes: usize,
 }
 
 impl Units {
-    /// Counts a string; a new one only while the strings have fewer than `most` bytes.
-    fn add(&mut self, unit: &str, most: usize) {
-        if let Some(count) = self.strings.get_mut(unit) {
-            *count += 1;
-        } else if self.string_bytes < most {
-            self.string_bytes += unit.len();
-            self.strings.insert(unit.to_owned(), 1);
+    /// Counts a unit; a new one only while the units have fewer than `most` bytes.
+    fn add(&mut self, unit: &str, count: u64, most: usize) {
+        if let Some(&place) = self.places.get(unit) {
+            self.counts[place].1 += count;
+        } else if self.bytes < most {
+            self.bytes += unit.len();
+            self.places.insert(unit.to_owned(), self.counts.len());
+            self.counts.push((unit.to_owned(), count));
         }
-    }
-
-    fn add_characters(&mut self, text: &str) {
-        for character in text.chars() {
-            *self.characters.entry(character).or_default() += 1;
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.strings.len() + self.characters.len()
-    }
-
-    fn into_counts(self) -> Counts {
-        let characters = self.characters.into_iter();
-        let characters = characters.map(|(character, count)| (character.to_string(), count));
-        self.strings.into_iter().chain(characters).collect()
     }
 }
 
-/// The library's normaliser and pre-tokeniser of a kind, as an encoder will apply them.
-struct PreTokens {
-    frame: tokenizers::Tokenizer,
-    kind: TokenizerKind,
+/// Parts a text into the units of a kind, as an encoder will.
+enum Splitter {
+    Characters,
+    Words,
+    Pattern,
+    /// The library's normaliser and pre-tokeniser.
+    Library(Box<tokenizers::Tokenizer>),
 }
 
-impl PreTokens {
-    fn new(kind: TokenizerKind) -> Result<Self, TextError> {
-        let model = characters_model(json!({}), None);
-        let frame = layout::file(kind, model).to_string();
-        let frame = tokenizers::Tokenizer::from_bytes(frame.as_bytes())
-            .map_err(|error| TextError::Training { kind, reason: error.to_string() })?;
-        Ok(Self { frame, kind })
+impl Splitter {
+    fn new(kind: TokenizerKind) -> Result<Self, TrainingFault> {
+        Ok(match kind {
+            TokenizerKind::Byte | TokenizerKind::Char => Self::Characters,
+            TokenizerKind::Word => Self::Words,
+            TokenizerKind::Bpe => Self::Pattern,
+            TokenizerKind::Wordpiece | TokenizerKind::Unigram => {
+                let frame = layout::file(kind, characters_model(json!({}), None)).to_string();
+                let frame = tokenizers::Tokenizer::from_bytes(frame.as_bytes()).map_err(library)?;
+                Self::Library(Box::new(frame))
+            }
+        })
     }
 
-    fn each(&self, text: &str, add: &mut impl FnMut(&str)) -> Result<(), TextError> {
-        let fail = |error: tokenizers::Error| TextError::Training {
-            kind: self.kind,
-            reason: error.to_string(),
-        };
-        let mut normalized = NormalizedString::from(text);
-        if let Some(normalizer) = self.frame.get_normalizer() {
-            normalizer.normalize(&mut normalized).map_err(fail)?;
-        }
-        let mut pieces = PreTokenizedString::from(normalized);
-        if let Some(pre_tokenizer) = self.frame.get_pre_tokenizer() {
-            pre_tokenizer.pre_tokenize(&mut pieces).map_err(fail)?;
-        }
-        for (piece, _, _) in pieces.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
-            if !piece.is_empty() {
-                add(piece);
+    fn each(&self, text: &str, add: &mut impl FnMut(&str)) -> Result<(), TrainingFault> {
+        match self {
+            Self::Characters => {
+                let mut buffer = [0; 4];
+                text.chars().for_each(|character| add(character.encode_utf8(&mut buffer)));
+            }
+            Self::Words => text.split_whitespace().for_each(add),
+            Self::Pattern => pre_tokens(text).for_each(add),
+            Self::Library(frame) => {
+                let mut normalized = NormalizedString::from(text);
+                if let Some(normalizer) = frame.get_normalizer() {
+                    normalizer.normalize(&mut normalized).map_err(library)?;
+                }
+                let mut pieces = PreTokenizedString::from(normalized);
+                if let Some(pre_tokenizer) = frame.get_pre_tokenizer() {
+                    pre_tokenizer.pre_tokenize(&mut pieces).map_err(library)?;
+                }
+                let pieces = pieces.get_splits(OffsetReferential::Normalized, OffsetType::Byte);
+                let pieces = pieces.into_iter().map(|(piece, _, _)| piece);
+                pieces.filter(|piece| !piece.is_empty()).for_each(add);
             }
         }
         Ok(())
     }
+}
+
+fn library(error: tokenizers::Error) -> TrainingFault {
+    TrainingFault::Library(error.to_string())
 }
 
 /// Characters by code point, the most frequent where there are too many, then `<unk>`.
@@ -241,7 +327,7 @@ fn words(mut counts: Counts, size: usize) -> Value {
     words_model(numbered([UNKNOWN.to_owned(), END.to_owned()].into_iter().chain(kept)))
 }
 
-fn bpe(counts: Counts, size: usize) -> Result<Value, String> {
+fn bpe(counts: Counts, size: usize) -> Result<Value, TrainingFault> {
     let trainer = BpeTrainer::builder()
         .show_progress(false)
         .vocab_size(size)
@@ -250,11 +336,11 @@ fn bpe(counts: Counts, size: usize) -> Result<Value, String> {
         .build();
     let mut model = BPE::default();
     let counts = counts.into_iter().map(|(word, count)| (word.into(), count)).collect();
-    trainer.do_train(&counts, &mut model).map_err(|error| error.to_string())?;
+    trainer.do_train(&counts, &mut model).map_err(library)?;
     model_json(&model)
 }
 
-fn wordpiece(counts: Counts, size: usize) -> Result<Value, String> {
+fn wordpiece(counts: Counts, size: usize) -> Result<Value, TrainingFault> {
     // A quarter of the vocabulary is left for pieces of several characters. The trainer takes each
     // character as the beginning of a word, and those within words as `##` pieces too.
     let within: HashSet<char> = counts.keys().flat_map(|word| word.chars().skip(1)).collect();
@@ -285,17 +371,17 @@ fn wordpiece(counts: Counts, size: usize) -> Result<Value, String> {
         .build();
     let mut model = BPE::default();
     let counts = counts.into_iter().map(|(word, count)| (word.into(), count)).collect();
-    trainer.do_train(&counts, &mut model).map_err(|error| error.to_string())?;
+    trainer.do_train(&counts, &mut model).map_err(library)?;
     let mut model = WordPiece::from_bpe(&model);
     model.unk_token = UNKNOWN.into();
     model.continuing_subword_prefix = "##".into();
     model_json(&model)
 }
 
-fn unigram(counts: Counts, size: usize) -> Result<Value, String> {
+fn unigram(counts: Counts, size: usize) -> Result<Value, TrainingFault> {
     let ascii = || (' '..='~').chain(['\n']).map(|c| if c == ' ' { '▁' } else { c });
     let pieces = size - 258;
-    // As many characters are kept for sure as leave a quarter to longer pieces.
+    // A quarter of the vocabulary is left for longer pieces.
     let mut alphabet: HashSet<char> = ascii().collect();
     for character in by_frequency(&counts) {
         if alphabet.len() >= pieces * 3 / 4 {
@@ -323,9 +409,9 @@ fn unigram(counts: Counts, size: usize) -> Result<Value, String> {
         .seed_size(pieces.saturating_mul(UNIGRAM_SEEDS))
         .initial_alphabet(ascii().collect())
         .build()
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| TrainingFault::Library(error.to_string()))?;
     let mut model = Unigram::default();
-    trainer.do_train(sentences, &mut model).map_err(|error| error.to_string())?;
+    trainer.do_train(sentences, &mut model).map_err(library)?;
     let mut pieces: Vec<(String, f64)> =
         model.iter().filter(|(piece, _)| piece != UNKNOWN).cloned().collect();
     settle_scores(&mut pieces);
@@ -384,8 +470,8 @@ fn by_frequency(counts: &Counts) -> impl Iterator<Item = char> + use<> {
     characters.into_iter().map(|(character, _)| character)
 }
 
-fn model_json(model: &impl serde::Serialize) -> Result<Value, String> {
-    serde_json::to_value(model).map_err(|error| error.to_string())
+fn model_json(model: &impl serde::Serialize) -> Result<Value, TrainingFault> {
+    serde_json::to_value(model).map_err(|error| TrainingFault::Library(error.to_string()))
 }
 
 fn numbered(tokens: impl Iterator<Item = String>) -> Value {

@@ -1,0 +1,56 @@
+//! Faults of the rows of a table.
+
+use crate::quote::{quoted, shortened};
+
+/// Why a row of a table cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RowFault {
+    /// The line is no JSON.
+    #[error("{} at its column {column}", shortened(reason))]
+    Json {
+        /// The words of the JSON reader.
+        reason: String,
+        /// The column in the line, counted from 1.
+        column: usize,
+    },
+    /// A `\ud800` escape without its other half.
+    #[error("its text has half a character, the escape of a lone surrogate")]
+    LoneSurrogate,
+    /// Another JSON value than an object.
+    #[error("it is not a JSON object, but each line must be one")]
+    NotAnObject,
+    /// A list, a map or bytes where a text belongs.
+    #[error("{0} is neither text nor a number")]
+    NotText(String),
+    /// A quote without its end.
+    #[error(
+        "the quote that opens here is never closed: close it, and double each quote within a text"
+    )]
+    OpenQuote,
+    /// More columns than the header or the first row has.
+    #[error(
+        "it has {found} columns, but the first row has {expected}: put a text that holds a \
+         {separator} in quotes, or use another format"
+    )]
+    TooMany {
+        /// The columns of this row.
+        found: usize,
+        /// The columns of the first row.
+        expected: usize,
+        /// The name of the separator.
+        separator: &'static str,
+    },
+    /// Fewer columns than were asked for.
+    #[error("it has only {0} column(s)")]
+    TooFew(usize),
+    /// There is no label.
+    #[error("its label is empty")]
+    NoLabel,
+    /// The first row may name the columns or be an example.
+    #[error("it may name the columns or be an example: no other row has the label {}", quoted(.0))]
+    MaybeHeader(String),
+    /// The Parquet reader failed.
+    #[error("{}", shortened(.0))]
+    Parquet(String),
+}

@@ -1,0 +1,206 @@
+//! The cells of the rows of a table, whatever its format.
+
+use std::io::{BufRead, BufReader, Lines};
+
+use super::fault::RowFault;
+use super::format::{Column, TableFormat};
+use super::json::{self, JsonFault};
+use super::parquet::ParquetRows;
+use super::separated::{Record, Records};
+use super::source::{Source, TextReader, unwrap_error};
+use crate::error::TextError;
+use crate::quote::listed;
+
+/// The asked-for cells of each row of a table, in the order in which they were asked for.
+pub(crate) struct Rows {
+    name: String,
+    row: u64,
+    columns: Vec<Column>,
+    lossy: bool,
+    cells: Cells,
+}
+
+enum Cells {
+    Json(Lines<BufReader<TextReader>>),
+    Separated {
+        records: Records<BufReader<TextReader>>,
+        places: Vec<usize>,
+        /// Columns of the first row; none before it is read.
+        width: Option<usize>,
+        separator: &'static str,
+    },
+    Labelled(Lines<BufReader<TextReader>>),
+    Parquet(ParquetRows),
+}
+
+impl Rows {
+    /// Opens a table. Where `header` is set, the first row of separated values or `LABEL text`
+    /// lines names the columns.
+    pub(crate) fn open(
+        source: &Source,
+        format: TableFormat,
+        header: bool,
+        columns: &[Column],
+        lossy: bool,
+    ) -> Result<Self, TextError> {
+        let name = source.name().to_owned();
+        let text = || Ok::<_, TextError>(BufReader::new(source.text(lossy)?));
+        let mut row = 0;
+        let cells = match format {
+            TableFormat::JsonLines => Cells::Json(text()?.lines()),
+            TableFormat::Labelled => {
+                if let Some(column) = columns.iter().find(|column| !is_labelled(column)) {
+                    return Err(TextError::Column {
+                        name,
+                        column: column.to_string(),
+                        found: "0, the label, and 1, the text".into(),
+                    });
+                }
+                Cells::Labelled(text()?.lines())
+            }
+            TableFormat::Csv => separated(&name, text()?, b',', header, columns, &mut row)?,
+            TableFormat::Tsv => separated(&name, text()?, b'\t', header, columns, &mut row)?,
+            TableFormat::Parquet => Cells::Parquet(ParquetRows::open(source, columns)?),
+        };
+        let mut rows = Self { name, row, columns: columns.to_vec(), lossy, cells };
+        if header && format == TableFormat::Labelled {
+            rows.read()?;
+        }
+        Ok(rows)
+    }
+
+    /// The number of the row that was read last, from 1.
+    pub(crate) fn row(&self) -> u64 {
+        self.row
+    }
+
+    fn read(&mut self) -> Result<Option<Vec<String>>, TextError> {
+        match &mut self.cells {
+            Cells::Json(lines) => {
+                let Some(line) = next_line(lines, &mut self.row)? else { return Ok(None) };
+                json::cells(&line, &self.columns, self.lossy).map(Some).map_err(|fault| {
+                    let (name, row) = (&self.name, self.row);
+                    match fault {
+                        JsonFault::Row(fault) => row_fault(name, row, fault),
+                        JsonFault::Column { column, found } => {
+                            TextError::Column { name: format!("{name}, row {row},"), column, found }
+                        }
+                    }
+                })
+            }
+            Cells::Labelled(lines) => {
+                let Some(line) = next_line(lines, &mut self.row)? else { return Ok(None) };
+                let line = line.trim_end();
+                let (label, text) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+                let cells = self.columns.iter().map(|column| match column {
+                    Column::Index(0) => label.to_owned(),
+                    _ => text.trim_start().to_owned(),
+                });
+                Ok(Some(cells.collect()))
+            }
+            Cells::Separated { records, places, width, separator } => {
+                self.row += 1;
+                let fail = |fault| row_fault(&self.name, self.row, fault);
+                let cells = match records.next().map_err(unwrap_error)? {
+                    None => return Ok(None),
+                    Some(Record::OpenQuote) => return Err(fail(RowFault::OpenQuote)),
+                    Some(Record::Cells(cells)) => cells,
+                };
+                let found = cells.len();
+                let expected = *width.get_or_insert(found);
+                if found > expected {
+                    return Err(fail(RowFault::TooMany { found, expected, separator }));
+                }
+                let asked = places.iter().map(|&place| cells.get(place).cloned());
+                let asked: Option<Vec<String>> = asked.collect();
+                asked.map(Some).ok_or_else(|| fail(RowFault::TooFew(found)))
+            }
+            Cells::Parquet(rows) => {
+                self.row += 1;
+                let cells = rows.next().transpose();
+                cells.map_err(|fault| row_fault(&self.name, self.row, fault))
+            }
+        }
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<Vec<String>, TextError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.read().transpose()
+    }
+}
+
+/// A fault of a row of a table.
+pub(super) fn row_fault(name: &str, row: u64, fault: RowFault) -> TextError {
+    TextError::Row { name: name.to_owned(), row, fault }
+}
+
+/// The place of a column among those that a table has.
+pub(super) fn place(
+    name: &str,
+    column: &Column,
+    found: &[String],
+    header: bool,
+) -> Result<usize, TextError> {
+    let missing = || TextError::Column {
+        name: name.to_owned(),
+        column: column.to_string(),
+        found: if header {
+            listed(found.iter().map(String::as_str))
+        } else {
+            "numbered from 0, as it has no header".to_owned()
+        },
+    };
+    match column {
+        Column::Name(wanted) => found.iter().position(|name| name == wanted).ok_or_else(missing),
+        Column::Index(index) if !header || *index < found.len() => Ok(*index),
+        Column::Index(_) => Err(missing()),
+    }
+}
+
+fn separated(
+    name: &str,
+    text: BufReader<TextReader>,
+    separator: u8,
+    header: bool,
+    columns: &[Column],
+    row: &mut u64,
+) -> Result<Cells, TextError> {
+    let tabs = separator == b'\t';
+    let mut records = Records::new(text, separator, !tabs);
+    let mut found = Vec::new();
+    if header {
+        *row = 1;
+        found = match records.next().map_err(unwrap_error)? {
+            None => return Err(TextError::Empty(name.to_owned())),
+            Some(Record::OpenQuote) => return Err(row_fault(name, 1, RowFault::OpenQuote)),
+            Some(Record::Cells(cells)) => cells,
+        };
+    }
+    let places = columns.iter().map(|column| place(name, column, &found, header));
+    let places = places.collect::<Result<_, _>>()?;
+    let width = header.then_some(found.len());
+    let separator = if tabs { "tab" } else { "comma" };
+    Ok(Cells::Separated { records, places, width, separator })
+}
+
+/// The next line that is not blank, and its number.
+fn next_line(
+    lines: &mut Lines<BufReader<TextReader>>,
+    row: &mut u64,
+) -> Result<Option<String>, TextError> {
+    loop {
+        *row += 1;
+        match lines.next().transpose().map_err(unwrap_error)? {
+            Some(line) if line.trim().is_empty() => {}
+            line => return Ok(line),
+        }
+    }
+}
+
+/// Whether `LABEL text` lines have a column.
+fn is_labelled(column: &Column) -> bool {
+    matches!(column, Column::Index(0 | 1))
+}
