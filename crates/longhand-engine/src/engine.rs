@@ -69,14 +69,17 @@ impl Engine {
         self.model_hash.get_or_init(|| model_hash(&self.model))
     }
 
-    /// A token as a person reads it: its text where that is whole characters, otherwise as it
-    /// stands in the vocabulary.
+    /// A token as a person reads it: its text where that is whole characters, its bytes as `\xe4`
+    /// where it is a part of one, otherwise as the vocabulary spells it.
     pub fn label(&self, id: u32) -> String {
         let token = self.tokenizer.token(id).unwrap_or_default();
         match self.tokenizer.kind() {
             TokenizerKind::Byte | TokenizerKind::Bpe => match self.tokenizer.decode(&[id]) {
                 Ok(text) if !text.contains(char::REPLACEMENT_CHARACTER) => text,
-                _ => token.to_owned(),
+                _ => {
+                    let bytes = self.tokenizer.token_bytes(id).unwrap_or_default();
+                    bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect()
+                }
             },
             _ => token.to_owned(),
         }

@@ -25,7 +25,7 @@ impl TextStream {
     /// Takes bytes, and gives the text whose tokens are settled by them, which may be empty.
     ///
     /// # Errors
-    /// A zero byte, which no text holds; bytes that are not UTF-8, unless the stream is lossy.
+    /// A zero byte or a byte that is not UTF-8, which a lossy stream replaces.
     pub fn push(&mut self, bytes: &[u8]) -> Result<String, EngineError> {
         self.pending += &self.decoder.push(bytes)?;
         let cut = self.cut();

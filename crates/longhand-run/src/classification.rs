@@ -1,5 +1,6 @@
 //! A classifier from a recipe: tables → tokeniser → model → training → test.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,6 +11,7 @@ use longhand_tasks::classify::{Classification as Objective, Data, Examples, Sett
 use longhand_tasks::{TASK_FILE, TaskFile, start};
 use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
+use longhand_text::tokenizer::{TokenizerChoice, TrainingSettings, Writing};
 
 use crate::error::RunError;
 use crate::execute::{Ended, Place, Prepared, Test};
@@ -39,17 +41,21 @@ pub(crate) fn run(
     let tokenizer = match &trained {
         _ if begun => Tokenizer::of_folder(place.out)?,
         Some((_, tokenizer)) => tokenizer.clone(),
-        None => train_tokenizer(&recipe, &examples)?,
+        None => train_tokenizer(&mut recipe, &examples, watch)?,
     };
     let data = examples.encode(&tokenizer, task.longest)?;
     let labels = &examples.labels;
     let model = model(&recipe, task, labels.len(), trained.as_ref(), &tokenizer, watch)?;
     let facts = facts(&recipe, &examples, &data)?;
+    let counts = examples.label_counts();
     let size = DataSize::Examples {
         train: data.train.len(),
         valid: data.valid.len(),
         test: data.test.len(),
         labels: labels.names(),
+        counts: &counts,
+        trimmed: examples.trimmed,
+        unknown: data.unknown as f64 / facts.train.tokens.max(1) as f64,
         vocabulary: tokenizer.vocab_size(),
         cut: data.cut,
         longest: task.longest.get(),
@@ -119,7 +125,7 @@ fn read_base(recipe: &mut Recipe) -> Result<Option<(Model, Tokenizer)>, RunError
         return Err(RunError::OtherBase { path, expected, got: hash });
     }
     base.hash = hash;
-    recipe.tokenizer = TokenizerSettings { kind: tokenizer.kind(), vocabulary: None };
+    recipe.tokenizer = TokenizerSettings { kind: tokenizer.kind(), ..TokenizerSettings::default() };
     if recipe.model.config.is_none() {
         let mut config: serde_json::Map<_, _> =
             serde_json::from_str(&model.config().to_json()).map_err(RunError::Record)?;
@@ -150,11 +156,28 @@ fn tell_drawn(model: &Model, drawn: &[String], watch: &mut dyn Watch) -> Result<
     Ok(())
 }
 
-fn train_tokenizer(recipe: &Recipe, examples: &Examples) -> Result<Tokenizer, RunError> {
-    let wanted = recipe.tokenizer;
+/// Trains the recipe's tokeniser, or one of the kind that suits the text better.
+fn train_tokenizer(
+    recipe: &mut Recipe,
+    examples: &Examples,
+    watch: &mut dyn Watch,
+) -> Result<Tokenizer, RunError> {
+    let wanted = &mut recipe.tokenizer;
+    if std::mem::take(&mut wanted.may_change) {
+        let choice = TokenizerChoice::new(wanted.kind, Writing::of(examples.texts()));
+        if choice.kind != wanted.kind {
+            watch.prepare(&Preparation::Chosen(choice));
+        }
+        wanted.kind = choice.kind;
+    }
+    let settings = TrainingSettings {
+        kind: wanted.kind,
+        vocabulary: wanted.vocabulary,
+        threads: NonZeroUsize::new(recipe.training.threads),
+    };
     // Each text is a line of its own, so that no token reaches from one into the next.
     let texts = examples.texts().map(|text| Ok(format!("{text}\n")));
-    Ok(Tokenizer::train(wanted.kind, wanted.vocabulary, texts, &mut |_| {})?)
+    Ok(Tokenizer::train_with(settings, texts, &mut |_| {})?)
 }
 
 fn tables(recipe: &Recipe) -> Tables {
@@ -166,6 +189,7 @@ fn tables(recipe: &Recipe) -> Tables {
         valid_fraction: data.valid_fraction,
         text_column: data.text_column.clone(),
         format: data.format,
+        header: data.header,
         lossy: data.lossy,
     }
 }

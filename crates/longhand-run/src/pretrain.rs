@@ -1,5 +1,6 @@
 //! A run of pretraining from its recipe to its model folder.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -39,6 +40,7 @@ pub(crate) fn run(
     }
     let tokenizer =
         if begun { Tokenizer::of_folder(place.out)? } else { texts.tokenizer(&recipe, watch)? };
+    let tokenizer = tokenizer.with_threads(NonZeroUsize::new(recipe.training.threads));
     let ids = texts.encode(&tokenizer, &place.out.join(output::TOKENS_FOLDER), watch)?;
     let config = recipe.model.config(tokenizer.vocab_size())?;
     let settings = recipe.training.clone();

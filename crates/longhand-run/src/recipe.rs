@@ -31,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 use longhand_model::{Config, ConfigError, Model, Preset};
 use longhand_tasks::Task;
+use longhand_text::corpus::Header;
 use longhand_text::{TableFormat, TokenizerKind};
 use longhand_train::Settings;
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,9 @@ pub struct Data {
     /// `parquet`, for a task `labelled`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub format: Option<TableFormat>,
+    /// Whether the first row of a task's table names the columns: `auto`, `yes` or `no` (`auto`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub header: Header,
     /// Replace invalid UTF-8 instead of stopping (false).
     pub lossy: bool,
     /// Seed of the built-in sample (1).
@@ -111,6 +115,10 @@ pub struct TokenizerSettings {
     /// The most tokens; see the kinds for what they do without.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vocabulary: Option<usize>,
+    /// Whether a kind that suits the text better may replace `kind` (false); never stored, as a
+    /// run's recipe has the kind that was chosen.
+    #[serde(skip)]
+    pub may_change: bool,
 }
 
 /// What is trained: a preset with keys of `config.json` that replace its own, or a whole
@@ -199,6 +207,10 @@ pub enum RecipeError {
     Config(#[from] ConfigError),
 }
 
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 impl Default for Data {
     fn default() -> Self {
         Self {
@@ -209,6 +221,7 @@ impl Default for Data {
             share: None,
             text_column: None,
             format: None,
+            header: Header::Auto,
             lossy: false,
             sample_seed: 1,
             sample_bytes: 4 << 20,
@@ -219,7 +232,7 @@ impl Default for Data {
 
 impl Default for TokenizerSettings {
     fn default() -> Self {
-        Self { kind: TokenizerKind::Char, vocabulary: None }
+        Self { kind: TokenizerKind::Char, vocabulary: None, may_change: false }
     }
 }
 

@@ -1,9 +1,11 @@
 //! A recipe's text as ids: training part, validation part, test files.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
+use longhand_text::tokenizer::TrainingSettings;
 use longhand_text::{
     Corpus, CorpusOptions, EncodeProgress, Spill, TextError, Tokenizer, Tokens, sample,
 };
@@ -101,10 +103,14 @@ impl Texts {
         recipe: &Recipe,
         watch: &mut dyn Watch,
     ) -> Result<Tokenizer, RunError> {
-        let settings = recipe.tokenizer;
+        let settings = TrainingSettings {
+            kind: recipe.tokenizer.kind,
+            vocabulary: recipe.tokenizer.vocabulary,
+            threads: NonZeroUsize::new(recipe.training.threads),
+        };
         let mut progress = |progress| watch.prepare(&Preparation::Tokenizer(progress));
         let texts = self.train.texts();
-        Ok(Tokenizer::train(settings.kind, settings.vocabulary, texts, &mut progress)?)
+        Ok(Tokenizer::train_with(settings, texts, &mut progress)?)
     }
 
     /// Encodes every part; large ones into shards under `folder`, where those of the same text

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use longhand_model::Precision;
 use longhand_text::EncodeProgress;
-use longhand_text::tokenizer::TrainingProgress;
+use longhand_text::tokenizer::{TokenizerChoice, TrainingProgress};
 use longhand_train::Progress;
 
 use crate::recipe::Recipe;
@@ -33,6 +33,8 @@ pub enum Preparation<'a> {
         /// Bytes of the whole text as it is stored.
         bytes: u64,
     },
+    /// No tokeniser was named, and the text decided.
+    Chosen(TokenizerChoice),
     /// The tokeniser is being trained.
     Tokenizer(TrainingProgress),
     /// The text is being encoded.
@@ -78,6 +80,12 @@ pub enum DataSize<'a> {
         test: usize,
         /// The labels, in the order of their ids.
         labels: &'a [String],
+        /// Examples of training with each label, in the same order.
+        counts: &'a [usize],
+        /// Labels that had white space around them, which was taken away.
+        trimmed: usize,
+        /// Share of the tokens to train on that the vocabulary lacks, 0 to 1.
+        unknown: f64,
         /// Tokens of the tokeniser.
         vocabulary: usize,
         /// Texts of which only the first `longest` tokens are read.

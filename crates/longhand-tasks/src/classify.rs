@@ -10,7 +10,7 @@ use std::sync::Arc;
 use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledBatches, LabelledIds, LabelledPosition};
 use longhand_text::corpus::table::{
-    Column, Example, Labels, TableFormat, TableOptions, read_examples,
+    Column, Example, Header, Labels, Table, TableFormat, TableOptions, read_table,
 };
 use longhand_train::model::config::{HeadConfig, Pooling};
 use longhand_train::model::{Cpu, Gates, Mode, Model, Sequence, Tape, Var};
@@ -61,6 +61,8 @@ pub struct Tables {
     pub text_column: Option<String>,
     /// The tables that the files are, where their names do not tell.
     pub format: Option<TableFormat>,
+    /// Whether the first row of a table names the columns; found out by default.
+    pub header: Header,
     /// Replace invalid UTF-8 instead of stopping.
     pub lossy: bool,
 }
@@ -69,6 +71,8 @@ pub struct Tables {
 pub struct Examples {
     /// The labels of training.
     pub labels: Labels,
+    /// Labels that had white space around them, which was taken away.
+    pub trimmed: usize,
     train: Vec<Example>,
     valid: Vec<Example>,
     test: Vec<Example>,
@@ -84,6 +88,8 @@ pub struct Data {
     pub test: Vec<LabelledIds>,
     /// Texts of which only the first tokens are read.
     pub cut: usize,
+    /// Tokens of the examples of training that the vocabulary lacks.
+    pub unknown: usize,
 }
 
 impl Examples {
@@ -102,10 +108,11 @@ impl Examples {
             text: column(&tables.text_column),
             label: column(&settings.label_column),
             format: tables.format,
+            header: tables.header,
             lossy: tables.lossy,
             ..TableOptions::default()
         };
-        let train = read_all(&tables.train, &options)?;
+        let Table { examples: train, trimmed, .. } = read_all(&tables.train, &options)?;
         let labels = Labels::of(&train);
         if let [label] = labels.names() {
             let label = label.clone();
@@ -131,12 +138,17 @@ impl Examples {
         } else {
             (train, valid)
         };
-        Ok(Self { labels, train, valid, test })
+        Ok(Self { labels, trimmed, train, valid, test })
     }
 
     /// The texts that are learnt from: what a tokeniser is trained on.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.train.iter().map(|example| example.text.as_str())
+    }
+
+    /// How many of the examples of training have each label, by id.
+    pub fn label_counts(&self) -> Vec<usize> {
+        self.labels.counts(&self.train)
     }
 
     /// The texts that are validated on.
@@ -163,7 +175,8 @@ impl Examples {
         };
         let (train, valid) = (encode(&self.train)?, encode(&self.valid)?);
         let test = encode(&self.test)?;
-        Ok(Data { train, valid, test, cut })
+        let unknown = train.iter().map(|example| tokenizer.count_unknown(&example.ids)).sum();
+        Ok(Data { train, valid, test, cut, unknown })
     }
 }
 
@@ -481,17 +494,18 @@ fn padding(tokenizer: &Tokenizer) -> u32 {
     tokenizer.padding_id().unwrap_or(0)
 }
 
-fn read_all(paths: &[PathBuf], options: &TableOptions) -> Result<Vec<Example>, TaskError> {
-    let mut examples = Vec::new();
+fn read_all(paths: &[PathBuf], options: &TableOptions) -> Result<Table, TaskError> {
+    let mut all = Table::default();
     for path in paths {
-        let read = read_examples(path, options)?;
+        let table = read_table(path, options)?;
         let name = path.display().to_string();
-        for (place, example) in read.iter().enumerate() {
+        for (place, example) in table.examples.iter().enumerate() {
             check_text(&example.text, &name, place + 1)?;
         }
-        examples.extend(read);
+        all.examples.extend(table.examples);
+        all.trimmed += table.trimmed;
     }
-    Ok(examples)
+    Ok(all)
 }
 
 /// Reads a table whose labels must be known.
@@ -500,7 +514,7 @@ fn read_known(
     options: &TableOptions,
     labels: &Labels,
 ) -> Result<Vec<Example>, TaskError> {
-    let examples = read_all(std::slice::from_ref(path), options)?;
+    let examples = read_all(std::slice::from_ref(path), options)?.examples;
     for (place, example) in examples.iter().enumerate() {
         let label = example.label.as_deref().unwrap_or_default();
         if labels.id(label).is_err() {

@@ -208,6 +208,7 @@ impl Watch for Display {
                 let (megabytes, units) = (progress.bytes as f64 / 1e6, progress.units);
                 self.spin("training the tokeniser", format!("{megabytes:.0} MB, {units} units"));
             }
+            Preparation::Chosen(choice) => self.say(&choice.to_string()),
             Preparation::Encoding(progress) => self.spin(READING, describe_reading(progress)),
             Preparation::Sampled { share, bytes } => {
                 let (percent, megabytes) = (100.0 * share, *bytes as f64 / 1e6);
@@ -255,12 +256,32 @@ fn introduce(introduction: &Introduction<'_>) -> String {
                  {valid} held out, {threads} threads, {precision}"
             )
         }
-        DataSize::Examples { train, valid, test, labels, vocabulary, cut, longest } => {
+        DataSize::Examples {
+            train,
+            valid,
+            test,
+            labels,
+            counts,
+            trimmed,
+            unknown,
+            vocabulary,
+            cut,
+            longest,
+        } => {
+            let listed = list_labels(labels, counts);
             let labels = labels.len();
             let mut text = format!(
                 "classifying {train} examples, {valid} held out, {test} to test: {labels} labels, \
                  {vocabulary} tokens, {millions:.2} million parameters, {precision}"
             );
+            text += &format!("\nexamples of each label: {listed}");
+            if *trimmed > 0 {
+                text += &format!("\n{trimmed} label(s) lost the white space around them");
+            }
+            if *unknown > 0.0 {
+                let share = 100.0 * unknown;
+                text += &format!("\n{share:.1} % of the tokens are unknown, <unk>");
+            }
             if *cut > 0 {
                 text += &format!(
                     "\nof {cut} texts longer than {longest} tokens the first {longest} are read"
@@ -269,6 +290,21 @@ fn introduce(introduction: &Introduction<'_>) -> String {
             text
         }
     }
+}
+
+/// Labels with their counts: the first ones, where there are many.
+fn list_labels(labels: &[String], counts: &[usize]) -> String {
+    const LISTED: usize = 20;
+    let all = labels.iter().zip(counts);
+    let listed = all.take(LISTED).map(|(label, count)| {
+        let shown: String = label.chars().take(40).collect();
+        format!("{shown} {count}")
+    });
+    let mut text = listed.collect::<Vec<_>>().join(", ");
+    if labels.len() > LISTED {
+        text += &format!(" and {} more", labels.len() - LISTED);
+    }
+    text
 }
 
 /// The spinner's words while a text is encoded.

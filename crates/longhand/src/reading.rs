@@ -1,5 +1,6 @@
 //! What the verbs that run a model share: its folder, its threads, its sampler, and text to read.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +39,13 @@ pub(crate) struct Threads {
     /// Threads to compute on; as many as there are processors where not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_THREADS as i64))]
     threads: Option<u16>,
+}
+
+impl Threads {
+    /// A tokeniser that uses no more threads than were asked for.
+    pub(crate) fn tokenizer(&self, tokenizer: Tokenizer) -> Tokenizer {
+        tokenizer.with_threads(self.threads.map(usize::from).and_then(NonZeroUsize::new))
+    }
 }
 
 /// How the next token is drawn. Where a flag is not given, what a memory says counts, then the
@@ -203,6 +211,9 @@ pub(crate) fn encode(corpus: &Corpus, tokenizer: &Tokenizer, talk: bool) -> Resu
 pub(crate) fn absolute(path: &PathBuf) -> Result<PathBuf> {
     if path.as_os_str() == "-" {
         return Ok(path.clone());
+    }
+    if path.to_str().is_none() {
+        bail!("the name of {} is not UTF-8: rename the file or folder", path.display());
     }
     std::path::absolute(path).with_context(|| format!("{} is not a path", path.display()))
 }

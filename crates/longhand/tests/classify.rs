@@ -168,6 +168,58 @@ fn a_table_of_the_sample_becomes_a_classifier() {
 }
 
 #[test]
+fn a_text_without_spaces_is_read_by_characters_unless_a_tokeniser_is_named() {
+    let folder = Folder::new();
+    let rows: String = (0..20).map(|i| format!("好,很好吃{i}\n差,太难吃{i}\n")).collect();
+    let table = folder.write("table.csv", &format!("label,text\n{rows} 好 ,好\n"));
+    let finetune = |further: &[&str]| {
+        let out = folder.path("out");
+        let arguments = ["finetune", "--task", "classify", "--data", &table, "--out", &out];
+        let budget = ["--valid-fraction", "0", "--steps", "2", "--threads", "1", "--force"];
+        let (code, _, errors) = longhand(&[&arguments[..], &budget, further].concat(), b"");
+        assert_eq!(code, 0, "{errors}");
+        errors
+    };
+    let told = finetune(&[]);
+    assert!(told.contains("tokeniser char: 100 % of the text has no spaces"), "{told}");
+    assert!(told.contains("examples of each label: 好 21, 差 20"), "{told}");
+    assert!(told.contains("1 label(s) lost the white space"), "{told}");
+    let recipe = fs_err::read_to_string(folder.path("out/training.json")).unwrap();
+    assert!(recipe.contains("\"kind\": \"char\""), "{recipe}");
+    let told = finetune(&["--tokenizer", "word"]);
+    assert!(!told.contains("tokeniser char"), "{told}");
+    let marked =
+        longhand(&["predict", &folder.path("out"), "--json"], "\u{feff}很好吃1\n".as_bytes());
+    let plain = longhand(&["predict", &folder.path("out"), "--json"], "很好吃1\n".as_bytes());
+    assert_eq!(marked, plain);
+}
+
+#[test]
+fn the_first_row_of_a_table_is_a_header_where_it_is_one() {
+    let folder = Folder::new();
+    let rows = "up\tgood day\ndown\tbad day\n".repeat(6);
+    let named = folder.write("named.tsv", &format!("label\ttext\n{rows}"));
+    let strange = folder.write("strange.tsv", &format!("mood\twords\n{rows}"));
+    let finetune = |table: &str, further: &[&str]| {
+        let out = folder.path("out");
+        let arguments = ["finetune", "--task", "classify", "--data", table, "--out", &out];
+        let columns = ["--text-column", "1", "--label-column", "0", "--valid-fraction", "0"];
+        let budget = ["--steps", "1", "--threads", "1", "--force"];
+        longhand(&[&arguments[..], &columns, &budget, further].concat(), b"")
+    };
+    let twelve = "examples of each label: down 6, up 6";
+    let told = finetune(&named, &[]).2;
+    assert!(told.contains(twelve), "{told}");
+    check(&finetune(&strange, &[]), 1, "row 1: it may name the columns", "asks");
+    check(&finetune(&strange, &[]), 1, "pass --header yes or --header no", "hints");
+    let told = finetune(&strange, &["--header", "yes"]).2;
+    assert!(told.contains(twelve), "{told}");
+    let told = finetune(&strange, &["--header", "no"]).2;
+    assert!(told.contains("down 6, mood 1, up 6"), "{told}");
+    check(&finetune(&strange, &["--header", "maybe"]), 2, "auto, yes or no", "refuses");
+}
+
+#[test]
 fn a_recipe_with_a_task_runs_by_either_verb() {
     let folder = Folder::new();
     folder.table("train.tsv", 60);

@@ -142,6 +142,26 @@ fn a_text_becomes_a_model_folder_that_can_be_scored() {
 }
 
 #[test]
+fn bits_per_byte_count_what_was_scored_and_no_unknown_token() {
+    let place = Place::new();
+    let rows = "{\"text\":\"ab\"}\n".repeat(200);
+    place.write("rows.jsonl", rows.as_bytes());
+    place.write("small.toml", small("[data]\ntrain = ['text.txt']").as_bytes());
+    place.done("train --recipe small.toml --steps 2 --tokenizer byte --out bytes --json");
+    let value = &place.done("eval bytes --data rows.jsonl --json")[0];
+    let bits = value["loss"].as_f64().unwrap() / std::f64::consts::LN_2;
+    // Of each row the second byte is scored.
+    assert!((value["bits_per_byte"].as_f64().unwrap() - bits).abs() < 1e-9, "{value}");
+    assert_eq!(value["unknown"], 0.0);
+    place.done("train --recipe small.toml --steps 2 --tokenizer word --out words --json");
+    place.write("other.txt", "目 耳 口\n".repeat(50).as_bytes());
+    let value = &place.done("eval words --data other.txt --json")[0];
+    assert!(value["bits_per_byte"].is_null() && value["unknown"] == 0.75, "{value}");
+    let said = place.run("eval words --data other.txt");
+    assert!(said.out.contains("75.00 % of them unknown"), "{}", said.out);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_model_and_resuming_goes_on() {
     let place = Place::new();
     place.write("small.toml", small("[data]\ntrain = ['text.txt']").as_bytes());

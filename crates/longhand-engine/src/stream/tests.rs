@@ -47,8 +47,27 @@ fn a_stream_is_read_as_a_file_is() {
     assert_eq!(marked.concat(), "a\u{feff}b\u{fffd}");
     let lossy = texts(TokenizerKind::Byte, true, b"\xffa\xe4\xb8", 2);
     assert_eq!(lossy.concat(), "\u{fffd}a\u{fffd}");
-    let error = TextStream::new(TokenizerKind::Byte, true).push(b"a\0").unwrap_err();
+    let zero = texts(TokenizerKind::Byte, true, b"a\0b", 2);
+    assert_eq!(zero.concat(), "a\u{fffd}b");
+    let error = TextStream::new(TokenizerKind::Byte, false).push(b"a\0").unwrap_err();
     assert!(error.to_string().contains("binary file (byte 0 at offset 1)"), "{error}");
+}
+
+#[test]
+fn a_line_is_given_out_when_it_has_come() {
+    let line = "GET /page 200";
+    for kind in TokenizerKind::ALL {
+        for end in ["\n", "\r\n", " \n", "\n\n"] {
+            let mut stream = TextStream::new(kind, false);
+            let mut given = String::new();
+            for count in 1..20 {
+                given += &stream.push(format!("{line}{end}").as_bytes()).unwrap();
+                // At most white space and, of a last word, what may still be a part of it.
+                let come = count * (line.len() + end.len());
+                assert!(given.len() + end.len() + " 200".len() >= come, "{kind} with {end:?}");
+            }
+        }
+    }
 }
 
 #[test]

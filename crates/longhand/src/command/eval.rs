@@ -66,8 +66,13 @@ impl Arguments {
         }
         // The weights as they are stored, so that the loss is training's to the last digit.
         let (model, tokenizer) = language_model(&self.model)?;
+        let tokenizer = self.threads.tokenizer(tokenizer);
         let corpus = self.part(self.reading.open(&self.data)?)?;
         let (tokens, bytes) = encode(&corpus, &tokenizer, !self.json)?;
+        // A token without one before it is not scored, nor are its bytes.
+        let bytes = tokens.scored_bytes().unwrap_or(bytes);
+        let unknown = tokenizer.unknown_id().map_or(Ok(0), |id| tokens.count(id))?;
+        let unknown = unknown as f64 / tokens.len().max(1) as f64;
         let mut tape = Tape::new(self.threads.cpu());
         let began = Instant::now();
         let total = match self.window {
@@ -82,19 +87,25 @@ impl Arguments {
         if !loss.is_finite() {
             bail!("the loss is not finite: the model's weights are damaged or have diverged");
         }
+        // An unknown token is one guess in place of many bytes, so that no number would be true.
         let bits_per_byte = total.nats / std::f64::consts::LN_2 / bytes.max(1) as f64;
+        let bits_per_byte = (unknown == 0.0).then_some(bits_per_byte);
         let (perplexity, tokens) = (loss.exp(), total.targets);
         if self.json {
             let line = json!({
                 "loss": loss, "perplexity": perplexity, "bits_per_byte": bits_per_byte,
-                "tokens": tokens, "seconds": seconds,
+                "tokens": tokens, "unknown": unknown, "seconds": seconds,
             });
             return Ok(longhand_train::log::JsonLines::new(std::io::stdout()).write(&line)?);
         }
+        let compression = match bits_per_byte {
+            Some(bits) => format!("{bits:.4} bits per byte"),
+            None => format!("{:.2} % of them unknown", 100.0 * unknown),
+        };
         writeln!(
             std::io::stdout(),
-            "loss {loss:.4} nats per token, perplexity {perplexity:.3}, {bits_per_byte:.4} bits \
-             per byte over {tokens} tokens in {seconds:.1} s"
+            "loss {loss:.4} nats per token, perplexity {perplexity:.3}, {compression} over \
+             {tokens} tokens in {seconds:.1} s"
         )?;
         Ok(())
     }

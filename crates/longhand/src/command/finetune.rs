@@ -10,6 +10,7 @@ use longhand_model::config::Pooling;
 use longhand_run::{Existing, Training};
 use longhand_tasks::Task;
 use longhand_tasks::classify::Settings;
+use longhand_text::corpus::Header;
 use longhand_text::{TableFormat, TokenizerKind};
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
 use longhand_train::{Budget, PrecisionSetting, Settings as TrainSettings};
@@ -59,10 +60,14 @@ pub(crate) struct Arguments {
     /// labelled [default: labelled, `LABEL text` lines]
     #[arg(long, value_name = "FORMAT")]
     format: Option<TableFormat>,
+    /// Whether the first row of a .csv, .tsv or .txt table names the columns: auto, yes or no
+    /// [default: auto]
+    #[arg(long, value_name = "WHICH")]
+    header: Option<Header>,
     /// How the positions of a text become one vector [default: the preset's, or max]
     #[arg(long)]
     pooling: Option<PoolingName>,
-    /// How text becomes tokens [default: word]
+    /// How text becomes tokens [default: word, or char for a text without spaces between words]
     #[arg(long)]
     tokenizer: Option<TokenizerKind>,
     /// The most tokens; rarer ones become <unk> or are cut in pieces
@@ -176,6 +181,7 @@ impl Arguments {
         }
         data.lossy |= self.lossy;
         data.format = self.format.or(data.format);
+        set(&mut data.header, self.header);
         data.text_column = self.text_column.clone().or(data.text_column.take());
         Ok(())
     }
@@ -189,7 +195,10 @@ impl Arguments {
             recipe.model = ModelSettings { preset: preset.to_string(), ..ModelSettings::default() };
         }
         keep_tokenizer(recipe, self.tokenizer.is_some() || self.vocab.is_some())?;
-        set(&mut recipe.tokenizer.kind, self.tokenizer);
+        if let Some(kind) = self.tokenizer {
+            recipe.tokenizer.kind = kind;
+            recipe.tokenizer.may_change = false;
+        }
         recipe.tokenizer.vocabulary = self.vocab.or(recipe.tokenizer.vocabulary);
         let training = &mut recipe.training;
         set(&mut training.budget, self.epochs.map(Budget::Epochs));
@@ -207,6 +216,7 @@ fn first_recipe(trained: bool) -> Recipe {
     let mut recipe = Recipe::default();
     recipe.model.preset = Preset::StackedLstmClassifier.to_string();
     recipe.tokenizer.kind = TokenizerKind::Word;
+    recipe.tokenizer.may_change = true;
     // What was learnt before is to be changed gently.
     let learning_rate = if trained { 5e-4 } else { 2e-3 };
     recipe.training = TrainSettings {

@@ -9,6 +9,7 @@ use longhand_engine::{GenerateOptions, Generation};
 
 use crate::error::Usage;
 use crate::reading::{ModelArguments, SamplerArguments, TextArguments, save, session, writable};
+use crate::talk::say;
 
 /// Continues a prompt or a memory; writes the new text alone.
 #[derive(Args)]
@@ -63,7 +64,14 @@ impl Arguments {
             Some("-") => {
                 TextArguments::plain(self.lossy).read(&["-".into()], &mut reader, &mut session)?;
             }
-            Some(prompt) => session.read(&mut reader, &engine.tokenizer().encode(prompt)?)?,
+            Some(prompt) => {
+                let ids = engine.tokenizer().encode(prompt)?;
+                let unknown = engine.tokenizer().count_unknown(&ids);
+                if unknown > 0 {
+                    say!("{unknown} of the prompt's {} tokens are unknown to the model", ids.len());
+                }
+                session.read(&mut reader, &ids)?;
+            }
             None => {}
         }
         let max_tokens = self.max_tokens.unwrap_or(engine.generation().max_tokens);

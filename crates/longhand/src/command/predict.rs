@@ -97,6 +97,9 @@ impl Arguments {
     fn text(&self, line: &[u8], number: usize) -> Result<String> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
+        // A byte order mark at the beginning of the input is no text.
+        let mark = if number == 1 { "\u{feff}".as_bytes() } else { b"" };
+        let line = line.strip_prefix(mark).unwrap_or(line);
         match std::str::from_utf8(line) {
             Ok(line) => Ok(line.to_owned()),
             Err(_) if self.lossy => Ok(String::from_utf8_lossy(line).into_owned()),

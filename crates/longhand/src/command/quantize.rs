@@ -124,7 +124,7 @@ impl Arguments {
         if !matches!(model.config().head, HeadConfig::LanguageModel { .. }) {
             bail!("--data measures language models, and this one has another head: leave it out");
         }
-        let tokenizer = Tokenizer::of_folder(&self.model)?;
+        let tokenizer = self.threads.tokenizer(Tokenizer::of_folder(&self.model)?);
         model.check_vocabulary(tokenizer.vocab_size())?;
         let corpus = self.text.open(&self.data)?;
         Ok(Some(encode(&corpus, &tokenizer, !self.json)?))
