@@ -30,6 +30,7 @@ pub mod join;
 pub mod level;
 pub mod linear;
 pub mod loss;
+pub mod low_rank;
 pub mod lstm;
 pub mod mlstm;
 pub mod norm;

@@ -27,6 +27,9 @@ pub enum ModelError {
          model that they were made from, and quantize it again"
     )]
     Frozen(&'static str),
+    /// A change of low rank for no matrix.
+    #[error("no matrix between layers is given a change of low rank: name one that has none")]
+    NoMatrix,
     /// A state with another number of streams.
     #[error("a state of {got} streams was given for {expected} sequences")]
     State {

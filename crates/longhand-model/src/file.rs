@@ -37,6 +37,9 @@ pub enum FileError {
         /// What is wrong with it.
         source: ConfigError,
     },
+    /// Changes of low rank, for which the files have no place.
+    #[error("the model has changes of low rank: merge them into its weights before it is saved")]
+    Unmerged,
     /// Weights that are not this configuration's.
     #[error("{}: {what}", path.display())]
     Weights {
@@ -123,7 +126,13 @@ impl Model {
 
     /// Writes `config.json` and `model.safetensors` into a folder that exists. Each file is
     /// written beside and renamed.
+    ///
+    /// # Errors
+    /// If the system refuses, or a matrix has a change of low rank that is not merged.
     pub fn save(&self, folder: &Path) -> Result<(), FileError> {
+        if self.weights.has_low_rank() {
+            return Err(FileError::Unmerged);
+        }
         write(&folder.join(CONFIG_FILE), self.config().to_json().as_bytes())?;
         write(&folder.join(WEIGHTS_FILE), &self.to_bytes())
     }
@@ -351,7 +360,7 @@ fn fill(weights: &mut Weights, format: Format, bytes: &[u8]) -> Result<(), Weigh
                 *to = f32::from_le_bytes([word[0], word[1], word[2], word[3]]);
             }
             parameter.data = data;
-            parameter.trainable = format == Format::F32;
+            parameter.group.trainable = format == Format::F32;
         } else {
             parameter.pack(rows);
         }

@@ -68,12 +68,17 @@ impl Model {
     /// The same model with weights of another format, packed for reading: it can no longer be
     /// trained. Matrices of fewer than sixteen rows, biases and norms stay in `f32`.
     pub fn compress(&self, format: Format) -> Self {
+        if self.weights.has_low_rank() {
+            let mut merged = self.clone();
+            merged.merge_low_rank();
+            return merged.compress(format);
+        }
         let mut config = self.config.clone();
         config.weights = format;
         let mut model = Self::lay_out(config, Builder::empty());
         for (to, from) in model.weights.iter_mut().zip(self.weights.iter()) {
             let held = to.format(format);
-            to.trainable = false;
+            to.group.trainable = false;
             if to.role == Role::Vector {
                 to.data = from.data.clone();
             } else if let (None, true) = (&from.packed, held != Format::F32) {
@@ -104,8 +109,9 @@ impl Model {
     /// Lays the weights out for reading, without changing a value: faster passes, above all over
     /// few rows, and no more training. Does nothing to what is packed already.
     pub fn pack(&mut self) {
+        self.merge_low_rank();
         for parameter in self.weights.iter_mut() {
-            parameter.trainable = false;
+            parameter.group.trainable = false;
             if parameter.packed.is_none() && parameter.role != Role::Vector {
                 let rows = parameter.to_rows();
                 parameter.pack(rows);
@@ -267,7 +273,9 @@ impl Model {
         }
         x = tape.dropout(x, dropout.input, dropout.locked);
         for block in &self.blocks {
+            let first = tape.values();
             x = block.run(tape, &self.weights, x, source, state);
+            tape.settle(first, x);
         }
         state.advance(sequence);
         let x = self.head.run(tape, x);

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use crate::config::{BlockConfig, Cell, Config, Dropout, HeadConfig, Pooling, WorkingMemory};
 use crate::{Ablation, Cpu, Gradients, IGNORE, Mode, Model, Preset, Sequence, State, Tape};
 
+mod operand;
+
 const VOCAB: usize = 37;
 
 fn ids(count: usize, seed: u32) -> Vec<u32> {
@@ -337,8 +339,8 @@ fn draws(count: usize, seed: u32) -> Vec<f32> {
 
 #[test]
 fn gradients_are_the_slope_of_the_loss() {
-    for (name, config) in configs() {
-        check_slopes(name, config, Mode::Record);
+    for (name, model) in models() {
+        check_slopes(name, model, Mode::Record);
     }
 }
 
@@ -350,7 +352,8 @@ fn gradients_of_what_dropout_leaves_are_the_slope_of_its_loss() {
             continue;
         }
         for locked in [false, true] {
-            check_slopes(name, with_dropout(config.clone(), locked), Mode::Train { seed: 5 });
+            let model = Model::new(with_dropout(config.clone(), locked), 7).unwrap();
+            check_slopes(name, model, Mode::Train { seed: 5 });
         }
     }
 }
@@ -367,7 +370,8 @@ fn with_dropout(config: Config, locked: bool) -> Config {
 
 /// The slope of the loss along directions drawn without regard to the gradient is the gradient's
 /// product with them, for each parameter by itself.
-fn check_slopes(name: &str, config: Config, mode: Mode) {
+fn check_slopes(name: &str, mut model: Model, mode: Mode) {
+    let config = model.config();
     // Where a maximum changes hands, the slope jumps: of a max pooling, and of an mLSTM's
     // denominator. One of several ever shorter steps goes past no such place. Elsewhere the second
     // step is for what bends much.
@@ -376,7 +380,6 @@ fn check_slopes(name: &str, config: Config, mode: Mode) {
     let (steps, tolerance): (&[f64], f64) =
         if jumps { (&[0.005, 0.001, 0.0002][..], 1e-2) } else { (&[0.05, 0.02][..], 1e-3) };
 
-    let mut model = Model::new(config, 7).unwrap();
     // Away from where training begins, so that everything matters.
     for (seed, parameter) in (100..).zip(model.weights.iter_mut()) {
         let moves = draws(parameter.data.len(), seed);
@@ -443,13 +446,13 @@ fn frozen_parameters_get_no_gradient_and_the_others_the_same() {
     let mut all = Gradients::new(tape.cpu().clone(), &model.weights);
     loss(&model, &mut tape, Mode::Record, pass, Some(&mut all));
     for parameter in model.weights.iter_mut() {
-        parameter.trainable =
+        parameter.group.trainable =
             !parameter.name.starts_with("blocks.0") && parameter.name != "embedding.weight";
     }
     let mut some = Gradients::new(tape.cpu().clone(), &model.weights);
     loss(&model, &mut tape, Mode::Record, pass, Some(&mut some));
     for ((parameter, all), some) in model.weights.iter().zip(all.iter()).zip(some.iter()) {
-        assert_eq!(some.is_some(), parameter.trainable);
+        assert_eq!(some.is_some(), parameter.group.trainable);
         assert!(some.is_none_or(|some| some == all.unwrap()), "{}", parameter.name);
     }
 }
@@ -473,14 +476,14 @@ fn any_parameter_can_be_frozen_or_trained_by_itself() {
         for index in 0..model.weights.len() {
             for alone in [false, true] {
                 for (i, parameter) in model.weights.iter_mut().enumerate() {
-                    parameter.trainable = (i == index) == alone;
+                    parameter.group.trainable = (i == index) == alone;
                 }
                 let some = run(&model);
                 for ((parameter, all), some) in
                     model.weights.iter().zip(all.iter()).zip(some.iter())
                 {
                     let name = format!("{name}: {}", parameter.name);
-                    assert_eq!(some.is_some(), parameter.trainable, "{name}");
+                    assert_eq!(some.is_some(), parameter.group.trainable, "{name}");
                     assert!(some.is_none_or(|some| some == all.unwrap()), "{name}");
                 }
             }

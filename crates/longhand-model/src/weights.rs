@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use longhand_kernel::Precision;
 use longhand_kernel::recurrence::{input_order, recurrent_order};
 use longhand_kernel::weights::{Format, Panels, Rows};
-use longhand_kernel::{Buffer, Cpu};
+use longhand_kernel::{Buffer, Cpu, low_rank};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -25,11 +25,43 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// Its values; empty where they are held for reading alone, in `packed`.
     pub data: Buffer,
-    /// Whether training changes it. A frozen parameter costs no gradient work.
-    pub trainable: bool,
+    /// How it is trained.
+    pub group: Group,
     /// Its values as [`Model::pack`](crate::Model::pack) or a compressed file left them.
     pub packed: Option<Packed>,
+    /// The change of low rank that the matrix is used with (none).
+    pub(crate) low_rank: Option<LowRank>,
     pub(crate) role: Role,
+}
+
+/// How a parameter is trained, as the other ones of its group are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Group {
+    /// Factor of the learning rate (1).
+    pub rate: f32,
+    /// Factor of the weight decay (1).
+    pub decay: f32,
+    /// Whether training changes it (true). A frozen parameter costs no gradient work.
+    pub trainable: bool,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        Self { rate: 1.0, decay: 1.0, trainable: true }
+    }
+}
+
+/// A change of low rank, scale · B·A, of which A and B are parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct LowRank {
+    /// r: rows of A, columns of B.
+    pub(crate) rank: usize,
+    /// A: `[r, columns]`.
+    pub(crate) a: ParameterId,
+    /// B: `[rows, r]`.
+    pub(crate) b: ParameterId,
+    /// α / r.
+    pub(crate) scale: f32,
 }
 
 /// A matrix that is only read: compressed or not, and laid out for what the model does with it.
@@ -54,6 +86,8 @@ pub(crate) enum Role {
     Head,
     /// It is multiplied with.
     Matrix,
+    /// Half of another parameter's change of low rank.
+    Factor,
     /// It is multiplied with, and its rows are the gates of a recurrence's units.
     Gates { gates: usize, heads: usize, units: usize, recurrent: bool },
 }
@@ -102,6 +136,14 @@ impl Weights {
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Parameter> {
         self.version = next_version();
         self.parameters.iter_mut()
+    }
+
+    /// Puts every parameter into the group that is given for it. Gradients, optimisers and
+    /// averages of the weights are then refitted.
+    pub fn regroup(&mut self, mut group: impl FnMut(&Parameter) -> Group) {
+        for parameter in &mut self.parameters {
+            parameter.group = group(parameter);
+        }
     }
 
     /// How many parameters (tensors) there are.
@@ -172,7 +214,48 @@ impl Weights {
     }
 
     pub(crate) fn is_trainable(&self, id: ParameterId) -> bool {
-        self.parameters[id.0].trainable
+        self.parameters[id.0].group.trainable
+    }
+
+    /// The change of low rank of a matrix.
+    pub(crate) fn low_rank(&self, id: ParameterId) -> Option<LowRank> {
+        self.parameters[id.0].low_rank
+    }
+
+    /// The change of low rank of a matrix with its values.
+    pub(crate) fn change(&self, id: ParameterId) -> Option<low_rank::LowRank<'_>> {
+        let LowRank { rank, a, b, scale } = self.low_rank(id)?;
+        let [output, input] = self.get(id).matrix();
+        let (a, b) = (self.values(a), self.values(b));
+        Some(low_rank::LowRank { output, input, rank, scale, a, b })
+    }
+
+    /// Whether training changes a matrix, or its change of low rank.
+    pub(crate) fn is_weight_trainable(&self, id: ParameterId) -> bool {
+        let factors = self.low_rank(id).map(|LowRank { a, b, .. }| [a, b]);
+        [id].into_iter().chain(factors.into_iter().flatten()).any(|id| self.is_trainable(id))
+    }
+
+    /// Whether any matrix has a change of low rank.
+    pub fn has_low_rank(&self) -> bool {
+        self.parameters.iter().any(|parameter| parameter.low_rank.is_some())
+    }
+
+    /// Every parameter's place.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = ParameterId> + use<> {
+        (0..self.parameters.len()).map(ParameterId)
+    }
+
+    /// Replaces the values of matrices that have a change of low rank, and removes all changes.
+    pub(crate) fn replace_changed(&mut self, values: Vec<Option<Vec<f32>>>) {
+        for (parameter, values) in self.iter_mut().zip(values) {
+            if let Some(values) = values {
+                parameter.data.copy_from_slice(&values);
+                parameter.low_rank = None;
+            }
+        }
+        // They come after every other parameter: no other place changes.
+        self.parameters.retain(|parameter| parameter.role != Role::Factor);
     }
 }
 
@@ -192,7 +275,7 @@ impl Parameter {
     /// recurrence is one. None in what touches tokens or the answer, and in vectors.
     pub fn hidden_matrices(&self) -> usize {
         match self.role {
-            Role::Vector | Role::Table | Role::TiedTable | Role::Head => 0,
+            Role::Vector | Role::Table | Role::TiedTable | Role::Head | Role::Factor => 0,
             Role::Matrix => 1,
             Role::Gates { gates, recurrent: false, .. } => gates,
             Role::Gates { gates, heads, recurrent: true, .. } => heads * gates,
@@ -214,7 +297,7 @@ impl Parameter {
     /// Holds a matrix for reading alone.
     pub(crate) fn pack(&mut self, rows: Rows) {
         let panels = match self.role {
-            Role::Vector | Role::Table => None,
+            Role::Vector | Role::Table | Role::Factor => None,
             Role::TiedTable | Role::Head | Role::Matrix => Some(Panels::new(&rows)),
             Role::Gates { gates, heads, units, recurrent } => {
                 let order = if recurrent { recurrent_order } else { input_order };
@@ -225,7 +308,7 @@ impl Parameter {
         let rows = table.then(|| rows.into_owned());
         self.packed = Some(Packed { rows, panels });
         self.data = Buffer::default();
-        self.trainable = false;
+        self.group.trainable = false;
     }
 }
 
@@ -255,8 +338,20 @@ impl Packed {
 impl Gradients {
     /// Room for a gradient of every trainable parameter, for passes on `cpu`.
     pub fn new(cpu: Arc<Cpu>, weights: &Weights) -> Self {
-        let slot = |p: &Parameter| Slot { len: p.data.len(), trainable: p.trainable, buffer: None };
-        Self { cpu, slots: weights.iter().map(slot).collect() }
+        let mut gradients = Self { cpu, slots: Vec::new() };
+        gradients.refit(weights);
+        gradients
+    }
+
+    /// Follows a change of the parameters' groups: every gradient is cleared, and frozen parameters
+    /// have none from now on.
+    pub fn refit(&mut self, weights: &Weights) {
+        self.clear();
+        let slot = |p: &Parameter| {
+            let trainable = p.group.trainable;
+            Slot { len: p.data.len(), trainable, buffer: None }
+        };
+        self.slots = weights.iter().map(slot).collect();
     }
 
     /// Sets every gradient to zero.
@@ -340,6 +435,21 @@ impl Builder {
         Self { fill: false, ..Self::new(0) }
     }
 
+    /// A builder that goes on with weights.
+    pub(crate) fn of(weights: Weights, seed: u64) -> Self {
+        Self { weights, ..Self::new(seed) }
+    }
+
+    /// The weights so far.
+    pub(crate) fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// Gives a matrix a change of low rank.
+    pub(crate) fn change(&mut self, id: ParameterId, change: LowRank) {
+        self.weights.parameters[id.0].low_rank = Some(change);
+    }
+
     pub(crate) fn add(&mut self, name: String, shape: &[usize], init: Init) -> ParameterId {
         let count = if self.fill { shape.iter().product() } else { 0 };
         let mut data = Buffer::zeros(count);
@@ -349,8 +459,9 @@ impl Builder {
             name,
             shape: shape.to_vec(),
             data,
-            trainable: true,
+            group: Group::default(),
             packed: None,
+            low_rank: None,
             role: if shape.len() < 2 { Role::Vector } else { Role::Matrix },
         });
         id

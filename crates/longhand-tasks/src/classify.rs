@@ -212,17 +212,14 @@ impl Classification {
 }
 
 impl Objective for Classification {
-    fn learn(&mut self, pass: Pass<'_>) -> Result<Part, TrainError> {
-        let Pass { model, tape, mode, share, gradients } = pass;
+    fn learn(&mut self, mut pass: Pass<'_>) -> Result<Part, TrainError> {
         self.batches.next(&mut self.batch);
-        let x = read(model, tape, mode, &self.batch)?;
-        let labels = &self.batch.labels;
-        let scale = share / labels.len() as f32;
-        let learnt = Some((scale, &mut *gradients));
-        let total = model.loss(tape, x, labels, self.label_smoothing, None, learnt);
-        tape.backward(&model.weights, gradients)?;
+        let lengths = lengths(&self.batch);
+        let mut state = pass.model.state(self.batch.batch);
+        let x = pass.forward(&self.batch.ids, &sequence(&self.batch, &lengths), &mut state)?;
+        let total = pass.loss(x, &self.batch.labels, self.label_smoothing);
         let tokens = self.batch.lengths.iter().map(|&length| length as u64).sum();
-        Ok(Part { nats: total.nats, targets: total.count as u64, tokens })
+        Ok(Part::of(total, tokens))
     }
 
     fn validate(
@@ -482,11 +479,18 @@ fn read(
     mode: Mode,
     batch: &LabelledBatch,
 ) -> Result<Var, longhand_train::model::ModelError> {
-    let lengths: Vec<u32> = batch.lengths.iter().map(|&length| length as u32).collect();
-    let lengths = Some(&lengths[..]);
-    let sequence = Sequence { lengths, ..Sequence::new(batch.time, batch.batch) };
+    let lengths = lengths(batch);
     let mut state = model.state(batch.batch);
-    model.forward(&mut tape.pass(mode), &batch.ids, &sequence, &mut state)
+    model.forward(&mut tape.pass(mode), &batch.ids, &sequence(batch, &lengths), &mut state)
+}
+
+/// Tokens of each example.
+fn lengths(batch: &LabelledBatch) -> Vec<u32> {
+    batch.lengths.iter().map(|&length| length as u32).collect()
+}
+
+fn sequence<'a>(batch: &LabelledBatch, lengths: &'a [u32]) -> Sequence<'a> {
+    Sequence { lengths: Some(lengths), ..Sequence::new(batch.time, batch.batch) }
 }
 
 fn padding(tokenizer: &Tokenizer) -> u32 {

@@ -4,6 +4,7 @@ use longhand_model::optimizer as kernel;
 use longhand_model::{Buffer, Cpu, Weights};
 use serde::{Deserialize, Serialize};
 
+use crate::error::RestoreError;
 use crate::optimizer::{NamedBuffer, fill};
 
 /// How weights are averaged.
@@ -19,16 +20,33 @@ pub enum AverageKind {
 /// A running average of the weights.
 pub struct Average {
     kind: AverageKind,
+    /// Weights averaged so far.
     count: u64,
+    /// One for each parameter; empty for one that was never trained, which is its own average.
     values: Vec<Buffer>,
 }
 
 impl Average {
     /// An average of nothing yet.
     pub fn new(kind: AverageKind, weights: &Weights) -> Self {
-        let zeros = |n: usize| Buffer::zeros(n);
-        let values = weights.iter().map(|p| zeros(if p.trainable { p.data.len() } else { 0 }));
-        Self { kind, count: 0, values: values.collect() }
+        let mut average = Self { kind, count: 0, values: Vec::new() };
+        average.refit(weights);
+        average
+    }
+
+    /// Follows a change of the parameters' groups. A parameter that is trained from now on begins
+    /// with its value, which is the average of all weights before.
+    pub fn refit(&mut self, weights: &Weights) {
+        self.values.resize_with(weights.len(), Buffer::default);
+        for (parameter, value) in weights.iter().zip(&mut self.values) {
+            if !parameter.group.trainable || !value.is_empty() {
+                continue;
+            }
+            *value = match self.count {
+                0 => Buffer::zeros(parameter.data.len()),
+                _ => parameter.data.clone(),
+            };
+        }
     }
 
     /// The kind, and how many weights have been taken in.
@@ -85,12 +103,17 @@ impl Average {
         count: u64,
         weights: &Weights,
         mut find: impl FnMut(&str) -> Option<Vec<f32>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), RestoreError> {
         self.count = count;
         for (parameter, value) in weights.iter().zip(&mut self.values) {
+            let name = format!("average.{}", parameter.name);
+            let saved = find(&name);
+            // A parameter that was trained and is frozen again has an average too.
+            if value.is_empty() && saved.is_some() {
+                *value = Buffer::zeros(parameter.data.len());
+            }
             if !value.is_empty() {
-                let name = format!("average.{}", parameter.name);
-                fill(value, &name, find(&name))?;
+                fill(value, &name, saved)?;
             }
         }
         Ok(())

@@ -17,10 +17,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use longhand_model::file::{self, CONFIG_FILE, Values, WEIGHTS_FILE};
-use longhand_model::{Config, Model, NamedTensor, State, WeightsError, checksum};
+use longhand_model::{Config, Group, Model, NamedTensor, State, WeightsError, checksum};
 use serde::{Deserialize, Serialize};
 
 use crate::average::AverageKind;
+use crate::divergence::Losses;
 use crate::objective::Score;
 use crate::optimizer::NamedBuffer;
 use crate::{Settings, TrainError};
@@ -73,6 +74,12 @@ pub struct TrainerState {
     pub average: Option<(AverageKind, u64)>,
     /// Counters of the carried memory: tokens read, and tokens since the last reset, by stream.
     pub memory: Option<(Vec<u64>, Vec<u64>)>,
+    /// The losses that show whether the run has diverged; none before the first step.
+    #[serde(default)]
+    pub losses: Option<Losses>,
+    /// Parameters that are not trained as usual from the first step on, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, GroupState>,
     /// The settings. Dropout masks are drawn from the seed and the step: there is no further
     /// random state.
     pub settings: Settings,
@@ -82,6 +89,20 @@ pub struct TrainerState {
     /// BLAKE3 hash of `trainer.json` with zeros in the place of this hash; empty until written.
     #[serde(default)]
     pub checksum: String,
+}
+
+/// How a parameter is trained.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupState {
+    /// Factor of the learning rate (1).
+    pub rate: f32,
+    /// Factor of the weight decay (1).
+    pub decay: f32,
+    /// Whether it is trained (true).
+    pub trainable: bool,
+    /// Steps of the run before it was trained (0).
+    pub begun: u64,
 }
 
 /// An evaluation, as it is remembered.
@@ -132,6 +153,23 @@ pub enum TrainerStateError {
     /// Another version of this program wrote it.
     #[error(" has version {0}; this program reads {VERSION}")]
     Version(u32),
+}
+
+impl GroupState {
+    pub(crate) fn new(Group { rate, decay, trainable }: Group, begun: u64) -> Self {
+        Self { rate, decay, trainable, begun }
+    }
+
+    pub(crate) fn group(self) -> Group {
+        let Self { rate, decay, trainable, .. } = self;
+        Group { rate, decay, trainable }
+    }
+}
+
+impl Default for GroupState {
+    fn default() -> Self {
+        Self::new(Group::default(), 0)
+    }
 }
 
 impl TrainerState {

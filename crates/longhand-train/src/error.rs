@@ -4,8 +4,8 @@ use longhand_model::file::FileError;
 use longhand_model::{ModelError, StateError};
 use longhand_text::TextError;
 
+use crate::bounds::SettingsError;
 use crate::log::LogError;
-use crate::settings::SettingsError;
 
 /// Why a run ended otherwise than it should. Each message is one sentence for the user.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,26 @@ pub enum TrainError {
         /// The last checkpoint.
         checkpoint: Option<PathBuf>,
     },
+    /// A loss that is finite, but far above that of the first step.
+    #[error(
+        "the run has diverged: the {what} is {loss:.4} at step {step}, after {first:.4} at the first \
+         step: lower the learning rate (now {rate:.1e}) or the gradient clip{}",
+        best_so_far(best)
+    )]
+    Diverged {
+        /// `mean loss of the last steps` or `validation loss`.
+        what: &'static str,
+        /// The step after which it was seen.
+        step: u64,
+        /// The loss, in nats.
+        loss: f64,
+        /// The mean loss of the first step, in nats.
+        first: f64,
+        /// The learning rate of that step.
+        rate: f64,
+        /// The folder of the best weights so far.
+        best: Option<PathBuf>,
+    },
     /// A checkpoint that cannot be used.
     #[error("the checkpoint {} cannot be used: {reason}", folder.display())]
     Checkpoint {
@@ -53,6 +73,20 @@ pub enum TrainError {
         /// What is wrong.
         reason: String,
     },
+    /// A pattern of `[[training.groups]]` that names no parameter.
+    #[error(
+        "`{pattern}` in the training groups matches no parameter of the model: its names look like \
+         `{example}`, and `*` matches any characters"
+    )]
+    NoParameter {
+        /// The pattern.
+        pattern: String,
+        /// A name that the model has.
+        example: String,
+    },
+    /// Groups that freeze everything.
+    #[error("the training groups freeze every parameter: leave one of them trainable")]
+    NothingToTrain,
     /// A checkpoint of a run with other settings.
     #[error(
         "the run was begun with `{name}` = {begun}, not {now}: leave it as it was, or start anew \
@@ -75,6 +109,42 @@ pub enum TrainError {
     /// What a task's own objective reports.
     #[error(transparent)]
     Objective(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A tensor that a saved state lacks, or has in another size.
+#[derive(Debug, thiserror::Error, PartialEq)]
+pub enum RestoreError {
+    /// It is not there.
+    #[error("`{name}` is missing")]
+    Missing {
+        /// Its name.
+        name: String,
+    },
+    /// It has another number of values.
+    #[error("`{name}` has {got} values instead of {expected}")]
+    Length {
+        /// Its name.
+        name: String,
+        /// Values that it has.
+        got: usize,
+        /// Values of the model's parameter.
+        expected: usize,
+    },
+}
+
+impl TrainError {
+    /// Names the last checkpoint in an error that tells where to go on from.
+    pub(crate) fn with_checkpoint(mut self, folder: Option<PathBuf>) -> Self {
+        if let Self::NotFinite { checkpoint, .. } = &mut self {
+            *checkpoint = folder;
+        }
+        self
+    }
+}
+
+fn best_so_far(best: &Option<PathBuf>) -> String {
+    let named = |folder: &PathBuf| format!("; the best weights so far are in {}", folder.display());
+    best.as_ref().map_or_else(String::new, named)
 }
 
 fn continue_from(checkpoint: &Option<PathBuf>) -> String {

@@ -46,27 +46,14 @@ impl LanguageModelling {
 }
 
 impl Objective for LanguageModelling {
-    fn learn(&mut self, pass: Pass<'_>) -> Result<Part, TrainError> {
-        let Pass { model, tape, mode, share, gradients } = pass;
+    fn learn(&mut self, mut pass: Pass<'_>) -> Result<Part, TrainError> {
         self.streams.next(&mut self.chunk)?;
-        if let Mode::Train { seed } = mode {
-            reset_some(&mut self.chunk, self.reset, seed);
-        }
+        reset_some(&mut self.chunk, self.reset, pass.seed);
         let chunk = &self.chunk;
-        let memory = self.memory.get_or_insert_with(|| model.state(chunk.batch));
-        let mut pass = tape.pass(mode);
-        let x = model.forward(&mut pass, &chunk.inputs, &sequence(chunk), memory)?;
-        let targets = chunk.predictions();
-        let scale = share / targets.max(1) as f32;
-        let smoothing = self.label_smoothing;
-        let learnt = Some((scale, &mut *gradients));
-        let total = model.loss(&mut pass, x, &chunk.targets, smoothing, None, learnt);
-        pass.backward(&model.weights, gradients)?;
-        Ok(Part {
-            nats: total.nats,
-            targets: total.count as u64,
-            tokens: chunk.inputs.len() as u64,
-        })
+        let memory = self.memory.get_or_insert_with(|| pass.model.state(chunk.batch));
+        let x = pass.forward(&chunk.inputs, &sequence(chunk), memory)?;
+        let total = pass.loss(x, &chunk.targets, self.label_smoothing);
+        Ok(Part::of(total, chunk.inputs.len() as u64))
     }
 
     fn validate(

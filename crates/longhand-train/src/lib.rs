@@ -2,10 +2,11 @@
 //!
 //! The path of a run:
 //! 1. [`Settings`] say how it trains; each is checked once.
-//! 2. An [`Objective`] turns data into losses and gradients, batch by batch;
+//! 2. An [`Objective`] reads one batch after another and says what their loss is;
 //!    [`LanguageModelling`] is the one for raw text.
-//! 3. [`Trainer`] makes the steps: [`schedule`] gives the learning rate, [`optimizer`] changes the
-//!    weights, [`average`] keeps their mean.
+//! 3. [`Trainer`] runs the steps, each by a [`Learner`]: [`schedule`] gives the learning rate,
+//!    [`groups`] say which parameters are trained, [`optimizer`] changes them, [`average`] keeps
+//!    their mean.
 //! 4. [`evaluate`] scores a model on a text, whole or in a seeded sample.
 //! 5. [`checkpoint`] saves everything from which the run goes on bit for bit.
 //! 6. [`progress`] tells whoever watches; [`record`] writes it down through [`log`].
@@ -32,10 +33,14 @@
 //! ```
 
 pub mod average;
+mod bounds;
 pub mod checkpoint;
+pub mod divergence;
 mod error;
 pub mod evaluate;
+pub mod groups;
 mod language;
+mod learner;
 pub mod log;
 pub mod objective;
 pub mod optimizer;
@@ -49,9 +54,12 @@ mod trainer;
 #[cfg(test)]
 mod tests;
 
+pub use bounds::SettingsError;
 pub use checkpoint::Checkpoints;
-pub use error::TrainError;
+pub use error::{RestoreError, TrainError};
+pub use groups::GroupSettings;
 pub use language::LanguageModelling;
+pub use learner::{Learner, Plan, Step};
 pub use longhand_model as model;
 pub use objective::{Objective, Part, Pass, Score, Watch};
 pub use progress::{Event, Progress};

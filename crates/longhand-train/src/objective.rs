@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use longhand_model::{Gates, Gradients, Mode, Model, State, Tape};
+use longhand_model::{Gates, Gradients, Model, ModelError, Sequence, State, Tape, Total, Var};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 
 /// What a run learns. The loop asks for one batch after another and for a score now and then.
 pub trait Objective {
-    /// Reads the next batch, and adds the gradient of `share` times its mean loss.
+    /// Records the forward pass and the summed loss ([`Pass::loss`]) of the next batch. The backward
+    /// pass, and the division by the number of targets, are the loop's.
     ///
     /// # Errors
     /// Whatever the data or the model report.
@@ -70,18 +71,37 @@ pub trait Objective {
     fn restore_memory(&mut self, _memory: State) {}
 }
 
-/// What [`Objective::learn`] works with.
+/// A forward pass that [`Objective::learn`] records.
 pub struct Pass<'a> {
-    /// The model.
+    /// The model in training.
     pub model: &'a Model,
-    /// The tape to run on.
-    pub tape: &'a mut Tape,
-    /// How to run: training, with this pass's dropout seed.
-    pub mode: Mode,
-    /// The part of the step's gradient that is this batch's.
-    pub share: f32,
-    /// Where gradients are added.
-    pub gradients: &'a mut Gradients,
+    /// Seed of this pass's dropout masks, for draws of the objective's own.
+    pub seed: u64,
+    /// Where further sequences, of this model or of others, are read.
+    pub tape: longhand_model::Pass<'a>,
+    /// Gradients of the summed loss.
+    pub(crate) gradients: &'a mut Gradients,
+}
+
+impl Pass<'_> {
+    /// Reads `ids [T·B]` after `state`, see [`Model::forward`].
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn forward(
+        &mut self,
+        ids: &[u32],
+        sequence: &Sequence,
+        state: &mut State,
+    ) -> Result<Var, ModelError> {
+        self.model.forward(&mut self.tape, ids, sequence, state)
+    }
+
+    /// Cross-entropy of the answers read from rows `x` against `targets`, summed, with its gradient.
+    pub fn loss(&mut self, x: Var, targets: &[u32], smoothing: f32) -> Total {
+        let wanted = Some((1.0, &mut *self.gradients));
+        self.model.loss(&mut self.tape, x, targets, smoothing, None, wanted)
+    }
 }
 
 /// Hears how far an evaluation has come, and can stop it.
@@ -112,7 +132,7 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// What a batch came to.
+/// Sums over a batch, or over several.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Part {
     /// The sum of the losses, in nats.
@@ -135,6 +155,11 @@ pub struct Score {
 }
 
 impl Part {
+    /// A summed loss, and the tokens that were read for it.
+    pub fn of(total: Total, tokens: u64) -> Self {
+        Self { nats: total.nats, targets: total.count as u64, tokens }
+    }
+
     /// The mean loss; zero where nothing was predicted.
     pub fn mean(&self) -> f64 {
         self.nats / self.targets.max(1) as f64

@@ -3,6 +3,7 @@
 use longhand_model::optimizer as kernel;
 use longhand_model::{Buffer, Cpu, Gradients, Parameter, Weights};
 
+use crate::error::RestoreError;
 use crate::settings::{
     AdamWSettings, MuonSettings, NtAsgdSettings, OptimizerSettings, SgdSettings,
 };
@@ -11,12 +12,14 @@ use crate::settings::{
 pub struct Optimizer {
     rule: OptimizerSettings,
     step: u64,
-    slots: Vec<Slot>,
+    /// One for each parameter; none for a frozen one.
+    slots: Vec<Option<Slot>>,
 }
 
-/// What the rule keeps for one parameter; buffers it does not need are empty.
-#[derive(Default)]
+/// The state of the rule for one parameter. Buffers that the rule does not need are empty.
 struct Slot {
+    /// Steps of the optimiser before the parameter was trained (0).
+    begun: u64,
     /// AdamW's first mean, or the momentum of Muon or gradient descent.
     first: Buffer,
     /// AdamW's second mean.
@@ -34,22 +37,35 @@ pub struct NamedBuffer<'a> {
 }
 
 impl Optimizer {
-    /// A rule that has made no step yet, for the trainable parameters of a model.
+    /// A rule that has taken no step, for the trainable parameters of a model.
     pub fn new(rule: OptimizerSettings, weights: &Weights) -> Self {
-        let kept = |parameter: &Parameter| match rule {
-            OptimizerSettings::Muon(_) if parameter.hidden_matrices() > 0 => 1,
-            OptimizerSettings::AdamW(_) | OptimizerSettings::Muon(_) => 2,
-            OptimizerSettings::Sgd(SgdSettings { momentum, .. }) if momentum > 0.0 => 1,
-            OptimizerSettings::Sgd(_) | OptimizerSettings::NtAsgd(_) => 0,
-        };
-        let zeros = |parameter: &Parameter, wanted: bool| {
-            Buffer::zeros(if wanted && parameter.trainable { parameter.data.len() } else { 0 })
-        };
-        let slots = weights
-            .iter()
-            .map(|p| Slot { first: zeros(p, kept(p) > 0), second: zeros(p, kept(p) > 1) })
-            .collect();
-        Self { rule, step: 0, slots }
+        let mut optimizer = Self { rule, step: 0, slots: Vec::new() };
+        optimizer.refit(weights);
+        optimizer
+    }
+
+    /// Follows a change of the parameters' groups: a frozen parameter has no state, and a parameter
+    /// that is trained from now on begins with an empty one.
+    pub fn refit(&mut self, weights: &Weights) {
+        let Self { rule, step, slots } = self;
+        slots.resize_with(weights.len(), || None);
+        for (parameter, slot) in weights.iter().zip(slots) {
+            if !parameter.group.trainable {
+                *slot = None;
+            } else if slot.is_none() {
+                *slot = Some(Slot::new(*rule, parameter, *step));
+            }
+        }
+    }
+
+    /// Steps before each parameter was trained, in the parameters' order; 0 for a frozen one.
+    pub(crate) fn begun(&self) -> impl Iterator<Item = u64> {
+        self.slots.iter().map(|slot| slot.as_ref().map_or(0, |slot| slot.begun))
+    }
+
+    /// Steps taken so far.
+    pub fn steps(&self) -> u64 {
+        self.step
     }
 
     /// Changes the weights by `scale` · gradient. Weight decay acts on matrices alone.
@@ -65,13 +81,16 @@ impl Optimizer {
         scale: f32,
     ) {
         self.step += 1;
-        let step = self.step;
         assert_eq!(weights.len(), self.slots.len(), "weights of the optimiser's model");
         let parameters = weights.iter_mut().zip(gradients.iter()).zip(&mut self.slots);
         for ((parameter, gradient), slot) in parameters {
-            let Some(gradient) = gradient.filter(|_| parameter.trainable) else { continue };
+            let (Some(gradient), Some(slot)) = (gradient, slot) else { continue };
+            let group = parameter.group;
+            let learning_rate = learning_rate * f64::from(group.rate);
             let matrix = parameter.shape.len() >= 2;
-            let decay = |decay: f64| if matrix { decay } else { 0.0 };
+            let decay = |decay: f64| if matrix { decay * f64::from(group.decay) } else { 0.0 };
+            // The means are corrected for the steps since the parameter is trained.
+            let step = self.step - slot.begun;
             let (first, second) = (&mut slot.first[..], &mut slot.second[..]);
             let adamw = |rule, parameter: &mut Parameter, first, second| {
                 let AdamWSettings { beta1, beta2, epsilon, weight_decay, .. } = rule;
@@ -87,6 +106,7 @@ impl Optimizer {
                     let [rows, cols] = parameter.matrix();
                     let shape = [parts, rows / parts, cols];
                     let MuonSettings { momentum, weight_decay, .. } = rule;
+                    let weight_decay = decay(weight_decay);
                     let settings = kernel::Muon { learning_rate, momentum, weight_decay };
                     kernel::muon(cpu, settings, scale, gradient, shape, &mut parameter.data, first);
                 }
@@ -114,6 +134,7 @@ impl Optimizer {
     pub fn buffers<'a>(&'a self, weights: &'a Weights) -> Vec<NamedBuffer<'a>> {
         let mut buffers = Vec::new();
         for (parameter, slot) in weights.iter().zip(&self.slots) {
+            let Some(slot) = slot else { continue };
             for (kind, data) in [("first", &slot.first), ("second", &slot.second)] {
                 if !data.is_empty() {
                     let name = format!("{kind}.{}", parameter.name);
@@ -124,7 +145,8 @@ impl Optimizer {
         buffers
     }
 
-    /// Takes up a saved state; `find` gives the values of a name.
+    /// Takes up a saved state for the parameters that are trainable. `find` gives the values of a
+    /// name, `begun` the steps before a parameter was trained.
     ///
     /// # Errors
     /// The first name that is missing or of another length.
@@ -132,10 +154,14 @@ impl Optimizer {
         &mut self,
         step: u64,
         weights: &Weights,
+        begun: impl Fn(&str) -> u64,
         mut find: impl FnMut(&str) -> Option<Vec<f32>>,
-    ) -> Result<(), String> {
+    ) -> Result<(), RestoreError> {
         self.step = step;
+        self.refit(weights);
         for (parameter, slot) in weights.iter().zip(&mut self.slots) {
+            let Some(slot) = slot else { continue };
+            slot.begun = begun(&parameter.name).min(step);
             for (kind, data) in [("first", &mut slot.first), ("second", &mut slot.second)] {
                 if !data.is_empty() {
                     let name = format!("{kind}.{}", parameter.name);
@@ -148,16 +174,35 @@ impl Optimizer {
 }
 
 /// Copies saved values into a buffer of the same length.
-pub(crate) fn fill(data: &mut [f32], name: &str, values: Option<Vec<f32>>) -> Result<(), String> {
+pub(crate) fn fill(
+    data: &mut [f32],
+    name: &str,
+    values: Option<Vec<f32>>,
+) -> Result<(), RestoreError> {
     match values {
         Some(values) if values.len() == data.len() => {
             data.copy_from_slice(&values);
             Ok(())
         }
         Some(values) => {
-            Err(format!("`{name}` has {} values instead of {}", values.len(), data.len()))
+            let (got, expected) = (values.len(), data.len());
+            Err(RestoreError::Length { name: name.into(), got, expected })
         }
-        None => Err(format!("`{name}` is missing")),
+        None => Err(RestoreError::Missing { name: name.into() }),
+    }
+}
+
+impl Slot {
+    fn new(rule: OptimizerSettings, parameter: &Parameter, begun: u64) -> Self {
+        let buffers = match rule {
+            OptimizerSettings::Muon(_) if parameter.hidden_matrices() > 0 => 1,
+            OptimizerSettings::AdamW(_) | OptimizerSettings::Muon(_) => 2,
+            OptimizerSettings::Sgd(SgdSettings { momentum, .. }) if momentum > 0.0 => 1,
+            OptimizerSettings::Sgd(_) | OptimizerSettings::NtAsgd(_) => 0,
+        };
+        let len = parameter.data.len();
+        let zeros = |wanted| Buffer::zeros(if wanted { len } else { 0 });
+        Self { begun, first: zeros(buffers > 0), second: zeros(buffers > 1) }
     }
 }
 

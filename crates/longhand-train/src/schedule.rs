@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::settings::{SettingsError, positive, share};
+use crate::bounds::{SettingsError, positive, share};
 
 /// The learning rate, as a share of its highest value, by how much of the budget is spent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

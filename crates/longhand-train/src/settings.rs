@@ -9,6 +9,8 @@ use std::sync::Arc;
 use longhand_model::{Cpu, InstructionSet, Level, Precision};
 use serde::{Deserialize, Serialize};
 
+use crate::bounds::{SettingsError, bound, not_negative, positive, share};
+use crate::groups::GroupSettings;
 use crate::schedule::Schedule;
 
 /// The most threads that can be asked for.
@@ -31,6 +33,9 @@ pub struct Settings {
     pub optimizer: OptimizerSettings,
     /// How the learning rate moves over the run (cosine to 3 %).
     pub schedule: Schedule,
+    /// Groups of parameters that are frozen, or trained at another rate (none).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupSettings>,
     /// Steps over which the learning rate rises from zero (100); it has risen when a tenth of the
     /// budget is spent at the latest.
     pub warmup: u64,
@@ -170,18 +175,6 @@ pub struct NtAsgdSettings {
     pub weight_decay: f64,
 }
 
-/// A setting out of its bounds.
-#[derive(Debug, thiserror::Error, PartialEq)]
-#[error("`{name}` is {value}; it must be {allowed}")]
-pub struct SettingsError {
-    /// Which setting.
-    pub name: &'static str,
-    /// Its value.
-    pub value: String,
-    /// What it may be.
-    pub allowed: &'static str,
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -191,6 +184,7 @@ impl Default for Settings {
             budget: Budget::Minutes(10.0),
             optimizer: OptimizerSettings::Muon(MuonSettings::default()),
             schedule: Schedule::default(),
+            groups: Vec::new(),
             warmup: 100,
             clip: 1.0,
             accumulation: 1,
@@ -282,6 +276,7 @@ impl Settings {
         share("label_smoothing", f64::from(self.label_smoothing))?;
         share("average", self.average)?;
         share("reset", self.reset)?;
+        self.groups.iter().try_for_each(GroupSettings::check)?;
         self.optimizer.check()?;
         self.schedule.check()
     }
@@ -404,31 +399,6 @@ impl OptimizerSettings {
     }
 }
 
-pub(crate) fn positive(name: &'static str, value: f64) -> Result<(), SettingsError> {
-    bound(name, value, value > 0.0, "above 0")
-}
-
-fn not_negative(name: &'static str, value: f64) -> Result<(), SettingsError> {
-    bound(name, value, value >= 0.0, "at least 0")
-}
-
-pub(crate) fn share(name: &'static str, value: f64) -> Result<(), SettingsError> {
-    bound(name, value, (0.0..1.0).contains(&value), "at least 0 and less than 1")
-}
-
-fn bound(
-    name: &'static str,
-    value: f64,
-    holds: bool,
-    allowed: &'static str,
-) -> Result<(), SettingsError> {
-    if holds && value.is_finite() {
-        Ok(())
-    } else {
-        Err(SettingsError { name, value: value.to_string(), allowed })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -474,6 +444,7 @@ mod tests {
             r#"{"schedule": {"type": "cosine", "rise": 1}}"#,
             r#"{"budget": {"hours": 1}}"#,
             r#"{"precision": "fp16"}"#,
+            r#"{"groups": [{"parameters": ["head.*"], "freeze": true}]}"#,
         ] {
             assert!(serde_json::from_str::<Settings>(text).is_err(), "{text}");
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use longhand_model::{Config, Cpu, Mode, Model, Precision, Sequence, State, Tape};
+use longhand_model::{Config, Cpu, Mode, Model, Parameter, Precision, Sequence, State, Tape};
 use longhand_text::sample::{self, Language};
 use longhand_text::{Corpus, Tokenizer, TokenizerKind, Tokens};
 
@@ -176,6 +176,33 @@ fn a_run_stopped_at_any_step_and_resumed_ends_in_the_same_model() {
             ..settings(17)
         },
     ];
+    resume_at_every_place(variants);
+}
+
+/// Frozen, slower, undecayed and unfrozen parameters, under every optimiser.
+#[test]
+fn a_run_with_groups_resumed_ends_in_the_same_model() {
+    let group = |pattern: &str| GroupSettings {
+        parameters: vec![pattern.into()],
+        ..GroupSettings::default()
+    };
+    let groups = vec![
+        GroupSettings::frozen("embedding.*"),
+        GroupSettings { rate: 0.3, decay: 0.0, ..group("blocks.0.attention.*") },
+        GroupSettings { from: 0.4, ..group("blocks.0.lstm.*") },
+        GroupSettings { from: 0.7, rate: 0.5, ..group("blocks.0.feed_forward.*") },
+    ];
+    let of = |optimizer| Settings { optimizer, groups: groups.clone(), ..settings(17) };
+    let adamw = OptimizerSettings::AdamW(Default::default());
+    resume_at_every_place([
+        Settings { average: 0.9, ..of(adamw) },
+        of(OptimizerSettings::Muon(MuonSettings::default())),
+        of(OptimizerSettings::Sgd(SgdSettings::default())),
+    ]);
+}
+
+/// Runs that are stopped and resumed have the losses and the weights of undisturbed ones.
+fn resume_at_every_place(variants: impl IntoIterator<Item = Settings>) {
     for (variant, settings) in variants.into_iter().enumerate() {
         let (undisturbed, losses) = run(trainer(&settings, None), u64::MAX);
         let hash = undisturbed.model.weights.hash();
@@ -265,6 +292,7 @@ fn a_checkpoint_of_another_run_is_refused() {
     refused(|s| s.seed = 2, "`seed` = 1, not 2");
     refused(|s| s.clip = 0.5, "`clip` = 1.0, not 0.5");
     refused(|s| s.warmup = 5, "`warmup` = 4, not 5");
+    refused(|s| s.groups = vec![GroupSettings::frozen("embedding.*")], "`groups` = [], not [{");
     refused(|s| s.schedule = schedule::Schedule::Constant(Constant {}), "`schedule` = ");
     refused(|s| s.precision = PrecisionSetting::Bf16, "`precision` = \"f32\", not \"bf16\"");
     // What only says when the run ends may change.
@@ -369,6 +397,87 @@ fn damaged_best_weights_do_not_become_the_model() {
     assert!(error.contains("model.safetensors: the tensor `"), "{error}");
 }
 
+/// How much each parameter's values moved in a run, by name.
+fn moves(settings: &Settings) -> Vec<(String, f64)> {
+    let before = trainer(settings, None).model().clone();
+    let (outcome, _) = run(trainer(settings, None), u64::MAX);
+    let moved = |(a, b): (&Parameter, &Parameter)| {
+        let squares = a.data.iter().zip(&b.data[..]).map(|(a, b)| f64::from(a - b).powi(2));
+        (a.name.clone(), squares.sum::<f64>().sqrt())
+    };
+    before.weights.iter().zip(outcome.model.weights.iter()).map(moved).collect()
+}
+
+#[test]
+fn groups_say_which_parameters_move_and_how_far() {
+    let plain = Settings {
+        optimizer: OptimizerSettings::Sgd(SgdSettings { momentum: 0.0, ..Default::default() }),
+        schedule: schedule::Schedule::Constant(Constant {}),
+        clip: 0.0,
+        warmup: 0,
+        ..settings(1)
+    };
+    let all = moves(&plain);
+    let slow = GroupSettings {
+        parameters: vec!["blocks.0.lstm.*".into(), "head.*".into()],
+        rate: 0.25,
+        ..GroupSettings::default()
+    };
+    let late = GroupSettings {
+        parameters: vec!["blocks.0.fusion.*".into()],
+        from: 0.5,
+        ..GroupSettings::default()
+    };
+    let groups = vec![GroupSettings::frozen("*norm*"), slow, late];
+    let some = moves(&Settings { groups: groups.clone(), ..plain.clone() });
+    for ((name, all), (_, some)) in all.iter().zip(&some) {
+        let factor = match name {
+            name if name.contains("norm") || name.contains("fusion") => 0.0,
+            name if name.contains("lstm") || name.contains("head") => 0.25,
+            _ => 1.0,
+        };
+        assert!(*all > 0.0 && (some - factor * all).abs() < 1e-3 * all, "{name}: {some} of {all}");
+    }
+    // The second of two steps is taken when half of the budget is spent.
+    let some = moves(&Settings { groups, budget: Budget::Steps(2), ..plain });
+    let fusion = some.iter().find(|(name, _)| name.contains("fusion")).unwrap();
+    assert!(fusion.1 > 0.0);
+    assert!(some.iter().filter(|(name, _)| name.contains("norm")).all(|(_, moved)| *moved == 0.0));
+}
+
+#[test]
+fn weight_decay_follows_the_group() {
+    let decayed = |decay| {
+        let rule = SgdSettings { momentum: 0.0, weight_decay: 0.5, ..Default::default() };
+        let parameters = vec!["embedding.*".into()];
+        let groups = vec![GroupSettings { parameters, decay, ..Default::default() }];
+        let optimizer = OptimizerSettings::Sgd(rule);
+        moves(&Settings { optimizer, groups, warmup: 0, ..settings(1) })[0].1
+    };
+    assert!(decayed(1.0) > decayed(0.0) && decayed(2.0) > decayed(1.0));
+}
+
+#[test]
+fn groups_that_cannot_be_are_refused() {
+    let refused = |groups: Vec<GroupSettings>, expected: &str| {
+        let settings = Settings { groups, ..settings(1) };
+        let (_, train, _) = text();
+        let model = model(train.vocabulary());
+        let objective = LanguageModelling::new(&settings, train, None).unwrap();
+        let error = match Trainer::new(settings, model, objective, Arc::new(Cpu::new(1))) {
+            Err(error) => error.to_string(),
+            Ok(_) => panic!("the groups were taken"),
+        };
+        assert!(error.contains(expected), "{error}");
+    };
+    refused(
+        vec![GroupSettings::frozen("blocks.7.*")],
+        "`blocks.7.*` in the training groups matches",
+    );
+    refused(vec![GroupSettings::frozen("*")], "freeze every parameter");
+    refused(vec![GroupSettings::default()], "`groups.parameters` is []");
+}
+
 #[test]
 fn a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do() {
     let mut settings = settings(50);
@@ -389,10 +498,44 @@ fn a_loss_that_is_not_finite_stops_the_run_and_says_what_to_do() {
     assert!(error.contains("step-0000"), "{error}");
 }
 
-/// Learns as usual, but what it holds out has a score that is no number.
-struct Unscorable(LanguageModelling);
+#[test]
+fn a_run_that_diverges_ends_with_an_error() {
+    let mut settings = settings(60);
+    settings.optimizer.set_learning_rate(300.0);
+    settings.clip = 0.0;
+    settings.warmup = 0;
+    let folder = tempfile::tempdir().unwrap();
+    let trainer = trainer(&settings, Some(folder.path()));
+    let error = match trainer.run(&mut (), &AtomicBool::new(false)) {
+        Err(error) => error,
+        Ok(outcome) => panic!("the run ended with {:?}", outcome.best),
+    };
+    let text = error.to_string();
+    assert!(text.contains("has diverged") && text.contains("lower the learning rate"), "{text}");
+    let TrainError::Diverged { loss, first, .. } = error else { panic!("{text}") };
+    assert!(loss.is_finite() && loss > 10.0 * first, "{loss} after {first}");
+}
 
-impl Objective for Unscorable {
+/// A loss that is far too high, and finite, on what is held out alone.
+#[test]
+fn a_validation_loss_that_diverges_ends_the_run() {
+    let settings = Settings { evaluate_every: Some(7), ..settings(20) };
+    let (_, train, _) = text();
+    let model = model(train.vocabulary());
+    let learning = LanguageModelling::new(&settings, train, None).unwrap();
+    let objective = Scored(learning, 21_700.0);
+    let trainer = Trainer::new(settings, model, objective, Arc::new(Cpu::new(2))).unwrap();
+    let error = match trainer.run(&mut (), &AtomicBool::new(false)) {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("the run went on"),
+    };
+    assert!(error.contains("the validation loss is 21700.0000 at step 7"), "{error}");
+}
+
+/// Learns as usual, but the score on what it holds out is given.
+struct Scored(LanguageModelling, f64);
+
+impl Objective for Scored {
     fn learn(&mut self, pass: objective::Pass<'_>) -> Result<objective::Part, TrainError> {
         self.0.learn(pass)
     }
@@ -403,7 +546,7 @@ impl Objective for Unscorable {
         _: &mut Tape,
         _: &mut Watch<'_>,
     ) -> Result<Option<Score>, TrainError> {
-        Ok(Some(Score::of(f64::NAN)))
+        Ok(Some(Score::of(self.1)))
     }
 
     fn batches_per_epoch(&self) -> u64 {
@@ -424,7 +567,8 @@ fn a_validation_loss_that_is_not_finite_is_never_the_best() {
     let settings = Settings { evaluate_every: Some(7), ..settings(20) };
     let (_, train, _) = text();
     let model = model(train.vocabulary());
-    let objective = Unscorable(LanguageModelling::new(&settings, train, None).unwrap());
+    let learning = LanguageModelling::new(&settings, train, None).unwrap();
+    let objective = Scored(learning, f64::NAN);
     let folder = tempfile::tempdir().unwrap();
     let trainer = Trainer::new(settings.clone(), model, objective, Arc::new(Cpu::new(2)))
         .unwrap()

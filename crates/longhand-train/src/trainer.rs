@@ -2,19 +2,21 @@
 
 mod evaluation;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use longhand_model::{Config, Cpu, Gradients, Mode, Model, State, Tape, Weights};
+use longhand_model::{Config, Cpu, Model, State, Weights};
 
 use crate::average::{Average, AverageKind};
-use crate::checkpoint::{self, Best, Checkpoint, Checkpoints, TrainerState};
-use crate::objective::{Objective, Part, Pass};
-use crate::optimizer::{Optimizer, gradient_norm};
+use crate::checkpoint::{self, Best, Checkpoint, Checkpoints, GroupState, TrainerState};
+use crate::divergence::Losses;
+use crate::groups::next_change;
+use crate::learner::{Learner, Plan};
+use crate::objective::Objective;
 use crate::progress::{Event, Progress, StepReport};
-use crate::random::draw;
 use crate::schedule::Schedule;
 use crate::settings::Budget;
 use crate::{Settings, TrainError};
@@ -29,12 +31,8 @@ const MOST_RESERVED: f64 = 0.5;
 /// A run.
 pub struct Trainer<O> {
     settings: Settings,
-    model: Model,
+    learner: Learner,
     objective: O,
-    tape: Tape,
-    gradients: Gradients,
-    optimizer: Optimizer,
-    average: Option<Average>,
     state: TrainerState,
     checkpoints: Option<Checkpoints>,
     resumed: Option<Resumed>,
@@ -53,6 +51,8 @@ pub struct Trainer<O> {
     speed: (u64, f64),
     /// The data's position and the memory before a step that was stopped half-way.
     before_step: Option<(serde_json::Value, Option<State>)>,
+    /// Share of the budget at which a group of parameters is next unfrozen.
+    regroup_at: f64,
 }
 
 /// How a run went.
@@ -100,12 +100,11 @@ impl<O: Objective> Trainer<O> {
         cpu: Arc<Cpu>,
     ) -> Result<Self, TrainError> {
         settings.check()?;
-        model.check_trainable()?;
-        let gradients = Gradients::new(cpu.clone(), &model.weights);
-        let optimizer = Optimizer::new(settings.optimizer, &model.weights);
-        let average = settings
+        let mut learner = Learner::new(model, settings.optimizer, cpu)?;
+        learner.regroup(&settings.groups, 0.0)?;
+        learner.average = settings
             .exponential_average()
-            .map(|decay| Average::new(AverageKind::Exponential(decay), &model.weights));
+            .map(|decay| Average::new(AverageKind::Exponential(decay), &learner.model.weights));
         let state = TrainerState {
             version: checkpoint::VERSION,
             step: 0,
@@ -120,18 +119,16 @@ impl<O: Objective> Trainer<O> {
             held_out: None,
             average: None,
             memory: None,
+            losses: None,
+            groups: BTreeMap::new(),
             settings: settings.clone(),
-            files: std::collections::BTreeMap::new(),
+            files: BTreeMap::new(),
             checksum: String::new(),
         };
         Ok(Self {
             settings,
-            model,
+            learner,
             objective,
-            tape: Tape::new(cpu),
-            gradients,
-            optimizer,
-            average,
             state,
             checkpoints: None,
             resumed: None,
@@ -144,7 +141,13 @@ impl<O: Objective> Trainer<O> {
             preparation: 0.0,
             speed: (0, 0.0),
             before_step: None,
+            regroup_at: 0.0,
         })
+    }
+
+    /// The model with its present weights.
+    pub fn model(&self) -> &Model {
+        self.learner.model()
     }
 
     /// Writes checkpoints.
@@ -178,20 +181,25 @@ impl<O: Objective> Trainer<O> {
         let Checkpoint { folder, trainer, model, mut buffers, memory, damaged } = checkpoint;
         same_run(&trainer.settings, &self.settings)?;
         let misfit = |reason: String| TrainError::Checkpoint { folder: folder.clone(), reason };
-        if model.config() != self.model.config() {
+        if model.config() != self.learner.model.config() {
             return Err(misfit("its model has another configuration".into()));
         }
-        for (mine, saved) in self.model.weights.iter_mut().zip(model.weights.iter()) {
+        for (mine, saved) in self.learner.model.weights.iter_mut().zip(model.weights.iter()) {
             mine.data.copy_from_slice(&saved.data);
         }
-        let weights = &self.model.weights;
-        self.optimizer
-            .restore(trainer.step, weights, |name| buffers.remove(name))
-            .map_err(misfit)?;
+        let saved = |name: &str| trainer.groups.get(name).copied().unwrap_or_default();
+        self.learner.regroup_with(|parameter| saved(&parameter.name).group())?;
+        let weights = &self.learner.model.weights;
+        self.learner
+            .optimizer
+            .restore(trainer.step, weights, |name| saved(name).begun, |name| buffers.remove(name))
+            .map_err(|error| misfit(error.to_string()))?;
         if let Some((kind, count)) = trainer.average {
             let mut average = Average::new(kind, weights);
-            average.restore(count, weights, |name| buffers.remove(name)).map_err(misfit)?;
-            self.average = Some(average);
+            average
+                .restore(count, weights, |name| buffers.remove(name))
+                .map_err(|error| misfit(error.to_string()))?;
+            self.learner.average = Some(average);
         }
         self.objective.seek(&trainer.position)?;
         if let Some(memory) = memory {
@@ -214,7 +222,8 @@ impl<O: Objective> Trainer<O> {
     /// when the run is resumed.
     ///
     /// # Errors
-    /// What the data, the model or the disk report; a loss or gradient that is not finite.
+    /// Errors of the data, the model or the disk; a loss or gradient that is not finite; a run that
+    /// has diverged.
     pub fn run(
         mut self,
         progress: &mut dyn Progress,
@@ -299,65 +308,55 @@ impl<O: Objective> Trainer<O> {
         let began = Instant::now();
         let spent = self.spent();
         let rate = self.learning_rate(spent);
-        let accumulation = self.settings.accumulation;
-        self.gradients.clear();
-        let mut part = Part::default();
+        if spent >= self.regroup_at {
+            self.learner.regroup(&self.settings.groups, spent)?;
+            self.regroup_at = next_change(&self.settings.groups, spent);
+        }
+        let Settings { clip, accumulation, seed, .. } = self.settings;
         if accumulation > 1 {
             self.before_step = Some((self.objective.position(), self.objective.memory().cloned()));
         }
-        for batch in 0..accumulation {
-            if batch > 0 && stop.load(Ordering::Relaxed) {
+        let plan = Plan { rate, clip, batches: accumulation, seed };
+        let (objective, mut batches) = (&mut self.objective, 0);
+        let step = self.learner.step(plan, |pass| {
+            batches += 1;
+            if batches > 1 && stop.load(Ordering::Relaxed) {
                 return Err(TrainError::Stopped);
             }
-            let seed = draw([self.settings.seed, self.state.step, batch as u64]);
-            part.add(self.objective.learn(Pass {
-                model: &self.model,
-                tape: &mut self.tape,
-                mode: Mode::Train { seed },
-                share: 1.0 / accumulation as f32,
-                gradients: &mut self.gradients,
-            })?);
-        }
-        if !part.nats.is_finite() {
-            return Err(self.not_finite("loss", self.state.step + 1, rate));
-        }
-        let cpu = self.tape.cpu();
-        let norm = gradient_norm(cpu, &self.gradients);
-        if !norm.is_finite() {
-            return Err(self.not_finite("gradient", self.state.step + 1, rate));
-        }
-        let clip = self.settings.clip;
-        let scale = if clip > 0.0 && norm > clip { clip / norm } else { 1.0 };
-        let weights = &mut self.model.weights;
-        self.optimizer.step(cpu, weights, &self.gradients, rate, scale as f32);
-        if let Some(average) = &mut self.average {
-            average.update(cpu, &self.model.weights);
-        }
+            objective.learn(pass)
+        });
+        let step = step.map_err(|error| error.with_checkpoint(self.last_checkpoint()))?;
         self.before_step = None;
         self.state.step += 1;
-        self.state.tokens += part.tokens;
-        self.speed.0 += part.tokens;
+        self.state.tokens += step.part.tokens;
+        self.speed.0 += step.part.tokens;
         self.speed.1 += began.elapsed().as_secs_f64();
+        let loss = step.part.mean();
+        let losses = self.state.losses.get_or_insert(Losses::new(loss));
+        if let Some(mean) = losses.push(loss) {
+            return Err(self.diverged("mean loss of the last steps", mean, rate));
+        }
         Ok(StepReport {
             step: self.state.step,
             tokens: self.state.tokens,
             seconds: self.seconds(),
-            loss: part.mean(),
+            loss,
             lr: rate,
-            grad_norm: norm,
+            grad_norm: step.norm,
             spent: self.spent().min(1.0),
         })
     }
 
-    fn not_finite(&self, what: &'static str, step: u64, rate: f64) -> TrainError {
-        let checkpoint = self.last_saved.as_ref().map(|(folder, _)| folder.clone());
-        TrainError::NotFinite { what, step, rate, checkpoint }
+    fn diverged(&self, what: &'static str, loss: f64, rate: f64) -> TrainError {
+        let step = self.state.step;
+        let first = self.state.losses.map_or(f64::NAN, |losses| losses.first);
+        let best = self.state.best.as_ref().zip(self.checkpoints.as_ref());
+        let best = best.map(|(best, checkpoints)| checkpoints.best_path(best.step));
+        TrainError::Diverged { what, step, loss, first, rate, best }
     }
 
-    fn swap_average(&mut self) {
-        if let Some(average) = &mut self.average {
-            average.swap(&mut self.model.weights);
-        }
+    fn last_checkpoint(&self) -> Option<PathBuf> {
+        self.last_saved.as_ref().map(|(folder, _)| folder.clone())
     }
 
     fn out_of_patience(&self) -> bool {
@@ -383,15 +382,22 @@ impl<O: Objective> Trainer<O> {
         let stopped = self.before_step.as_ref();
         self.state.position =
             stopped.map_or_else(|| self.objective.position(), |(position, _)| position.clone());
-        self.state.average = self.average.as_ref().map(Average::progress);
-        let weights = &self.model.weights;
-        let mut buffers = self.optimizer.buffers(weights);
-        buffers.extend(self.average.iter().flat_map(|average| average.buffers(weights)));
+        self.state.average = self.learner.average.as_ref().map(Average::progress);
+        let Learner { model, optimizer, average, .. } = &self.learner;
+        let weights = &model.weights;
+        let groups = weights.iter().zip(optimizer.begun()).map(|(parameter, begun)| {
+            (parameter.name.clone(), GroupState::new(parameter.group, begun))
+        });
+        // Parameters that are trained as usual go without saying.
+        let unusual = groups.filter(|(_, state)| *state != GroupState::default());
+        self.state.groups = unusual.collect();
+        let mut buffers = optimizer.buffers(weights);
+        buffers.extend(average.iter().flat_map(|average| average.buffers(weights)));
         let memory = match stopped {
             Some((_, memory)) => memory.as_ref(),
             None => self.objective.memory(),
         };
-        let folder = checkpoints.save(self.state.clone(), &self.model, &buffers, memory)?;
+        let folder = checkpoints.save(self.state.clone(), model, &buffers, memory)?;
         let step = self.state.step;
         self.saved_step = Some(step);
         progress.event(&Event::Saved { step, folder: &folder })?;
@@ -403,20 +409,21 @@ impl<O: Objective> Trainer<O> {
         let seconds = self.seconds();
         match (&self.state.best, &self.checkpoints) {
             (Some(best), Some(checkpoints)) => {
-                let saved = load(&checkpoints.best_path(best.step), self.model.config())?;
-                for (mine, saved) in self.model.weights.iter_mut().zip(saved.weights.iter()) {
+                let saved = load(&checkpoints.best_path(best.step), self.learner.model.config())?;
+                for (mine, saved) in self.learner.model.weights.iter_mut().zip(saved.weights.iter())
+                {
                     mine.data.copy_from_slice(&saved.data);
                 }
             }
             (Some(_), None) => {
                 if let Some(best) = self.best.take() {
-                    self.model.weights = best;
+                    self.learner.model.weights = best;
                 }
             }
-            (None, _) => self.swap_average(),
+            (None, _) => self.learner.swap_average(),
         }
         Ok(Outcome {
-            model: self.model,
+            model: self.learner.model,
             best: self.state.best,
             steps: self.state.step,
             tokens: self.state.tokens,
@@ -455,6 +462,7 @@ fn same_run(begun: &Settings, now: &Settings) -> Result<(), TrainError> {
     check("chunk", &begun.chunk, &now.chunk)?;
     check("reset", &begun.reset, &now.reset)?;
     check("optimizer", &rule, &now.optimizer)?;
+    check("groups", &begun.groups, &now.groups)?;
     check("schedule", &begun.schedule, &now.schedule)?;
     check("warmup", &begun.warmup, &now.warmup)?;
     check("clip", &begun.clip, &now.clip)?;

@@ -35,7 +35,8 @@ impl Launch {
         display.finish();
         let finished = finished?;
         if self.json {
-            return tell_program(&finished, &self.out);
+            tell_program(&finished, &self.out)?;
+            return check_expectations(&finished);
         }
         if finished.end != End::Stopped
             && let Some(text) = finished.sample(SAMPLE_AT_THE_END, &STOP)?
@@ -43,8 +44,31 @@ impl Launch {
             writeln!(std::io::stdout(), "{text}")?;
         }
         tell_person(&finished, &self.out);
-        Ok(())
+        check_expectations(&finished)
     }
+}
+
+/// Fails where a run that came to its end is worse than its recipe expects. The model is saved.
+fn check_expectations(finished: &Finished) -> Result<()> {
+    let expectations = finished.training.expectations();
+    let mut unmet = expectations.into_iter().filter(|(_, (_, met))| !met);
+    match unmet.next() {
+        Some((name, (value, _))) if finished.end != End::Stopped => {
+            Err(Unmet { name, value }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A metric that is not what the recipe expects.
+#[derive(Debug, thiserror::Error)]
+#[error("the result is not what the recipe expects: {name} {}", match value {
+    Some(value) => format!("is {value:.4}"),
+    None => "was not measured".into(),
+})]
+struct Unmet {
+    name: String,
+    value: Option<f64>,
 }
 
 fn tell_person(finished: &Finished, out: &Path) {

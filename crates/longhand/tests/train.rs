@@ -74,6 +74,42 @@ fn hash(folder: &Path) -> Vec<u8> {
     fs_err::read(folder.join("model.safetensors")).unwrap()
 }
 
+/// The model is saved all the same.
+#[test]
+fn a_run_that_is_worse_than_its_recipe_expects_fails() {
+    let place = Place::new();
+    let recipe = |expected: &str| {
+        small(&format!(
+            "[data]\ntrain = ['text.txt']\nvalid_fraction = 0.2\n[expected]\n{expected}"
+        ))
+    };
+    for (name, expected, words) in [
+        ("bound", "'valid.loss' = { at_most = 0.01 }", "valid.loss is "),
+        ("unknown", "'test.loss' = { at_most = 100 }", "test.loss was not measured"),
+    ] {
+        place.write(&format!("{name}.toml"), recipe(expected).as_bytes());
+        for flag in ["", "--json"] {
+            let line = format!("train --recipe {name}.toml --steps 5 --out {name}{flag} {flag}");
+            let Said { code, err, .. } = place.run(&line);
+            assert_eq!(code, 1, "{line}: {err}");
+            assert!(err.contains("error: the result is not what the recipe expects"), "{err}");
+            assert!(err.contains(words), "{err}");
+            assert!(place.path(&format!("{name}{flag}")).join("model.safetensors").is_file());
+        }
+    }
+}
+
+#[test]
+fn a_run_that_diverges_fails() {
+    let place = Place::new();
+    place.write("small.toml", small("[data]\ntrain = ['text.txt']").as_bytes());
+    let line = "train --recipe small.toml --steps 60 --learning-rate 1000 --out m --json";
+    let Said { code, err, .. } = place.run(line);
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("has diverged") || err.contains("is not finite"), "{err}");
+    assert!(err.contains("lower the learning rate"), "{err}");
+}
+
 #[test]
 fn a_text_becomes_a_model_folder_that_can_be_scored() {
     let place = Place::new();

@@ -32,7 +32,9 @@ pub(super) struct Reading<'a> {
     pub(super) cpu: &'a Cpu,
     pub(super) sequence: Sequence<'a>,
     pub(super) weights: &'a Weights,
-    /// The recurrent weights, or a copy with some dropped.
+    /// Values of `weight_ih` or of the matrix in its place.
+    pub(super) input: &'a [f32],
+    /// Values of `weight_hh` or of the matrix in its place.
     pub(super) recurrent: &'a [f32],
     /// Width of a row of `x`.
     pub(super) width: usize,
@@ -46,10 +48,6 @@ impl LongCell {
     /// How many tensors it carries.
     pub(super) fn states(&self) -> usize {
         self.kind.states().len()
-    }
-
-    pub(super) fn parameters(&self) -> impl Iterator<Item = ParameterId> {
-        [Some(self.input), Some(self.recurrent)].into_iter().chain(self.biases).flatten()
     }
 
     pub(super) fn saved_len(&self, input: usize, sequence: &Sequence) -> usize {
@@ -130,37 +128,27 @@ impl LongCell {
         }
     }
 
-    /// `dx` is the gradient of the rows or of the table of `read.x`. `d_recurrent` stands in for
-    /// the recurrent weights' gradient where some were dropped.
+    /// Gradients of the two matrices, and `dx` of the rows or of the table of `read.x`.
     pub(super) fn products(
         &self,
         read: &Reading,
         y: &[f32],
         saved: &mut [f32],
         dx: Option<&mut [f32]>,
-        gradients: &mut Gradients,
-        d_recurrent: Option<&mut [f32]>,
+        wanted: WeightGradients,
     ) {
-        let mut d_input = gradients.take(self.input);
-        let mut d_whole = gradients.take(self.recurrent);
         recurrence::products(
             read.cpu,
             self.sizes(read.width),
             &read.sequence,
-            read.weights.values(self.input),
+            read.input,
             read.x,
             &read.before[0],
             y,
             saved,
-            WeightGradients {
-                input: d_input.as_deref_mut(),
-                recurrent: d_recurrent.or(d_whole.as_deref_mut()),
-                biases: [None, None],
-            },
+            wanted,
             dx,
         );
-        gradients.put(self.input, d_input);
-        gradients.put(self.recurrent, d_whole);
     }
 
     fn sizes(&self, input: usize) -> Sizes {
@@ -169,7 +157,7 @@ impl LongCell {
 
     fn weights<'a>(&self, read: &Reading<'a>) -> recurrence::Weights<'a> {
         recurrence::Weights {
-            input: read.weights.values(self.input),
+            input: read.input,
             recurrent: read.recurrent,
             biases: self.biases(read.weights),
         }

@@ -3,7 +3,7 @@
 use longhand_kernel::dropout::{self, Mask, Pattern};
 use longhand_kernel::linear::{self, Size};
 use longhand_kernel::norm::{self, Norm as NormForm};
-use longhand_kernel::{Buffer, elementwise, embedding, weights as packed};
+use longhand_kernel::{Buffer, elementwise, embedding, low_rank, weights as packed};
 
 use super::profile::{Cost, Way};
 use super::{Ablation, Backward, Mode, Operation, SpanId, Tape, Tokens, Var};
@@ -22,6 +22,8 @@ pub(super) struct Linear {
     pub(super) parts: [Option<Var>; 2],
     weight: ParameterId,
     bias: Option<ParameterId>,
+    /// x·Aᵀ where the weight has a change of low rank, else empty.
+    pub(super) hidden: Buffer,
     pub(super) y: Var,
 }
 
@@ -81,7 +83,7 @@ impl Tape {
             dropout::forward(&self.cpu, mask, Pattern::Tokens { ids, width }, &data, &mut dropped);
             self.cpu.buffers().give(std::mem::replace(&mut data, dropped));
         }
-        let y = self.push(span, data, width, table.trainable);
+        let y = self.push(span, data, width, table.group.trainable);
         if table.packed.is_some() && self.mode == Mode::Read {
             self.memos.begin(weights, table.shape[0], ids);
             self.values[y.0].of_tokens = true;
@@ -130,11 +132,18 @@ impl Tape {
                 linear::forward(&self.cpu, size, inputs, values, bias_values, &mut data);
             }
         }
+        let mut hidden = Buffer::default();
+        if let Some(change) = weights.change(weight) {
+            hidden = self.cpu.buffers().take(size.rows * change.rank);
+            let inputs = &self.inputs(parts)[..parts.len()];
+            low_rank::add(&self.cpu, change, inputs, &mut hidden, &mut data);
+        }
         let needed = parts.iter().any(|&part| self.needs(part))
-            || Self::trains(weights, &[Some(weight), bias]);
+            || weights.is_weight_trainable(weight)
+            || Self::trains(weights, &[bias]);
         let y = self.push(self.span(parts[0]), data, size.output, needed);
         let parts = [parts.first().copied(), parts.get(1).copied()];
-        self.record_with(weights, y, Operation::Linear(Linear { parts, weight, bias, y }));
+        self.record_with(weights, y, Operation::Linear(Linear { parts, weight, bias, hidden, y }));
         y
     }
 
@@ -282,7 +291,10 @@ impl Embedding {
 
 impl Linear {
     pub(super) fn backward(self, pass: &mut Backward) {
-        let Some(dy) = pass.tape.finish(self.y) else { return };
+        let Some(dy) = pass.tape.finish(self.y) else {
+            pass.tape.cpu.buffers().give(self.hidden);
+            return;
+        };
         let [first, second] = self.parts;
         let mut dx = self.parts.map(|part| part.and_then(|part| pass.tape.open(part)));
         let mut weight = pass.gradients.take(self.weight);
@@ -308,6 +320,12 @@ impl Linear {
         if let Some(id) = self.bias {
             pass.gradients.put(id, bias);
         }
+        pass.factors(self.weight, |tape, change, wanted| {
+            let inputs = &tape.inputs(parts)[..parts.len()];
+            let d_inputs = &mut dx.each_mut().map(Option::as_deref_mut)[..parts.len()];
+            low_rank::add_backward(&tape.cpu, change, inputs, &self.hidden, &dy, d_inputs, wanted);
+        });
+        pass.tape.cpu.buffers().give(self.hidden);
         for (part, dx) in self.parts.into_iter().zip(dx) {
             if let Some(part) = part {
                 pass.tape.close(part, dx);

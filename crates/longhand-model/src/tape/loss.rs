@@ -47,7 +47,8 @@ impl Tape {
         let values = weights.values(weight);
         let bias_values = bias.map(|bias| weights.values(bias));
         if let Some(panels) = weights.panels(weight) {
-            // Nothing of a packed model can be trained: no gradient is wanted.
+            // Packed weights have no gradient: the backward pass says so.
+            self.packed = gradients.is_some().then(|| panels.format());
             let (cpu, x) = (&self.cpu, self.data(x));
             let total =
                 packed::cross_entropy(cpu, x, panels, bias_values, targets, smoothing, losses);

@@ -1,10 +1,10 @@
 //! The memories: each reads a whole sequence after a state, and leaves the next state.
 
-use longhand_kernel::dropout::{self, Mask, Pattern};
-use longhand_kernel::recurrence::Input;
+use longhand_kernel::recurrence::{Input, WeightGradients};
 use longhand_kernel::{Buffer, Cpu, attention, mlstm, tanh_memory};
 
 use super::cell::{LongCell, Reading, States};
+use super::operand::Operand;
 use super::{Backward, Operation, Recorded, Tape, Tokens, Var};
 use crate::state::{State, StateId};
 use crate::weights::{ParameterId, Weights};
@@ -29,8 +29,10 @@ pub(super) struct Recurrence {
     tokens: Option<Tokens>,
     before: States,
     saved: Buffer,
-    /// The recurrent weights with some dropped, and the mask.
-    dropped: Option<(Buffer, Mask)>,
+    /// `weight_ih`.
+    input: Operand,
+    /// `weight_hh`.
+    recurrent: Operand,
     pub(super) y: Var,
 }
 
@@ -161,8 +163,10 @@ impl Tape {
         weight_drop: f32,
     ) -> Var {
         let hidden = cell.hidden;
-        let mask = self.draw(weight_drop);
         let span = self.span(x);
+        let input = self.weight(weights, cell.input, span);
+        let recurrent = self.weight(weights, cell.recurrent, span);
+        let recurrent = self.drop_weight(weights, recurrent, weight_drop, span);
         let sequence = self.spans.sequence(span, cell.reverse);
         let len = sequence.batch * hidden;
         let mut before = States::default();
@@ -174,14 +178,6 @@ impl Tape {
             };
             after[i] = self.cpu.buffers().take_whole(len);
         }
-        let dropped = mask.map(|mask| {
-            let whole = weights.values(cell.recurrent);
-            let mut dropped = self.cpu.buffers().take(whole.len());
-            dropout::forward(&self.cpu, mask, Pattern::Elements, whole, &mut dropped);
-            (dropped, mask)
-        });
-        let recurrent =
-            dropped.as_ref().map_or(weights.values(cell.recurrent), |(dropped, ..)| dropped);
         let width = self.width(x);
         let mut data = self.cpu.buffers().take(sequence.rows() * hidden);
         let mut saved = self.cpu.buffers().take(cell.saved_len(width, &sequence));
@@ -194,7 +190,8 @@ impl Tape {
             cpu: &self.cpu,
             sequence,
             weights,
-            recurrent,
+            input: self.operand(weights, input),
+            recurrent: self.operand(weights, recurrent),
             width,
             x: self.recurrence_input(weights, x, tokens),
             before: &before,
@@ -207,10 +204,11 @@ impl Tape {
                 None => self.cpu.buffers().give(after),
             }
         }
-        let trains = cell.parameters().any(|id| weights.is_trainable(id));
-        let needed = self.needs(x) || trains;
+        let needed = self.needs(x)
+            || [input, recurrent].into_iter().any(|weight| self.operand_needs(weights, weight))
+            || Self::trains(weights, &cell.biases);
         let y = self.push(span, data, hidden, needed);
-        let operation = Recurrence { cell, x, tokens, before, saved, dropped, y };
+        let operation = Recurrence { cell, x, tokens, before, saved, input, recurrent, y };
         self.record_with(weights, y, Operation::Recurrence(operation));
         y
     }
@@ -375,7 +373,6 @@ impl Recurrence {
     }
 
     fn flow(&mut self, pass: &mut Backward, dy: Buffer) {
-        let id = self.cell.recurrent;
         let (cell, mut saved) = (self.cell, std::mem::take(&mut self.saved));
         let tape = &*pass.tape;
         cell.through_time(&self.reading(pass.weights, tape), &mut saved, &dy, pass.gradients);
@@ -385,24 +382,22 @@ impl Recurrence {
             Some(tokens) => pass.gradients.take(tokens.table),
             None => pass.tape.open(self.x),
         };
-        let wanted = self.dropped.as_ref().filter(|_| pass.weights.is_trainable(id));
-        let mut d_dropped = wanted.map(|(whole, ..)| pass.tape.cpu.zeros(whole.len()));
+        let mut d_input = pass.open_operand(self.input);
+        let mut d_recurrent = pass.open_operand(self.recurrent);
         let tape = &*pass.tape;
         let (read, y) = (self.reading(pass.weights, tape), tape.data(self.y));
-        let (dx_values, d_recurrent) = (dx.as_deref_mut(), d_dropped.as_deref_mut());
-        cell.products(&read, y, &mut saved, dx_values, pass.gradients, d_recurrent);
-        if let (Some(d_dropped), Some((_, mask))) = (&d_dropped, &self.dropped) {
-            let mut whole = pass.gradients.take(id);
-            if let Some(whole) = &mut whole {
-                dropout::backward(&tape.cpu, *mask, Pattern::Elements, d_dropped, whole);
-            }
-            pass.gradients.put(id, whole);
-        }
+        let wanted = WeightGradients {
+            input: d_input.as_deref_mut(),
+            recurrent: d_recurrent.as_deref_mut(),
+            biases: [None, None],
+        };
+        cell.products(&read, y, &mut saved, dx.as_deref_mut(), wanted);
+        pass.close_operand(self.input, d_input);
+        pass.close_operand(self.recurrent, d_recurrent);
         match self.tokens {
             Some(tokens) => pass.gradients.put(tokens.table, dx),
             None => pass.tape.close(self.x, dx),
         }
-        pass.tape.cpu.buffers().give(d_dropped.unwrap_or_default());
         self.saved = saved;
     }
 
@@ -412,10 +407,8 @@ impl Recurrence {
             cpu: &tape.cpu,
             sequence: tape.sequence(self.y, self.cell.reverse),
             weights,
-            recurrent: match &self.dropped {
-                Some((dropped, ..)) => dropped,
-                None => weights.values(self.cell.recurrent),
-            },
+            input: tape.operand(weights, self.input),
+            recurrent: tape.operand(weights, self.recurrent),
             width: tape.width(self.x),
             x: tape.recurrence_input(weights, self.x, self.tokens),
             before: &self.before,
@@ -425,7 +418,6 @@ impl Recurrence {
 
     pub(super) fn release(self, cpu: &Cpu) {
         cpu.buffers().give(self.saved);
-        cpu.buffers().give(self.dropped.map(|(dropped, ..)| dropped).unwrap_or_default());
         self.before.into_iter().for_each(|buffer| cpu.buffers().give(buffer));
     }
 }

@@ -13,6 +13,7 @@ mod dropout;
 mod loss;
 mod memory;
 mod memos;
+mod operand;
 mod profile;
 mod reduce;
 mod span;
@@ -21,6 +22,7 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
+use longhand_kernel::weights::Format;
 use longhand_kernel::{Buffer, Cpu, Sequence};
 
 use crate::error::ModelError;
@@ -80,6 +82,8 @@ pub struct Tape {
     memos: memos::Memos,
     /// The ids of the pass's embeddings, one after another.
     ids: Vec<u32>,
+    /// The form of packed weights whose gradient the pass was asked for (none).
+    packed: Option<Format>,
     /// What attention works on while its ring advances.
     rings: memory::Rings,
     /// Time by operation, where it is taken. A cell: reading logits borrows the tape only.
@@ -129,6 +133,8 @@ enum Operation {
     Recurrence(memory::Recurrence),
     Mlstm(memory::Mlstm),
     Cross(cross::Cross),
+    Dropped(operand::Dropped),
+    Changed(operand::Changed),
     Join(reduce::Join),
     Pool(reduce::Pool),
 }
@@ -153,6 +159,7 @@ impl Tape {
             spans: Spans::default(),
             memos: memos::Memos::default(),
             ids: Vec::new(),
+            packed: None,
             rings: memory::Rings::default(),
             profile: RefCell::new(None),
         }
@@ -194,7 +201,7 @@ impl Tape {
     /// `gradients`.
     ///
     /// # Errors
-    /// [`ModelError::Backward`] if an operation read other weights; nothing was added then.
+    /// As [`Tape::backward_all`].
     pub fn backward(
         &mut self,
         weights: &Weights,
@@ -206,12 +213,15 @@ impl Tape {
     /// As [`Tape::backward`], for all the models that were recorded in the pass.
     ///
     /// # Errors
-    /// [`ModelError::Backward`] if an operation read weights that are not among `models`; nothing
-    /// was added then.
+    /// [`ModelError::Backward`] if an operation read weights that are not among `models`, and
+    /// [`ModelError::Frozen`] if a gradient of packed weights was asked for; nothing was added then.
     pub fn backward_all(
         &mut self,
         models: &mut [(&Weights, &mut Gradients)],
     ) -> Result<(), ModelError> {
+        if let Some(format) = self.packed {
+            return Err(ModelError::Frozen(format.name()));
+        }
         let index = |version: Option<u64>, models: &[(&Weights, &mut Gradients)]| match version {
             Some(version) => models.iter().position(|(weights, _)| weights.version() == version),
             // It reads no parameters: any model's will do.
@@ -251,6 +261,8 @@ impl Tape {
             Operation::Recurrence(op) => op.backward(&mut pass),
             Operation::Mlstm(op) => op.backward(&mut pass),
             Operation::Cross(op) => op.backward(&mut pass),
+            Operation::Dropped(op) => op.backward(&mut pass),
+            Operation::Changed(op) => op.backward(&mut pass),
             Operation::Join(op) => op.backward(&mut pass),
             Operation::Pool(op) => op.backward(&mut pass),
         }
@@ -261,6 +273,7 @@ impl Tape {
 
     fn clear(&mut self) {
         self.ids.clear();
+        self.packed = None;
         self.spans.clear();
         for recorded in self.operations.drain(..) {
             recorded.operation.release(&self.cpu);
@@ -345,6 +358,29 @@ impl Tape {
         (!gradient.is_empty()).then_some(gradient)
     }
 
+    /// Gives back values of a block that nothing is trained below: the backward pass stops above
+    /// `last`, and only `last` is read further on. `first` is the number of values before the block.
+    pub(crate) fn settle(&mut self, first: usize, last: Var) {
+        if self.needs(last) || !matches!(self.mode, Mode::Train { .. }) {
+            return;
+        }
+        let Self { cpu, values, .. } = self;
+        for value in &mut values[first..last.0] {
+            cpu.buffers().give(std::mem::take(&mut value.data));
+        }
+    }
+
+    /// How many numbers the pass holds.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> usize {
+        self.values.iter().map(|value| value.data.len()).sum()
+    }
+
+    /// How many values the pass has.
+    pub(crate) fn values(&self) -> usize {
+        self.values.len()
+    }
+
     fn trains(weights: &Weights, ids: &[Option<ParameterId>]) -> bool {
         ids.iter().flatten().any(|&id| weights.is_trainable(id))
     }
@@ -381,14 +417,16 @@ impl Operation {
     fn release(self, cpu: &Cpu) {
         match self {
             Operation::Embedding(_)
-            | Operation::Linear(_)
             | Operation::Add(_)
             | Operation::SwiGlu(_)
             | Operation::Gate(_)
             | Operation::Modulate(_)
             | Operation::Dropout(_)
+            | Operation::Dropped(_)
+            | Operation::Changed(_)
             | Operation::Join(_)
             | Operation::Pool(_) => {}
+            Operation::Linear(op) => cpu.buffers().give(op.hidden),
             Operation::Norm(op) => cpu.buffers().give(op.saved),
             Operation::Attention(op) => cpu.buffers().give(op.saved),
             Operation::Tanh(op) => cpu.buffers().give(op.before),

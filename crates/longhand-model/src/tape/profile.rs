@@ -216,6 +216,8 @@ impl Tape {
                     bytes: [16.0 * all, 32.0 * all],
                 }
             }
+            Operation::Dropped(op) => pointwise("weight drop", op.y, 2, 3),
+            Operation::Changed(op) => pointwise("low-rank weight", op.y, 2, 3),
             Operation::Join(op) => pointwise("join", op.y, 2, 3),
             Operation::Pool(op) => pointwise("pool", op.y, 2, 3),
         }

@@ -252,3 +252,42 @@ fn a_blank_text_has_no_answer_and_one_that_is_no_number_is_refused() {
     let error = classifier(broken).predict(&texts, "the test", 5).unwrap_err().to_string();
     assert!(error.contains("of the test is not finite"), "{error}");
 }
+
+/// The weights after one step over three examples of 1, 3 and 7 words.
+fn weights_after_one_step(batch: usize, accumulation: usize) -> Vec<f32> {
+    let folder = tempfile::tempdir().unwrap();
+    let table = "label\ttext\na\thigh\nb\tit is low\na\tit is as high as can be\n";
+    let tables = Tables { valid_fraction: 0.0, ..tables(&folder, table, table) };
+    let settings = Settings::default();
+    let examples = Examples::read(&tables, &settings, 1).unwrap();
+    let tokenizer = words(&examples);
+    let data = examples.encode(&tokenizer, settings.longest).unwrap();
+    let mut start = model(&tokenizer, 2, Pooling::Last).config().clone();
+    start.dropout = Default::default();
+    let start = Model::new(start, 3).unwrap();
+    let training = TrainSettings {
+        batch,
+        accumulation,
+        budget: Budget::Steps(1),
+        warmup: 0,
+        clip: 0.0,
+        average: 0.0,
+        optimizer: OptimizerSettings::Sgd(Default::default()),
+        ..TrainSettings::default()
+    };
+    let objective = Classification::new(&training, &tokenizer, 2, data.train, Vec::new()).unwrap();
+    let trainer = Trainer::new(training, start, objective, cpu()).unwrap();
+    let outcome = trainer.run(&mut (), &AtomicBool::new(false)).unwrap();
+    outcome.model.weights.iter().flat_map(|parameter| parameter.data.to_vec()).collect()
+}
+
+/// Fault F16: batches were averaged, not examples.
+#[test]
+fn each_padded_example_counts_the_same_however_batches_are_cut() {
+    let expected = weights_after_one_step(4, 1);
+    for (batch, accumulation) in [(2, 2), (1, 3)] {
+        let got = weights_after_one_step(batch, accumulation);
+        let off = got.iter().zip(&expected).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+        assert!(off < 1e-6, "{accumulation} batches of {batch}: off by {off}");
+    }
+}

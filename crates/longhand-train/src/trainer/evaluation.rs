@@ -7,6 +7,7 @@ use super::Trainer;
 use crate::TrainError;
 use crate::average::{Average, AverageKind};
 use crate::checkpoint::{Best, Evaluation};
+use crate::learner::Learner;
 use crate::objective::{Objective, Score, Watch};
 use crate::progress::{EvaluationReport, Event, Progress};
 use crate::schedule::Schedule;
@@ -97,13 +98,14 @@ impl<O: Objective> Trainer<O> {
         self.fit_held_out(progress)?;
         self.save_before_evaluation(progress)?;
         let began = Instant::now();
-        self.swap_average();
+        self.learner.swap_average();
         let mut tell = |done| Ok(progress.event(&Event::Validating { done })?);
         let mut watch = Watch::new(stop, &mut tell);
-        let score = match self.objective.validate(&self.model, &mut self.tape, &mut watch) {
+        let Learner { model, tape, .. } = &mut self.learner;
+        let score = match self.objective.validate(model, tape, &mut watch) {
             Ok(Some(score)) => score,
             otherwise => {
-                self.swap_average();
+                self.learner.swap_average();
                 return otherwise.map(|_| false);
             }
         };
@@ -111,23 +113,29 @@ impl<O: Objective> Trainer<O> {
         if !score.loss.is_finite() {
             // Never the best, and never in a file: JSON has no such number.
             let rate = self.learning_rate(self.spent().min(1.0));
-            return Err(self.not_finite("validation loss", step, rate));
+            let (what, checkpoint) = ("validation loss", self.last_checkpoint());
+            return Err(TrainError::NotFinite { what, step, rate, checkpoint });
+        }
+        if self.state.losses.is_some_and(|losses| losses.has_diverged(score.loss)) {
+            let rate = self.learning_rate(self.spent().min(1.0));
+            return Err(self.diverged("validation loss", score.loss, rate));
         }
         let evaluation_seconds = began.elapsed().as_secs_f64();
         let best = self.state.best.as_ref().is_none_or(|best| score.loss < best.score.loss);
         if best {
             match &self.checkpoints {
-                Some(checkpoints) => drop(checkpoints.save_best(step, &self.model)?),
-                None => self.best = Some(self.model.weights.clone()),
+                Some(checkpoints) => drop(checkpoints.save_best(step, &self.learner.model)?),
+                None => self.best = Some(self.learner.model.weights.clone()),
             }
         }
         let seconds = self.seconds();
         let report =
             EvaluationReport { step, seconds, evaluation_seconds, score: score.clone(), best };
-        let gates = self.objective.gates(&self.model, &mut self.tape)?;
-        let (report, model, cpu, gates) = (&report, &self.model, self.tape.cpu(), &gates[..]);
+        let gates = self.objective.gates(&self.learner.model, &mut self.learner.tape)?;
+        let (model, cpu) = (&self.learner.model, self.learner.tape.cpu());
+        let (report, gates) = (&report, &gates[..]);
         progress.event(&Event::Evaluated { report, model, cpu, gates, stop })?;
-        self.swap_average();
+        self.learner.swap_average();
         self.take_in(score, best);
         // What watchers do with the model, and writing it, belongs to the evaluation.
         let whole = began.elapsed().as_secs_f64();
@@ -142,13 +150,14 @@ impl<O: Objective> Trainer<O> {
     fn take_in(&mut self, score: Score, best: bool) {
         let step = self.state.step;
         if let OptimizerSettings::NtAsgd(NtAsgdSettings { interval, .. }) = self.settings.optimizer
-            && self.average.is_none()
+            && self.learner.average.is_none()
         {
             let losses = self.state.evaluations.iter().map(|evaluation| evaluation.loss);
             let earlier = self.state.evaluations.len().saturating_sub(interval);
             let least = losses.take(earlier).fold(f64::INFINITY, f64::min);
             if score.loss > least {
-                self.average = Some(Average::new(AverageKind::Mean, &self.model.weights));
+                let weights = &self.learner.model.weights;
+                self.learner.average = Some(Average::new(AverageKind::Mean, weights));
             }
         }
         self.state.evaluations.push(Evaluation { step, loss: score.loss });

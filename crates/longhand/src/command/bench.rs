@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 
 use anyhow::Result;
+use longhand_model::split_mix64;
 
 mod equality;
 mod first_token;
@@ -56,11 +57,5 @@ impl Arguments {
 /// Token ids that look like no text, the same each time.
 fn ids(vocab_size: usize) -> impl Iterator<Item = u32> {
     let size = vocab_size.max(1) as u64;
-    (1u64..).map(move |i| {
-        // Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
-        let mut x = i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((x ^ (x >> 31)) % size) as u32
-    })
+    (0u64..).map(move |i| (split_mix64(i) % size) as u32)
 }

@@ -7,7 +7,7 @@ use longhand_train::settings::{AdamWSettings, OptimizerSettings};
 use super::gemm;
 use super::measure::{Line, Measuring};
 use super::profile::{Profiling, Work};
-use super::work::{Learner, forward_operations, lstm};
+use super::work::{Learning, forward_operations, lstm};
 
 /// Measures training of embedding, LSTM layers, linear and softmax on random ids.
 #[derive(Args)]
@@ -50,7 +50,7 @@ impl Arguments {
         let cpu = self.measuring.cpu()?;
         let (batch, seq) = (self.batch as usize, self.seq as usize);
         let rule = OptimizerSettings::AdamW(AdamWSettings::default());
-        let mut learner = Learner::new(config, rule, cpu.clone(), batch, seq)?;
+        let mut learner = Learning::new(config, rule, cpu.clone(), batch, seq)?;
         learner.clip = self.clip;
         let rates = self.measuring.windows(|| learner.step())?;
         let shares = self.profiling.take(&mut learner)?;

@@ -9,7 +9,7 @@ use longhand_train::settings::{AdamWSettings, OptimizerSettings};
 use super::ids;
 use super::measure::{Line, Measuring};
 use super::profile::{Profiling, Work};
-use super::work::{Follower, Learner, MOST_LAYERS, Reading, forward_operations};
+use super::work::{Follower, Learning, MOST_LAYERS, Reading, forward_operations};
 use crate::error::{Usage, within};
 
 /// Measures the speed of a preset with random weights on random ids.
@@ -46,6 +46,9 @@ pub(crate) struct Arguments {
     /// How attention's carried keys and values are held: f32 or bf16
     #[arg(long, value_name = "P", default_value = "f32")]
     kv_cache: Precision,
+    /// Leave the parameters of this name untrained, `*` for any characters; may be given again
+    #[arg(long, value_name = "PATTERN")]
+    freeze: Vec<String>,
     /// Each training step begins with empty memories, as with a peer that carries none
     #[arg(long)]
     fresh: bool,
@@ -134,10 +137,11 @@ impl Arguments {
         let cpu = self.measuring.cpu()?;
         let (batch, seq) = (self.batch.unwrap_or(32) as usize, self.seq.unwrap_or(64) as usize);
         let rule = OptimizerSettings::AdamW(AdamWSettings::default());
-        let mut learner = Learner::new(config, rule, cpu.clone(), batch, seq)?;
+        let mut learner = Learning::new(config, rule, cpu.clone(), batch, seq)?;
         if self.fresh {
             learner.start_afresh();
         }
+        self.freeze.iter().try_for_each(|pattern| learner.freeze(pattern))?;
         let rates = self.measuring.windows(|| learner.step())?;
         let shares = self.profiling.take(&mut learner)?;
         // Twice as much again for the gradients of inputs and weights.
@@ -146,7 +150,7 @@ impl Arguments {
         let mut line = self.line(&cpu, learner.model().config(), learner.model().weights.count());
         line.add("batch", batch).add("seq", seq).add("fresh", self.fresh);
         line.add("last_loss", learner.loss);
-        line.rates(&rates, (batch * seq) as u64);
+        line.rates(&rates, (batch * seq) as u64).peak_memory();
         line.work(rates.median * work / 1e9, None);
         self.measuring.finish(line, shares)
     }

@@ -4,11 +4,9 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use longhand_model::config::{Cell, Dropout, HeadConfig, WorkingMemory};
-use longhand_model::{
-    Config, Cpu, Gradients, Mode, Model, Preset, Sequence, State, Tape, most_probable,
-};
-use longhand_train::optimizer::{Optimizer, gradient_norm};
+use longhand_model::{Config, Cpu, Mode, Model, Preset, Sequence, State, Tape, most_probable};
 use longhand_train::settings::OptimizerSettings;
+use longhand_train::{GroupSettings, Learner, Part, Plan};
 
 use super::ids;
 use super::profile::Work;
@@ -20,26 +18,30 @@ const BATCHES: usize = 16;
 const CHUNK: usize = 256;
 /// The most blocks of a model; the list of them is made before it can be checked.
 pub(crate) const MOST_LAYERS: usize = 1024;
-/// The norm that gradients are clipped to, unless told otherwise.
+/// Largest norm of the gradient by default.
 const CLIP: f64 = 1.0;
+/// Learning rate of every step.
+const RATE: f64 = 1e-3;
 
-/// Whole steps of training: forward, backward, clipping, the optimiser; the state carried from
-/// step to step, or emptied before each.
-pub(crate) struct Learner {
-    model: Model,
-    tape: Tape,
-    gradients: Gradients,
-    optimizer: Optimizer,
+/// Steps of training on random ids, taken by the trainer's own [`Learner`]. The state is carried
+/// from step to step, or reset before each.
+pub(crate) struct Learning {
+    learner: Learner,
+    /// Groups that are not trained.
+    frozen: Vec<GroupSettings>,
     state: State,
     batches: Vec<Vec<u32>>,
+    /// T: tokens of each stream in one step.
     time: usize,
+    /// B: streams.
     batch: usize,
+    /// Steps taken.
     steps: usize,
-    /// `[T·B]`: where memories are emptied; nothing for nowhere.
+    /// `[T·B]`, true where a stream's state is reset; empty for no reset.
     resets: Vec<bool>,
-    /// The norm that gradients are clipped to; 0 for none.
+    /// Largest norm of the gradient; 0 for no bound (1.0).
     pub(crate) clip: f64,
-    /// Mean loss of the last step, in nats.
+    /// Mean loss of the last step in nats.
     pub(crate) loss: f64,
 }
 
@@ -74,7 +76,7 @@ pub(crate) struct Reading {
     pub(crate) text: Vec<u32>,
 }
 
-impl Learner {
+impl Learning {
     /// A model with random weights, `batch` streams, and `time` tokens of each in one step.
     pub(crate) fn new(
         config: Config,
@@ -87,88 +89,67 @@ impl Learner {
         // One token more than is read: the last ones are targets only.
         let batches = (0..BATCHES).map(|_| source.by_ref().take(batch * (time + 1)).collect());
         let batches = batches.collect();
-        let model = Model::new(config, 1)?;
-        let gradients = Gradients::new(cpu.clone(), &model.weights);
-        let optimizer = Optimizer::new(rule, &model.weights);
-        let (state, tape) = (model.state(batch), Tape::new(cpu));
-        let (steps, resets, clip, loss) = (0, Vec::new(), CLIP, f64::NAN);
+        let learner = Learner::new(Model::new(config, 1)?, rule, cpu)?;
+        let state = learner.model().state(batch);
+        let (frozen, resets) = (Vec::new(), Vec::new());
         Ok(Self {
-            model,
-            tape,
-            gradients,
-            optimizer,
+            learner,
+            frozen,
             state,
             batches,
             time,
             batch,
-            steps,
+            steps: 0,
             resets,
-            clip,
-            loss,
+            clip: CLIP,
+            loss: f64::NAN,
         })
     }
 
-    /// Lets every step begin with empty memories.
+    /// Resets the state before every step.
     pub(crate) fn start_afresh(&mut self) {
         self.resets = (0..self.time * self.batch).map(|row| row < self.batch).collect();
     }
 
-    /// The model in its present state.
+    /// Freezes the parameters that a pattern names.
+    pub(crate) fn freeze(&mut self, pattern: &str) -> Result<()> {
+        self.frozen.push(GroupSettings::frozen(pattern));
+        Ok(self.learner.regroup(&self.frozen, 0.0)?)
+    }
+
+    /// The model with its present weights.
     pub(crate) fn model(&self) -> &Model {
-        &self.model
+        self.learner.model()
     }
 }
 
-impl Work for Learner {
+impl Work for Learning {
     fn tape(&mut self) -> &mut Tape {
-        &mut self.tape
+        self.learner.tape()
     }
 
     fn step(&mut self) -> Result<u64> {
-        let Self { model, tape, gradients, .. } = self;
-        if let Some(profile) = tape.profile() {
-            profile.mark();
-        }
-        let (batch, rows) = (self.batch, self.batch * self.time);
-        let ids = &self.batches[self.steps % BATCHES];
-        let classes = match model.config().head {
-            HeadConfig::LanguageModel { .. } => None,
-            HeadConfig::Classifier { classes, .. } => Some(classes),
-        };
-        if classes.is_some() {
-            self.state = model.state(batch);
-        }
-        gradients.clear();
-        if let Some(profile) = tape.profile() {
-            profile.lap("gradients to zero");
-        }
-        let mode = Mode::Train { seed: self.steps as u64 };
-        let resets = (!self.resets.is_empty()).then_some(&self.resets[..]);
-        let sequence = Sequence { resets, ..Sequence::new(self.time, batch) };
-        let mut pass = tape.pass(mode);
-        let x = model.forward(&mut pass, &ids[..rows], &sequence, &mut self.state)?;
-        let labels: Vec<u32>;
-        let targets = match classes {
-            None => &ids[batch..],
-            Some(classes) => {
-                labels = ids[..batch].iter().map(|id| id % classes as u32).collect();
-                &labels[..]
-            }
-        };
-        let scale = 1.0 / targets.len() as f32;
-        let total = model.loss(&mut pass, x, targets, 0.0, None, Some((scale, gradients)));
-        pass.backward(&model.weights, gradients)?;
-        self.loss = total.nats / total.count.max(1) as f64;
-        let mut scale = 1.0;
-        if self.clip > 0.0 {
-            let norm = gradient_norm(tape.cpu(), gradients);
-            scale = if norm > self.clip { self.clip / norm } else { 1.0 } as f32;
-        }
-        let rate = 1e-3;
-        self.optimizer.step(tape.cpu(), &mut model.weights, gradients, rate, scale);
-        if let Some(profile) = tape.profile() {
-            profile.lap("clipping and AdamW");
-        }
+        let Self { learner, state, batches, time, batch, resets, .. } = self;
+        let (rows, ids) = (*batch * *time, &batches[self.steps % BATCHES]);
+        let resets = (!resets.is_empty()).then_some(&resets[..]);
+        let sequence = Sequence { resets, ..Sequence::new(*time, *batch) };
+        let plan = Plan { rate: RATE, clip: self.clip, batches: 1, seed: 0 };
+        let step = learner.step(plan, |mut pass| {
+            let total = match pass.model.config().head {
+                HeadConfig::LanguageModel { .. } => {
+                    let x = pass.forward(&ids[..rows], &sequence, state)?;
+                    pass.loss(x, &ids[*batch..], 0.0)
+                }
+                HeadConfig::Classifier { classes, .. } => {
+                    *state = pass.model.state(*batch);
+                    let x = pass.forward(&ids[..rows], &sequence, state)?;
+                    let labels = ids[..*batch].iter().map(|id| id % classes as u32);
+                    pass.loss(x, &labels.collect::<Vec<_>>(), 0.0)
+                }
+            };
+            Ok(Part::of(total, rows as u64))
+        })?;
+        self.loss = step.part.mean();
         self.steps += 1;
         Ok(rows as u64)
     }
@@ -304,10 +285,15 @@ mod tests {
         ] {
             let config = preset.config(33);
             let rule = OptimizerSettings::AdamW(AdamWSettings::default());
-            let mut learner = Learner::new(config.clone(), rule, cpu.clone(), 2, 5).unwrap();
+            let mut learner = Learning::new(config.clone(), rule, cpu.clone(), 2, 5).unwrap();
             assert_eq!(learner.step().unwrap(), 10);
             assert_eq!(learner.step().unwrap(), 10);
             assert!(learner.loss.is_finite());
+            let before = learner.model().weights.iter().next().unwrap().data.clone();
+            learner.freeze("embedding.*").unwrap();
+            learner.step().unwrap();
+            assert_eq!(learner.model().weights.iter().next().unwrap().data[..], before[..]);
+            assert!(learner.freeze("*").is_err() && learner.freeze("no.*").is_err());
             let mut follower = Follower::new(config, cpu.clone(), 3, 300).unwrap();
             assert_eq!(follower.step().unwrap(), 3);
             assert_eq!(follower.step().unwrap(), 3);
@@ -328,7 +314,7 @@ mod tests {
         for (fresh, remembered) in [(false, 15), (true, 5)] {
             let rule = OptimizerSettings::AdamW(AdamWSettings::default());
             let config = Preset::LonghandNano.config(33);
-            let mut learner = Learner::new(config, rule, Arc::new(Cpu::new(1)), 2, 5).unwrap();
+            let mut learner = Learning::new(config, rule, Arc::new(Cpu::new(1)), 2, 5).unwrap();
             if fresh {
                 learner.start_afresh();
             }

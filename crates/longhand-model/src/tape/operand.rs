@@ -1,0 +1,153 @@
+//! Weights of a pass: a parameter as it is, or a matrix that is made of parameters.
+
+use longhand_kernel::dropout::{self, Mask, Pattern};
+use longhand_kernel::low_rank::{self, LowRank};
+use longhand_kernel::{Buffer, elementwise};
+
+use super::{Backward, Operation, SpanId, Tape, Var};
+use crate::weights::{ParameterId, Weights};
+
+/// A weight that an operation reads.
+#[derive(Clone, Copy)]
+pub(crate) enum Operand {
+    /// A parameter.
+    Parameter(ParameterId),
+    /// A value of the pass, made of parameters.
+    Made(Var),
+}
+
+/// A weight with some of its elements dropped.
+pub(super) struct Dropped {
+    mask: Mask,
+    whole: Operand,
+    pub(super) y: Var,
+}
+
+/// A weight with its change of low rank.
+pub(super) struct Changed {
+    weight: ParameterId,
+    pub(super) y: Var,
+}
+
+impl Tape {
+    /// The weight that a parameter is used as: the parameter, or W + s·B·A where it has a change
+    /// of low rank. What is made belongs to `span`.
+    pub(super) fn weight(&mut self, weights: &Weights, id: ParameterId, span: SpanId) -> Operand {
+        let Some(change) = weights.change(id) else { return Operand::Parameter(id) };
+        let whole = weights.values(id);
+        let mut data = self.cpu.buffers().take(whole.len());
+        low_rank::weight(&self.cpu, change, whole, &mut data);
+        let y = self.push(span, data, change.input, weights.is_weight_trainable(id));
+        self.record_with(weights, y, Operation::Changed(Changed { weight: id, y }));
+        Operand::Made(y)
+    }
+
+    /// A weight with a share of its elements zero and the others scaled up, in training.
+    pub(super) fn drop_weight(
+        &mut self,
+        weights: &Weights,
+        whole: Operand,
+        share: f32,
+        span: SpanId,
+    ) -> Operand {
+        let Some(mask) = self.draw(share) else { return whole };
+        let values = self.operand(weights, whole);
+        // Packed weights are for reading alone.
+        if values.is_empty() {
+            return whole;
+        }
+        let mut data = self.cpu.buffers().take(values.len());
+        dropout::forward(&self.cpu, mask, Pattern::Elements, values, &mut data);
+        let (width, needed) = (data.len(), self.operand_needs(weights, whole));
+        let y = self.push(span, data, width, needed);
+        self.record_with(weights, y, Operation::Dropped(Dropped { mask, whole, y }));
+        Operand::Made(y)
+    }
+
+    /// The values of a weight.
+    pub(super) fn operand<'a>(&'a self, weights: &'a Weights, operand: Operand) -> &'a [f32] {
+        match operand {
+            Operand::Parameter(id) => weights.values(id),
+            Operand::Made(var) => self.data(var),
+        }
+    }
+
+    /// Whether a weight needs a gradient.
+    pub(super) fn operand_needs(&self, weights: &Weights, operand: Operand) -> bool {
+        match operand {
+            Operand::Parameter(id) => weights.is_trainable(id),
+            Operand::Made(var) => self.needs(var),
+        }
+    }
+
+    /// Gives back the values of a made weight, which the backward pass needs no more.
+    fn discard(&mut self, made: Var) {
+        let data = std::mem::take(&mut self.values[made.0].data);
+        self.cpu.buffers().give(data);
+    }
+}
+
+impl Backward<'_> {
+    /// Takes out the gradient of a weight, to be added to; none where none is needed.
+    pub(super) fn open_operand(&mut self, operand: Operand) -> Option<Buffer> {
+        match operand {
+            Operand::Parameter(id) => self.gradients.take(id),
+            Operand::Made(var) => self.tape.open(var),
+        }
+    }
+
+    /// Lets `flow` add to the gradients of a matrix's change of low rank, if it has one.
+    pub(super) fn factors(
+        &mut self,
+        id: ParameterId,
+        flow: impl FnOnce(&Tape, LowRank<'_>, low_rank::Gradients<'_>),
+    ) {
+        let weights = self.weights;
+        let (Some(change), Some(factors)) = (weights.change(id), weights.low_rank(id)) else {
+            return;
+        };
+        let (mut a, mut b) = (self.gradients.take(factors.a), self.gradients.take(factors.b));
+        let wanted = low_rank::Gradients { a: a.as_deref_mut(), b: b.as_deref_mut() };
+        flow(self.tape, change, wanted);
+        self.gradients.put(factors.a, a);
+        self.gradients.put(factors.b, b);
+    }
+
+    /// Puts the gradient of a weight back.
+    pub(super) fn close_operand(&mut self, operand: Operand, gradient: Option<Buffer>) {
+        match operand {
+            Operand::Parameter(id) => self.gradients.put(id, gradient),
+            Operand::Made(var) => self.tape.close(var, gradient),
+        }
+    }
+}
+
+impl Dropped {
+    pub(super) fn backward(self, pass: &mut Backward) {
+        pass.tape.discard(self.y);
+        let Some(dy) = pass.tape.finish(self.y) else { return };
+        let mut whole = pass.open_operand(self.whole);
+        if let Some(whole) = &mut whole {
+            dropout::backward(&pass.tape.cpu, self.mask, Pattern::Elements, &dy, whole);
+        }
+        pass.close_operand(self.whole, whole);
+        pass.tape.cpu.buffers().give(dy);
+    }
+}
+
+impl Changed {
+    pub(super) fn backward(self, pass: &mut Backward) {
+        pass.tape.discard(self.y);
+        let Some(dy) = pass.tape.finish(self.y) else { return };
+        let id = self.weight;
+        pass.factors(id, |tape, change, wanted| {
+            low_rank::weight_backward(&tape.cpu, change, &dy, wanted);
+        });
+        let mut whole = pass.gradients.take(id);
+        if let Some(whole) = &mut whole {
+            elementwise::accumulate(&pass.tape.cpu, &dy, whole);
+        }
+        pass.gradients.put(id, whole);
+        pass.tape.cpu.buffers().give(dy);
+    }
+}

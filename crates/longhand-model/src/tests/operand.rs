@@ -1,0 +1,163 @@
+//! Weights that are made of parameters: some elements dropped, or a change of low rank; and weights
+//! that no gradient reaches.
+
+use std::sync::Arc;
+
+use longhand_kernel::dropout::{Mask, Pattern, reference};
+
+use super::*;
+use crate::{Format, Group, LowRankSettings, ModelError};
+
+const LOW_RANK: LowRankSettings = LowRankSettings { rank: 3, alpha: 1.5, seed: 4 };
+
+/// Of both factors, of the matrices that they change, and of everything else.
+#[test]
+fn gradients_through_changes_of_low_rank_are_the_slope_of_the_loss() {
+    for (name, config) in configs() {
+        let pools = matches!(config.head, HeadConfig::Classifier { pooling: Pooling::Max, .. });
+        let mode = if pools { Mode::Record } else { Mode::Train { seed: 5 } };
+        let config = if pools { config } else { with_dropout(config, true) };
+        let mut model = Model::new(config, 7).unwrap();
+        let names = model.add_low_rank(LOW_RANK, |_| true).unwrap();
+        assert_eq!(
+            model.weights.iter().filter(|p| p.name.ends_with("lora_a")).count(),
+            names.len()
+        );
+        check_slopes(name, model, mode);
+    }
+}
+
+#[test]
+fn a_change_of_low_rank_begins_as_none_and_merges_into_its_matrices() {
+    let cpu = Arc::new(Cpu::new(2));
+    let ids = ids(60, 3);
+    let sequence = Sequence::new(30, 2);
+    for (name, mut model) in language_models() {
+        let mut tape = Tape::new(cpu.clone());
+        let mut read = |model: &Model| {
+            let mut state = model.state(2);
+            self::read(model, &mut tape, Mode::Read, &ids, &sequence, &mut state)
+        };
+        let before = read(&model);
+        let parameters = model.weights.len();
+        let names = model.add_low_rank(LOW_RANK, |name| name.starts_with("blocks.")).unwrap();
+        assert!(names.iter().all(|name| !name.contains("norm") && !name.contains("bias")));
+        assert_eq!(read(&model), before, "{name}: B begins as zeros");
+        assert_eq!(model.add_low_rank(LOW_RANK, |_| true), Err(ModelError::NoMatrix), "{name}");
+        for (seed, parameter) in (9..).zip(model.weights.iter_mut().skip(parameters)) {
+            let moves = draws(parameter.data.len(), seed);
+            parameter.data.iter_mut().zip(moves).for_each(|(w, d)| *w += 0.1 * d);
+        }
+        let changed = read(&model);
+        assert!(difference(&before, &changed) > 1e-3, "{name}");
+        assert_eq!(read(&model.clone()), changed, "{name}: a copy has the changes");
+        let packed = {
+            let mut model = model.clone();
+            model.pack();
+            read(&model)
+        };
+        assert!(difference(&packed, &changed) < 1e-4, "{name}: packed");
+        let half = read(&model.compress(Format::Bf16));
+        assert!(difference(&half, &changed) < 0.1, "{name}: compressed");
+        model.merge_low_rank();
+        assert_eq!(model.weights.len(), parameters);
+        assert!(difference(&read(&model), &changed) < 1e-4, "{name}: merged");
+    }
+}
+
+#[test]
+fn a_change_of_low_rank_is_not_saved_unmerged_and_not_given_to_packed_weights() {
+    let mut model = Model::new(narrow(Preset::LonghandNano.config(VOCAB)), 7).unwrap();
+    model.add_low_rank(LOW_RANK, |name| name.ends_with("weight_hh_l0")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    assert!(matches!(model.save(folder.path()), Err(crate::FileError::Unmerged)));
+    model.merge_low_rank();
+    model.save(folder.path()).unwrap();
+    assert_eq!(Model::load(folder.path()).unwrap().weights.hash(), model.weights.hash());
+    let none = LowRankSettings { rank: 0, ..LOW_RANK };
+    assert_eq!(model.add_low_rank(none, |_| true), Err(ModelError::NoMatrix));
+    model.pack();
+    assert!(matches!(model.add_low_rank(LOW_RANK, |_| true), Err(ModelError::Frozen(_))));
+}
+
+/// Weight-drop is the model whose recurrent weights are masked by hand, gradients included.
+#[test]
+fn dropped_recurrent_weights_are_those_of_the_mask() {
+    let mut config = narrow(Preset::LonghandNano.config(VOCAB));
+    config.dropout = Dropout { recurrent: 0.4, ..Dropout::default() };
+    let model = Model::new(config, 7).unwrap();
+    let mut masked = model.clone();
+    let mut factors = Vec::new();
+    let recurrent = masked.weights.iter_mut().filter(|p| p.name.contains("weight_hh"));
+    for (draw, parameter) in (1..).zip(recurrent) {
+        let mask = Mask::new((6 << 16) + draw, 0.4);
+        let mask: Vec<f32> = reference::factors(mask, Pattern::Elements, parameter.data.len());
+        parameter.data.iter_mut().zip(&mask).for_each(|(w, factor)| *w *= factor);
+        factors.push((parameter.name.clone(), mask));
+    }
+    assert!(!factors.is_empty());
+    let (ids, targets) = (ids(40, 1), ids(40, 2));
+    let sequence = Sequence::new(20, 2);
+    let pass = (&ids[..], &targets[..], &sequence);
+    let mut tape = Tape::new(Arc::new(Cpu::new(2)));
+    let mut dropped = Gradients::new(tape.cpu().clone(), &model.weights);
+    let loss = loss(&model, &mut tape, Mode::Train { seed: 6 }, pass, Some(&mut dropped));
+    let mut whole = Gradients::new(tape.cpu().clone(), &masked.weights);
+    let expected = self::loss(&masked, &mut tape, Mode::Record, pass, Some(&mut whole));
+    assert_eq!(loss, expected);
+    let mut seen = 0;
+    for ((parameter, dropped), whole) in model.weights.iter().zip(dropped.iter()).zip(whole.iter())
+    {
+        let mut whole = whole.unwrap().to_vec();
+        if let Some((_, mask)) = factors.iter().find(|(name, _)| *name == parameter.name) {
+            whole.iter_mut().zip(mask).for_each(|(d, factor)| *d *= factor);
+            seen += 1;
+        }
+        assert_eq!(dropped.unwrap(), whole, "{}", parameter.name);
+    }
+    assert_eq!(seen, factors.len());
+}
+
+#[test]
+fn a_gradient_of_packed_weights_is_refused() {
+    let model = Model::new(narrow(Preset::LonghandNano.config(VOCAB)), 7).unwrap();
+    let mut packed = model.clone();
+    packed.pack();
+    for packed in [packed, model.compress(Format::Int8)] {
+        let (ids, targets) = (ids(12, 1), ids(12, 2));
+        let mut tape = Tape::new(Arc::new(Cpu::new(1)));
+        let mut gradients = Gradients::new(tape.cpu().clone(), &packed.weights);
+        let mut state = packed.state(1);
+        let mut pass = tape.pass(Mode::Train { seed: 1 });
+        let x = packed.forward(&mut pass, &ids, &Sequence::new(12, 1), &mut state).unwrap();
+        packed.loss(&mut pass, x, &targets, 0.0, None, Some((1.0, &mut gradients)));
+        let refused = pass.backward(&packed.weights, &mut gradients);
+        assert!(matches!(refused, Err(ModelError::Frozen(_))), "{refused:?}");
+        // Without one, the same pass is as it was.
+        let mut pass = tape.pass(Mode::Read);
+        let mut state = packed.state(1);
+        let x = packed.forward(&mut pass, &ids, &Sequence::new(12, 1), &mut state).unwrap();
+        packed.loss(&mut pass, x, &targets, 0.0, None, None);
+        pass.backward(&packed.weights, &mut gradients).unwrap();
+    }
+}
+
+#[test]
+fn blocks_that_nothing_is_trained_below_keep_one_value_each() {
+    let mut model = Model::new(narrow(Preset::LonghandNano.config(VOCAB)), 7).unwrap();
+    let ids = ids(40, 1);
+    let mut tape = Tape::new(Arc::new(Cpu::new(1)));
+    let mut held = |model: &Model| {
+        let mut pass = tape.pass(Mode::Train { seed: 1 });
+        let mut state = model.state(2);
+        model.forward(&mut pass, &ids, &Sequence::new(20, 2), &mut state).unwrap();
+        pass.held()
+    };
+    let blocks = model.config().blocks.len();
+    let all = held(&model);
+    model.weights.regroup(|p| Group { trainable: p.name.starts_with("norm"), ..p.group });
+    // The embedding, a row for each block, the norm; the dropped values of the embedding.
+    let some = held(&model);
+    assert!(some <= (blocks + 4) * 40 * 24, "{some} of {all}");
+    assert!(some < all / 2);
+}
