@@ -24,6 +24,12 @@ const SURELY_PREPARED: f64 = 10e6;
 /// Preparing the text takes at most about this share of a time budget.
 const PREPARATION_SHARE: f64 = 0.25;
 
+/// Bytes of a text that are prepared to see how long it takes.
+const PROBE: usize = 4 << 20;
+/// Readings of a text before training: to count its characters, for the tokeniser, for the ids of
+/// the training and the held-out part, and for the two hashes of its files.
+const READINGS: u32 = 6;
+
 /// The text of a run before it is ids.
 pub(crate) struct Texts {
     train: Corpus,
@@ -147,16 +153,26 @@ impl Texts {
     }
 }
 
-/// Seconds that preparing one byte takes, by the first piece of the text.
+/// Seconds that preparing one byte takes, by the text's first bytes; none where they do not tell.
 fn preparation_rate(corpus: &Corpus, settings: TokenizerSettings) -> Result<Option<f64>, RunError> {
     let began = Instant::now();
-    let Some(text) = corpus.texts().next().transpose()? else { return Ok(None) };
+    let mut text = String::new();
+    for piece in corpus.texts() {
+        text.push_str(&piece?);
+        if text.len() >= PROBE {
+            break;
+        }
+    }
+    let read = began.elapsed();
     let texts = std::iter::once(Ok(text.clone()));
     let trained = Tokenizer::train(settings.kind, settings.vocabulary, texts, &mut |_| {});
-    // One piece may be too small for a vocabulary that the whole text has.
+    // They may be too few for a vocabulary that the whole text has.
     let Ok(tokenizer) = trained else { return Ok(None) };
-    tokenizer.encode(&text)?;
-    Ok(Some(began.elapsed().as_secs_f64() / text.len().max(1) as f64))
+    let ids = tokenizer.encode(&text)?;
+    let length = ids.len() as u64;
+    hash(&Tokens::from_ids(ids, vec![0], tokenizer.vocab_size())?)?;
+    let seconds = (began.elapsed() + (READINGS - 1) * read).as_secs_f64();
+    Ok((length > 0).then(|| seconds / text.len() as f64))
 }
 
 /// How a recipe's files are read.
@@ -223,4 +239,63 @@ fn hash(tokens: &Tokens) -> Result<String, RunError> {
         at += count as u64;
     }
     Ok(hasher.finalize().to_hex().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes down the share of the text that is read.
+    #[derive(Default)]
+    struct Shares(Vec<f64>);
+
+    impl longhand_train::Progress for Shares {
+        fn event(
+            &mut self,
+            _: &longhand_train::Event<'_>,
+        ) -> Result<(), longhand_train::log::LogError> {
+            Ok(())
+        }
+    }
+
+    impl Watch for Shares {
+        fn prepare(&mut self, preparation: &Preparation<'_>) {
+            if let Preparation::Sampled { share, .. } = preparation {
+                self.0.push(*share);
+            }
+        }
+    }
+
+    /// A text of 300 MB took 477 seconds of a budget of one minute.
+    #[test]
+    fn a_time_budget_reads_what_it_can_prepare() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("text.txt");
+        fs_err::write(&path, "a line of some words\n".repeat(700_000)).unwrap();
+        let fitted = |budget: Budget| {
+            let mut recipe = Recipe::default();
+            recipe.data.train = vec![path.clone()];
+            recipe.training.budget = budget;
+            let mut shares = Shares::default();
+            Texts::fit(&mut recipe, &mut shares).unwrap();
+            assert_eq!(shares.0, Vec::from_iter(recipe.data.share), "what is sampled is told");
+            recipe
+        };
+        // No machine prepares 15 MB in a few microseconds, nor does any need hours for it.
+        let mut recipe = fitted(Budget::Minutes(1e-7));
+        assert!(recipe.data.share.unwrap() < 0.1);
+        assert_eq!(fitted(Budget::Minutes(1e4)).data.share, None);
+        assert_eq!(fitted(Budget::Steps(1)).data.share, None);
+        let count = |recipe: &Recipe| {
+            let texts = Texts::open(recipe).unwrap();
+            let valid = texts.valid.unwrap().count_characters().unwrap();
+            texts.train.count_characters().unwrap() + valid
+        };
+        // The first stretch is always read.
+        recipe.data.share = Some(1e-9);
+        let sampled = count(&recipe);
+        assert_eq!(sampled, count(&recipe));
+        recipe.data.share = None;
+        assert!(sampled < count(&recipe));
+    }
 }
