@@ -59,6 +59,11 @@ pub enum ModelError {
         /// The width that each block's cross-attention reads.
         expected: Vec<usize>,
     },
+    /// Some rows of a larger state, given to a pass that is recorded or reads several positions.
+    #[error(
+        "rows of a larger state can read one position of each stream, in a pass without gradients"
+    )]
+    Lent,
     /// A backward pass without a model that the forward pass recorded.
     #[error(
         "the backward pass was given other weights than the forward pass read: give every model \

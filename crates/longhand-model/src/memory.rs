@@ -75,7 +75,7 @@ impl Working {
         let qkv = builder.add(name, &[sizes.row(), input], init);
         let mut carry = |name: &str| {
             let shape = [kv_heads, window, head_width];
-            builder.carry(format!("{prefix}.attention.{name}"), &shape, kv_cache)
+            builder.cache(format!("{prefix}.attention.{name}"), &shape, kv_cache)
         };
         let cache = (!bidirectional).then(|| ["keys", "values"].map(&mut carry));
         Working::Attention { sizes, qkv, cache }

@@ -224,7 +224,7 @@ impl Model {
         if self.blocks.iter().any(Block::is_cross) {
             return Err(ModelError::NoSource);
         }
-        self.check_input(ids, sequence, state)?;
+        self.check_input(pass, ids, sequence, state)?;
         Ok(self.run(pass, ids, sequence, None, state))
     }
 
@@ -242,7 +242,7 @@ impl Model {
         state: &mut State,
     ) -> Result<Var, ModelError> {
         self.check_source(pass, source, sequence)?;
-        self.check_input(ids, sequence, state)?;
+        self.check_input(pass, ids, sequence, state)?;
         Ok(self.run(pass, ids, sequence, Some(source), state))
     }
 
@@ -325,6 +325,7 @@ impl Model {
 
     fn check_input(
         &self,
+        pass: &Pass<'_>,
         ids: &[u32],
         sequence: &Sequence,
         state: &State,
@@ -338,6 +339,9 @@ impl Model {
         }
         if !state.has_layout(&self.state) {
             return Err(ModelError::Layout);
+        }
+        if state.lent().is_some() && (time > 1 || pass.records()) {
+            return Err(ModelError::Lent);
         }
         let vocab_size = self.config.vocab_size;
         match ids.iter().find(|&&id| id as usize >= vocab_size) {

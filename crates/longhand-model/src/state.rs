@@ -10,6 +10,8 @@ use std::sync::Arc;
 use longhand_kernel::attention::cache;
 use longhand_kernel::{Buffer, Level, Precision, Sequence};
 
+mod rows;
+
 /// A tensor's place in the layout that declares it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StateId(usize);
@@ -30,6 +32,8 @@ pub struct State {
     pub(crate) since_reset: Vec<u64>,
     /// The words of each tensor of the layout, stream after stream.
     tensors: Vec<Buffer>,
+    /// The rows of the KV caches that the streams have, if those are of a larger state.
+    lent: Option<Vec<usize>>,
 }
 
 /// A view of one tensor of a state.
@@ -120,13 +124,22 @@ struct Declared {
     /// For one stream; the last size is never 0.
     shape: Vec<usize>,
     precision: Precision,
+    /// A KV cache, which a decode step reads where it is.
+    cache: bool,
 }
 
 impl StateLayout {
     /// Declares a tensor of `shape` for each stream.
     pub(crate) fn carry(&mut self, name: String, shape: &[usize], precision: Precision) -> StateId {
-        self.tensors.push(Declared { name, shape: shape.to_vec(), precision });
+        self.tensors.push(Declared { name, shape: shape.to_vec(), precision, cache: false });
         StateId(self.tensors.len() - 1)
+    }
+
+    /// As [`StateLayout::carry`], for a KV cache.
+    pub(crate) fn cache(&mut self, name: String, shape: &[usize], precision: Precision) -> StateId {
+        let id = self.carry(name, shape, precision);
+        self.tensors[id.0].cache = true;
+        id
     }
 
     /// How many numbers one stream carries.
@@ -146,6 +159,7 @@ impl State {
             positions: vec![0; batch],
             since_reset: vec![0; batch],
             tensors: layout.tensors.iter().map(empty).collect(),
+            lent: None,
         }
     }
 

@@ -472,6 +472,11 @@ impl Builder {
         self.state.carry(name, shape, precision)
     }
 
+    /// As [`Builder::carry`], for a KV cache.
+    pub(crate) fn cache(&mut self, name: String, shape: &[usize], precision: Precision) -> StateId {
+        self.state.cache(name, shape, precision)
+    }
+
     /// Says what the model does with a parameter, where it is no plain matrix or vector.
     pub(crate) fn role(&mut self, id: ParameterId, role: Role) {
         self.weights.parameters[id.0].role = role;

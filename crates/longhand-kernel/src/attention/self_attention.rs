@@ -23,10 +23,14 @@ const POSITIONS: usize = 64;
 /// It is advanced in place, because copying it would cost a decoded token more than reading it;
 /// whoever needs the state before keeps a copy. All zeros is the empty state.
 pub struct State<'a> {
-    /// `[B, G, W, K]`, turned by their positions and held as [`cache`] tells.
+    /// `[S, G, W, K]`, rotated by their positions and stored as [`cache`] says. S is B unless
+    /// `rows` picks B of more streams.
     pub keys: &'a mut [f32],
-    /// `[B, G, W, K]`, likewise.
+    /// `[S, G, W, K]`, stored likewise.
     pub values: &'a mut [f32],
+    /// `[B]`: the row of `keys` and `values` that belongs to each stream of the batch, ascending.
+    /// By default stream b has row b. Only [`step`](super::step) takes rows.
+    pub rows: Option<&'a [usize]>,
     /// `[B]`: positions read so far.
     pub position: &'a mut [u64],
     /// `[B]`: how many of the last positions belong to the current document, at most W.
@@ -35,7 +39,14 @@ pub struct State<'a> {
 
 impl State<'_> {
     pub(super) fn check(&self, sizes: &Sizes, batch: usize) {
-        let ring = batch * sizes.ring_len();
+        let mut streams = batch;
+        if let Some(rows) = self.rows {
+            assert_eq!(rows.len(), batch, "attention: one row per stream");
+            assert!(rows.is_sorted_by(|a, b| a < b), "attention: rows in ascending order");
+            streams = self.keys.len() / sizes.ring_len().max(1);
+            assert!(rows.last().is_none_or(|&row| row < streams), "attention: a row out of range");
+        }
+        let ring = streams * sizes.ring_len();
         assert_eq!(self.keys.len(), ring, "attention: the length of the carried keys");
         assert_eq!(self.values.len(), ring, "attention: the length of the carried values");
         assert_eq!(self.position.len(), batch, "attention: one position per stream");
@@ -89,6 +100,7 @@ pub fn forward(
     assert_eq!(saved.len(), layout.len(), "attention: the length of `saved`");
     if let Some(state) = &state {
         assert!(sizes.mask != Mask::Full, "attention over whole examples carries no state");
+        assert!(state.rows.is_none(), "attention over a sequence reads a state of its own");
         state.check(&sizes, sequence.batch);
     }
     if sequence.rows() == 0 || sizes.width == 0 {
@@ -97,7 +109,7 @@ pub fn forward(
     let (prepared, statistics) = saved.split_at_mut(layout.prepared());
     let mut counters = None;
     let ring = state.map(|state| {
-        let State { keys, values, position, filled } = state;
+        let State { keys, values, position, filled, .. } = state;
         let (position, filled) = &*counters.insert((position, filled));
         Ring { keys: Shards::new(keys), values: Shards::new(values), position, filled }
     });

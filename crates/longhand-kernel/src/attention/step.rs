@@ -44,7 +44,8 @@ pub fn step(
         return;
     }
     let (width, y_row, ring) = (sizes.width, sizes.heads * sizes.width, sizes.ring_len());
-    let State { keys, values, position, filled } = state;
+    let State { keys, values, rows, position, filled } = state;
+    let ring_of = |b: usize| rows.map_or(b, |rows| rows[b]);
     let mut query = scratch::take(cpu, batch * y_row);
     let angles = match sizes.rotary {
         Some(rotary) => angles.at(rotary, width, position),
@@ -64,8 +65,9 @@ pub fn step(
                         b,
                         query.part(b * y_row..(b + 1) * y_row),
                         State {
-                            keys: keys.part(b * ring..(b + 1) * ring),
-                            values: values.part(b * ring..(b + 1) * ring),
+                            keys: keys.part(ring_of(b) * ring..(ring_of(b) + 1) * ring),
+                            values: values.part(ring_of(b) * ring..(ring_of(b) + 1) * ring),
+                            rows: None,
                             position: position.part(b..b + 1),
                             filled: filled.part(b..b + 1),
                         },
@@ -86,7 +88,8 @@ pub fn step(
         let spans = spans(sizes.window(), position[b], filled[b] as usize);
         let mut scores = worker.buffers.take(sizes.window().next_multiple_of(LANES));
         let ring = sizes.window() * held;
-        let ring = (b * sizes.groups + group) * ring..(b * sizes.groups + group + 1) * ring;
+        let head = ring_of(b) * sizes.groups + group;
+        let ring = head * ring..(head + 1) * ring;
         let read = Read {
             width,
             query: &query[heads],
@@ -339,5 +342,66 @@ unsafe fn exponentials<V: Vector>(scores: *mut f32, count: usize) -> f32 {
             weight.store(scores.add(i));
         }
         sum.sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attention::Rotary;
+    use crate::testing::values;
+
+    /// Some rows of a larger cache, stepped in one batch, and each stepped alone: equal bits, and
+    /// no other row is touched.
+    #[test]
+    fn picked_rows_step_as_each_does_alone() {
+        for (cache, threads) in [(Precision::F32, 1), (Precision::F32, 2), (Precision::Bf16, 2)] {
+            let cpu = Cpu::new(threads);
+            let (heads, groups, width, mask) = (4, 2, 6, Mask::Window(5));
+            let rotary = Some(Rotary::default());
+            let sizes = Sizes { heads, groups, width, mask, rotary, cache };
+            let (streams, picked) = (7, [1, 2, 5]);
+            let ring = sizes.ring_len();
+            let seeded = |seed| {
+                let mut words = vec![0.0; streams * ring];
+                let numbers = values(streams * sizes.ring_values(), seed);
+                cache::hold(cpu.level(), cache, width, &numbers, &mut words);
+                words
+            };
+            let (mut keys, mut others) = (seeded(1), seeded(2));
+            let before = (keys.clone(), others.clone());
+            let qkv = values(picked.len() * sizes.row(), 3);
+            let (at, seen) = ([3u64, 90, 4], [3u32, 5, 4]);
+            let mut y = vec![f32::NAN; picked.len() * heads * width];
+            let (mut position, mut filled) = (at, seen);
+            let state = State {
+                keys: &mut keys,
+                values: &mut others,
+                rows: Some(&picked),
+                position: &mut position,
+                filled: &mut filled,
+            };
+            let sequence = Sequence::new(1, picked.len());
+            step(&cpu, sizes, &sequence, &qkv, state, &mut Angles::default(), &mut y);
+            let mut alone = before;
+            for (b, row) in picked.into_iter().enumerate() {
+                let (mut position, mut filled) = ([at[b]], [seen[b]]);
+                let state = State {
+                    keys: &mut alone.0[row * ring..(row + 1) * ring],
+                    values: &mut alone.1[row * ring..(row + 1) * ring],
+                    rows: None,
+                    position: &mut position,
+                    filled: &mut filled,
+                };
+                let mut own = vec![f32::NAN; heads * width];
+                let qkv = &qkv[b * sizes.row()..(b + 1) * sizes.row()];
+                let angles = &mut Angles::default();
+                step(&cpu, sizes, &Sequence::new(1, 1), qkv, state, angles, &mut own);
+                assert_eq!(own, y[b * heads * width..(b + 1) * heads * width]);
+            }
+            let bits = |words: &[f32]| words.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert_eq!((bits(&keys), bits(&others)), (bits(&alone.0), bits(&alone.1)));
+            assert_eq!((position, filled), ([4, 91, 5], [4, 5, 5]));
+        }
     }
 }

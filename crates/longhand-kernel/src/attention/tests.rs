@@ -31,7 +31,7 @@ fn lend(sizes: Sizes, carried: &mut Carried<f32>, to: impl FnOnce(State)) {
         words
     });
     let [held_keys, held_values] = &mut words;
-    to(State { keys: held_keys, values: held_values, position, filled });
+    to(State { keys: held_keys, values: held_values, rows: None, position, filled });
     for (words, values) in words.iter().zip([keys, values]) {
         cache::recall(Level::detect(), sizes.cache, sizes.width, words, values);
     }

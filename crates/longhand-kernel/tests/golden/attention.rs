@@ -208,6 +208,7 @@ impl Ring {
         State {
             keys: &mut self.keys,
             values: &mut self.values,
+            rows: None,
             position: &mut self.position,
             filled: &mut self.filled,
         }

@@ -112,6 +112,7 @@ impl Tape {
                 let carried = attention::State {
                     keys: &mut keys,
                     values: &mut values,
+                    rows: state.lent(),
                     position: positions,
                     filled,
                 };

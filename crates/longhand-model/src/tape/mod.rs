@@ -284,7 +284,8 @@ impl Tape {
         }
     }
 
-    fn records(&self) -> bool {
+    /// Whether the pass is recorded.
+    pub(crate) fn records(&self) -> bool {
         self.mode != Mode::Read
     }
 
