@@ -14,8 +14,8 @@ const CONFIG: &[u8] = br#"{"model_type":"longhand","format":1,"vocab_size":256,"
     "blocks":[{"working":{"type":"attention","heads":2,"kv_heads":1,"head_width":2,"window":3},
     "long":{"cell":"mlstm","hidden":4,"heads":2}}],"head":{"type":"language-model"}}"#;
 
-fn engine() -> &'static (Engine, Arc<Cpu>) {
-    static ENGINE: OnceLock<(Engine, Arc<Cpu>)> = OnceLock::new();
+fn engine() -> &'static (Arc<Engine>, Arc<Cpu>) {
+    static ENGINE: OnceLock<(Arc<Engine>, Arc<Cpu>)> = OnceLock::new();
     ENGINE.get_or_init(|| {
         let config = Config::from_json(CONFIG).expect("a checked configuration");
         let model = Model::new(config, 1).expect("a checked configuration");

@@ -1,5 +1,6 @@
-//! A model with its tokeniser, and what runs it.
+//! A model with its tokeniser, and the reader that runs its passes.
 
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -9,20 +10,36 @@ use longhand_text::{Tokenizer, TokenizerKind};
 
 use crate::error::EngineError;
 use crate::generation_config::GenerationConfig;
+use crate::sampler::{SamplerError, SamplerSettings};
+use crate::session::Session;
 
-/// A causal language model and its tokeniser: what all sessions share.
+/// A causal language model and its tokeniser. All sessions share one engine; it never changes.
 pub struct Engine {
     model: Model,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
     model_hash: OnceLock<String>,
     generation: GenerationConfig,
 }
 
-/// What runs passes of one model: scratch memory only, so that any session may use any reader.
-pub struct Reader<'e> {
-    engine: &'e Engine,
+/// Runs passes of one model. It holds scratch memory only, so any session of the engine may use
+/// any reader of it.
+pub struct Reader {
+    engine: Arc<Engine>,
     tape: Tape,
     mode: Mode,
+}
+
+/// A model as an error names it: the beginning of its hash, and its size.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelName {
+    /// The hash of configuration and weights.
+    pub model: String,
+    /// The hash of the tokeniser.
+    pub tokenizer: String,
+    /// How many parameters the model has.
+    pub parameters: usize,
+    /// V: how many tokens it knows.
+    pub vocab_size: usize,
 }
 
 impl Engine {
@@ -30,21 +47,28 @@ impl Engine {
     ///
     /// # Errors
     /// A folder that lacks a file or holds a refused one, and whatever [`Engine::new`] refuses.
-    pub fn load(folder: &Path) -> Result<Self, EngineError> {
+    pub fn load(folder: &Path) -> Result<Arc<Self>, EngineError> {
         let (model, tokenizer) = language_model(folder)?;
-        let engine = Self::new(model, tokenizer)?;
-        Ok(Self { generation: GenerationConfig::of_folder(folder)?, ..engine })
+        Self::with_generation(model, tokenizer, GenerationConfig::of_folder(folder)?)
     }
 
     /// Puts a model and its tokeniser together, and packs the model for reading.
     ///
     /// # Errors
     /// If the model looks ahead, is no language model, or has another number of tokens.
-    pub fn new(mut model: Model, tokenizer: Tokenizer) -> Result<Self, EngineError> {
+    pub fn new(model: Model, tokenizer: Tokenizer) -> Result<Arc<Self>, EngineError> {
+        Self::with_generation(model, tokenizer, GenerationConfig::default())
+    }
+
+    fn with_generation(
+        mut model: Model,
+        tokenizer: Tokenizer,
+        generation: GenerationConfig,
+    ) -> Result<Arc<Self>, EngineError> {
         check(&model, &tokenizer)?;
         model.pack();
-        let (model_hash, generation) = (OnceLock::new(), GenerationConfig::default());
-        Ok(Self { model, tokenizer, model_hash, generation })
+        let (tokenizer, model_hash) = (Arc::new(tokenizer), OnceLock::new());
+        Ok(Arc::new(Self { model, tokenizer, model_hash, generation }))
     }
 
     /// The model.
@@ -53,20 +77,44 @@ impl Engine {
     }
 
     /// The tokeniser.
-    pub fn tokenizer(&self) -> &Tokenizer {
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
     }
 
-    /// How text is drawn unless someone says otherwise.
+    /// The model folder's settings for generation.
     pub fn generation(&self) -> &GenerationConfig {
         &self.generation
     }
 
-    /// The hash of configuration and weights: models with the same one give the same text. Weights
-    /// of another format are another model. Computed when it is first asked for, since the first
+    /// The hash of configuration and weights. Models with equal hashes give the same text; the
+    /// same weights in another format are another model. Computed on first use, because the first
     /// token need not wait for it.
     pub fn model_hash(&self) -> &str {
         self.model_hash.get_or_init(|| model_hash(&self.model))
+    }
+
+    /// Whether the hash was computed.
+    #[cfg(test)]
+    pub(crate) fn is_hashed(&self) -> bool {
+        self.model_hash.get().is_some()
+    }
+
+    /// The model as an error names it. Computes [`Engine::model_hash`].
+    pub fn name(&self) -> ModelName {
+        ModelName {
+            model: self.model_hash().to_owned(),
+            tokenizer: self.tokenizer.hash().to_owned(),
+            parameters: self.model.weights.count(),
+            vocab_size: self.model.config().vocab_size,
+        }
+    }
+
+    /// Whether both engines have the same model and tokeniser. One engine is always the same as
+    /// itself; hashes are compared, and computed if need be, only for two different engines.
+    pub fn is_same(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        Arc::ptr_eq(self, other)
+            || (self.tokenizer.hash() == other.tokenizer.hash()
+                && self.model_hash() == other.model_hash())
     }
 
     /// A token as a person reads it: its text where that is whole characters, its bytes as `\xe4`
@@ -86,25 +134,56 @@ impl Engine {
     }
 
     /// A reader that computes on `cpu`.
-    pub fn reader(&self, cpu: &Arc<Cpu>) -> Reader<'_> {
-        Reader { engine: self, tape: Tape::new(cpu.clone()), mode: Mode::Read }
+    pub fn reader(self: &Arc<Self>, cpu: &Arc<Cpu>) -> Reader {
+        Reader { engine: self.clone(), tape: Tape::new(cpu.clone()), mode: Mode::Read }
+    }
+
+    /// A session that has read nothing.
+    ///
+    /// # Errors
+    /// Sampler settings out of range.
+    pub fn session(self: &Arc<Self>, settings: SamplerSettings) -> Result<Session, SamplerError> {
+        Session::new(self, settings)
+    }
+
+    /// Refuses what belongs to another engine.
+    pub(crate) fn check_same(self: &Arc<Self>, session: &Arc<Self>) -> Result<(), EngineError> {
+        if self.is_same(session) {
+            return Ok(());
+        }
+        let (session, engine) = (Box::new(session.name()), Box::new(self.name()));
+        Err(EngineError::OtherModel { session, engine })
+    }
+
+    /// Refuses ids that the model does not know.
+    pub(crate) fn check_ids(&self, ids: &[u32]) -> Result<(), EngineError> {
+        let vocab_size = self.model.config().vocab_size;
+        match ids.iter().find(|&&id| id as usize >= vocab_size) {
+            Some(&id) => Err(longhand_model::ModelError::Token { id, vocab_size }.into()),
+            None => Ok(()),
+        }
     }
 }
 
-impl<'e> Reader<'e> {
+impl Reader {
     /// The model and tokeniser it reads with.
-    pub fn engine(&self) -> &'e Engine {
-        self.engine
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
     }
 
-    /// Takes a memory out of every block from now on, or none. The memories are still written
-    /// to; what they give is zeros.
+    /// Silences a memory in every block from now on, or none. A silenced memory is still written
+    /// to, but its output is zeros.
     pub fn ablate(&mut self, ablation: Option<Ablation>) {
         self.tape.ablate(ablation);
     }
 
-    /// Records each pass from now on, so that its gates can be read. Slower, and the same
-    /// numbers up to rounding.
+    /// The tape, to time its operations.
+    pub fn tape(&mut self) -> &mut Tape {
+        &mut self.tape
+    }
+
+    /// Records each pass from now on, so that its gates can be read. Slower; the numbers are the
+    /// same up to rounding.
     pub(crate) fn record(&mut self) {
         self.mode = Mode::Record;
     }
@@ -125,9 +204,9 @@ impl<'e> Reader<'e> {
         Ok(self.engine.model.forward(&mut pass, ids, sequence, state)?)
     }
 
-    /// Logits of one row of the last pass.
-    pub(crate) fn logits(&self, x: Var, row: usize, out: &mut Vec<f32>) {
-        self.engine.model.logits(&self.tape, x, row..row + 1, out);
+    /// Logits of some rows of the last pass.
+    pub(crate) fn logits(&self, x: Var, rows: std::ops::Range<usize>, out: &mut Vec<f32>) {
+        self.engine.model.logits(&self.tape, x, rows, out);
     }
 
     /// Losses of the rows of the last pass against targets, in nats.
@@ -135,6 +214,17 @@ impl<'e> Reader<'e> {
         out.clear();
         out.resize(targets.len(), 0.0);
         self.engine.model.loss(&mut self.tape, x, targets, 0.0, Some(out), None);
+    }
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { model, tokenizer, parameters, vocab_size } = self;
+        write!(
+            f,
+            "{model:.12}… ({parameters} parameters, {vocab_size} tokens, tokeniser \
+             {tokenizer:.12}…)"
+        )
     }
 }
 

@@ -1,5 +1,5 @@
-//! The ways to read a text, compared: the training form in one recorded pass, chunk by chunk, and
-//! token by token must give the same logits.
+//! Compares the forms in which a model reads a text. The training form in one recorded pass, a
+//! prefill in chunks and single decode steps must give the same logits.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::error::EngineError;
 /// magnitude among the logits of its row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Equality {
-    /// Rows of logits that were compared.
+    /// How many rows of logits were compared.
     pub rows: usize,
-    /// Of reading in chunks of changing sizes.
+    /// The largest difference of a prefill in chunks of changing sizes.
     pub chunked: f32,
-    /// Of reading token by token.
+    /// The largest difference of single decode steps.
     pub stepwise: f32,
 }
 
@@ -24,8 +24,8 @@ pub struct Equality {
 const CHUNKS: [usize; 6] = [1, 2, 7, 33, 64, 101];
 
 impl Equality {
-    /// Reads `ids` in each way. A classifier that looks at the last position is compared by its
-    /// answer at the end of the text.
+    /// Reads `ids` in each form. A classifier that pools the last position is compared by its answer
+    /// at the end of the text.
     ///
     /// # Errors
     /// A model that looks ahead or pools over the text, no ids, or an id out of range.

@@ -1,9 +1,11 @@
 use longhand_model::{FileError, ModelError, StateError};
 use longhand_text::TextError;
 
+use crate::engine::ModelName;
 use crate::generation_config::GenerationConfigError;
 use crate::sampler::SamplerError;
 use crate::snapshot::SnapshotError;
+use crate::streams::StreamsError;
 
 /// What can go wrong between a model folder and its text. Each message is one sentence for the
 /// user.
@@ -31,6 +33,20 @@ pub enum EngineError {
     /// A snapshot that cannot be used.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// A batch of streams that refuses a session or a slot.
+    #[error(transparent)]
+    Streams(#[from] StreamsError),
+    /// A session that was given to another model.
+    #[error(
+        "the session belongs to the model {session}, but was given to the model {engine}: use the \
+         engine that it was made with"
+    )]
+    OtherModel {
+        /// The session's model.
+        session: Box<ModelName>,
+        /// The model that it was given to.
+        engine: Box<ModelName>,
+    },
     /// A model whose memories look ahead.
     #[error(
         "the model reads in both directions, so it cannot continue a text: use a model whose \

@@ -1,5 +1,5 @@
-//! How text is drawn from a model unless someone says otherwise: `generation_config.json` of a
-//! model folder.
+//! The settings for generation in a model folder: `generation_config.json`. Options on the command
+//! line override them.
 
 use std::path::{Path, PathBuf};
 
@@ -8,41 +8,41 @@ use serde::{Deserialize, Serialize};
 use crate::error::EngineError;
 use crate::sampler::{SamplerError, SamplerSettings};
 
-/// The file in a model folder.
+/// The file's name in a model folder.
 pub const GENERATION_FILE: &str = "generation_config.json";
 
-/// What the file says. Keys that are missing mean the default.
+/// The settings in the file. A missing key means the default.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GenerationConfig {
     /// How the next token is drawn. The file's `"do_sample": false` means the most probable
     /// always.
     pub sampler: SamplerSettings,
-    /// The most tokens that are written.
+    /// The most tokens to generate. Default: 256.
     pub max_tokens: usize,
 }
 
-/// Why the file is refused.
+/// Why a generation_config.json is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum GenerationConfigError {
-    /// Not of its form.
+    /// It is not JSON of the expected form.
     #[error("{} is not usable: {source}", path.display())]
     Form {
-        /// The file.
+        /// The file's path.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// The error, with its line and column.
         source: serde_json::Error,
     },
-    /// A setting out of its range.
+    /// A setting is out of its range.
     #[error("{}: {source}", path.display())]
     Setting {
-        /// The file.
+        /// The file's path.
         path: PathBuf,
-        /// Which setting.
+        /// Names the setting and its range.
         source: SamplerError,
     },
 }
 
-/// The file's own form. Models from elsewhere say much more in it, which is passed over.
+/// The keys that are read. Models from elsewhere have many more, which are ignored.
 #[derive(Default, Serialize, Deserialize)]
 struct File {
     do_sample: Option<bool>,

@@ -1,12 +1,12 @@
-//! What each memory contributed to each token.
+//! The contribution of each memory to each token.
 //!
 //! The text is read three times: as it is, with every working memory silenced, and with every
 //! long memory silenced. A silenced memory gives zeros; what else the model does stays the same.
-//! How much the loss rises without a memory is what that memory contributed; of two contributions
-//! w and l (nothing below zero counts), the working memory's share is w / (w + l), and there is no
-//! share where neither helped.
+//! A memory's contribution is the rise of the loss without it, at least zero. With the contributions
+//! w and l of both memories, the working memory's share is w / (w + l). There is no share if neither
+//! helped.
 //!
-//! On the first reading the long memories' input and forget gates are taken down as well.
+//! The first reading also records the input and forget gates of the long memories.
 
 use std::sync::Arc;
 
@@ -18,10 +18,10 @@ use crate::error::EngineError;
 use crate::sampler::SamplerSettings;
 use crate::session::{CHUNK, Session};
 
-/// A text with what each memory contributed to it.
+/// A text with the contribution of each memory to each token.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Inspection {
-    /// Token by token.
+    /// One entry for each token of the text.
     pub tokens: Vec<TokenContribution>,
     /// Means over the tokens that were predicted; none if there was none.
     pub mean: Option<MeanContribution>,
@@ -35,9 +35,9 @@ pub struct Inspection {
 pub struct MemoryGates {
     /// Which memory, as `blocks.0.lstm`.
     pub memory: String,
-    /// Input gates: how much of the token is taken in.
+    /// For each token, the mean of the input gates: how much of the token is stored.
     pub input: Vec<f32>,
-    /// Forget gates: how much of the past is kept.
+    /// For each token, the mean of the forget gates: how much of the past is kept.
     pub forget: Vec<f32>,
     /// Means over the text; none if it has no token.
     pub mean: Option<MeanGates>,
@@ -46,18 +46,18 @@ pub struct MemoryGates {
 /// How open the gates of one long memory were on average, from 0 (shut) to 1 (open).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct MeanGates {
-    /// Input gates.
+    /// The mean of the input gates over the text.
     pub input: f32,
-    /// Forget gates.
+    /// The mean of the forget gates over the text.
     pub forget: f32,
 }
 
-/// What each memory contributed to one token.
+/// The contribution of each memory to one token.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TokenContribution {
-    /// Its place in the text.
+    /// Its index in the text, from 0.
     pub position: usize,
-    /// Its id.
+    /// The token's id.
     pub id: u32,
     /// The token as [`Engine::label`] gives it.
     pub token: String,
@@ -68,11 +68,11 @@ pub struct TokenContribution {
 /// Losses of one token or means over several, in nats.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Losses {
-    /// Of the model as it is.
+    /// The loss of the model as it is.
     pub loss: f32,
-    /// With every working memory silenced.
+    /// The loss with every working memory silenced.
     pub without_working: f32,
-    /// With every long memory silenced.
+    /// The loss with every long memory silenced.
     pub without_long: f32,
     /// The working memory's share of both contributions, from 0 to 1.
     pub working_share: Option<f32>,
@@ -80,10 +80,10 @@ pub struct Losses {
     pub long_share: Option<f32>,
 }
 
-/// Means over a text.
+/// Mean losses and shares over a text.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct MeanContribution {
-    /// Tokens that were predicted.
+    /// How many tokens were predicted.
     pub tokens: usize,
     /// Mean losses, and the shares of their differences.
     pub losses: Losses,
@@ -106,7 +106,7 @@ impl Inspection {
     ///
     /// # Errors
     /// A token id out of range.
-    pub fn of(engine: &Engine, cpu: &Arc<Cpu>, ids: &[u32]) -> Result<Self, EngineError> {
+    pub fn of(engine: &Arc<Engine>, cpu: &Arc<Cpu>, ids: &[u32]) -> Result<Self, EngineError> {
         let mut gates = Vec::new();
         let mut recorded = engine.reader(cpu);
         recorded.record();

@@ -1,16 +1,51 @@
-//! Reading and stepping, sampling, sessions and their snapshots. Synchronous, and without
-//! gradients.
+//! Reading and writing text with a model: sessions, sampling, many streams at once, snapshots.
+//! Synchronous, and without gradients.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use longhand_engine::{Cpu, Engine, GenerateOptions, Generation, SamplerSettings, Snapshot};
+//! use longhand_model::{Model, Preset};
+//! use longhand_text::Tokenizer;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // `Engine::load(folder)` reads a trained model; this one has random weights.
+//! let tokenizer = Tokenizer::byte()?;
+//! let model = Model::new(Preset::LonghandNano.config(tokenizer.vocab_size()), 1)?;
+//! let engine = Engine::new(model, tokenizer)?;
+//! let mut reader = engine.reader(&Arc::new(Cpu::new(1)));
+//!
+//! let mut session = engine.session(SamplerSettings::default())?;
+//! session.read_text(&mut reader, "One day")?;
+//! let options = GenerateOptions { max_tokens: 8, ..GenerateOptions::default() };
+//! let mut generation = Generation::new(session, options)?;
+//! for piece in generation.pieces(&mut reader) {
+//!     print!("{}", piece?);
+//! }
+//!
+//! // The session goes into a file, and goes on from there.
+//! let path = std::env::temp_dir().join(format!("longhand-{}.safetensors", std::process::id()));
+//! Snapshot::of(&generation.into_session()).save(&path)?;
+//! let resumed = Snapshot::load(&path)?.session(&engine)?;
+//! assert_eq!(resumed.position(), 7 + 8);
+//! # std::fs::remove_file(path)?;
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! The path of the data:
-//! 1. [`engine`]: a model with its tokeniser, checked to belong together; a [`Reader`] runs it;
-//! 2. [`stream`]: bytes that arrive without end → text that can be cut there → ids;
-//! 3. [`session`]: one stream's memory, moved forward by reading and stepping;
-//! 4. [`sampler`] draws the next token, [`generate`] turns tokens into text as they come, and
-//!    [`generation_config`] is what a model folder says of both;
-//! 5. [`snapshot`]: a session as a file;
+//! 1. [`engine`]: a model with its tokeniser, checked to belong together. A [`Reader`] runs it;
+//! 2. [`text_stream`]: bytes that arrive without end → text that can be cut there → ids;
+//! 3. [`session`]: one stream's state, advanced by prefill and decode steps; [`streams`]: many of
+//!    them in one batch;
+//! 4. [`sampler`] draws the next token, [`continuation`] turns logits into ids and text as they
+//!    come, [`generate`] does so for one session, and [`generation_config`] holds a model folder's
+//!    settings for both;
+//! 5. [`snapshot`]: a session as a file; [`threads`]: how many threads decode fastest;
 //! 6. [`score`] and [`inspect`] say how surprising each token was, and which memory helped;
 //!    [`recall`] asks for facts at chosen distances, and [`equality`] compares the ways to read.
 
+pub mod continuation;
 pub mod engine;
 pub mod equality;
 mod error;
@@ -22,17 +57,22 @@ pub mod sampler;
 pub mod score;
 pub mod session;
 pub mod snapshot;
-pub mod stream;
+mod stop;
+pub mod streams;
+pub mod text_stream;
+pub mod threads;
 
-pub use engine::{Engine, Reader};
+pub use continuation::{Continuation, FinishReason, GenerateOptions, Next, Rewind};
+pub use engine::{Engine, ModelName, Reader};
 pub use error::EngineError;
-pub use generate::{FinishReason, GenerateOptions, Generation};
+pub use generate::Generation;
 pub use generation_config::{GENERATION_FILE, GenerationConfig, GenerationConfigError};
 pub use longhand_model::{Ablation, Cpu, ModelError, StateError};
 pub use sampler::{Sampler, SamplerError, SamplerSettings, SamplerState};
 pub use session::Session;
 pub use snapshot::{Snapshot, SnapshotError};
-pub use stream::TextStream;
+pub use streams::{NotAdmitted, Rows, Slot, Streams, StreamsError};
+pub use text_stream::TextStream;
 
 #[cfg(test)]
 mod testing;

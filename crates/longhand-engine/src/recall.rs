@@ -25,10 +25,10 @@ const BATCH: usize = 16;
 /// Positions read in one pass.
 const CHUNK: usize = 64;
 
-/// The most questions at one distance: their stories are held side by side.
+/// The most questions at one distance: all their stories are in memory at once.
 pub const MOST_QUESTIONS: usize = 100_000;
 
-/// What to ask.
+/// Which questions to ask.
 #[derive(Clone, Debug)]
 pub struct RecallOptions {
     /// The language of stories and questions.
@@ -41,7 +41,7 @@ pub struct RecallOptions {
     pub seed: u64,
 }
 
-/// What was recalled at one distance.
+/// How many facts were recalled at one distance.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RecallAtDistance {
     /// The distance asked for, in characters.
@@ -75,7 +75,7 @@ pub struct Recalled {
 struct Asked {
     /// The story up to the last token before any two answers differ; never empty.
     context: Vec<u32>,
-    /// What follows for each candidate: the last common token, and the answer's tokens.
+    /// For each candidate, the last common token and the answer's tokens.
     answers: Vec<Vec<u32>>,
     /// Which candidate is right.
     right: usize,
@@ -93,7 +93,7 @@ pub fn window(engine: &Engine) -> usize {
 /// # Errors
 /// Text that the tokeniser cannot express, or an option out of range.
 pub fn recall(
-    engine: &Engine,
+    engine: &Arc<Engine>,
     cpu: &Arc<Cpu>,
     options: &RecallOptions,
     mut each: impl FnMut(&RecallAtDistance),
@@ -204,7 +204,8 @@ fn answer(
     for (b, answer) in asked.answers.iter().enumerate() {
         let mut total = 0.0;
         for (t, &target) in answer[1..].iter().enumerate() {
-            reader.logits(x, t * count + b, &mut logits);
+            let row = t * count + b;
+            reader.logits(x, row..row + 1, &mut logits);
             total += f64::from(surprisal(&logits, target));
             if b == asked.right {
                 let own = logits[target as usize];

@@ -42,7 +42,7 @@ impl Default for SamplerSettings {
     }
 }
 
-/// A sampler between two draws, as it is kept in snapshots.
+/// A sampler between two draws, as snapshots store it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamplerState {
@@ -69,7 +69,10 @@ pub struct Candidate {
     pub probability: f64,
 }
 
-/// What cannot be sampled with, or from.
+/// How far below the logarithm of min-p a logit is surely cut.
+const MARGIN: f64 = 1e-9;
+
+/// Why a token cannot be drawn.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SamplerError {
     /// A setting out of range.
@@ -99,7 +102,7 @@ pub enum SamplerError {
 }
 
 impl SamplerSettings {
-    /// Takes the most probable token always.
+    /// Always takes the most probable token.
     pub fn greedy() -> Self {
         Self { temperature: 0.0, ..Self::default() }
     }
@@ -133,7 +136,7 @@ impl Sampler {
         Self::resume(SamplerState { settings, draws: 0 })
     }
 
-    /// A sampler that goes on where another stood.
+    /// A sampler that goes on where another stopped.
     ///
     /// # Errors
     /// A setting out of range.
@@ -191,7 +194,7 @@ impl Sampler {
         let settings = self.state.settings;
         let candidates = &mut self.candidates;
         candidates.clear();
-        // Until the last line, what stands as probability is first a logit, then a weight.
+        // Until the last line, `probability` is first the logit, then the weight.
         candidates.extend(
             logits.iter().zip(0..).map(|(&x, id)| Candidate { id, probability: f64::from(x) }),
         );
@@ -202,14 +205,20 @@ impl Sampler {
             candidates.push(Candidate { probability: 1.0, ..best });
             return Ok(());
         }
-        let scale = 1.0 / f64::from(settings.temperature);
-        for candidate in candidates.iter_mut() {
-            // The best one has weight 1, so that nothing overflows and the sum is at least 1.
-            candidate.probability = ((candidate.probability - best.probability) * scale).exp();
-        }
+        // Logits have the order of their weights, so what top-k cuts needs no weight.
         if (1..candidates.len()).contains(&settings.top_k) {
             candidates.select_nth_unstable_by(settings.top_k - 1, order);
             candidates.truncate(settings.top_k);
+        }
+        let scale = 1.0 / f64::from(settings.temperature);
+        if settings.top_p == 1.0 && settings.min_p > 0.0 {
+            // As above for min-p, with a margin for the rounding of the weights.
+            let least = f64::from(settings.min_p).ln() - MARGIN;
+            candidates.retain(|it| (it.probability - best.probability) * scale >= least);
+        }
+        for candidate in candidates.iter_mut() {
+            // The best one has weight 1, so that nothing overflows and the sum is at least 1.
+            candidate.probability = ((candidate.probability - best.probability) * scale).exp();
         }
         if settings.top_p < 1.0 {
             keep_nucleus(candidates, f64::from(settings.top_p));

@@ -6,11 +6,11 @@ use crate::session::{CHUNK, Session};
 
 impl Session {
     /// Reads tokens and gives each one's surprisal −ln p(token | all before it), in nats; none
-    /// for the first token of an empty session, which nothing predicted. Memory stays flat: the
-    /// text is read [`CHUNK`] tokens at a time.
+    /// for the first token of an empty session, which nothing predicted. Reads [`CHUNK`] tokens
+    /// at a time, so that scratch memory does not grow with the text.
     ///
     /// # Errors
-    /// A token id out of range; nothing was read then.
+    /// A reader of another model, or a token id out of range. Nothing was read then.
     pub fn score(
         &mut self,
         reader: &mut Reader,
@@ -20,7 +20,8 @@ impl Session {
         self.check(reader, ids)?;
         let mut losses = Vec::with_capacity(CHUNK);
         for chunk in ids.chunks(CHUNK) {
-            let first = (!self.logits.is_empty()).then(|| surprisal(&self.logits, chunk[0]));
+            let logits = self.logits();
+            let first = (!logits.is_empty()).then(|| surprisal(logits, chunk[0]));
             self.advance(reader, chunk, Some(&mut losses))?;
             each(chunk[0], first);
             chunk[1..].iter().zip(&losses).for_each(|(&id, &loss)| each(id, Some(loss)));
@@ -29,12 +30,33 @@ impl Session {
     }
 }
 
-/// −ln `softmax(logits)[id]` in nats, summed in double precision after the largest logit is taken
-/// away, so that nothing overflows.
+/// −ln `softmax(logits)[id]` in nats. The largest logit is subtracted first, so that nothing
+/// overflows; the sum is in double precision.
 pub fn surprisal(logits: &[f32], id: u32) -> f32 {
+    (log_sum(logits) - f64::from(logits[id as usize])) as f32
+}
+
+/// ln `softmax(logits)[id]`, and the `count` most probable ids with theirs, best first; of equals
+/// the smaller id.
+pub(crate) fn log_probabilities(logits: &[f32], id: u32, count: usize) -> (f32, Vec<(u32, f32)>) {
+    let sum = log_sum(logits);
+    let of = |logit: f32| (f64::from(logit) - sum) as f32;
+    let mut top: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
+    let order = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if (1..top.len()).contains(&count) {
+        top.select_nth_unstable_by(count - 1, order);
+    }
+    top.truncate(count);
+    top.sort_unstable_by(order);
+    top.iter_mut().for_each(|(_, logit)| *logit = of(*logit));
+    (of(logits[id as usize]), top)
+}
+
+/// ln Σ exp(logit).
+fn log_sum(logits: &[f32]) -> f64 {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&x| f64::from(x - most).exp()).sum();
-    (sum.ln() + f64::from(most) - f64::from(logits[id as usize])) as f32
+    sum.ln() + f64::from(most)
 }
 
 #[cfg(test)]

@@ -1,43 +1,59 @@
-//! One stream: its memory, its last logits, its sampler.
+//! One stream of text: its state, its last logits, its sampler.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
-use longhand_model::{IGNORE, ModelError, Sequence, State};
+use longhand_model::{IGNORE, Sequence, State};
 
+use crate::continuation::{Continuation, GenerateOptions};
 use crate::engine::{Engine, Reader};
 use crate::error::EngineError;
 use crate::sampler::{Sampler, SamplerError, SamplerSettings, SamplerState};
 
-/// Tokens of one pass while reading: a long text needs no more memory than this many positions.
+/// Tokens of one prefill pass. A longer text is read in several passes, so that scratch memory
+/// does not grow with it.
 pub const CHUNK: usize = 256;
-/// Tokens at the end of the stream that are kept as they are: the repetition penalty looks at
-/// them, and a decoder begins after them.
+/// Tokens kept from the end of the stream. The repetition penalty looks at them, and a decoder
+/// begins after them.
 pub const RECENT: usize = 64;
 
-/// One stream of text, constant in size however long it grows. A clone is a branch: both go on
-/// from here, each alone.
+/// One stream of text, constant in size however long the text grows. It belongs to one engine;
+/// every reader of another model refuses it. A clone is a branch: both go on from here, each
+/// alone.
 #[derive(Clone)]
 pub struct Session {
+    pub(crate) engine: Arc<Engine>,
     pub(crate) state: State,
-    /// `[V]` what may come next; empty until something was read.
+    pub(crate) end: StreamEnd,
+}
+
+/// The end of a stream: all that a session keeps beside the model's state.
+#[derive(Clone)]
+pub(crate) struct StreamEnd {
+    /// `[V]` logits of the next token; empty until something was read.
     pub(crate) logits: Vec<f32>,
-    /// The last [`RECENT`] tokens.
+    /// The last [`RECENT`] tokens, oldest first.
     pub(crate) recent: VecDeque<u32>,
     pub(crate) sampler: Sampler,
 }
 
 impl Session {
-    /// An empty memory.
+    /// A session that has read nothing.
     ///
     /// # Errors
     /// Sampler settings out of range.
-    pub fn new(engine: &Engine, settings: SamplerSettings) -> Result<Self, SamplerError> {
-        Ok(Self {
-            state: engine.model().state(1),
+    pub fn new(engine: &Arc<Engine>, settings: SamplerSettings) -> Result<Self, SamplerError> {
+        let end = StreamEnd {
             logits: Vec::new(),
             recent: VecDeque::with_capacity(RECENT),
             sampler: Sampler::new(settings)?,
-        })
+        };
+        Ok(Self { engine: engine.clone(), state: engine.model().state(1), end })
+    }
+
+    /// The engine that it belongs to.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
     }
 
     /// How many tokens were read.
@@ -45,52 +61,70 @@ impl Session {
         self.state.positions()[0]
     }
 
-    /// The memories.
+    /// The model's state.
     pub fn state(&self) -> &State {
         &self.state
     }
 
     /// `[V]` logits of the next token; empty until something was read.
     pub fn logits(&self) -> &[f32] {
-        &self.logits
+        &self.end.logits
     }
 
     /// The last tokens read, at most [`RECENT`], oldest first.
     pub fn recent(&self) -> impl ExactSizeIterator<Item = u32> {
-        self.recent.iter().copied()
+        self.end.recent.iter().copied()
     }
 
-    /// Settings and place of the sampler.
+    /// Settings and position of the sampler.
     pub fn sampler(&self) -> SamplerState {
-        self.sampler.state()
+        self.end.sampler.state()
     }
 
-    /// Continues with other settings: from the beginning of their seed's numbers if the seed is
-    /// another one, otherwise where the numbers stand.
+    /// Continues with other sampler settings. Another seed begins at its first random number; the
+    /// same seed goes on where it is.
     ///
     /// # Errors
     /// Settings out of range.
     pub fn set_sampler(&mut self, settings: SamplerSettings) -> Result<(), SamplerError> {
-        let old = self.sampler.state();
+        let old = self.sampler();
         let draws = if settings.seed == old.settings.seed { old.draws } else { 0 };
-        self.sampler = Sampler::resume(SamplerState { settings, draws })?;
+        self.resume_sampler(SamplerState { settings, draws })
+    }
+
+    /// Continues with the sampler of a [`Continuation`], which drew for this session.
+    ///
+    /// # Errors
+    /// Settings out of range.
+    pub fn resume_sampler(&mut self, state: SamplerState) -> Result<(), SamplerError> {
+        self.end.sampler = Sampler::resume(state)?;
         Ok(())
     }
 
-    /// Reads tokens, [`CHUNK`] at a time. The logits afterwards do not depend on how the tokens
-    /// were divided among calls, up to rounding (1e-4 relative).
+    /// Reads tokens: a prefill in passes of [`CHUNK`] tokens. The logits do not depend on how the
+    /// tokens were divided among calls, up to rounding (1e-4 relative).
     ///
     /// # Errors
-    /// A token id out of range; nothing was read then.
+    /// A reader of another model, or a token id out of range. Nothing was read then.
     pub fn read(&mut self, reader: &mut Reader, ids: &[u32]) -> Result<(), EngineError> {
         self.check(reader, ids)?;
         ids.chunks(CHUNK).try_for_each(|chunk| self.advance(reader, chunk, None))
     }
 
-    /// Reads one token: the same arithmetic from the same memory each time, bit for bit.
+    /// Reads the tokens of a text, as [`Session::read`].
     ///
     /// # Errors
-    /// A token id out of range; nothing was read then.
+    /// A text that the tokeniser cannot express, and as [`Session::read`].
+    pub fn read_text(&mut self, reader: &mut Reader, text: &str) -> Result<(), EngineError> {
+        let ids = self.engine.tokenizer().encode(text)?;
+        self.read(reader, &ids)
+    }
+
+    /// Reads one token: a decode step. Equal states and tokens give equal bits, whatever other
+    /// streams are in the batch ([`Streams`](crate::Streams)).
+    ///
+    /// # Errors
+    /// As [`Session::read`].
     pub fn step(&mut self, reader: &mut Reader, id: u32) -> Result<(), EngineError> {
         self.check(reader, &[id])?;
         self.advance(reader, &[id], None)
@@ -99,12 +133,25 @@ impl Session {
     /// Draws the next token, without reading it.
     ///
     /// # Errors
-    /// If nothing was read yet, or the logits are no numbers.
+    /// If nothing was read yet, or a logit is not finite.
     pub fn sample(&mut self) -> Result<u32, EngineError> {
-        if self.logits.is_empty() {
+        let StreamEnd { logits, recent, sampler } = &mut self.end;
+        if logits.is_empty() {
             return Err(EngineError::NothingRead);
         }
-        Ok(self.sampler.sample(&self.logits, self.recent.make_contiguous())?)
+        Ok(sampler.sample(logits, recent.make_contiguous())?)
+    }
+
+    /// Turns this session's logits into ids and text from here on, wherever the session is read:
+    /// by a reader or among [`Streams`](crate::Streams).
+    ///
+    /// # Errors
+    /// As [`Continuation::new`].
+    pub fn continuation(&self, options: GenerateOptions) -> Result<Continuation, EngineError> {
+        let (tokenizer, sampler) = (self.engine.tokenizer(), self.end.sampler.clone());
+        let mut continuation = Continuation::new(tokenizer, sampler, options)?;
+        continuation.observe(self.recent())?;
+        Ok(continuation)
     }
 
     /// One pass over at most [`CHUNK`] checked tokens. `losses` receives, for each token but the
@@ -123,22 +170,31 @@ impl Session {
             reader.losses(x, &targets, losses);
             losses.truncate(ids.len() - 1);
         }
-        reader.logits(x, ids.len() - 1, &mut self.logits);
-        let fresh = &ids[ids.len().saturating_sub(RECENT)..];
-        let surplus = (self.recent.len() + fresh.len()).saturating_sub(RECENT);
-        self.recent.drain(..surplus);
-        self.recent.extend(fresh);
+        reader.logits(x, ids.len() - 1..ids.len(), &mut self.end.logits);
+        self.end.extend(ids);
         Ok(())
     }
 
-    /// Checks that every id is known to the model.
+    /// Refuses a reader of another model, and ids that the model does not know.
     pub(crate) fn check(&self, reader: &Reader, ids: &[u32]) -> Result<(), EngineError> {
-        let vocab_size = reader.engine().model().config().vocab_size;
-        match ids.iter().find(|&&id| id as usize >= vocab_size) {
-            Some(&id) => Err(ModelError::Token { id, vocab_size }.into()),
-            None => Ok(()),
-        }
+        reader.engine().check_same(&self.engine)?;
+        self.engine.check_ids(ids)
     }
+}
+
+impl StreamEnd {
+    /// Takes note of tokens that were read.
+    pub(crate) fn extend(&mut self, ids: &[u32]) {
+        push_recent(&mut self.recent, ids);
+    }
+}
+
+/// Appends tokens to the last [`RECENT`] ones.
+pub(crate) fn push_recent(recent: &mut VecDeque<u32>, ids: &[u32]) {
+    let fresh = &ids[ids.len().saturating_sub(RECENT)..];
+    let surplus = (recent.len() + fresh.len()).saturating_sub(RECENT);
+    recent.drain(..surplus);
+    recent.extend(fresh);
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use longhand_model::checksum::{self, ChecksumError};
 use longhand_model::file::{Values, serialize, values, write};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
 use crate::sampler::{Sampler, SamplerError, SamplerState};
-use crate::session::{RECENT, Session};
+use crate::session::{RECENT, Session, StreamEnd};
 
 /// The version of the format that this program writes and reads. In version 1, the carried keys of
 /// all heads stood together at each position.
@@ -165,9 +166,9 @@ impl From<ChecksumError> for SnapshotError {
 }
 
 impl Snapshot {
-    /// Takes a session of an engine.
-    pub fn of(engine: &Engine, session: &Session) -> Self {
-        let state = session.state();
+    /// Takes a session, which knows its model and tokeniser.
+    pub fn of(session: &Session) -> Self {
+        let (engine, state) = (session.engine(), session.state());
         let header = Header {
             version: VERSION,
             model: engine.model_hash().to_owned(),
@@ -190,7 +191,7 @@ impl Snapshot {
     /// # Errors
     /// A snapshot of another model or tokeniser, or with values that no session of this model
     /// has.
-    pub fn session(&self, engine: &Engine) -> Result<Session, SnapshotError> {
+    pub fn session(&self, engine: &Arc<Engine>) -> Result<Session, SnapshotError> {
         let header = &self.header;
         let (expected, got) = (engine.model_hash().to_owned(), header.model.clone());
         if expected != got {
@@ -236,12 +237,12 @@ impl Snapshot {
         if let Some(id) = recent.iter().find(|&&id| id as usize >= config.vocab_size) {
             return Err(form(format!("its token id {id} is out of range")));
         }
-        Ok(Session {
-            state,
+        let end = StreamEnd {
             logits: self.logits.clone(),
             recent: recent.iter().copied().collect(),
             sampler: Sampler::resume(header.sampler)?,
-        })
+        };
+        Ok(Session { engine: engine.clone(), state, end })
     }
 
     /// Reads a snapshot from a file's bytes. Allocates no more than a few times their length,

@@ -8,7 +8,7 @@ use longhand_text::Tokenizer;
 use crate::engine::Engine;
 
 /// A byte-level model of a preset with random weights.
-pub(crate) fn engine(preset: Preset, seed: u64) -> Engine {
+pub(crate) fn engine(preset: Preset, seed: u64) -> Arc<Engine> {
     let tokenizer = Tokenizer::byte().expect("a tokeniser that needs no training");
     let model = Model::new(preset.config(tokenizer.vocab_size()), seed).expect("a preset");
     Engine::new(model, tokenizer).expect("they belong together")

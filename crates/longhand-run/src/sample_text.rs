@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use longhand_engine::{Engine, EngineError, GenerateOptions, Generation, SamplerSettings, Session};
+use longhand_engine::{Engine, EngineError, GenerateOptions, Generation, SamplerSettings};
 use longhand_model::{Cpu, Model};
 use longhand_text::Tokenizer;
 use longhand_train::record::WriteSample;
@@ -48,13 +48,12 @@ pub(crate) fn write(
     // The run goes on changing the model, so the sample is written with a copy.
     let engine = Engine::new(model.clone(), tokenizer.clone())?;
     let mut reader = engine.reader(cpu);
-    let mut session =
-        Session::new(&engine, SamplerSettings::default()).map_err(EngineError::from)?;
-    session.read(&mut reader, &tokenizer.encode(prompt)?)?;
+    let mut session = engine.session(SamplerSettings::default()).map_err(EngineError::from)?;
+    session.read_text(&mut reader, prompt)?;
     let mut text = prompt.to_owned();
     if session.position() > 0 {
-        let options = GenerateOptions { max_tokens: count, stop: Vec::new() };
-        for piece in Generation::new(&mut reader, &mut session, options)? {
+        let options = GenerateOptions { max_tokens: count, ..GenerateOptions::default() };
+        for piece in Generation::new(session, options)?.pieces(&mut reader) {
             if stop.load(Ordering::Relaxed) {
                 break;
             }

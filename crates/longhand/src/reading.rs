@@ -104,7 +104,7 @@ impl From<LanguageName> for Language {
 
 impl ModelArguments {
     /// Reads the model folder and starts the threads.
-    pub(crate) fn open(&self) -> Result<(Engine, Arc<Cpu>)> {
+    pub(crate) fn open(&self) -> Result<(Arc<Engine>, Arc<Cpu>)> {
         Ok((Engine::load(folder(&self.model)?)?, self.threads.cpu()))
     }
 }
@@ -174,7 +174,8 @@ impl TextArguments {
         reader: &mut Reader,
         session: &mut Session,
     ) -> Result<()> {
-        self.each_piece(sources, reader.engine(), |ids| session.read(reader, ids))
+        let engine = reader.engine().clone();
+        self.each_piece(sources, &engine, |ids| session.read(reader, ids))
     }
 
     /// The ids of sources, as one text.
@@ -237,9 +238,9 @@ pub(crate) fn keep_tokenizer(recipe: &Recipe, another: bool) -> Result<(), Usage
 }
 
 /// A session from a snapshot's file, or an empty one.
-pub(crate) fn session(engine: &Engine, memory: Option<&Path>) -> Result<Session> {
+pub(crate) fn session(engine: &Arc<Engine>, memory: Option<&Path>) -> Result<Session> {
     match memory {
-        None => Ok(Session::new(engine, engine.generation().sampler)?),
+        None => Ok(engine.session(engine.generation().sampler)?),
         Some(path) => {
             let named = || path.display().to_string();
             Snapshot::load(path).with_context(named)?.session(engine).with_context(named)
@@ -248,8 +249,8 @@ pub(crate) fn session(engine: &Engine, memory: Option<&Path>) -> Result<Session>
 }
 
 /// Writes a session to a file that does not exist yet, unless it may be overwritten.
-pub(crate) fn save(engine: &Engine, session: &Session, path: &Path, force: bool) -> Result<()> {
-    Snapshot::of(engine, session).save(writable(path, force)?).context("the memory is not saved")
+pub(crate) fn save(session: &Session, path: &Path, force: bool) -> Result<()> {
+    Snapshot::of(session).save(writable(path, force)?).context("the memory is not saved")
 }
 
 /// A path that may be written to. What would fail at the end of the work fails before it.

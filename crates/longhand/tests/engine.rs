@@ -111,6 +111,15 @@ fn a_prompt_comes_from_stdin_too() {
         b"",
     );
     assert_eq!(stopped, given[..given.find(&stop).unwrap()]);
+    // The memory holds the prompt and the text that was written, and nothing of the stop text.
+    let memory = place.file("stopped.safetensors");
+    let saving = ["--stop", &stop, "--save-memory", &memory];
+    let saved = [&["generate", model, "--prompt", "abc"], &saving[..], &tail[..]].concat();
+    assert_eq!(stdout(&saved, b""), stopped);
+    let shown = stdout(&["memory", "show", &memory, "--json"], b"");
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let written = stopped.replace("<unk>", "?").chars().count();
+    assert_eq!(shown["header"]["position"], 3 + written);
 }
 
 /// Flags go before the model folder's file, and the file before the default.
@@ -278,6 +287,19 @@ fn the_promises_are_measured() {
         let line: Value = serde_json::from_str(&line).unwrap();
         assert!(line["chunked"].as_f64().unwrap() < 1e-4, "{line}");
         assert!(line["stepwise"].as_f64().unwrap() < 1e-4, "{line}");
+    }
+}
+
+#[test]
+fn served_streams_tell_their_times() {
+    let serve = "bench preset longhand-nano --what serve --streams 3 --layers 1 --windows 5 \
+                 --window-seconds 0.02";
+    let line = stdout(&serve.split_whitespace().collect::<Vec<_>>(), b"");
+    let line: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&line["bench"], &line["streams"]), (&"preset serve".into(), &3.into()));
+    for times in ["ms_per_token", "ms_to_first_token"] {
+        let [p50, p99] = ["p50", "p99"].map(|share| line[times][share].as_f64().unwrap());
+        assert!(0.0 < p50 && p50 <= p99, "{line}");
     }
 }
 

@@ -31,7 +31,53 @@ fn settings() -> impl Strategy<Value = SamplerSettings> {
     )
 }
 
+/// The steps of [`SamplerSettings`] word by word: every logit gets its weight first.
+fn word_by_word(settings: &SamplerSettings, logits: &[f32]) -> Vec<Candidate> {
+    let best = f64::from(logits.iter().copied().fold(f32::MIN, f32::max));
+    let scale = 1.0 / f64::from(settings.temperature);
+    let weigh = |x: f32| ((f64::from(x) - best) * scale).exp();
+    let mut kept: Vec<Candidate> =
+        (0..).zip(logits).map(|(id, &x)| Candidate { id, probability: weigh(x) }).collect();
+    kept.sort_by(order);
+    if settings.top_k > 0 {
+        kept.truncate(settings.top_k);
+    }
+    let whole: f64 = kept.iter().map(|it| it.probability).sum();
+    let (mut sum, share) = (0.0, f64::from(settings.top_p));
+    let enough = kept.iter().position(|it| {
+        sum += it.probability;
+        sum >= share * whole
+    });
+    if share < 1.0 {
+        kept.truncate(enough.map_or(kept.len(), |last| last + 1));
+    }
+    kept.retain(|it| it.probability >= f64::from(settings.min_p));
+    kept.sort_by_key(|it| it.id);
+    let sum: f64 = kept.iter().map(|it| it.probability).sum();
+    kept.iter_mut().for_each(|it| it.probability /= sum);
+    kept
+}
+
 proptest! {
+    /// What is cut before the weights is what would be cut after them.
+    #[test]
+    fn cuts_before_the_weights_change_nothing(
+        logits in logits(),
+        temperature in 0.1f32..3.0,
+        top_k in 0usize..50,
+        top_p in prop_oneof![Just(1.0f32), 0.05f32..1.0],
+        min_p in prop_oneof![Just(0.0f32), Just(1.0f32), 0.0f32..1.0],
+    ) {
+        let settings = SamplerSettings { temperature, top_k, top_p, min_p, ..plain() };
+        let expected = word_by_word(&settings, &logits);
+        let kept = distribution(settings, &logits, &[]);
+        prop_assert_eq!(kept.len(), expected.len());
+        for (kept, expected) in kept.iter().zip(expected) {
+            prop_assert_eq!(kept.id, expected.id);
+            prop_assert!((kept.probability - expected.probability).abs() < 1e-12);
+        }
+    }
+
     #[test]
     fn probabilities_sum_to_one_whatever_the_settings(
         settings in settings(),

@@ -6,7 +6,7 @@ use super::*;
 use crate::snapshot::Snapshot;
 use crate::testing::{cpu, engine, ids, relative};
 
-fn session(engine: &Engine) -> Session {
+fn session(engine: &Arc<Engine>) -> Session {
     Session::new(engine, SamplerSettings::default()).expect("default settings")
 }
 
@@ -120,7 +120,7 @@ fn random_operations_agree_with_reading_the_whole_history_afresh() {
                 }
                 4 => {
                     let path = folder.path().join(format!("{round}.safetensors"));
-                    Snapshot::of(&engine, session).save(&path).unwrap();
+                    Snapshot::of(session).save(&path).unwrap();
                     let loaded = Snapshot::load(&path).unwrap().session(&engine).unwrap();
                     assert!(loaded.logits() == session.logits());
                     *session = loaded;
@@ -144,4 +144,55 @@ fn random_operations_agree_with_reading_the_whole_history_afresh() {
             assert!(difference < 1e-4, "{preset}: {difference:e}");
         }
     }
+}
+
+/// Models of equal shape and other weights, and of another shape: each is told from the other.
+#[test]
+fn another_models_reader_is_refused_and_nothing_is_read() {
+    let cpu = cpu();
+    let own = engine(Preset::LonghandNano, 1);
+    let mut session = session(&own);
+    session.read(&mut own.reader(&cpu), &[1, 2, 3]).unwrap();
+    let before = Snapshot::of(&session).to_bytes();
+    for other in [engine(Preset::LonghandNano, 2), engine(Preset::Lstm, 1)] {
+        let mut reader = other.reader(&cpu);
+        let named = |error: EngineError| {
+            let message = error.to_string();
+            assert!(matches!(error, EngineError::OtherModel { .. }), "{message}");
+            for engine in [&own, &other] {
+                assert!(message.contains(&engine.model_hash()[..12]), "{message}");
+                let parameters = engine.model().weights.count().to_string();
+                assert!(message.contains(&parameters), "{message}");
+            }
+        };
+        named(session.read(&mut reader, &[4]).unwrap_err());
+        named(session.step(&mut reader, 4).unwrap_err());
+        named(session.score(&mut reader, &[4], |_, _| {}).unwrap_err());
+        let options = crate::GenerateOptions::default();
+        let mut generation = crate::Generation::new(session.clone(), options).unwrap();
+        named(generation.next(&mut reader).unwrap_err());
+        assert_eq!(generation.tokens(), 0);
+        // A snapshot names the session's own model, and no other takes it.
+        let snapshot = Snapshot::of(&session);
+        assert_eq!(snapshot.header.model, own.model_hash());
+        assert!(snapshot.session(&other).is_err());
+    }
+    assert!(Snapshot::of(&session).to_bytes() == before);
+    // The same model from another folder is the same model.
+    let twin = engine(Preset::LonghandNano, 1);
+    session.read(&mut twin.reader(&cpu), &[4]).unwrap();
+    assert_eq!(session.position(), 4);
+}
+
+/// The first token does not wait for a hash of all weights.
+#[test]
+fn a_model_is_hashed_only_where_two_engines_meet() {
+    let (engine, cpu) = (engine(Preset::Lstm, 1), cpu());
+    let mut session = session(&engine);
+    session.read(&mut engine.reader(&cpu), &[1, 2]).unwrap();
+    session.step(&mut engine.reader(&cpu), 3).unwrap();
+    assert!(!engine.is_hashed());
+    let twin = crate::testing::engine(Preset::Lstm, 1);
+    session.step(&mut twin.reader(&cpu), 3).unwrap();
+    assert!(engine.is_hashed());
 }

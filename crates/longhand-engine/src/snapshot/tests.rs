@@ -7,7 +7,7 @@ use super::*;
 use crate::sampler::SamplerSettings;
 use crate::testing::{cpu, engine, ids};
 
-fn session(engine: &Engine, tokens: usize) -> Session {
+fn session(engine: &Arc<Engine>, tokens: usize) -> Session {
     let cpu = cpu();
     let mut session = Session::new(engine, SamplerSettings::default()).unwrap();
     session.read(&mut engine.reader(&cpu), &ids(tokens, 8)).unwrap();
@@ -15,7 +15,7 @@ fn session(engine: &Engine, tokens: usize) -> Session {
 }
 
 /// The default preset with a cache in bf16.
-fn short(seed: u64) -> Engine {
+fn short(seed: u64) -> Arc<Engine> {
     let tokenizer = longhand_text::Tokenizer::byte().unwrap();
     let mut config = Preset::LonghandNano.config(tokenizer.vocab_size());
     config.kv_cache = Precision::Bf16;
@@ -36,7 +36,7 @@ fn a_loaded_session_continues_bit_by_bit() {
     for engine in presets.map(|preset| engine(preset, 2)).into_iter().chain([short(2)]) {
         let mut reader = engine.reader(&cpu);
         let mut live = session(&engine, 70);
-        let bytes = Snapshot::of(&engine, &live).to_bytes();
+        let bytes = Snapshot::of(&live).to_bytes();
         let mut loaded = Snapshot::from_bytes(&bytes).unwrap().session(&engine).unwrap();
         for _ in 0..100 {
             let id = live.sample().unwrap();
@@ -50,7 +50,7 @@ fn a_loaded_session_continues_bit_by_bit() {
                     .eq(loaded.logits().iter().map(|x| x.to_bits()))
             );
         }
-        assert_eq!(Snapshot::of(&engine, &live), Snapshot::of(&engine, &loaded));
+        assert_eq!(Snapshot::of(&live), Snapshot::of(&loaded));
     }
 }
 
@@ -58,7 +58,7 @@ fn a_loaded_session_continues_bit_by_bit() {
 fn equal_sessions_are_equal_files() {
     for engine in [engine(Preset::LonghandNano, 2), short(2)] {
         for tokens in [0, 1, 70] {
-            let snapshot = Snapshot::of(&engine, &session(&engine, tokens));
+            let snapshot = Snapshot::of(&session(&engine, tokens));
             let bytes = snapshot.to_bytes();
             let read = Snapshot::from_bytes(&bytes).unwrap();
             assert_eq!(read, snapshot);
@@ -71,7 +71,7 @@ fn equal_sessions_are_equal_files() {
 #[test]
 fn a_cache_in_bf16_is_half_of_the_file() {
     let sizes = [engine(Preset::LonghandNano, 2), short(2)].map(|engine| {
-        let snapshot = Snapshot::of(&engine, &session(&engine, 300));
+        let snapshot = Snapshot::of(&session(&engine, 300));
         assert_eq!(snapshot.memory_bytes() + 16, session(&engine, 300).state().bytes());
         snapshot.to_bytes().len()
     });
@@ -81,8 +81,8 @@ fn a_cache_in_bf16_is_half_of_the_file() {
 #[test]
 fn another_model_tokeniser_or_version_is_refused() {
     let engine_one = engine(Preset::Lstm, 2);
-    let snapshot = Snapshot::of(&engine_one, &session(&engine_one, 5));
-    let refused = |snapshot: &Snapshot, engine: &Engine| {
+    let snapshot = Snapshot::of(&session(&engine_one, 5));
+    let refused = |snapshot: &Snapshot, engine: &Arc<Engine>| {
         snapshot.session(engine).err().expect("a refusal").to_string()
     };
     let message = refused(&snapshot, &engine(Preset::Lstm, 3));
@@ -100,7 +100,7 @@ fn another_model_tokeniser_or_version_is_refused() {
 #[test]
 fn contradictions_are_refused() {
     let engine = engine(Preset::Lstm, 2);
-    let snapshot = Snapshot::of(&engine, &session(&engine, 100));
+    let snapshot = Snapshot::of(&session(&engine, 100));
     let changes: [fn(&mut Header); 9] = [
         // Counted on from there, each would overflow.
         |header| header.position = u64::MAX,
@@ -132,7 +132,7 @@ fn contradictions_are_refused() {
 #[test]
 fn truncated_bytes_are_refused() {
     let engine = engine(Preset::TanhLstm, 2);
-    let bytes = Snapshot::of(&engine, &session(&engine, 5)).to_bytes();
+    let bytes = Snapshot::of(&session(&engine, 5)).to_bytes();
     for end in (0..bytes.len()).step_by(37).chain([bytes.len() - 1]) {
         assert!(Snapshot::from_bytes(&bytes[..end]).is_err());
     }
@@ -146,7 +146,7 @@ fn truncated_bytes_are_refused() {
 fn flipped_bits_are_refused() {
     let mut random = ChaCha8Rng::seed_from_u64(9);
     for engine in [engine(Preset::LonghandNano, 2), short(2)] {
-        let bytes = Snapshot::of(&engine, &session(&engine, 40)).to_bytes();
+        let bytes = Snapshot::of(&session(&engine, 40)).to_bytes();
         let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         for (begin, end) in [(0, header), (header, bytes.len())] {
             for _ in 0..300 {
@@ -165,7 +165,7 @@ fn flipped_bits_are_refused() {
 #[test]
 fn a_snapshot_without_checksums_is_read() {
     let engine = engine(Preset::LonghandNano, 2);
-    let snapshot = Snapshot::of(&engine, &session(&engine, 40));
+    let snapshot = Snapshot::of(&session(&engine, 40));
     let bytes = snapshot.to_bytes();
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
     let mut metadata = header.metadata().clone().unwrap();
@@ -187,24 +187,23 @@ fn a_file_of_something_else_is_refused() {
 #[test]
 fn the_difference_of_a_memory_from_itself_is_nothing() {
     let engine = engine(Preset::LonghandNano, 2);
-    let one = Snapshot::of(&engine, &session(&engine, 50));
+    let one = Snapshot::of(&session(&engine, 50));
     for difference in one.diff(&one).unwrap() {
         assert_eq!((difference.most, difference.mean), (0.0, 0.0));
         assert!((difference.cosine.unwrap() - 1.0).abs() < 1e-9);
     }
-    let two = Snapshot::of(&engine, &session(&engine, 60));
+    let two = Snapshot::of(&session(&engine, 60));
     assert!(one.diff(&two).unwrap().iter().any(|difference| difference.most > 0.0));
-    let empty = Snapshot::of(&engine, &session(&engine, 0));
+    let empty = Snapshot::of(&session(&engine, 0));
     assert!(one.diff(&empty).unwrap().iter().all(|difference| difference.cosine.is_none()));
-    let other =
-        Snapshot::of(&crate::testing::engine(Preset::LonghandNano, 3), &session(&engine, 0));
+    let other = Snapshot::of(&session(&crate::testing::engine(Preset::LonghandNano, 3), 0));
     assert!(matches!(one.diff(&other), Err(SnapshotError::Incomparable(_))));
 }
 
 #[test]
 fn the_summary_counts_every_value() {
     let engine = engine(Preset::LonghandNano, 2);
-    let snapshot = Snapshot::of(&engine, &session(&engine, 50));
+    let snapshot = Snapshot::of(&session(&engine, 50));
     let summary = snapshot.summary();
     assert_eq!(summary.len(), engine.model().state(1).tensors().count());
     let values: usize = summary.iter().map(|s| s.shape.iter().product::<usize>()).sum();
@@ -219,10 +218,10 @@ proptest! {
         changes in prop::collection::vec((0.0f64..1.0, any::<u8>()), 1..8),
         in_header: bool,
     ) {
-        static BYTES: std::sync::OnceLock<(Engine, Vec<u8>)> = std::sync::OnceLock::new();
+        static BYTES: std::sync::OnceLock<(Arc<Engine>, Vec<u8>)> = std::sync::OnceLock::new();
         let (engine, bytes) = BYTES.get_or_init(|| {
             let engine = engine(Preset::TanhLstm, 2);
-            let bytes = Snapshot::of(&engine, &session(&engine, 5)).to_bytes();
+            let bytes = Snapshot::of(&session(&engine, 5)).to_bytes();
             (engine, bytes)
         });
         let mut bytes = bytes.clone();

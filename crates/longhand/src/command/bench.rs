@@ -14,6 +14,7 @@ mod lstm_train;
 mod measure;
 mod preset;
 mod profile;
+mod streams;
 mod work;
 
 /// Measures what is promised of a model.

@@ -2,12 +2,15 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use clap::Args;
-use longhand_engine::{GenerateOptions, Generation};
+use longhand_engine::threads::faster_to_decode;
+use longhand_engine::{GenerateOptions, Generation, Reader};
 
 use crate::error::Usage;
+use crate::interrupt::{self, STOP};
 use crate::reading::{ModelArguments, SamplerArguments, TextArguments, save, session, writable};
 use crate::talk::say;
 
@@ -32,7 +35,7 @@ pub(crate) struct Arguments {
     /// A text that ends the writing and is left out; may be given several times
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// A file to keep the memory in afterwards
+    /// A file to keep the memory in afterwards, at Ctrl-C too; a stop text is not part of it
     #[arg(long, value_name = "FILE")]
     save_memory: Option<PathBuf>,
     /// Overwrite that file
@@ -44,6 +47,9 @@ pub(crate) struct Arguments {
     #[arg(long)]
     lossy: bool,
 }
+
+/// With fewer tokens to write, the number of threads is not measured.
+const WORTH_MEASURING: usize = 64;
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
@@ -75,22 +81,36 @@ impl Arguments {
             None => {}
         }
         let max_tokens = self.max_tokens.unwrap_or(engine.generation().max_tokens);
-        let options = GenerateOptions { max_tokens, stop: self.stop };
-        let written = write(Generation::new(&mut reader, &mut session, options)?);
+        let options = GenerateOptions { max_tokens, stop: self.stop, ..Default::default() };
+        let mut generation = Generation::new(session, options)?;
+        // Ctrl-C ends the writing, so that the memory is saved; without one it ends the process.
+        if self.save_memory.is_some() {
+            interrupt::listen(|| {})?;
+        }
+        // A prompt is read by all threads; a small model may write faster with one.
+        let measured = self.model.threads.given().is_none() && max_tokens >= WORTH_MEASURING;
+        if measured {
+            reader = engine.reader(&faster_to_decode(&engine, &cpu)?);
+        }
+        let written = write(&mut generation, &mut reader);
         // Whoever has read enough of the text may still want its memory.
         let saved = match &self.save_memory {
-            Some(path) => save(&engine, &session, path, force),
+            Some(path) => save(&generation.into_session(), path, force),
             None => Ok(()),
         };
         saved.and(written)
     }
 }
 
-fn write(generation: Generation) -> Result<()> {
+/// Writes the text as it comes, until it ends or Ctrl-C was pressed.
+fn write(generation: &mut Generation, reader: &mut Reader) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    for piece in generation {
-        out.write_all(piece?.as_bytes())?;
-        out.flush()?;
+    while !STOP.load(Ordering::Relaxed) {
+        let Some(next) = generation.next(reader)? else { break };
+        if !next.text.is_empty() {
+            out.write_all(next.text.as_bytes())?;
+            out.flush()?;
+        }
     }
     if out.is_terminal() {
         writeln!(out)?;

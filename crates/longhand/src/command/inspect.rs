@@ -77,7 +77,7 @@ impl Arguments {
         }
     }
 
-    fn contributions(&self, engine: &Engine, cpu: &Arc<Cpu>, text: &Path) -> Result<()> {
+    fn contributions(&self, engine: &Arc<Engine>, cpu: &Arc<Cpu>, text: &Path) -> Result<()> {
         let ids = self.reading.ids(&[text.to_path_buf()], engine)?;
         let inspection = Inspection::of(engine, cpu, &ids)?;
         // Whoever has read enough of the table may still want the plot.
@@ -92,7 +92,7 @@ impl Arguments {
         print_contributions(&mut out, &inspection)
     }
 
-    fn recalled(&self, engine: &Engine, cpu: &Arc<Cpu>) -> Result<()> {
+    fn recalled(&self, engine: &Arc<Engine>, cpu: &Arc<Cpu>) -> Result<()> {
         let language = self.language.into();
         let options = RecallOptions {
             language,

@@ -125,7 +125,7 @@ impl Save {
         let mut session = session(&engine, None)?;
         self.sampler.apply(&mut session)?;
         self.reading.read(&self.text, &mut reader, &mut session)?;
-        save(&engine, &session, &self.out, self.force)?;
+        save(&session, &self.out, self.force)?;
         let (position, bytes) = (session.position(), session.state().bytes());
         if self.json {
             let out = self.out.display().to_string();
@@ -156,7 +156,7 @@ impl Load {
             self.reading.read(&self.text, &mut reader, &mut session)?;
         }
         if let Some(out) = &self.out {
-            save(&engine, &session, out, self.force)?;
+            save(&session, out, self.force)?;
         }
         let next = next_tokens(&engine, &session)?;
         let mut out = std::io::stdout().lock();

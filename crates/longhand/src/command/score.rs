@@ -8,7 +8,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use anyhow::{Context, Result};
 use clap::Args;
 use longhand_engine::session::CHUNK;
-use longhand_engine::{Engine, Reader, Session, TextStream};
+use longhand_engine::{Reader, Session, TextStream};
 use serde_json::json;
 
 use crate::interrupt::{self, STOP};
@@ -63,7 +63,6 @@ impl Arguments {
         }
         let (engine, cpu) = self.model.open()?;
         let mut scores = Scores {
-            engine: &engine,
             reader: engine.reader(&cpu),
             session: session(&engine, self.memory.as_deref())?,
             json: self.json,
@@ -78,7 +77,7 @@ impl Arguments {
             say!("{count} tokens, {mean:.4} nats each, perplexity {perplexity:.3}");
         }
         let saved = match &self.save_memory {
-            Some(path) => save(&engine, &scores.session, path, force),
+            Some(path) => save(&scores.session, path, force),
             None => Ok(()),
         };
         saved.and(ended)
@@ -87,18 +86,15 @@ impl Arguments {
     /// Scores the standard input to its end, or until Ctrl-C where a memory is to be saved.
     fn follow(&self, scores: &mut Scores) -> Result<()> {
         let (events, received) = sync_channel(1);
-        let stop = match &self.save_memory {
-            Some(_) => {
-                let events = events.clone();
-                // A process whose stream has ended listens no more.
-                interrupt::listen(move || drop(events.send(Event::Stop)))?;
-                &STOP
-            }
-            None => &NEVER,
-        };
+        let stop = &STOP;
+        if self.save_memory.is_some() {
+            let events = events.clone();
+            // A process whose stream has ended listens no more.
+            interrupt::listen(move || drop(events.send(Event::Stop)))?;
+        }
         // Reading waits in a thread of its own, so that Ctrl-C is heard meanwhile.
         std::thread::spawn(move || read(&events));
-        let mut stream = TextStream::new(scores.engine.tokenizer().kind(), self.lossy);
+        let mut stream = TextStream::new(scores.reader.engine().tokenizer().kind(), self.lossy);
         while !stop.load(Ordering::Relaxed) {
             match received.recv().unwrap_or(Event::End) {
                 Event::Bytes(bytes) => scores.print(&stream.push(&bytes)?, stop)?,
@@ -112,9 +108,6 @@ impl Arguments {
         Ok(())
     }
 }
-
-/// The flag of a run that Ctrl-C simply ends.
-static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// Sends what comes on the standard input, as long as someone receives it.
 fn read(events: &SyncSender<Event>) {
@@ -137,20 +130,20 @@ fn read(events: &SyncSender<Event>) {
     }
 }
 
-struct Scores<'e> {
-    engine: &'e Engine,
-    reader: Reader<'e>,
+struct Scores {
+    reader: Reader,
     session: Session,
     json: bool,
     sum: f64,
     count: u64,
 }
 
-impl Scores<'_> {
+impl Scores {
     /// Prints a line for each token of a text, and sends them on their way. Ends early, between
     /// two passes, once `stop` is set.
     fn print(&mut self, text: &str, stop: &AtomicBool) -> Result<()> {
-        let ids = self.engine.tokenizer().encode(text)?;
+        let engine = self.reader.engine().clone();
+        let ids = engine.tokenizer().encode(text)?;
         let mut out = BufWriter::new(io::stdout().lock());
         for pass in ids.chunks(CHUNK) {
             if stop.load(Ordering::Relaxed) {
@@ -159,7 +152,7 @@ impl Scores<'_> {
             let mut position = self.session.position();
             let mut written = Ok(());
             self.session.score(&mut self.reader, pass, |id, surprisal| {
-                let token = self.engine.label(id);
+                let token = engine.label(id);
                 if written.is_ok() {
                     written = match (self.json, surprisal) {
                         (true, surprisal) => {

@@ -56,7 +56,7 @@ impl Arguments {
         let (engine, cpu) = self.model.open()?;
         let mut reader = engine.reader(&cpu);
         let mut stream = ids(engine.model().config().vocab_size);
-        let mut session = Session::new(&engine, SamplerSettings::greedy())?;
+        let mut session = engine.session(SamplerSettings::greedy())?;
         // Scratch memory is taken once for each size of a pass, so all sizes come first: what is
         // then seen to grow would grow with the position.
         for count in [BLOCK, self.near % BLOCK, (self.far - self.near) % BLOCK] {

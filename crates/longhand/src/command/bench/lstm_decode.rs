@@ -8,7 +8,8 @@ use longhand_model::Format;
 
 use super::measure::{Line, Measuring};
 use super::profile::{Profiling, Work};
-use super::work::{Follower, forward_operations, lstm};
+use super::streams::Writing;
+use super::work::{forward_operations, lstm};
 
 /// Measures greedy decoding of an LSTM language model with random weights.
 #[derive(Args)]
@@ -49,15 +50,15 @@ impl Arguments {
         let mut config = lstm(self.vocab, self.dim, self.layers)?;
         config.weights = self.weights;
         let (cpu, batch) = (self.measuring.cpu()?, usize::from(self.batch));
-        let mut follower = Follower::new(config, cpu.clone(), batch, 0)?;
-        let model = follower.model();
+        let mut writing = Writing::new(config, cpu.clone(), batch, 0)?;
+        let model = writing.model();
         let (work, bytes) = (forward_operations(model, 1, 1), model.weights.bytes());
         if let Some(folder) = &self.save {
             fs_err::create_dir_all(folder)?;
             model.save(folder)?;
         }
-        let rates = self.measuring.windows(|| follower.step())?;
-        let shares = self.profiling.take(&mut follower)?;
+        let rates = self.measuring.windows(|| writing.step())?;
+        let shares = self.profiling.take(&mut writing)?;
         let mut line = Line::new("lstm decode", &cpu);
         line.add("vocab", self.vocab).add("dim", self.dim).add("layers", self.layers);
         line.add("batch", batch).add("weights", self.weights.name());

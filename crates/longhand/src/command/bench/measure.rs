@@ -270,7 +270,7 @@ fn middle(sorted: &[f64]) -> f64 {
 }
 
 /// To four significant digits or two places, whichever is more: what a clock can tell.
-fn rounded(value: f64) -> f64 {
+pub(crate) fn rounded(value: f64) -> f64 {
     let scale = if value.abs() < 1.0 { 1e4 } else { 1e2 };
     (value * scale).round() / scale
 }

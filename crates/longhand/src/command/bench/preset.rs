@@ -3,12 +3,14 @@
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use longhand_model::config::{Cell, Dropout, Fusion, HeadConfig, Positions, WorkingMemory};
-use longhand_model::{Config, Format, Model, Precision, Preset};
+use longhand_model::{Config, Cpu, Format, Model, Precision, Preset};
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
+use serde_json::json;
 
 use super::ids;
-use super::measure::{Line, Measuring};
+use super::measure::{Line, Measuring, rounded};
 use super::profile::{Profiling, Work};
+use super::streams::{PROMPT, Serving, WRITTEN, Writing, percentile};
 use super::work::{Follower, Learning, MOST_LAYERS, Reading, forward_operations};
 use crate::error::{Usage, within};
 
@@ -19,7 +21,9 @@ use crate::error::{Usage, within};
                         bench preset xlstm --cell mlstm --layers 4 --width 256 --heads 4 \
                         --what train\n\nTraining is a whole step: forward, all gradients, clipping \
                         and AdamW, the state carried. Reading is what a prompt costs, decoding \
-                        what each further token does.")]
+                        what each further token does. Serving has a full batch of streams that \
+                        come and go: each reads a prompt of 200 tokens and writes 50 to 150 \
+                        more.")]
 pub(crate) struct Arguments {
     /// The preset; `longhand bench equality --preset all` lists them
     #[arg(value_name = "NAME")]
@@ -49,6 +53,13 @@ pub(crate) struct Arguments {
     /// Leave the parameters of this name untrained, `*` for any characters; may be given again
     #[arg(long, value_name = "PATTERN")]
     freeze: Vec<String>,
+    /// Streams to serve at a time
+    #[arg(long, value_name = "N", default_value_t = 32,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    streams: u16,
+    /// Seed of the served streams' lengths
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u16,
     /// Each training step begins with empty memories, as with a peer that carries none
     #[arg(long)]
     fresh: bool,
@@ -103,6 +114,7 @@ enum What {
     Train,
     Read,
     Decode,
+    Serve,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -129,7 +141,17 @@ impl Arguments {
         match self.what {
             What::Train => self.train(config),
             What::Read => self.read(config),
-            What::Decode => self.decode(config),
+            What::Decode if matches!(config.head, HeadConfig::Classifier { .. }) => {
+                let (cpu, batch) = (self.measuring.cpu()?, self.batch.unwrap_or(1) as usize);
+                let follower = Follower::new(config, cpu.clone(), batch, self.position)?;
+                self.decode(&cpu, batch, follower, Follower::model)
+            }
+            What::Decode => {
+                let (cpu, batch) = (self.measuring.cpu()?, self.batch.unwrap_or(1) as usize);
+                let writing = Writing::new(config, cpu.clone(), batch, self.position)?;
+                self.decode(&cpu, batch, writing, Writing::model)
+            }
+            What::Serve => self.serve(config),
         }
     }
 
@@ -172,26 +194,50 @@ impl Arguments {
         self.measuring.finish(line, shares)
     }
 
-    fn decode(&self, config: Config) -> Result<()> {
-        let cpu = self.measuring.cpu()?;
-        let batch = self.batch.unwrap_or(1) as usize;
-        let mut follower = Follower::new(config, cpu.clone(), batch, self.position)?;
-        let rates = self.measuring.windows(|| follower.step())?;
-        let shares = self.profiling.take(&mut follower)?;
-        let model = follower.model();
-        let work = forward_operations(model, self.position, 1);
-        let mut line = self.line(&cpu, model.config(), model.weights.count());
+    fn decode<W: Work>(
+        &self,
+        cpu: &Cpu,
+        batch: usize,
+        mut work: W,
+        model: impl Fn(&W) -> &Model,
+    ) -> Result<()> {
+        let rates = self.measuring.windows(|| work.step())?;
+        let shares = self.profiling.take(&mut work)?;
+        let model = model(&work);
+        let operations = forward_operations(model, self.position, 1);
+        let mut line = self.line(cpu, model.config(), model.weights.count());
         line.add("batch", batch).add("position", self.position);
         line.rates(&rates, batch as u64);
-        line.work(rates.median * work / 1e9, None);
+        line.work(rates.median * operations / 1e9, None);
         self.measuring.finish(line, shares)
     }
 
-    fn line(&self, cpu: &longhand_model::Cpu, config: &Config, parameters: usize) -> Line {
+    fn serve(&self, config: Config) -> Result<()> {
+        let cpu = self.measuring.cpu()?;
+        let streams = usize::from(self.streams);
+        let mut serving = Serving::new(config, &cpu, streams, self.seed)?;
+        let rates = self.measuring.windows(|| serving.step())?;
+        let shares = self.profiling.take(&mut serving)?;
+        let model = serving.model();
+        let mut line = self.line(&cpu, model.config(), model.weights.count());
+        line.add("streams", streams).add("seed", self.seed);
+        line.add("prompt", PROMPT).add("written", WRITTEN.to_vec());
+        line.rates(&rates, streams as u64);
+        let mut spread = |name: &str, seconds: &mut [f64]| {
+            let [p50, p99] = [0.5, 0.99].map(|share| 1e3 * percentile(seconds, share));
+            line.add(name, json!({ "p50": rounded(p50), "p99": rounded(p99) }));
+        };
+        spread("ms_per_token", &mut serving.between_tokens);
+        spread("ms_to_first_token", &mut serving.to_first_token);
+        self.measuring.finish(line, shares)
+    }
+
+    fn line(&self, cpu: &Cpu, config: &Config, parameters: usize) -> Line {
         let what = match self.what {
             What::Train => "preset train",
             What::Read => "preset read",
             What::Decode => "preset decode",
+            What::Serve => "preset serve",
         };
         let mut line = Line::new(what, cpu);
         line.add("preset", self.name.as_str()).add("vocab", config.vocab_size);

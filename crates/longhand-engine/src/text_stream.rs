@@ -1,4 +1,4 @@
-//! Text that arrives without end, cut where its tokens can be known.
+//! Text that arrives without end, cut where the tokens before the cut are final.
 
 use longhand_text::tokenizer::settled;
 use longhand_text::{TokenizerKind, Utf8Decoder};
@@ -8,8 +8,8 @@ use crate::error::EngineError;
 /// Bytes after which a text without a good place to cut is cut anyway, so that memory stays flat.
 const LONGEST: usize = 1 << 20;
 
-/// Bytes in, texts out: each can be encoded alone, and their tokens one after the other are those
-/// of the whole. Holds no more than what may still change its tokens.
+/// Takes bytes and gives texts. Each text can be encoded alone: the tokens of all texts, one after
+/// the other, are those of the whole. It buffers only text whose tokens may still change.
 pub struct TextStream {
     kind: TokenizerKind,
     decoder: Utf8Decoder,
@@ -22,7 +22,7 @@ impl TextStream {
         Self { kind, decoder: Utf8Decoder::new("the input", lossy), pending: String::new() }
     }
 
-    /// Takes bytes, and gives the text whose tokens are settled by them, which may be empty.
+    /// Takes bytes, and gives the text whose tokens are now final. It may be empty.
     ///
     /// # Errors
     /// A zero byte or a byte that is not UTF-8, which a lossy stream replaces.
@@ -46,7 +46,7 @@ impl TextStream {
     fn cut(&self) -> usize {
         let text = &self.pending;
         match settled(text, self.kind) {
-            // A cut stands before its whitespace, where the next text begins: not there again.
+            // A text begins with the whitespace it was cut before: that is no cut again.
             0 if text.len() >= LONGEST => {
                 let last = text.rfind(char::is_whitespace).filter(|&at| at > 0);
                 last.unwrap_or(text.len())
