@@ -1,5 +1,6 @@
 //! Labelled examples for classification.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -130,9 +131,10 @@ impl Labels {
 
     /// How many examples have each label, by id; unknown labels are not counted.
     pub fn counts(&self, examples: &[Example]) -> Vec<usize> {
+        let ids: HashMap<&str, usize> = self.names.iter().map(String::as_str).zip(0..).collect();
         let mut counts = vec![0; self.names.len()];
         let labels = examples.iter().filter_map(|example| example.label.as_deref());
-        for id in labels.filter_map(|label| self.names.iter().position(|name| name == label)) {
+        for &id in labels.filter_map(|label| ids.get(label)) {
             counts[id] += 1;
         }
         counts

@@ -79,8 +79,9 @@ impl Tokenizer {
     }
 
     /// Trains a tokeniser on a corpus given piece by piece. The same corpus gives the same
-    /// tokeniser on any number of threads. `unigram` looks at the first 4 MiB of distinct words
-    /// and lines.
+    /// tokeniser on any number of threads, except for `unigram`: its scores are sums of one part
+    /// for each thread, and their last digits depend on the number. `unigram` looks at the first
+    /// 4 MiB of distinct words and lines.
     ///
     /// # Errors
     /// An error of the corpus, an empty corpus, or a vocabulary too small for the kind.
@@ -191,6 +192,10 @@ const UNIGRAM_BYTES: usize = 4 << 20;
 /// own million takes half as long again and led to the same number of tokens on WikiText-2 (LOG.md,
 /// as above).
 const UNIGRAM_SEEDS: usize = 10;
+
+/// Bytes of the longest line that `unigram` looks at as a whole. The library's trainer takes memory
+/// for every substring of a line, and gives up on very long ones.
+const LONGEST_SENTENCE: usize = 4096;
 
 /// Bytes of text that one thread counts at a time.
 const CHUNK: usize = 1 << 17;
@@ -393,8 +398,11 @@ fn unigram(counts: Counts, size: usize) -> Result<Value, TrainingFault> {
     let mut sentences = Counts::new();
     for (line, count) in counts {
         for part in line.split(|character| !alphabet.contains(&character)) {
-            if !part.is_empty() {
-                *sentences.entry(part.to_owned()).or_default() += count;
+            let mut rest = part;
+            while !rest.is_empty() {
+                let (start, end) = rest.split_at(rest.floor_char_boundary(LONGEST_SENTENCE));
+                *sentences.entry(start.to_owned()).or_default() += count;
+                rest = end;
             }
         }
     }
