@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A loss this many times the first one is no longer noise.
-const FACTOR: f64 = 10.0;
+const FACTOR: f64 = 20.0;
 /// Nats. A first loss below it, as of a model that is trained already, counts as this much.
 const LEAST: f64 = 1.0;
 /// Share of the running mean that each step keeps.
@@ -47,9 +47,9 @@ mod tests {
         assert_eq!(losses.push(4.5), None);
         assert_eq!(losses.push(60.0), None, "one step of fifteen times the first loss");
         assert!(losses.push(21_700.0).is_some_and(|mean| mean > 2_000.0));
-        assert!(losses.has_diverged(40.1) && !losses.has_diverged(39.9));
+        assert!(losses.has_diverged(80.1) && !losses.has_diverged(79.9));
         let mut slow = Losses::new(4.0);
-        let steps = (1..100).find(|_| slow.push(50.0).is_some());
+        let steps = (1..100).find(|_| slow.push(100.0).is_some());
         assert!(steps.is_some_and(|steps| steps > 5), "{steps:?}");
     }
 

@@ -200,7 +200,7 @@ mod tests {
 
     /// The weights after one step over the streams, in batches that end at the given places.
     fn weights_after_one_step(ends: &[usize], precision: Precision) -> (Step, Vec<f32>) {
-        let config: Config = serde_json::from_str(CONFIG).unwrap();
+        let config = Config::from_json(CONFIG.as_bytes()).unwrap();
         let rule = OptimizerSettings::Sgd(SgdSettings { momentum: 0.0, ..SgdSettings::default() });
         let cpu = Arc::new(Cpu::with_precision(2, precision));
         let mut learner = Learner::new(Model::new(config, 3).unwrap(), rule, cpu).unwrap();
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn a_loss_that_is_not_finite_leaves_the_weights_as_they_were() {
-        let config: Config = serde_json::from_str(CONFIG).unwrap();
+        let config = Config::from_json(CONFIG.as_bytes()).unwrap();
         let rule = OptimizerSettings::Sgd(SgdSettings::default());
         let mut learner =
             Learner::new(Model::new(config, 3).unwrap(), rule, Arc::new(Cpu::new(1))).unwrap();

@@ -113,8 +113,11 @@ impl Learning {
 
     /// Freezes the parameters that a pattern names.
     pub(crate) fn freeze(&mut self, pattern: &str) -> Result<()> {
-        self.frozen.push(GroupSettings::frozen(pattern));
-        Ok(self.learner.regroup(&self.frozen, 0.0)?)
+        let mut frozen = self.frozen.clone();
+        frozen.push(GroupSettings::frozen(pattern));
+        self.learner.regroup(&frozen, 0.0)?;
+        self.frozen = frozen;
+        Ok(())
     }
 
     /// The model with its present weights.
