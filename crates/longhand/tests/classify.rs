@@ -181,7 +181,7 @@ fn a_text_without_spaces_is_read_by_characters_unless_a_tokeniser_is_named() {
         errors
     };
     let told = finetune(&[]);
-    assert!(told.contains("tokeniser char: 100 % of the text has no spaces"), "{told}");
+    assert!(told.contains("tokeniser char: ") && told.contains("has no spaces"), "{told}");
     assert!(told.contains("examples of each label: 好 21, 差 20"), "{told}");
     assert!(told.contains("1 label(s) lost the white space"), "{told}");
     let recipe = fs_err::read_to_string(folder.path("out/training.json")).unwrap();
