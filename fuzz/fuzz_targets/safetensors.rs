@@ -5,9 +5,9 @@
 use libfuzzer_sys::fuzz_target;
 use longhand_model::{Config, Format, Model};
 
-const CONFIG: &[u8] = br#"{"model_type":"longhand","format":1,"vocab_size":16,"width":2,
-    "blocks":[{"long":{"cell":"rnn","hidden":2},"residual":false,"fusion":"none"}],
-    "norm":"none","head":{"type":"language-model"}}"#;
+const CONFIG: &[u8] = br#"{"model_type":"longhand","format":2,"vocab_size":16,"width":2,
+    "blocks":[{"long":{"type":"rnn","hidden":2},"residual":false,"fusion":"none"}],
+    "norm":"none","heads":[{"type":"language-model"}]}"#;
 
 fuzz_target!(|bytes: &[u8]| {
     let mut config = Config::from_json(CONFIG).expect("a checked configuration");

@@ -10,9 +10,9 @@ use longhand_model::{Config, Model};
 use longhand_text::Tokenizer;
 
 /// Every kind of state that a small model can have.
-const CONFIG: &[u8] = br#"{"model_type":"longhand","format":1,"vocab_size":256,"width":4,
+const CONFIG: &[u8] = br#"{"model_type":"longhand","format":2,"vocab_size":256,"width":4,
     "blocks":[{"working":{"type":"attention","heads":2,"kv_heads":1,"head_width":2,"window":3},
-    "long":{"cell":"mlstm","hidden":4,"heads":2}}],"head":{"type":"language-model"}}"#;
+    "long":{"type":"mlstm","hidden":4,"heads":2}}],"heads":[{"type":"language-model"}]}"#;
 
 fn engine() -> &'static (Arc<Engine>, Arc<Cpu>) {
     static ENGINE: OnceLock<(Arc<Engine>, Arc<Cpu>)> = OnceLock::new();

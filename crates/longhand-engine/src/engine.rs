@@ -4,8 +4,9 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use longhand_model::config::HeadConfig;
-use longhand_model::{Ablation, Cpu, Gates, Mode, Model, Sequence, State, Tape, Var};
+use longhand_model::{
+    Ablation, Cpu, Gates, LossOptions, Mode, Model, Sequence, State, Tape, Targets, Var,
+};
 use longhand_text::{Tokenizer, TokenizerKind};
 
 use crate::error::EngineError;
@@ -205,15 +206,22 @@ impl Reader {
     }
 
     /// Logits of some rows of the last pass.
-    pub(crate) fn logits(&self, x: Var, rows: std::ops::Range<usize>, out: &mut Vec<f32>) {
-        self.engine.model.logits(&self.tape, x, rows, out);
+    pub(crate) fn logits(&mut self, x: Var, rows: std::ops::Range<usize>, out: &mut Vec<f32>) {
+        self.engine.model.logits(&mut self.tape, x, rows, out);
     }
 
     /// Losses of the rows of the last pass against targets, in nats.
-    pub(crate) fn losses(&mut self, x: Var, targets: &[u32], out: &mut Vec<f32>) {
+    pub(crate) fn losses(
+        &mut self,
+        x: Var,
+        targets: &[u32],
+        out: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
         out.clear();
         out.resize(targets.len(), 0.0);
-        self.engine.model.loss(&mut self.tape, x, targets, 0.0, Some(out), None);
+        let options = LossOptions { losses: Some(out), ..LossOptions::default() };
+        self.engine.model.loss(&mut self.tape, x, Targets::Tokens(targets), options)?;
+        Ok(())
     }
 }
 
@@ -242,7 +250,7 @@ pub fn language_model(folder: &Path) -> Result<(Model, Tokenizer), EngineError> 
 
 fn check(model: &Model, tokenizer: &Tokenizer) -> Result<(), EngineError> {
     let config = model.config();
-    if !matches!(config.head, HeadConfig::LanguageModel { .. }) {
+    if !config.is_language_model() {
         return Err(EngineError::NotLanguageModel);
     }
     if !config.is_causal() {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use longhand_model::config::{HeadConfig, Pooling};
+use longhand_model::config::{HeadKind, Pooling};
 use longhand_model::{Cpu, Mode, Model, ModelError, Sequence, State, Tape};
 
 use crate::error::EngineError;
@@ -33,10 +33,10 @@ impl Equality {
         if !model.config().is_causal() {
             return Err(EngineError::NotCausal);
         }
-        let each_row = match model.config().head {
-            HeadConfig::LanguageModel { .. } => true,
-            HeadConfig::Classifier { pooling: Pooling::Last, .. } => false,
-            HeadConfig::Classifier { .. } => return Err(EngineError::Pooled),
+        let each_row = match model.config().head().and_then(HeadKind::pooling) {
+            None => true,
+            Some(Pooling::Last) => false,
+            Some(_) => return Err(EngineError::Pooled),
         };
         if ids.is_empty() {
             return Err(EngineError::NothingRead);

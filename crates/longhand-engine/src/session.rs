@@ -167,7 +167,7 @@ impl Session {
         if let Some(losses) = losses {
             let mut targets = ids[1..].to_vec();
             targets.push(IGNORE);
-            reader.losses(x, &targets, losses);
+            reader.losses(x, &targets, losses)?;
             losses.truncate(ids.len() - 1);
         }
         reader.logits(x, ids.len() - 1..ids.len(), &mut self.end.logits);

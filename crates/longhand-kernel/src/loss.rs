@@ -17,12 +17,16 @@ use crate::linear;
 use crate::pointwise::for_rows;
 use crate::scratch;
 
+pub mod binary;
 mod passes;
 pub mod reference;
+mod softmax;
+pub mod span;
 #[cfg(test)]
 mod tests;
 
 use passes::{Exponentials, Largest, LogSoftmax, MostProbable, Scale, SumLanes};
+pub use softmax::softmax;
 
 /// The target of a row that counts neither in the loss nor in its gradient.
 pub const IGNORE: u32 = u32::MAX;

@@ -1,4 +1,4 @@
-//! Why a model refuses what it is given.
+//! Why a model or one of its heads refuses its input.
 
 /// Why a model cannot read, train or answer.
 #[derive(Debug, thiserror::Error, PartialEq)]
@@ -70,6 +70,9 @@ pub enum ModelError {
          of the pass, unchanged"
     )]
     Backward,
+    /// Targets that a head cannot learn, or a head that is not there.
+    #[error(transparent)]
+    Head(#[from] HeadError),
     /// A tokeniser with another number of tokens.
     #[error(
         "the tokeniser has {tokenizer} tokens but the model knows {model}: they do not belong \
@@ -80,5 +83,85 @@ pub enum ModelError {
         model: usize,
         /// Tokens of the tokeniser.
         tokenizer: usize,
+    },
+}
+
+/// Targets that a head cannot learn, or a head that is not there.
+#[derive(Clone, Debug, thiserror::Error, PartialEq)]
+pub enum HeadError {
+    /// No head has this name.
+    #[error("the model has no head `{name}`; its heads are `{}`", .heads.join("`, `"))]
+    Unknown {
+        /// The name.
+        name: String,
+        /// The names of the model's heads.
+        heads: Vec<String>,
+    },
+    /// Targets of another kind.
+    #[error("the head `{head}` learns {expected}, not {got}")]
+    Targets {
+        /// The head's name.
+        head: String,
+        /// The targets that it learns.
+        expected: &'static str,
+        /// The targets that were given.
+        got: &'static str,
+    },
+    /// More or fewer targets than the head has answers.
+    #[error("{got} targets were given for {expected} answers of the head `{head}`")]
+    Count {
+        /// The head's name.
+        head: String,
+        /// Answers.
+        expected: usize,
+        /// Targets.
+        got: usize,
+    },
+    /// A target that the head does not have.
+    #[error("target {place} of the head `{head}` is {target}, but must be below {outputs}")]
+    Target {
+        /// The head's name.
+        head: String,
+        /// Place of the target, counted from 0.
+        place: usize,
+        /// The target.
+        target: u32,
+        /// Tokens, classes or tags of the head.
+        outputs: usize,
+    },
+    /// A target for a position behind a sequence's end.
+    #[error("target {place} of the head `{head}` is for padding: give `IGNORE` there")]
+    Padding {
+        /// The head's name.
+        head: String,
+        /// Place of the target, counted from 0.
+        place: usize,
+    },
+    /// A flag that is no number from 0 to 1.
+    #[error("flag {place} of the head `{head}` is {value}, but must be from 0 to 1")]
+    Flag {
+        /// The head's name.
+        head: String,
+        /// Place of the flag, counted from 0.
+        place: usize,
+        /// The flag.
+        value: f32,
+    },
+    /// A span that does not lie within its sequence.
+    #[error(
+        "the span of sequence {sequence} for the head `{head}` is from {first} to {last}, but the \
+         sequence has {length} positions"
+    )]
+    Span {
+        /// The head's name.
+        head: String,
+        /// The sequence, counted from 0.
+        sequence: usize,
+        /// First position of the span.
+        first: u32,
+        /// Last position of the span.
+        last: u32,
+        /// Positions of the sequence.
+        length: usize,
     },
 }

@@ -75,6 +75,9 @@ pub enum WeightsError {
         /// The file's shape.
         got: Vec<usize>,
     },
+    /// A refused configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A tensor of another number format.
     #[error("the tensor `{name}` holds {got}; {expected} is needed here")]
     Format {
@@ -116,8 +119,12 @@ impl Model {
         Model::from_bytes(config, &bytes).map_err(|what| FileError::Weights { path, what })
     }
 
-    /// A model of checked configuration with the weights of a safetensors file.
+    /// A model of a configuration with the weights of a safetensors file.
+    ///
+    /// # Errors
+    /// A refused configuration, or weights that are not its own.
     pub fn from_bytes(config: Config, bytes: &[u8]) -> Result<Self, WeightsError> {
+        config.check()?;
         let format = config.weights;
         let mut model = Model::lay_out(config, Builder::empty());
         fill(&mut model.weights, format, bytes)?;

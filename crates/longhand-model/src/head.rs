@@ -1,47 +1,262 @@
-//! Heads: what turns the last block's output into an answer.
+//! Heads: layers beside each other on the body's output, each with an answer and a loss.
 
-use crate::config::{HeadConfig, Pooling};
-use crate::tape::{Tape, Var};
-use crate::weights::{Builder, Init, ParameterId, Role};
+use std::ops::Range;
 
-/// A head's parameters and how it reads the sequence.
-pub(crate) struct Head {
-    /// `[V, D]` or `[classes, D]`; the embedding where it is tied.
-    pub(crate) weight: ParameterId,
-    pub(crate) bias: Option<ParameterId>,
-    pooling: Option<Pooling>,
-    /// Rows of `weight`: tokens or classes.
-    pub(crate) outputs: usize,
+use crate::block::NormLayer;
+use crate::config::{Config, Dropout, HeadConfig, HeadKind};
+use crate::error::{HeadError, ModelError};
+use crate::tape::{IGNORE, LossOptions, Output, Tape, Total, Var};
+use crate::weights::{Builder, Init, ParameterId, Role, Weights};
+
+/// A named head: the linear layer behind the body, and what its numbers mean.
+pub struct Head {
+    name: String,
+    kind: HeadKind,
+    /// Numbers in a row of its answer.
+    outputs: usize,
+    output: Output,
+    /// The norm behind the pooling, where the body has none.
+    norm: Option<NormLayer>,
+    dropout: f32,
+    locked: bool,
+}
+
+/// The right answers that a head learns. Rows are time-major: the target of position t in sequence
+/// b is number t·B + b. [`IGNORE`] as a target leaves its row out of the loss.
+#[derive(Clone, Copy, Debug)]
+pub enum Targets<'a> {
+    /// `[T·B]` token ids, for a language model's head and one for masked tokens.
+    Tokens(&'a [u32]),
+    /// `[B]` classes, for a classifier and a sentence pair.
+    Labels(&'a [u32]),
+    /// `[B, L]` numbers from 0 (off) to 1 (on), for independent labels.
+    Flags(&'a [f32]),
+    /// `[T·B]` tags.
+    Tags(&'a [u32]),
+    /// `[B]` first and last positions, counted from 0 in each sequence.
+    Spans(&'a [(u32, u32)]),
 }
 
 impl Head {
     pub(crate) fn new(
-        config: &HeadConfig,
-        vocab_size: usize,
-        width: usize,
+        config: &Config,
+        head: &HeadConfig,
         embedding: ParameterId,
+        norm: Option<NormLayer>,
         builder: &mut Builder,
     ) -> Self {
-        let (outputs, tied, bias, pooling) = match *config {
-            HeadConfig::LanguageModel { tied, bias } => (vocab_size, tied, bias, None),
-            HeadConfig::Classifier { classes, pooling } => (classes, false, true, Some(pooling)),
-        };
-        let weight = if tied {
+        let HeadConfig { name, kind } = head.clone();
+        let outputs = kind.outputs(config.vocab_size);
+        let weight = if kind.is_tied() {
             embedding
         } else {
-            let weight = builder.add("head.weight".into(), &[outputs, width], Init::Normal(0.02));
+            let shape = [outputs, config.output_width()];
+            let weight = builder.add(format!("{name}.weight"), &shape, Init::Normal(0.02));
             builder.role(weight, Role::Head);
             weight
         };
-        let bias = bias.then(|| builder.add("head.bias".into(), &[outputs], Init::Zeros));
-        Self { weight, bias, pooling, outputs }
+        let bias = kind.has_bias();
+        let bias = bias.then(|| builder.add(format!("{name}.bias"), &[outputs], Init::Zeros));
+        let Dropout { output: dropout, locked, .. } = config.dropout;
+        Self { name, kind, outputs, output: Output { weight, bias }, norm, dropout, locked }
     }
 
-    /// The rows that answers are read from: every position, or one row for each sequence.
-    pub(crate) fn run(&self, tape: &mut Tape, x: Var) -> Var {
-        match self.pooling {
-            Some(pooling) => tape.pool(x, pooling),
-            None => x,
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The form of its answer.
+    pub fn kind(&self) -> &HeadKind {
+        &self.kind
+    }
+
+    /// Numbers in a row of its answer: tokens, classes, labels, tags, or the two ends of a span.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// Its own parameters, the embedding that it is tied to included.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = ParameterId> {
+        [Some(self.output.weight), self.output.bias].into_iter().flatten()
+    }
+
+    /// Rows of its answer to the body's output `x`: the positions, or the sequences where it pools.
+    pub fn rows(&self, tape: &Tape, x: Var) -> usize {
+        let sequence = tape.sequence(x, false);
+        if self.kind.pooling().is_some() { sequence.batch } else { sequence.rows() }
+    }
+
+    /// Writes the logits of some rows for the body's output `x` into `out`: `[rows, outputs]`.
+    ///
+    /// # Panics
+    /// If there are fewer rows.
+    pub fn logits(
+        &self,
+        weights: &Weights,
+        tape: &mut Tape,
+        x: Var,
+        rows: Range<usize>,
+        out: &mut Vec<f32>,
+    ) {
+        let x = self.pool(weights, tape, x);
+        let width = tape.width(x);
+        let x = &tape.data(x)[rows.start * width..rows.end * width];
+        out.resize(rows.len() * self.outputs, 0.0);
+        tape.logits(weights, x, self.output, out);
+    }
+
+    /// Writes the probabilities of every row for the body's output `x` into `out`:
+    /// `[rows, outputs]`. They sum to 1 in each row; for independent labels each is by itself, and
+    /// for a span either end's sum to 1 over the positions of a sequence.
+    pub fn probabilities(&self, weights: &Weights, tape: &mut Tape, x: Var, out: &mut Vec<f32>) {
+        self.logits(weights, tape, x, 0..self.rows(tape, x), out);
+        match self.kind {
+            HeadKind::MultiLabel { .. } => tape.flag_probabilities(out),
+            HeadKind::Span {} => tape.span_probabilities(x, out),
+            _ => tape.softmax(self.outputs, out),
+        }
+    }
+
+    /// The loss of the answers to the body's output `x` against `targets`, summed, in nats. Drops
+    /// out what the configuration says where the pass is a training pass.
+    ///
+    /// # Errors
+    /// Targets of another kind, another number or out of range; nothing was recorded then.
+    pub fn loss(
+        &self,
+        weights: &Weights,
+        tape: &mut Tape,
+        x: Var,
+        targets: Targets<'_>,
+        options: LossOptions<'_>,
+    ) -> Result<Total, ModelError> {
+        self.check(tape, x, targets)?;
+        let x = self.pool(weights, tape, x);
+        let x = tape.dropout(x, self.dropout, self.locked);
+        Ok(match targets {
+            Targets::Tokens(ids) | Targets::Labels(ids) | Targets::Tags(ids) => {
+                tape.cross_entropy(weights, x, self.output, ids, options)
+            }
+            Targets::Flags(flags) => {
+                let logits = tape.linear(weights, &[x], self.output.weight, self.output.bias);
+                tape.flag_cross_entropy(logits, flags, options)
+            }
+            Targets::Spans(spans) => {
+                let scores = tape.linear(weights, &[x], self.output.weight, self.output.bias);
+                tape.span_cross_entropy(scores, spans, options)
+            }
+        })
+    }
+
+    /// The vectors that the linear layer reads.
+    fn pool(&self, weights: &Weights, tape: &mut Tape, x: Var) -> Var {
+        let Some(pooling) = self.kind.pooling() else { return x };
+        let x = tape.pool(x, pooling);
+        self.norm.as_ref().map_or(x, |norm| norm.run(tape, weights, x))
+    }
+
+    fn check(&self, tape: &Tape, x: Var, targets: Targets<'_>) -> Result<(), HeadError> {
+        let (name, sequence) = (|| self.name.clone(), tape.sequence(x, false));
+        let (expected, got) = match targets {
+            Targets::Tokens(ids) => (sequence.rows(), ids.len()),
+            Targets::Tags(ids) => (sequence.rows(), ids.len()),
+            Targets::Labels(ids) => (sequence.batch, ids.len()),
+            Targets::Flags(flags) => (sequence.batch * self.outputs, flags.len()),
+            Targets::Spans(spans) => (sequence.batch, spans.len()),
+        };
+        if self.kind.targets() != targets.name() {
+            let (expected, got) = (self.kind.targets(), targets.name());
+            return Err(HeadError::Targets { head: name(), expected, got });
+        }
+        if expected != got {
+            return Err(HeadError::Count { head: name(), expected, got });
+        }
+        match targets {
+            Targets::Tokens(ids) | Targets::Labels(ids) | Targets::Tags(ids) => {
+                let known = |&id: &u32| id == IGNORE || (id as usize) < self.outputs;
+                if let Some(place) = ids.iter().position(|id| !known(id)) {
+                    let (target, outputs) = (ids[place], self.outputs);
+                    return Err(HeadError::Target { head: name(), place, target, outputs });
+                }
+                let batch = sequence.batch.max(1);
+                let padded = |row: usize| !sequence.is_real(row / batch, row % batch);
+                let lengths = sequence.lengths.filter(|_| self.kind.pooling().is_none());
+                let mut rows = lengths.map_or(0..0, |_| 0..ids.len());
+                match rows.find(|&row| ids[row] != IGNORE && padded(row)) {
+                    Some(place) => Err(HeadError::Padding { head: name(), place }),
+                    None => Ok(()),
+                }
+            }
+            Targets::Flags(flags) => {
+                match flags.iter().position(|flag| !(0.0..=1.0).contains(flag)) {
+                    Some(place) => {
+                        Err(HeadError::Flag { head: name(), place, value: flags[place] })
+                    }
+                    None => Ok(()),
+                }
+            }
+            Targets::Spans(spans) => {
+                let fits = |b: usize, (first, last): (u32, u32)| {
+                    first == IGNORE || (first <= last && (last as usize) < sequence.real(b))
+                };
+                match (0..spans.len()).find(|&b| !fits(b, spans[b])) {
+                    Some(b) => {
+                        let (first, last) = spans[b];
+                        let length = sequence.real(b);
+                        Err(HeadError::Span { head: name(), sequence: b, first, last, length })
+                    }
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+impl Targets<'_> {
+    /// Their name in messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Targets::Tokens(_) => "tokens",
+            Targets::Labels(_) => "labels",
+            Targets::Flags(_) => "flags",
+            Targets::Tags(_) => "tags",
+            Targets::Spans(_) => "spans",
+        }
+    }
+}
+
+impl HeadKind {
+    /// The name of the targets that it learns.
+    fn targets(&self) -> &'static str {
+        match self {
+            HeadKind::LanguageModel { .. } | HeadKind::MaskedTokens { .. } => "tokens",
+            HeadKind::Classifier { .. } | HeadKind::SentencePair { .. } => "labels",
+            HeadKind::MultiLabel { .. } => "flags",
+            HeadKind::Tags { .. } => "tags",
+            HeadKind::Span {} => "spans",
+        }
+    }
+
+    /// Numbers in a row of its answer.
+    fn outputs(&self, vocab_size: usize) -> usize {
+        match *self {
+            HeadKind::LanguageModel { .. } | HeadKind::MaskedTokens { .. } => vocab_size,
+            HeadKind::Classifier { classes, .. } | HeadKind::SentencePair { classes, .. } => {
+                classes
+            }
+            HeadKind::MultiLabel { labels, .. } => labels,
+            HeadKind::Tags { tags } => tags,
+            HeadKind::Span {} => 2,
+        }
+    }
+
+    fn has_bias(&self) -> bool {
+        match *self {
+            HeadKind::LanguageModel { bias, .. } | HeadKind::MaskedTokens { bias, .. } => bias,
+            // A softmax over positions does not see it.
+            HeadKind::Span {} => false,
+            _ => true,
         }
     }
 }

@@ -99,8 +99,8 @@ impl Long {
         input: usize,
         builder: &mut Builder,
     ) -> Self {
-        let reversals: &[bool] = if config.bidirectional { &[false, true] } else { &[false] };
-        let directions = reversals.iter().map(|&reverse| match config.cell.kind() {
+        let reversals: &[bool] = if config.is_bidirectional() { &[false, true] } else { &[false] };
+        let directions = reversals.iter().map(|&reverse| match config.cell().kind() {
             Some(kind) => {
                 let recurrence = Recurrence::new(config, kind, prefix, input, reverse, builder);
                 Direction::Recurrence(recurrence)
@@ -141,7 +141,7 @@ impl Recurrence {
         reverse: bool,
         builder: &mut Builder,
     ) -> Self {
-        let (n, heads) = (config.hidden, config.heads);
+        let (n, heads) = (config.hidden(), config.heads());
         let (name, gates) = (kind.name(), kind.gates());
         let suffix = if reverse { "_l0_reverse" } else { "_l0" };
         let mut add = |what: &str, shape: &[usize], init| {
@@ -158,7 +158,7 @@ impl Recurrence {
             _ => add("weight_hh", &[gates * n, n], uniform(n)),
         };
         // PyTorch has two biases; the forget gate begins open through the first.
-        let first = match (config.timescale, gates) {
+        let first = match (config.timescale(), gates) {
             (Some(longest), 4) => Init::Timescales(longest),
             (None, 4) => Init::ForgetOne,
             _ => Init::Zeros,
@@ -183,7 +183,7 @@ impl Recurrence {
             builder.role(id, Role::Gates { gates, heads, units, recurrent });
         }
         // Read in both directions, each example begins and ends empty.
-        let names: &[&str] = if config.bidirectional { &[] } else { kind.states() };
+        let names: &[&str] = if config.is_bidirectional() { &[] } else { kind.states() };
         let mut carry =
             |state: &&str| builder.carry(format!("{prefix}.{name}.{state}"), &[n], Precision::F32);
         Self { cell, state: names.iter().map(&mut carry).collect(), norm }
@@ -213,7 +213,7 @@ impl Mlstm {
         reverse: bool,
         builder: &mut Builder,
     ) -> Self {
-        let (n, heads) = (config.hidden, config.heads);
+        let (n, heads) = (config.hidden(), config.heads());
         let suffix = if reverse { "_reverse" } else { "" };
         let mut add = |what: &str, shape: &[usize], init| {
             builder.add(format!("{prefix}.mlstm{suffix}.{what}"), shape, init)
@@ -233,7 +233,7 @@ impl Mlstm {
             builder.carry(format!("{prefix}.mlstm.{name}"), shape, Precision::F32)
         };
         let width = n / heads;
-        let state = (!config.bidirectional).then(|| {
+        let state = (!config.is_bidirectional()).then(|| {
             [carry("c", &[heads, width, width]), carry("n", &[heads, width]), carry("m", &[heads])]
         });
         let memory = MatrixMemory { heads, gate: input_gate.0, reverse, state };

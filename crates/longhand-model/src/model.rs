@@ -1,17 +1,18 @@
-//! Embedding → blocks → norm → head, run on a tape. A classifier pools before the norm.
+//! The model: a body (embedding → blocks → norm) and its heads, run on a tape.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use longhand_kernel::weights::{Format, Rows};
 use longhand_kernel::{Precision, Sequence};
 
 use crate::block::{Block, NormLayer};
-use crate::config::{Config, ConfigError, HeadConfig, MOST_PARAMETERS, MOST_STATE, Positions};
-use crate::error::ModelError;
-use crate::head::Head;
+use crate::config::{Config, ConfigError, FinalNorm, MOST_PARAMETERS, MOST_STATE, Positions};
+use crate::error::{HeadError, ModelError};
+use crate::head::{Head, Targets};
 use crate::state::{State, StateLayout};
-use crate::tape::{Pass, Tape, Total, Var};
-use crate::weights::{Builder, Gradients, Init, ParameterId, Role, Weights};
+use crate::tape::{LossOptions, Pass, Tape, Total, Var};
+use crate::weights::{Builder, Init, ParameterId, Role, Weights};
 
 /// A configuration with its weights.
 pub struct Model {
@@ -22,8 +23,9 @@ pub struct Model {
     embedding: ParameterId,
     positions: Option<ParameterId>,
     blocks: Vec<Block>,
+    /// The norm before the heads; none where the only head has it behind its pooling.
     norm: NormLayer,
-    head: Head,
+    heads: Vec<Head>,
 }
 
 impl Clone for Model {
@@ -132,7 +134,7 @@ impl Model {
 
     /// Lays out a checked configuration.
     pub(crate) fn lay_out(config: Config, mut builder: Builder) -> Self {
-        let tied = matches!(config.head, HeadConfig::LanguageModel { tied: true, .. });
+        let tied = config.is_tied();
         // Tied, it is the output matrix as well, and begins small so that logits do.
         let init = Init::Normal(if tied { 0.05 } else { 0.5 });
         let shape = [config.vocab_size, config.width];
@@ -152,12 +154,19 @@ impl Model {
             .collect();
         let width = config.output_width();
         let norm = NormLayer::new(config.norm, "norm", width, &mut builder);
-        let head = Head::new(&config.head, config.vocab_size, width, embedding, &mut builder);
+        let (norm, mut behind_pooling) = match config.final_norm {
+            FinalNorm::BeforeHeads => (norm, None),
+            FinalNorm::AfterPooling => (NormLayer::None, Some(norm)),
+        };
+        let heads = config.heads.iter();
+        let heads = heads
+            .map(|head| Head::new(&config, head, embedding, behind_pooling.take(), &mut builder))
+            .collect();
         let (weights, state) = builder.finish();
-        Self { config, weights, state, embedding, positions, blocks, norm, head }
+        Self { config, weights, state, embedding, positions, blocks, norm, heads }
     }
 
-    /// What it is made of.
+    /// Its configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -172,9 +181,9 @@ impl Model {
         &self.state
     }
 
-    /// Tokens or classes that the head tells apart.
+    /// Numbers in a row of the first head's answer: tokens or classes.
     pub fn outputs(&self) -> usize {
-        self.head.outputs
+        self.first_head().outputs()
     }
 
     /// Checks that a tokeniser of so many tokens is this model's.
@@ -186,17 +195,17 @@ impl Model {
         if model == tokenizer { Ok(()) } else { Err(ModelError::Vocabulary { model, tokenizer }) }
     }
 
-    /// Takes over every weight of a trained model whose name and shape this one shares, but for
-    /// the head's own: a new head never begins with an old one's answers. Gives the names of the
-    /// weights that stay as they are; what is packed for reading cannot be taken.
+    /// Takes over the body of a trained model: every weight whose name and shape both share. The
+    /// heads stay as they are, so that a new head never begins with an old one's answers. Returns
+    /// the names of the weights that stay. The trained model must not be packed.
     pub fn take_over(&mut self, trained: &Model) -> Vec<String> {
-        let head = [Some(self.head.weight), self.head.bias];
         let embedding = self.embedding;
+        let of_heads: Vec<ParameterId> = self.heads.iter().flat_map(Head::parameters).collect();
         let mut kept = Vec::new();
         for (place, parameter) in self.weights.iter_mut().enumerate() {
             let id = ParameterId(place);
             // A tied head is the embedding.
-            let own = head.contains(&Some(id)) && id != embedding;
+            let own = of_heads.contains(&id) && id != embedding;
             let mut sources = trained.weights.iter();
             let source = sources
                 .find(|source| source.name == parameter.name && source.shape == parameter.shape);
@@ -209,8 +218,8 @@ impl Model {
     }
 
     /// Reads `ids [T·B]` (time-major) in a pass, which may read other sequences too, of this model
-    /// or of others. Gives the rows that answers are read from: `[T·B, D]` for a language model
-    /// and `[B, D]` for a classifier. `state` advances over the real positions.
+    /// or of others. Returns the body's output `[T·B, D]`, which the heads read. `state` advances
+    /// over the real positions.
     ///
     /// # Errors
     /// If an id is out of range, or the sizes do not agree; pass and state are then unchanged.
@@ -278,33 +287,57 @@ impl Model {
             tape.settle(first, x);
         }
         state.advance(sequence);
-        let x = self.head.run(tape, x);
-        let x = self.norm.run(tape, &self.weights, x);
-        tape.dropout(x, dropout.output, dropout.locked)
+        self.norm.run(tape, &self.weights, x)
     }
 
-    /// Logits of some rows of what [`Model::forward`] gave: `[rows, V]` or `[rows, classes]`.
-    pub fn logits(&self, tape: &Tape, x: Var, rows: std::ops::Range<usize>, out: &mut Vec<f32>) {
-        let width = tape.width(x);
-        let x = &tape.data(x)[rows.start * width..rows.end * width];
-        out.resize(rows.len() * self.head.outputs, 0.0);
-        tape.logits(&self.weights, x, self.head.weight, self.head.bias, out);
+    /// The heads, in the order of the configuration.
+    pub fn heads(&self) -> &[Head] {
+        &self.heads
     }
 
-    /// Cross-entropy of the rows' answers against `targets` (one for each row, [`crate::IGNORE`]
-    /// for none), in nats summed; with `gradients`, the gradient of `scale` times that sum flows
-    /// into them and back into the rows. `losses` receives each row's loss.
+    /// The head with a name.
+    ///
+    /// # Errors
+    /// [`HeadError::Unknown`] where there is none.
+    pub fn head(&self, name: &str) -> Result<&Head, HeadError> {
+        self.heads.iter().find(|head| head.name() == name).ok_or_else(|| HeadError::Unknown {
+            name: name.into(),
+            heads: self.heads.iter().map(|head| head.name().to_owned()).collect(),
+        })
+    }
+
+    /// Logits of some rows of the first head's answer to the output `x` of [`Model::forward`]:
+    /// `[rows, outputs]`, as [`Head::logits`].
+    ///
+    /// # Panics
+    /// If there are fewer rows.
+    pub fn logits(&self, tape: &mut Tape, x: Var, rows: Range<usize>, out: &mut Vec<f32>) {
+        self.first_head().logits(&self.weights, tape, x, rows, out);
+    }
+
+    /// Probabilities of every row of the first head's answer, as [`Head::probabilities`].
+    pub fn probabilities(&self, tape: &mut Tape, x: Var, out: &mut Vec<f32>) {
+        self.first_head().probabilities(&self.weights, tape, x, out);
+    }
+
+    /// The loss of the first head's answers to the output `x` of [`Model::forward`], as
+    /// [`Head::loss`].
+    ///
+    /// # Errors
+    /// If the targets do not fit the head.
     pub fn loss(
         &self,
         tape: &mut Tape,
         x: Var,
-        targets: &[u32],
-        smoothing: f32,
-        losses: Option<&mut [f32]>,
-        gradients: Option<(f32, &mut Gradients)>,
-    ) -> Total {
-        let (weight, bias) = (self.head.weight, self.head.bias);
-        tape.cross_entropy(&self.weights, x, weight, bias, targets, smoothing, losses, gradients)
+        targets: Targets<'_>,
+        options: LossOptions<'_>,
+    ) -> Result<Total, ModelError> {
+        self.first_head().loss(&self.weights, tape, x, targets, options)
+    }
+
+    /// The head that `generate`, `score` and `predict` use; a checked configuration has one.
+    fn first_head(&self) -> &Head {
+        &self.heads[0]
     }
 
     fn check_source(

@@ -7,8 +7,8 @@ use longhand_kernel::Precision;
 use longhand_kernel::weights::Format;
 
 use crate::config::{
-    BlockConfig, Cell, Config, Dropout, FORMAT, Fusion, HeadConfig, LongMemory, ModelType, Norm,
-    Order, Pooling, Positions, WorkingMemory,
+    BlockConfig, Cell, Config, Dropout, FORMAT, FinalNorm, Fusion, HeadConfig, HeadKind,
+    LongMemory, ModelType, Norm, Order, Pooling, Positions, WorkingMemory,
 };
 
 /// A named configuration.
@@ -36,8 +36,13 @@ pub enum Preset {
     Xlstm,
 }
 
+/// No preset has this name.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("there is no preset `{0}`; there are {names}", names = Preset::ALL.map(Preset::name).join(", "))]
+pub struct UnknownPreset(pub String);
+
 impl Preset {
-    /// Every preset.
+    /// All presets.
     pub const ALL: [Preset; 10] = [
         Preset::LonghandNano,
         Preset::LonghandSmall,
@@ -78,12 +83,15 @@ impl Preset {
             Preset::Lstm => Config {
                 norm: Norm::None,
                 dropout: Dropout { input: 0.2, block: 0.2, ..Dropout::default() },
-                head: HeadConfig::LanguageModel { tied: false, bias: true },
+                heads: vec![HeadConfig::new(HeadKind::LanguageModel { tied: false, bias: true })],
                 ..with_blocks(vocab_size, 256, vec![plain(lstm(256)); 2])
             },
             Preset::StackedLstmClassifier => Config {
                 norm: Norm::None,
-                head: HeadConfig::Classifier { classes: 2, pooling: Pooling::Last },
+                heads: vec![HeadConfig::new(HeadKind::Classifier {
+                    classes: 2,
+                    pooling: Pooling::Last,
+                })],
                 dropout: Dropout { input: 0.3, block: 0.3, ..Dropout::default() },
                 ..with_blocks(vocab_size, 64, vec![plain(lstm(64)), plain(lstm(32))])
             },
@@ -131,8 +139,8 @@ impl Preset {
                 )
             },
             Preset::Xlstm => {
-                let mlstm = LongMemory { cell: Cell::Mlstm, heads: 4, ..lstm(160) };
-                let slstm = LongMemory { cell: Cell::Slstm, ..mlstm };
+                let [mlstm, slstm] =
+                    [Cell::Mlstm, Cell::Slstm].map(|cell| LongMemory::new(cell, 160).with_heads(4));
                 let with =
                     |long| BlockConfig { long: Some(long), feed_forward: Some(432), ..block() };
                 Config {
@@ -158,13 +166,11 @@ impl fmt::Display for Preset {
 }
 
 impl FromStr for Preset {
-    type Err = String;
+    type Err = UnknownPreset;
 
-    fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|preset| preset.name() == name).ok_or_else(|| {
-            let names = Self::ALL.map(Preset::name).join(", ");
-            format!("there is no preset `{name}`; there are {names}")
-        })
+    fn from_str(name: &str) -> Result<Self, UnknownPreset> {
+        let found = Self::ALL.into_iter().find(|preset| preset.name() == name);
+        found.ok_or_else(|| UnknownPreset(name.into()))
     }
 }
 
@@ -195,7 +201,8 @@ fn with_blocks(vocab_size: usize, width: usize, blocks: Vec<BlockConfig>) -> Con
         positions: Positions::None {},
         norm: Norm::Rms,
         blocks,
-        head: HeadConfig::LanguageModel { tied: false, bias: false },
+        final_norm: FinalNorm::BeforeHeads,
+        heads: vec![HeadConfig::new(HeadKind::LanguageModel { tied: false, bias: false })],
         dropout: Dropout::default(),
         weights: Format::F32,
         kv_cache: Precision::F32,
@@ -219,7 +226,7 @@ fn plain(long: LongMemory) -> BlockConfig {
 }
 
 fn lstm(hidden: usize) -> LongMemory {
-    LongMemory { cell: Cell::Lstm, hidden, heads: 1, bidirectional: false, timescale: None }
+    LongMemory::new(Cell::Lstm, hidden)
 }
 
 fn attention(heads: usize, head_width: usize, window: usize, rotary: bool) -> WorkingMemory {

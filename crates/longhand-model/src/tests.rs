@@ -4,8 +4,13 @@
 
 use std::sync::Arc;
 
-use crate::config::{BlockConfig, Cell, Config, Dropout, HeadConfig, Pooling, WorkingMemory};
-use crate::{Ablation, Cpu, Gradients, IGNORE, Mode, Model, Preset, Sequence, State, Tape};
+use crate::config::{
+    BlockConfig, Cell, Config, Dropout, HeadKind, LongMemory, Pooling, WorkingMemory,
+};
+use crate::{
+    Ablation, Cpu, Gradients, IGNORE, LossOptions, Mode, Model, Preset, Sequence, State, Tape,
+    Targets,
+};
 
 mod operand;
 
@@ -27,18 +32,18 @@ const OTHERS: [(&str, &str); 8] = [
         r#""width": 12, "norm": "layer", "positions": {"type": "learned", "count": 11},
         "blocks": [{
             "working": {"type": "attention", "heads": 2, "kv_heads": 1, "head_width": 6, "window": 9},
-            "long": {"cell": "rnn", "hidden": 12}, "fusion": "gate", "feed_forward": 20
+            "long": {"type": "rnn", "hidden": 12}, "fusion": "gate", "feed_forward": 20
         }],
-        "head": {"type": "language-model", "tied": true, "bias": true}"#,
+        "heads": [{"type": "language-model", "tied": true, "bias": true}]"#,
     ),
     (
         "summed",
         r#""width": 12,
         "blocks": [{
-            "working": {"type": "tanh"}, "long": {"cell": "slstm", "hidden": 12, "heads": 2},
+            "working": {"type": "tanh"}, "long": {"type": "slstm", "hidden": 12, "heads": 2},
             "fusion": "sum"
         }],
-        "head": {"type": "language-model", "bias": true}"#,
+        "heads": [{"type": "language-model", "bias": true}]"#,
     ),
     (
         "long-first",
@@ -46,22 +51,22 @@ const OTHERS: [(&str, &str); 8] = [
         "blocks": [{
             "working": {"type": "attention", "heads": 2, "kv_heads": 2, "head_width": 5,
                         "window": 7, "rotary": false},
-            "long": {"cell": "mlstm", "hidden": 18, "heads": 3}, "order": "long-first",
+            "long": {"type": "mlstm", "hidden": 18, "heads": 3}, "order": "long-first",
             "fusion": "none", "residual": false
         }, {
-            "working": {"type": "tanh"}, "long": {"cell": "lstm", "hidden": 7},
+            "working": {"type": "tanh"}, "long": {"type": "lstm", "hidden": 7},
             "order": "long-first", "feed_forward": 9
         }],
-        "head": {"type": "language-model"}"#,
+        "heads": [{"type": "language-model"}]"#,
     ),
     (
         "working-first",
         r#""width": 12, "norm": "layer",
         "blocks": [{
-            "working": {"type": "tanh"}, "long": {"cell": "rnn", "hidden": 9},
+            "working": {"type": "tanh"}, "long": {"type": "rnn", "hidden": 9},
             "order": "working-first", "fusion": "none", "residual": false
         }],
-        "head": {"type": "classifier", "classes": 3}"#,
+        "heads": [{"type": "classifier", "classes": 3}]"#,
     ),
     (
         "both-ways-mean",
@@ -69,32 +74,32 @@ const OTHERS: [(&str, &str); 8] = [
         "blocks": [{
             "working": {"type": "attention", "heads": 2, "kv_heads": 1, "head_width": 8,
                         "window": 4, "bidirectional": true},
-            "long": {"cell": "lstm", "hidden": 8, "bidirectional": true}, "fusion": "gate",
+            "long": {"type": "lstm", "hidden": 8, "bidirectional": true}, "fusion": "gate",
             "residual": false
         }],
-        "head": {"type": "classifier", "classes": 3, "pooling": "mean"}"#,
+        "heads": [{"type": "classifier", "classes": 3, "pooling": "mean"}]"#,
     ),
     (
         "both-ways-max",
         r#""width": 12, "norm": "layer",
         "blocks": [{
-            "long": {"cell": "slstm", "hidden": 6, "heads": 3, "bidirectional": true},
+            "long": {"type": "slstm", "hidden": 6, "heads": 3, "bidirectional": true},
             "fusion": "none"
         }, {
             "working": {"type": "attention", "heads": 3, "kv_heads": 3, "head_width": 4,
                         "window": 4, "bidirectional": true},
-            "long": {"cell": "rnn", "hidden": 5, "bidirectional": true}, "feed_forward": 10
+            "long": {"type": "rnn", "hidden": 5, "bidirectional": true}, "feed_forward": 10
         }],
-        "head": {"type": "classifier", "classes": 3, "pooling": "max"}"#,
+        "heads": [{"type": "classifier", "classes": 3, "pooling": "max"}]"#,
     ),
     (
         "both-ways-last",
         r#""width": 12, "norm": "none", "positions": {"type": "sinusoidal"},
         "blocks": [{
             "working": {"type": "tanh"},
-            "long": {"cell": "mlstm", "hidden": 12, "heads": 2, "bidirectional": true}
+            "long": {"type": "mlstm", "hidden": 12, "heads": 2, "bidirectional": true}
         }],
-        "head": {"type": "classifier", "classes": 3}"#,
+        "heads": [{"type": "classifier", "classes": 3}]"#,
     ),
     (
         "both-ways-sum",
@@ -102,10 +107,10 @@ const OTHERS: [(&str, &str); 8] = [
         "blocks": [{
             "working": {"type": "attention", "heads": 4, "kv_heads": 2, "head_width": 4,
                         "window": 4, "rotary": false, "bidirectional": true},
-            "long": {"cell": "lstm", "hidden": 8, "bidirectional": true}, "fusion": "sum",
+            "long": {"type": "lstm", "hidden": 8, "bidirectional": true}, "fusion": "sum",
             "residual": false
         }],
-        "head": {"type": "classifier", "classes": 3, "pooling": "mean"}"#,
+        "heads": [{"type": "classifier", "classes": 3, "pooling": "mean"}]"#,
     ),
 ];
 
@@ -117,7 +122,7 @@ fn configs() -> Vec<(&'static str, Config)> {
     let presets = presets.map(|preset| (preset.name(), narrow(preset.config(VOCAB))));
     let others = OTHERS.map(|(name, rest)| {
         let json =
-            format!(r#"{{"model_type": "longhand", "format": 1, "vocab_size": {VOCAB}, {rest}}}"#);
+            format!(r#"{{"model_type": "longhand", "format": 2, "vocab_size": {VOCAB}, {rest}}}"#);
         (name, Config::from_json(json.as_bytes()).unwrap())
     });
     presets.chain(others).collect()
@@ -131,7 +136,7 @@ fn narrow(mut config: Config) -> Config {
             *head_width = 6;
         }
         if let Some(long) = &mut block.long {
-            long.hidden = 24;
+            *long.hidden_mut() = 24;
         }
         block.feed_forward = block.feed_forward.map(|_| 40);
     }
@@ -143,9 +148,7 @@ fn models() -> Vec<(&'static str, Model)> {
 }
 
 fn language_models() -> impl Iterator<Item = (&'static str, Model)> {
-    models()
-        .into_iter()
-        .filter(|(_, model)| matches!(model.config().head, HeadConfig::LanguageModel { .. }))
+    models().into_iter().filter(|(_, model)| model.config().is_language_model())
 }
 
 fn read(
@@ -159,7 +162,7 @@ fn read(
     let mut pass = tape.pass(mode);
     let x = model.forward(&mut pass, ids, sequence, state).unwrap();
     let mut logits = Vec::new();
-    model.logits(&pass, x, 0..ids.len(), &mut logits);
+    model.logits(&mut pass, x, 0..ids.len(), &mut logits);
     logits
 }
 
@@ -280,7 +283,7 @@ fn a_padded_example_is_the_same_alone_and_in_a_batch() {
     let cpu = Arc::new(Cpu::new(2));
     let (time, lengths) = (70, [70u32, 1, 37, 66]);
     for (name, model) in models() {
-        if !matches!(model.config().head, HeadConfig::Classifier { .. }) {
+        if model.config().is_language_model() {
             continue;
         }
         let batch = lengths.len();
@@ -290,7 +293,7 @@ fn a_padded_example_is_the_same_alone_and_in_a_batch() {
             let (mut pass, mut state) = (tape.pass(Mode::Read), model.state(sequence.batch));
             let x = model.forward(&mut pass, ids, sequence, &mut state).unwrap();
             let mut logits = Vec::new();
-            model.logits(&pass, x, 0..sequence.batch, &mut logits);
+            model.logits(&mut pass, x, 0..sequence.batch, &mut logits);
             logits
         };
         let padded = Sequence { lengths: Some(&lengths), ..Sequence::new(time, batch) };
@@ -316,11 +319,20 @@ fn loss(
     let (mut pass, mut state) = (tape.pass(mode), model.state(sequence.batch));
     let x = model.forward(&mut pass, ids, sequence, &mut state).unwrap();
     let scale = 1.0 / targets.len() as f32;
+    let answers = match model.config().is_language_model() {
+        true => Targets::Tokens(targets),
+        false => Targets::Labels(targets),
+    };
+    let smoothing = 0.1;
     match gradients {
-        None => model.loss(&mut pass, x, targets, 0.1, None, None).nats / targets.len() as f64,
+        None => {
+            let options = LossOptions { smoothing, ..LossOptions::default() };
+            model.loss(&mut pass, x, answers, options).unwrap().nats / targets.len() as f64
+        }
         Some(gradients) => {
             let wanted = Some((scale, &mut *gradients));
-            let total = model.loss(&mut pass, x, targets, 0.1, None, wanted);
+            let options = LossOptions { smoothing, gradients: wanted, losses: None };
+            let total = model.loss(&mut pass, x, answers, options).unwrap();
             pass.backward(&model.weights, gradients).unwrap();
             total.nats / targets.len() as f64
         }
@@ -348,7 +360,7 @@ fn gradients_are_the_slope_of_the_loss() {
 fn gradients_of_what_dropout_leaves_are_the_slope_of_its_loss() {
     for (name, config) in configs() {
         // What is dropped is zero at several positions: their largest value is none's alone.
-        if matches!(config.head, HeadConfig::Classifier { pooling: Pooling::Max, .. }) {
+        if pools_by_maximum(&config) {
             continue;
         }
         for locked in [false, true] {
@@ -358,9 +370,14 @@ fn gradients_of_what_dropout_leaves_are_the_slope_of_its_loss() {
     }
 }
 
+/// Whether the gradient jumps where a maximum over the positions changes hands.
+fn pools_by_maximum(config: &Config) -> bool {
+    config.head().and_then(HeadKind::pooling) == Some(Pooling::Max)
+}
+
 /// With something dropped wherever something can be.
 fn with_dropout(config: Config, locked: bool) -> Config {
-    let recurs = config.blocks.iter().flat_map(|block| block.long).any(|l| l.cell != Cell::Mlstm);
+    let recurs = config.blocks.iter().flat_map(|block| block.long).any(|l| l.cell() != Cell::Mlstm);
     let recurrent = if recurs { 0.3 } else { 0.0 };
     let working = if config.blocks.iter().any(BlockConfig::is_parallel_pair) { 0.3 } else { 0.0 };
     let (token, input, memory, block, output) = (0.2, 0.1, 0.2, 0.1, 0.2);
@@ -375,8 +392,8 @@ fn check_slopes(name: &str, mut model: Model, mode: Mode) {
     // Where a maximum changes hands, the slope jumps: of a max pooling, and of an mLSTM's
     // denominator. One of several ever shorter steps goes past no such place. Elsewhere the second
     // step is for what bends much.
-    let jumps = matches!(config.head, HeadConfig::Classifier { pooling: Pooling::Max, .. })
-        || config.blocks.iter().flat_map(|block| block.long).any(|l| l.cell == Cell::Mlstm);
+    let jumps = pools_by_maximum(&config)
+        || config.blocks.iter().flat_map(|block| block.long).any(|l| l.cell() == Cell::Mlstm);
     let (steps, tolerance): (&[f64], f64) =
         if jumps { (&[0.005, 0.001, 0.0002][..], 1e-2) } else { (&[0.05, 0.02][..], 1e-3) };
 
@@ -387,7 +404,7 @@ fn check_slopes(name: &str, mut model: Model, mode: Mode) {
     }
     let (time, batch) = (20, 3);
     let ids = ids(time * batch, 17);
-    let classifies = matches!(model.config().head, HeadConfig::Classifier { .. });
+    let classifies = !model.config().is_language_model();
     let lengths = classifies.then_some(&[20, 9, 14][..]);
     let sequence = Sequence { lengths, ..Sequence::new(time, batch) };
     let targets: Vec<u32> = if classifies {
@@ -463,7 +480,7 @@ fn any_parameter_can_be_frozen_or_trained_by_itself() {
         let mut model = Model::new(with_dropout(config, true), 1).unwrap();
         let ids = ids(18, 41);
         let sequence = Sequence::new(9, 2);
-        let classifies = matches!(model.config().head, HeadConfig::Classifier { .. });
+        let classifies = !model.config().is_language_model();
         let targets = if classifies { vec![0, 1] } else { ids.clone() };
         let pass = (&ids[..], &targets[..], &sequence);
         let mut tape = Tape::new(Arc::new(Cpu::new(1)));
@@ -565,8 +582,8 @@ fn gates_of_every_long_memory_can_be_read_where_nothing_is_padded() {
             model.forward(&mut pass, &ids, &sequence, &mut state).unwrap();
             let gates = pass.gates(&model.weights);
             let gated = model.config().blocks.iter().flat_map(|block| block.long);
-            let gated = gated.filter(|long| long.cell != Cell::Rnn);
-            let memories: usize = gated.map(|long| 1 + usize::from(long.bidirectional)).sum();
+            let gated = gated.filter(|long| long.cell() != Cell::Rnn);
+            let memories: usize = gated.map(|long| 1 + usize::from(long.is_bidirectional())).sum();
             assert_eq!(gates.len(), memories, "{name}");
             let rows = lengths.map_or(2 * time, |lengths| lengths.iter().sum::<u32>() as usize);
             for gates in gates {
@@ -588,7 +605,7 @@ fn gates_of_every_long_memory_can_be_read_where_nothing_is_padded() {
 fn units_begin_at_timescales_up_to_the_longest() {
     let mut config = Preset::LonghandNano.config(VOCAB);
     for long in config.blocks.iter_mut().filter_map(|block| block.long.as_mut()) {
-        long.timescale = Some(256);
+        *long = LongMemory::Lstm { hidden: 160, bidirectional: false, timescale: Some(256) };
     }
     let model = Model::new(config, 7).unwrap();
     let bias = model.weights.iter().find(|p| p.name == "blocks.0.lstm.bias_ih_l0").unwrap();

@@ -70,12 +70,12 @@ fn damaged_configurations_are_refused() {
     let good = model.config().to_json();
     for (from, to, expected) in [
         ("\"width\"", "\"breadth\"", "breadth"),
-        ("\"cell\": \"lstm\"", "\"cell\": \"gru\"", "gru"),
+        ("\"type\": \"lstm\"", "\"type\": \"gru\"", "gru"),
         ("\"hidden\": 256", "\"hidden\": 0", "must be from 1"),
         ("\"hidden\": 256", "\"hidden\": 99999999999", "must be from 1"),
         ("\"hidden\": 256", "\"hidden\": -1", "cannot be read"),
         ("\"vocab_size\": 9", "\"vocab_size\": 1048577", "must be from 1"),
-        ("\"format\": 1", "\"format\": 7", "format 7"),
+        ("\"format\": 2", "\"format\": 7", "format 7"),
         ("\"block\": 0.1", "\"block\": 1.0", "less than 1"),
         ("{", "", "cannot be read"),
     ] {
@@ -93,7 +93,8 @@ fn settings_that_contradict_each_other_are_refused() {
         let mut value: serde_json::Value =
             serde_json::from_str(&Preset::LonghandNano.config(9).to_json()).unwrap();
         change(&mut value);
-        Config::from_json(value.to_string().as_bytes()).unwrap_err().to_string()
+        let config = Config::from_json(value.to_string().as_bytes());
+        config.and_then(|config| Model::check(&config)).unwrap_err().to_string()
     };
     let said = refused(&|v| v["blocks"][0]["working"]["kv_heads"] = 3.into());
     assert!(said.contains("block 0") && said.contains("evenly"), "{said}");
@@ -108,7 +109,7 @@ fn settings_that_contradict_each_other_are_refused() {
     let said = refused(&|v| v["kv_cache"] = "int8".into());
     assert!(said.contains("`int8` is no precision"), "{said}");
     let said = refused(&|v| v["blocks"][0]["long"]["heads"] = 4.into());
-    assert!(said.contains("slstm and mlstm"), "{said}");
+    assert!(said.contains("unknown field `heads`"), "{said}");
     let said = refused(&|v| v["blocks"][0]["fusion"] = "none".into());
     assert!(said.contains("need a fusion"), "{said}");
     let said = refused(&|v| {
@@ -124,7 +125,7 @@ fn settings_that_contradict_each_other_are_refused() {
     assert!(said.contains("must not see"), "{said}");
     let said = refused(&|v| {
         v["blocks"][0].as_object_mut().unwrap().remove("long");
-        v["blocks"][1]["long"]["cell"] = "mlstm".into();
+        v["blocks"][1]["long"]["type"] = "mlstm".into();
         v["dropout"]["recurrent"] = 0.5.into();
     });
     assert!(said.contains("`dropout.recurrent`"), "{said}");
@@ -144,7 +145,7 @@ fn keys_that_a_choice_does_not_have_are_refused() {
 #[test]
 fn models_that_no_machine_holds_are_refused_whatever_makes_them_large() {
     let refused = |rest: &str| {
-        let json = format!(r#"{{"model_type": "longhand", "format": 1, {rest}}}"#);
+        let json = format!(r#"{{"model_type": "longhand", "format": 2, {rest}}}"#);
         let config = Config::from_json(json.as_bytes()).unwrap();
         let said = Model::check(&config).unwrap_err().to_string();
         // Whatever makes a model says the same.
@@ -156,23 +157,23 @@ fn models_that_no_machine_holds_are_refused_whatever_makes_them_large() {
         said
     };
     let said = refused(
-        r#""width": 1048576, "vocab_size": 1048576, "head": {"type": "language-model"},
-        "blocks": [{"long": {"cell": "lstm", "hidden": 1}}]"#,
+        r#""width": 1048576, "vocab_size": 1048576, "heads": [{"type": "language-model"}],
+        "blocks": [{"long": {"type": "lstm", "hidden": 1}}]"#,
     );
     assert!(said.contains("parameters"), "{said}");
     // The head over a wide last block, for tokens and for classes.
     let wide = r#""width": 1, "blocks": [{
-        "long": {"cell": "lstm", "hidden": 16384}, "fusion": "none", "residual": false }]"#;
+        "long": {"type": "lstm", "hidden": 16384}, "fusion": "none", "residual": false }]"#;
     for sizes in [
-        r#""vocab_size": 1048576, "head": {"type": "language-model"}"#,
-        r#""vocab_size": 1, "head": {"type": "classifier", "classes": 1048576}"#,
+        r#""vocab_size": 1048576, "heads": [{"type": "language-model"}]"#,
+        r#""vocab_size": 1, "heads": [{"type": "classifier", "classes": 1048576}]"#,
     ] {
         let said = refused(&format!("{wide}, {sizes}"));
         assert!(said.contains("parameters"), "{said}");
     }
     // A fusion over a wide memory.
     let said = refused(
-        r#""width": 16384, "vocab_size": 1, "head": {"type": "classifier", "classes": 2},
+        r#""width": 16384, "vocab_size": 1, "heads": [{"type": "classifier", "classes": 2}],
         "blocks": [{"working": {"type": "attention", "heads": 4096, "kv_heads": 1,
                                 "head_width": 4096, "window": 1}}]"#,
     );
@@ -181,13 +182,13 @@ fn models_that_no_machine_holds_are_refused_whatever_makes_them_large() {
     for block in [
         r#""working": {"type": "attention", "heads": 64, "kv_heads": 64, "head_width": 64,
                        "window": 1048576}"#,
-        r#""long": {"cell": "mlstm", "hidden": 65536}"#,
+        r#""long": {"type": "mlstm", "hidden": 65536}"#,
     ] {
         let said = refused(&format!(
-            r#""width": 1, "vocab_size": 1, "head": {{"type": "language-model"}},
+            r#""width": 1, "vocab_size": 1, "heads": [{{"type": "language-model"}}],
             "blocks": [{{{block}}}]"#
         ));
-        assert!(said.contains("the memory of each stream"), "{said}");
+        assert!(said.contains("the state of each stream"), "{said}");
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use longhand_model::config::HeadConfig;
+use longhand_model::config::{HeadConfig, HeadKind};
 use longhand_model::{
-    Config, Cpu, Format, IGNORE, Mode, Model, Precision, Preset, Sequence, State, Tape,
-    WeightsError,
+    Config, Cpu, Format, IGNORE, LossOptions, Mode, Model, Precision, Preset, Sequence, State,
+    Tape, Targets, WeightsError,
 };
 use safetensors::SafeTensors;
 use tempfile::TempDir;
@@ -27,7 +27,7 @@ fn model(preset: Preset) -> Model {
 
 fn tied() -> Model {
     let mut config = Preset::LonghandNano.config(VOCABULARY);
-    config.head = HeadConfig::LanguageModel { tied: true, bias: true };
+    config.heads = vec![HeadConfig::new(HeadKind::LanguageModel { tied: true, bias: true })];
     Model::new(config, 5).unwrap()
 }
 
@@ -43,8 +43,8 @@ fn logits(model: &Model, ids: &[u32], chunk: usize) -> (Vec<f32>, State) {
         let sequence = Sequence::new(ids.len(), 1);
         let mut pass = tape.pass(Mode::Read);
         let x = model.forward(&mut pass, ids, &sequence, &mut state).unwrap();
-        let rows = pass.data(x).len() / pass.width(x);
-        model.logits(&pass, x, 0..rows, &mut some);
+        let rows = model.heads()[0].rows(&pass, x);
+        model.logits(&mut pass, x, 0..rows, &mut some);
         all.extend_from_slice(&some);
     }
     (all, state)
@@ -113,7 +113,7 @@ fn chunks_and_steps_agree_as_far_as_activations_are_rounded() {
     {
         for preset in small_presets() {
             let small = model(preset).compress(format);
-            if matches!(small.config().head, HeadConfig::Classifier { .. }) {
+            if !small.config().is_language_model() {
                 continue;
             }
             let ids = ids(130);
@@ -187,7 +187,7 @@ fn streams_side_by_side_are_streams_alone() {
             let mut pass = tape.pass(Mode::Read);
             let x = small.forward(&mut pass, ids, &sequence, state).unwrap();
             let mut all = Vec::new();
-            small.logits(&pass, x, 0..ids.len(), &mut all);
+            small.logits(&mut pass, x, 0..ids.len(), &mut all);
             all
         };
         let mut together = small.state(batch);
@@ -215,7 +215,8 @@ fn the_loss_is_that_of_the_logits() {
         let (mut pass, mut state) = (tape.pass(Mode::Read), small.state(1));
         let x = small.forward(&mut pass, &ids, &sequence, &mut state).unwrap();
         let mut losses = vec![0.0; 100];
-        let total = small.loss(&mut pass, x, &targets, 0.0, Some(&mut losses), None);
+        let options = LossOptions { losses: Some(&mut losses), ..LossOptions::default() };
+        let total = small.loss(&mut pass, x, Targets::Tokens(&targets), options).unwrap();
         let (all, _) = logits(&small, &ids, 100);
         let mut sum = 0.0;
         for (row, &target) in all.chunks(VOCABULARY).zip(&targets[..99]) {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use longhand_model::{
-    Cpu, Gradients, Mode, Model, ModelError, Preset, Sequence, State, Tape, Total, Var,
+    Cpu, Gradients, IGNORE, LossOptions, Mode, Model, ModelError, Preset, Sequence, State, Tape,
+    Targets, Total, Var,
 };
 
 const VOCABULARY: usize = 37;
@@ -52,11 +53,15 @@ fn together(reads: &[Read], gradients: &mut [Gradients]) -> Vec<(Vec<f32>, State
     let mut all = Vec::new();
     for ((read, x), gradients) in reads.iter().zip(rows).zip(gradients.iter_mut()) {
         let mut logits = Vec::new();
-        read.model.logits(&pass, x, 0..read.ids.len(), &mut logits);
+        read.model.logits(&mut pass, x, 0..read.ids.len(), &mut logits);
         all.push(logits);
-        let wanted = Some((0.1, gradients));
-        let Total { count, .. } = read.model.loss(&mut pass, x, &read.ids, 0.0, None, wanted);
-        assert_eq!(count, read.ids.len());
+        let real: Vec<usize> = read.sequence().real_rows().collect();
+        let mut targets = vec![IGNORE; read.ids.len()];
+        real.iter().for_each(|&row| targets[row] = read.ids[row]);
+        let options = LossOptions { gradients: Some((0.1, gradients)), ..LossOptions::default() };
+        let targets = Targets::Tokens(&targets);
+        let Total { count, .. } = read.model.loss(&mut pass, x, targets, options).unwrap();
+        assert_eq!(count, real.len());
     }
     let mut models: Vec<_> =
         reads.iter().zip(gradients).map(|(read, g)| (&read.model.weights, g)).collect();
@@ -107,7 +112,9 @@ fn a_model_reads_two_sequences_in_one_pass() {
             rows.push(model.forward(&mut pass, ids, &sequence, &mut state).unwrap());
         }
         for (x, (ids, _)) in rows.into_iter().zip(sequences) {
-            model.loss(&mut pass, x, ids, 0.0, None, Some((0.1, &mut gradients)));
+            let gradients = Some((0.1, &mut gradients));
+            let options = LossOptions { gradients, ..LossOptions::default() };
+            model.loss(&mut pass, x, Targets::Tokens(ids), options).unwrap();
         }
         pass.backward(&model.weights, &mut gradients).unwrap();
         let gradients = gradients.iter().map(|g| g.unwrap().to_vec());

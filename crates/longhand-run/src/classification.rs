@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use longhand_engine::engine::model_hash;
 use longhand_model::{Cpu, Model};
-use longhand_tasks::classify::{Classification as Objective, Data, Examples, Settings, Tables};
-use longhand_tasks::{TASK_FILE, TaskFile, start};
+use longhand_tasks::classify::{Classification as Objective, Settings};
+use longhand_tasks::{Data, Examples, TASK_FILE, Tables, TaskFile, start};
 use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
 use longhand_text::tokenizer::{TokenizerChoice, TrainingSettings, Writing};
@@ -34,7 +34,7 @@ pub(crate) fn run(
     if recipe.data.train.is_empty() {
         return Err(RunError::NoExamples);
     }
-    let examples = Examples::read(&tables(&recipe), task, settings.seed)?;
+    let examples = Examples::read(&tables(&recipe), task.label_column.as_deref(), settings.seed)?;
     let trained = read_base(&mut recipe)?;
     keep_base(&recipe, place.out)?;
     let Ready { begun, lock: _lock } = output::prepare(place.out, place.existing)?;
@@ -43,7 +43,7 @@ pub(crate) fn run(
         Some((_, tokenizer)) => tokenizer.clone(),
         None => train_tokenizer(&mut recipe, &examples, watch)?,
     };
-    let data = examples.encode(&tokenizer, task.longest)?;
+    let data = Data::encode(&examples, &tokenizer, task.longest)?;
     let labels = &examples.labels;
     let model = model(&recipe, task, labels.len(), trained.as_ref(), &tokenizer, watch)?;
     let facts = facts(&recipe, &examples, &data)?;
@@ -61,7 +61,7 @@ pub(crate) fn run(
         longest: task.longest.get(),
     };
     let Data { train, valid, test, .. } = data;
-    let objective = Objective::new(&settings, &tokenizer, labels.len(), train, valid)?;
+    let objective = Objective::new(&settings, &tokenizer, train, valid)?;
     let file = TaskFile::Classify { labels: labels.clone(), longest: task.longest };
     let prepared = Prepared {
         training: Training::new(recipe, facts),
@@ -143,13 +143,16 @@ fn keep_base(recipe: &Recipe, out: &Path) -> Result<(), RunError> {
     }
 }
 
-/// Tells which weights the base model lacks, besides the head's.
+/// Tells which weights the base model lacks, besides those of heads.
 fn tell_drawn(model: &Model, drawn: &[String], watch: &mut dyn Watch) -> Result<(), RunError> {
     if drawn.len() == model.weights.iter().count() {
         return Err(RunError::NothingShared);
     }
-    let drawn: Vec<String> =
-        drawn.iter().filter(|name| !name.starts_with("head.")).cloned().collect();
+    let of_head = |name: &str| {
+        let owner = name.split_once('.').map(|(owner, _)| owner);
+        model.heads().iter().any(|head| Some(head.name()) == owner)
+    };
+    let drawn: Vec<String> = drawn.iter().filter(|name| !of_head(name)).cloned().collect();
     if !drawn.is_empty() {
         watch.prepare(&Preparation::Drawn(&drawn));
     }

@@ -28,6 +28,7 @@ pub(crate) fn run(
     cpu: &Arc<Cpu>,
     watch: &mut dyn Watch,
 ) -> Result<Finished, RunError> {
+    recipe.check_head()?;
     let since = Instant::now();
     let resumes = place.existing == Existing::Resume && output::holds_run(place.out);
     if !resumes {

@@ -29,7 +29,8 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use longhand_model::{Config, ConfigError, Model, Preset};
+use longhand_model::config::FORMAT;
+use longhand_model::{Config, ConfigError, Model, Preset, UnknownPreset};
 use longhand_tasks::Task;
 use longhand_text::corpus::Header;
 use longhand_text::{TableFormat, TokenizerKind};
@@ -200,10 +201,16 @@ pub enum RecipeError {
         got: String,
     },
     /// No such preset.
-    #[error("{0}")]
-    Preset(String),
-    /// A model that cannot be.
-    #[error("the model cannot be: {0}")]
+    #[error(transparent)]
+    Preset(#[from] UnknownPreset),
+    /// A model without the head that its training needs.
+    #[error(
+        "the model ({0}) has no language-model head and cannot learn to predict text: choose \
+         another preset or head, or say in `task` what it learns"
+    )]
+    NoLanguageModel(String),
+    /// A refused model configuration.
+    #[error("invalid model configuration: {0}")]
     Config(#[from] ConfigError),
 }
 
@@ -311,6 +318,19 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// Checks that the model's first head can learn what the recipe asks for. A task brings a head
+    /// of its own; without a task the head must be a language model's.
+    ///
+    /// # Errors
+    /// [`RecipeError::NoLanguageModel`] where it cannot, or a refused configuration.
+    pub fn check_head(&self) -> Result<(), RecipeError> {
+        // Any vocabulary will do to find the kind of a head.
+        if self.task.is_none() && !self.model.config(256)?.is_language_model() {
+            return Err(RecipeError::NoLanguageModel(self.model.name()));
+        }
+        Ok(())
+    }
+
     /// Reads a recipe file, with its data looked for under `root`; [`Data::verify`] comes when what
     /// goes before the recipe is known.
     ///
@@ -382,12 +402,17 @@ impl ModelSettings {
         let mut config = match &self.config {
             Some(config) => Value::Object(config.clone()),
             None => {
-                let preset: Preset = self.preset.parse().map_err(RecipeError::Preset)?;
+                let preset: Preset = self.preset.parse()?;
                 let json = preset.config(vocab_size).to_json();
                 serde_json::from_str(&json).map_err(|error| ConfigError::Form(error.to_string()))?
             }
         };
-        merge(&mut config, &self.overrides);
+        if config["format"] == FORMAT {
+            let overrides = Config::upgrade_overrides(&config, self.overrides.clone());
+            merge(&mut config, &overrides);
+        } else {
+            merge(&mut config, &self.overrides);
+        }
         config["vocab_size"] = vocab_size.into();
         let config = Config::from_json(config.to_string().as_bytes())?;
         Model::check(&config)?;
@@ -451,6 +476,7 @@ fn merge(config: &mut Value, overrides: &Map<String, Value>) {
 
 #[cfg(test)]
 mod tests {
+    use longhand_model::config::{Cell, HeadKind, LongMemory};
     use longhand_train::Budget;
     use longhand_train::settings::OptimizerSettings;
 
@@ -523,6 +549,28 @@ mod tests {
         let whole = serde_json::from_str::<Map<String, Value>>(&config.to_json()).unwrap();
         let alone = ModelSettings { config: Some(whole), ..ModelSettings::default() };
         assert_eq!(alone.config(50).unwrap(), config);
+    }
+
+    #[test]
+    fn overrides_may_have_the_keys_of_format_1() {
+        let text = "[model]\npreset = 'lstm'\n[model.overrides]\nhead = { tied = true }\n\
+                    blocks = [{ long = { cell = 'lstm', hidden = 256, heads = 1 } }]";
+        let config = Recipe::parse(text, "r").unwrap().model.config(50).unwrap();
+        assert_eq!(config.head(), Some(&HeadKind::LanguageModel { tied: true, bias: true }));
+        assert_eq!(config.blocks[0].long, Some(LongMemory::new(Cell::Lstm, 256)));
+    }
+
+    /// Fault R4: training a classifier's head on text panicked.
+    #[test]
+    fn a_head_must_fit_what_is_learnt() {
+        let head = "[model]\npreset = 'stacked-lstm-classifier'\n";
+        let error = Recipe::parse(head, "r").unwrap().check_head().unwrap_err();
+        assert!(matches!(&error, RecipeError::NoLanguageModel(name) if name.contains("stacked")));
+        let with_task = format!("{head}[task]\ntype = 'classify'\n");
+        Recipe::parse(&with_task, "r").unwrap().check_head().unwrap();
+        Recipe::default().check_head().unwrap();
+        let other = "[model.overrides]\nheads = [{ type = 'tags', tags = 3 }]";
+        assert!(Recipe::parse(other, "r").unwrap().check_head().is_err());
     }
 
     #[test]

@@ -1,19 +1,19 @@
 //! Classification: one label for each text.
 //!
-//! Examples stand alone: each begins with the empty memory, shorter ones are padded, and a
-//! recurrence stops at an example's last token.
+//! Each example is read from an empty state. Shorter ones are padded, and a recurrence stops at the
+//! last token of an example.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
+use longhand_kernel::Cpu;
+use longhand_kernel::loss::{most_probable, softmax};
+use longhand_model::config::{HeadKind, Pooling};
+use longhand_model::{Gates, LossOptions, Mode, Model, Tape, Targets};
 use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledBatches, LabelledIds, LabelledPosition};
-use longhand_text::corpus::table::{
-    Column, Example, Header, Labels, Table, TableFormat, TableOptions, read_table,
-};
-use longhand_train::model::config::{HeadConfig, Pooling};
-use longhand_train::model::{Cpu, Gates, Mode, Model, Sequence, Tape, Var};
+use longhand_text::corpus::table::Labels;
 use longhand_train::objective::{Objective, Part, Pass, Score, Watch};
 use longhand_train::{Settings as TrainSettings, TrainError};
 use rand::SeedableRng;
@@ -21,23 +21,28 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{Confusion, TaskError, TaskFile};
+use crate::batches::{ROWS, in_batches, lengths, padding, read, sequence};
+use crate::confusion::Confusion;
+use crate::error::TaskError;
+use crate::ids::encode;
+use crate::tables::is_blank;
+use crate::task_file::{TASK_FILE, TaskFile};
 
 /// How texts are classified.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// The column of the label, by name or by number from 0.
+    /// The column of the label, by name or by number from 0 (default: `label`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
-    /// How the positions become one vector; the model's own way where nothing is said.
+    /// How the positions become one vector (default: as the model's own head does, or the maximum).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
-    /// Tokens of a text that are read, its first ones (1024).
+    /// The number of first tokens of a text that are read (default: 1024).
     pub longest: NonZeroUsize,
 }
 
-/// Tokens of a text that are read unless settings say otherwise.
+/// The default of [`Settings::longest`].
 const LONGEST: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 impl Default for Settings {
@@ -46,160 +51,24 @@ impl Default for Settings {
     }
 }
 
-/// Where the examples lie.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Tables {
-    /// Tables to learn from.
-    pub train: Vec<PathBuf>,
-    /// Tables to validate on, instead of a part of `train`.
-    pub valid: Vec<PathBuf>,
-    /// Tables to test on.
-    pub test: Vec<PathBuf>,
-    /// Share of the training examples that is held out to validate on.
-    pub valid_fraction: f64,
-    /// The column of the text, by name or by number from 0.
-    pub text_column: Option<String>,
-    /// The tables that the files are, where their names do not tell.
-    pub format: Option<TableFormat>,
-    /// Whether the first row of a table names the columns; found out by default.
-    pub header: Header,
-    /// Replace invalid UTF-8 instead of stopping.
-    pub lossy: bool,
-}
-
-/// The texts of a task with their labels.
-pub struct Examples {
-    /// The labels of training.
-    pub labels: Labels,
-    /// Labels that had white space around them, which was taken away.
-    pub trimmed: usize,
-    train: Vec<Example>,
-    valid: Vec<Example>,
-    test: Vec<Example>,
-}
-
-/// The examples of a task as ids.
-pub struct Data {
-    /// Learnt from.
-    pub train: Vec<LabelledIds>,
-    /// Validated on; may be empty.
-    pub valid: Vec<LabelledIds>,
-    /// Tested on; may be empty.
-    pub test: Vec<LabelledIds>,
-    /// Texts of which only the first tokens are read.
-    pub cut: usize,
-    /// Tokens of the examples of training that the vocabulary lacks.
-    pub unknown: usize,
-}
-
-impl Examples {
-    /// Reads the tables, each whole, and holds out a part of the training examples if there is
-    /// nothing else to validate on: of each label the same share, drawn with `seed`.
-    ///
-    /// # Errors
-    /// A table that cannot be read, is empty or lacks a column; an example without text; one label
-    /// only; a label that the training examples lack.
-    pub fn read(tables: &Tables, settings: &Settings, seed: u64) -> Result<Self, TaskError> {
-        let column = |name: &Option<String>| {
-            // Parsing a column cannot fail: what is no number is a name.
-            name.as_deref().and_then(|name| name.parse::<Column>().ok())
-        };
-        let options = TableOptions {
-            text: column(&tables.text_column),
-            label: column(&settings.label_column),
-            format: tables.format,
-            header: tables.header,
-            lossy: tables.lossy,
-            ..TableOptions::default()
-        };
-        let Table { examples: train, trimmed, .. } = read_all(&tables.train, &options)?;
-        let labels = Labels::of(&train);
-        if let [label] = labels.names() {
-            let label = label.clone();
-            return Err(TaskError::OneLabel { name: names(&tables.train), label });
-        }
-        let known = |paths: &[PathBuf]| -> Result<Vec<Example>, TaskError> {
-            let mut examples = Vec::new();
-            for path in paths {
-                examples.extend(read_known(path, &options, &labels)?);
-            }
-            Ok(examples)
-        };
-        let (valid, test) = (known(&tables.valid)?, known(&tables.test)?);
-        let fraction = tables.valid_fraction;
-        let (train, valid) = if valid.is_empty() && fraction > 0.0 {
-            let examples = train.len();
-            let (train, held_out) = hold_out(train, fraction, seed);
-            if train.is_empty() || held_out.is_empty() {
-                let name = names(&tables.train);
-                return Err(TaskError::TooFew { name, examples, fraction });
-            }
-            (train, held_out)
-        } else {
-            (train, valid)
-        };
-        Ok(Self { labels, trimmed, train, valid, test })
-    }
-
-    /// The texts that are learnt from: what a tokeniser is trained on.
-    pub fn texts(&self) -> impl Iterator<Item = &str> {
-        self.train.iter().map(|example| example.text.as_str())
-    }
-
-    /// How many of the examples of training have each label, by id.
-    pub fn label_counts(&self) -> Vec<usize> {
-        self.labels.counts(&self.train)
-    }
-
-    /// The texts that are validated on.
-    pub fn held_out_texts(&self) -> impl Iterator<Item = &str> {
-        self.valid.iter().map(|example| example.text.as_str())
-    }
-
-    /// The examples as ids, each text to its first `longest` tokens.
-    ///
-    /// # Errors
-    /// What the tokeniser reports.
-    pub fn encode(&self, tokenizer: &Tokenizer, longest: NonZeroUsize) -> Result<Data, TaskError> {
-        let longest = longest.get();
-        let mut cut = 0;
-        let mut encode = |examples: &[Example]| -> Result<Vec<LabelledIds>, TaskError> {
-            let ids = examples.iter().map(|example| {
-                let mut ids = tokenizer.encode(&example.text)?;
-                cut += usize::from(ids.len() > longest);
-                ids.truncate(longest);
-                let label = self.labels.id(example.label.as_deref().unwrap_or_default())?;
-                Ok(LabelledIds { ids, label })
-            });
-            ids.collect()
-        };
-        let (train, valid) = (encode(&self.train)?, encode(&self.valid)?);
-        let test = encode(&self.test)?;
-        let unknown = train.iter().map(|example| tokenizer.count_unknown(&example.ids)).sum();
-        Ok(Data { train, valid, test, cut, unknown })
-    }
-}
-
-/// Learning to tell labels apart.
+/// Training of a classifier on labelled examples.
 pub struct Classification {
     batches: LabelledBatches,
     batch: LabelledBatch,
     valid: Vec<LabelledIds>,
-    labels: usize,
     padding: u32,
     label_smoothing: f32,
 }
 
 impl Classification {
-    /// Learning from `train` in shuffled batches of similar lengths, validated on `valid` if that
-    /// has anything.
+    /// Trains on `train` in shuffled batches of similar lengths, and validates on `valid` unless it
+    /// is empty.
     ///
     /// # Errors
     /// If there is no example.
     pub fn new(
         settings: &TrainSettings,
         tokenizer: &Tokenizer,
-        labels: usize,
         train: Vec<LabelledIds>,
         valid: Vec<LabelledIds>,
     ) -> Result<Self, TaskError> {
@@ -207,7 +76,7 @@ impl Classification {
         let batches = LabelledBatches::shuffled(train, settings.batch, padding, settings.seed)?;
         let label_smoothing = settings.label_smoothing;
         let batch = LabelledBatch::default();
-        Ok(Self { batches, batch, valid, labels, padding, label_smoothing })
+        Ok(Self { batches, batch, valid, padding, label_smoothing })
     }
 }
 
@@ -217,7 +86,7 @@ impl Objective for Classification {
         let lengths = lengths(&self.batch);
         let mut state = pass.model.state(self.batch.batch);
         let x = pass.forward(&self.batch.ids, &sequence(&self.batch, &lengths), &mut state)?;
-        let total = pass.loss(x, &self.batch.labels, self.label_smoothing);
+        let total = pass.loss(x, Targets::Labels(&self.batch.labels), self.label_smoothing)?;
         let tokens = self.batch.lengths.iter().map(|&length| length as u64).sum();
         Ok(Part::of(total, tokens))
     }
@@ -232,7 +101,7 @@ impl Objective for Classification {
             return Ok(None);
         }
         let done = |share| watch.done(share);
-        let result = score(model, tape, &self.valid, self.labels, self.padding, done)?;
+        let result = score(model, tape, &self.valid, self.padding, done)?;
         Ok(Some(result.score()))
     }
 
@@ -259,7 +128,7 @@ impl Objective for Classification {
         if self.batch.batch == 0 {
             return Ok(Vec::new());
         }
-        read(model, tape, Mode::Record, &self.batch)?;
+        read(model, &mut tape.pass(Mode::Record), &self.batch)?;
         Ok(tape.gates(&model.weights))
     }
 
@@ -279,12 +148,12 @@ impl Objective for Classification {
     }
 }
 
-/// How well examples were classified.
+/// The result of classifying examples whose labels are known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluation {
-    /// Mean cross-entropy in nats.
+    /// Mean cross-entropy, in nats.
     pub loss: f64,
-    /// What was taken for what.
+    /// Counts of answers by true label.
     pub confusion: Confusion,
 }
 
@@ -298,7 +167,7 @@ impl Evaluation {
     }
 }
 
-/// A model that names the label of a text.
+/// A model that predicts the label of a text.
 pub struct Classifier {
     model: Model,
     tokenizer: Tokenizer,
@@ -317,7 +186,7 @@ pub struct Prediction {
 }
 
 impl Classifier {
-    /// A classifier of its parts.
+    /// A classifier made from its parts.
     pub fn new(
         model: Model,
         tokenizer: Tokenizer,
@@ -328,14 +197,14 @@ impl Classifier {
         Self { model, tokenizer, labels, longest, tape: Tape::new(cpu) }
     }
 
-    /// Reads a model folder, whose tokeniser is given.
+    /// Reads the model and the labels from a model folder.
     ///
     /// # Errors
-    /// A folder that lacks a file, or whose model does something else.
+    /// A folder that lacks a file, or whose model is no classifier.
     pub fn load(folder: &Path, tokenizer: Tokenizer, cpu: Arc<Cpu>) -> Result<Self, TaskError> {
         let model = Model::load(folder)?;
-        let path = folder.join(crate::TASK_FILE);
-        let HeadConfig::Classifier { classes, .. } = model.config().head else {
+        let path = folder.join(TASK_FILE);
+        let Some(&HeadKind::Classifier { classes, .. }) = model.config().head() else {
             return Err(TaskError::NotAClassifier(folder.into()));
         };
         let wrong = |reason: String| TaskError::TaskFile { path: path.clone(), reason };
@@ -349,16 +218,16 @@ impl Classifier {
         Ok(Self::new(model, tokenizer, labels, longest, cpu))
     }
 
-    /// The labels by id.
+    /// The labels, in the order of their ids.
     pub fn labels(&self) -> &[String] {
         self.labels.names()
     }
 
-    /// Classifies texts, side by side; none for a text in which there is nothing to read.
+    /// Classifies texts in batches. A blank text has no prediction.
     ///
     /// # Errors
-    /// [`TaskError::NotFinite`] for a text whose answer is no number, counted from `first` and
-    /// called one of `name`.
+    /// [`TaskError::NotFinite`] for a text whose logits are not finite: example `first` + its place
+    /// of `name`.
     pub fn predict(
         &mut self,
         texts: &[String],
@@ -368,8 +237,7 @@ impl Classifier {
         let mut places = Vec::with_capacity(texts.len());
         let mut examples = Vec::with_capacity(texts.len());
         for (place, text) in texts.iter().enumerate() {
-            let mut ids = self.tokenizer.encode(text)?;
-            ids.truncate(self.longest.get());
+            let (ids, _) = encode(&self.tokenizer, text, self.longest)?;
             if !ids.is_empty() && !is_blank(text) {
                 places.push(place);
                 examples.push(LabelledIds { ids, label: 0 });
@@ -378,16 +246,22 @@ impl Classifier {
         let mut predictions = vec![None; texts.len()];
         let mut not_finite = None;
         let padding = padding(&self.tokenizer);
-        in_batches(&self.model, &mut self.tape, &examples, padding, |tape, x, batch| {
-            let mut logits = Vec::new();
-            self.model.logits(tape, x, 0..batch.batch, &mut logits);
-            for (row, &example) in logits.chunks(self.labels.len()).zip(&batch.examples) {
-                let place = places[example];
-                if !row.iter().all(|x| x.is_finite()) {
-                    not_finite = Some(place);
+        let labels = self.labels.len();
+        let mut answers = Vec::new();
+        in_batches(&self.model, &mut self.tape, &examples, padding, |pass, x, batch| {
+            self.model.logits(pass, x, 0..batch.batch, &mut answers);
+            for (logits, &example) in answers.chunks(labels).zip(&batch.examples) {
+                if !logits.iter().all(|x| x.is_finite()) {
+                    not_finite = Some(places[example]);
                 }
-                let probabilities = softmax(row);
-                predictions[place] = Some(Prediction { label: largest(row), probabilities });
+            }
+            let mut largest = vec![0; batch.batch];
+            most_probable(pass.cpu(), labels, &answers, &mut largest);
+            softmax(pass.cpu(), labels, &mut answers);
+            let rows = answers.chunks(labels).zip(largest).zip(&batch.examples);
+            for ((row, label), &example) in rows {
+                let probabilities = row.to_vec();
+                predictions[places[example]] = Some(Prediction { label, probabilities });
             }
             Ok::<(), TaskError>(())
         })?;
@@ -398,13 +272,10 @@ impl Classifier {
     }
 }
 
-/// How well a model classifies examples whose labels are known.
+/// Classifies examples whose labels are known.
 ///
 /// # Errors
-/// If an id is none of the model's.
-///
-/// # Panics
-/// If a label is none of the model's.
+/// If an id or a label is none of the model's.
 pub fn evaluate(
     model: &Model,
     tokenizer: &Tokenizer,
@@ -414,166 +285,36 @@ pub fn evaluate(
 ) -> Result<Evaluation, TrainError> {
     let mut tape = Tape::new(cpu.clone());
     let done = |share| watch.done(share);
-    score(model, &mut tape, examples, model.outputs(), padding(tokenizer), done)
+    score(model, &mut tape, examples, padding(tokenizer), done)
 }
-
-/// Examples that are read side by side when nothing is learnt.
-const ROWS: usize = 64;
 
 /// `done` is told the share that is scored, and can end the work.
 fn score<E: From<TaskError>>(
     model: &Model,
     tape: &mut Tape,
     examples: &[LabelledIds],
-    labels: usize,
     padding: u32,
     mut done: impl FnMut(f64) -> Result<(), E>,
 ) -> Result<Evaluation, E> {
+    let labels = model.outputs();
     let mut confusion = Confusion::new(labels);
     let (mut nats, mut count) = (0.0, 0);
     let mut logits = Vec::new();
-    in_batches(model, tape, examples, padding, |tape, x, batch| {
-        let total = model.loss(tape, x, &batch.labels, 0.0, None, None);
+    in_batches(model, tape, examples, padding, |pass, x, batch| {
+        let targets = Targets::Labels(&batch.labels);
+        let total = model.loss(pass, x, targets, LossOptions::default());
+        let total = total.map_err(TaskError::from)?;
         nats += total.nats;
         count += total.count;
-        model.logits(tape, x, 0..batch.batch, &mut logits);
-        for (row, &label) in logits.chunks(labels).zip(&batch.labels) {
-            confusion.add(label, largest(row));
+        model.logits(pass, x, 0..batch.batch, &mut logits);
+        let mut answers = vec![0; batch.batch];
+        most_probable(pass.cpu(), labels, &logits, &mut answers);
+        for (&answer, &label) in answers.iter().zip(&batch.labels) {
+            confusion.add(label, answer);
         }
         done(count as f64 / examples.len() as f64)
     })?;
     Ok(Evaluation { loss: nats / count.max(1) as f64, confusion })
-}
-
-/// Reads examples in batches of similar lengths, and gives each batch's rows away.
-fn in_batches<E: From<TaskError>>(
-    model: &Model,
-    tape: &mut Tape,
-    examples: &[LabelledIds],
-    padding: u32,
-    mut take: impl FnMut(&mut Tape, Var, &LabelledBatch) -> Result<(), E>,
-) -> Result<(), E> {
-    if examples.is_empty() {
-        return Ok(());
-    }
-    let mut order: Vec<usize> = (0..examples.len()).collect();
-    order.sort_by_key(|&place| examples[place].ids.len());
-    let sorted = order.iter().map(|&place| examples[place].clone()).collect();
-    let mut batches = LabelledBatches::in_order(sorted, ROWS, padding).map_err(TaskError::from)?;
-    let mut batch = LabelledBatch::default();
-    for _ in 0..batches.batches_per_epoch() {
-        batches.next(&mut batch);
-        for place in &mut batch.examples {
-            *place = order[*place];
-        }
-        let x = read(model, tape, Mode::Read, &batch).map_err(TaskError::from)?;
-        take(tape, x, &batch)?;
-    }
-    Ok(())
-}
-
-/// Reads a batch from the empty memory; gives one row for each example.
-fn read(
-    model: &Model,
-    tape: &mut Tape,
-    mode: Mode,
-    batch: &LabelledBatch,
-) -> Result<Var, longhand_train::model::ModelError> {
-    let lengths = lengths(batch);
-    let mut state = model.state(batch.batch);
-    model.forward(&mut tape.pass(mode), &batch.ids, &sequence(batch, &lengths), &mut state)
-}
-
-/// Tokens of each example.
-fn lengths(batch: &LabelledBatch) -> Vec<u32> {
-    batch.lengths.iter().map(|&length| length as u32).collect()
-}
-
-fn sequence<'a>(batch: &LabelledBatch, lengths: &'a [u32]) -> Sequence<'a> {
-    Sequence { lengths: Some(lengths), ..Sequence::new(batch.time, batch.batch) }
-}
-
-fn padding(tokenizer: &Tokenizer) -> u32 {
-    // Any id will do: lengths say what is padding.
-    tokenizer.padding_id().unwrap_or(0)
-}
-
-fn read_all(paths: &[PathBuf], options: &TableOptions) -> Result<Table, TaskError> {
-    let mut all = Table::default();
-    for path in paths {
-        let table = read_table(path, options)?;
-        let name = path.display().to_string();
-        for (place, example) in table.examples.iter().enumerate() {
-            check_text(&example.text, &name, place + 1)?;
-        }
-        all.examples.extend(table.examples);
-        all.trimmed += table.trimmed;
-    }
-    Ok(all)
-}
-
-/// Reads a table whose labels must be known.
-fn read_known(
-    path: &PathBuf,
-    options: &TableOptions,
-    labels: &Labels,
-) -> Result<Vec<Example>, TaskError> {
-    let examples = read_all(std::slice::from_ref(path), options)?.examples;
-    for (place, example) in examples.iter().enumerate() {
-        let label = example.label.as_deref().unwrap_or_default();
-        if labels.id(label).is_err() {
-            return Err(TaskError::UnknownLabel {
-                name: path.display().to_string(),
-                example: place + 1,
-                label: label.into(),
-                known: labels.names().join(", "),
-            });
-        }
-    }
-    Ok(examples)
-}
-
-fn check_text(text: &str, name: &str, example: usize) -> Result<(), TaskError> {
-    if is_blank(text) {
-        return Err(TaskError::NoText { name: name.into(), example });
-    }
-    Ok(())
-}
-
-fn is_blank(text: &str) -> bool {
-    text.trim().is_empty()
-}
-
-/// Splits examples in two, of each label the same share: shuffled, brought together by label, and
-/// then taken at even distances.
-fn hold_out(mut examples: Vec<Example>, share: f64, seed: u64) -> (Vec<Example>, Vec<Example>) {
-    examples.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-    examples.sort_by(|a, b| a.label.cmp(&b.label));
-    let (mut kept, mut held_out) = (Vec::new(), Vec::new());
-    for (place, example) in examples.into_iter().enumerate() {
-        // Half a step early, so that the first of a few examples is not always among the kept.
-        let taken = |place: usize| (place as f64 * share + 0.5).floor();
-        if taken(place + 1) > taken(place) { held_out.push(example) } else { kept.push(example) }
-    }
-    (kept, held_out)
-}
-
-fn names(paths: &[PathBuf]) -> String {
-    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
-    names.join(", ")
-}
-
-fn largest(row: &[f32]) -> u32 {
-    let best = row.iter().enumerate().fold(0, |best, (i, x)| if *x > row[best] { i } else { best });
-    best as u32
-}
-
-fn softmax(row: &[f32]) -> Vec<f32> {
-    let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut shares: Vec<f32> = row.iter().map(|x| (x - most).exp()).collect();
-    let sum: f32 = shares.iter().sum();
-    shares.iter_mut().for_each(|share| *share /= sum);
-    shares
 }
 
 #[cfg(test)]

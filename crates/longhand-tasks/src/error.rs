@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 
+use longhand_model::file::FileError;
+use longhand_model::{ConfigError, ModelError};
 use longhand_text::TextError;
 use longhand_train::TrainError;
-use longhand_train::model::file::FileError;
-use longhand_train::model::{ConfigError, ModelError};
 
 /// Why a task cannot be learnt or done. Each message is one sentence for the user.
 #[derive(Debug, thiserror::Error)]

@@ -1,34 +1,36 @@
 //! The model that a task begins with.
 
+use longhand_model::config::{FinalNorm, HeadConfig, HeadKind, Pooling};
+use longhand_model::{Config, Model};
 use longhand_text::Tokenizer;
-use longhand_train::model::config::{HeadConfig, Pooling};
-use longhand_train::model::{Config, Model};
 
-use crate::TaskError;
+use crate::error::TaskError;
 
-/// A configuration with a classifier in its head's place. Without `pooling` it is the one of the
-/// classifier that was there, or else [`Pooling::Max`].
+/// The configuration with a classifier in place of its heads. Without `pooling`, the first head's
+/// own is kept; a head that does not pool gives way to [`Pooling::Max`].
 pub fn classifier(config: Config, classes: usize, pooling: Option<Pooling>) -> Config {
-    let pooling = pooling.unwrap_or(match config.head {
-        HeadConfig::Classifier { pooling, .. } => pooling,
-        HeadConfig::LanguageModel { .. } => Pooling::Max,
-    });
-    Config { head: HeadConfig::Classifier { classes, pooling }, ..config }
+    let own = config.head().and_then(HeadKind::pooling);
+    // Only the head of a model of format 1 has the norm behind its pooling: its run may go on.
+    let final_norm = own.map_or(FinalNorm::BeforeHeads, |_| config.final_norm);
+    let pooling = pooling.or(own).unwrap_or(Pooling::Max);
+    let heads = vec![HeadConfig::new(HeadKind::Classifier { classes, pooling })];
+    Config { heads, final_norm, ..config }
 }
 
-/// A model drawn from a seed.
+/// A model with weights drawn from a seed.
 ///
 /// # Errors
-/// If the configuration cannot be.
+/// If the configuration is refused.
 pub fn fresh(config: Config, tokenizer: &Tokenizer, seed: u64) -> Result<Model, TaskError> {
     Ok(Model::new(Config { vocab_size: tokenizer.vocab_size(), ..config }, seed)?)
 }
 
-/// A model drawn from a seed with every weight of `trained` whose name and shape it shares, and
-/// the names of those that it does not. A new classifier never takes over an old one's answers.
+/// A model with the body of `trained` and new heads drawn from a seed, and the names of the
+/// parameters that were drawn: the heads' own, and those that `trained` lacks or has in another
+/// shape.
 ///
 /// # Errors
-/// If the configuration cannot be, or `trained` is packed for reading.
+/// If the configuration is refused, or `trained` is packed for reading.
 pub fn from_trained(
     config: Config,
     trained: &Model,

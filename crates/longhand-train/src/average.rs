@@ -1,6 +1,6 @@
 //! Averages of the weights over the steps, which are evaluated and kept in the weights' place.
 
-use longhand_model::optimizer as kernel;
+use longhand_kernel::optimizer as kernel;
 use longhand_model::{Buffer, Cpu, Weights};
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use longhand_model::{IGNORE, Mode, Model, Sequence, Tape};
+use longhand_model::{IGNORE, LossOptions, Mode, Model, Sequence, Tape, Targets};
 use longhand_text::Tokens;
 use longhand_text::batch::{Batch, IGNORED, Windows};
 
@@ -74,7 +74,8 @@ pub fn stretches(
             let mut pass = tape.pass(Mode::Read);
             let x = model.forward(&mut pass, &chunk.inputs, &sequence(&chunk), &mut state)?;
             if chunk.targets.iter().any(|&target| target != IGNORE) {
-                let loss = model.loss(&mut pass, x, &chunk.targets, 0.0, None, None);
+                let targets = Targets::Tokens(&chunk.targets);
+                let loss = model.loss(&mut pass, x, targets, LossOptions::default())?;
                 total.nats += loss.nats;
                 total.targets += loss.count as u64;
             }
@@ -156,7 +157,8 @@ pub fn windows(
     while windows.next(&mut chunk)? {
         let mut pass = tape.pass(Mode::Read);
         let x = model.forward(&mut pass, &chunk.inputs, &sequence(&chunk), &mut state)?;
-        let loss = model.loss(&mut pass, x, &chunk.targets, 0.0, None, None);
+        let loss =
+            model.loss(&mut pass, x, Targets::Tokens(&chunk.targets), LossOptions::default())?;
         total.nats += loss.nats;
         total.targets += loss.count as u64;
         total.tokens += chunk.inputs.len() as u64;

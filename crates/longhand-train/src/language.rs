@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use longhand_model::{Gates, Mode, Model, State, Tape};
+use longhand_model::{Gates, Mode, Model, State, Tape, Targets};
 use longhand_text::Tokens;
 use longhand_text::batch::{Batch, Streams, StreamsPosition};
 
@@ -52,7 +52,7 @@ impl Objective for LanguageModelling {
         let chunk = &self.chunk;
         let memory = self.memory.get_or_insert_with(|| pass.model.state(chunk.batch));
         let x = pass.forward(&chunk.inputs, &sequence(chunk), memory)?;
-        let total = pass.loss(x, &chunk.targets, self.label_smoothing);
+        let total = pass.loss(x, Targets::Tokens(&chunk.targets), self.label_smoothing)?;
         Ok(Part::of(total, chunk.inputs.len() as u64))
     }
 

@@ -168,18 +168,18 @@ fn lap(tape: &mut Tape, what: &str) {
 
 #[cfg(test)]
 mod tests {
-    use longhand_model::{Config, IGNORE, Precision, Sequence};
+    use longhand_model::{Config, IGNORE, Precision, Sequence, Targets};
 
     use super::*;
     use crate::settings::SgdSettings;
 
     const CONFIG: &str = r#"{
-        "model_type": "longhand", "format": 1, "vocab_size": 11, "width": 16,
+        "model_type": "longhand", "format": 2, "vocab_size": 11, "width": 16,
         "blocks": [{
             "working": {"type": "attention", "heads": 2, "kv_heads": 1, "head_width": 8, "window": 4},
-            "long": {"cell": "lstm", "hidden": 16}, "feed_forward": 24
+            "long": {"type": "lstm", "hidden": 16}, "feed_forward": 24
         }],
-        "head": {"type": "language-model"}
+        "heads": [{"type": "language-model"}]
     }"#;
     const TIME: usize = 9;
     /// Tokens of each stream; the other positions are padding.
@@ -214,7 +214,8 @@ mod tests {
             let sequence = Sequence { lengths: Some(&lengths), ..Sequence::new(TIME, batch) };
             let mut state = pass.model.state(batch);
             let x = pass.forward(&ids, &sequence, &mut state)?;
-            Ok(Part::of(pass.loss(x, &targets, 0.1), lengths.iter().map(|&n| u64::from(n)).sum()))
+            let total = pass.loss(x, Targets::Tokens(&targets), 0.1)?;
+            Ok(Part::of(total, lengths.iter().map(|&n| u64::from(n)).sum()))
         });
         let data = learner.model.weights.iter().flat_map(|p| p.data.to_vec()).collect();
         (step.unwrap(), data)

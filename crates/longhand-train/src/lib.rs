@@ -15,8 +15,8 @@
 //! use std::sync::Arc;
 //! use std::sync::atomic::AtomicBool;
 //!
+//! use longhand_model::{Model, Preset};
 //! use longhand_text::{Corpus, Tokenizer, Tokens};
-//! use longhand_train::model::{Model, Preset};
 //! use longhand_train::{Budget, LanguageModelling, Settings, Trainer};
 //!
 //! let corpus = Corpus::from_text("example", "one two three ".repeat(20));
@@ -60,7 +60,6 @@ pub use error::{RestoreError, TrainError};
 pub use groups::GroupSettings;
 pub use language::LanguageModelling;
 pub use learner::{Learner, Plan, Step};
-pub use longhand_model as model;
 pub use objective::{Objective, Part, Pass, Score, Watch};
 pub use progress::{Event, Progress};
 pub use record::RunLog;

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use longhand_model::{Gates, Gradients, Model, ModelError, Sequence, State, Tape, Total, Var};
+use longhand_model::{
+    Gates, Gradients, LossOptions, Model, ModelError, Sequence, State, Tape, Targets, Total, Var,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -97,10 +99,35 @@ impl Pass<'_> {
         self.model.forward(&mut self.tape, ids, sequence, state)
     }
 
-    /// Cross-entropy of the answers read from rows `x` against `targets`, summed, with its gradient.
-    pub fn loss(&mut self, x: Var, targets: &[u32], smoothing: f32) -> Total {
-        let wanted = Some((1.0, &mut *self.gradients));
-        self.model.loss(&mut self.tape, x, targets, smoothing, None, wanted)
+    /// The summed loss of the first head's answers to the body's output `x`, with its gradient.
+    ///
+    /// # Errors
+    /// If the targets do not fit the head.
+    pub fn loss(
+        &mut self,
+        x: Var,
+        targets: Targets<'_>,
+        smoothing: f32,
+    ) -> Result<Total, ModelError> {
+        let gradients = Some((1.0, &mut *self.gradients));
+        let options = LossOptions { smoothing, losses: None, gradients };
+        self.model.loss(&mut self.tape, x, targets, options)
+    }
+
+    /// As [`Pass::loss`], of the head called `head`. Several heads can be trained in one pass.
+    ///
+    /// # Errors
+    /// If there is no such head, or the targets do not fit it.
+    pub fn head_loss(
+        &mut self,
+        head: &str,
+        x: Var,
+        targets: Targets<'_>,
+        smoothing: f32,
+    ) -> Result<Total, ModelError> {
+        let gradients = Some((1.0, &mut *self.gradients));
+        let options = LossOptions { smoothing, losses: None, gradients };
+        self.model.head(head)?.loss(&self.model.weights, &mut self.tape, x, targets, options)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The rules that change the weights, and what they keep from step to step.
 
-use longhand_model::optimizer as kernel;
-use longhand_model::{Buffer, Cpu, Gradients, Parameter, Weights};
+use longhand_kernel::optimizer as kernel;
+use longhand_kernel::{Buffer, Cpu};
+use longhand_model::{Gradients, Parameter, Weights};
 
 use crate::error::RestoreError;
 use crate::settings::{

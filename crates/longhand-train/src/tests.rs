@@ -17,13 +17,13 @@ use crate::settings::{
 use crate::*;
 
 const CONFIG: &str = r#"{
-    "model_type": "longhand", "format": 1, "vocab_size": 0, "width": 32,
+    "model_type": "longhand", "format": 2, "vocab_size": 0, "width": 32,
     "blocks": [{
         "working": {"type": "attention", "heads": 2, "kv_heads": 2, "head_width": 16, "window": 24},
-        "long": {"cell": "lstm", "hidden": 32},
+        "long": {"type": "lstm", "hidden": 32},
         "feed_forward": 64
     }],
-    "head": {"type": "language-model"},
+    "heads": [{"type": "language-model"}],
     "dropout": {"block": 0.1}
 }"#;
 
@@ -117,7 +117,7 @@ fn greedy(model: &Model, tokenizer: &Tokenizer, prompt: &str, count: usize) -> S
         let sequence = Sequence::new(ids.len(), 1);
         let mut pass = tape.pass(Mode::Read);
         let x = model.forward(&mut pass, ids, &sequence, &mut state).unwrap();
-        model.logits(&pass, x, ids.len() - 1..ids.len(), &mut logits);
+        model.logits(&mut pass, x, ids.len() - 1..ids.len(), &mut logits);
         let best = (0..logits.len()).max_by(|&a, &b| logits[a].total_cmp(&logits[b]));
         best.unwrap() as u32
     };

@@ -62,9 +62,9 @@ impl Place {
 fn small(config: &str) -> String {
     format!(
         "description = 'small'\n{config}\n[tokenizer]\nkind = 'char'\n[model.config]\n\
-         model_type = 'longhand'\nformat = 1\nwidth = 24\n\
-         head = {{ type = 'language-model' }}\n\
-         blocks = [{{ long = {{ cell = 'lstm', hidden = 24 }}, working = {{ type = 'attention', \
+         model_type = 'longhand'\nformat = 2\nwidth = 24\n\
+         heads = [{{ type = 'language-model' }}]\n\
+         blocks = [{{ long = {{ type = 'lstm', hidden = 24 }}, working = {{ type = 'attention', \
          heads = 2, kv_heads = 2, head_width = 12, window = 16 }} }}]\n\
          [training]\nbatch = 8\nchunk = 16\nwarmup = 5\nthreads = 2\n"
     )
@@ -382,6 +382,15 @@ fn bad_texts_and_settings_get_one_sentence() {
     place.refused("train short.txt --out m", 1, "needs 2049");
     place.refused("train text.txt --out file", 1, "is a file");
     place.refused("train text.txt --preset huge --out m", 2, "no preset `huge`");
+    let line = "train text.txt --preset stacked-lstm-classifier --out m";
+    place.refused(line, 1, "cannot learn to predict text");
+    let recipe = "[model.overrides]\nheads = [{ type = 'classifier', classes = 2 }]\n";
+    place.write("classes.toml", recipe.as_bytes());
+    place.refused(
+        "train text.txt --recipe classes.toml --out m",
+        1,
+        "cannot learn to predict text",
+    );
     place.refused("train text.txt --tokenizer letters --out m", 2, "byte, char, word");
     place.refused("train text.txt --minutes 0 --out m", 2, "`budget.minutes` is 0");
     place.refused("train text.txt --minutes 1 --steps 3 --out m", 2, "cannot be used with");

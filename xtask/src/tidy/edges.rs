@@ -14,8 +14,17 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     ("longhand-kernel", &[]),
     ("longhand-model", &["longhand-kernel"]),
     ("longhand-engine", &["longhand-text", "longhand-model"]),
-    ("longhand-train", &["longhand-text", "longhand-model"]),
-    ("longhand-tasks", &["longhand-text", "longhand-engine", "longhand-train"]),
+    ("longhand-train", &["longhand-text", "longhand-kernel", "longhand-model"]),
+    (
+        "longhand-tasks",
+        &[
+            "longhand-text",
+            "longhand-kernel",
+            "longhand-model",
+            "longhand-engine",
+            "longhand-train",
+        ],
+    ),
     (
         "longhand-run",
         &["longhand-text", "longhand-model", "longhand-engine", "longhand-train", "longhand-tasks"],

@@ -1,4 +1,3 @@
-use longhand_model::config::LongMemory;
 use longhand_model::{Config, Preset};
 
 use super::*;
@@ -27,8 +26,7 @@ fn every_preset_reads_alike_in_every_way() {
 #[test]
 fn a_model_that_looks_ahead_is_refused() {
     let mut config = Preset::StackedLstmClassifier.config(10);
-    config.blocks[0].long =
-        config.blocks[0].long.map(|long| LongMemory { bidirectional: true, ..long });
+    config.blocks[0].long = config.blocks[0].long.map(|long| long.in_both_directions());
     let model = Model::new(config, 1).unwrap();
     let error = Equality::measure(&model, &cpu(), &[1, 2]).unwrap_err();
     assert!(matches!(error, EngineError::NotCausal));

@@ -1,7 +1,14 @@
-//! How fields of `config.json` are written, and what they are where they are left out.
+//! How fields of `config.json` are written, and their values where they are left out.
 
 use longhand_kernel::Precision;
 use longhand_kernel::weights::Format;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
 
 pub(super) fn is_f32(format: &Format) -> bool {
     *format == Format::F32
@@ -11,7 +18,7 @@ pub(super) fn is_exact(precision: &Precision) -> bool {
     *precision == Precision::F32
 }
 
-/// A type of the kernel by its name.
+/// Reads and writes a type of the kernel by its name.
 macro_rules! by_name {
     ($module:ident, $type:ty) => {
         pub(super) mod $module {
@@ -33,6 +40,21 @@ macro_rules! by_name {
 by_name!(format_name, longhand_kernel::weights::Format);
 by_name!(precision_name, longhand_kernel::Precision);
 
+/// Reads an object that has a `name` beside the fields of a `T`, whose unknown keys are refused.
+pub(super) fn named<'de, T, D>(from: D, default: &str) -> Result<(String, T), D::Error>
+where
+    T: serde::de::DeserializeOwned,
+    D: Deserializer<'de>,
+{
+    let mut fields = Map::deserialize(from)?;
+    let name = match fields.remove("name") {
+        Some(name) => String::deserialize(name).map_err(Error::custom)?,
+        None => default.into(),
+    };
+    let rest = T::deserialize(Value::Object(fields)).map_err(Error::custom)?;
+    Ok((name, rest))
+}
+
 pub(super) fn is_zero(share: &f32) -> bool {
     *share == 0.0
 }
@@ -43,4 +65,8 @@ pub(super) fn yes() -> bool {
 
 pub(super) fn one() -> usize {
     1
+}
+
+pub(super) fn two() -> usize {
+    2
 }

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use longhand_kernel::Cpu;
 use longhand_kernel::random::split_mix64;
 
-use crate::{Config, Gradients, IGNORE, Mode, Model, ModelError, Sequence, State, Tape, Var};
+use crate::{
+    Config, Gradients, IGNORE, LossOptions, Mode, Model, ModelError, Sequence, State, Tape,
+    Targets, Var,
+};
 
 const VOCABULARY: usize = 11;
 const BATCH: usize = 3;
@@ -15,16 +18,16 @@ const TARGET: (usize, [u32; BATCH]) = (5, [4, 5, 1]);
 
 const ATTENTION: &str = r#""working": {"type": "attention", "heads": 2, "kv_heads": 1,
     "head_width": 6, "window": 4}"#;
-const LSTM: &str = r#""long": {"cell": "lstm", "hidden": 9}"#;
+const LSTM: &str = r#""long": {"type": "lstm", "hidden": 9}"#;
 const CROSS: &str = r#""cross": {"heads": 4, "kv_heads": 2, "head_width": 5, "source_width": 10}"#;
 
 /// Every block is `memories`; the decoder's read the encoder's output besides.
 fn models(memories: &str) -> [Model; 2] {
     let model = |width: usize, block: String, seed: u64| {
         let json = format!(
-            r#"{{"model_type": "longhand", "format": 1, "vocab_size": {VOCABULARY},
+            r#"{{"model_type": "longhand", "format": 2, "vocab_size": {VOCABULARY},
             "width": {width}, "blocks": [{block}, {block}],
-            "head": {{"type": "language-model", "bias": true}}}}"#
+            "heads": [{{"type": "language-model", "bias": true}}]}}"#
         );
         let mut model = Model::new(Config::from_json(json.as_bytes()).unwrap(), seed).unwrap();
         // Away from where training begins, so that everything matters.
@@ -83,10 +86,14 @@ fn loss(models: &[Model; 2], tape: &mut Tape, gradients: Option<&mut [Gradients;
     let targets = targets();
     let count = targets.iter().filter(|&&target| target != IGNORE).count();
     match gradients {
-        None => decoder.loss(&mut pass, x, &targets, 0.0, None, None).nats / count as f64,
+        None => {
+            let (targets, options) = (Targets::Tokens(&targets), LossOptions::default());
+            decoder.loss(&mut pass, x, targets, options).unwrap().nats / count as f64
+        }
         Some([of_encoder, of_decoder]) => {
             let wanted = Some((1.0 / count as f32, &mut *of_decoder));
-            let total = decoder.loss(&mut pass, x, &targets, 0.0, None, wanted);
+            let options = LossOptions { gradients: wanted, ..LossOptions::default() };
+            let total = decoder.loss(&mut pass, x, Targets::Tokens(&targets), options).unwrap();
             let mut both = [(&encoder.weights, of_encoder), (&decoder.weights, of_decoder)];
             pass.backward_all(&mut both).unwrap();
             total.nats / count as f64
@@ -173,7 +180,7 @@ fn logits(models: &[Model; 2], sizes: &[usize], stream: Option<usize>) -> Vec<f3
         let sequence = Sequence::new(*size, batch);
         let x =
             decoder.forward_with_source(&mut pass, chunk, &sequence, source, &mut state).unwrap();
-        decoder.logits(&pass, x, 0..chunk.len(), &mut some);
+        decoder.logits(&mut pass, x, 0..chunk.len(), &mut some);
         all.extend_from_slice(&some);
         at += size;
     }

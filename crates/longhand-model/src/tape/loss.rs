@@ -1,6 +1,7 @@
-//! The head's linear layer, softmax and cross-entropy in one operation.
+//! The answers of heads and their losses. A softmax over the outputs, its cross-entropy and the
+//! head's linear layer are one operation, so that the logits of a batch are never whole in memory.
 
-use longhand_kernel::loss::{self, Gradient, Size};
+use longhand_kernel::loss::{self, Gradient, Size, binary, span};
 use longhand_kernel::weights as packed;
 
 use super::profile::{Cost, Way};
@@ -9,16 +10,32 @@ use crate::weights::{Gradients, ParameterId, Weights};
 
 pub use longhand_kernel::loss::{IGNORE, Total};
 
+/// The linear layer of a head.
+#[derive(Clone, Copy)]
+pub(crate) struct Output {
+    /// `[outputs, D]`.
+    pub(crate) weight: ParameterId,
+    /// `[outputs]`.
+    pub(crate) bias: Option<ParameterId>,
+}
+
+/// How a loss is measured, and what is wanted beside its sum.
+#[derive(Default)]
+pub struct LossOptions<'a> {
+    /// ε of label smoothing: the share of the target distribution that is spread evenly over all
+    /// answers (default: 0).
+    pub smoothing: f32,
+    /// Receives each row's loss in nats: `[T·B]` for tokens and tags, `[B]` otherwise.
+    pub losses: Option<&'a mut [f32]>,
+    /// A scale, and where the gradient of scale × the summed loss is added. It also begins the
+    /// backward pass at the head's input.
+    pub gradients: Option<(f32, &'a mut Gradients)>,
+}
+
 impl Tape {
-    /// Logits `[rows, outputs]` of rows that lie in `x`.
-    pub(crate) fn logits(
-        &self,
-        weights: &Weights,
-        x: &[f32],
-        weight: ParameterId,
-        bias: Option<ParameterId>,
-        out: &mut [f32],
-    ) {
+    /// Logits `[rows, outputs]` of the rows `x`.
+    pub(crate) fn logits(&self, weights: &Weights, x: &[f32], output: Output, out: &mut [f32]) {
+        let Output { weight, bias } = output;
         let size = size(weights, weight, x.len());
         let bias = bias.map(|bias| weights.values(bias));
         match weights.panels(weight) {
@@ -28,21 +45,32 @@ impl Tape {
         self.timed(Way::Forward, || cost("logits", size));
     }
 
-    /// Cross-entropy of softmax(x·Wᵀ + b) against `targets`, summed. The gradient of `scale` times
-    /// the sum is taken in the same pass, so that the logits of a batch never stand in memory:
-    /// it flows into `gradients` and begins the way back at `x`.
-    #[allow(clippy::too_many_arguments)]
+    /// Replaces each row of logits by its softmax.
+    pub(crate) fn softmax(&self, outputs: usize, logits: &mut [f32]) {
+        loss::softmax(&self.cpu, outputs, logits);
+    }
+
+    /// Replaces each logit by the probability of its flag.
+    pub(crate) fn flag_probabilities(&self, logits: &mut [f32]) {
+        binary::probabilities(logits);
+    }
+
+    /// Replaces scores `[T·B, 2]` by the probabilities of the ends of a span in the sequence of `x`.
+    pub(crate) fn span_probabilities(&self, x: Var, scores: &mut [f32]) {
+        span::probabilities(self.sequence(x, false), scores);
+    }
+
+    /// Cross-entropy of softmax(x·Wᵀ + b) against `targets`, summed.
     pub(crate) fn cross_entropy(
         &mut self,
         weights: &Weights,
         x: Var,
-        weight: ParameterId,
-        bias: Option<ParameterId>,
+        output: Output,
         targets: &[u32],
-        smoothing: f32,
-        losses: Option<&mut [f32]>,
-        gradients: Option<(f32, &mut Gradients)>,
+        options: LossOptions<'_>,
     ) -> Total {
+        let LossOptions { smoothing, losses, gradients } = options;
+        let Output { weight, bias } = output;
         let size = size(weights, weight, self.data(x).len());
         let values = weights.values(weight);
         let bias_values = bias.map(|bias| weights.values(bias));
@@ -96,7 +124,50 @@ impl Tape {
             gradients.put(id, bias_gradient);
         }
         self.close(x, dx);
-        self.timed(Way::Forward, || cost("loss, both ways", size).at_once());
+        self.timed(Way::Forward, || cost("loss and its gradient", size).at_once());
+        total
+    }
+
+    /// Binary cross-entropy of σ(logits) against `flags`, summed. The gradient begins the backward
+    /// pass at the logits.
+    pub(crate) fn flag_cross_entropy(
+        &mut self,
+        logits: Var,
+        flags: &[f32],
+        options: LossOptions<'_>,
+    ) -> Total {
+        self.from_logits(logits, options, |tape, smoothing, losses, gradient| {
+            let (width, logits) = (tape.width(logits), tape.data(logits));
+            binary::cross_entropy(width, logits, flags, smoothing, losses, gradient)
+        })
+    }
+
+    /// Cross-entropy of the ends of `spans` over the positions of each sequence, summed. The
+    /// gradient begins the backward pass at the scores.
+    pub(crate) fn span_cross_entropy(
+        &mut self,
+        scores: Var,
+        spans: &[(u32, u32)],
+        options: LossOptions<'_>,
+    ) -> Total {
+        self.from_logits(scores, options, |tape, smoothing, losses, gradient| {
+            let (sequence, scores) = (tape.sequence(scores, false), tape.data(scores));
+            span::cross_entropy(sequence, scores, spans, smoothing, losses, gradient)
+        })
+    }
+
+    fn from_logits(
+        &mut self,
+        logits: Var,
+        options: LossOptions<'_>,
+        loss: impl FnOnce(&Self, f32, Option<&mut [f32]>, Option<(f32, &mut [f32])>) -> Total,
+    ) -> Total {
+        let LossOptions { smoothing, losses, gradients } = options;
+        let scale = gradients.map(|(scale, _)| scale);
+        let mut gradient = scale.and_then(|_| self.open(logits));
+        let into = scale.zip(gradient.as_deref_mut());
+        let total = loss(self, smoothing, losses, into);
+        self.close(logits, gradient);
         total
     }
 }

@@ -29,7 +29,8 @@ use crate::error::ModelError;
 use crate::weights::{Gradients, ParameterId, Weights};
 
 pub(crate) use cell::LongCell;
-pub use loss::{IGNORE, Total};
+pub(crate) use loss::Output;
+pub use loss::{IGNORE, LossOptions, Total};
 pub use memory::Gates;
 pub(crate) use memory::MatrixMemory;
 use profile::Way;
@@ -324,7 +325,7 @@ impl Tape {
     }
 
     /// The sequence that a value's rows belong to.
-    fn sequence(&self, var: Var, reverse: bool) -> Sequence<'_> {
+    pub(crate) fn sequence(&self, var: Var, reverse: bool) -> Sequence<'_> {
         self.spans.sequence(self.span(var), reverse)
     }
 

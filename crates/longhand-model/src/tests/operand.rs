@@ -14,7 +14,7 @@ const LOW_RANK: LowRankSettings = LowRankSettings { rank: 3, alpha: 1.5, seed: 4
 #[test]
 fn gradients_through_changes_of_low_rank_are_the_slope_of_the_loss() {
     for (name, config) in configs() {
-        let pools = matches!(config.head, HeadConfig::Classifier { pooling: Pooling::Max, .. });
+        let pools = pools_by_maximum(&config);
         let mode = if pools { Mode::Record } else { Mode::Train { seed: 5 } };
         let config = if pools { config } else { with_dropout(config, true) };
         let mut model = Model::new(config, 7).unwrap();
@@ -130,14 +130,16 @@ fn a_gradient_of_packed_weights_is_refused() {
         let mut state = packed.state(1);
         let mut pass = tape.pass(Mode::Train { seed: 1 });
         let x = packed.forward(&mut pass, &ids, &Sequence::new(12, 1), &mut state).unwrap();
-        packed.loss(&mut pass, x, &targets, 0.0, None, Some((1.0, &mut gradients)));
+        let options =
+            LossOptions { gradients: Some((1.0, &mut gradients)), ..LossOptions::default() };
+        packed.loss(&mut pass, x, Targets::Tokens(&targets), options).unwrap();
         let refused = pass.backward(&packed.weights, &mut gradients);
         assert!(matches!(refused, Err(ModelError::Frozen(_))), "{refused:?}");
         // Without one, the same pass is as it was.
         let mut pass = tape.pass(Mode::Read);
         let mut state = packed.state(1);
         let x = packed.forward(&mut pass, &ids, &Sequence::new(12, 1), &mut state).unwrap();
-        packed.loss(&mut pass, x, &targets, 0.0, None, None);
+        packed.loss(&mut pass, x, Targets::Tokens(&targets), LossOptions::default()).unwrap();
         pass.backward(&packed.weights, &mut gradients).unwrap();
     }
 }

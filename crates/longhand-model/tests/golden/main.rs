@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use longhand_model::{Config, Cpu, Gradients, IGNORE, Mode, Model, Preset, Sequence, Tape};
+use longhand_model::{
+    Config, Cpu, Gradients, IGNORE, LossOptions, Mode, Model, Preset, Sequence, Tape, Targets,
+};
 use safetensors::SafeTensors;
 
 const WEIGHTS: &[u8] = include_bytes!("lstm.safetensors");
@@ -17,7 +19,7 @@ fn config() -> Config {
     let mut config = Preset::Lstm.config(23);
     config.width = 6;
     for block in &mut config.blocks {
-        block.long.as_mut().expect("an LSTM in each block").hidden = 9;
+        *block.long.as_mut().expect("an LSTM in each block").hidden_mut() = 9;
     }
     config
 }
@@ -36,7 +38,7 @@ fn weights_of_pytorchs_lstm_give_its_logits_and_states() {
                 let mut pass = tape.pass(Mode::Read);
                 let x = model.forward(&mut pass, ids, &sequence, &mut state).expect("valid ids");
                 let mut more = Vec::new();
-                model.logits(&pass, x, 0..ids.len(), &mut more);
+                model.logits(&mut pass, x, 0..ids.len(), &mut more);
                 logits.extend(more);
             }
             check("logits", &logits);
@@ -63,7 +65,9 @@ fn the_loss_and_its_gradients_are_pytorchs() {
         let (mut pass, mut state) = (tape.pass(Mode::Record), model.state(batch));
         let x = model.forward(&mut pass, &ids, &sequence, &mut state).expect("valid ids");
         let wanted = Some((1.0 / counted as f32, &mut gradients));
-        let total = model.loss(&mut pass, x, &targets, 0.1, None, wanted);
+        let options = LossOptions { smoothing: 0.1, losses: None, gradients: wanted };
+        let total =
+            model.loss(&mut pass, x, Targets::Tokens(&targets), options).expect("valid targets");
         assert_eq!(total.count, counted);
         check("loss", &[(total.nats / counted as f64) as f32]);
         pass.backward(&model.weights, &mut gradients).expect("the weights of the pass");

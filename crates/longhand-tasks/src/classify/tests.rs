@@ -1,13 +1,17 @@
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
+use longhand_model::Preset;
 use longhand_text::TokenizerKind;
-use longhand_train::model::Preset;
+use longhand_text::corpus::table::Example;
 use longhand_train::settings::OptimizerSettings;
 use longhand_train::{Budget, Trainer};
 use tempfile::TempDir;
 
 use super::*;
-use crate::{TASK_FILE, start};
+use crate::ids::Data;
+use crate::start;
+use crate::tables::{Examples, Tables};
 
 /// Texts of different lengths whose label is which of two words they hold.
 fn table(count: usize) -> String {
@@ -55,10 +59,10 @@ fn what_tells_labels_apart_is_learnt_and_a_saved_classifier_answers_alike() {
     let folder = tempfile::tempdir().unwrap();
     let tables = tables(&folder, &table(150), &table(60));
     let settings = Settings::default();
-    let examples = Examples::read(&tables, &settings, 1).unwrap();
+    let examples = Examples::read(&tables, None, 1).unwrap();
     assert_eq!(examples.labels.names(), ["down", "up"]);
     let tokenizer = words(&examples);
-    let data = examples.encode(&tokenizer, settings.longest).unwrap();
+    let data = Data::encode(&examples, &tokenizer, settings.longest).unwrap();
     assert_eq!((data.train.len(), data.valid.len(), data.test.len(), data.cut), (135, 15, 60, 0));
     let mut training = TrainSettings {
         batch: 16,
@@ -70,7 +74,7 @@ fn what_tells_labels_apart_is_learnt_and_a_saved_classifier_answers_alike() {
     training.optimizer.set_learning_rate(1e-2);
     let cpu = cpu();
     let start = model(&tokenizer, 2, Pooling::Last);
-    let objective = Classification::new(&training, &tokenizer, 2, data.train, data.valid).unwrap();
+    let objective = Classification::new(&training, &tokenizer, data.train, data.valid).unwrap();
     let trainer = Trainer::new(training, start, objective, cpu.clone()).unwrap();
     let outcome = trainer.run(&mut (), &AtomicBool::new(false)).unwrap();
     let best = outcome.best.unwrap();
@@ -102,8 +106,7 @@ fn what_tells_labels_apart_is_learnt_and_a_saved_classifier_answers_alike() {
 #[test]
 fn an_example_is_the_same_alone_and_padded_in_a_batch() {
     let folder = tempfile::tempdir().unwrap();
-    let examples =
-        Examples::read(&tables(&folder, &table(60), &table(30)), &Settings::default(), 1).unwrap();
+    let examples = Examples::read(&tables(&folder, &table(60), &table(30)), None, 1).unwrap();
     let tokenizer = words(&examples);
     for pooling in [Pooling::Last, Pooling::Mean, Pooling::Max] {
         let model = model(&tokenizer, 2, pooling);
@@ -128,13 +131,12 @@ fn an_example_is_the_same_alone_and_padded_in_a_batch() {
 #[test]
 fn a_position_leads_to_the_same_batches() {
     let folder = tempfile::tempdir().unwrap();
-    let examples =
-        Examples::read(&tables(&folder, &table(60), &table(30)), &Settings::default(), 1).unwrap();
+    let examples = Examples::read(&tables(&folder, &table(60), &table(30)), None, 1).unwrap();
     let tokenizer = words(&examples);
     let training = TrainSettings { batch: 7, ..TrainSettings::for_examples() };
     let objective = || {
-        let data = examples.encode(&tokenizer, LONGEST).unwrap();
-        Classification::new(&training, &tokenizer, 2, data.train, data.valid).unwrap()
+        let data = Data::encode(&examples, &tokenizer, LONGEST).unwrap();
+        Classification::new(&training, &tokenizer, data.train, data.valid).unwrap()
     };
     let mut run = objective();
     let mut batch = LabelledBatch::default();
@@ -152,37 +154,14 @@ fn a_position_leads_to_the_same_batches() {
 }
 
 #[test]
-fn of_each_label_the_same_share_is_held_out() {
-    let example = |label: usize, place: usize| Example {
-        label: Some(label.to_string()),
-        text: place.to_string(),
-    };
-    let counts = [100, 50, 20, 5, 1];
-    let examples: Vec<Example> = counts
-        .iter()
-        .enumerate()
-        .flat_map(|(label, &count)| (0..count).map(move |place| example(label, place)))
-        .collect();
-    let (kept, held_out) = hold_out(examples.clone(), 0.1, 7);
-    assert_eq!(kept.len() + held_out.len(), examples.len());
-    for (label, count) in counts.iter().enumerate() {
-        let label = label.to_string();
-        let held = held_out.iter().filter(|e| e.label.as_deref() == Some(&label)).count();
-        assert!((held as f64 - *count as f64 * 0.1).abs() <= 1.0, "{held} of {count}");
-    }
-    assert_eq!(hold_out(examples.clone(), 0.1, 7), (kept.clone(), held_out));
-    assert_ne!(hold_out(examples, 0.1, 8).0, kept);
-}
-
-#[test]
 fn a_trained_model_gives_its_weights_but_not_its_answers() {
     let folder = tempfile::tempdir().unwrap();
-    let examples =
-        Examples::read(&tables(&folder, &table(60), &table(30)), &Settings::default(), 1).unwrap();
+    let examples = Examples::read(&tables(&folder, &table(60), &table(30)), None, 1).unwrap();
     let tokenizer = words(&examples);
     let trained = Model::new(Preset::TanhLstm.config(tokenizer.vocab_size()), 5).unwrap();
     let config = start::classifier(trained.config().clone(), 2, None);
-    assert!(matches!(config.head, HeadConfig::Classifier { classes: 2, pooling: Pooling::Max }));
+    let expected = HeadKind::Classifier { classes: 2, pooling: Pooling::Max };
+    assert_eq!(config.head(), Some(&expected));
     let (model, drawn) = start::from_trained(config, &trained, 6).unwrap();
     assert_eq!(drawn, ["head.weight", "head.bias"]);
     for parameter in model.weights.iter().filter(|p| !p.name.starts_with("head.")) {
@@ -196,7 +175,7 @@ fn bad_tables_get_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let check = |train: &str, test: &str, words: &str| {
         let tables = tables(&folder, train, test);
-        let error = Examples::read(&tables, &Settings::default(), 1).err().unwrap().to_string();
+        let error = Examples::read(&tables, None, 1).err().unwrap().to_string();
         assert!(error.contains(words), "{error}");
         assert_eq!(error.lines().count(), 1);
     };
@@ -258,10 +237,9 @@ fn weights_after_one_step(batch: usize, accumulation: usize) -> Vec<f32> {
     let folder = tempfile::tempdir().unwrap();
     let table = "label\ttext\na\thigh\nb\tit is low\na\tit is as high as can be\n";
     let tables = Tables { valid_fraction: 0.0, ..tables(&folder, table, table) };
-    let settings = Settings::default();
-    let examples = Examples::read(&tables, &settings, 1).unwrap();
+    let examples = Examples::read(&tables, None, 1).unwrap();
     let tokenizer = words(&examples);
-    let data = examples.encode(&tokenizer, settings.longest).unwrap();
+    let data = Data::encode(&examples, &tokenizer, LONGEST).unwrap();
     let mut start = model(&tokenizer, 2, Pooling::Last).config().clone();
     start.dropout = Default::default();
     let start = Model::new(start, 3).unwrap();
@@ -275,7 +253,7 @@ fn weights_after_one_step(batch: usize, accumulation: usize) -> Vec<f32> {
         optimizer: OptimizerSettings::Sgd(Default::default()),
         ..TrainSettings::default()
     };
-    let objective = Classification::new(&training, &tokenizer, 2, data.train, Vec::new()).unwrap();
+    let objective = Classification::new(&training, &tokenizer, data.train, Vec::new()).unwrap();
     let trainer = Trainer::new(training, start, objective, cpu()).unwrap();
     let outcome = trainer.run(&mut (), &AtomicBool::new(false)).unwrap();
     outcome.model.weights.iter().flat_map(|parameter| parameter.data.to_vec()).collect()

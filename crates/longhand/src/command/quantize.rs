@@ -8,7 +8,6 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use longhand_engine::GENERATION_FILE;
-use longhand_model::config::HeadConfig;
 use longhand_model::file::{self, CONFIG_FILE, WEIGHTS_FILE};
 use longhand_model::{Cpu, Format, Model, Precision, Tape};
 use longhand_run::{CARD_FILE, FolderLock, TRAINING_FILE, output};
@@ -121,7 +120,7 @@ impl Arguments {
         if self.data.is_empty() {
             return Ok(None);
         }
-        if !matches!(model.config().head, HeadConfig::LanguageModel { .. }) {
+        if !model.config().is_language_model() {
             bail!("--data measures language models, and this one has another head: leave it out");
         }
         let tokenizer = self.threads.tokenizer(Tokenizer::of_folder(&self.model)?);

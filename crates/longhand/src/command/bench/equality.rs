@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use longhand_engine::equality::Equality;
-use longhand_model::{Model, Preset};
+use longhand_model::{Model, Preset, UnknownPreset};
 use serde_json::json;
 
 use super::ids;
@@ -52,7 +52,10 @@ impl Arguments {
             (None, Some("all")) => {
                 Preset::ALL.iter().try_for_each(|&preset| self.untrained(preset))
             }
-            (None, Some(name)) => self.untrained(name.parse().map_err(Usage)?),
+            (None, Some(name)) => {
+                let unknown = |error: UnknownPreset| Usage(error.to_string());
+                self.untrained(name.parse().map_err(unknown)?)
+            }
             (None, None) => Err(Usage("give a model folder or --preset".into()).into()),
         }
     }

@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use longhand_model::config::HeadConfig;
 use longhand_model::{Cpu, Mode, Model, Sequence, Tape, most_probable};
 use longhand_text::{TOKENIZER_FILE, Tokenizer};
 use serde_json::json;
@@ -97,7 +96,7 @@ impl Arguments {
         let cpu: Arc<Cpu> = self.threads.cpu();
         let mut model = Model::load(&self.model)?;
         model.pack();
-        if !matches!(model.config().head, HeadConfig::LanguageModel { .. }) {
+        if !model.config().is_language_model() {
             bail!("the model in {} does not predict text", self.model.display());
         }
         let path = self.model.join(TOKENIZER_FILE);
@@ -107,7 +106,7 @@ impl Arguments {
         let (mut pass, mut state) = (tape.pass(Mode::Read), model.state(1));
         let x = model.forward(&mut pass, &[0], &Sequence::new(1, 1), &mut state)?;
         let mut logits = Vec::new();
-        model.logits(&pass, x, 0..1, &mut logits);
+        model.logits(&mut pass, x, 0..1, &mut logits);
         let mut token = [0];
         most_probable(tape.cpu(), model.outputs(), &logits, &mut token);
         let text = tokenizer.map(|tokenizer| tokenizer.decode(&token)).transpose()?;

@@ -86,6 +86,6 @@ mod tests {
             Verb::try_parse_from(words).unwrap();
         let config = lstm(vocab, dim, layers).unwrap();
         assert_eq!((config.vocab_size, config.width, config.blocks.len()), (300, 24, 3));
-        assert!(config.blocks.iter().all(|block| block.long.unwrap().hidden == 24));
+        assert!(config.blocks.iter().all(|block| block.long.unwrap().hidden() == 24));
     }
 }

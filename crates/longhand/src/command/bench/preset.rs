@@ -2,8 +2,10 @@
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
-use longhand_model::config::{Cell, Dropout, Fusion, HeadConfig, Positions, WorkingMemory};
-use longhand_model::{Config, Cpu, Format, Model, Precision, Preset};
+use longhand_model::config::{
+    Cell, Dropout, Fusion, HeadKind, LongMemory, Positions, WorkingMemory,
+};
+use longhand_model::{Config, Cpu, Format, Model, Precision, Preset, UnknownPreset};
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
 use serde_json::json;
 
@@ -127,7 +129,8 @@ enum CellName {
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
-        let preset: Preset = self.name.parse().map_err(Usage)?;
+        let preset: Preset =
+            self.name.parse().map_err(|error: UnknownPreset| Usage(error.to_string()))?;
         let mut config = preset.config(self.vocab);
         if let Some(layers) = self.shape.layers {
             within("--layers", layers, 1..=MOST_LAYERS)?;
@@ -141,7 +144,7 @@ impl Arguments {
         match self.what {
             What::Train => self.train(config),
             What::Read => self.read(config),
-            What::Decode if matches!(config.head, HeadConfig::Classifier { .. }) => {
+            What::Decode if !config.is_language_model() => {
                 let (cpu, batch) = (self.measuring.cpu()?, self.batch.unwrap_or(1) as usize);
                 let follower = Follower::new(config, cpu.clone(), batch, self.position)?;
                 self.decode(&cpu, batch, follower, Follower::model)
@@ -277,10 +280,10 @@ impl Shape {
                 window = window.max(*sees);
             }
             if let Some(long) = &mut block.long {
-                long.hidden = self.hidden.unwrap_or_else(|| scaled(long.hidden));
-                long.cell = self.cell.map_or(long.cell, CellName::cell);
-                let headed = matches!(long.cell, Cell::Slstm | Cell::Mlstm);
-                long.heads = if headed { self.heads.unwrap_or(long.heads) } else { 1 };
+                let hidden = self.hidden.unwrap_or_else(|| scaled(long.hidden()));
+                let cell = self.cell.map_or(long.cell(), CellName::cell);
+                let heads = self.heads.unwrap_or(long.heads());
+                *long = LongMemory::new(cell, hidden).with_heads(heads);
             }
             if self.no_fusion && !(block.working.is_some() && block.long.is_some()) {
                 block.fusion = Fusion::None;
@@ -295,7 +298,9 @@ impl Shape {
         if self.positions {
             config.positions = Positions::Learned { count: window.max(1) };
         }
-        if let HeadConfig::LanguageModel { tied, .. } = &mut config.head {
+        if let Some(HeadKind::LanguageModel { tied, .. }) =
+            config.heads.first_mut().map(|head| &mut head.kind)
+        {
             *tied |= self.tied;
         }
         if self.no_dropout {
@@ -367,6 +372,6 @@ mod tests {
         config.check().unwrap();
         assert!(config.blocks.iter().all(|block| block.fusion == Fusion::None));
         let longs = config.blocks.iter().map(|block| block.long.unwrap());
-        assert!(longs.into_iter().all(|long| long.cell == Cell::Slstm && long.hidden == 256));
+        assert!(longs.into_iter().all(|long| long.cell() == Cell::Slstm && long.hidden() == 256));
     }
 }

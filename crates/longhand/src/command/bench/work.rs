@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use longhand_model::config::{Cell, Dropout, HeadConfig, WorkingMemory};
-use longhand_model::{Config, Cpu, Mode, Model, Preset, Sequence, State, Tape, most_probable};
+use longhand_model::config::{Dropout, LongMemory, WorkingMemory};
+use longhand_model::{
+    Config, Cpu, Mode, Model, Preset, Sequence, State, Tape, Targets, most_probable,
+};
 use longhand_train::settings::OptimizerSettings;
 use longhand_train::{GroupSettings, Learner, Part, Plan};
 
@@ -50,7 +52,7 @@ pub(crate) fn lstm(vocab: usize, dim: usize, layers: usize) -> Result<Config, Us
     let mut config = Preset::Lstm.config(vocab);
     let mut block = config.blocks[0].clone();
     if let Some(long) = &mut block.long {
-        long.hidden = dim;
+        *long.hidden_mut() = dim;
     }
     config.width = dim;
     config.blocks = vec![block; within("--layers", layers, 1..=MOST_LAYERS)?];
@@ -138,17 +140,17 @@ impl Work for Learning {
         let sequence = Sequence { resets, ..Sequence::new(*time, *batch) };
         let plan = Plan { rate: RATE, clip: self.clip, batches: 1, seed: 0 };
         let step = learner.step(plan, |mut pass| {
-            let total = match pass.model.config().head {
-                HeadConfig::LanguageModel { .. } => {
-                    let x = pass.forward(&ids[..rows], &sequence, state)?;
-                    pass.loss(x, &ids[*batch..], 0.0)
-                }
-                HeadConfig::Classifier { classes, .. } => {
-                    *state = pass.model.state(*batch);
-                    let x = pass.forward(&ids[..rows], &sequence, state)?;
-                    let labels = ids[..*batch].iter().map(|id| id % classes as u32);
-                    pass.loss(x, &labels.collect::<Vec<_>>(), 0.0)
-                }
+            let predicts = pass.model.config().is_language_model();
+            if !predicts {
+                *state = pass.model.state(*batch);
+            }
+            let x = pass.forward(&ids[..rows], &sequence, state)?;
+            let total = if predicts {
+                pass.loss(x, Targets::Tokens(&ids[*batch..]), 0.0)?
+            } else {
+                let classes = pass.model.outputs() as u32;
+                let labels: Vec<u32> = ids[..*batch].iter().map(|id| id % classes).collect();
+                pass.loss(x, Targets::Labels(&labels), 0.0)?
             };
             Ok(Part::of(total, rows as u64))
         })?;
@@ -194,8 +196,8 @@ impl Follower {
         let sequence = Sequence::new(ids.len() / *batch, *batch);
         let mut pass = tape.pass(Mode::Read);
         let x = model.forward(&mut pass, ids, &sequence, state)?;
-        let rows = pass.data(x).len() / pass.width(x);
-        model.logits(&pass, x, rows - *batch..rows, logits);
+        let rows = model.heads()[0].rows(&pass, x);
+        model.logits(&mut pass, x, rows - *batch..rows, logits);
         Ok(ids.len() as u64)
     }
 }
@@ -233,7 +235,7 @@ impl Work for Follower {
 /// and the matrix memories.
 pub(crate) fn forward_operations(model: &Model, before: usize, time: usize) -> f64 {
     let config = model.config();
-    let tied = matches!(config.head, HeadConfig::LanguageModel { tied: true, .. });
+    let tied = config.is_tied();
     let is_product = |name: &str| match name {
         "embedding.weight" => tied,
         name => name != "positions.weight",
@@ -253,9 +255,7 @@ pub(crate) fn forward_operations(model: &Model, before: usize, time: usize) -> f
         };
         let long = match block.long {
             // A rank-one update of each head's matrix, and a product with it.
-            Some(long) if long.cell == Cell::Mlstm => {
-                2.0 * (long.hidden * long.hidden / long.heads) as f64
-            }
+            Some(LongMemory::Mlstm { hidden, heads, .. }) => 2.0 * (hidden * hidden / heads) as f64,
             _ => 0.0,
         };
         working + long

@@ -1,0 +1,65 @@
+//! Examples read side by side, each from an empty state.
+
+use longhand_model::{Mode, Model, ModelError, Pass, Sequence, Tape, Var};
+use longhand_text::Tokenizer;
+use longhand_text::batch::{LabelledBatch, LabelledBatches, LabelledIds};
+
+use crate::error::TaskError;
+
+/// Examples in a batch when nothing is learnt.
+pub(crate) const ROWS: usize = 64;
+
+/// Reads examples in batches of similar lengths. `take` receives the body's output for each batch,
+/// whose `examples` are places in the list given.
+pub(crate) fn in_batches<E: From<TaskError>>(
+    model: &Model,
+    tape: &mut Tape,
+    examples: &[LabelledIds],
+    padding: u32,
+    mut take: impl FnMut(&mut Pass<'_>, Var, &LabelledBatch) -> Result<(), E>,
+) -> Result<(), E> {
+    if examples.is_empty() {
+        return Ok(());
+    }
+    let mut order: Vec<usize> = (0..examples.len()).collect();
+    order.sort_by_key(|&place| examples[place].ids.len());
+    let sorted = order.iter().map(|&place| examples[place].clone()).collect();
+    let mut batches = LabelledBatches::in_order(sorted, ROWS, padding).map_err(TaskError::from)?;
+    let mut batch = LabelledBatch::default();
+    for _ in 0..batches.batches_per_epoch() {
+        batches.next(&mut batch);
+        for place in &mut batch.examples {
+            *place = order[*place];
+        }
+        let mut pass = tape.pass(Mode::Read);
+        let x = read(model, &mut pass, &batch).map_err(TaskError::from)?;
+        take(&mut pass, x, &batch)?;
+    }
+    Ok(())
+}
+
+/// The body's output for a batch.
+pub(crate) fn read(
+    model: &Model,
+    pass: &mut Pass<'_>,
+    batch: &LabelledBatch,
+) -> Result<Var, ModelError> {
+    let (lengths, mut state) = (lengths(batch), model.state(batch.batch));
+    model.forward(pass, &batch.ids, &sequence(batch, &lengths), &mut state)
+}
+
+/// The number of tokens of each example.
+pub(crate) fn lengths(batch: &LabelledBatch) -> Vec<u32> {
+    batch.lengths.iter().map(|&length| length as u32).collect()
+}
+
+/// The sizes of a batch with padding behind each example.
+pub(crate) fn sequence<'a>(batch: &LabelledBatch, lengths: &'a [u32]) -> Sequence<'a> {
+    Sequence { lengths: Some(lengths), ..Sequence::new(batch.time, batch.batch) }
+}
+
+/// The id that fills the batches up.
+pub(crate) fn padding(tokenizer: &Tokenizer) -> u32 {
+    // Any id will do: the lengths say where padding begins.
+    tokenizer.padding_id().unwrap_or(0)
+}

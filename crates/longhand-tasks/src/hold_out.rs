@@ -1,0 +1,52 @@
+//! Holding examples out.
+
+use longhand_text::corpus::table::Example;
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+/// Splits examples into those that are kept and the share that is held out, the same share of each
+/// label: shuffled by `seed`, brought together by label, and then taken at even distances.
+pub(crate) fn hold_out(
+    mut examples: Vec<Example>,
+    share: f64,
+    seed: u64,
+) -> (Vec<Example>, Vec<Example>) {
+    examples.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    examples.sort_by(|a, b| a.label.cmp(&b.label));
+    let (mut kept, mut held_out) = (Vec::new(), Vec::new());
+    for (place, example) in examples.into_iter().enumerate() {
+        // Half a step early, so that the first of a few examples is not always among the kept.
+        let taken = |place: usize| (place as f64 * share + 0.5).floor();
+        if taken(place + 1) > taken(place) { held_out.push(example) } else { kept.push(example) }
+    }
+    (kept, held_out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_label_has_the_same_share_held_out() {
+        let example = |label: usize, place: usize| Example {
+            label: Some(label.to_string()),
+            text: place.to_string(),
+        };
+        let counts = [100, 50, 20, 5, 1];
+        let examples: Vec<Example> = counts
+            .iter()
+            .enumerate()
+            .flat_map(|(label, &count)| (0..count).map(move |place| example(label, place)))
+            .collect();
+        let (kept, held_out) = hold_out(examples.clone(), 0.1, 7);
+        assert_eq!(kept.len() + held_out.len(), examples.len());
+        for (label, count) in counts.iter().enumerate() {
+            let label = label.to_string();
+            let held = held_out.iter().filter(|e| e.label.as_deref() == Some(&label)).count();
+            assert!((held as f64 - *count as f64 * 0.1).abs() <= 1.0, "{held} of {count}");
+        }
+        assert_eq!(hold_out(examples.clone(), 0.1, 7), (kept.clone(), held_out));
+        assert_ne!(hold_out(examples, 0.1, 8).0, kept);
+    }
+}
