@@ -9,10 +9,12 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::sampler::SamplerSettings;
 
-/// With more weights than this, in bytes, all threads pay: nothing is measured (LOG.md, 2026-11-28).
+/// With more weights than this, in bytes, all threads are taken and nothing is measured: a step
+/// takes so long there that a second thread pays for its waiting, and measuring would be felt.
 const LARGEST: usize = 4 << 20;
-/// Decode steps of one timing, and how often each processor is timed: the least time counts.
+/// Decode steps of one timing.
 const STEPS: usize = 16;
+/// How often each processor is timed. The least time counts.
 const ROUNDS: usize = 4;
 
 /// The processor that decodes one stream of this engine faster: `all`, or one thread alone. Small
