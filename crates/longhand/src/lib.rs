@@ -9,6 +9,35 @@
 //!
 //! Over them, [`run`] trains a model by a [`recipe`] and writes its folder; [`plot`] draws curves
 //! and bars.
+//!
+//! A model from a recipe, some text that it writes, and its memory in a file:
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use longhand::engine::{Cpu, Engine, GenerateOptions, Generation, Snapshot};
+//! use longhand::run::{Existing, Recipe, Run};
+//!
+//! let folder = std::env::temp_dir().join("longhand-story");
+//! let recipe = "data = { sample_bytes = 60000 }\ntraining = { budget = { steps = 3 } }";
+//! let run = Run::new(Recipe::parse(recipe, "story")?, &folder).existing(Existing::Overwrite);
+//! run.start(&mut ())?;
+//!
+//! let engine = Engine::load(&folder)?;
+//! let mut reader = engine.reader(&std::sync::Arc::new(Cpu::new(2)));
+//! let mut session = engine.session(engine.generation().sampler)?;
+//! session.read(&mut reader, &engine.tokenizer().encode("One day")?)?;
+//! let options = GenerateOptions { max_tokens: 20, ..Default::default() };
+//! let mut generation = Generation::new(session, options)?;
+//! while let Some(next) = generation.next(&mut reader)? {
+//!     print!("{}", next.text);
+//! }
+//! let memory = folder.join("story.safetensors");
+//! Snapshot::of(&generation.into_session()).save(&memory)?;
+//! let resumed = Snapshot::load(&memory)?.session(&engine)?;
+//! println!("{} tokens are remembered", resumed.position());
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod plot;
 
