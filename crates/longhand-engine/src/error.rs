@@ -54,7 +54,7 @@ pub enum EngineError {
     )]
     NotCausal,
     /// A model whose head does not predict tokens.
-    #[error("the model is a classifier, not a language model: use `longhand predict` with it")]
+    #[error("the model is a classifier, not a language model")]
     NotLanguageModel,
     /// A model whose answer is pooled over the whole text.
     #[error("the model pools over the whole text, so it has no answer at each position")]

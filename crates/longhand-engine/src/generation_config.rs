@@ -25,20 +25,20 @@ pub struct GenerationConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum GenerationConfigError {
     /// It is not JSON of the expected form.
-    #[error("{} is not usable: {source}", path.display())]
+    #[error("{} is not usable: {what}", path.display())]
     Form {
         /// The file's path.
         path: PathBuf,
         /// The error, with its line and column.
-        source: serde_json::Error,
+        what: serde_json::Error,
     },
     /// A setting is out of its range.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {what}", path.display())]
     Setting {
         /// The file's path.
         path: PathBuf,
         /// Names the setting and its range.
-        source: SamplerError,
+        what: SamplerError,
     },
 }
 
@@ -81,7 +81,7 @@ impl GenerationConfig {
     pub fn from_json(bytes: &[u8], path: &Path) -> Result<Self, GenerationConfigError> {
         let path = || path.to_owned();
         let file: File = serde_json::from_slice(bytes)
-            .map_err(|source| GenerationConfigError::Form { path: path(), source })?;
+            .map_err(|what| GenerationConfigError::Form { path: path(), what })?;
         let Self { sampler: default, max_tokens } = Self::default();
         let temperature = match file.do_sample {
             Some(false) => 0.0,
@@ -95,9 +95,7 @@ impl GenerationConfig {
             repetition_penalty: file.repetition_penalty.unwrap_or(default.repetition_penalty),
             seed: default.seed,
         };
-        sampler
-            .check()
-            .map_err(|source| GenerationConfigError::Setting { path: path(), source })?;
+        sampler.check().map_err(|what| GenerationConfigError::Setting { path: path(), what })?;
         Ok(Self { sampler, max_tokens: file.max_new_tokens.unwrap_or(max_tokens) })
     }
 

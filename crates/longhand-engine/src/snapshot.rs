@@ -100,10 +100,10 @@ pub struct MemoryDifference {
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     /// Not a snapshot, or a damaged one.
-    #[error("not a whole snapshot of a session ({0}): save it again with `longhand memory save`")]
+    #[error("not a whole snapshot of a session ({0}): save it again")]
     Form(String),
     /// A tensor or the header differs from what was written.
-    #[error("the snapshot is damaged ({0}): save it again with `longhand memory save`")]
+    #[error("the snapshot is damaged ({0}): save it again")]
     Damaged(ChecksumError),
     /// Of another version of the format.
     #[error(
@@ -138,10 +138,10 @@ pub enum SnapshotError {
     },
     /// Memories that this model has not.
     #[error("{0}: the snapshot is damaged, save it again")]
-    State(#[from] StateError),
+    State(StateError),
     /// Sampler settings out of range.
     #[error("{0}: the snapshot is damaged, save it again")]
-    Sampler(#[from] SamplerError),
+    Sampler(SamplerError),
     /// Two snapshots that cannot be compared.
     #[error("the two snapshots cannot be compared: {0}")]
     Incomparable(String),
@@ -162,6 +162,19 @@ impl From<ChecksumError> for SnapshotError {
             ChecksumError::Form(what) => Self::Form(what),
             damaged => Self::Damaged(damaged),
         }
+    }
+}
+
+// Their messages hold the causes, so they name no source.
+impl From<StateError> for SnapshotError {
+    fn from(error: StateError) -> Self {
+        Self::State(error)
+    }
+}
+
+impl From<SamplerError> for SnapshotError {
+    fn from(error: SamplerError) -> Self {
+        Self::Sampler(error)
     }
 }
 

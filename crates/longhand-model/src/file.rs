@@ -30,12 +30,12 @@ pub enum FileError {
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// A refused configuration.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {what}", path.display())]
     Config {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
-        source: ConfigError,
+        /// The refusal.
+        what: ConfigError,
     },
     /// Changes of low rank, for which the files have no place.
     #[error("the model has changes of low rank: merge them into its weights before it is saved")]
@@ -113,7 +113,7 @@ impl Model {
         let path = folder.join(CONFIG_FILE);
         let config = Config::from_json(&read(&path)?)
             .and_then(|config| Model::check(&config).map(|()| config))
-            .map_err(|source| FileError::Config { path, source })?;
+            .map_err(|what| FileError::Config { path, what })?;
         let path = folder.join(WEIGHTS_FILE);
         let bytes = read(&path)?;
         Model::from_bytes(config, &bytes).map_err(|what| FileError::Weights { path, what })

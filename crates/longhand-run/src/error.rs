@@ -84,6 +84,9 @@ pub enum RunError {
     /// The output folder is that of the base model, which the run would overwrite.
     #[error("the folder {} holds the model to begin with", .0.display())]
     OutputIsBase(PathBuf),
+    /// A path that the run's record cannot hold.
+    #[error("the name of {} is not UTF-8: rename the file or folder", .0.display())]
+    NotUnicode(PathBuf),
     /// A column is named, but no source is a table.
     #[error("there is no table to take the column {column:?} from")]
     NoTable {

@@ -32,9 +32,9 @@ pub(crate) fn run(
     let since = Instant::now();
     let resumes = place.existing == Existing::Resume && output::holds_run(place.out);
     if !resumes {
-        Texts::fit(&mut recipe, watch)?;
+        Texts::fit(&mut recipe, place.out, watch)?;
     }
-    let texts = Texts::open(&recipe)?;
+    let texts = Texts::open(&recipe, place.out)?;
     let Ready { begun, lock: _lock } = output::prepare(place.out, place.existing)?;
     if place.existing == Existing::Resume && !begun {
         watch.prepare(&Preparation::NothingToResume(place.out));

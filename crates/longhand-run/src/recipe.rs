@@ -26,6 +26,7 @@
 //! in, is what a model folder keeps as its `training.json`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -105,6 +106,9 @@ pub struct Data {
     /// SHA-256 of files as stored.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sha256: BTreeMap<PathBuf, String>,
+    /// Where the files can be had, for people.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub source: String,
 }
 
 /// How text becomes ids.
@@ -165,7 +169,7 @@ pub enum Bound {
 #[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
     /// The file cannot be read; the message names it.
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] std::io::Error),
     /// There is no such file.
     #[error(
@@ -184,9 +188,14 @@ pub enum RecipeError {
     /// A data file is not there.
     #[error(
         "the recipe's data file {} is not there: set {DATA_VARIABLE} to the folder that holds the \
-         data", .0.display()
+         data{}", path.display(), from(source_of_data)
     )]
-    Missing(PathBuf),
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// Where it can be had; empty where the recipe does not tell.
+        source_of_data: String,
+    },
     /// A data file is another one.
     #[error(
         "{} is not the file that the recipe names: its SHA-256 is {got}, not {expected}",
@@ -211,7 +220,18 @@ pub enum RecipeError {
     NoLanguageModel(String),
     /// A refused model configuration.
     #[error("invalid model configuration: {0}")]
-    Config(#[from] ConfigError),
+    Config(ConfigError),
+}
+
+impl From<ConfigError> for RecipeError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// The part of a sentence that tells where data comes from.
+fn from(source: &str) -> String {
+    if source.is_empty() { String::new() } else { format!("; it comes from {source}") }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -233,6 +253,7 @@ impl Default for Data {
             sample_seed: 1,
             sample_bytes: 4 << 20,
             sha256: BTreeMap::new(),
+            source: String::new(),
         }
     }
 }
@@ -331,6 +352,13 @@ impl Recipe {
         Ok(())
     }
 
+    /// Every path that the recipe names: data files and the base model.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        let Data { train, valid, test, .. } = &self.data;
+        let base = self.model.base.iter().map(|base| base.path.as_path());
+        [train, valid, test].into_iter().flatten().map(PathBuf::as_path).chain(base)
+    }
+
     /// Reads a recipe file, with its data looked for under `root`; [`Data::verify`] comes when what
     /// goes before the recipe is known.
     ///
@@ -366,6 +394,7 @@ impl Data {
         self.train = train;
         self.valid.clear();
         self.test.clear();
+        self.source.clear();
     }
 
     /// Checks that every file is there and is the one that the recipe means. Hashes of files that
@@ -379,7 +408,8 @@ impl Data {
         self.sha256.retain(|path, _| used.iter().any(|used| path.starts_with(used)));
         for path in self.train.iter().chain(&self.valid).chain(&self.test) {
             if !path.exists() {
-                return Err(RecipeError::Missing(path.clone()));
+                let (path, source_of_data) = (path.clone(), self.source.clone());
+                return Err(RecipeError::Missing { path, source_of_data });
             }
         }
         for (path, expected) in &self.sha256 {
@@ -428,6 +458,15 @@ impl ModelSettings {
             }
             (None, Some(_)) => "a configuration of its own".into(),
             (None, None) => self.preset.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AtMost(most) => write!(formatter, "at most {most}"),
+            Self::AtLeast(least) => write!(formatter, "at least {least}"),
         }
     }
 }
@@ -590,7 +629,7 @@ mod tests {
         let found = recipe("abc.txt", hash).unwrap();
         assert_eq!(found.data.train, [folder.path().join("abc.txt")]);
         assert!(matches!(recipe("abc.txt", &"0".repeat(64)), Err(RecipeError::Hash { .. })));
-        assert!(matches!(recipe("no.txt", hash), Err(RecipeError::Missing(_))));
+        assert!(matches!(recipe("no.txt", hash), Err(RecipeError::Missing { .. })));
     }
 
     #[test]
@@ -603,7 +642,7 @@ mod tests {
             "0".repeat(64)
         );
         let mut data = Recipe::parse(&text, "r").unwrap().data;
-        assert!(matches!(data.verify(), Err(RecipeError::Missing(_))));
+        assert!(matches!(data.verify(), Err(RecipeError::Missing { .. })));
         data.learn_from(vec![own]);
         data.verify().unwrap();
         assert!(data.valid.is_empty() && data.sha256.is_empty());

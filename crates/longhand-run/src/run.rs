@@ -47,6 +47,9 @@ impl<'a> Run<'a> {
     /// begin leaves the folder's earlier model in place.
     pub fn start(self, watch: &mut dyn Watch) -> Result<Finished, RunError> {
         let Self { mut recipe, out, existing, stop } = self;
+        if let Some(path) = recipe.paths().find(|path| path.to_str().is_none()) {
+            return Err(RunError::NotUnicode(path.into()));
+        }
         recipe.training = recipe.training.resolved();
         let never = AtomicBool::new(false);
         let place = Place { out: &out, existing, stop: stop.unwrap_or(&never) };

@@ -1,7 +1,8 @@
 //! A recipe's text as ids: training part, validation part, test files.
 
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use longhand_train::Budget;
 
 use crate::error::RunError;
 use crate::recipe::{self, Data, Recipe, TokenizerSettings};
-use crate::training::{DataFacts, PartFacts};
+use crate::training::{DataFacts, PartFacts, TRAINING_FILE};
 use crate::watch::{Preparation, Watch};
 
 /// Tokens that are kept in memory, 256 MiB of them; more go into a shard.
@@ -48,7 +49,11 @@ pub(crate) struct Ids {
 impl Texts {
     /// With a time budget, makes the recipe read of a large text no more than can be prepared in a
     /// part of that time.
-    pub(crate) fn fit(recipe: &mut Recipe, watch: &mut dyn Watch) -> Result<(), RunError> {
+    pub(crate) fn fit(
+        recipe: &mut Recipe,
+        out: &Path,
+        watch: &mut dyn Watch,
+    ) -> Result<(), RunError> {
         let Budget::Minutes(minutes) = recipe.training.budget else { return Ok(()) };
         let data = &recipe.data;
         // A pipe can be read once, and is then of unknown length.
@@ -56,7 +61,7 @@ impl Texts {
         if data.share.is_some() || data.train.is_empty() || !reads_files {
             return Ok(());
         }
-        let corpus = Corpus::open(&recipe.data.train, options(&recipe.data))?;
+        let corpus = open(&recipe.data.train, &options(&recipe.data), out)?;
         let bytes = corpus.stored_bytes();
         if bytes as f64 <= minutes * SURELY_PREPARED {
             return Ok(());
@@ -71,9 +76,13 @@ impl Texts {
     }
 
     /// Opens and splits a recipe's text, or the share of it that the recipe reads.
-    pub(crate) fn open(recipe: &Recipe) -> Result<Self, RunError> {
+    ///
+    /// Folders below the named ones that hold runs, and the run's own folder `out`, are left out: a
+    /// run that read its own output could not be resumed.
+    pub(crate) fn open(recipe: &Recipe, out: &Path) -> Result<Self, RunError> {
         let data = &recipe.data;
         let options = options(data);
+        let open = |paths: &[PathBuf]| open(paths, &options, out);
         let sampled = |corpus: Corpus| match data.share {
             Some(share) => corpus.sampled(share, recipe.training.seed),
             None => corpus,
@@ -82,12 +91,12 @@ impl Texts {
             let text = sample::text(data.sample_seed, data.sample_bytes);
             Corpus::from_text("the built-in sample", text)
         } else {
-            Corpus::open(&data.train, options.clone())?
+            open(&data.train)?
         };
         let whole = sampled(whole);
         let whole_is_table = whole.holds_table();
         let (train, valid) = if !data.valid.is_empty() {
-            (whole, Some(sampled(Corpus::open(&data.valid, options.clone())?)))
+            (whole, Some(sampled(open(&data.valid)?)))
         } else if data.valid_fraction > 0.0 {
             let (train, valid) = whole.split_valid(data.valid_fraction)?;
             (train, Some(valid))
@@ -96,7 +105,7 @@ impl Texts {
         };
         let test = match data.test.is_empty() {
             true => None,
-            false => Some(Corpus::open(&data.test, options)?),
+            false => Some(open(&data.test)?),
         };
         let tables = [&valid, &test].into_iter().flatten().any(Corpus::holds_table);
         check_column(data.text_column.as_deref(), whole_is_table || tables)?;
@@ -173,6 +182,29 @@ fn preparation_rate(corpus: &Corpus, settings: TokenizerSettings) -> Result<Opti
     hash(&Tokens::from_ids(ids, vec![0], tokenizer.vocab_size())?)?;
     let seconds = (began.elapsed() + (READINGS - 1) * read).as_secs_f64();
     Ok((length > 0).then(|| seconds / text.len() as f64))
+}
+
+/// Opens files and folders, without the runs in them and without the folder `out`.
+fn open(paths: &[PathBuf], options: &CorpusOptions, out: &Path) -> Result<Corpus, RunError> {
+    let out = fs_err::canonicalize(out).ok();
+    let named: Vec<PathBuf> =
+        paths.iter().filter_map(|path| fs_err::canonicalize(path).ok()).collect();
+    let mut runs: HashMap<PathBuf, bool> = HashMap::new();
+    let mut is_run = |folder: &Path| {
+        let holds_run = || out.as_deref() == Some(folder) || folder.join(TRAINING_FILE).is_file();
+        *runs.entry(folder.into()).or_insert_with(holds_run)
+    };
+    let corpus = Corpus::open(paths, options.clone())?.retain(|path| {
+        let Ok(path) = fs_err::canonicalize(path) else { return true };
+        // What is named itself is read, whatever it holds.
+        let below =
+            path.ancestors().take_while(|folder| !named.iter().any(|named| named == folder));
+        !below.skip(1).any(&mut is_run)
+    });
+    if let Some(path) = corpus.files().find(|path| path.to_str().is_none()) {
+        return Err(RunError::NotUnicode(path.into()));
+    }
+    Ok(corpus)
 }
 
 /// How a recipe's files are read.
@@ -277,7 +309,7 @@ mod tests {
             recipe.data.train = vec![path.clone()];
             recipe.training.budget = budget;
             let mut shares = Shares::default();
-            Texts::fit(&mut recipe, &mut shares).unwrap();
+            Texts::fit(&mut recipe, Path::new("out"), &mut shares).unwrap();
             assert_eq!(shares.0, Vec::from_iter(recipe.data.share), "what is sampled is told");
             recipe
         };
@@ -287,7 +319,7 @@ mod tests {
         assert_eq!(fitted(Budget::Minutes(1e4)).data.share, None);
         assert_eq!(fitted(Budget::Steps(1)).data.share, None);
         let count = |recipe: &Recipe| {
-            let texts = Texts::open(recipe).unwrap();
+            let texts = Texts::open(recipe, Path::new("out")).unwrap();
             let valid = texts.valid.unwrap().count_characters().unwrap();
             texts.train.count_characters().unwrap() + valid
         };

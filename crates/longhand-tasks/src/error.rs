@@ -83,10 +83,7 @@ pub enum TaskError {
         fraction: f64,
     },
     /// A model that does another thing.
-    #[error(
-        "{} is a language model, not a classifier: make one of it with `longhand finetune {} \
-         --task classify`", .0.display(), .0.display()
-    )]
+    #[error("{} is a language model, not a classifier", .0.display())]
     NotAClassifier(PathBuf),
     /// The task's file and the model do not belong together.
     #[error("{} is not usable: {reason}", path.display())]

@@ -16,7 +16,7 @@ pub enum TextError {
     #[error("{} does not exist: check the path", .0.display())]
     Missing(PathBuf),
     /// A model folder that is not there.
-    #[error("there is no folder {}: give the folder of a trained model", .0.display())]
+    #[error("there is no folder {}", .0.display())]
     NoFolder(PathBuf),
     /// A model folder without its tokeniser.
     #[error(
@@ -119,6 +119,16 @@ pub enum TextError {
         batch: usize,
         /// Tokens in a chunk.
         time: usize,
+    },
+    /// Too little text to hold a part of it out.
+    #[error("{name} has {characters} character(s), too few to hold out {fraction} of them")]
+    TooShortToSplit {
+        /// The text.
+        name: String,
+        /// Its characters.
+        characters: u64,
+        /// The share to hold out.
+        fraction: f64,
     },
     /// A size or fraction is out of its range.
     #[error("{what} is {value}, but must be {allowed}")]

@@ -104,7 +104,7 @@ pub enum TrainError {
     #[error("stopped before the evaluation was done")]
     Stopped,
     /// The carried memory in a checkpoint.
-    #[error("the memory in the checkpoint does not fit: {0}")]
+    #[error("the memory in the checkpoint does not fit")]
     State(#[from] StateError),
     /// What a task's own objective reports.
     #[error(transparent)]
@@ -149,10 +149,9 @@ fn best_so_far(best: &Option<PathBuf>) -> String {
 
 fn continue_from(checkpoint: &Option<PathBuf>) -> String {
     match checkpoint {
-        Some(folder) => format!(
-            "; the last good checkpoint is {}, continue from it with --resume",
-            folder.display()
-        ),
+        Some(folder) => {
+            format!("; the last good checkpoint is {}, resume the run from it", folder.display())
+        }
         None => "; there is no checkpoint yet, start again".into(),
     }
 }

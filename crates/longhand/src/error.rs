@@ -67,21 +67,27 @@ pub(crate) fn within(
     Err(Usage(format!("{flag} is {value}, but must be at least {least} and at most {most}")))
 }
 
-/// The error and its causes, leaving out causes that the message before already quotes.
+/// The error, its causes, and what to do about it.
 fn sentence(error: &anyhow::Error) -> String {
     let mut sentence = String::new();
+    if is_of_stdout(error) {
+        sentence.push_str("the standard output cannot be written");
+    }
+    let mut last = String::new();
     for cause in error.chain().map(ToString::to_string) {
-        if sentence.contains(&cause) {
+        // An error that adds nothing to its cause has the same message.
+        if cause == last {
             continue;
         }
         if !sentence.is_empty() {
             sentence.push_str(": ");
         }
         sentence.push_str(&cause);
+        last = cause;
     }
     if let Some(hint) = hint(error) {
         sentence.push_str(": ");
-        sentence.push_str(hint);
+        sentence.push_str(&hint);
     }
     if error.chain().any(is_full) {
         sentence.push_str(
@@ -89,6 +95,15 @@ fn sentence(error: &anyhow::Error) -> String {
         );
     }
     sentence
+}
+
+/// Whether the standard output refused: every file's error names the file, and is not the system's
+/// own.
+fn is_of_stdout(error: &anyhow::Error) -> bool {
+    let system = error.downcast_ref::<io::Error>();
+    let json = error.downcast_ref::<serde_json::Error>();
+    system.is_some_and(|error| error.raw_os_error().is_some())
+        || json.is_some_and(serde_json::Error::is_io)
 }
 
 /// Whether a disk, or what a user may fill of it, has no room left.

@@ -1,60 +1,113 @@
-//! What to do about an error, in terms of the command line's flags.
+//! What to do about an error, in terms of the command line's verbs and flags.
 
-use longhand_engine::EngineError;
+use std::error::Error;
+
+use longhand_engine::{EngineError, SnapshotError};
 use longhand_run::RunError;
 use longhand_tasks::TaskError;
 use longhand_text::TextError;
 use longhand_text::corpus::RowFault;
 use longhand_train::TrainError;
 
-/// The remedy for an error, if flags can help.
-pub(crate) fn hint(error: &anyhow::Error) -> Option<&'static str> {
-    error.chain().find_map(|cause| {
-        let run = cause.downcast_ref().and_then(of_run);
-        let engine = || match cause.downcast_ref()? {
-            EngineError::Text(error) => of_text(error),
-            _ => None,
-        };
-        run.or_else(engine).or_else(|| cause.downcast_ref().and_then(of_text))
-    })
+/// The remedy for an error, where a verb or a flag is one.
+pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(of)
 }
 
-fn of_run(error: &RunError) -> Option<&'static str> {
-    match error {
-        RunError::Named { source, .. } => of_run(source),
-        RunError::Text(error)
-        | RunError::Task(TaskError::Text(error))
-        | RunError::Train(TrainError::Text(error))
-        | RunError::Engine(EngineError::Text(error)) => of_text(error),
-        RunError::OutputIsFile(_) => Some("pass it with --out"),
+fn of(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref() {
+        return of_run(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return of_text(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return of_engine(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return of_task(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return of_train(error);
+    }
+    error.downcast_ref().and_then(of_snapshot)
+}
+
+fn of_run(error: &RunError) -> Option<String> {
+    let hint = match error {
+        RunError::Named { source, .. } => return of_run(source),
+        RunError::Text(error) => return of_text(error),
+        RunError::Task(error) => return of_task(error),
+        RunError::Train(error) => return of_train(error),
+        RunError::Engine(error) => return of_engine(error),
+        RunError::OutputIsFile(_) => "pass it with --out",
         RunError::OutputNotEmpty(_) => {
-            Some("pass --force to overwrite it, --resume to go on with its run, or another --out")
+            "pass --force to overwrite it, --resume to go on with its run, or another --out"
         }
-        RunError::OutputLocked { .. } => Some("wait for it or stop it, or name another --out"),
-        RunError::OutputForeign { .. } => Some("name another --out"),
-        RunError::OutputIsBase(_) => Some("name another --out, so that it stays"),
+        RunError::OutputLocked { .. } => "wait for it or stop it, or name another --out",
+        RunError::OutputForeign { .. } => "name another --out",
+        RunError::OutputIsBase(_) => "name another --out, so that it stays",
         RunError::NoTable { .. } => {
-            Some("say with --format which one the text is, or leave out --text-column")
+            "say with --format which one the text is, or leave out --text-column"
+        }
+        _ => return None,
+    };
+    Some(hint.into())
+}
+
+fn of_text(error: &TextError) -> Option<String> {
+    let hint = match error {
+        TextError::NoFolder(_) => "give the folder that `longhand train` wrote",
+        TextError::InvalidUtf8 { .. } => "convert it, or pass --lossy to replace invalid bytes",
+        TextError::Binary { .. } => "pass --lossy to replace such bytes",
+        TextError::Row { fault: RowFault::LoneSurrogate, .. } => {
+            "correct it, or pass --lossy to replace it"
+        }
+        TextError::Row { fault: RowFault::NotAnObject, .. } => {
+            "give one object a line, or say with --format which table it is"
+        }
+        TextError::Row { fault: RowFault::MaybeHeader(_), .. } => {
+            "pass --header yes or --header no"
+        }
+        TextError::TooShortToSplit { .. } => "give a longer text, or pass --valid-fraction 0",
+        _ => return None,
+    };
+    Some(hint.into())
+}
+
+fn of_engine(error: &EngineError) -> Option<String> {
+    match error {
+        EngineError::Text(error) => of_text(error),
+        EngineError::Snapshot(error) => of_snapshot(error),
+        EngineError::NotLanguageModel => Some("use `longhand predict` with it".into()),
+        _ => None,
+    }
+}
+
+fn of_snapshot(error: &SnapshotError) -> Option<String> {
+    match error {
+        SnapshotError::Form(_) | SnapshotError::Damaged(_) => {
+            Some("`longhand memory save` writes one".into())
         }
         _ => None,
     }
 }
 
-fn of_text(error: &TextError) -> Option<&'static str> {
+fn of_task(error: &TaskError) -> Option<String> {
     match error {
-        TextError::Binary { .. } => Some("pass --lossy to replace such bytes"),
-        TextError::InvalidUtf8 { .. } => {
-            Some("convert it, or pass --lossy to replace invalid bytes")
-        }
-        TextError::Row { fault: RowFault::LoneSurrogate, .. } => {
-            Some("correct it, or pass --lossy to replace it")
-        }
-        TextError::Row { fault: RowFault::NotAnObject, .. } => {
-            Some("give one object a line, or say with --format which table it is")
-        }
-        TextError::Row { fault: RowFault::MaybeHeader(_), .. } => {
-            Some("pass --header yes or --header no")
-        }
+        TaskError::Text(error) => of_text(error),
+        TaskError::NotAClassifier(folder) => Some(format!(
+            "make one of it with `longhand finetune {} --task classify`",
+            folder.display()
+        )),
+        _ => None,
+    }
+}
+
+fn of_train(error: &TrainError) -> Option<String> {
+    match error {
+        TrainError::Text(error) => of_text(error),
+        TrainError::NotFinite { checkpoint: Some(_), .. } => Some("pass --resume".into()),
         _ => None,
     }
 }

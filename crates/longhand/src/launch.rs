@@ -95,18 +95,28 @@ fn tell_person(finished: &Finished, out: &Path) {
     if classifies {
         say!("  longhand predict {dir} < lines.txt");
     } else {
-        say!("  longhand generate {dir} --prompt \"One day\"");
+        say!("  longhand generate {dir} --prompt {}", quoted(finished.prompt.as_deref()));
         say!("  longhand eval {dir} --data other.txt");
     }
 }
 
-/// Whether the recipe's expectations are met, and why the run ended.
+/// The beginning of the held-out text as an argument of a shell.
+fn quoted(prompt: Option<&str>) -> String {
+    let prompt = prompt.unwrap_or_default().trim();
+    // A word that is cut in its middle is left out, if there is another one before it.
+    let words = prompt.rsplit_once(' ').map_or(prompt, |(words, _)| words.trim_end());
+    let plain = !words.is_empty()
+        && !words.contains(|c: char| c.is_control() || "\"'\\$`!\u{fffd}".contains(c));
+    format!("\"{}\"", if plain { words } else { "…" })
+}
+
+/// The expectations that are met, and why the run ended.
 fn tell_end(training: &Training, end: End) {
     for (name, (value, met)) in training.expectations() {
-        match value {
-            Some(value) if met => say!("{name} is {value:.4}: as the recipe expects"),
-            Some(value) => say!("{name} is {value:.4}: worse than the recipe expects"),
-            None => say!("{name} is expected by the recipe, but was not measured"),
+        if let Some(value) = value
+            && met
+        {
+            say!("{name} is {value:.4}: as the recipe expects");
         }
     }
     match end {
@@ -154,4 +164,22 @@ fn tell_program(finished: &Finished, out: &Path) -> Result<()> {
         "out": out.to_string_lossy(),
     });
     Ok(JsonLines::new(std::io::stdout()).write(&line)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_prompt_of_the_hint_is_the_texts_own() {
+        for (prompt, words) in [
+            (Some("One day Mira wen"), "\"One day Mira\""),
+            (Some("小梅有一只灯笼。"), "\"小梅有一只灯笼。\""),
+            (Some("it costs $5 and"), "\"…\""),
+            (Some(" \n"), "\"…\""),
+            (None, "\"…\""),
+        ] {
+            assert_eq!(quoted(prompt), words, "{prompt:?}");
+        }
+    }
 }

@@ -2,6 +2,7 @@
 //! 2 wrong usage.
 #![deny(clippy::print_stderr)]
 
+mod arguments;
 mod command;
 mod error;
 mod hint;
@@ -13,25 +14,9 @@ mod talk;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-/// Trains, runs and examines language models in which every layer fuses two memories.
-#[derive(Parser)]
-#[command(
-    name = "longhand",
-    version,
-    arg_required_else_help = true,
-    after_help = "Example: train a small model on the built-in sample and let it write\n  \
-                  longhand train --out model\n  longhand generate model --prompt \"One day\""
-)]
-struct CommandLine {
-    #[command(subcommand)]
-    command: command::Command,
-}
-
 fn main() -> ExitCode {
     // Ends the process with 2 where the arguments are wrong, with 0 after --help.
-    let line = CommandLine::parse();
+    let line = arguments::parse();
     let product = line.command.product();
     match line.command.run() {
         Ok(()) => ExitCode::SUCCESS,

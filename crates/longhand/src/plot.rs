@@ -54,10 +54,10 @@ pub enum PlotError {
         most: usize,
     },
     /// The file could not be written.
-    #[error("cannot write the plot: {0}")]
+    #[error("cannot write the plot")]
     Write(#[from] std::io::Error),
     /// The image could not be encoded.
-    #[error("cannot write the plot: {0}")]
+    #[error("cannot write the plot")]
     Encode(#[from] png::EncodingError),
 }
 

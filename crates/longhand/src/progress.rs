@@ -246,7 +246,7 @@ fn introduce(introduction: &Introduction<'_>) -> String {
     match data {
         DataSize::Tokens { train, valid } => {
             let text = match recipe.data.train.as_slice() {
-                [] => "the built-in sample".to_owned(),
+                [] => "the built-in sample (stories in English and Chinese)".to_owned(),
                 [only] => only.display().to_string(),
                 [first, rest @ ..] => format!("{} and {} more", first.display(), rest.len()),
             };

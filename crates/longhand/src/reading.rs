@@ -11,8 +11,9 @@ use longhand::recipe::{DATA_VARIABLE, Recipe};
 use longhand_engine::{
     Cpu, Engine, EngineError, Reader, SamplerError, SamplerSettings, Session, Snapshot,
 };
-use longhand_run::output;
+use longhand_model::file::CONFIG_FILE;
 use longhand_run::text_data::{self, check_column};
+use longhand_run::{Training, output};
 use longhand_text::sample::Language;
 use longhand_text::{Corpus, CorpusOptions, TableFormat, Tokenizer, Tokens};
 use longhand_train::settings::MOST_THREADS;
@@ -31,6 +32,17 @@ pub(crate) struct ModelArguments {
     pub(crate) model: PathBuf,
     #[command(flatten)]
     pub(crate) threads: Threads,
+}
+
+/// A model folder, and texts to measure it on.
+#[derive(Args)]
+pub(crate) struct Sources {
+    /// The model folder
+    #[arg(value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// Files and folders of text to measure the loss on; - for stdin
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    data: Vec<PathBuf>,
 }
 
 /// How many threads to compute on.
@@ -105,14 +117,34 @@ impl From<LanguageName> for Language {
 impl ModelArguments {
     /// Reads the model folder and starts the threads.
     pub(crate) fn open(&self) -> Result<(Arc<Engine>, Arc<Cpu>)> {
-        Ok((Engine::load(folder(&self.model)?)?, self.threads.cpu()))
+        Ok((Engine::load(model_folder(&self.model)?)?, self.threads.cpu()))
     }
 }
 
-/// A path that is a folder.
-pub(crate) fn folder(path: &Path) -> Result<&Path> {
+impl Sources {
+    /// The folder and the texts. `--data` takes every value up to the next flag, so a folder that is
+    /// typed after its texts is the last of them.
+    pub(crate) fn split(&self) -> Result<(&Path, &[PathBuf]), Usage> {
+        match (&self.model, self.data.as_slice()) {
+            (Some(model), data) => Ok((model, data)),
+            (None, [data @ .., model]) if !data.is_empty() => Ok((model, data)),
+            (None, _) => Err(Usage("there is no model: name its folder first".into())),
+        }
+    }
+}
+
+/// The folder of a model whose training has ended.
+pub(crate) fn model_folder(path: &Path) -> Result<&Path> {
+    let name = path.display();
+    if path.is_file() {
+        bail!("{name} is a file: give the folder that `longhand train` wrote");
+    }
     if !path.is_dir() {
-        bail!("there is no folder {}: give the folder that `longhand train` wrote", path.display());
+        bail!("there is no folder {name}: give the folder that `longhand train` wrote");
+    }
+    let unfinished = || Training::load(path).is_ok_and(|training| training.results.is_none());
+    if !path.join(CONFIG_FILE).is_file() && unfinished() {
+        bail!("the run in {name} has not ended: go on with `longhand train --resume --out {name}`");
     }
     Ok(path)
 }
@@ -241,6 +273,9 @@ pub(crate) fn keep_tokenizer(recipe: &Recipe, another: bool) -> Result<(), Usage
 pub(crate) fn session(engine: &Arc<Engine>, memory: Option<&Path>) -> Result<Session> {
     match memory {
         None => Ok(engine.session(engine.generation().sampler)?),
+        Some(path) if !path.exists() => {
+            bail!("there is no memory {}: `longhand memory save` writes one", path.display())
+        }
         Some(path) => {
             let named = || path.display().to_string();
             Snapshot::load(path).with_context(named)?.session(engine).with_context(named)

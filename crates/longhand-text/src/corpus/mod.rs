@@ -59,6 +59,14 @@ impl Corpus {
         Ok(Self { sources: Arc::new(sources), options, characters: 0..u64::MAX, sample: None })
     }
 
+    /// Drops the files whose path does not satisfy `keep`.
+    pub fn retain(mut self, mut keep: impl FnMut(&Path) -> bool) -> Self {
+        let mut sources = self.sources.to_vec();
+        sources.retain(|source| source.path().is_none_or(&mut keep));
+        self.sources = Arc::new(sources);
+        self
+    }
+
     /// A corpus of one text in memory.
     pub fn from_text(name: &str, text: impl Into<String>) -> Self {
         let sources = vec![Source::memory(name, text.into().into_bytes())];
@@ -124,7 +132,8 @@ impl Corpus {
         let count = self.count_characters()?;
         let train = train_characters(count, fraction);
         if train == 0 || train == count {
-            return Err(setting());
+            let name = self.name();
+            return Err(TextError::TooShortToSplit { name, characters: count, fraction });
         }
         let start = self.characters.start;
         let part = |characters| Self { characters, ..self.clone() };

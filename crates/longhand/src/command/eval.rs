@@ -1,12 +1,13 @@
 //! `longhand eval`: a model's loss over a text.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use longhand::recipe::sha256;
 use longhand_engine::engine::language_model;
 use longhand_model::Tape;
 use longhand_run::{Recipe, TRAINING_FILE, Training};
@@ -15,19 +16,19 @@ use longhand_train::evaluate;
 use serde_json::json;
 
 use crate::error::Usage;
-use crate::reading::{TextArguments, Threads, encode};
+use crate::reading::{Sources, TextArguments, Threads, encode, model_folder};
+use crate::talk::say;
 
 /// Measure a model's loss over a text.
 #[derive(Args)]
-#[command(after_help = "Example:\n  longhand eval model --data other.txt\n  \
-                        longhand eval model --data book.txt --split valid --window 256 --json")]
+#[command(
+    override_usage = "longhand eval [OPTIONS] <DIR> --data <FILE>...",
+    after_help = "Example:\n  longhand eval model --data other.txt\n  longhand eval model --data \
+                  book.txt --split valid --window 256 --json"
+)]
 pub(crate) struct Arguments {
-    /// The model folder
-    #[arg(value_name = "DIR")]
-    model: PathBuf,
-    /// Files and folders of text; - for stdin
-    #[arg(long, value_name = "FILE", required = true, num_args = 1..)]
-    data: Vec<PathBuf>,
+    #[command(flatten)]
+    sources: Sources,
     /// The part to score: of a text that the model was trained on, the first or the held-out part
     #[arg(long, value_name = "PART", default_value = "all")]
     split: Split,
@@ -61,13 +62,17 @@ enum Split {
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
+        let (folder, data) = self.sources.split()?;
+        if data.is_empty() {
+            return Err(Usage("there is no text to score: name it with --data".into()).into());
+        }
         if self.window == Some(0) {
             return Err(Usage("--window must be at least 1".into()).into());
         }
         // The weights as they are stored, so that the loss is training's to the last digit.
-        let (model, tokenizer) = language_model(&self.model)?;
+        let (model, tokenizer) = language_model(model_folder(folder)?)?;
         let tokenizer = self.threads.tokenizer(tokenizer);
-        let corpus = self.part(self.reading.open(&self.data)?)?;
+        let corpus = self.part(folder, self.reading.open(data)?)?;
         let (tokens, bytes) = encode(&corpus, &tokenizer, !self.json)?;
         // A token without one before it is not scored, nor are its bytes.
         let bytes = tokens.scored_bytes().unwrap_or(bytes);
@@ -96,7 +101,7 @@ impl Arguments {
                 "loss": loss, "perplexity": perplexity, "bits_per_byte": bits_per_byte,
                 "tokens": tokens, "unknown": unknown, "seconds": seconds,
             });
-            return Ok(longhand_train::log::JsonLines::new(std::io::stdout()).write(&line)?);
+            return Ok(writeln!(std::io::stdout(), "{line}")?);
         }
         let compression = match bits_per_byte {
             Some(bits) => format!("{bits:.4} bits per byte"),
@@ -111,23 +116,32 @@ impl Arguments {
     }
 
     /// The wanted part of a text.
-    fn part(&self, whole: Corpus) -> Result<Corpus> {
+    fn part(&self, folder: &Path, whole: Corpus) -> Result<Corpus> {
         if matches!(self.split, Split::All | Split::Test) {
             return Ok(whole);
         }
-        if !self.model.join(TRAINING_FILE).is_file() {
+        if !folder.join(TRAINING_FILE).is_file() {
             bail!(
                 "{} holds no {TRAINING_FILE}, so that it is not known how its text was split: pass \
                  --split all",
-                self.model.display()
+                folder.display()
             );
         }
-        let Recipe { data, training, .. } = Training::load(&self.model)?.recipe;
+        let Training { recipe, data: facts, .. } = Training::load(folder)?;
+        let Recipe { data, training, .. } = recipe;
         if !data.valid.is_empty() || data.valid_fraction == 0.0 {
             bail!(
                 "the model's training held out no part of its text: pass --split all and the text \
                  to score"
             );
+        }
+        if !facts.sha256.is_empty() {
+            for file in whole.files() {
+                let hash = sha256(file)?;
+                if !facts.sha256.values().any(|known| *known == hash) {
+                    say!("{} is not a text that the model was trained on", file.display());
+                }
+            }
         }
         // Of a large text the run may have read and split a sample.
         let read = match data.share {

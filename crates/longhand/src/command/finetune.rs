@@ -7,17 +7,18 @@ use clap::{Args, ValueEnum};
 use longhand::recipe::{BaseModel, ModelSettings, Recipe};
 use longhand_model::Preset;
 use longhand_model::config::Pooling;
-use longhand_run::{Existing, Training};
+use longhand_run::Training;
 use longhand_tasks::Task;
 use longhand_tasks::classify::Settings;
+use longhand_text::TokenizerKind;
 use longhand_text::corpus::Header;
-use longhand_text::{TableFormat, TokenizerKind};
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
-use longhand_train::{Budget, PrecisionSetting, Settings as TrainSettings};
+use longhand_train::{Budget, Settings as TrainSettings};
 
+use super::flags::{BudgetFlags, DataFlags, ModelFlags, OutputFlags, TrainingFlags, check, set};
 use crate::error::Usage;
 use crate::launch::Launch;
-use crate::reading::{Threads, absolute, keep_tokenizer, recipe_folder};
+use crate::reading::{absolute, recipe_folder};
 
 /// Learns a task from labelled examples: with a model that was trained before, or from nothing.
 #[derive(Args)]
@@ -28,84 +29,39 @@ use crate::reading::{Threads, absolute, keep_tokenizer, recipe_folder};
 pub(crate) struct Arguments {
     /// The model folder to begin with; from nothing where not given
     #[arg(value_name = "MODEL", conflicts_with_all = ["preset", "tokenizer", "vocab"])]
-    model: Option<PathBuf>,
-    /// The preset of a model that begins from nothing [default: stacked-lstm-classifier]
-    #[arg(long)]
-    preset: Option<Preset>,
-    /// A recipe; flags go before what it says
-    #[arg(long, value_name = "FILE")]
+    base: Option<PathBuf>,
+    /// A recipe (TOML), whose data is looked for under LONGHAND_DATA; flags win over it
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
     recipe: Option<PathBuf>,
     /// What to learn [default: the recipe's]
-    #[arg(long)]
+    #[arg(long, help_heading = "Data")]
     task: Option<TaskName>,
-    /// The table of examples to learn from
-    #[arg(long, value_name = "FILE")]
-    data: Vec<PathBuf>,
-    /// A table to validate on, instead of a tenth of the examples
-    #[arg(long, value_name = "FILE")]
-    valid: Vec<PathBuf>,
-    /// The share of the examples to hold out to validate on [default: 0.1]
-    #[arg(long, value_name = "X", conflicts_with = "valid")]
-    valid_fraction: Option<f64>,
-    /// A table to test on at the end
-    #[arg(long, value_name = "FILE")]
-    test: Vec<PathBuf>,
-    /// The column of the text, by name or by number from 0 [default: text]
-    #[arg(long, value_name = "COLUMN")]
-    text_column: Option<String>,
+    /// The table of examples to learn from; may be given several times
+    #[arg(long = "data", value_name = "FILE", help_heading = "Data")]
+    train: Vec<PathBuf>,
+    #[command(flatten)]
+    data: DataFlags,
     /// The column of the label, by name or by number from 0 [default: label]
-    #[arg(long, value_name = "COLUMN")]
+    #[arg(long, value_name = "COLUMN", help_heading = "Data")]
     label_column: Option<String>,
-    /// The tables that the files are, where their names do not tell: jsonl, csv, tsv, parquet or
-    /// labelled [default: labelled, `LABEL text` lines]
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<TableFormat>,
     /// Whether the first row of a .csv, .tsv or .txt table names the columns: auto, yes or no
     /// [default: auto]
-    #[arg(long, value_name = "WHICH")]
+    #[arg(long, value_name = "WHICH", help_heading = "Data")]
     header: Option<Header>,
-    /// How the positions of a text become one vector [default: the preset's, or max]
-    #[arg(long)]
-    pooling: Option<PoolingName>,
-    /// How text becomes tokens [default: word, or char for a text without spaces between words]
-    #[arg(long)]
-    tokenizer: Option<TokenizerKind>,
-    /// The most tokens; rarer ones become <unk> or are cut in pieces
-    #[arg(long, value_name = "N")]
-    vocab: Option<usize>,
-    /// Passes over the examples [default: 10]
-    #[arg(long, value_name = "E", group = "budget")]
-    epochs: Option<f64>,
-    /// Minutes of training
-    #[arg(long, value_name = "M", group = "budget")]
-    minutes: Option<f64>,
-    /// Steps of training
-    #[arg(long, value_name = "N", group = "budget")]
-    steps: Option<u64>,
-    /// The operands of matrix products: f32, bf16, or auto for the faster one; sums are f32
-    /// [default: auto]
-    #[arg(long, value_name = "P")]
-    precision: Option<PrecisionSetting>,
-    /// Seed of the weights, the order of the examples and what is held out [default: 1]
-    #[arg(long)]
-    seed: Option<u64>,
     #[command(flatten)]
-    threads: Threads,
-    /// Replace invalid UTF-8 instead of stopping
-    #[arg(long)]
-    lossy: bool,
+    model: ModelFlags,
+    /// How the positions of a text become one vector [default: the preset's, or max]
+    #[arg(long, help_heading = "Model")]
+    pooling: Option<PoolingName>,
+    #[command(flatten)]
+    budget: BudgetFlags,
+    #[command(flatten)]
+    training: TrainingFlags,
     /// The folder to write the model into
-    #[arg(long, value_name = "DIR", default_value = "classifier")]
+    #[arg(long, value_name = "DIR", default_value = "classifier", help_heading = "Output")]
     out: PathBuf,
-    /// Go on with the run in the folder, as it was begun but for what flags say
-    #[arg(long, conflicts_with = "force")]
-    resume: bool,
-    /// Overwrite the folder
-    #[arg(long)]
-    force: bool,
-    /// One JSON object a line on stdout
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputFlags,
 }
 
 /// A task's name.
@@ -128,11 +84,18 @@ enum PoolingName {
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
-        let earlier = if self.resume { Training::begun(&self.out)? } else { None };
+        let recipe = self.recipe()?;
+        let existing = self.output.existing();
+        Launch { out: self.out, existing, json: self.output.json }.run(recipe)
+    }
+
+    /// What is to be run.
+    fn recipe(&self) -> Result<Recipe> {
+        let earlier = if self.output.resume { Training::begun(&self.out)? } else { None };
         let mut recipe = match (&self.recipe, earlier) {
             (Some(path), _) => Recipe::load(path, &recipe_folder()?)?,
             (None, Some(earlier)) => earlier,
-            (None, None) => first_recipe(self.model.is_some()),
+            (None, None) => first_recipe(self.base.is_some()),
         };
         let mut task = match (recipe.task.take(), self.task) {
             (Some(Task::Classify(task)), _) => task,
@@ -144,70 +107,26 @@ impl Arguments {
         task.label_column = self.label_column.clone().or(task.label_column);
         task.pooling = self.pooling.map(Into::into).or(task.pooling);
         recipe.task = Some(Task::Classify(task));
-        self.override_data(&mut recipe)?;
+        if !self.train.is_empty() {
+            recipe.data.learn_from(self.train.iter().map(absolute).collect::<Result<_>>()?);
+        }
+        if recipe.data.train.is_empty() {
+            return Err(Usage("there is nothing to learn from: pass --data".into()).into());
+        }
+        self.data.apply(&mut recipe.data)?;
+        set(&mut recipe.data.header, self.header);
         if self.recipe.is_some() {
             recipe.data.verify()?;
         }
-        self.override_training(&mut recipe)?;
-        let existing = match (self.resume, self.force) {
-            (true, _) => Existing::Resume,
-            (_, true) => Existing::Overwrite,
-            _ => Existing::Refuse,
-        };
-        let launch = Launch { out: self.out, existing, json: self.json };
-        launch.run(recipe)
-    }
-
-    fn override_data(&self, recipe: &mut Recipe) -> Result<()> {
-        let data = &mut recipe.data;
-        if !self.data.is_empty() {
-            data.learn_from(self.data.iter().map(absolute).collect::<Result<_>>()?);
-        }
-        for (given, slot) in [(&self.valid, &mut data.valid), (&self.test, &mut data.test)] {
-            if !given.is_empty() {
-                *slot = given.iter().map(absolute).collect::<Result<_>>()?;
-            }
-        }
-        if data.train.is_empty() {
-            return Err(Usage("there is nothing to learn from: pass --data".into()).into());
-        }
-        if let Some(fraction) = self.valid_fraction {
-            data.valid.clear();
-            data.valid_fraction = fraction;
-        }
-        if !(0.0..1.0).contains(&data.valid_fraction) {
-            let text = "--valid-fraction must be at least 0 and less than 1";
-            return Err(Usage(text.into()).into());
-        }
-        data.lossy |= self.lossy;
-        data.format = self.format.or(data.format);
-        set(&mut data.header, self.header);
-        data.text_column = self.text_column.clone().or(data.text_column.take());
-        Ok(())
-    }
-
-    fn override_training(&self, recipe: &mut Recipe) -> Result<()> {
-        if let Some(folder) = &self.model {
+        if let Some(folder) = &self.base {
             let base = BaseModel { path: absolute(folder)?, hash: String::new() };
             recipe.model = ModelSettings { base: Some(base), ..ModelSettings::default() };
         }
-        if let Some(preset) = self.preset {
-            recipe.model = ModelSettings { preset: preset.to_string(), ..ModelSettings::default() };
-        }
-        keep_tokenizer(recipe, self.tokenizer.is_some() || self.vocab.is_some())?;
-        if let Some(kind) = self.tokenizer {
-            recipe.tokenizer.kind = kind;
-            recipe.tokenizer.may_change = false;
-        }
-        recipe.tokenizer.vocabulary = self.vocab.or(recipe.tokenizer.vocabulary);
-        let training = &mut recipe.training;
-        set(&mut training.budget, self.epochs.map(Budget::Epochs));
-        set(&mut training.budget, self.minutes.map(Budget::Minutes));
-        set(&mut training.budget, self.steps.map(Budget::Steps));
-        set(&mut training.precision, self.precision);
-        set(&mut training.seed, self.seed);
-        set(&mut training.threads, self.threads.given());
-        Ok(training.check().map_err(|error| Usage(error.to_string()))?)
+        self.model.apply(&mut recipe)?;
+        self.budget.apply(&mut recipe.training);
+        self.training.apply(&mut recipe.training);
+        check(&recipe.training)?;
+        Ok(recipe)
     }
 }
 
@@ -231,12 +150,6 @@ fn first_recipe(trained: bool) -> Recipe {
         ..TrainSettings::for_examples()
     };
     recipe
-}
-
-fn set<T>(slot: &mut T, value: Option<T>) {
-    if let Some(value) = value {
-        *slot = value;
-    }
 }
 
 impl From<PoolingName> for Pooling {

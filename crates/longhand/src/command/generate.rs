@@ -32,8 +32,9 @@ pub(crate) struct Arguments {
     /// The most tokens to write [default: the model's generation_config.json, or 256]
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
-    /// A text that ends the writing and is left out; may be given several times
-    #[arg(long, value_name = "TEXT")]
+    /// A text that ends the writing and is left out; may be given several times. A shell gives a
+    /// line break as $'\n'
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     stop: Vec<String>,
     /// A file to keep the memory in afterwards, at Ctrl-C too; a stop text is not part of it
     #[arg(long, value_name = "FILE")]

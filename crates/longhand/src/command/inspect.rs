@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
-use longhand::plot::{self, Panel, PanelForm};
+use longhand::plot::{self, Panel, PanelForm, PlotError};
 use longhand_engine::inspect::{Inspection, Losses, MeanGates, MemoryGates};
 use longhand_engine::recall::{
     MOST_QUESTIONS, RecallAtDistance, RecallOptions, Recalled, recall, window,
@@ -16,6 +16,7 @@ use longhand_text::sample::{self, LONGEST_DISTANCE, Language};
 
 use crate::error::within;
 use crate::reading::{LanguageName, ModelArguments, TextArguments, writable};
+use crate::talk::say;
 
 /// Shows what each memory contributed to a text, or how far back facts are recalled.
 #[derive(Args)]
@@ -206,9 +207,22 @@ fn print_losses(out: &mut impl Write, losses: Option<&Losses>) -> Result<()> {
 /// What each memory took off each token's loss, in nats, one on the other; both memories' shares
 /// of it; and the gates of every long memory.
 fn draw_contributions(path: &Path, inspection: &Inspection) -> Result<()> {
-    let labels: Vec<String> = inspection.tokens.iter().map(|token| token.token.clone()).collect();
+    let all = inspection.tokens.len();
+    match draw_first(path, inspection, all) {
+        Err(PlotError::TooManyTokens { most, .. }) if most < all => {
+            say!("the plot shows the first {most} of {all} tokens: inspect a part to see others");
+            Ok(draw_first(path, inspection, most)?)
+        }
+        drawn => Ok(drawn?),
+    }
+}
+
+/// Draws the first `count` tokens.
+fn draw_first(path: &Path, inspection: &Inspection, count: usize) -> Result<(), PlotError> {
+    let tokens = &inspection.tokens[..count];
+    let labels: Vec<String> = tokens.iter().map(|token| token.token.clone()).collect();
     let of_tokens = |value: fn(&Losses) -> f32| -> Vec<f64> {
-        let losses = inspection.tokens.iter().map(|token| token.losses.as_ref());
+        let losses = tokens.iter().map(|token| token.losses.as_ref());
         losses.map(|losses| losses.map_or(f64::NAN, |losses| f64::from(value(losses)))).collect()
     };
     let memories = |working: fn(&Losses) -> f32, long: fn(&Losses) -> f32| {
@@ -235,7 +249,7 @@ fn draw_contributions(path: &Path, inspection: &Inspection) -> Result<()> {
         },
     ];
     for MemoryGates { memory, input, forget, .. } in &inspection.gates {
-        let values = |gates: &[f32]| gates.iter().copied().map(f64::from).collect();
+        let values = |gates: &[f32]| gates.iter().take(count).copied().map(f64::from).collect();
         panels.push(Panel {
             title: memory,
             form: PanelForm::Curves,
@@ -243,15 +257,15 @@ fn draw_contributions(path: &Path, inspection: &Inspection) -> Result<()> {
             series: vec![("input gate", values(input)), ("forget gate", values(forget))],
         });
     }
-    Ok(plot::token_panels(path, "What each memory contributed", &labels, &panels)?)
+    plot::token_panels(path, "What each memory contributed", &labels, &panels)
 }
 
 fn print_recall(out: &mut impl Write, result: &RecallAtDistance) -> std::io::Result<()> {
     let percent = |count: usize| 100.0 * count as f64 / result.questions as f64;
     write!(
         out,
-        "{:>8} {:>8.0} {:>9} {:>5.1} % ",
-        result.distance,
+        "{:>8.0} {:>8.0} {:>9} {:>5.1} % ",
+        result.mean_distance,
         result.mean_tokens,
         result.questions,
         100.0 * result.chance

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use longhand_engine::{Engine, Sampler, SamplerSettings, Session, Snapshot};
 use serde_json::json;
@@ -256,5 +256,8 @@ impl Diff {
 }
 
 fn load(path: &Path) -> Result<Snapshot> {
+    if !path.exists() {
+        bail!("there is no memory {}: `longhand memory save` writes one", path.display());
+    }
     Snapshot::load(path).with_context(|| path.display().to_string())
 }

@@ -9,6 +9,7 @@ mod bench;
 mod data;
 mod eval;
 mod finetune;
+mod flags;
 mod generate;
 mod inspect;
 mod memory;

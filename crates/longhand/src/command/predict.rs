@@ -11,7 +11,7 @@ use longhand_tasks::classify::Prediction;
 use longhand_text::Tokenizer;
 use serde::Serialize;
 
-use crate::reading::Threads;
+use crate::reading::{Threads, model_folder};
 
 /// Names the label of each line of stdin: one line in, one line out. A blank line has no label, and
 /// a blank line is the answer.
@@ -51,7 +51,7 @@ struct Lines {
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
-        let tokenizer = Tokenizer::of_folder(&self.model)?;
+        let tokenizer = Tokenizer::of_folder(model_folder(&self.model)?)?;
         let mut classifier = Classifier::load(&self.model, tokenizer, self.threads.cpu())?;
         let mut input = BufReader::new(std::io::stdin().lock());
         let mut out = BufWriter::new(std::io::stdout().lock());

@@ -11,26 +11,27 @@ use longhand_engine::GENERATION_FILE;
 use longhand_model::file::{self, CONFIG_FILE, WEIGHTS_FILE};
 use longhand_model::{Cpu, Format, Model, Precision, Tape};
 use longhand_run::{CARD_FILE, FolderLock, TRAINING_FILE, output};
+use longhand_tasks::TASK_FILE;
 use longhand_text::{TOKENIZER_FILE, Tokenizer, Tokens};
 use longhand_train::evaluate;
 use serde_json::json;
 
 use crate::error::Usage;
-use crate::reading::{TextArguments, Threads, encode};
+use crate::reading::{Sources, TextArguments, Threads, encode, model_folder};
 use crate::talk::say;
 
 /// Write a model with weights of fewer bits: smaller, and faster to run.
 #[derive(Args)]
 #[command(
+    override_usage = "longhand quantize [OPTIONS] --weights <FORMAT> --out <DIR> <DIR>",
     after_help = "Example:\n  longhand quantize model --weights int8 --out model-int8 --data \
                         valid.txt\n\nint8 has a scale for each row of a matrix, int4 for each 32 \
                         columns of a row. The result is a model folder that every verb but those \
                         that train reads."
 )]
 pub(crate) struct Arguments {
-    /// The model folder, with f32 weights
-    #[arg(value_name = "DIR")]
-    model: PathBuf,
+    #[command(flatten)]
+    sources: Sources,
     /// How to hold the weights: bf16, int8 or int4
     #[arg(long, value_name = "FORMAT")]
     weights: Format,
@@ -40,9 +41,6 @@ pub(crate) struct Arguments {
     /// The folder to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Text to measure the loss on, before and after; files and folders, - for stdin
-    #[arg(long, value_name = "FILE", num_args = 1..)]
-    data: Vec<PathBuf>,
     #[command(flatten)]
     text: TextArguments,
     /// Write into a folder that holds something
@@ -54,6 +52,9 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
 }
+
+/// The folder in the output folder where the files are written before they are renamed.
+const BESIDE: &str = ".longhand-quantized.partial";
 
 /// One of the two models.
 struct Measured {
@@ -75,21 +76,21 @@ impl Arguments {
                 Usage("--weights is bf16, int8 or int4: f32 is what models have".into()).into()
             );
         }
-        let model = Model::load(crate::reading::folder(&self.model)?)?;
+        let (folder, data) = self.sources.split()?;
+        let model = Model::load(model_folder(folder)?)?;
         if model.check_trainable().is_err() {
             bail!(
                 "the weights of {} are {} already: quantize the f32 model that they were made from",
-                self.model.display(),
+                folder.display(),
                 model.config().weights.name()
             );
         }
-        let (tokens, bytes) = self.tokens(&model)?.unzip();
-        let _lock = self.prepare()?;
+        let (tokens, bytes) = self.tokens(folder, data, &model)?.unzip();
+        let _lock = self.prepare(folder)?;
         let began = Instant::now();
         let small = model.compress(format).with_kv_cache(self.kv_cache)?;
         let seconds = began.elapsed().as_secs_f64();
-        small.save(&self.out)?;
-        self.copy_the_rest()?;
+        self.write(folder, &small)?;
         let mut tape = Tape::new(Arc::new(Cpu::new(self.threads.count())));
         let mut measure = |name, folder: &Path, model: &Model| -> Result<Measured> {
             let file_bytes = fs_err::metadata(folder.join(WEIGHTS_FILE))?.len();
@@ -108,7 +109,7 @@ impl Arguments {
                 loss,
             })
         };
-        let before = measure("f32", &self.model, &model)?;
+        let before = measure("f32", folder, &model)?;
         // What a reader of the folder gets.
         let after = measure(format.name(), &self.out, &Model::load(&self.out)?)?;
         let tokens = tokens.as_ref().map(Tokens::len).zip(bytes);
@@ -116,26 +117,31 @@ impl Arguments {
     }
 
     /// The text as ids, and its bytes.
-    fn tokens(&self, model: &Model) -> Result<Option<(Tokens, u64)>> {
-        if self.data.is_empty() {
+    fn tokens(
+        &self,
+        folder: &Path,
+        data: &[PathBuf],
+        model: &Model,
+    ) -> Result<Option<(Tokens, u64)>> {
+        if data.is_empty() {
             return Ok(None);
         }
         if !model.config().is_language_model() {
             bail!("--data measures language models, and this one has another head: leave it out");
         }
-        let tokenizer = self.threads.tokenizer(Tokenizer::of_folder(&self.model)?);
+        let tokenizer = self.threads.tokenizer(Tokenizer::of_folder(folder)?);
         model.check_vocabulary(tokenizer.vocab_size())?;
-        let corpus = self.text.open(&self.data)?;
+        let corpus = self.text.open(data)?;
         Ok(Some(encode(&corpus, &tokenizer, !self.json)?))
     }
 
     /// Makes the folder, and keeps other processes out of it.
-    fn prepare(&self) -> Result<FolderLock> {
+    fn prepare(&self, folder: &Path) -> Result<FolderLock> {
         let out = &self.out;
         if out.exists() && !out.is_dir() {
             bail!("{} is a file: name a folder with --out", out.display());
         }
-        if output::is_same(out, &self.model) {
+        if output::is_same(out, folder) {
             bail!("--out is the model's own folder: name another one, so that the f32 model stays");
         }
         if output::is_occupied(out)? && !self.force {
@@ -148,18 +154,42 @@ impl Arguments {
         Ok(FolderLock::take(out)?)
     }
 
-    /// The tokeniser, the labels, and how text is drawn stay what they are.
-    fn copy_the_rest(&self) -> Result<()> {
-        for name in [TOKENIZER_FILE, GENERATION_FILE, longhand_tasks::TASK_FILE] {
-            let (from, to) = (self.model.join(name), self.out.join(name));
+    /// Writes every file beside, and then renames them into the folder. The configuration goes
+    /// first and comes last: a process that is killed in between leaves no mixture of two models.
+    fn write(&self, folder: &Path, small: &Model) -> Result<()> {
+        let beside = self.out.join(BESIDE);
+        if beside.is_dir() {
+            fs_err::remove_dir_all(&beside)?;
+        }
+        fs_err::create_dir(&beside)?;
+        small.save(&beside)?;
+        self.copy_the_rest(folder, &beside)?;
+        let config = self.out.join(CONFIG_FILE);
+        if config.is_file() {
+            fs_err::remove_file(&config)?;
+        }
+        let files = [WEIGHTS_FILE, TOKENIZER_FILE, GENERATION_FILE, TASK_FILE, CARD_FILE];
+        for name in files.into_iter().chain([CONFIG_FILE]) {
+            let (from, to) = (beside.join(name), self.out.join(name));
             if from.is_file() {
-                fs_err::copy(from, to)?;
-            } else if to.is_file() {
+                fs_err::rename(from, to)?;
+            } else if to.is_file() && name != CARD_FILE {
                 // Of the model that was there before.
                 fs_err::remove_file(to)?;
             }
         }
-        let card = self.model.join(CARD_FILE);
+        Ok(fs_err::remove_dir(&beside)?)
+    }
+
+    /// Copies what quantizing leaves as it is: the tokeniser, the labels, the sampler's settings.
+    fn copy_the_rest(&self, folder: &Path, to: &Path) -> Result<()> {
+        for name in [TOKENIZER_FILE, GENERATION_FILE, TASK_FILE] {
+            let from = folder.join(name);
+            if from.is_file() {
+                fs_err::copy(from, to.join(name))?;
+            }
+        }
+        let card = folder.join(CARD_FILE);
         if card.is_file() {
             let name = self.weights.name();
             let note = format!(
@@ -167,7 +197,7 @@ impl Arguments {
                  --weights {name}`); the results above are those of the f32 model.\n"
             );
             let text = fs_err::read_to_string(&card)? + &note;
-            file::write(&self.out.join(CARD_FILE), text.as_bytes())
+            file::write(&to.join(CARD_FILE), text.as_bytes())
                 .context("the model card is not written")?;
         }
         Ok(())
@@ -228,7 +258,7 @@ impl Arguments {
             say!("{lost:+.3} % perplexity over {tokens} tokens");
         }
         say!(
-            "the model lies in {} ({}, {WEIGHTS_FILE}); quantized in {seconds:.1} s",
+            "the model is in {} ({}, {WEIGHTS_FILE}); quantized in {seconds:.1} s",
             self.out.display(),
             CONFIG_FILE
         );

@@ -4,15 +4,15 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use longhand::recipe::{ModelSettings, Recipe};
-use longhand_model::Preset;
-use longhand_run::{Existing, Training};
-use longhand_text::{TableFormat, TokenizerKind};
-use longhand_train::{Budget, PrecisionSetting};
+use longhand::recipe::Recipe;
+use longhand_run::Training;
+use longhand_train::Budget;
 
-use crate::error::Usage;
+use super::flags::{
+    BudgetFlags, DataFlags, ModelFlags, OutputFlags, TrainingFlags, check, chunk_help, set,
+};
 use crate::launch::Launch;
-use crate::reading::{Threads, absolute, keep_tokenizer, recipe_folder};
+use crate::reading::{absolute, recipe_folder};
 
 /// Minutes that training on the built-in sample takes unless asked otherwise.
 const SAMPLE_MINUTES: f64 = 2.0;
@@ -24,102 +24,40 @@ const SAMPLE_HELD_OUT: f64 = 0.02;
 #[command(after_help = "Example:\n  longhand train book.txt --minutes 10 --out model\n  \
                         longhand train --recipe recipes/tinyshakespeare.toml --out shakespeare")]
 pub(crate) struct Arguments {
-    /// Files and folders: text, .gz, .zst, .jsonl, .csv, .tsv, .parquet; - for stdin
+    /// Files and folders: text, .gz, .zst, .jsonl, .csv, .tsv, .parquet; - for stdin [default: the
+    /// built-in sample, short stories in English and Chinese]
     #[arg(value_name = "TEXT")]
     text: Vec<PathBuf>,
-    /// A recipe (TOML); its data is looked for under LONGHAND_DATA
-    #[arg(long, value_name = "FILE")]
+    /// A recipe (TOML), whose data is looked for under LONGHAND_DATA; flags win over it
+    #[arg(long, value_name = "FILE", help_heading = "Data")]
     recipe: Option<PathBuf>,
-    /// The model [default: longhand-nano]
-    #[arg(long, value_name = "NAME")]
-    preset: Option<Preset>,
-    /// How text becomes tokens: byte, char, word, bpe, wordpiece or unigram [default: char]
-    #[arg(long, value_name = "KIND")]
-    tokenizer: Option<TokenizerKind>,
-    /// The most tokens of the vocabulary
-    #[arg(long, value_name = "N")]
-    vocab: Option<usize>,
-    /// A file or folder to validate on
-    #[arg(long, value_name = "FILE", conflicts_with = "valid_fraction")]
-    valid: Option<PathBuf>,
-    /// The last part of the text that validates; 0 for none [default: 0.1, on the built-in sample
-    /// 0.02]
-    #[arg(long, value_name = "X")]
-    valid_fraction: Option<f64>,
-    /// Train for this long, reading the text and evaluations included [default: 10, on the built-in sample 2]
-    #[arg(long, value_name = "M", conflicts_with_all = ["steps", "epochs"])]
-    minutes: Option<f64>,
-    /// Train for so many steps: the same model each time
-    #[arg(long, value_name = "N", conflicts_with = "epochs")]
-    steps: Option<u64>,
-    /// Train for so many passes over the text
-    #[arg(long, value_name = "E")]
-    epochs: Option<f64>,
-    /// Streams side by side [default: 16]
-    #[arg(long, value_name = "B")]
-    batch: Option<usize>,
-    /// Tokens that gradients flow through [default: 128]
-    #[arg(long, value_name = "T")]
-    chunk: Option<usize>,
-    /// The highest learning rate [default: 0.01, by Muon]
-    #[arg(long, value_name = "X")]
-    learning_rate: Option<f64>,
-    /// The operands of matrix products: f32, bf16, or auto for the faster one; sums are f32
-    /// [default: auto]
-    #[arg(long, value_name = "P")]
-    precision: Option<PrecisionSetting>,
-    /// Seed of weights, data order and dropout [default: 1]
-    #[arg(long, value_name = "S")]
-    seed: Option<u64>,
     #[command(flatten)]
-    threads: Threads,
-    /// Steps between evaluations [default: eight in the run]
-    #[arg(long, value_name = "N")]
-    evaluate_every: Option<u64>,
-    /// Stop after so many evaluations without a better one
-    #[arg(long, value_name = "N")]
-    patience: Option<u32>,
-    /// Steps between checkpoints [default: at each evaluation]
-    #[arg(long, value_name = "N")]
-    checkpoint_every: Option<u64>,
-    /// The column of tables that holds the text [default: text]
-    #[arg(long, value_name = "NAME")]
-    text_column: Option<String>,
-    /// The tables that the texts are, where their names do not tell: jsonl, csv, tsv or parquet
-    #[arg(long, value_name = "FORMAT")]
-    format: Option<TableFormat>,
-    /// Replace invalid UTF-8 instead of stopping
-    #[arg(long)]
-    lossy: bool,
-    /// Where the model is written
-    #[arg(long, value_name = "DIR", default_value = "model")]
+    data: DataFlags,
+    #[command(flatten)]
+    model: ModelFlags,
+    #[command(flatten)]
+    budget: BudgetFlags,
+    #[command(flatten)]
+    training: TrainingFlags,
+    #[arg(long, value_name = "T", help_heading = "Training", help = chunk_help())]
+    chunk: Option<usize>,
+    /// The folder to write the model into
+    #[arg(long, value_name = "DIR", default_value = "model", help_heading = "Output")]
     out: PathBuf,
-    /// Go on with the run in the output folder
-    #[arg(long, conflicts_with = "force")]
-    resume: bool,
-    /// Overwrite the run in the output folder
-    #[arg(long)]
-    force: bool,
-    /// One JSON object per line on stdout
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: OutputFlags,
 }
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
         let recipe = self.recipe()?;
-        let existing = match (self.resume, self.force) {
-            (true, _) => Existing::Resume,
-            (_, true) => Existing::Overwrite,
-            _ => Existing::Refuse,
-        };
-        let launch = Launch { out: self.out, existing, json: self.json };
-        launch.run(recipe)
+        let existing = self.output.existing();
+        Launch { out: self.out, existing, json: self.output.json }.run(recipe)
     }
 
     /// What is to be run.
     fn recipe(&self) -> Result<Recipe> {
-        let earlier = if self.resume { Training::begun(&self.out)? } else { None };
+        let earlier = if self.output.resume { Training::begun(&self.out)? } else { None };
         let on_sample = self.recipe.is_none() && earlier.is_none() && self.text.is_empty();
         let mut recipe = match (&self.recipe, earlier) {
             (Some(path), earlier) => {
@@ -140,61 +78,20 @@ impl Arguments {
         if self.recipe.is_some() {
             recipe.data.verify()?;
         }
-        recipe.training.check().map_err(|error| Usage(error.to_string()))?;
+        check(&recipe.training)?;
         Ok(recipe)
     }
 
     /// Flags win over the recipe.
     fn apply(&self, recipe: &mut Recipe) -> Result<()> {
-        let data = &mut recipe.data;
         if !self.text.is_empty() {
-            data.learn_from(self.text.iter().map(absolute).collect::<Result<_>>()?);
+            recipe.data.learn_from(self.text.iter().map(absolute).collect::<Result<_>>()?);
         }
-        if let Some(valid) = &self.valid {
-            data.valid = vec![absolute(valid)?];
-        }
-        if let Some(fraction) = self.valid_fraction {
-            if !(0.0..1.0).contains(&fraction) {
-                let text = "--valid-fraction must be at least 0 and less than 1";
-                return Err(Usage(text.into()).into());
-            }
-            data.valid.clear();
-            data.valid_fraction = fraction;
-        }
-        data.lossy |= self.lossy;
-        data.format = self.format.or(data.format);
-        if self.text_column.is_some() {
-            data.text_column.clone_from(&self.text_column);
-        }
-        if let Some(preset) = self.preset {
-            recipe.model = ModelSettings { preset: preset.to_string(), ..ModelSettings::default() };
-        }
-        keep_tokenizer(recipe, self.tokenizer.is_some() || self.vocab.is_some())?;
-        if let Some(kind) = self.tokenizer {
-            recipe.tokenizer.kind = kind;
-        }
-        recipe.tokenizer.vocabulary = self.vocab.or(recipe.tokenizer.vocabulary);
-        let training = &mut recipe.training;
-        if let Some(minutes) = self.minutes {
-            training.budget = Budget::Minutes(minutes);
-        }
-        if let Some(steps) = self.steps {
-            training.budget = Budget::Steps(steps);
-        }
-        if let Some(epochs) = self.epochs {
-            training.budget = Budget::Epochs(epochs);
-        }
-        if let Some(rate) = self.learning_rate {
-            training.optimizer.set_learning_rate(rate);
-        }
-        training.batch = self.batch.unwrap_or(training.batch);
-        training.chunk = self.chunk.unwrap_or(training.chunk);
-        training.precision = self.precision.unwrap_or(training.precision);
-        training.seed = self.seed.unwrap_or(training.seed);
-        training.threads = self.threads.given().unwrap_or(training.threads);
-        training.evaluate_every = self.evaluate_every.or(training.evaluate_every);
-        training.patience = self.patience.or(training.patience);
-        training.checkpoint_every = self.checkpoint_every.or(training.checkpoint_every);
+        self.data.apply(&mut recipe.data)?;
+        self.model.apply(recipe)?;
+        self.budget.apply(&mut recipe.training);
+        self.training.apply(&mut recipe.training);
+        set(&mut recipe.training.chunk, self.chunk);
         Ok(())
     }
 }

@@ -15,7 +15,8 @@ const DASHES: [Option<(f32, f32)>; 4] =
     [None, Some((24.0, 12.0)), Some((6.0, 10.0)), Some((40.0, 14.0))];
 
 /// Draws each series as a curve of (x, y) points and writes the image to `path` (PNG, an existing
-/// file is replaced). A point that is not finite breaks its curve.
+/// file is replaced). The horizontal axis includes zero; a point that is not finite breaks its
+/// curve.
 ///
 /// # Errors
 /// If no point is finite, or the file cannot be written.
@@ -28,9 +29,12 @@ pub fn lines(
 ) -> Result<(), PlotError> {
     let finite = |&&(x, y): &&(f64, f64)| x.is_finite() && y.is_finite();
     let points = || series.iter().flat_map(|(_, points)| points).filter(finite);
-    let (Some(xs), Some(ys)) = (range(points().map(|p| p.0)), range(points().map(|p| p.1))) else {
+    let (Some(mut xs), Some(ys)) = (range(points().map(|p| p.0)), range(points().map(|p| p.1)))
+    else {
         return Err(PlotError::Empty { title: title.into() });
     };
+    // Distances and steps are read from zero.
+    xs.0 = xs.0.min(0.0);
     let room = (ys.1 - ys.0) * 0.05;
     let mut canvas = Canvas::new(WIDTH as usize, HEIGHT as usize, PAPER);
     canvas.text(title, MARGIN, MARGIN + TITLE_SIZE * 0.8, TITLE_SIZE, INK);

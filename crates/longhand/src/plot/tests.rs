@@ -112,5 +112,6 @@ fn an_image_is_of_bounded_size_whatever_the_labels() {
 fn an_unwritable_path_is_named() {
     let points = [("s", vec![(0.0, 1.0)])];
     let error = lines(Path::new("no/such/folder/p.png"), "t", "", "", &points).unwrap_err();
-    assert!(error.to_string().contains("no/such/folder"));
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("no/such/folder"), "{error}: {cause}");
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::ids;
 use crate::error::{Usage, within};
-use crate::reading::{Threads, folder};
+use crate::reading::{Threads, model_folder};
 
 /// Compares the logits of the training form with those of chunks and of single steps.
 #[derive(Args)]
@@ -47,7 +47,7 @@ impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
         match (&self.model, self.preset.as_deref()) {
             (Some(path), _) => {
-                self.compare(&path.display().to_string(), &Model::load(folder(path)?)?)
+                self.compare(&path.display().to_string(), &Model::load(model_folder(path)?)?)
             }
             (None, Some("all")) => {
                 Preset::ALL.iter().try_for_each(|&preset| self.untrained(preset))

@@ -13,7 +13,7 @@ use longhand_text::{TOKENIZER_FILE, Tokenizer};
 use serde_json::json;
 
 use super::measure::peak_resident_mib;
-use crate::reading::{Threads, folder};
+use crate::reading::{Threads, model_folder};
 
 /// Measures how long a new process takes to its first token.
 #[derive(Args)]
@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
-        folder(&self.model)?;
+        model_folder(&self.model)?;
         if self.cold { self.first_token() } else { self.measure() }
     }
 

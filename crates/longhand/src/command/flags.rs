@@ -1,0 +1,255 @@
+//! The flags that `train` and `finetune` share, in the groups that their help shows.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use longhand::recipe::{Data, ModelSettings, Recipe};
+use longhand_model::Preset;
+use longhand_run::Existing;
+use longhand_text::{TableFormat, Tokenizer, TokenizerKind};
+use longhand_train::SettingsError;
+use longhand_train::{Budget, PrecisionSetting, Settings};
+
+use crate::error::Usage;
+use crate::reading::{Threads, absolute, keep_tokenizer};
+
+/// The parts of the data besides what is learnt from, and how all of it is read.
+#[derive(Args)]
+#[command(next_help_heading = "Data")]
+pub(super) struct DataFlags {
+    /// A file or folder to validate on, instead of a part of the data; may be given several times
+    #[arg(long, value_name = "FILE", conflicts_with = "valid_fraction")]
+    valid: Vec<PathBuf>,
+    /// The share of the data to hold out for validation; 0 for none [default: 0.1, of the built-in
+    /// sample 0.02]
+    #[arg(long, value_name = "X")]
+    valid_fraction: Option<f64>,
+    /// A file or folder to test on when the run has ended; may be given several times
+    #[arg(long, value_name = "FILE")]
+    test: Vec<PathBuf>,
+    /// The column of tables that holds the text [default: text]
+    #[arg(long, value_name = "COLUMN")]
+    text_column: Option<String>,
+    /// The format of tables whose names do not tell it: jsonl, csv, tsv, parquet, or with a task
+    /// labelled (`LABEL text` lines)
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<TableFormat>,
+    /// Replace invalid UTF-8 instead of stopping
+    #[arg(long)]
+    lossy: bool,
+}
+
+/// The model and its tokeniser.
+#[derive(Args)]
+#[command(next_help_heading = "Model")]
+pub(super) struct ModelFlags {
+    #[arg(long, value_name = "NAME", help = preset_help())]
+    preset: Option<Preset>,
+    /// How text becomes tokens: byte, char, word, bpe, wordpiece or unigram [default: char, of a
+    /// task word where the text has spaces between words]
+    #[arg(long, value_name = "KIND")]
+    tokenizer: Option<TokenizerKind>,
+    #[arg(long, value_name = "N", help = vocabulary_help())]
+    vocab: Option<usize>,
+}
+
+/// When a run ends.
+#[derive(Args)]
+#[command(next_help_heading = "Budget")]
+pub(super) struct BudgetFlags {
+    /// Minutes of training, reading the text and evaluations included [default of train: 10, on the
+    /// built-in sample 2]
+    #[arg(long, value_name = "M", group = "budget")]
+    minutes: Option<f64>,
+    /// Steps of training: the same model each time
+    #[arg(long, value_name = "N", group = "budget")]
+    steps: Option<u64>,
+    /// Passes over the data [default of finetune: 10]
+    #[arg(long, value_name = "E", group = "budget")]
+    epochs: Option<f64>,
+    /// Evaluations without a better one after which the run ends [default: none, of finetune 4]
+    #[arg(long, value_name = "N")]
+    patience: Option<u32>,
+}
+
+/// How the weights are learnt.
+#[derive(Args)]
+#[command(next_help_heading = "Training")]
+pub(super) struct TrainingFlags {
+    #[arg(long, value_name = "B", help = batch_help())]
+    batch: Option<usize>,
+    #[arg(long, value_name = "X", help = learning_rate_help())]
+    learning_rate: Option<f64>,
+    /// The operands of matrix products: f32, bf16, or auto for the faster one; sums are f32
+    /// [default: auto]
+    #[arg(long, value_name = "P")]
+    precision: Option<PrecisionSetting>,
+    /// Seed of the weights, the order of the data, dropout and what a task holds out [default: 1]
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    #[command(flatten)]
+    threads: Threads,
+    /// Steps between evaluations [default: 8 evaluations in the run, of finetune 10]
+    #[arg(long, value_name = "N")]
+    evaluate_every: Option<u64>,
+    /// Steps between checkpoints [default: one at each evaluation]
+    #[arg(long, value_name = "N")]
+    checkpoint_every: Option<u64>,
+}
+
+/// What happens to the output folder, and who is told.
+#[derive(Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct OutputFlags {
+    /// Resume the run in the output folder, as it began except for what flags say
+    #[arg(long, conflicts_with = "force")]
+    pub(super) resume: bool,
+    /// Overwrite the run in the output folder
+    #[arg(long)]
+    force: bool,
+    /// Print one JSON object per line on stdout
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl DataFlags {
+    /// Flags win over the recipe.
+    pub(super) fn apply(&self, data: &mut Data) -> Result<()> {
+        let absolute = |paths: &[PathBuf]| paths.iter().map(absolute).collect::<Result<Vec<_>>>();
+        if !self.valid.is_empty() {
+            data.valid = absolute(&self.valid)?;
+        }
+        if !self.test.is_empty() {
+            data.test = absolute(&self.test)?;
+        }
+        if let Some(fraction) = self.valid_fraction {
+            if !(0.0..1.0).contains(&fraction) {
+                let text = "must be at least 0 and less than 1";
+                return Err(Usage(format!("--valid-fraction is {fraction}, but {text}")).into());
+            }
+            data.valid.clear();
+            data.valid_fraction = fraction;
+        }
+        data.lossy |= self.lossy;
+        data.format = self.format.or(data.format);
+        data.text_column = self.text_column.clone().or(data.text_column.take());
+        Ok(())
+    }
+}
+
+impl ModelFlags {
+    /// Flags win over the recipe.
+    pub(super) fn apply(&self, recipe: &mut Recipe) -> Result<(), Usage> {
+        if let Some(preset) = self.preset {
+            recipe.model = ModelSettings { preset: preset.to_string(), ..ModelSettings::default() };
+        }
+        keep_tokenizer(recipe, self.tokenizer.is_some() || self.vocab.is_some())?;
+        let settings = &mut recipe.tokenizer;
+        if let Some(kind) = self.tokenizer {
+            settings.kind = kind;
+            settings.may_change = false;
+        }
+        settings.vocabulary = self.vocab.or(settings.vocabulary);
+        if settings.kind == TokenizerKind::Byte && self.vocab.is_some_and(|size| size != 256) {
+            let text = "the byte tokeniser always has 256 tokens: leave out --vocab";
+            return Err(Usage(text.into()));
+        }
+        Ok(())
+    }
+}
+
+impl BudgetFlags {
+    /// Flags win over the recipe.
+    pub(super) fn apply(&self, settings: &mut Settings) {
+        set(&mut settings.budget, self.minutes.map(Budget::Minutes));
+        set(&mut settings.budget, self.steps.map(Budget::Steps));
+        set(&mut settings.budget, self.epochs.map(Budget::Epochs));
+        settings.patience = self.patience.or(settings.patience);
+    }
+}
+
+impl TrainingFlags {
+    /// Flags win over the recipe.
+    pub(super) fn apply(&self, settings: &mut Settings) {
+        set(&mut settings.batch, self.batch);
+        if let Some(rate) = self.learning_rate {
+            settings.optimizer.set_learning_rate(rate);
+        }
+        set(&mut settings.precision, self.precision);
+        set(&mut settings.seed, self.seed);
+        set(&mut settings.threads, self.threads.given());
+        settings.evaluate_every = self.evaluate_every.or(settings.evaluate_every);
+        settings.checkpoint_every = self.checkpoint_every.or(settings.checkpoint_every);
+    }
+}
+
+impl OutputFlags {
+    /// How to deal with what the folder holds.
+    pub(super) fn existing(&self) -> Existing {
+        match (self.resume, self.force) {
+            (true, _) => Existing::Resume,
+            (_, true) => Existing::Overwrite,
+            _ => Existing::Refuse,
+        }
+    }
+}
+
+/// Checks the settings of a run, and names a flag that is out of its bounds as it is typed.
+pub(super) fn check(settings: &Settings) -> Result<(), Usage> {
+    settings.check().map_err(|SettingsError { name, value, allowed }| {
+        let flag = match name {
+            "budget.minutes" => "--minutes",
+            "budget.steps" => "--steps",
+            "budget.epochs" => "--epochs",
+            "optimizer.learning_rate" => "--learning-rate",
+            "evaluate_every" => "--evaluate-every",
+            "checkpoint_every" => "--checkpoint-every",
+            "batch" => "--batch",
+            "chunk" => "--chunk",
+            "patience" => "--patience",
+            // Only a recipe can set the others.
+            _ => return Usage(format!("`{name}` is {value}, but must be {allowed}")),
+        };
+        Usage(format!("{flag} is {value}, but must be {allowed}"))
+    })
+}
+
+/// Replaces a setting where a flag is given.
+pub(super) fn set<T>(slot: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *slot = value;
+    }
+}
+
+fn preset_help() -> String {
+    let names = Preset::ALL.map(Preset::name).join(", ");
+    format!(
+        "The model's configuration: {names} [default: {}, of finetune {}]",
+        ModelSettings::default().preset,
+        Preset::StackedLstmClassifier
+    )
+}
+
+fn vocabulary_help() -> String {
+    format!(
+        "The most tokens; rarer ones become <unk> or are cut into pieces [default: {} for bpe, \
+         wordpiece and unigram, all for char and word]",
+        Tokenizer::DEFAULT_VOCABULARY
+    )
+}
+
+fn batch_help() -> String {
+    let (train, finetune) = (Settings::default().batch, Settings::for_examples().batch);
+    format!("Streams or examples in a batch [default: {train}, of finetune {finetune}]")
+}
+
+fn learning_rate_help() -> String {
+    let rate = Settings::default().optimizer.learning_rate();
+    format!("The highest learning rate [default: {rate}, of finetune 0.002, with MODEL 0.0005]")
+}
+
+/// The help of `--chunk`.
+pub(super) fn chunk_help() -> String {
+    format!("Tokens that gradients flow through [default: {}]", Settings::default().chunk)
+}
