@@ -38,7 +38,7 @@ enum FusionLayer {
 
 struct FeedForward {
     norm: NormLayer,
-    /// Gate and value side by side.
+    /// `[2·F, D]`: the gate's rows, then the value's.
     up: ParameterId,
     down: ParameterId,
 }
@@ -115,7 +115,7 @@ impl Block {
                 let working = self.working(tape, weights, u, state);
                 match self.long(tape, weights, u, state) {
                     None => (working, None),
-                    // What is dropped is left to the long memory beside it.
+                    // A sequence whose working memory is dropped has its long memory alone.
                     long => {
                         let drop = |y| tape.drop_sequences(y, self.dropout.working);
                         (working.map(drop), long)
@@ -173,7 +173,7 @@ impl Block {
 }
 
 impl BlockConfig {
-    /// Widths of what the working and the long memory read.
+    /// Widths of the inputs of the working and the long memory.
     fn inputs(&self, input: usize) -> (usize, usize) {
         match (self.order, &self.working, &self.long) {
             (Order::WorkingFirst, Some(working), _) => (input, working.output_width(input)),

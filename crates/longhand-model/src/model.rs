@@ -176,7 +176,7 @@ impl Model {
         State::new(&self.state, batch)
     }
 
-    /// The tensors that it carries from pass to pass.
+    /// The tensors that each of its states has.
     pub fn state_layout(&self) -> &Arc<StateLayout> {
         &self.state
     }

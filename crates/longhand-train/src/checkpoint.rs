@@ -423,6 +423,7 @@ fn read(folder: &Path) -> Result<Checkpoint, String> {
     let trainer = read_trainer(folder)?;
     let named = |name: &str, error: &dyn std::fmt::Display| format!("{name}: {error}");
     let config = Config::from_json(&content(folder, &trainer, CONFIG_FILE)?)
+        .and_then(|config| Model::check(&config).map(|()| config))
         .map_err(|error| named(CONFIG_FILE, &error))?;
     let model = Model::from_bytes(config, &content(folder, &trainer, WEIGHTS_FILE)?)
         .map_err(|error| named(WEIGHTS_FILE, &error))?;

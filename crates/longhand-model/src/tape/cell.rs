@@ -1,4 +1,4 @@
-//! A recurrence of the kernel with its parameters.
+//! The kernel's recurrence with the parameters of a layer.
 
 use longhand_kernel::recurrence::{
     self, CellKind, CellPanels, Input, MAX_STATES, Sizes, WeightGradients,
@@ -14,20 +14,20 @@ pub(crate) struct LongCell {
     pub(crate) kind: CellKind,
     pub(crate) hidden: usize,
     pub(crate) heads: usize,
-    /// `weight_ih`.
+    /// `weight_ih`, from the input to the gates.
     pub(crate) input: ParameterId,
-    /// `weight_hh`.
+    /// `weight_hh`, from the hidden state to the gates.
     pub(crate) recurrent: ParameterId,
-    /// `bias_ih` and `bias_hh`.
+    /// `bias_ih` and `bias_hh`; an sLSTM has the first alone.
     pub(crate) biases: [Option<ParameterId>; 2],
     /// Reads from the last position to the first.
     pub(crate) reverse: bool,
 }
 
-/// A recurrence's tensors; those beyond its count are empty.
+/// The hidden state and the cell states of a recurrence; unused places are empty.
 pub(super) type States = [Buffer; 1 + MAX_STATES];
 
-/// What both directions of a pass read.
+/// The inputs that the forward and the backward pass share.
 pub(super) struct Reading<'a> {
     pub(super) cpu: &'a Cpu,
     pub(super) sequence: Sequence<'a>,
@@ -40,12 +40,12 @@ pub(super) struct Reading<'a> {
     pub(super) width: usize,
     pub(super) x: Input<'a>,
     pub(super) before: &'a States,
-    /// The input's part of the gates, where it is known already.
+    /// The input's part of the gates, if the memos have it.
     pub(super) projected: Option<Gathered<'a>>,
 }
 
 impl LongCell {
-    /// How many tensors it carries.
+    /// How many state tensors it carries.
     pub(super) fn states(&self) -> usize {
         self.kind.states().len()
     }
@@ -98,8 +98,8 @@ impl LongCell {
         })
     }
 
-    /// The way back over the positions; the gradients of all but the biases follow in
-    /// [`LongCell::products`], when `dy` is not needed any more.
+    /// The backward pass over the positions, and the gradients of the biases. The other gradients
+    /// follow in [`LongCell::products`], which no longer needs `dy`.
     pub(super) fn through_time(
         &self,
         read: &Reading,

@@ -1,10 +1,10 @@
-//! Dropout: masks are drawn again on the way back from their seeds, not kept.
+//! Dropout. The backward pass draws each mask again from its seed; no mask is kept.
 
 use longhand_kernel::dropout::{self, Mask, Pattern};
 
 use super::{Backward, Mode, Operation, Tape, Var};
 
-/// What of a value is kept or dropped together.
+/// Which elements of a value share one draw.
 #[derive(Clone, Copy)]
 enum Together {
     Nothing,

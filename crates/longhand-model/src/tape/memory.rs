@@ -1,4 +1,4 @@
-//! The memories: each reads a whole sequence after a state, and leaves the next state.
+//! The memories: each reads a sequence after the state before it, and advances the state.
 
 use longhand_kernel::recurrence::{Input, WeightGradients};
 use longhand_kernel::{Buffer, Cpu, attention, mlstm, tanh_memory};
@@ -25,7 +25,7 @@ pub(super) struct Tanh {
 pub(super) struct Recurrence {
     pub(super) cell: LongCell,
     pub(super) x: Var,
-    /// Where the gradient of the rows goes to a table at once.
+    /// The embedding that receives the gradient of the rows directly, if the rows are its own.
     tokens: Option<Tokens>,
     before: States,
     saved: Buffer,
@@ -39,13 +39,14 @@ pub(super) struct Recurrence {
 /// A matrix memory: what its operation needs besides its inputs.
 #[derive(Clone, Copy)]
 pub(crate) struct MatrixMemory {
-    /// H.
+    /// H: heads of equal width.
     pub(crate) heads: usize,
     /// The input gate's weights, whose name begins with the memory's.
     pub(crate) gate: ParameterId,
     /// Reads from the last position to the first.
     pub(crate) reverse: bool,
-    /// C, n and m. Without them it begins empty and leaves nothing.
+    /// Cell state C, normaliser n and stabiliser m. Without them it begins empty and carries
+    /// nothing.
     pub(crate) state: Option<[StateId; 3]>,
 }
 
@@ -65,15 +66,16 @@ pub struct Gates {
     pub memory: String,
     /// Gates at each position: N of an LSTM or sLSTM, H of an mLSTM.
     pub width: usize,
-    /// `[R, width]`, a row for each of the R positions that are no padding: input gates. Those of an sLSTM are stabilised, those of an mLSTM are the
-    /// logistic function of their preactivations: exponential gates have no upper end.
+    /// `[R, width]`: input gates at the R positions that are no padding. Exponential gates have no
+    /// upper end: an sLSTM's are stabilised, and an mLSTM's are replaced by the logistic function
+    /// of their preactivations.
     pub input: Vec<f32>,
     /// `[R, width]`: forget gates, from 0 (forget) to 1 (keep).
     pub forget: Vec<f32>,
 }
 
-/// Counters of a ring that is being advanced, kept from pass to pass for their memory, and the
-/// angles of the positions it reads, kept from layer to layer.
+/// Counters of a KV cache while it advances, and the rotary angles of the positions, which all
+/// layers of a step share.
 #[derive(Default)]
 pub(super) struct Rings {
     positions: Vec<u64>,
@@ -102,7 +104,7 @@ impl Tape {
         match cache {
             Some(ids) => {
                 let [mut keys, mut values] = ids.map(|id| state.take(id));
-                // The ring advances counters of its own: the state's serve every block.
+                // Attention advances copies: every block begins at the state's own counters.
                 let Rings { positions, filled, angles } = &mut self.rings;
                 positions.clear();
                 positions.extend_from_slice(&state.positions);
@@ -152,8 +154,8 @@ impl Tape {
     }
 
     /// A recurrence over `x`. `carried` are its hidden state and cell states; without them it
-    /// begins empty and leaves nothing. In training, a share of the recurrent weights is dropped
-    /// for the whole pass.
+    /// begins empty and carries nothing. In training, `weight_drop` is the share of the recurrent
+    /// weights that is dropped for the whole pass.
     pub(crate) fn recurrence(
         &mut self,
         weights: &Weights,
@@ -214,8 +216,8 @@ impl Tape {
         y
     }
 
-    /// The tokens whose rows `x` is, if the table has so few rows that multiplying each of them
-    /// once is less work.
+    /// The tokens of `x`, if `x` is an embedding whose table has so few rows that multiplying each
+    /// of them once is less work than multiplying every row of `x`.
     fn tokens_of(&self, weights: &Weights, x: Var) -> Option<Tokens> {
         let few = |tokens: &Tokens| {
             let table = weights.get(tokens.table);
@@ -377,7 +379,7 @@ impl Recurrence {
         let (cell, mut saved) = (self.cell, std::mem::take(&mut self.saved));
         let tape = &*pass.tape;
         cell.through_time(&self.reading(pass.weights, tape), &mut saved, &dy, pass.gradients);
-        // From here on its memory serves the other gradients.
+        // The next gradients use its memory again.
         tape.cpu.buffers().give(dy);
         let mut dx = match self.tokens {
             Some(tokens) => pass.gradients.take(tokens.table),
@@ -402,7 +404,7 @@ impl Recurrence {
         self.saved = saved;
     }
 
-    /// What the forward pass read.
+    /// The inputs of the forward pass.
     fn reading<'a>(&'a self, weights: &'a Weights, tape: &'a Tape) -> Reading<'a> {
         Reading {
             cpu: &tape.cpu,

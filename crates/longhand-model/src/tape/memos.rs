@@ -1,4 +1,4 @@
-//! What the first layers make of each token, kept from pass to pass while the weights stay.
+//! Products of the first layers with each token, cached until the weights change.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use longhand_kernel::weights::{Gathered, Memo, Panels};
 
 use crate::weights::{ParameterId, Weights};
 
-/// A table for each packed matrix that reads what depends on a token alone.
+/// A table for each packed matrix whose input depends on a token alone.
 #[derive(Default)]
 pub(super) struct Memos {
     /// The tokens of the running pass.
@@ -19,7 +19,7 @@ pub(super) struct Memos {
 }
 
 impl Memos {
-    /// A pass begins: its tokens, of so many that there are.
+    /// Takes the ids of an embedding of `vocabulary` rows; other weights empty the tables.
     pub(super) fn begin(&mut self, weights: &Weights, vocabulary: usize, ids: &[u32]) {
         if (self.version, self.vocabulary) != (weights.version(), vocabulary) {
             self.tables.clear();
@@ -29,7 +29,7 @@ impl Memos {
         self.ids.extend_from_slice(ids);
     }
 
-    /// Finds what a packed matrix makes of each token, of which `x` has a row: see
+    /// Finds the product of a packed matrix with each token, whose rows are `x`: see
     /// [`Memo::look_up`].
     pub(super) fn look_up(&mut self, cpu: &Cpu, weight: ParameterId, panels: &Panels, x: &[f32]) {
         let vocabulary = self.vocabulary;
@@ -37,7 +37,7 @@ impl Memos {
         memo.look_up(cpu, panels, &self.ids, x);
     }
 
-    /// What was found for a matrix in this pass.
+    /// The products that the last look-up of a matrix found.
     pub(super) fn rows(&self, weight: ParameterId) -> Option<Gathered<'_>> {
         self.tables.get(&weight).map(Memo::rows)
     }

@@ -38,7 +38,7 @@ pub use profile::{Entry, Profile};
 pub(crate) use span::SpanId;
 use span::Spans;
 
-/// How a pass is run.
+/// What a pass records, and whether it drops anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Nothing recorded, nothing dropped: decoding and evaluation.
@@ -52,12 +52,12 @@ pub enum Mode {
     },
 }
 
-/// A memory taken out of every block, to see what it contributes.
+/// A memory that gives zeros in every block, to see what it contributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ablation {
-    /// Working memories give zeros.
+    /// The working memories: attention and tanh.
     Working,
-    /// Long memories give zeros.
+    /// The long memories: LSTM and its relatives.
     Long,
 }
 
@@ -71,7 +71,7 @@ pub struct Pass<'t> {
     tape: &'t mut Tape,
 }
 
-/// The tape.
+/// The values and operations of one pass, and the memory that passes share.
 pub struct Tape {
     cpu: Arc<Cpu>,
     values: Vec<Value>,
@@ -81,13 +81,13 @@ pub struct Tape {
     draws: u64,
     spans: Spans,
     memos: memos::Memos,
-    /// The ids of the pass's embeddings, one after another.
+    /// The ids of all embeddings of the pass, one embedding after another.
     ids: Vec<u32>,
     /// The form of packed weights whose gradient the pass was asked for (none).
     packed: Option<Format>,
-    /// What attention works on while its ring advances.
+    /// Buffers that attention uses while it advances a KV cache.
     rings: memory::Rings,
-    /// Time by operation, where it is taken. A cell: reading logits borrows the tape only.
+    /// Time by operation, if it is measured. A cell, because reading logits borrows the tape.
     profile: RefCell<Option<Profile>>,
 }
 
@@ -96,16 +96,15 @@ struct Value {
     width: usize,
     span: SpanId,
     needs_gradient: bool,
-    /// Whether each row depends on the pass's token there alone, the weights aside.
+    /// Whether each row depends on its token alone, and not on other positions.
     of_tokens: bool,
-    /// Empty until something flows back.
+    /// Empty until the backward pass reaches it.
     gradient: Buffer,
-    /// The table and the place of the ids among the pass's, where the rows are those of an
-    /// embedding as they are.
+    /// The table and the ids, if the rows are an embedding's own rows.
     tokens: Option<Tokens>,
 }
 
-/// Rows of an embedding.
+/// Which rows of which embedding: `count` ids of the pass from `first` on.
 #[derive(Clone, Copy)]
 struct Tokens {
     table: ParameterId,
@@ -171,7 +170,7 @@ impl Tape {
         &self.cpu
     }
 
-    /// Takes a memory out of every block from now on, or none.
+    /// Silences one kind of memory in every block from now on, or none.
     pub fn ablate(&mut self, ablation: Option<Ablation>) {
         self.ablation = ablation;
     }
@@ -311,7 +310,7 @@ impl Tape {
 
     fn keep(&mut self, output: Var, weights: Option<u64>, operation: Operation) {
         self.timed(Way::Forward, || self.cost(&operation));
-        // A recorded pass is kept whole, to be looked at, even where nothing can be trained.
+        // A recorded pass keeps every operation for inspection, even where nothing is trained.
         if self.values[output.0].needs_gradient || self.mode == Mode::Record {
             self.operations.push(Recorded { weights, operation });
         } else {
@@ -333,8 +332,8 @@ impl Tape {
         self.values[var.0].needs_gradient
     }
 
-    /// Takes out the gradient of an input, to be added to; zeros where nothing has flowed yet,
-    /// none where none is needed.
+    /// Takes out the gradient of an input, to be added to: zeros before anything reached it, none
+    /// if the input needs none.
     fn open(&mut self, var: Var) -> Option<Buffer> {
         let value = &mut self.values[var.0];
         if !value.needs_gradient {
@@ -354,7 +353,7 @@ impl Tape {
         }
     }
 
-    /// Takes out the whole gradient of an output; none where nothing flowed back.
+    /// Takes out the complete gradient of an output; none if the backward pass did not reach it.
     fn finish(&mut self, var: Var) -> Option<Buffer> {
         let gradient = std::mem::take(&mut self.values[var.0].gradient);
         (!gradient.is_empty()).then_some(gradient)
@@ -390,7 +389,7 @@ impl Tape {
 }
 
 impl Pass<'_> {
-    /// The sequence that a value's rows belong to, as its lengths tell it.
+    /// The sequence that a value's rows belong to.
     pub(crate) fn sequence_of(&self, var: Var) -> Sequence<'_> {
         self.tape.sequence(var, false)
     }
@@ -416,7 +415,7 @@ impl DerefMut for Pass<'_> {
 }
 
 impl Operation {
-    /// Gives back the buffers kept for a way back that will not come.
+    /// Returns the buffers that the backward pass would have used.
     fn release(self, cpu: &Cpu) {
         match self {
             Operation::Embedding(_)

@@ -58,7 +58,7 @@ impl Profile {
     }
 
     /// Adds the time since the last operation, or since [`Profile::mark`], as one more call of
-    /// `operation`, which stands outside the tape: an optimiser's step.
+    /// `operation`, which is not on the tape: an optimiser's step.
     pub fn lap(&mut self, operation: &str) {
         self.add(Cost::unknown(operation.to_owned()), Way::Forward);
     }
@@ -107,13 +107,13 @@ impl Cost {
         Self { label, operations: [0.0; 2], bytes: [0.0; 2] }
     }
 
-    /// No products; so many numbers read and written forward and backward.
+    /// An operation without products that moves so many numbers forward and backward.
     fn pointwise(label: String, forward: usize, backward: usize) -> Self {
         let bytes = [4.0 * forward as f64, 4.0 * backward as f64];
         Self { label, operations: [0.0; 2], bytes }
     }
 
-    /// A product of unpacked `rows × inner` by `inner × outer`, with twice as much on the way back.
+    /// A product of unpacked `rows × inner` by `inner × outer`, with twice as much in the backward pass.
     pub(super) fn product(label: String, rows: usize, inner: usize, outer: usize) -> Self {
         let operations = 2.0 * rows as f64 * inner as f64 * outer as f64;
         let numbers = (rows * inner + rows * outer + inner * outer) as f64;
@@ -207,8 +207,8 @@ impl Tape {
             }
             Operation::Mlstm(op) => {
                 let [head, all] = [op.sizes.width as f64, len(op.y) as f64];
-                // The state of each head takes a rank-one update and gives a product with it; as
-                // many again and more on the way back.
+                // The state of each head takes a rank-one update and gives a product with it;
+                // the backward pass needs twice as many.
                 let products = 2.0 * head * all;
                 Cost {
                     label: format!("mlstm {}", width(op.y)),

@@ -1,4 +1,4 @@
-//! Operations that put rows side by side, or make one of many.
+//! Operations that join the rows of two values, or pool the rows of a sequence.
 
 use longhand_kernel::{Sequence, join, pooling};
 
