@@ -134,16 +134,17 @@ impl Head {
         self.check(tape, x, targets)?;
         let x = self.pool(weights, tape, x);
         let x = tape.dropout(x, self.dropout, self.locked);
+        let trains = options.gradients.is_some();
         Ok(match targets {
             Targets::Tokens(ids) | Targets::Labels(ids) | Targets::Tags(ids) => {
                 tape.cross_entropy(weights, x, self.output, ids, options)
             }
             Targets::Flags(flags) => {
-                let logits = tape.linear(weights, &[x], self.output.weight, self.output.bias);
+                let logits = tape.scores(weights, x, self.output, trains);
                 tape.flag_cross_entropy(logits, flags, options)
             }
             Targets::Spans(spans) => {
-                let scores = tape.linear(weights, &[x], self.output.weight, self.output.bias);
+                let scores = tape.scores(weights, x, self.output, trains);
                 tape.span_cross_entropy(scores, spans, options)
             }
         })

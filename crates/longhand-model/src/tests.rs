@@ -392,7 +392,7 @@ fn check_slopes(name: &str, mut model: Model, mode: Mode) {
     // Where a maximum changes hands, the slope jumps: of a max pooling, and of an mLSTM's
     // denominator. One of several ever shorter steps goes past no such place. Elsewhere the second
     // step is for what bends much.
-    let jumps = pools_by_maximum(&config)
+    let jumps = pools_by_maximum(config)
         || config.blocks.iter().flat_map(|block| block.long).any(|l| l.cell() == Cell::Mlstm);
     let (steps, tolerance): (&[f64], f64) =
         if jumps { (&[0.005, 0.001, 0.0002][..], 1e-2) } else { (&[0.05, 0.02][..], 1e-3) };

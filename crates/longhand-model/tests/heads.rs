@@ -457,6 +457,30 @@ fn a_saved_and_a_packed_model_keep_every_head() {
 }
 
 #[test]
+fn a_gradient_of_a_packed_head_is_refused_whatever_the_head() {
+    let mut packed = model(ALL);
+    packed.pack();
+    for head in packed.heads() {
+        let mut tape = Tape::new(Arc::new(Cpu::new(1)));
+        let mut gradients = Gradients::new(tape.cpu().clone(), &packed.weights);
+        let mut pass = tape.pass(Mode::Record);
+        let mut state = packed.state(BATCH);
+        let x = packed.forward(&mut pass, &ids(), &sequence(), &mut state).unwrap();
+        let mut loss = |head: &longhand_model::Head, gradients: Option<(f32, &mut Gradients)>| {
+            let wanted = Wanted::of(head.kind());
+            let options = LossOptions { gradients, ..LossOptions::default() };
+            let targets = wanted.targets(head.kind());
+            head.loss(&packed.weights, &mut pass, x, targets, options).unwrap();
+        };
+        loss(head, Some((1.0, &mut gradients)));
+        // Another head that wants none does not undo it.
+        loss(&packed.heads()[0], None);
+        let error = pass.backward(&packed.weights, &mut gradients).unwrap_err();
+        assert!(matches!(error, ModelError::Frozen(_)), "{}: {error}", head.name());
+    }
+}
+
+#[test]
 fn heads_that_cannot_be_are_refused() {
     let refuse = |heads: &str| {
         let mut value = serde_json::to_value(config(r#"{"type": "language-model"}"#)).unwrap();

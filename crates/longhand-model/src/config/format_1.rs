@@ -147,7 +147,7 @@ impl Config1 {
         };
         let blocks = config.blocks.iter().map(Block1::downgrade).collect::<Option<_>>()?;
         let same_function = config.final_norm == final_norm(config.norm, kind);
-        (name == HeadConfig::NAME && same_function).then(|| Self {
+        (name == HeadConfig::NAME && same_function).then_some(Self {
             model_type: config.model_type,
             format: 1,
             vocab_size: config.vocab_size,

@@ -75,8 +75,10 @@ impl Tape {
         let values = weights.values(weight);
         let bias_values = bias.map(|bias| weights.values(bias));
         if let Some(panels) = weights.panels(weight) {
-            // Packed weights have no gradient: the backward pass says so.
-            self.packed = gradients.is_some().then(|| panels.format());
+            if gradients.is_some() {
+                // Packed weights have no gradient: the backward pass says so.
+                self.packed = Some(panels.format());
+            }
             let (cpu, x) = (&self.cpu, self.data(x));
             let total =
                 packed::cross_entropy(cpu, x, panels, bias_values, targets, smoothing, losses);
@@ -128,6 +130,22 @@ impl Tape {
         total
     }
 
+    /// Logits as a value of the pass, for a loss that is an operation of its own. `trains` says
+    /// whether that loss wants gradients.
+    pub(crate) fn scores(
+        &mut self,
+        weights: &Weights,
+        x: Var,
+        output: Output,
+        trains: bool,
+    ) -> Var {
+        let Output { weight, bias } = output;
+        if let Some(panels) = weights.panels(weight).filter(|_| trains) {
+            self.packed = Some(panels.format());
+        }
+        self.linear(weights, &[x], weight, bias)
+    }
+
     /// Binary cross-entropy of σ(logits) against `flags`, summed. The gradient begins the backward
     /// pass at the logits.
     pub(crate) fn flag_cross_entropy(
@@ -136,7 +154,7 @@ impl Tape {
         flags: &[f32],
         options: LossOptions<'_>,
     ) -> Total {
-        self.from_logits(logits, options, |tape, smoothing, losses, gradient| {
+        self.loss_of_logits(logits, options, |tape, smoothing, losses, gradient| {
             let (width, logits) = (tape.width(logits), tape.data(logits));
             binary::cross_entropy(width, logits, flags, smoothing, losses, gradient)
         })
@@ -150,13 +168,13 @@ impl Tape {
         spans: &[(u32, u32)],
         options: LossOptions<'_>,
     ) -> Total {
-        self.from_logits(scores, options, |tape, smoothing, losses, gradient| {
+        self.loss_of_logits(scores, options, |tape, smoothing, losses, gradient| {
             let (sequence, scores) = (tape.sequence(scores, false), tape.data(scores));
             span::cross_entropy(sequence, scores, spans, smoothing, losses, gradient)
         })
     }
 
-    fn from_logits(
+    fn loss_of_logits(
         &mut self,
         logits: Var,
         options: LossOptions<'_>,
