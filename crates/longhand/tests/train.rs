@@ -392,9 +392,9 @@ fn bad_texts_and_settings_get_one_sentence() {
         "cannot learn to predict text",
     );
     place.refused("train text.txt --tokenizer letters --out m", 2, "byte, char, word");
-    place.refused("train text.txt --minutes 0 --out m", 2, "`budget.minutes` is 0");
+    place.refused("train text.txt --minutes 0 --out m", 2, "--minutes is 0, but must be above 0");
     place.refused("train text.txt --minutes 1 --steps 3 --out m", 2, "cannot be used with");
-    place.refused("train text.txt --batch 0 --out m", 2, "`batch` is 0");
+    place.refused("train text.txt --batch 0 --out m", 2, "--batch is 0, but must be above 0");
     place.refused("train text.txt --valid-fraction 1 --out m", 2, "less than 1");
     place.refused("train text.txt --valid missing.txt --out m", 1, "missing.txt does not exist");
     place.refused("train --recipe no-such.toml --out m", 1, "no-such.toml");
