@@ -102,13 +102,18 @@ impl Operands {
     }
 }
 
-fn size(text: &str) -> Result<Size, String> {
+/// A size that is not three numbers.
+#[derive(Debug, thiserror::Error)]
+#[error("`{0}` is no size: give three numbers up to 65536, as 32x650x2600")]
+struct SizeError(String);
+
+fn size(text: &str) -> Result<Size, SizeError> {
     let parts: Vec<usize> = text.split('x').map_while(|part| part.parse().ok()).collect();
     match parts[..] {
         [m, k, n] if [m, k, n].iter().all(|size| (1..=1 << 16).contains(size)) => {
             Ok(Size { m, k, n })
         }
-        _ => Err(format!("`{text}` is no size: give three numbers up to 65536, as 32x650x2600")),
+        _ => Err(SizeError(text.into())),
     }
 }
 

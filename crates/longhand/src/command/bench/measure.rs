@@ -217,14 +217,21 @@ impl Line {
 }
 
 impl FromStr for LevelName {
-    type Err = String;
+    type Err = UnknownLevel;
 
-    fn from_str(name: &str) -> Result<Self, String> {
+    fn from_str(name: &str) -> Result<Self, UnknownLevel> {
         let found = InstructionSet::ALL.into_iter().find(|set| set.name() == name);
-        let names = InstructionSet::ALL.map(InstructionSet::name).join(", ");
-        found.map(Self).ok_or_else(|| format!("there is no level `{name}`; there are {names}"))
+        found.map(Self).ok_or_else(|| UnknownLevel(name.into()))
     }
 }
+
+/// No instruction set has this name.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "there is no level `{0}`; there are {names}",
+    names = InstructionSet::ALL.map(InstructionSet::name).join(", ")
+)]
+pub(crate) struct UnknownLevel(String);
 
 /// The most memory that the process held so far, in MiB, where the system tells.
 pub(crate) fn peak_resident_mib() -> Option<f64> {
