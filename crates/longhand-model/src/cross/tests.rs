@@ -140,8 +140,8 @@ fn check_slopes(mut models: [Model; 2], name: &str) {
                     let (near, far) = (at(step) - at(-step), at(2.0 * step) - at(-2.0 * step));
                     let slope = (8.0 * near - far) / (12.0 * step);
                     seen.push(slope);
-                    // The loss, in single precision, is uncertain by this much.
-                    (slope - expected).abs() < 1e-3 * norm + 2e-7 / step
+                    // The mean of ten losses, each in single precision, is uncertain by this much.
+                    (slope - expected).abs() < 1e-3 * norm + 5e-7 / step
                 });
                 at(0.0);
                 assert!(
