@@ -73,7 +73,7 @@ pub struct Packed {
     pub(crate) panels: Option<Panels>,
 }
 
-/// What the model does with a parameter.
+/// The use of a parameter in the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Biases and scales of norms: too small to be worth compressing.
@@ -271,7 +271,7 @@ impl Parameter {
         [self.rows(), self.shape.last().copied().unwrap_or(1)]
     }
 
-    /// How many matrices between hidden layers lie in it, one after another: each gate of a
+    /// The number of matrices between hidden layers in it, one after another: each gate of a
     /// recurrence is one. None in what touches tokens or the answer, and in vectors.
     pub fn hidden_matrices(&self) -> usize {
         match self.role {
@@ -362,7 +362,7 @@ impl Gradients {
     }
 
     /// The gradients in the parameters' order; none for frozen ones, and none at all before the
-    /// first way back since they were cleared.
+    /// first backward pass since they were cleared.
     pub fn iter(&self) -> impl Iterator<Item = Option<&[f32]>> {
         self.slots.iter().map(|slot| slot.buffer.as_deref())
     }
@@ -405,7 +405,7 @@ pub(crate) enum Init {
     Uniform(f32),
     /// Zeros but for ones in the second quarter: an LSTM's forget gates.
     ForgetOne,
-    /// Zeros but for an LSTM's input and forget gates: units remember for up to so many tokens.
+    /// Zeros but for an LSTM's input and forget gates: units remember for at most this many tokens.
     Timescales(u32),
     /// Evenly from 3 to 6: forget gates that begin open, each head at another timescale.
     Open,

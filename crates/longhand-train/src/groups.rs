@@ -78,7 +78,7 @@ pub(crate) fn next_change(groups: &[GroupSettings], spent: f64) -> f64 {
     later.fold(f64::INFINITY, f64::min)
 }
 
-/// Whether a name is that of a pattern, whose `*` stand for any characters.
+/// Whether a pattern names a parameter; `*` matches any characters.
 fn matches(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };

@@ -1,4 +1,4 @@
-//! What a run learns: the border between the loop, which knows steps, and a task, which knows
+//! The objective of a run: the border between the loop, which knows steps, and a task, which knows
 //! examples.
 
 use std::collections::BTreeMap;
@@ -11,13 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 
-/// What a run learns. The loop asks for one batch after another and for a score now and then.
+/// The objective of a run. The loop asks for one batch after another and for a score now and then.
 pub trait Objective {
     /// Records the forward pass and the summed loss ([`Pass::loss`]) of the next batch. The backward
     /// pass, and the division by the number of targets, are the loop's.
     ///
     /// # Errors
-    /// Whatever the data or the model report.
+    /// Errors of the data or the model.
     fn learn(&mut self, pass: Pass<'_>) -> Result<Part, TrainError>;
 
     /// The score on the held-out data; none where nothing is held out. Must not depend on the
@@ -43,11 +43,11 @@ pub trait Objective {
         self.held_out()
     }
 
-    /// What the gates of the long memories do on some of the training data, for the logs; nothing
-    /// where that is not of interest. Must not change where learning stands.
+    /// The gates of the long memories on some of the training data, for the logs (none). Must not
+    /// change the place in the training data.
     ///
     /// # Errors
-    /// Whatever the data or the model report.
+    /// Errors of the data or the model.
     fn gates(&mut self, _model: &Model, _tape: &mut Tape) -> Result<Vec<Gates>, TrainError> {
         Ok(Vec::new())
     }
@@ -55,7 +55,7 @@ pub trait Objective {
     /// Batches of one pass over the training data.
     fn batches_per_epoch(&self) -> u64;
 
-    /// Where the next batch lies, to be saved.
+    /// The place of the next batch, to be saved.
     fn position(&self) -> serde_json::Value;
 
     /// Goes on from a saved position.
@@ -64,12 +64,12 @@ pub trait Objective {
     /// If the position does not fit the data.
     fn seek(&mut self, position: &serde_json::Value) -> Result<(), TrainError>;
 
-    /// The memory carried from batch to batch, to be saved; none where examples stand alone.
+    /// The state carried from batch to batch, to be saved; none where examples are independent.
     fn memory(&self) -> Option<&State> {
         None
     }
 
-    /// Takes up a saved memory.
+    /// Goes on from a saved state.
     fn restore_memory(&mut self, _memory: State) {}
 }
 

@@ -47,7 +47,7 @@ pub struct OneCycle {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Plateau {
-    /// What the rate is multiplied by (0.25).
+    /// Factor of the rate at each plateau (0.25).
     pub factor: f64,
     /// Evaluations without a better score before that (1).
     pub patience: u32,

@@ -67,7 +67,7 @@ pub struct Settings {
     pub precision: PrecisionSetting,
     /// Seed of the weights, the order of the data and the dropout masks (1).
     pub seed: u64,
-    /// Threads (0: as many as the machine has processors).
+    /// Threads (0: one for each processor).
     pub threads: usize,
 }
 

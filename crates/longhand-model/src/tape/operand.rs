@@ -1,4 +1,4 @@
-//! Weights of a pass: a parameter as it is, or a matrix that is made of parameters.
+//! Weights of a pass: a parameter as it is, or a matrix that the pass computes from parameters.
 
 use longhand_kernel::dropout::{self, Mask, Pattern};
 use longhand_kernel::low_rank::{self, LowRank};
@@ -12,7 +12,7 @@ use crate::weights::{ParameterId, Weights};
 pub(crate) enum Operand {
     /// A parameter.
     Parameter(ParameterId),
-    /// A value of the pass, made of parameters.
+    /// A value of the pass, computed from parameters.
     Made(Var),
 }
 
@@ -31,7 +31,7 @@ pub(super) struct Changed {
 
 impl Tape {
     /// The weight that a parameter is used as: the parameter, or W + s·B·A where it has a change
-    /// of low rank. What is made belongs to `span`.
+    /// of low rank, which then belongs to `span`.
     pub(super) fn weight(&mut self, weights: &Weights, id: ParameterId, span: SpanId) -> Operand {
         let Some(change) = weights.change(id) else { return Operand::Parameter(id) };
         let whole = weights.values(id);

@@ -17,7 +17,7 @@ pub struct Profile {
 /// The time of all operations of one kind and size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
-    /// What it is, with its sizes: `linear 160→480`.
+    /// Its name with its sizes: `linear 160→480`.
     pub operation: String,
     /// How often it ran forward.
     pub calls: u64,
@@ -32,7 +32,7 @@ pub struct Entry {
     pub bytes: f64,
 }
 
-/// What an operation is called, and what it must at least do, forward and backward.
+/// The name of an operation, and the least work it needs, forward and backward.
 pub(super) struct Cost {
     label: String,
     operations: [f64; 2],
@@ -47,7 +47,7 @@ pub(super) enum Way {
 }
 
 impl Profile {
-    /// What took time.
+    /// The operations that took time.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
@@ -102,7 +102,7 @@ impl Profile {
 }
 
 impl Cost {
-    /// What is not counted.
+    /// Work that is not counted.
     pub(super) fn unknown(label: String) -> Self {
         Self { label, operations: [0.0; 2], bytes: [0.0; 2] }
     }
@@ -151,7 +151,7 @@ impl Tape {
         }
     }
 
-    /// What an operation costs.
+    /// The cost of an operation.
     pub(super) fn cost(&self, operation: &Operation) -> Cost {
         let width = |var: Var| self.width(var);
         let len = |var: Var| self.data(var).len();
