@@ -6,9 +6,9 @@ use std::sync::Arc;
 use longhand_text::{Decoder, Tokenizer};
 
 use crate::error::EngineError;
+use crate::log_probability::log_probabilities;
+use crate::recent::{RECENT, push_recent};
 use crate::sampler::{Sampler, SamplerState};
-use crate::score::log_probabilities;
-use crate::session::{RECENT, push_recent};
 use crate::stop::{StopTexts, Stopped};
 
 /// When to stop, and what to tell of each token.

@@ -1,6 +1,5 @@
 //! A model with its tokeniser, and the reader that runs its passes.
 
-use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -11,8 +10,7 @@ use longhand_text::{Tokenizer, TokenizerKind};
 
 use crate::error::EngineError;
 use crate::generation_config::GenerationConfig;
-use crate::sampler::{SamplerError, SamplerSettings};
-use crate::session::Session;
+pub use crate::model_name::ModelName;
 
 /// A causal language model and its tokeniser. All sessions share one engine; it never changes.
 pub struct Engine {
@@ -28,19 +26,6 @@ pub struct Reader {
     engine: Arc<Engine>,
     tape: Tape,
     mode: Mode,
-}
-
-/// A model as an error names it: the beginning of its hash, and its size.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelName {
-    /// The hash of configuration and weights.
-    pub model: String,
-    /// The hash of the tokeniser.
-    pub tokenizer: String,
-    /// How many parameters the model has.
-    pub parameters: usize,
-    /// V: how many tokens it knows.
-    pub vocab_size: usize,
 }
 
 impl Engine {
@@ -139,14 +124,6 @@ impl Engine {
         Reader { engine: self.clone(), tape: Tape::new(cpu.clone()), mode: Mode::Read }
     }
 
-    /// A session that has read nothing.
-    ///
-    /// # Errors
-    /// Sampler settings out of range.
-    pub fn session(self: &Arc<Self>, settings: SamplerSettings) -> Result<Session, SamplerError> {
-        Session::new(self, settings)
-    }
-
     /// Refuses what belongs to another engine.
     pub(crate) fn check_same(self: &Arc<Self>, session: &Arc<Self>) -> Result<(), EngineError> {
         if self.is_same(session) {
@@ -222,17 +199,6 @@ impl Reader {
         let options = LossOptions { losses: Some(out), ..LossOptions::default() };
         self.engine.model.loss(&mut self.tape, x, Targets::Tokens(targets), options)?;
         Ok(())
-    }
-}
-
-impl fmt::Display for ModelName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { model, tokenizer, parameters, vocab_size } = self;
-        write!(
-            f,
-            "{model:.12}… ({parameters} parameters, {vocab_size} tokens, tokeniser \
-             {tokenizer:.12}…)"
-        )
     }
 }
 

@@ -1,11 +1,12 @@
+use std::path::PathBuf;
+
 use longhand_model::{FileError, ModelError, StateError};
 use longhand_text::TextError;
 
-use crate::engine::ModelName;
-use crate::generation_config::GenerationConfigError;
+use crate::model_name::ModelName;
 use crate::sampler::SamplerError;
-use crate::snapshot::SnapshotError;
-use crate::streams::StreamsError;
+use crate::slot::StreamsError;
+use crate::snapshot_error::SnapshotError;
 
 /// What can go wrong between a model folder and its text. Each message is one sentence for the
 /// user.
@@ -71,5 +72,26 @@ pub enum EngineError {
         value: String,
         /// The allowed values.
         allowed: &'static str,
+    },
+}
+
+/// Why a generation_config.json is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum GenerationConfigError {
+    /// It is not JSON of the expected form.
+    #[error("{} is not usable: {what}", path.display())]
+    Form {
+        /// The file's path.
+        path: PathBuf,
+        /// The error, with its line and column.
+        what: serde_json::Error,
+    },
+    /// A setting is out of its range.
+    #[error("{}: {what}", path.display())]
+    Setting {
+        /// The file's path.
+        path: PathBuf,
+        /// Names the setting and its range.
+        what: SamplerError,
     },
 }

@@ -1,12 +1,13 @@
 //! The settings for generation in a model folder: `generation_config.json`. Options on the command
 //! line override them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::EngineError;
-use crate::sampler::{SamplerError, SamplerSettings};
+pub use crate::error::GenerationConfigError;
+use crate::sampler::SamplerSettings;
 
 /// The file's name in a model folder.
 pub const GENERATION_FILE: &str = "generation_config.json";
@@ -19,27 +20,6 @@ pub struct GenerationConfig {
     pub sampler: SamplerSettings,
     /// The most tokens to generate. Default: 256.
     pub max_tokens: usize,
-}
-
-/// Why a generation_config.json is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum GenerationConfigError {
-    /// It is not JSON of the expected form.
-    #[error("{} is not usable: {what}", path.display())]
-    Form {
-        /// The file's path.
-        path: PathBuf,
-        /// The error, with its line and column.
-        what: serde_json::Error,
-    },
-    /// A setting is out of its range.
-    #[error("{}: {what}", path.display())]
-    Setting {
-        /// The file's path.
-        path: PathBuf,
-        /// Names the setting and its range.
-        what: SamplerError,
-    },
 }
 
 /// The keys that are read. Models from elsewhere have many more, which are ignored.

@@ -8,15 +8,13 @@ use longhand_model::{IGNORE, Sequence, State};
 use crate::continuation::{Continuation, GenerateOptions};
 use crate::engine::{Engine, Reader};
 use crate::error::EngineError;
+pub use crate::recent::RECENT;
+use crate::recent::push_recent;
 use crate::sampler::{Sampler, SamplerError, SamplerSettings, SamplerState};
 
 /// Tokens of one prefill pass. A longer text is read in several passes, so that scratch memory
 /// does not grow with it.
 pub const CHUNK: usize = 256;
-/// Tokens kept from the end of the stream. The repetition penalty looks at them, and a decoder
-/// begins after them.
-pub const RECENT: usize = 64;
-
 /// One stream of text, constant in size however long the text grows. It belongs to one engine;
 /// every reader of another model refuses it. A clone is a branch: both go on from here, each
 /// alone.
@@ -35,6 +33,16 @@ pub(crate) struct StreamEnd {
     /// The last [`RECENT`] tokens, oldest first.
     pub(crate) recent: VecDeque<u32>,
     pub(crate) sampler: Sampler,
+}
+
+impl Engine {
+    /// A session that has read nothing.
+    ///
+    /// # Errors
+    /// Sampler settings out of range.
+    pub fn session(self: &Arc<Self>, settings: SamplerSettings) -> Result<Session, SamplerError> {
+        Session::new(self, settings)
+    }
 }
 
 impl Session {
@@ -187,14 +195,6 @@ impl StreamEnd {
     pub(crate) fn extend(&mut self, ids: &[u32]) {
         push_recent(&mut self.recent, ids);
     }
-}
-
-/// Appends tokens to the last [`RECENT`] ones.
-pub(crate) fn push_recent(recent: &mut VecDeque<u32>, ids: &[u32]) {
-    let fresh = &ids[ids.len().saturating_sub(RECENT)..];
-    let surplus = (recent.len() + fresh.len()).saturating_sub(RECENT);
-    recent.drain(..surplus);
-    recent.extend(fresh);
 }
 
 #[cfg(test)]

@@ -5,19 +5,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use longhand_model::checksum::{self, ChecksumError};
+use longhand_model::checksum;
 use longhand_model::file::{Values, serialize, values, write};
-use longhand_model::{FileError, NamedTensor, Precision, State, StateError, WeightsError};
+use longhand_model::{NamedTensor, Precision, State, WeightsError};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Engine;
-use crate::sampler::{Sampler, SamplerError, SamplerState};
+use crate::sampler::{Sampler, SamplerState};
 use crate::session::{RECENT, Session, StreamEnd};
+use crate::snapshot_error::LARGEST;
+pub use crate::snapshot_error::{SnapshotError, VERSION};
 
-/// The version of the format that this program writes and reads. In version 1, the carried keys of
-/// all heads stood together at each position.
-pub const VERSION: u32 = 2;
 /// The key of the header in the file's metadata: one JSON object, so that equal sessions are
 /// equal files.
 const HEADER: &str = "longhand.snapshot";
@@ -26,9 +25,6 @@ const LOGITS: &str = "logits";
 const MEMORY: &str = "memory.";
 /// More tokens or draws than any session reaches: what counts on from there does not overflow.
 const MOST_COUNTED: u64 = 1 << 60;
-/// The largest file that is read.
-const LARGEST: u64 = 1 << 32;
-
 /// A session outside of any model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
@@ -94,88 +90,6 @@ pub struct MemoryDifference {
     pub mean: f64,
     /// Cosine of the angle between the two; none if one of them is all zeros.
     pub cosine: Option<f64>,
-}
-
-/// Why a snapshot is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
-    /// Not a snapshot, or a damaged one.
-    #[error("not a whole snapshot of a session ({0}): save it again")]
-    Form(String),
-    /// A tensor or the header differs from what was written.
-    #[error("the snapshot is damaged ({0}): save it again")]
-    Damaged(ChecksumError),
-    /// Of another version of the format.
-    #[error(
-        "the snapshot has format version {got}, but this program reads version {VERSION}: save \
-         it again with this program"
-    )]
-    Version {
-        /// The file's version.
-        got: u64,
-    },
-    /// Of another model.
-    #[error(
-        "the snapshot belongs to another model ({got:.12}…, this one is {expected:.12}…): use \
-         the model that wrote it"
-    )]
-    Model {
-        /// This model's hash.
-        expected: String,
-        /// The file's hash.
-        got: String,
-    },
-    /// Of another tokeniser.
-    #[error(
-        "the snapshot belongs to another tokeniser ({got:.12}…, this one is {expected:.12}…): \
-         use the model folder that wrote it"
-    )]
-    Tokenizer {
-        /// This tokeniser's hash.
-        expected: String,
-        /// The file's hash.
-        got: String,
-    },
-    /// Memories that this model has not.
-    #[error("{0}: the snapshot is damaged, save it again")]
-    State(StateError),
-    /// Sampler settings out of range.
-    #[error("{0}: the snapshot is damaged, save it again")]
-    Sampler(SamplerError),
-    /// Two snapshots that cannot be compared.
-    #[error("the two snapshots cannot be compared: {0}")]
-    Incomparable(String),
-    /// Too large to be one.
-    #[error("{0} bytes are too large for a snapshot: at most {LARGEST} are read")]
-    TooLarge(u64),
-    /// The system refused.
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    /// The file cannot be written.
-    #[error(transparent)]
-    File(#[from] FileError),
-}
-
-impl From<ChecksumError> for SnapshotError {
-    fn from(error: ChecksumError) -> Self {
-        match error {
-            ChecksumError::Form(what) => Self::Form(what),
-            damaged => Self::Damaged(damaged),
-        }
-    }
-}
-
-// Their messages hold the causes, so they name no source.
-impl From<StateError> for SnapshotError {
-    fn from(error: StateError) -> Self {
-        Self::State(error)
-    }
-}
-
-impl From<SamplerError> for SnapshotError {
-    fn from(error: SamplerError) -> Self {
-        Self::Sampler(error)
-    }
 }
 
 impl Snapshot {

@@ -10,9 +10,7 @@ use longhand_model::{Cpu, Sequence, State, Tape};
 use crate::engine::{Engine, Reader};
 use crate::error::EngineError;
 use crate::session::{CHUNK, Session, StreamEnd};
-
-/// The most streams of one batch.
-pub const MOST_STREAMS: usize = 1 << 16;
+pub use crate::slot::{MOST_STREAMS, Slot, StreamsError};
 
 /// A batch of streams of one engine. Its capacity, and so its memory, is fixed when it is made.
 /// Sessions are admitted to slots and released from them at any time; admitting or releasing one
@@ -42,14 +40,6 @@ struct Batch {
     ids: Vec<u32>,
 }
 
-/// A place in a batch of [`Streams`], from admission to release.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Slot {
-    row: usize,
-    /// No other slot of any batch has the same one.
-    serial: u64,
-}
-
 struct Occupant {
     serial: u64,
     /// The last call that named it.
@@ -63,27 +53,6 @@ struct Occupant {
 /// in the order of the call.
 pub struct Rows<'s> {
     streams: &'s Streams,
-}
-
-/// Why a batch refuses a slot or its size.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StreamsError {
-    /// All slots are taken.
-    #[error("all {capacity} slots are taken: release a stream first")]
-    Full {
-        /// How many slots there are.
-        capacity: usize,
-    },
-    /// A slot that was released, or belongs to another batch.
-    #[error("the slot {0} holds no stream: it was released, or it belongs to another batch")]
-    Vacant(Slot),
-    /// A slot that is named twice in one call.
-    #[error("the slot {0} is named twice in one step")]
-    Repeated(Slot),
-    /// A capacity out of range.
-    #[error("a batch of {0} streams was asked for, but must have from 1 to {MOST_STREAMS}")]
-    Capacity(usize),
 }
 
 /// A session that was not admitted.
@@ -353,12 +322,6 @@ impl<'s> Rows<'s> {
     pub fn iter(&self) -> impl Iterator<Item = &'s [f32]> {
         let rows = Rows { streams: self.streams };
         (0..self.streams.called.len()).filter_map(move |index| rows.get(index))
-    }
-}
-
-impl fmt::Display for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (stream {})", self.row, self.serial)
     }
 }
 

@@ -1,4 +1,5 @@
 use longhand_model::Preset;
+use longhand_model::checksum::ChecksumError;
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
