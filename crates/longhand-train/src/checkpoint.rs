@@ -17,7 +17,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use longhand_model::file::{self, CONFIG_FILE, Values, WEIGHTS_FILE};
-use longhand_model::{Config, Group, Model, NamedTensor, State, WeightsError, checksum};
+use longhand_model::{
+    Config, ConfigError, Group, Model, NamedTensor, State, StateError, WeightsError, checksum,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::average::AverageKind;
@@ -172,6 +174,37 @@ impl Default for GroupState {
     }
 }
 
+/// Why a checkpoint's folder is refused. Each message names the file.
+#[derive(Debug, thiserror::Error)]
+enum CheckpointError {
+    /// A file cannot be read.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// `trainer.json` is refused.
+    #[error("{TRAINER_FILE}{0}")]
+    Trainer(#[from] TrainerStateError),
+    /// A file that belongs to the checkpoint has no hash in `trainer.json`.
+    #[error("{TRAINER_FILE} has no checksum of {0}")]
+    NoChecksum(String),
+    /// A file differs from the one that was written.
+    #[error("{0} is damaged: its checksum does not match")]
+    Damaged(String),
+    /// The configuration is refused.
+    #[error("{CONFIG_FILE}: {0}")]
+    Config(#[from] ConfigError),
+    /// A safetensors file is refused.
+    #[error("{file}: {source}")]
+    Tensors {
+        /// The file.
+        file: String,
+        /// The tensor, and what is wrong with it.
+        source: WeightsError,
+    },
+    /// The memory does not fit the model.
+    #[error("{MEMORY_FILE}: {0}")]
+    Memory(#[from] StateError),
+}
+
 impl TrainerState {
     /// Reads `trainer.json`, and compares its checksum.
     ///
@@ -294,7 +327,8 @@ impl Checkpoints {
         for (_, folder) in self.folders("step-")?.into_iter().rev() {
             match read(&folder) {
                 Ok(checkpoint) => return Ok(Some(Checkpoint { damaged, ..checkpoint })),
-                Err(reason) => {
+                Err(error) => {
+                    let reason = error.to_string();
                     first_error
                         .get_or_insert(TrainError::Checkpoint { folder: folder.clone(), reason });
                     damaged.push(folder);
@@ -410,23 +444,16 @@ fn no_hash() -> String {
     blake3::Hash::from_bytes([0; blake3::OUT_LEN]).to_hex().to_string()
 }
 
-fn read_trainer(folder: &Path) -> Result<TrainerState, String> {
-    let text = fs_err::read(folder.join(TRAINER_FILE)).map_err(|error| error.to_string())?;
-    TrainerState::from_json(&text).map_err(|error| format!("{TRAINER_FILE}{error}"))
+fn read_trainer(folder: &Path) -> Result<TrainerState, CheckpointError> {
+    Ok(TrainerState::from_json(&fs_err::read(folder.join(TRAINER_FILE))?)?)
 }
 
-fn damaged(file: &str) -> String {
-    format!("{file} is damaged: its checksum does not match")
-}
-
-fn read(folder: &Path) -> Result<Checkpoint, String> {
+fn read(folder: &Path) -> Result<Checkpoint, CheckpointError> {
     let trainer = read_trainer(folder)?;
-    let named = |name: &str, error: &dyn std::fmt::Display| format!("{name}: {error}");
-    let config = Config::from_json(&content(folder, &trainer, CONFIG_FILE)?)
-        .and_then(|config| Model::check(&config).map(|()| config))
-        .map_err(|error| named(CONFIG_FILE, &error))?;
-    let model = Model::from_bytes(config, &content(folder, &trainer, WEIGHTS_FILE)?)
-        .map_err(|error| named(WEIGHTS_FILE, &error))?;
+    let config = Config::from_json(&content(folder, &trainer, CONFIG_FILE)?)?;
+    let weights = content(folder, &trainer, WEIGHTS_FILE)?;
+    let model = Model::from_bytes(config, &weights)
+        .map_err(|source| CheckpointError::Tensors { file: WEIGHTS_FILE.into(), source })?;
     let buffers = tensors(OPTIMIZER_FILE, &content(folder, &trainer, OPTIMIZER_FILE)?)?;
     let buffers = buffers.into_iter().map(|t| (t.name.into_owned(), t.values.into_owned()));
     let buffers = buffers.collect();
@@ -434,8 +461,7 @@ fn read(folder: &Path) -> Result<Checkpoint, String> {
         Some((positions, since_reset)) => {
             let tensors = tensors(MEMORY_FILE, &content(folder, &trainer, MEMORY_FILE)?)?;
             let layout = model.state_layout();
-            let state = State::from_tensors(layout, positions, since_reset, tensors);
-            Some(state.map_err(|error| named(MEMORY_FILE, &error))?)
+            Some(State::from_tensors(layout, positions, since_reset, tensors)?)
         }
         None => None,
     };
@@ -447,23 +473,25 @@ fn read(folder: &Path) -> Result<Checkpoint, String> {
 }
 
 /// A file of a checkpoint whose hash is the one in `trainer.json`.
-fn content(folder: &Path, trainer: &TrainerState, name: &str) -> Result<Vec<u8>, String> {
+fn content(folder: &Path, trainer: &TrainerState, name: &str) -> Result<Vec<u8>, CheckpointError> {
     let Some(hash) = trainer.files.get(name) else {
-        return Err(format!("{TRAINER_FILE} has no checksum of {name}"));
+        return Err(CheckpointError::NoChecksum(name.into()));
     };
-    let bytes = fs_err::read(folder.join(name)).map_err(|error| error.to_string())?;
+    let bytes = fs_err::read(folder.join(name))?;
     if blake3::hash(&bytes).to_hex().as_str() == hash {
         return Ok(bytes);
     }
     // A file's own checksums tell which tensor it is.
     match checksum::from_bytes(&bytes) {
-        Err(error) if name.ends_with(".safetensors") => Err(format!("{name}: {error}")),
-        _ => Err(damaged(name)),
+        Err(error) if name.ends_with(".safetensors") => {
+            Err(CheckpointError::Tensors { file: name.into(), source: error.into() })
+        }
+        _ => Err(CheckpointError::Damaged(name.into())),
     }
 }
 
-fn tensors(name: &str, bytes: &[u8]) -> Result<Vec<NamedTensor<'static>>, String> {
-    let fail = |error: WeightsError| format!("{name}: {error}");
+fn tensors(name: &str, bytes: &[u8]) -> Result<Vec<NamedTensor<'static>>, CheckpointError> {
+    let fail = |source| CheckpointError::Tensors { file: name.into(), source };
     let file = checksum::from_bytes(bytes).map_err(|error| fail(error.into()))?;
     let tensors = file.tensors().into_iter().map(|(name, tensor)| {
         let (values, precision) = file::values(&name, &tensor).map_err(fail)?;
