@@ -1,5 +1,6 @@
 //! Development tasks of the workspace: `cargo xtask check` and `cargo xtask tidy`.
 #![allow(clippy::print_stdout, reason = "this program talks to a developer at a terminal")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

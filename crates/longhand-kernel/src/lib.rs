@@ -14,7 +14,7 @@
 //! 1. [`Cpu`] holds the threads, the instruction set chosen at run time, and reusable buffers.
 //! 2. [`gemm`] multiplies matrices; [`simd`] holds the vector forms of `exp`, `tanh` and σ.
 //! 3. The memories, norms, fusions and losses are built on these two.
-
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 #![allow(unsafe_code)]
 // One index runs over several slices, and constants stand as they were computed.
 #![allow(clippy::needless_range_loop, clippy::excessive_precision)]

@@ -1,4 +1,5 @@
 //! Model folders: what is saved is what is loaded, and everything else gets one clear sentence.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use longhand_model::{Config, FileError, Model, Preset, WeightsError};
 use safetensors::Dtype;

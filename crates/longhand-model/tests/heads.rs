@@ -1,4 +1,5 @@
 //! Several heads on one body, against the same model written out in double precision.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::collections::HashMap;
 use std::sync::Arc;

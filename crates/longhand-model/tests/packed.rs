@@ -1,4 +1,5 @@
 //! Weights held for reading: the same model, from memory and from files, and clear refusals.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! Several sequences in one pass, and passes that refuse what they are given.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 //! tokens and peak memory.
 //!
 //!     cargo run --release --example tokenize_speed -- TEXT [THREADS]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

@@ -4,6 +4,7 @@
 //! spell; `.marked` holds the ids where these names stand for the tokens.
 //!
 //!     cargo run --example tokenizers_sample -- FOLDER [TEXT]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 

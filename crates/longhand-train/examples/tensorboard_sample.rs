@@ -1,4 +1,5 @@
 //! Writes a folder of event files with every kind of value, for `scripts/check_tensorboard.py`.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::path::Path;
 

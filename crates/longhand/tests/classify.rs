@@ -1,4 +1,5 @@
 //! `longhand finetune` and `longhand predict` through the real binary.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use assert_cmd::Command;
 use serde_json::Value;

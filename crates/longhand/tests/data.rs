@@ -1,4 +1,5 @@
 //! `longhand data` through the real binary.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use assert_cmd::Command;
 use longhand_text::{Tokenizer, TokenizerKind};

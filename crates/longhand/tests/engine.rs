@@ -1,4 +1,5 @@
 //! Reading, generating, memories, scores and inspection through the real binary.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use assert_cmd::Command;
 use longhand_model::{Model, Preset};

@@ -1,5 +1,6 @@
 //! Inputs of first-time users and of bug reports, through the real binary: each gets the right
 //! answer, or one sentence that says what to do.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::ffi::OsStr;
 use std::path::PathBuf;

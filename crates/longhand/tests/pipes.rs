@@ -1,5 +1,6 @@
 //! Programs at the other ends of the pipes, and a person at the keyboard, that end early.
 #![cfg(unix)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

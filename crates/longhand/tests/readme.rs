@@ -1,4 +1,5 @@
 //! The README's Rust code is that of the library's front page, which the doc tests run.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 /// The lines of the first Rust block of a Markdown text, without those that rustdoc hides.
 fn code(markdown: &str, fence: &str) -> Vec<String> {

@@ -1,4 +1,5 @@
 //! `longhand train` and `longhand eval` through the real binary.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 
