@@ -6,6 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+mod circles;
 mod code_map;
 mod edges;
 mod sources;
@@ -22,12 +23,18 @@ pub(crate) fn tidy(root: &Path) -> Result<()> {
 
     let mut breaches = edges::check(&crates);
     breaches.extend(code_map::check(&map, &crates, |path| root.join(path).exists()));
-    for file in &files {
-        // A file that is tracked but no longer there is a deletion on its way.
-        if let Ok(bytes) = fs_err::read(root.join(file)) {
-            breaches.extend(sources::check(file, &String::from_utf8_lossy(&bytes)));
+    let mut sources = Vec::new();
+    for file in files {
+        // A tracked file that is gone is a deletion not yet committed.
+        if let Ok(bytes) = fs_err::read(root.join(&file)) {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            breaches.extend(sources::check(&file, &text));
+            if file.ends_with(".rs") {
+                sources.push((file, text));
+            }
         }
     }
+    breaches.extend(circles::check(&sources));
     if breaches.is_empty() {
         return Ok(());
     }
