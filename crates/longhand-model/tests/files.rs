@@ -2,8 +2,8 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use longhand_model::{Config, FileError, Model, Preset, WeightsError};
-use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
 use tempfile::TempDir;
 
 fn saved() -> (TempDir, Model) {
@@ -210,13 +210,21 @@ fn damaged_weights_are_refused() {
         fs_err::write(&path, bad).unwrap();
         assert!(sentence(&folder).contains("not a whole safetensors file"), "{header}");
     }
-    let last = good.len() - 4;
+    let last = |file: &[u8]| file.len() - 4;
+    // As another program writes the file: without checksums.
+    let tensors = SafeTensors::deserialize(&good).unwrap();
+    let foreign = safetensors::serialize(tensors.tensors(), None).unwrap();
     for (bits, name) in [(f32::NAN, "NaN"), (f32::INFINITY, "infinity")] {
         let mut bad = good.clone();
-        bad[last..].copy_from_slice(&bits.to_le_bytes());
+        bad[last(&good)..].copy_from_slice(&bits.to_le_bytes());
+        let error = Model::from_bytes(model.config().clone(), &bad).err();
+        assert!(matches!(error, Some(WeightsError::Damaged(_))), "{name}: {error:?}");
+        let mut bad = foreign.clone();
+        bad[last(&foreign)..].copy_from_slice(&bits.to_le_bytes());
         let error = Model::from_bytes(model.config().clone(), &bad).err();
         assert!(matches!(error, Some(WeightsError::NotFinite { .. })), "{name}: {error:?}");
     }
+    assert!(Model::from_bytes(model.config().clone(), &foreign).is_ok());
 }
 
 #[test]
