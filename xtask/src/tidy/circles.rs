@@ -104,11 +104,11 @@ impl Modules<'_> {
 
 /// Every module that can be reached, over one edge or more.
 fn reachable(
-    from: &Vec<String>,
+    from: &[String],
     uses: &BTreeMap<&Vec<String>, BTreeSet<Vec<String>>>,
 ) -> BTreeSet<Vec<String>> {
     let mut reached = BTreeSet::new();
-    let mut open = vec![from.clone()];
+    let mut open = vec![from.to_vec()];
     while let Some(module) = open.pop() {
         for next in uses.get(&module).into_iter().flatten() {
             if reached.insert(next.clone()) {
