@@ -20,7 +20,7 @@ const VERSION: u32 = 2;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
-    /// [`VERSION`].
+    /// Version of the format of this file, 2.
     pub version: u32,
     /// What was run, with every path made absolute and every flag taken in.
     pub recipe: Recipe,

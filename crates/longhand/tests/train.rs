@@ -171,7 +171,10 @@ fn a_text_becomes_a_model_folder_that_can_be_scored() {
     let windows = place.done("eval m --data text.txt --split valid --window 32 --json")[0].clone();
     assert_eq!(exact["tokens"], windows["tokens"]);
     for value in [&exact, &windows] {
-        assert!(value["bits_per_byte"].as_f64().unwrap() > 0.0);
+        // Rare characters of the held-out part may be unknown to the model.
+        let known = value["unknown"].as_f64().unwrap() <= 0.001;
+        let bits = value["bits_per_byte"].as_f64();
+        assert!(bits.map_or(!known, |bits| known && bits > 0.0), "{value}");
     }
     // For people the same in a sentence, on stdout as every result.
     let said = place.run("eval m --data test.txt");

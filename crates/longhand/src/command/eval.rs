@@ -19,6 +19,10 @@ use crate::error::Usage;
 use crate::reading::{Sources, TextArguments, Threads, encode, model_folder};
 use crate::talk::say;
 
+/// The largest share of unknown tokens with which bits per byte are given. The model predicts an
+/// unknown token once, whatever bytes it replaces, so that more of them would make a false number.
+const MOST_UNKNOWN: f64 = 0.001;
+
 /// Measure a model's loss over a text.
 #[derive(Args)]
 #[command(
@@ -92,9 +96,8 @@ impl Arguments {
         if !loss.is_finite() {
             bail!("the loss is not finite: the model's weights are damaged or have diverged");
         }
-        // An unknown token is one guess in place of many bytes, so that no number would be true.
         let bits_per_byte = total.nats / std::f64::consts::LN_2 / bytes.max(1) as f64;
-        let bits_per_byte = (unknown == 0.0).then_some(bits_per_byte);
+        let bits_per_byte = (unknown <= MOST_UNKNOWN).then_some(bits_per_byte);
         let (perplexity, tokens) = (loss.exp(), total.targets);
         if self.json {
             let line = json!({
