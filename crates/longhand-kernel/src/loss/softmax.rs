@@ -4,7 +4,7 @@ use crate::cpu::Cpu;
 use crate::pointwise::{apply, pointwise};
 use crate::simd::exp;
 
-/// Replaces each row of `x` `[R, V]` by its softmax, e^x[v] / Σ e^x: probabilities that sum to 1.
+/// Replaces each row of `x` `[R, V]` by its softmax, `e^x[v] / Σ e^x`: probabilities that sum to 1.
 /// The largest logit is subtracted first, so that finite logits do not overflow.
 ///
 /// # Panics

@@ -6,9 +6,9 @@ use crate::sequence::Sequence;
 /// Cross-entropy of the softmax over each sequence's real positions, once for the first and once
 /// for the last position of its span, summed.
 ///
-/// Formula: for a sequence with scores s[t] over n real positions and the boundary p, the loss is
-/// ln Σ e^s[t] − (1 − ε)·s[p] − ε/n·Σ s[t] nats with the label smoothing ε. The gradient by s[t] is
-/// softmax(s)[t] − (1 − ε)·[t = p] − ε/n (compare Devlin et al., "BERT", 2019, section 4.2).
+/// Formula: for a sequence with scores `s[t]` over n real positions and the boundary p, the loss is
+/// `ln Σ e^s[t] − (1 − ε)·s[p] − ε/n·Σ s[t]` nats with the label smoothing ε. The gradient by `s[t]`
+/// is `softmax(s)[t] − (1 − ε)·[t = p] − ε/n` (compare Devlin et al., "BERT", 2019, section 4.2).
 ///
 /// `scores` is `[T·B, 2]`, the score of being first and of being last. `spans` `[B]` holds both
 /// positions, from 0; [`IGNORE`] as a first position leaves the sequence out. `losses` `[B]`
