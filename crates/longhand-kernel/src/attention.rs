@@ -1,31 +1,32 @@
 //! Attention: softmax of scaled products of queries and keys, summed over values (Vaswani et al.,
 //! "Attention is all you need", 2017).
 //!
-//! - This module: self-attention, over a causal sliding window whose keys and values are carried
-//!   in a ring of constant size, or over whole examples in both directions.
+//! - This module: self-attention, over a causal sliding window with a KV cache of constant size (a
+//!   ring), or over whole examples in both directions.
 //! - [`cross`]: a decoder's queries over an encoder's keys and values.
-//! - [`step`]: one position of self-attention read from the ring, for decoding.
+//! - [`step`]: the decode step, one position of self-attention read from the KV cache.
 //!
 //! Query head h reads key/value head `h / (H/G)`: grouped heads (Ainslie et al., "GQA", 2023); H = G
-//! is the ordinary form. Scores are divided by √K. Positions are told by [`Rotary`] or not at all.
+//! is the ordinary form. Scores are divided by √K. Positions enter by [`Rotary`] or not at all.
 //!
 //! How the fast form works: every query sees one contiguous range of keys, whatever the mask, the
 //! document starts and the padding. For each key head of each sequence, queries, keys and values are
-//! turned and laid out in scratch memory that stays in the cache; then blocks of sixteen queries meet
-//! the keys that any of them sees, so that the cost is O(T · (W + 16)). What is kept for the backward
-//! pass is what is carried and, of each query, the largest score and the sum: it lays out again and
-//! computes the probabilities from them (as Dao et al., "FlashAttention", 2022, do). The largest score
+//! rotated and gathered in scratch memory that stays in the cache. Blocks of sixteen queries then meet
+//! the keys that any of them sees, so that the cost is O(T · (W + 16)). Forward saves the cached keys
+//! and values, and each query's largest score and sum. Backward gathers again and recomputes the
+//! probabilities from them (Dao et al., "FlashAttention", 2022). The largest score
 //! is taken out before `exp`, so that scores of any finite size give finite results.
 //!
-//! Of all products, forward and backward, the operands are in the processor's
-//! [`Precision`]: under bf16 queries, keys, values, probabilities, their gradients and
-//! those of the outputs are rounded before they are multiplied. Sums and the softmax stay `f32`, and so
-//! does what is carried, unless [`Sizes::cache`] says otherwise. [`step`] multiplies in `f32` under both.
+//! All products, forward and backward, read operands in the processor's [`Precision`]. Under bf16,
+//! queries, keys, values, probabilities, their gradients and those of the outputs are rounded before
+//! they are multiplied. Sums and the softmax stay `f32`, and so does the KV cache, unless
+//! [`Sizes::cache`] says otherwise. [`step`] multiplies in `f32` under both.
 
 mod blocks;
+mod blocks_backward;
+mod blocks_forward;
 pub mod cache;
 pub mod cross;
-mod lanes;
 mod layout;
 pub mod reference;
 mod rotary;
@@ -45,9 +46,9 @@ pub use step::step;
 /// Which positions a query may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mask {
-    /// Itself and up to W − 1 positions read before it, the carried ones included.
+    /// Itself and up to W − 1 positions read before it, the cached ones included.
     Window(usize),
-    /// Every position of its document: an encoder, which carries no state.
+    /// Every position of its document: an encoder, which has no KV cache.
     Full,
 }
 
@@ -64,8 +65,8 @@ pub struct Sizes {
     pub mask: Mask,
     /// Rotary positions, if any.
     pub rotary: Option<Rotary>,
-    /// How carried keys and values are held. Every key and value is rounded to it where it is made,
-    /// so that it does not matter in what chunks a text is read; gradients pass the rounding.
+    /// The format of the KV cache. Every key and value is rounded to it where it is computed, so
+    /// that the chunks in which a text is read do not matter. Gradients ignore the rounding.
     pub cache: Precision,
 }
 
@@ -75,7 +76,7 @@ impl Sizes {
         (self.heads + 2 * self.groups) * self.width
     }
 
-    /// W, or 0 where nothing is carried.
+    /// W, or 0 where there is no KV cache.
     pub fn window(&self) -> usize {
         match self.mask {
             Mask::Window(window) => window,
@@ -83,19 +84,19 @@ impl Sizes {
         }
     }
 
-    /// Words that hold the carried keys of one stream, and as many its carried values: W·G·K, or
-    /// half of that in bf16.
+    /// Words of 32 bits for the cached keys of one stream: W·G·K, or half of that in bf16. The
+    /// cached values take the same number.
     pub fn ring_len(&self) -> usize {
-        self.window() * self.groups * self.held_width()
+        self.window() * self.groups * self.word_width()
     }
 
-    /// Values among them: W·G·K.
+    /// Cached keys of one stream in features: W·G·K.
     pub fn ring_values(&self) -> usize {
         self.window() * self.groups * self.width
     }
 
-    /// Words that hold a head.
-    fn held_width(&self) -> usize {
+    /// Words of 32 bits that store a head.
+    fn word_width(&self) -> usize {
         cache::words(self.cache, self.width)
     }
 

@@ -14,23 +14,23 @@ const LINE: usize = align_of::<Line>();
 /// Elements of a cache line.
 const ELEMENTS: usize = LINE / size_of::<f32>();
 /// With more cache lines than this (a quarter of a megabyte), a buffer may be a part of a larger
-/// piece of memory.
+/// slab of memory.
 const LARGE: usize = 1 << 12;
 
 /// A slice of `f32` that begins on a cache line, an empty one too.
 pub struct Buffer {
     start: NonNull<f32>,
-    /// Elements asked for.
+    /// Length in elements, as the caller asked for it.
     len: usize,
     /// Cache lines from `start` on that are this buffer's own.
     lines: usize,
-    /// Cache lines of the memory that it lies in.
+    /// Cache lines of the slab that it is a part of.
     of: usize,
-    /// None of an empty buffer.
+    /// The memory that it is a part of; none for an empty buffer.
     slab: Option<Arc<Slab>>,
 }
 
-/// A piece of memory, which goes back to the system with the last buffer that lies in it.
+/// A piece of memory, which goes back to the system with the last buffer in it.
 struct Slab {
     allocated: NonNull<u8>,
     layout: Layout,
@@ -67,13 +67,13 @@ impl Slab {
 
 impl Drop for Slab {
     fn drop(&mut self) {
-        // SAFETY: allocated with this layout, and no buffer lies in it any more.
+        // SAFETY: allocated with this layout, and no buffer is left in it.
         unsafe { dealloc(self.allocated.as_ptr(), self.layout) }
     }
 }
 
 impl Buffer {
-    /// `len` zeros.
+    /// A buffer of `len` zeros.
     pub fn zeros(len: usize) -> Self {
         if len == 0 {
             return Self::default();
@@ -116,7 +116,7 @@ impl Buffer {
         rest
     }
 
-    /// Whether the other one lies right behind this one in the same memory.
+    /// Whether `next` begins where this buffer ends, in the same slab.
     fn meets(&self, next: &Self) -> bool {
         match (&self.slab, &next.slab) {
             (Some(slab), Some(of_next)) => {
@@ -167,7 +167,7 @@ impl From<&[f32]> for Buffer {
 /// in its first rounds only. Large ones are cut from larger ones and joined again when they come
 /// back, so that what is needed at different times shares memory.
 pub struct Buffers {
-    /// Of each [`Class`]: a decoded token takes dozens.
+    /// Free small buffers by [`Class`]; a decoded token takes dozens.
     small: [Vec<Buffer>; Class::COUNT],
     large: Vec<Buffer>,
 }
@@ -180,13 +180,13 @@ impl Class {
     /// Up to the largest of small buffers.
     const COUNT: usize = 4 * (LARGE.ilog2() as usize - 1) + 1;
 
-    /// The smallest of at least so many cache lines, of which there are some.
+    /// The smallest class that holds `lines` cache lines (`lines` > 0).
     fn of(lines: usize) -> Self {
         let shift = (usize::BITS - (lines - 1).leading_zeros()).saturating_sub(3) as usize;
         Self(4 * shift + lines.div_ceil(1 << shift))
     }
 
-    /// The largest of at most so many.
+    /// The largest class that `lines` cache lines can serve.
     fn within(lines: usize) -> Self {
         let class = Self::of(lines);
         if class.lines() > lines { Self(class.0 - 1) } else { class }
@@ -214,7 +214,7 @@ impl Buffers {
         }
         let Some(i) = self.smallest(lines, |_| true) else { return Buffer::zeros(len) };
         let mut buffer = self.large.swap_remove(i);
-        // What is left of a close fit would only keep the whole from being joined.
+        // The rest of a close fit would only keep the whole from being joined again.
         if buffer.lines - lines > lines / 16 {
             let rest = buffer.cut(lines);
             self.large.push(rest);
@@ -282,7 +282,7 @@ impl Buffers {
         self.large.push(buffer);
     }
 
-    /// The place of the smallest free large buffer with so many cache lines.
+    /// The index of the smallest free large buffer of at least `lines` cache lines.
     fn smallest(&self, lines: usize, fits: impl Fn(&Buffer) -> bool) -> Option<usize> {
         let free = self.large.iter().enumerate();
         let fitting = free.filter(|(_, buffer)| buffer.lines >= lines && fits(buffer));
@@ -357,7 +357,7 @@ mod tests {
         assert!(small.is_whole() && own.is_whole());
         let part = buffers.take(MANY);
         assert!(!part.is_whole());
-        // What is left of a cut one is not given to those who keep it.
+        // The rest of a cut buffer is not given to a caller that keeps it.
         assert!(buffers.take_whole(3 * MANY).is_whole());
         drop(buffers);
         assert_eq!(part.len(), MANY, "the memory stays with the part");

@@ -1,38 +1,35 @@
-//! Threads that run one numeric region at a time, and park when there is none.
+//! Threads that run one numeric region at a time, and sleep when there is none.
 //!
-//! A region starts on every thread at once ([`Cpu::run`]); inside it threads meet at a spin
-//! barrier ([`Worker::barrier`]), which costs a fraction of a microsecond. Between regions the
-//! threads spin for about fifty microseconds, since the next region of a training step follows at
-//! once, and then park: an idle process uses no processor time.
+//! A region starts on every thread at once ([`Cpu::run`]). Inside it threads meet at a barrier
+//! ([`Worker::barrier`]), which costs a fraction of a microsecond where they have equal work.
+//! Whoever waits, at a barrier or between regions, spins for about fifty microseconds, since the
+//! others or the next region usually come at once, and then sleeps. An idle process uses no
+//! processor time, and a thread that has lost its processor to another program does not keep the
+//! others spinning.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::barrier::{Apart, Barrier};
 use crate::buffer::{Buffer, Buffers};
+use crate::gate::Gate;
 use crate::level::Level;
 use crate::precision::Precision;
-
-/// Spins before a waiting thread parks: about fifty microseconds.
-const SPINS_BEFORE_PARKING: usize = 2_000;
-/// Spins at a barrier before a thread offers its processor to another: a few microseconds. Threads
-/// with equal work meet sooner; where one of them has lost its processor to another program, the
-/// others only stand in its way.
-const SPINS_BEFORE_YIELDING: usize = 200;
 
 /// Zeros that one thread writes at a time.
 const ZEROS: usize = 1 << 16;
 
-/// The processor as the operations see it: threads, instruction set, precision of matrix products
-/// and reusable buffers.
+/// The context of every operation: threads, instruction set, precision of matrix products, and
+/// reusable buffers.
 pub struct Cpu {
     level: Level,
     precision: Precision,
     shared: Arc<Shared>,
-    /// Of the thread that starts a region, while it runs.
+    /// Buffers of the thread that starts a region, locked while a region runs.
     region: Mutex<Buffers>,
     buffers: Mutex<Buffers>,
     threads: Vec<JoinHandle<()>>,
@@ -77,9 +74,8 @@ impl Cpu {
             start: Start { generation: AtomicUsize::new(0), job: JobCell(UnsafeCell::new(None)) },
             remaining: Apart::default(),
             stop: AtomicBool::new(false),
-            parked: AtomicUsize::new(0),
-            sleep: Mutex::new(()),
-            wake: Condvar::new(),
+            starting: Gate::default(),
+            ending: Gate::default(),
             panic: Mutex::new(None),
             barrier: Barrier::new(threads),
         });
@@ -148,20 +144,11 @@ impl Cpu {
             // the region before.
             unsafe { *shared.start.job.0.get() = Some(job) };
             shared.remaining.0.store(threads - 1, Ordering::Relaxed);
-            // Either this thread sees below that another has parked, or that one sees the new
-            // generation before it sleeps: both orders are sequentially consistent.
             shared.start.generation.fetch_add(1, Ordering::SeqCst);
-            // Waking is a system call: left out while the threads still spin.
-            if shared.parked.load(Ordering::SeqCst) > 0 {
-                drop(lock(&shared.sleep));
-                shared.wake.notify_all();
-            }
+            shared.starting.open();
         }
         shared.call(0, threads, self.level, self.precision, &mut buffers, &body);
-        let mut spins = 0usize;
-        while shared.remaining.0.load(Ordering::Acquire) != 0 {
-            wait_a_little(&mut spins);
-        }
+        shared.ending.wait(|| shared.remaining.0.load(Ordering::SeqCst) == 0);
         // Taken before it is raised, so that the processor can be used again.
         let panic = lock(&shared.panic).take();
         if let Some(panic) = panic {
@@ -207,9 +194,8 @@ impl Cpu {
 
 impl Drop for Cpu {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
-        drop(lock(&self.shared.sleep));
-        self.shared.wake.notify_all();
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.starting.open();
         for thread in self.threads.drain(..) {
             // A panic in a region has been raised there already.
             let _ = thread.join();
@@ -223,8 +209,7 @@ impl Worker<'_> {
         self.barrier.wait();
     }
 
-    /// This thread's share of `0..count`, in contiguous pieces whose bounds are multiples of
-    /// `block`.
+    /// This thread's share of `0..count`: a contiguous range whose bounds are multiples of `block`.
     pub fn share(&self, count: usize, block: usize) -> std::ops::Range<usize> {
         share(count, block, self.index, self.threads)
     }
@@ -249,26 +234,21 @@ struct Shared {
     /// Threads that have not left the region yet.
     remaining: Apart,
     stop: AtomicBool,
-    /// Threads that wait on the condition variable, or are about to.
-    parked: AtomicUsize,
-    sleep: Mutex<()>,
-    wake: Condvar,
+    /// Where threads wait for the next region, or for the stop.
+    starting: Gate,
+    /// Where the thread that started a region waits for the others to leave it.
+    ending: Gate,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     barrier: Barrier,
 }
 
-/// What a thread waits for, on one cache line: it has the job as soon as it sees the change.
+/// The start signal and the job on one cache line: a thread that sees the change has the job.
 #[repr(align(64))]
 struct Start {
     /// Counts regions; a thread that sees it change takes the job.
     generation: AtomicUsize,
     job: JobCell,
 }
-
-/// A counter on a cache line of its own, so that those who watch one are not disturbed by another.
-#[derive(Default)]
-#[repr(align(64))]
-struct Apart(AtomicUsize);
 
 /// The job of the running region.
 struct JobCell(UnsafeCell<Option<Job>>);
@@ -290,8 +270,9 @@ impl Shared {
         let mut worker =
             Worker { index, threads, level, precision, buffers, barrier: &self.barrier };
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| body(&mut worker))) {
-            self.barrier.broken.store(true, Ordering::Release);
+            // Kept before the others hear of it: their panics only follow from this one.
             lock(&self.panic).get_or_insert(panic);
+            self.barrier.break_off();
         }
     }
 }
@@ -300,23 +281,12 @@ fn serve(shared: &Shared, index: usize, threads: usize, level: Level, precision:
     let mut buffers = Buffers::default();
     let mut seen = 0;
     loop {
-        let mut spins = 0;
-        while shared.start.generation.load(Ordering::Acquire) == seen
-            && spins < SPINS_BEFORE_PARKING
-        {
-            std::hint::spin_loop();
-            spins += 1;
-        }
+        shared.starting.wait(|| {
+            shared.start.generation.load(Ordering::SeqCst) != seen
+                || shared.stop.load(Ordering::SeqCst)
+        });
         if shared.start.generation.load(Ordering::Acquire) == seen {
-            let mut asleep = lock(&shared.sleep);
-            shared.parked.fetch_add(1, Ordering::SeqCst);
-            while shared.start.generation.load(Ordering::SeqCst) == seen {
-                if shared.stop.load(Ordering::Acquire) {
-                    return;
-                }
-                asleep = shared.wake.wait(asleep).unwrap_or_else(PoisonError::into_inner);
-            }
-            shared.parked.fetch_sub(1, Ordering::SeqCst);
+            return;
         }
         seen = shared.start.generation.load(Ordering::Acquire);
         // SAFETY: the region that is now running was begun after its job was written, and cannot
@@ -324,58 +294,9 @@ fn serve(shared: &Shared, index: usize, threads: usize, level: Level, precision:
         if let Some(job) = unsafe { *shared.start.job.0.get() } {
             shared.call(index, threads, level, precision, &mut buffers, job);
         }
-        shared.remaining.0.fetch_sub(1, Ordering::Release);
-    }
-}
-
-/// A spin barrier that counts its rounds.
-struct Barrier {
-    arrived: Apart,
-    round: Apart,
-    broken: AtomicBool,
-    threads: usize,
-}
-
-impl Barrier {
-    fn new(threads: usize) -> Self {
-        Self {
-            arrived: Apart::default(),
-            round: Apart::default(),
-            broken: AtomicBool::new(false),
-            threads,
+        if shared.remaining.0.fetch_sub(1, Ordering::SeqCst) == 1 {
+            shared.ending.open();
         }
-    }
-
-    fn wait(&self) {
-        let threads = self.threads;
-        if threads == 1 {
-            return;
-        }
-        let round = self.round.0.load(Ordering::Acquire);
-        if self.arrived.0.fetch_add(1, Ordering::AcqRel) + 1 == threads {
-            self.arrived.0.store(0, Ordering::Relaxed);
-            self.round.0.store(round.wrapping_add(1), Ordering::Release);
-            return;
-        }
-        let mut spins = 0;
-        while self.round.0.load(Ordering::Acquire) == round {
-            assert!(!self.broken.load(Ordering::Acquire), "another thread of this region panicked");
-            wait_a_little(&mut spins);
-        }
-    }
-
-    fn reset(&self) {
-        self.arrived.0.store(0, Ordering::Release);
-        self.broken.store(false, Ordering::Release);
-    }
-}
-
-fn wait_a_little(spins: &mut usize) {
-    *spins += 1;
-    if *spins < SPINS_BEFORE_YIELDING {
-        std::hint::spin_loop();
-    } else {
-        std::thread::yield_now();
     }
 }
 
@@ -394,7 +315,7 @@ pub(crate) struct Shards<'a, T> {
 // SAFETY: parts handed out by `part` are disjoint from each other and from what is read, by the
 // contracts of the functions, so threads share an element to read it at most.
 unsafe impl<T: Send + Sync> Sync for Shards<'_, T> {}
-// SAFETY: as above; the pointer stands for an exclusive borrow.
+// SAFETY: as above; the pointer comes from an exclusive borrow.
 unsafe impl<T: Send> Send for Shards<'_, T> {}
 
 impl<'a, T> Shards<'a, T> {
@@ -422,10 +343,10 @@ impl<'a, T> Shards<'a, T> {
         unsafe { std::slice::from_raw_parts(self.start.add(range.start), range.len()) }
     }
 
-    /// As [`Shards::read`], everything.
+    /// All elements, to be read; see [`Shards::read`].
     ///
     /// # Safety
-    /// As [`Shards::read`].
+    /// No part may be live on any thread.
     pub(crate) unsafe fn whole(&self) -> &'a [T] {
         // SAFETY: the caller's promise.
         unsafe { self.read(0..self.len) }
@@ -434,8 +355,7 @@ impl<'a, T> Shards<'a, T> {
     /// The elements of `range`, to be written.
     ///
     /// # Safety
-    /// Nothing else that is live, on any thread, may overlap `range`: neither a part nor what is
-    /// read.
+    /// No other live part or read slice, on any thread, may overlap `range`.
     #[allow(clippy::mut_from_ref)]
     pub(crate) unsafe fn part(&self, range: std::ops::Range<usize>) -> &'a mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "part out of bounds");

@@ -1,12 +1,12 @@
 //! Dropout in the forms recurrent networks need.
 //!
 //! No mask is stored: whether an element is kept is a hash of (seed, place), computed again in the
-//! backward pass, the same on every machine and for any number of threads. What is kept is scaled
-//! by 1 / (1 − p), so that nothing changes in evaluation, where dropout is left out.
+//! backward pass, the same on every machine and for any number of threads. Kept elements are scaled
+//! by 1 / (1 − p), so that evaluation needs no dropout and no scaling.
 //!
 //! Weight-drop (Merity et al., "Regularizing and optimizing LSTM language models", 2018) is
 //! [`Pattern::Elements`] on a recurrent weight matrix: [`forward`] makes the masked copy, and
-//! [`backward`] masks the gradient of that copy on its way to the weight's.
+//! [`backward`] masks the gradient of that copy and adds it to the weight's.
 
 use crate::cpu::{Cpu, Shards};
 use crate::pointwise::{SERIAL_ELEMENTS, for_parts, for_rows};
@@ -21,23 +21,23 @@ pub enum Pattern<'a> {
     /// x is [T·B, D]: one choice per sequence and feature, held over time (Gal & Ghahramani, "A
     /// theoretically grounded application of dropout in recurrent neural networks", 2016).
     Locked {
-        /// B.
+        /// B: sequences side by side.
         batch: usize,
-        /// D.
+        /// D: features of a row.
         width: usize,
     },
     /// x is [T·B, D]: whole sequences.
     Sequences {
-        /// B.
+        /// B: sequences side by side.
         batch: usize,
-        /// D.
+        /// D: features of a row.
         width: usize,
     },
     /// x is [R, D]: whole rows, all of one token alike, as if rows of the embedding were dropped.
     Tokens {
-        /// `[R]`.
+        /// `[R]`: the token of each row.
         ids: &'a [u32],
-        /// D.
+        /// D: features of a row.
         width: usize,
     },
 }
@@ -72,7 +72,7 @@ impl Mask {
         Self { scale: 1.0, ..self }
     }
 
-    /// What the element at `place` is multiplied by: 0, or 1 / (1 − p), 1 if unscaled.
+    /// The factor of the element at `place`: 0, or 1 / (1 − p), or 1 if unscaled.
     #[inline(always)]
     pub fn factor(self, place: u32) -> f32 {
         let hash = mix(mix(place ^ self.keys[0]).wrapping_add(self.keys[1]));
@@ -187,14 +187,14 @@ impl<const ADD: bool> Kernel for Row<'_, ADD> {
     }
 }
 
-/// What is dropped is zero, whatever it was.
+/// A dropped element becomes zero, even if it was infinite.
 #[inline(always)]
 fn write<const ADD: bool>(y: &mut f32, x: f32, factor: f32) {
     let value = if factor == 0.0 { 0.0 } else { x * factor };
     *y = if ADD { *y + value } else { value };
 }
 
-/// The plain form.
+/// The plain form, generic over the number type.
 pub mod reference {
     use super::{Mask, Pattern};
     use crate::real::Real;

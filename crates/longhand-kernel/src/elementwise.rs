@@ -14,7 +14,7 @@ pub fn add(cpu: &Cpu, a: &[f32], b: &[f32], y: &mut [f32]) {
     apply(cpu, Add {}, [a, b], [y]);
 }
 
-/// y += x.
+/// y += x, element by element.
 pub fn accumulate(cpu: &Cpu, x: &[f32], y: &mut [f32]) {
     pointwise!(Accumulate {} [x] [y] { [y.add(x)] });
     apply(cpu, Accumulate {}, [x], [y]);
@@ -188,7 +188,7 @@ impl Kernel for SumRows<'_> {
             let end = (start + SUM_BLOCK).min(rows);
             for c in (0..sums.len()).step_by(V::LANES) {
                 let lanes = V::LANES.min(sums.len() - c);
-                // SAFETY: rows × width elements lie behind `x`, less those before its start, and
+                // SAFETY: rows × width elements follow `x`, less those before its start, and
                 // only `lanes` of them are touched.
                 unsafe {
                     let mut sum = V::zero();
@@ -207,7 +207,7 @@ impl Kernel for SumRows<'_> {
 pub mod reference {
     use crate::real::Real;
 
-    /// σ(g) · x.
+    /// The gated value σ(g) · x.
     pub fn sigmoid_gate<R: Real>(g: R, x: R) -> R {
         g.sigmoid() * x
     }

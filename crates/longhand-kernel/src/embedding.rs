@@ -87,7 +87,7 @@ fn check(width: usize, ids: &[u32], table: usize) {
     }
 }
 
-/// The plain form.
+/// The plain form, generic over the number type.
 pub mod reference {
     use crate::real::Real;
 

@@ -1,14 +1,14 @@
 //! Matrix products: C = A·B or C += A·B, of operands in the [`Precision`](crate::Precision) of the
 //! processor, summed in `f32`.
 //!
-//! 1. `pack`: B becomes panels as wide as one tile, A rows of lanes along K or across it, as it
-//!    lies, in the form of the precision; threads that share the rows of C pack each block of B
-//!    together. `f32` rows of A are read where they lie.
+//! 1. `pack`: B becomes panels as wide as one tile, in the form of the precision; A becomes rows of
+//!    lanes along K, or across it if its columns are adjacent. Threads that share the rows of C pack
+//!    each block of B together. `f32` rows of A are read in place.
 //! 2. `blocked`: walks blocks of K and N that stay in the caches (the scheme of Goto and van de
 //!    Geijn, "Anatomy of high-performance matrix multiplication", 2008).
 //! 3. `tile`: a tile of C stays in registers over a block of K.
 //!
-//! Products with few rows, as in decoding, read B where it lies (`dots`). The order of summation
+//! Products with few rows, as in decoding, read B in place (`dots`). The order of summation
 //! over K does not depend on the number of threads.
 
 mod blocked;
@@ -48,9 +48,9 @@ const SERIAL_PRODUCTS: usize = 1 << 17;
 /// Whether a product replaces C or is added to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Into {
-    /// C = A·B.
+    /// C = A·B; the old C is not read.
     Replace,
-    /// C += A·B.
+    /// C += A·B, summed in `f32`.
     Add,
 }
 
@@ -105,8 +105,8 @@ pub(crate) fn packed_room(cpu: &Cpu, k: usize, n: usize) -> usize {
         * n.next_multiple_of(cpu.level().lanes())
 }
 
-/// Packs this thread's share of `b`; the whole is packed when every thread of the region has done
-/// its share.
+/// Packs this thread's share of `b`; all of it is packed when every thread of the region has called
+/// this function.
 ///
 /// # Panics
 /// If `to` is shorter than [`packed_len`] says.
@@ -128,8 +128,8 @@ pub(crate) fn pack_together(worker: &Worker, b: Matrix, to: &Shards<f32>) {
     );
 }
 
-/// One vector of columns of a right operand, whose elements lie in `rows` of `k` each: a row of
-/// one vector for every lane of K. Missing columns are zero.
+/// Packs one vector of columns of a right operand: `rows` has `k` elements for each column, and `to`
+/// receives one vector for every lane of K. Missing columns are zero.
 ///
 /// # Panics
 /// If `to` is shorter than that.

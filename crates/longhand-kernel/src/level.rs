@@ -44,7 +44,7 @@ impl InstructionSet {
         }
     }
 
-    /// Asks the machine.
+    /// Whether the machine has every instruction of the set.
     fn detected(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -86,7 +86,7 @@ impl Level {
         InstructionSet::ALL.into_iter().filter_map(Self::of)
     }
 
-    /// The instruction set.
+    /// The instruction set that the machine was found to have.
     pub fn set(self) -> InstructionSet {
         self.0
     }

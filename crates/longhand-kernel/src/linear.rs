@@ -1,6 +1,6 @@
 //! Linear layers y = [x₁ | x₂ | …]·Wᵀ + b over one input or several side by side.
 //!
-//! W is [output, input] as in PyTorch. Several inputs are read where they lie, each by its columns
+//! W is [output, input] as in PyTorch. Several inputs are read in place, each by its columns
 //! of W: the fusion of two memories by concatenation copies nothing.
 
 use crate::cpu::{Cpu, Shards};
@@ -24,9 +24,9 @@ pub struct Size {
 pub struct Gradients<'a, 'b> {
     /// For each input, [R, its columns].
     pub inputs: &'b mut [Option<&'a mut [f32]>],
-    /// [output, input].
+    /// `[output, input]`: gradient of the weight.
     pub weight: Option<&'a mut [f32]>,
-    /// `[output]`.
+    /// `[output]`: gradient of the bias.
     pub bias: Option<&'a mut [f32]>,
 }
 
@@ -117,7 +117,7 @@ fn begin(cpu: &Cpu, rows: usize, output: usize, bias: Option<&[f32]>, y: &mut [f
     Into::Add
 }
 
-/// The plain form.
+/// The plain form, generic over the number type.
 pub mod reference {
     use super::Size;
     use crate::real::Real;
@@ -225,7 +225,7 @@ mod tests {
     fn check(cpu: &Cpu, rows: usize, first: usize, second: usize, output: usize) {
         let input = first + second;
         let size = Size { rows, input, output };
-        // What the precision can hold: what is left is the error of sums in `f32`.
+        // Exact in the precision: the rest is the error of sums in `f32`.
         let values = |len: usize, seed: u64| rounded(cpu.precision(), &values(len, seed));
         let (a, b) = (values(rows * first, 1), values(rows * second, 2));
         let (w, bias) = (values(output * input, 3), values(output, 4));

@@ -1,14 +1,15 @@
 //! The last linear layer, softmax and cross-entropy in one, in blocks of rows, so that the logits
-//! of a whole batch never stand in memory.
+//! of a whole batch are never in memory at once.
 //!
-//! Within a block the logits lie transposed, [V, rows]: each thread owns a range of the
+//! Within a block the logits are transposed, [V, rows]: each thread owns a range of the
 //! vocabulary, with it the rows of the weight's gradient and a part of the sum that is the
 //! gradient of x, and the passes over a softmax run across rows, one per lane. The threads pack
-//! the block's rows of x once for all of them. Rows with an ignored target are left out before
-//! anything is computed.
+//! the block's rows of x once for all of them. Rows with an ignored target are left out from the
+//! start.
 
 use std::ops::Range;
 
+use crate::buffer::Buffer;
 use crate::cpu::{Cpu, Shards, Worker};
 use crate::gemm::{
     Into, Matrix, MatrixMut, Packed, gemm_packed, gemm_serial, pack_together, packed_room,
@@ -42,7 +43,27 @@ pub struct Size {
     pub vocabulary: usize,
 }
 
-/// What [`cross_entropy`] counted.
+/// The last layer, whose logits are x·Wᵀ + b.
+#[derive(Clone, Copy, Debug)]
+pub struct Layer<'a, R = f32> {
+    /// `[R, D]`: the rows that the layer reads.
+    pub x: &'a [R],
+    /// `[V, D]`: W, one row per entry of the vocabulary.
+    pub weight: &'a [R],
+    /// `[V]`: b, or none.
+    pub bias: Option<&'a [R]>,
+}
+
+/// The answers that [`cross_entropy`] compares the logits with.
+#[derive(Clone, Copy, Debug)]
+pub struct Targets<'a, R = f32> {
+    /// `[R]`: ids below V, or [`IGNORE`].
+    pub ids: &'a [u32],
+    /// Label smoothing ε, a probability; 0 for none.
+    pub smoothing: R,
+}
+
+/// The sums that [`cross_entropy`] returns.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Total {
     /// The sum of the losses, in nats.
@@ -57,103 +78,47 @@ pub struct Total {
 pub struct Gradient<'a> {
     /// Usually 1 / the number of targets, so that the gradient is that of the mean.
     pub scale: f32,
-    /// [R, D].
+    /// `[R, D]`: gradient of the rows that the layer reads.
     pub x: Option<&'a mut [f32]>,
     /// [V, D]; where the weight is also the embedding, its gradient.
     pub weight: Option<&'a mut [f32]>,
-    /// `[V]`.
+    /// `[V]`: gradient of the bias.
     pub bias: Option<&'a mut [f32]>,
 }
 
-/// Softmax cross-entropy of x·Wᵀ + b against the targets, and its gradient in the same pass.
+/// The first target that is neither [`IGNORE`] nor below `vocabulary`, with its row. A caller that
+/// takes targets from outside checks them here, since [`cross_entropy`] panics on such a target.
+pub fn target_out_of_range(targets: &[u32], vocabulary: usize) -> Option<(usize, u32)> {
+    let outside = |&id: &u32| id != IGNORE && id as usize >= vocabulary;
+    let row = targets.iter().position(outside)?;
+    Some((row, targets[row]))
+}
+
+/// Softmax cross-entropy of the layer's logits against the targets, and its gradient in the same
+/// pass.
 ///
-/// x is [R, D], `weight` [V, D], `bias` `[V]`, `targets` `[R]` (ids below V, or [`IGNORE`]). With
-/// label smoothing ε the target distribution is (1 − ε) on the target plus ε / V on every entry,
-/// the target's included. `losses` `[R]` receives each row's loss in nats, 0 for ignored rows.
-/// dlogits = (softmax − target distribution) · scale. Stable for any finite logits; a logit that
-/// is not a number makes the loss not a number.
+/// With label smoothing ε the target distribution is (1 − ε) on the target plus ε / V on every
+/// entry, the target's included. `losses` `[R]` receives each row's loss in nats, 0 for ignored
+/// rows. dlogits = (softmax − target distribution) · scale. Stable for any finite logits. A logit
+/// that is not a number makes the loss not a number.
 ///
 /// # Panics
-/// If a target is neither below V nor [`IGNORE`], or a slice's length is not that of its shape.
+/// If a target is neither below V nor [`IGNORE`] ([`target_out_of_range`] finds it), or a slice's
+/// length is not that of its shape.
 pub fn cross_entropy(
     cpu: &Cpu,
     size: Size,
-    x: &[f32],
-    weight: &[f32],
-    bias: Option<&[f32]>,
-    targets: &[u32],
-    smoothing: f32,
+    layer: Layer,
+    targets: Targets,
     losses: Option<&mut [f32]>,
     gradient: Option<Gradient>,
 ) -> Total {
-    let Size { rows, width, vocabulary } = size;
-    assert_eq!(targets.len(), rows, "one target per row");
-    assert_eq!(x.len(), rows * width, "the input of the last layer");
-    assert_eq!(weight.len(), vocabulary * width, "the weight of the last layer");
-    assert!(bias.is_none_or(|bias| bias.len() == vocabulary), "the bias of the last layer");
-    for (row, &target) in targets.iter().enumerate() {
-        assert!(
-            target == IGNORE || (target as usize) < vocabulary,
-            "target {target} of row {row} is outside a vocabulary of {vocabulary}"
-        );
-    }
-    let block = block_rows(size);
-    let stride = block + PAD;
-    let threads = cpu.threads();
-    let mut logits = scratch::take(cpu, vocabulary * stride);
-    let mut block_x = scratch::take(cpu, block * width);
-    let mut packed_x = scratch::take(cpu, packed_room(cpu, width, block));
-    let with_weight = gradient.as_ref().is_some_and(|gradient| gradient.weight.is_some());
-    let len = if with_weight { packed_room(cpu, block, width) } else { 0 };
-    let mut packed_rows = scratch::take(cpu, len);
-    let with_x = gradient.as_ref().is_some_and(|gradient| gradient.x.is_some());
-    let mut block_dx = scratch::take(cpu, if with_x { threads * block * width } else { 0 });
-    let mut per_thread = scratch::take(cpu, (3 * threads + 1) * stride);
+    check(size, &layer, &targets);
     let mut total = Total::default();
-    {
-        let (per_thread, target_logits) = per_thread.split_at_mut(3 * threads * stride);
-        let (scale, dx, dweight, dbias) = match gradient {
-            None => (None, None, None, None),
-            Some(gradient) => (
-                Some(gradient.scale),
-                gradient.x.map(|dx| sized(dx, rows * width)),
-                gradient.weight.map(|dweight| sized(dweight, vocabulary * width)),
-                gradient.bias.map(|dbias| sized(dbias, vocabulary)),
-            ),
-        };
-        let losses = losses.map(|losses| {
-            assert_eq!(losses.len(), rows, "one loss per row");
-            losses.fill(0.0);
-            Shards::new(losses)
-        });
-        let pass = Pass {
-            size,
-            stride,
-            block,
-            x,
-            weight,
-            bias,
-            targets,
-            smoothing,
-            scale,
-            losses,
-            dx,
-            dweight,
-            dbias,
-            logits: Shards::new(&mut logits),
-            block_x: Shards::new(&mut block_x),
-            packed_x: Shards::new(&mut packed_x),
-            packed_rows: Shards::new(&mut packed_rows),
-            block_dx: Shards::new(&mut block_dx),
-            per_thread: Shards::new(per_thread),
-            target_logits: Shards::new(target_logits),
-            total: Shards::new(std::slice::from_mut(&mut total)),
-        };
-        cpu.run(|worker| pass.run(worker));
-    }
-    for buffer in [logits, block_x, packed_x, packed_rows, block_dx, per_thread] {
-        scratch::give(cpu, buffer);
-    }
+    let mut scratch = Scratch::take(cpu, size, gradient.as_ref());
+    let pass = Pass::new(size, layer, targets, losses, gradient, &mut scratch, &mut total);
+    cpu.run(|worker| pass.run(worker));
+    scratch.give(cpu);
     total
 }
 
@@ -222,58 +187,160 @@ const FEWEST_ROWS: usize = 64;
 const BLOCK_LOGITS: usize = 1 << 22;
 /// Vocabulary entries handled at once, so that their logits are still near when they are used.
 const ENTRIES: usize = 768;
-/// Keeps the distance of rows of logits from being a power of two, whose addresses would collide
-/// in the cache.
+/// Padding of rows of logits. Without it their distance would be a power of two, and their addresses
+/// would collide in the cache.
 const PAD: usize = 16;
+
+fn check(size: Size, layer: &Layer, targets: &Targets) {
+    let Size { rows, width, vocabulary } = size;
+    let Layer { x, weight, bias } = layer;
+    assert_eq!(targets.ids.len(), rows, "one target per row");
+    assert_eq!(x.len(), rows * width, "the input of the last layer");
+    assert_eq!(weight.len(), vocabulary * width, "the weight of the last layer");
+    assert!(bias.is_none_or(|bias| bias.len() == vocabulary), "the bias of the last layer");
+    if let Some((row, target)) = target_out_of_range(targets.ids, vocabulary) {
+        panic!("target {target} of row {row} is outside a vocabulary of {vocabulary}");
+    }
+}
 
 fn sized(gradient: &mut [f32], len: usize) -> Shards<'_, f32> {
     assert_eq!(gradient.len(), len, "a gradient of the last layer");
     Shards::new(gradient)
 }
 
-/// Rows of a block: as many as may be, evenly over the blocks.
+/// Rows of a block: the most that the bounds above allow, evenly over the blocks.
 fn block_rows(size: Size) -> usize {
     let most = (BLOCK_LOGITS / size.vocabulary.max(1)).clamp(FEWEST_ROWS, MOST_ROWS);
     let blocks = size.rows.div_ceil(most).max(1);
     size.rows.div_ceil(blocks).max(1).next_multiple_of(16)
 }
 
-/// One call's arguments and scratch, shared by the threads.
-struct Pass<'a> {
-    size: Size,
+/// The memory that the threads of one call share.
+struct Scratch {
     /// Elements from one vocabulary entry's logits to the next one's.
     stride: usize,
+    /// Rows of a block.
     block: usize,
-    x: &'a [f32],
-    weight: &'a [f32],
-    bias: Option<&'a [f32]>,
-    targets: &'a [u32],
-    smoothing: f32,
+    /// `[V, stride]`: the logits of a block.
+    logits: Buffer,
+    /// `[block, D]`: the block's rows of x, where they are not adjacent.
+    block_x: Buffer,
+    /// The block's rows as the right operand of W·xᵀ, `[D, block]`.
+    packed_x: Buffer,
+    /// The block's rows as the right operand of dlogits·x, `[block, D]`.
+    packed_rows: Buffer,
+    /// `[threads, block, D]`: for each thread, the part of the gradient of x that comes through
+    /// its entries.
+    block_dx: Buffer,
+    /// `[threads, 3, stride]`: for each thread and row, over the thread's part of the vocabulary,
+    /// the largest logit, the sum of exponentials, the sum of logits less the largest.
+    per_thread: Buffer,
+    /// `[stride]`: the logit of each row's target.
+    target_logits: Buffer,
+}
+
+impl Scratch {
+    fn take(cpu: &Cpu, size: Size, gradient: Option<&Gradient>) -> Self {
+        let Size { width, vocabulary, .. } = size;
+        let block = block_rows(size);
+        let (stride, threads) = (block + PAD, cpu.threads());
+        let with_weight = gradient.is_some_and(|gradient| gradient.weight.is_some());
+        let with_x = gradient.is_some_and(|gradient| gradient.x.is_some());
+        let packed_rows = if with_weight { packed_room(cpu, block, width) } else { 0 };
+        Self {
+            stride,
+            block,
+            logits: scratch::take(cpu, vocabulary * stride),
+            block_x: scratch::take(cpu, block * width),
+            packed_x: scratch::take(cpu, packed_room(cpu, width, block)),
+            packed_rows: scratch::take(cpu, packed_rows),
+            block_dx: scratch::take(cpu, if with_x { threads * block * width } else { 0 }),
+            per_thread: scratch::take(cpu, 3 * threads * stride),
+            target_logits: scratch::take(cpu, stride),
+        }
+    }
+
+    fn give(self, cpu: &Cpu) {
+        let Self { logits, block_x, packed_x, packed_rows, .. } = self;
+        let Self { block_dx, per_thread, target_logits, .. } = self;
+        for buffer in [logits, block_x, packed_x, packed_rows, block_dx, per_thread, target_logits]
+        {
+            scratch::give(cpu, buffer);
+        }
+    }
+}
+
+/// The arguments and the memory of one call, shared by the threads.
+struct Pass<'a> {
+    size: Size,
+    layer: Layer<'a>,
+    targets: Targets<'a>,
+    /// [`Gradient::scale`], where gradients are wanted.
     scale: Option<f32>,
     losses: Option<Shards<'a, f32>>,
     dx: Option<Shards<'a, f32>>,
     dweight: Option<Shards<'a, f32>>,
     dbias: Option<Shards<'a, f32>>,
-    /// [V, stride].
+    // As in `Scratch`.
+    stride: usize,
+    block: usize,
     logits: Shards<'a, f32>,
-    /// [block, D]: the block's rows of x, where they do not lie together.
     block_x: Shards<'a, f32>,
-    /// The same as the right operand of W·xᵀ, [D, block].
     packed_x: Shards<'a, f32>,
-    /// The same as the right operand of dlogits·x, [block, D].
     packed_rows: Shards<'a, f32>,
-    /// For each thread, the part of the gradient of x that comes through its entries:
-    /// [threads, block, D].
     block_dx: Shards<'a, f32>,
-    /// For each thread and row: the largest logit, the sum of exponentials, the sum of logits less
-    /// the largest, over the thread's part of the vocabulary. [threads, 3, stride].
     per_thread: Shards<'a, f32>,
-    /// [stride].
     target_logits: Shards<'a, f32>,
     total: Shards<'a, Total>,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
+    fn new(
+        size: Size,
+        layer: Layer<'a>,
+        targets: Targets<'a>,
+        losses: Option<&'a mut [f32]>,
+        gradient: Option<Gradient<'a>>,
+        scratch: &'a mut Scratch,
+        total: &'a mut Total,
+    ) -> Self {
+        let Size { rows, width, vocabulary } = size;
+        let (scale, dx, dweight, dbias) = match gradient {
+            None => (None, None, None, None),
+            Some(gradient) => (
+                Some(gradient.scale),
+                gradient.x.map(|dx| sized(dx, rows * width)),
+                gradient.weight.map(|dweight| sized(dweight, vocabulary * width)),
+                gradient.bias.map(|dbias| sized(dbias, vocabulary)),
+            ),
+        };
+        let losses = losses.map(|losses| {
+            assert_eq!(losses.len(), rows, "one loss per row");
+            losses.fill(0.0);
+            Shards::new(losses)
+        });
+        Self {
+            size,
+            layer,
+            targets,
+            scale,
+            losses,
+            dx,
+            dweight,
+            dbias,
+            stride: scratch.stride,
+            block: scratch.block,
+            logits: Shards::new(&mut scratch.logits),
+            block_x: Shards::new(&mut scratch.block_x),
+            packed_x: Shards::new(&mut scratch.packed_x),
+            packed_rows: Shards::new(&mut scratch.packed_rows),
+            block_dx: Shards::new(&mut scratch.block_dx),
+            per_thread: Shards::new(&mut scratch.per_thread),
+            target_logits: Shards::new(&mut scratch.target_logits),
+            total: Shards::new(std::slice::from_mut(total)),
+        }
+    }
+
     fn run(&self, worker: &mut Worker) {
         let entries = worker.share(self.size.vocabulary, 1);
         // For each row of the block: the largest logit, then the factor of its exponentials.
@@ -283,7 +350,7 @@ impl Pass<'_> {
         loop {
             let mut count = 0;
             while next < self.size.rows && count < self.block {
-                if self.targets[next] != IGNORE {
+                if self.targets.ids[next] != IGNORE {
                     rows[count] = next;
                     count += 1;
                 }
@@ -318,12 +385,12 @@ impl Pass<'_> {
         let width = self.size.width;
         let (first, last) = (rows[0], rows[rows.len() - 1]);
         let x = if last + 1 - first == rows.len() {
-            &self.x[first * width..(last + 1) * width]
+            &self.layer.x[first * width..(last + 1) * width]
         } else {
             for i in worker.share(rows.len(), 1) {
                 // SAFETY: each row belongs to one thread.
                 unsafe { self.block_x.part(i * width..(i + 1) * width) }
-                    .copy_from_slice(&self.x[rows[i] * width..(rows[i] + 1) * width]);
+                    .copy_from_slice(&self.layer.x[rows[i] * width..(rows[i] + 1) * width]);
             }
             worker.barrier();
             // SAFETY: from here to the next block, block_x is only read.
@@ -348,7 +415,7 @@ impl Pass<'_> {
         for part in parts(entries.clone()) {
             // SAFETY: each entry belongs to one thread.
             let logits = unsafe { self.logits.part(part.start * stride..part.end * stride) };
-            let weight = &self.weight[part.start * width..part.end * width];
+            let weight = &self.layer.weight[part.start * width..part.end * width];
             gemm_packed(
                 worker,
                 Matrix::new(weight, part.len(), width),
@@ -356,11 +423,11 @@ impl Pass<'_> {
                 MatrixMut::strided(logits, part.len(), rows.len(), stride),
                 Into::Replace,
             );
-            let bias = self.bias.map(|bias| &bias[part.clone()]);
+            let bias = self.layer.bias.map(|bias| &bias[part.clone()]);
             worker.level.run(Largest { logits, stride, bias, lanes: rows.len(), largest });
         }
         for (i, &row) in rows.iter().enumerate() {
-            let target = self.targets[row] as usize;
+            let target = self.targets.ids[row] as usize;
             if entries.contains(&target) {
                 // SAFETY: the entry is this thread's, and so is, with it, the row's target.
                 unsafe {
@@ -398,7 +465,7 @@ impl Pass<'_> {
                 lanes,
                 largest,
                 sums,
-                logit_sums: (self.smoothing != 0.0).then_some(&mut *logit_sums),
+                logit_sums: (self.targets.smoothing != 0.0).then_some(&mut *logit_sums),
             });
         }
     }
@@ -411,7 +478,7 @@ impl Pass<'_> {
         let over_threads = |what: usize, i: usize| {
             (0..threads).map(move |thread| f64::from(self.of_thread(thread, what)[i]))
         };
-        let smoothing = f64::from(self.smoothing);
+        let smoothing = f64::from(self.targets.smoothing);
         for (i, &row) in rows.iter().enumerate() {
             let largest = over_threads(0, i).fold(f64::NEG_INFINITY, f64::max);
             let log_sum = over_threads(1, i).sum::<f64>().ln();
@@ -451,8 +518,8 @@ impl Pass<'_> {
     ) {
         let Size { width, vocabulary, .. } = self.size;
         let (stride, lanes) = (self.stride, rows.len());
-        let everywhere = scale * self.smoothing / vocabulary as f32;
-        let at_target = scale * (1.0 - self.smoothing);
+        let everywhere = scale * self.targets.smoothing / vocabulary as f32;
+        let at_target = scale * (1.0 - self.targets.smoothing);
         // SAFETY: between barriers, what is packed is only read, and each thread has a part of the
         // gradient of x.
         let (packed_rows, dx) = unsafe {
@@ -473,7 +540,7 @@ impl Pass<'_> {
             let dlogits = unsafe { self.logits.part(part.start * stride..part.end * stride) };
             worker.level.run(Scale { values: dlogits, stride, lanes, factors, less: everywhere });
             for (i, &row) in rows.iter().enumerate() {
-                let target = self.targets[row] as usize;
+                let target = self.targets.ids[row] as usize;
                 if part.contains(&target) {
                     dlogits[(target - part.start) * stride + i] -= at_target;
                 }
@@ -495,7 +562,7 @@ impl Pass<'_> {
                 );
             }
             if let Some(dx) = &mut dx {
-                let weight = &self.weight[part.start * width..part.end * width];
+                let weight = &self.layer.weight[part.start * width..part.end * width];
                 gemm_serial(
                     worker,
                     Matrix::strided(dlogits, part.len(), lanes, stride).t(),
@@ -532,7 +599,7 @@ impl Pass<'_> {
         unsafe { self.per_thread.part(start..start + self.stride) }
     }
 
-    /// What a thread found, to be read after a barrier.
+    /// The results of a thread, to be read after a barrier.
     fn of_thread(&self, thread: usize, what: usize) -> &[f32] {
         let start = (3 * thread + what) * self.stride;
         // SAFETY: after the barrier nobody writes it until the next one.

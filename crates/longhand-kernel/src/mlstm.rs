@@ -8,18 +8,19 @@
 //! n\[t\] = f'·n\[t−1\] + i'·k'\[t\], h\[t\] = Cᵀq / (max(|n·q|, e^−m) + ε).
 //!
 //! C and n are kept scaled by e^−m, so that no exponential overflows whatever the gates are; the
-//! stabiliser m itself changes h only through ε. The output gate and the norm over heads are the
-//! caller's.
+//! stabiliser m itself changes h only through ε. The caller adds the output gate and the norm over
+//! heads.
 //!
 //! Sequences are read in chunks ("chunkwise form", Beck et al., "Tiled flash linear attention",
 //! 2025): within a chunk the outputs are those of an attention whose scores are multiplied by
 //! decays, and the state is touched once per chunk. A chunk ends where a document does, so that
-//! nothing needs masking across documents. A chunk of one position takes the recurrent step, as
-//! decoding does.
+//! nothing needs masking across documents. A chunk of one position takes the recurrent step, as does
+//! a decode step.
 //!
 //! A chunk's products read their operands in the precision of the processor; gates, decays, sums
 //! and the state are `f32`, and so is the step.
 
+use crate::call::Call;
 use crate::cpu::{Cpu, Shards};
 use crate::sequence::Sequence;
 use crate::simd::{fetch, sigmoid_slice};
@@ -28,7 +29,6 @@ use crate::small_product::LANES;
 mod backward;
 mod chunk;
 mod gates;
-mod lanes;
 pub mod reference;
 mod scores;
 mod step;
@@ -43,20 +43,20 @@ const EPSILON: f32 = 1e-6;
 /// The sizes of a layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
-    /// H.
+    /// H: heads of a layer.
     pub heads: usize,
     /// K: elements of a head's query, key and value.
     pub width: usize,
 }
 
-/// What the memory reads.
+/// The inputs of the memory.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a, R = f32> {
-    /// `[T·B, H·K]`: queries.
+    /// `[T·B, H·K]`: queries q.
     pub q: &'a [R],
     /// `[T·B, H·K]`: keys, not yet divided by √K.
     pub k: &'a [R],
-    /// `[T·B, H·K]`: values.
+    /// `[T·B, H·K]`: values v.
     pub v: &'a [R],
     /// `[T·B, H]`: preactivations of the input gate, its logarithm.
     pub input_gate: &'a [R],
@@ -80,26 +80,35 @@ pub struct State<'a, R = f32> {
 pub struct StateMut<'a, R = f32> {
     /// `[B, H, K, K]`.
     pub c: &'a mut [R],
-    /// `[B, H, K]`.
+    /// `[B, H, K]`: the normaliser n.
     pub n: &'a mut [R],
-    /// `[B, H]`.
+    /// `[B, H]`: the stabiliser m, a logarithm.
     pub m: &'a mut [R],
+}
+
+/// The results of the forward pass that [`backward`] reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
+    /// `[T·B, H·K]`: the outputs of [`forward`].
+    pub y: &'a [f32],
+    /// The buffer that [`forward`] filled, [`saved_len`] elements.
+    pub saved: &'a [f32],
 }
 
 /// Where gradients are added, in the shapes of [`Inputs`].
 #[derive(Debug, Default)]
 pub struct Gradients<'a, R = f32> {
-    /// Of the queries.
+    /// `[T·B, H·K]`: gradient of the queries.
     pub q: Option<&'a mut [R]>,
-    /// Of the keys.
+    /// `[T·B, H·K]`: gradient of the keys.
     pub k: Option<&'a mut [R]>,
-    /// Of the values.
+    /// `[T·B, H·K]`: gradient of the values.
     pub v: Option<&'a mut [R]>,
-    /// Of the input gate's preactivations.
+    /// `[T·B, H]`: gradient of the input gate's preactivations.
     pub input_gate: Option<&'a mut [R]>,
-    /// Of the forget gate's preactivations.
+    /// `[T·B, H]`: gradient of the forget gate's preactivations.
     pub forget_gate: Option<&'a mut [R]>,
-    /// Of the state before the sequence.
+    /// Gradient of the state before the first position.
     pub state: Option<StateMut<'a, R>>,
 }
 
@@ -114,15 +123,14 @@ pub fn saved_len(sizes: Sizes, sequence: &Sequence) -> usize {
 /// # Panics
 /// If a slice has not the length its shape says.
 pub fn forward(
-    cpu: &Cpu,
-    sizes: Sizes,
-    sequence: &Sequence,
+    call: Call<Sizes>,
     inputs: Inputs,
     state: State,
     y: &mut [f32],
     next: StateMut,
     saved: &mut [f32],
 ) {
+    let Call { cpu, sizes, sequence } = call;
     check(sizes, sequence, &inputs, &state);
     let Sizes { heads, width } = sizes;
     assert_eq!(y.len(), sequence.rows() * heads * width, "the outputs");
@@ -151,22 +159,20 @@ pub fn forward(
 }
 
 /// Adds to `gradients`, given `d_y` (`[T·B, H·K]`) and the gradient of the next state, if any.
-/// The other arguments are those of [`forward`].
+/// `call`, `inputs` and `state` are those of [`forward`].
 ///
 /// # Panics
 /// If a slice has not the length its shape says.
 pub fn backward(
-    cpu: &Cpu,
-    sizes: Sizes,
-    sequence: &Sequence,
+    call: Call<Sizes>,
     inputs: Inputs,
     state: State,
-    y: &[f32],
-    saved: &[f32],
+    kept: Kept,
     d_y: &[f32],
     d_next: Option<State>,
     gradients: Gradients,
 ) {
+    let (Call { cpu, sizes, sequence }, Kept { y, saved }) = (call, kept);
     check(sizes, sequence, &inputs, &state);
     let rows = sequence.rows();
     let Sizes { heads, width } = sizes;
@@ -187,7 +193,8 @@ pub fn backward(
         let d_after = d_next.map(|d| d.of_head(i, width));
         let saved = &saved[i * per_head..(i + 1) * per_head];
         let outputs = backward::Outputs { y, d_y, saved };
-        backward::backward_head(worker, &head, &inputs, outputs, before, d_after, &into, |d| {
+        let context = backward::Context { head: &head, inputs: &inputs, outputs, into: &into };
+        backward::backward_head(worker, &context, before, d_after, |d| {
             let Some((c, n, m)) = &d_state else { return };
             // SAFETY: each head of each sequence belongs to one thread.
             let (c, n, m) = unsafe {
@@ -207,9 +214,9 @@ pub fn backward(
     });
 }
 
-/// `out [R, H]` = σ of a gate's preactivations `[T·B, H]` at each of the R real positions: for people
-/// to look at. Of the forget gate that is the gate itself; the exponential input gate has no upper
-/// end.
+/// `out [R, H]` = σ of a gate's preactivations `[T·B, H]` at each of the R real positions, for plots.
+/// For the forget gate that is the gate itself. The input gate is exponential, without an upper
+/// bound, so that its σ only shows whether it is open.
 ///
 /// # Panics
 /// If a slice has not the length its shape says.
@@ -233,14 +240,14 @@ impl<'a> State<'a> {
     }
 }
 
-/// One head of one sequence: where its numbers lie, and how it is cut into chunks. Positions are
+/// One head of one sequence: its places in the batch, and its chunks. Positions are
 /// counted in the order they are read, padded ones left out.
 pub(crate) struct Head<'a> {
     sizes: Sizes,
     sequence: &'a Sequence<'a>,
     b: usize,
     h: usize,
-    /// Real positions.
+    /// Positions that are not padding.
     real: usize,
 }
 
@@ -303,7 +310,7 @@ impl<'a> Head<'a> {
     }
 
     /// Where the state before a chunk is saved, unless the chunk begins empty or the sequence:
-    /// such chunks lie at least a whole chunk apart.
+    /// such chunks are at least a whole chunk apart.
     fn slot(&self, start: usize) -> std::ops::Range<usize> {
         let len = slot_len(self.sizes);
         let at = self.sequence.time + (start / CHUNK - 1) * len;

@@ -15,7 +15,7 @@ use crate::cpu::{Cpu, Shards, Worker};
 use crate::pointwise::SERIAL_ELEMENTS;
 use crate::simd::{Kernel, Vector};
 
-/// What is taken out of a group before it is scaled to unit size.
+/// The part of a group that is removed before it is scaled to unit size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Nothing: x / √(mean x² + ε).
@@ -27,7 +27,7 @@ pub enum Kind {
 /// A norm and its sizes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Norm {
-    /// Which norm.
+    /// Which kind of norm.
     pub kind: Kind,
     /// Parts of a row that are normalised apart: 1, or H for the multi-head norm.
     pub groups: usize,
@@ -110,10 +110,21 @@ pub fn forward(
     });
 }
 
-/// Adds the gradients of [`forward`] to `dx [n, D]`, `dweight [D]` and `dbias [D]`.
+/// Where [`backward`] adds gradients; `None` costs no work.
+#[derive(Debug, Default)]
+pub struct Gradients<'a> {
+    /// `[n, D]`: gradient of the rows.
+    pub x: Option<&'a mut [f32]>,
+    /// `[D]`: gradient of the weight.
+    pub weight: Option<&'a mut [f32]>,
+    /// `[D]`: gradient of the bias.
+    pub bias: Option<&'a mut [f32]>,
+}
+
+/// Adds the gradients of [`forward`], given `dy [n, D]` and what it left in `saved`.
 ///
-/// With g = dy · weight: `dx = (g − mean g − x̂ · mean(g · x̂)) / σ`, without the mean of g for
-/// the RMS norm.
+/// With g = dy · weight: `dx = (g − mean g − x̂ · mean(g · x̂)) / σ`. The RMS norm has no term
+/// mean g.
 ///
 /// # Panics
 /// If a length does not fit the sizes.
@@ -124,10 +135,9 @@ pub fn backward(
     weight: Option<&[f32]>,
     saved: &[f32],
     dy: &[f32],
-    dx: Option<&mut [f32]>,
-    dweight: Option<&mut [f32]>,
-    dbias: Option<&mut [f32]>,
+    gradients: Gradients,
 ) {
+    let Gradients { x: dx, weight: dweight, bias: dbias } = gradients;
     let rows = norm.check(x, [weight, dweight.as_deref(), dbias.as_deref()], saved.len());
     assert_eq!(dy.len(), x.len(), "norm: the length of dy");
     assert!(dx.as_ref().is_none_or(|dx| dx.len() == x.len()), "norm: the length of dx");
@@ -192,7 +202,7 @@ impl Kernel for Forward<'_> {
     unsafe fn run<V: Vector>(self) {
         let (groups, width) = (self.norm.groups, self.norm.width);
         let count = width as f32;
-        // SAFETY: `check` has seen that every group lies within its slice.
+        // SAFETY: `check` has seen that every group is within its slice.
         unsafe {
             for (i, saved) in self.saved.chunks_exact_mut(2).enumerate() {
                 let x = self.x.as_ptr().add(i * width);
@@ -245,7 +255,7 @@ impl Kernel for Backward<'_> {
     unsafe fn run<V: Vector>(mut self) {
         let (groups, width) = (self.norm.groups, self.norm.width);
         let count = width as f32;
-        // SAFETY: `check` has seen that every group lies within its slice.
+        // SAFETY: `check` has seen that every group is within its slice.
         unsafe {
             for (i, saved) in self.saved.chunks_exact(2).enumerate() {
                 let (scale, mean) = (saved[0], saved[1]);
@@ -290,7 +300,7 @@ impl Kernel for Backward<'_> {
     }
 }
 
-/// What backward reads of one group.
+/// The inputs of one group's backward pass.
 struct Group {
     x: *const f32,
     dy: *const f32,
@@ -351,7 +361,7 @@ unsafe fn first<V: Vector>(value: f32, count: usize) -> V {
     }
 }
 
-/// The plain form.
+/// The plain form, generic over the number type.
 pub mod reference {
     use super::{Kind, Norm};
     use crate::real::Real;

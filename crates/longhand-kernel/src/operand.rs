@@ -19,16 +19,16 @@ use crate::simd::{Kernel, Vector};
 pub(crate) trait Operand<V: Vector>: Copy {
     /// Elements along the inner size in one lane.
     const DEPTH: usize;
-    /// Whether a lane is the element itself, so that nothing need be packed.
-    const AS_IT_LIES: bool;
+    /// Whether a lane is the element itself, so that operands are read in place.
+    const IN_PLACE: bool;
 
     /// `sum + a·b`, lane by lane.
     unsafe fn multiply(a: V, b: V, sum: V) -> V;
-    /// Lanes from elements at one place along the inner size, and at the next one where a lane
-    /// holds two.
+    /// Lanes from elements at one place along the inner size, and at the next place where a lane
+    /// holds two elements.
     unsafe fn join(first: V, second: V) -> V;
-    /// Lanes along the inner size from `count` adjacent elements, at most as many as a vector of
-    /// lanes holds; the others are zero.
+    /// Lanes along the inner size from `count` adjacent elements, at most one vector of lanes; the
+    /// other lanes are zero.
     unsafe fn along(from: *const f32, count: usize) -> V;
     /// One vector of adjacent elements, as LANES / DEPTH lanes.
     unsafe fn store_along(elements: V, to: *mut f32);
@@ -36,7 +36,7 @@ pub(crate) trait Operand<V: Vector>: Copy {
     unsafe fn round(elements: V) -> V;
 }
 
-/// A loop over vectors and operands, written once for all forms; as [`Kernel`].
+/// A loop over vectors and operands, written once for all forms, in the manner of [`Kernel`].
 pub(crate) trait ProductKernel {
     type Output;
 
@@ -68,8 +68,8 @@ pub(crate) fn run_product<K: ProductKernel>(
     }
 }
 
-/// As [`run_product`], for a kernel whose operands stand in their lanes already and whose results are
-/// `f32`: what was rounded beforehand is multiplied as it is.
+/// [`run_product`] for a kernel whose operands are packed in their lanes already and whose results
+/// are `f32`: rounded elements are multiplied without rounding again.
 pub(crate) fn run_lanes<K: ProductKernel>(
     level: Level,
     precision: Precision,
@@ -114,7 +114,7 @@ impl<K: ProductKernel> Kernel for WithRounded<K> {
     }
 }
 
-/// `f32`.
+/// Elements multiplied in `f32`.
 #[derive(Clone, Copy)]
 pub(crate) struct Plain;
 
@@ -123,7 +123,7 @@ pub(crate) struct Plain;
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl<V: Vector> Operand<V> for Plain {
     const DEPTH: usize = 1;
-    const AS_IT_LIES: bool = true;
+    const IN_PLACE: bool = true;
 
     #[inline(always)]
     unsafe fn multiply(a: V, b: V, sum: V) -> V {
@@ -147,15 +147,15 @@ impl<V: Vector> Operand<V> for Plain {
     }
 }
 
-/// bf16 values widened to `f32`: what a machine without dot products of bf16 pairs multiplies
-/// fastest.
+/// bf16 values widened to `f32`: the fastest form on a machine without dot products of bf16
+/// pairs.
 #[derive(Clone, Copy)]
 pub(crate) struct Rounded;
 
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl<V: Vector> Operand<V> for Rounded {
     const DEPTH: usize = 1;
-    const AS_IT_LIES: bool = false;
+    const IN_PLACE: bool = false;
 
     #[inline(always)]
     unsafe fn multiply(a: V, b: V, sum: V) -> V {
@@ -188,7 +188,7 @@ pub(crate) struct Pairs;
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Operand<Avx512> for Pairs {
     const DEPTH: usize = 2;
-    const AS_IT_LIES: bool = false;
+    const IN_PLACE: bool = false;
 
     #[inline(always)]
     unsafe fn multiply(a: Avx512, b: Avx512, sum: Avx512) -> Avx512 {

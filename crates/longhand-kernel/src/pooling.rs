@@ -6,14 +6,14 @@ use crate::cpu::{Cpu, Shards, Worker};
 use crate::pointwise::{SERIAL_ELEMENTS, apply_serial, for_parts, pointwise};
 use crate::sequence::Sequence;
 
-/// What is taken.
+/// How a sequence becomes one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pooling {
     /// The position read last: where a memory has seen the whole sequence.
     Last,
     /// The mean over the real positions.
     Mean,
-    /// The largest value of each column; its gradient goes to the earliest place it stands.
+    /// The largest value of each column; its gradient goes to the earliest position that has it.
     Max,
 }
 
@@ -122,7 +122,7 @@ fn for_sequences(
     });
 }
 
-/// The plain form.
+/// The plain form, generic over the number type.
 pub mod reference {
     use super::{Pooling, Sequence, last};
     use crate::real::Real;

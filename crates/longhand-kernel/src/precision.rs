@@ -3,17 +3,17 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// In what form matrix products read their operands. Sums, states, reductions and everything that
-/// is not a matrix product are `f32` in both, and so is the attention of one decoded position; packed
+/// The number format of the operands of matrix products. Sums, states, reductions and everything
+/// that is not a matrix product are `f32` in both, and so is the attention of a decode step. Packed
 /// weights have formats of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// As they are.
+    /// Operands stay in `f32`. This is the default.
     #[default]
     F32,
     /// Rounded to the nearest bf16 value, ties to even: the range of `f32` with 8 bits of
-    /// precision. A product of two is exact in `f32`. Values below the smallest normal number may
-    /// count as zero.
+    /// precision. A product of two is exact in `f32`. Values below the smallest normal number may be
+    /// read as zero.
     Bf16,
 }
 
@@ -50,18 +50,47 @@ impl Precision {
     }
 }
 
+/// The bf16 nearest to a value, ties to even; what is not a number stays none.
+pub(crate) fn bf16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    if value.is_nan() {
+        return (bits >> 16) as u16 | 0x40;
+    }
+    ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
+}
+
+/// A bf16 as `f32`.
+pub(crate) fn from_bf16(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
 impl fmt::Display for Precision {
     fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
         to.write_str(self.name())
     }
 }
 
-impl FromStr for Precision {
-    type Err = String;
+/// The name of a precision that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownPrecision {
+    /// The name that was given.
+    pub name: String,
+}
 
-    fn from_str(name: &str) -> Result<Self, String> {
+impl fmt::Display for UnknownPrecision {
+    fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
+        write!(to, "unknown precision `{}`: use f32 or bf16", self.name)
+    }
+}
+
+impl std::error::Error for UnknownPrecision {}
+
+impl FromStr for Precision {
+    type Err = UnknownPrecision;
+
+    fn from_str(name: &str) -> Result<Self, UnknownPrecision> {
         let found = Self::ALL.into_iter().find(|precision| precision.name() == name);
-        found.ok_or_else(|| format!("`{name}` is no precision: there are f32 and bf16"))
+        found.ok_or_else(|| UnknownPrecision { name: name.into() })
     }
 }
 
@@ -74,7 +103,8 @@ mod tests {
         for precision in Precision::ALL {
             assert_eq!(precision.to_string().parse(), Ok(precision));
         }
-        assert!("fp16".parse::<Precision>().unwrap_err().contains("fp16"));
+        let unknown = "fp16".parse::<Precision>().unwrap_err();
+        assert_eq!(unknown.to_string(), "unknown precision `fp16`: use f32 or bf16");
     }
 
     #[test]

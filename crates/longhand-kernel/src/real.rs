@@ -24,26 +24,26 @@ pub trait Real:
     fn from_f64(value: f64) -> Self;
     /// This value in double precision.
     fn to_f64(self) -> f64;
-    /// eˣ.
+    /// eˣ, the exponential function.
     fn exp(self) -> Self;
-    /// Natural logarithm.
+    /// ln x, the natural logarithm.
     fn ln(self) -> Self;
     /// ln(1 + x), accurate near zero.
     fn ln_1p(self) -> Self;
-    /// Hyperbolic tangent.
+    /// tanh x, the hyperbolic tangent.
     fn tanh(self) -> Self;
-    /// Square root.
+    /// √x, the square root.
     fn sqrt(self) -> Self;
-    /// Absolute value.
+    /// |x|, the absolute value.
     fn abs(self) -> Self;
     /// The larger of the two.
     fn max(self, other: Self) -> Self;
 
-    /// 0.
+    /// 0 as this type.
     fn zero() -> Self {
         Self::from_f64(0.0)
     }
-    /// 1.
+    /// 1 as this type.
     fn one() -> Self {
         Self::from_f64(1.0)
     }

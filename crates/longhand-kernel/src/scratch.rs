@@ -1,5 +1,5 @@
-//! Scratch that all threads of a region share, taken before the region and given back after it;
-//! and lists that lie in a thread's buffers.
+//! Scratch that all threads of a region share, taken before the region and given back after it, and
+//! lists in a thread's buffers.
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -17,7 +17,7 @@ pub(crate) fn give(cpu: &Cpu, buffer: Buffer) {
     cpu.buffers().give(buffer);
 }
 
-/// A list of at most so many entries in a buffer of the thread.
+/// A list of bounded length in a buffer of the thread.
 pub(crate) struct List<T> {
     buffer: Buffer,
     len: usize,
@@ -41,7 +41,7 @@ impl<T: Copy> List<T> {
     /// If the list is full.
     pub(crate) fn push(&mut self, entry: T) {
         assert!((self.len + 1) * Self::SLOT <= self.buffer.len(), "a list is full");
-        // SAFETY: the slot lies in the buffer, which begins on a cache line.
+        // SAFETY: the slot is within the buffer, which begins on a cache line.
         unsafe { self.buffer.as_mut_ptr().cast::<T>().add(self.len).write(entry) };
         self.len += 1;
     }

@@ -1,5 +1,5 @@
-//! What every memory needs to know of its input besides the numbers: sizes, direction, document
-//! starts and the lengths of padded examples.
+//! The shape of a memory's input: sizes, direction, document starts and the lengths of padded
+//! examples.
 
 /// A batch of sequences. Row `t * batch + b` of an activation belongs to time `t`, sequence `b`.
 #[derive(Clone, Copy, Debug)]
@@ -8,8 +8,8 @@ pub struct Sequence<'a> {
     pub time: usize,
     /// B: sequences side by side.
     pub batch: usize,
-    /// `[T·B]`: true where a document starts. The memory is empty there: what came before, the
-    /// carried state included, is neither read nor kept.
+    /// `[T·B]`: true where a document starts. The memory is empty there: it forgets every earlier
+    /// position, and the state before the sequence.
     pub resets: Option<&'a [bool]>,
     /// `[B]`: how many positions of each sequence are real, the first ones. At the others a
     /// memory keeps its state and gives zeros, and they are never attended to.
@@ -24,7 +24,7 @@ impl<'a> Sequence<'a> {
         Self { time, batch, resets: None, lengths: None, reverse: false }
     }
 
-    /// T·B.
+    /// T·B: rows of an activation.
     pub fn rows(&self) -> usize {
         self.time * self.batch
     }

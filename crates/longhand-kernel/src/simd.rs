@@ -144,12 +144,12 @@ pub(crate) trait Vector: Copy {
     unsafe fn store_bytes(self, to: *mut i8);
     /// Stores the lanes rounded to bf16, to nearest even.
     unsafe fn store_bf16(self, to: *mut u16);
-    /// Of lanes that hold two bf16 each: those in the lower halves, and those in the upper ones.
+    /// Splits lanes that hold two bf16 each: the lower halves, then the upper halves, as `f32`.
     unsafe fn split_bf16(self) -> [Self; 2];
     /// The inverse: lanes rounded to bf16 as the lower halves, and others as the upper ones.
     unsafe fn join_bf16(self, upper: Self) -> Self;
-    /// A square of LANES × LANES elements, whose rows lie `row` apart, becomes one of its columns,
-    /// `to_row` apart.
+    /// Transposes a square of LANES × LANES elements. Its rows begin `row` elements apart, those of
+    /// the result `to_row`.
     unsafe fn transpose(from: *const f32, row: usize, to: *mut f32, to_row: usize);
 
     #[inline(always)]

@@ -9,23 +9,20 @@
 //! Where n\[t−1\] is zero nothing has been read yet, and m\[t\] = ĩ: else a small ĩ beside m = 0
 //! would leave n at zero.
 //!
-//! **The stabiliser's gradient.** (c, n, m) and (c·e⁻ᵟ, n·e⁻ᵟ, m + δ) stand for the same memory:
+//! **The stabiliser's gradient.** (c, n, m) and (c·e⁻ᵟ, n·e⁻ᵟ, m + δ) are the same memory:
 //! h depends on c/n alone, and the factor e⁻ᵟ passes through both sums unchanged. So whatever is
 //! computed from h does not change with m, and backward treats every m as a constant. The gradient
 //! of a state obeys the same symmetry, d m = c·d c + n·d n; that is how the one of the first m is
 //! found, and why that of the last m need not be given.
 //!
 //! The states are h, c, n and m, zeros before the first position; m is a logarithm. There is one
-//! bias. [`recurrence`] runs it.
+//! bias. [`recurrence`](crate::recurrence) runs it.
 
 pub mod reference;
 #[cfg(test)]
 mod tests;
 
-use crate::cpu::Cpu;
-use crate::recurrence::{self, Cell, CellKind, MAX_GATES, MAX_STATES, Shape};
-use crate::scratch;
-use crate::sequence::Sequence;
+use crate::recurrence::{Cell, CellKind, MAX_GATES, MAX_STATES};
 use crate::simd::{Vector, exp, log_sigmoid, sigmoid, tanh};
 
 pub(crate) struct Slstm;
@@ -75,47 +72,4 @@ impl Cell for Slstm {
             ([d_i, d_f, d_z, d_o], [d_c.mul(decay), d_n.mul(decay), V::zero()])
         }
     }
-}
-
-/// As [`recurrence::backward::through_time`], and the gradient of the first m.
-pub(crate) fn through_time(
-    cpu: &Cpu,
-    shape: Shape,
-    sequence: &Sequence,
-    recurrent: &[f32],
-    state: &[&[f32]],
-    saved: &mut [f32],
-    d_y: &[f32],
-    d_next: &[&[f32]],
-    d_biases: [Option<&mut [f32]>; 2],
-    d_state: Option<&mut [&mut [f32]]>,
-) {
-    // c and n apart from what their destinations hold, for the gradient of m.
-    let len = if d_state.is_some() { sequence.batch * shape.hidden() } else { 0 };
-    let (mut d_c, mut d_n) = (scratch::take(cpu, len), scratch::take(cpu, len));
-    d_c.fill(0.0);
-    d_n.fill(0.0);
-    let (d_h, rest) = d_state.and_then(|to| to.split_first_mut()).unzip();
-    let mut d_first = d_h.map(|d_h| [&mut **d_h, &mut *d_c, &mut *d_n]);
-    recurrence::backward::through_time::<Slstm>(
-        cpu,
-        shape,
-        sequence,
-        recurrent,
-        state,
-        saved,
-        d_y,
-        d_next,
-        d_biases,
-        d_first.as_mut().map(|d| d.as_mut_slice()),
-    );
-    if let (Some([to_c, to_n, to_m]), [_, c, n, _]) = (rest, state) {
-        for i in 0..len {
-            to_c[i] += d_c[i];
-            to_n[i] += d_n[i];
-            to_m[i] += c[i] * d_c[i] + n[i] * d_n[i];
-        }
-    }
-    scratch::give(cpu, d_c);
-    scratch::give(cpu, d_n);
 }

@@ -1,12 +1,12 @@
-//! The small matrix products inside attention and the matrix memory: a block of queries against its
-//! keys.
+//! The small matrix products inside attention and the matrix memory, such as a block of queries
+//! against its keys.
 //!
 //! The rows of B are adjacent in memory and padded to whole vectors, and A is broadcast element by
-//! element, so that nothing has to be packed. Of triangular matrices only the tiles that hold
-//! anything are computed.
+//! element, so that nothing has to be packed. Tiles of a triangular matrix that hold only zeros are
+//! skipped.
 //!
-//! Operands are `f32`, or stand in the lanes of a precision (see [`Operand`]): then all sizes along K
-//! and strides count lanes. C is `f32`.
+//! Operands are `f32`, or packed in the lanes of a precision (see [`Operand`]): then all sizes along
+//! K and strides count lanes. C is `f32`.
 
 use crate::level::Level;
 use crate::operand::{Operand, ProductKernel, run_lanes};
@@ -16,9 +16,9 @@ use crate::simd::{Kernel, Vector};
 /// Rows of B and C are padded to this many elements, the longest vector.
 pub(crate) const LANES: usize = 16;
 
-/// How A lies: which strides its rows and columns have.
+/// The strides of A's rows and columns.
 #[derive(Clone, Copy)]
-pub(crate) enum Lying {
+pub(crate) enum Strides {
     /// Rows of adjacent elements, this far apart.
     Rows(usize),
     /// Columns of adjacent elements, this far apart.
@@ -27,10 +27,10 @@ pub(crate) enum Lying {
     LaneColumns,
 }
 
-/// What of a product counts, for blocks of a sequence of which no position sees a later one.
+/// Which entries of a product survive the causal mask.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Triangle {
-    /// Everything.
+    /// Every entry is computed.
     None,
     /// A is zero above its diagonal.
     Lower,
@@ -44,7 +44,7 @@ pub(crate) enum Triangle {
 #[derive(Clone, Copy)]
 pub(crate) struct Product<'a> {
     pub(crate) a: &'a [f32],
-    pub(crate) lying: Lying,
+    pub(crate) strides: Strides,
     pub(crate) b: &'a [f32],
     pub(crate) m: usize,
     pub(crate) k: usize,
@@ -55,29 +55,29 @@ pub(crate) struct Product<'a> {
 }
 
 impl Product<'_> {
-    /// The product, of operands that stand in the lanes of `precision`.
+    /// Computes the product of operands in the lanes of `precision`.
     pub(crate) fn run_lanes(self, level: Level, precision: Precision, c: &mut [f32]) {
         if self.m == 0 || self.n == 0 {
             return;
         }
-        let (row, column) = match self.lying {
-            Lying::Rows(stride) => (stride, 1),
-            Lying::Columns(stride) => (1, stride),
-            Lying::LaneColumns => (1, LANES),
+        let (row, column) = match self.strides {
+            Strides::Rows(stride) => (stride, 1),
+            Strides::Columns(stride) => (1, stride),
+            Strides::LaneColumns => (1, LANES),
         };
         let last = (self.m - 1) * row + self.k.saturating_sub(1) * column;
         assert!(self.k == 0 || last < self.a.len(), "product: A");
         assert!(self.k * self.n <= self.b.len(), "product: B");
         assert!(self.n.is_multiple_of(LANES) && self.m * self.n <= c.len(), "product: C");
         // Strides that are known when the tiles are compiled cost no address arithmetic in them.
-        match self.lying {
-            Lying::Rows(_) => {
+        match self.strides {
+            Strides::Rows(_) => {
                 run_lanes(level, precision, Tiles::<0, 1> { product: self, row, column, c })
             }
-            Lying::Columns(_) => {
+            Strides::Columns(_) => {
                 run_lanes(level, precision, Tiles::<1, 0> { product: self, row, column, c })
             }
-            Lying::LaneColumns => {
+            Strides::LaneColumns => {
                 run_lanes(level, precision, Tiles::<1, LANES> { product: self, row, column, c })
             }
         }
@@ -113,7 +113,7 @@ impl Kernel for Transpose<'_> {
     }
 }
 
-/// ROW and COLUMN are the strides of A; 0 stands for the one in `row` or `column`.
+/// ROW and COLUMN are the strides of A; 0 means the one in `row` or `column`.
 struct Tiles<'a, const ROW: usize, const COLUMN: usize> {
     product: Product<'a>,
     row: usize,
@@ -135,7 +135,7 @@ impl<const ROW: usize, const COLUMN: usize> ProductKernel for Tiles<'_, ROW, COL
         // SAFETY: `Product::run_lanes` has checked the sizes; tiles stay within m and n.
         unsafe {
             for panel in 0..panels {
-                // Of nearly equal sizes: a last tile of one row would wait for its own sums.
+                // Tiles of nearly equal sizes: a last tile of one row would wait for its own sums.
                 let (v0, v1) = (vectors * panel / panels, vectors * (panel + 1) / panels);
                 let (mut i, mut left) = (0, p.m);
                 for strip in 0..strips {
@@ -267,11 +267,11 @@ mod tests {
             for n in [16, 32, 48, 64, 128] {
                 for m in [0, 1, 2, 7, 8, 9, 16, 79] {
                     for k in [0usize, 1, 16, 33] {
-                        let lying = Lying::Rows(k.next_multiple_of(LANES));
-                        check(level, m, k, n, lying, Triangle::None);
-                        check(level, m, k, n, Lying::Columns(m + 3), Triangle::None);
+                        let strides = Strides::Rows(k.next_multiple_of(LANES));
+                        check(level, m, k, n, strides, Triangle::None);
+                        check(level, m, k, n, Strides::Columns(m + 3), Triangle::None);
                         if m <= LANES {
-                            check(level, m, k, n, Lying::LaneColumns, Triangle::None);
+                            check(level, m, k, n, Strides::LaneColumns, Triangle::None);
                         }
                     }
                 }
@@ -289,8 +289,8 @@ mod tests {
                     } else {
                         48
                     };
-                    check(level, size, size, n, Lying::Rows(size + 1), triangle);
-                    check(level, size, size, n, Lying::Columns(size), triangle);
+                    check(level, size, size, n, Strides::Rows(size + 1), triangle);
+                    check(level, size, size, n, Strides::Columns(size), triangle);
                 }
             }
         }
@@ -314,12 +314,13 @@ mod tests {
                         lane(b[2 * l * n + j], (2 * l + 1 < k).then(|| b[(2 * l + 1) * n + j]))
                     }));
                 }
-                for lying in [Lying::Rows(lanes + 1), Lying::Columns(m), Lying::LaneColumns] {
-                    let (row, column) = match lying {
-                        Lying::Rows(stride) => (stride, 1),
-                        Lying::Columns(stride) => (1, stride),
-                        Lying::LaneColumns if m > LANES => continue,
-                        Lying::LaneColumns => (1, LANES),
+                for strides in [Strides::Rows(lanes + 1), Strides::Columns(m), Strides::LaneColumns]
+                {
+                    let (row, column) = match strides {
+                        Strides::Rows(stride) => (stride, 1),
+                        Strides::Columns(stride) => (1, stride),
+                        Strides::LaneColumns if m > LANES => continue,
+                        Strides::LaneColumns => (1, LANES),
                     };
                     let mut along = vec![0.0; m * row + lanes * column];
                     for i in 0..m * lanes {
@@ -331,15 +332,24 @@ mod tests {
                     reference::gemm(&wide(&a), &wide(&b), &mut exact, m, k, n);
                     let mut got = vec![f32::NAN; m * n];
                     let triangle = Triangle::None;
-                    Product { a: &along, lying, b: &across, m, k: lanes, n, add: false, triangle }
-                        .run_lanes(level, precision, &mut got);
+                    Product {
+                        a: &along,
+                        strides,
+                        b: &across,
+                        m,
+                        k: lanes,
+                        n,
+                        add: false,
+                        triangle,
+                    }
+                    .run_lanes(level, precision, &mut got);
                     close("c", &got, &exact, 1e-5);
                 }
             }
         }
     }
 
-    fn check(level: Level, m: usize, k: usize, n: usize, lying: Lying, triangle: Triangle) {
+    fn check(level: Level, m: usize, k: usize, n: usize, strides: Strides, triangle: Triangle) {
         let (mut a, b, c) = (values(m * k, 1), values(k * n, 2), values(m * n, 3));
         for i in 0..m * k {
             let (row, column) = (i / k, i % k);
@@ -352,10 +362,10 @@ mod tests {
                 a[i] = 0.0;
             }
         }
-        let (row, column) = match lying {
-            Lying::Rows(stride) => (stride, 1),
-            Lying::Columns(stride) => (1, stride),
-            Lying::LaneColumns => (1, LANES),
+        let (row, column) = match strides {
+            Strides::Rows(stride) => (stride, 1),
+            Strides::Columns(stride) => (1, stride),
+            Strides::LaneColumns => (1, LANES),
         };
         let mut laid = vec![0.0; m * row + k * column];
         for i in 0..m * k {
@@ -365,7 +375,7 @@ mod tests {
             let mut got = c.clone();
             let mut exact = if add { wide(&c) } else { vec![0.0; m * n] };
             reference::gemm(&wide(&a), &wide(&b), &mut exact, m, k, n);
-            Product { a: &laid, lying, b: &b, m, k, n, add, triangle }.run_lanes(
+            Product { a: &laid, strides, b: &b, m, k, n, add, triangle }.run_lanes(
                 level,
                 Precision::F32,
                 &mut got,

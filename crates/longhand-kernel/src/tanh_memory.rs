@@ -3,28 +3,22 @@
 #[cfg(test)]
 mod tests;
 
+use crate::call::Call;
 use crate::cpu::{Cpu, Shards};
 use crate::pointwise::SERIAL_ELEMENTS;
 use crate::sequence::Sequence;
 use crate::simd::{Kernel, Vector, tanh};
 
-/// Elements of a row that one thread carries through time at once.
+/// Elements of a row that one thread takes through time at once.
 const CHUNK: usize = 64;
 
 /// Reads `x` (`[T·B, D]`) from `state` (`[B, D]`) on; writes the outputs `y` (`[T·B, D]`) and the
-/// state after the last position.
+/// state after the last position. `call.sizes` is D.
 ///
 /// # Panics
 /// If a slice has not the length its shape says.
-pub fn forward(
-    cpu: &Cpu,
-    width: usize,
-    sequence: &Sequence,
-    x: &[f32],
-    state: &[f32],
-    y: &mut [f32],
-    next: &mut [f32],
-) {
+pub fn forward(call: Call<usize>, x: &[f32], state: &[f32], y: &mut [f32], next: &mut [f32]) {
+    let Call { cpu, sizes: width, sequence } = call;
     check(width, sequence, &[x, y], &[state, next]);
     let (y, next) = (Shards::new(y), Shards::new(next));
     for_each_chunk(cpu, width, sequence, |cpu_level, b, columns| {
@@ -32,21 +26,20 @@ pub fn forward(
     });
 }
 
-/// Adds to `d_x` and `d_state`, given the outputs `y`, their gradient `d_y` and that of the next
-/// state, if any.
+/// Adds to `d_x` and `d_state`, given the outputs `y` and their gradient `d_y`. `d_next` is the
+/// gradient of the state after the last position, if there is one.
 ///
 /// # Panics
 /// If a slice has not the length its shape says.
 pub fn backward(
-    cpu: &Cpu,
-    width: usize,
-    sequence: &Sequence,
+    call: Call<usize>,
     y: &[f32],
     d_y: &[f32],
     d_next: Option<&[f32]>,
     d_x: Option<&mut [f32]>,
     d_state: Option<&mut [f32]>,
 ) {
+    let Call { cpu, sizes: width, sequence } = call;
     check(width, sequence, &[y, d_y], &[]);
     check(width, sequence, d_x.as_deref().as_slice(), d_next.as_slice());
     check(width, sequence, &[], d_state.as_deref().as_slice());
@@ -57,7 +50,7 @@ pub fn backward(
     });
 }
 
-/// The plain form.
+/// The plain form, generic over the number type.
 pub mod reference {
     use crate::real::Real;
     use crate::sequence::Sequence;

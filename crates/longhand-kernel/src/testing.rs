@@ -1,4 +1,4 @@
-//! What the tests of the operations share: seeded values, comparisons, central differences.
+//! Helpers of the operations' tests: seeded values, comparisons, central differences.
 
 pub(crate) mod memory;
 
@@ -16,7 +16,7 @@ pub(crate) fn values(len: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
-/// In double precision.
+/// The values in double precision.
 pub(crate) fn wide(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&x| f64::from(x)).collect()
 }

@@ -1,7 +1,7 @@
 //! Weights that are only read: held in fewer bits, and laid out for products with few rows.
 //!
 //! 1. [`Rows`] is a matrix as a file holds it, row after row, in one of four [`Format`]s; a table
-//!    of embeddings is read from it where it lies.
+//!    of embeddings is read from it in place.
 //! 2. [`Panels`] is the same matrix rearranged once, when a model is loaded: sixteen rows of the
 //!    matrix side by side, so that a product needs no sum across a vector and reads its weights
 //!    from the first byte to the last.
@@ -12,12 +12,14 @@
 //!
 //! 5. [`Memo`] keeps what the first layer makes of each token.
 //!
-//! A row of the result is the same, bit for bit, whatever rows stand beside it and however many
-//! threads there are. int8 and int4 multiply in integers: their sums are exact, and equal in every
-//! instruction set.
+//! A row of the result is the same, bit for bit, whatever other rows are in the batch and however
+//! many threads there are. int8 and int4 multiply in integers: their sums are exact, and equal in
+//! every instruction set.
 
+use std::fmt;
 use std::str::FromStr;
 
+mod dot;
 mod forms;
 mod linear;
 mod loss;
@@ -28,6 +30,7 @@ mod product;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 pub use linear::linear;
 pub(crate) use linear::pays;
@@ -35,13 +38,13 @@ pub use loss::cross_entropy;
 pub use memo::{Gathered, Memo, gather};
 pub(crate) use operand::Operand;
 pub use panels::{NOTHING, Panels};
-pub(crate) use product::{Addend, NOTHING_ADDED, PANEL, add_product};
+pub(crate) use product::{Addend, NOTHING_ADDED, add_product};
 pub use rows::{Rows, RowsError};
 
-/// How a weight is held.
+/// The format of a weight in memory and in files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// Four bytes.
+    /// Four bytes per weight. This is the default.
     #[default]
     F32,
     /// Two bytes: the upper half of an `f32`.
@@ -52,16 +55,20 @@ pub enum Format {
     Int4,
 }
 
+/// Rows of a matrix in one vector of a panel.
+const LANES: usize = 16;
+/// Rows of a matrix in a panel.
+pub(crate) const PANEL: usize = 64;
 /// Columns that share a scale in [`Format::Int4`].
 pub const GROUP: usize = 32;
-/// The most columns of a matrix in [`Format::Int8`]: sums of so many products fit into 32 bits.
+/// The most columns of a matrix in [`Format::Int8`]: sums of 2¹⁶ products fit into 32 bits.
 pub const MOST_INT8_COLUMNS: usize = 1 << 16;
 
 impl Format {
     /// Every format, the most exact first.
     pub const ALL: [Format; 4] = [Format::F32, Format::Bf16, Format::Int8, Format::Int4];
 
-    /// As people write it.
+    /// The name in configurations and flags, such as `int8`.
     pub fn name(self) -> &'static str {
         match self {
             Format::F32 => "f32",
@@ -99,27 +106,26 @@ impl Format {
     }
 }
 
+/// The name of a weight format that does not exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownFormat {
+    /// The name that was given.
+    pub name: String,
+}
+
+impl fmt::Display for UnknownFormat {
+    fn fmt(&self, to: &mut fmt::Formatter) -> fmt::Result {
+        write!(to, "unknown weight format `{}`: use f32, bf16, int8 or int4", self.name)
+    }
+}
+
+impl std::error::Error for UnknownFormat {}
+
 impl FromStr for Format {
-    type Err = String;
+    type Err = UnknownFormat;
 
-    fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            format!("there are no `{name}` weights; there are {names}")
-        })
+    fn from_str(name: &str) -> Result<Self, UnknownFormat> {
+        let found = Self::ALL.into_iter().find(|format| format.name() == name);
+        found.ok_or_else(|| UnknownFormat { name: name.into() })
     }
-}
-
-/// The bf16 nearest to a value, ties to even; what is not a number stays none.
-pub(crate) fn bf16(value: f32) -> u16 {
-    let bits = value.to_bits();
-    if value.is_nan() {
-        return (bits >> 16) as u16 | 0x40;
-    }
-    ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16
-}
-
-/// A bf16 as `f32`.
-pub(crate) fn from_bf16(bits: u16) -> f32 {
-    f32::from_bits(u32::from(bits) << 16)
 }

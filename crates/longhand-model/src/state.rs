@@ -200,7 +200,7 @@ impl State {
         let tensors = layout.tensors.iter().zip(given.iter().flatten());
         for ((declared, tensor), words) in tensors.zip(&mut state.tensors) {
             let (precision, head) = (declared.precision, declared.head());
-            cache::hold(Level::detect(), precision, head, &tensor.values, words);
+            cache::encode(Level::detect(), precision, head, &tensor.values, words);
         }
         Ok(state)
     }
@@ -347,7 +347,7 @@ impl<'a> StateTensor<'a> {
         let head = self.shape.last().copied().unwrap_or(1);
         let heads = self.words.len() / cache::words(self.precision, head).max(1);
         let mut values = vec![0.0; heads * head];
-        cache::recall(Level::detect(), self.precision, head, self.words, &mut values);
+        cache::decode(Level::detect(), self.precision, head, self.words, &mut values);
         Cow::Owned(values)
     }
 }

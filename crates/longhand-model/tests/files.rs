@@ -108,7 +108,7 @@ fn settings_that_contradict_each_other_are_refused() {
     });
     assert!(said.contains("`kv_cache` in bf16") && said.contains("39"), "{said}");
     let said = refused(&|v| v["kv_cache"] = "int8".into());
-    assert!(said.contains("`int8` is no precision"), "{said}");
+    assert!(said.contains("unknown precision `int8`"), "{said}");
     let said = refused(&|v| v["blocks"][0]["long"]["heads"] = 4.into());
     assert!(said.contains("unknown field `heads`"), "{said}");
     let said = refused(&|v| v["blocks"][0]["fusion"] = "none".into());

@@ -174,16 +174,9 @@ fn head_loss(parameters: &Parameters, name: &str, kind: &HeadKind, x: &[f64]) ->
         Wanted::Ids(ids) => {
             let size = loss::Size { rows, width: WIDTH, vocabulary: outputs };
             let mut losses = vec![0.0; rows];
-            loss::reference::cross_entropy(
-                size,
-                x,
-                weight,
-                bias,
-                &ids,
-                SMOOTHING,
-                &mut losses,
-                None,
-            );
+            let layer = loss::Layer { x, weight, bias: Some(bias) };
+            let targets = loss::Targets { ids: &ids, smoothing: SMOOTHING };
+            loss::reference::cross_entropy(size, layer, targets, &mut losses, None);
             losses.iter().sum()
         }
         Wanted::Flags(flags) => {

@@ -1,12 +1,13 @@
-//! Carried keys and values as they are held: in `f32`, or in bf16 with two features to a word of 32
-//! bits. Word i of a head holds feature i in its lower half and feature i + K/2 in its upper one, so
-//! that vectors of words become vectors of adjacent features.
+//! The format of the KV cache: `f32`, or bf16 with two features in a word of 32 bits.
+//!
+//! In bf16, word i of a head holds feature i in its lower half and feature i + K/2 in its upper
+//! half, so that vectors of words become vectors of adjacent features.
 
 use crate::level::Level;
 use crate::precision::Precision;
 use crate::simd::{Kernel, Vector};
 
-/// Words that hold a head of `width` features.
+/// Words of 32 bits that store a head of `width` features.
 pub fn words(cache: Precision, width: usize) -> usize {
     match cache {
         Precision::F32 => width,
@@ -14,27 +15,27 @@ pub fn words(cache: Precision, width: usize) -> usize {
     }
 }
 
-/// Holds heads of `width` features that stand side by side: `words` from `values`, rounded.
+/// Stores adjacent heads of `width` features: `words` from `values`, rounded to the format.
 ///
 /// # Panics
-/// If a length is not a whole number of heads, or not of as many as the other.
-pub fn hold(level: Level, cache: Precision, width: usize, values: &[f32], words: &mut [f32]) {
+/// If the two lengths are not the same whole number of heads.
+pub fn encode(level: Level, cache: Precision, width: usize, values: &[f32], words: &mut [f32]) {
     check(cache, width, values.len(), words.len());
     match cache {
         Precision::F32 => words.copy_from_slice(values),
-        Precision::Bf16 => level.run(Hold { width, values, words }),
+        Precision::Bf16 => level.run(Encode { width, values, words }),
     }
 }
 
-/// What is held: `values` from `words`, exactly.
+/// Reads adjacent heads back: `values` from `words`, exactly.
 ///
 /// # Panics
-/// As [`hold`].
-pub fn recall(level: Level, cache: Precision, width: usize, words: &[f32], values: &mut [f32]) {
+/// If the two lengths are not the same whole number of heads.
+pub fn decode(level: Level, cache: Precision, width: usize, words: &[f32], values: &mut [f32]) {
     check(cache, width, values.len(), words.len());
     match cache {
         Precision::F32 => values.copy_from_slice(words),
-        Precision::Bf16 => level.run(Recall { width, words, values }),
+        Precision::Bf16 => level.run(Decode { width, words, values }),
     }
 }
 
@@ -49,13 +50,13 @@ fn check(cache: Precision, width: usize, values: usize, held: usize) {
     );
 }
 
-struct Hold<'a> {
+struct Encode<'a> {
     width: usize,
     values: &'a [f32],
     words: &'a mut [f32],
 }
 
-impl Kernel for Hold<'_> {
+impl Kernel for Encode<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -76,13 +77,13 @@ impl Kernel for Hold<'_> {
     }
 }
 
-struct Recall<'a> {
+struct Decode<'a> {
     width: usize,
     words: &'a [f32],
     values: &'a mut [f32],
 }
 
-impl Kernel for Recall<'_> {
+impl Kernel for Decode<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -92,7 +93,7 @@ impl Kernel for Recall<'_> {
         for (words, values) in heads {
             let (to_lower, to_upper) = values.split_at_mut(half);
             for i in (0..half).step_by(V::LANES) {
-                // SAFETY: as in `Hold`.
+                // SAFETY: as in `Encode`.
                 unsafe {
                     let [lower, upper] =
                         V::load_first(words.as_ptr().add(i), half - i).split_bf16();
@@ -104,22 +105,22 @@ impl Kernel for Recall<'_> {
     }
 }
 
-/// How a step reads a head where it lies.
+/// The reading of a stored head in place, by a decode step.
 pub(super) trait Held {
-    /// Features from i on, and from `half` + i on: as many as there are in either half of the head,
-    /// and zeros.
+    /// One vector of the lower half from feature i on, and one of the upper half. Lanes past the
+    /// end of a half are zero.
     ///
     /// # Safety
-    /// The machine has the instruction set of `V`, and a head of `width` features is held there.
+    /// The machine has the instruction set of `V`, and `head` points to a head of `width` features.
     unsafe fn halves<V: Vector>(head: *const f32, i: usize, width: usize) -> [V; 2];
 }
 
-/// The features of a head that are its lower half.
+/// Features in the lower half of a head.
 pub(super) fn lower_half(width: usize) -> usize {
     width.div_ceil(2)
 }
 
-/// In `f32`.
+/// Heads stored in `f32`, one word per feature.
 pub(super) struct Whole;
 
 impl Held for Whole {
@@ -136,7 +137,7 @@ impl Held for Whole {
     }
 }
 
-/// In bf16.
+/// Heads stored in bf16, two features per word.
 pub(super) struct Halves;
 
 impl Held for Halves {
@@ -159,13 +160,13 @@ mod tests {
                 for width in [2, 6, 32, 40, 64] {
                     let given = values(3 * width, width as u64);
                     let mut held = vec![f32::NAN; 3 * words(cache, width)];
-                    hold(level, cache, width, &given, &mut held);
+                    encode(level, cache, width, &given, &mut held);
                     let mut back = vec![f32::NAN; given.len()];
-                    recall(level, cache, width, &held, &mut back);
+                    decode(level, cache, width, &held, &mut back);
                     let rounded: Vec<f32> = given.iter().map(|&x| cache.round(x)).collect();
                     assert_eq!(back, rounded, "{level:?} {cache} {width}");
                     let before = held.clone();
-                    hold(level, cache, width, &back, &mut held);
+                    encode(level, cache, width, &back, &mut held);
                     let bits =
                         |words: &[f32]| words.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
                     assert_eq!(bits(&held), bits(&before), "{level:?} {cache} {width}");
@@ -177,6 +178,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "whole heads")]
     fn half_a_head_is_refused() {
-        hold(Level::detect(), Precision::Bf16, 4, &[0.0; 8], &mut [0.0; 3]);
+        encode(Level::detect(), Precision::Bf16, 4, &[0.0; 8], &mut [0.0; 3]);
     }
 }

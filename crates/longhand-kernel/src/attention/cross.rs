@@ -1,13 +1,15 @@
 //! Cross-attention: every position of one sequence reads all real positions of another, as a
-//! decoder reads what the encoder made of the source (Vaswani et al., 2017).
+//! decoder reads the encoder's outputs over the source (Vaswani et al., 2017).
 
 use std::ops::Range;
 
-use super::blocks::{self, Gradients, Laid, Source};
+use super::blocks::{Blocks, Laid, Source};
 use super::layout::{Layout, MOST_KEYS};
-use super::rotary::turn;
+use super::rotary::rotate;
 use super::rows::AddRows;
-use crate::cpu::{Cpu, Shards};
+use super::{blocks_backward, blocks_forward};
+use crate::call::Call;
+use crate::cpu::Shards;
 use crate::level::Level;
 use crate::sequence::Sequence;
 use crate::simd::{Kernel, Vector};
@@ -21,6 +23,24 @@ pub struct Sizes {
     pub groups: usize,
     /// K: features of a head.
     pub width: usize,
+}
+
+/// The inputs of cross-attention.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// `[T·B, H·K]`: queries of the decoder.
+    pub q: &'a [f32],
+    /// `[S·B, 2·G·K]`: G key heads, then G value heads, of the encoder.
+    pub kv: &'a [f32],
+}
+
+/// Where [`backward`] adds gradients, in the shapes of [`Inputs`]; `None` costs no work.
+#[derive(Debug, Default)]
+pub struct Gradients<'a> {
+    /// `[T·B, H·K]`: gradient of the queries.
+    pub q: Option<&'a mut [f32]>,
+    /// `[S·B, 2·G·K]`: gradient of the keys and values.
+    pub kv: Option<&'a mut [f32]>,
 }
 
 /// Elements of the buffer that [`forward`] leaves for [`backward`].
@@ -40,23 +60,20 @@ fn layout(sizes: Sizes, sequence: &Sequence) -> Layout {
     }
 }
 
-/// `y [T·B, H·K]` from queries `q [T·B, H·K]` of `sequence` and `kv [S·B, 2·G·K]` (G key heads,
-/// then G value heads) of `source`. Only the lengths of the two matter, not their resets or
-/// directions: padded positions of the source are never read, and y is zero at those of the
-/// sequence and where the source is empty.
+/// `y [T·B, H·K]`: every query of the call's sequence over every real position of `source`. Of both
+/// sequences only the lengths matter, not the resets or directions. Padded positions of the source
+/// are never read. y is zero at padded positions of the sequence and where the source is empty.
 ///
 /// # Panics
 /// If a length does not fit the sizes.
 pub fn forward(
-    cpu: &Cpu,
-    sizes: Sizes,
-    sequence: &Sequence,
+    call: Call<Sizes>,
     source: &Sequence,
-    q: &[f32],
-    kv: &[f32],
+    inputs: Inputs,
     y: &mut [f32],
     saved: &mut [f32],
 ) {
+    let (Call { cpu, sizes, sequence }, Inputs { q, kv }) = (call, inputs);
     let layout = layout(sizes, sequence);
     check(sizes, sequence, source, [q.len(), y.len()], kv.len(), saved.len());
     if sequence.rows() == 0 || sizes.width == 0 {
@@ -70,25 +87,25 @@ pub fn forward(
     }
     let sequence = Sequence { reverse: false, ..*sequence };
     let projections = Projections { sizes, layout, sequence, source, q, kv };
-    blocks::forward(cpu, &layout, &sequence, &projections, prepared, statistics, y);
+    let blocks = Blocks { layout: &layout, sequence: &sequence, source: &projections, prepared };
+    blocks_forward::forward(cpu, blocks, statistics, y);
 }
 
-/// Adds the gradients of [`forward`], whose inputs come again, to `dq [T·B, H·K]` and `dkv [S·B, 2·G·K]`, where wanted.
+/// Adds the gradients of [`forward`], which read the same `inputs` and left `saved`, given
+/// `dy [T·B, H·K]`.
 ///
 /// # Panics
 /// If a length does not fit the sizes.
 pub fn backward(
-    cpu: &Cpu,
-    sizes: Sizes,
-    sequence: &Sequence,
+    call: Call<Sizes>,
     source: &Sequence,
-    q: &[f32],
-    kv: &[f32],
+    inputs: Inputs,
     saved: &[f32],
     dy: &[f32],
-    dq: Option<&mut [f32]>,
-    dkv: Option<&mut [f32]>,
+    gradients: Gradients,
 ) {
+    let (Call { cpu, sizes, sequence }, Inputs { q, kv }) = (call, inputs);
+    let Gradients { q: dq, kv: dkv } = gradients;
     let layout = layout(sizes, sequence);
     let (width, stride) = (sizes.width, layout.stride());
     check(sizes, sequence, source, [q.len(), dy.len()], kv.len(), saved.len());
@@ -116,15 +133,17 @@ pub fn backward(
             }
         }
     });
-    let gradients = Gradients {
+    let gradients = blocks_backward::Gradients {
         queries: dq.as_ref(),
         queries_row: sizes.heads * width,
-        keys: add.as_ref().map(|add| add as &blocks::AddKeys),
+        keys: add.as_ref().map(|add| add as &blocks_backward::AddKeys),
         keys_from: 0,
     };
     let sequence = Sequence { reverse: false, ..*sequence };
     let projections = Projections { sizes, layout, sequence, source, q, kv };
-    blocks::backward(cpu, &layout, &sequence, &projections, saved, dy, &gradients);
+    let (prepared, statistics) = saved.split_at(layout.prepared());
+    let blocks = Blocks { layout: &layout, sequence: &sequence, source: &projections, prepared };
+    blocks_backward::backward(cpu, blocks, statistics, dy, &gradients);
 }
 
 fn check(
@@ -171,7 +190,7 @@ impl Source for Projections<'_> {
         level.run(LayOut { projections: self, b, group, laid });
     }
 
-    /// Nothing is carried.
+    /// Cross-attention has no KV cache to fill.
     fn remember(&self, _: Level, _: usize, _: usize, _: &Laid) {}
 }
 
@@ -200,7 +219,7 @@ impl Kernel for LayOut<'_> {
                 if row < real {
                     let head = group * shared + index / laid.rows.len();
                     let at = ((row * batch + b) * heads + head) * width;
-                    turn::<V>(&q[at..at + width], None, scale, to);
+                    rotate::<V>(&q[at..at + width], None, scale, to);
                 } else {
                     // A lane without a query still takes part in the products.
                     to.fill(0.0);
@@ -209,7 +228,7 @@ impl Kernel for LayOut<'_> {
             for (part, to) in [(group, &mut laid.keys), (groups + group, &mut laid.values)] {
                 for (place, to) in laid.seen.clone().zip(to.chunks_exact_mut(stride)) {
                     let at = ((place * batch + b) * 2 * groups + part) * width;
-                    turn::<V>(&kv[at..at + width], None, 1.0, &mut to[..width]);
+                    rotate::<V>(&kv[at..at + width], None, 1.0, &mut to[..width]);
                 }
             }
         }

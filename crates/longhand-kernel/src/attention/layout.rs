@@ -1,5 +1,5 @@
-//! Where things lie in the buffer that forward leaves for backward, and in which order positions
-//! are read.
+//! The layout of the buffer that forward saves for backward, and the order in which positions are
+//! read.
 
 use std::ops::Range;
 
@@ -11,26 +11,26 @@ pub(super) const BLOCK: usize = LANES;
 /// Keys have to be fewer: where they begin and end is kept as `f32`, exact up to here.
 pub(super) const MOST_KEYS: usize = 1 << 24;
 
-/// The sizes of a saved buffer. What is written before the blocks of queries are handled comes
-/// first, what they leave behind comes after it.
+/// The sizes of a saved buffer. The part that is written before the blocks run comes first; the
+/// statistics that the blocks write come after it.
 #[derive(Clone, Copy)]
 pub(super) struct Layout {
     pub(super) batch: usize,
     pub(super) heads: usize,
     pub(super) groups: usize,
-    /// K.
+    /// K: features of a head.
     pub(super) width: usize,
-    /// Positions that ask.
+    /// T: positions that bring a query.
     pub(super) queries: usize,
-    /// Carried positions that may be seen, before the others.
+    /// Cached positions before the new ones: W − 1, or 0 without a window.
     pub(super) carried: usize,
     /// Elements per position for the angles of rotary positions: K or 0.
     pub(super) angles: usize,
 }
 
 impl Layout {
-    /// Elements from row to row of queries, keys and values that are laid out. What stands in the
-    /// padding is never used, because lanes do not mix.
+    /// Elements from row to row of gathered queries, keys and values. The padding of a row may hold
+    /// anything, because lanes do not mix.
     pub(super) fn stride(&self) -> usize {
         self.width.next_multiple_of(LANES)
     }
@@ -45,12 +45,12 @@ impl Layout {
         self.heads / self.groups
     }
 
-    /// The carried keys `[carried, K]` of a key head, oldest first.
+    /// The cached keys `[carried, K]` of a key head, oldest first.
     pub(super) fn carried_keys(&self, b: usize, group: usize) -> Range<usize> {
         piece(0, b * self.groups + group, self.carried * self.width)
     }
 
-    /// The carried values `[carried, K]`.
+    /// The cached values `[carried, K]`, oldest first.
     pub(super) fn carried_values(&self, b: usize, group: usize) -> Range<usize> {
         let before = self.carried_keys(self.batch, 0).start;
         piece(before, b * self.groups + group, self.carried * self.width)
@@ -71,12 +71,12 @@ impl Layout {
         piece(self.end(self.batch).start, b, self.queries * self.angles)
     }
 
-    /// The ring's slot of the first new position, and how many carried positions may be seen.
+    /// The ring's slot of the first new position, and how many cached positions it may see.
     pub(super) fn counts(&self, b: usize) -> Range<usize> {
         piece(self.angle(self.batch).start, b, 2)
     }
 
-    /// Elements of all that stands before the statistics.
+    /// Elements of the first part of the buffer, which is written before the blocks run.
     pub(super) fn prepared(&self) -> usize {
         self.counts(self.batch).start
     }
@@ -86,8 +86,8 @@ impl Layout {
         piece(0, b * self.heads + head, self.rows())
     }
 
-    /// Among the statistics: one over the sum of each query's exponentials; 0 where it sees
-    /// nothing.
+    /// Among the statistics: one over the sum of each query's exponentials, or 0 for a query that
+    /// sees no key.
     pub(super) fn inverse(&self, b: usize, head: usize) -> Range<usize> {
         piece(self.largest(self.batch, 0).start, b * self.heads + head, self.rows())
     }

@@ -9,7 +9,7 @@ use crate::sequence::Sequence;
 /// The state of windowed attention, owned; as [`State`](super::State).
 #[derive(Clone, Debug, PartialEq)]
 pub struct Carried<R> {
-    /// `[B, G, W, K]`, turned by their positions.
+    /// `[B, G, W, K]`, rotated by their positions.
     pub keys: Vec<R>,
     /// `[B, G, W, K]`.
     pub values: Vec<R>,
@@ -20,7 +20,7 @@ pub struct Carried<R> {
 }
 
 impl<R: Real> Carried<R> {
-    /// The empty state.
+    /// The state before the first position: all zeros.
     pub fn empty(sizes: Sizes, batch: usize) -> Self {
         Self {
             keys: vec![R::zero(); batch * sizes.ring_values()],
@@ -78,7 +78,7 @@ pub fn forward<R: Real>(
     y
 }
 
-/// d_qkv and the gradients of the carried keys and values, given the state before forward.
+/// d_qkv and the gradients of the cached keys and values, given the state before forward.
 pub fn backward<R: Real>(
     sizes: Sizes,
     sequence: &Sequence,
@@ -114,7 +114,7 @@ pub fn backward<R: Real>(
                                 (&mut d_keys[at..], &mut d_values[at..])
                             }
                             Origin::Time(t) => {
-                                turn(sizes, entry.position, -1.0, &mut d_key);
+                                rotate(sizes, entry.position, -1.0, &mut d_key);
                                 let row = (t * sequence.batch + b) * sizes.row();
                                 d_qkv[row + (heads + group) * width..].split_at_mut(groups * width)
                             }
@@ -125,7 +125,7 @@ pub fn backward<R: Real>(
                             to_values[k] += weights[i] * dy[k];
                         }
                     }
-                    turn(sizes, asking.position, -1.0, &mut d_query);
+                    rotate(sizes, asking.position, -1.0, &mut d_query);
                     let to = &mut d_qkv[row * sizes.row() + head * width..];
                     to.iter_mut().zip(d_query).for_each(|(to, x)| *to += x * scale);
                 }
@@ -197,7 +197,7 @@ struct Entry<R> {
     value: Vec<R>,
     /// Position in the stream.
     position: u64,
-    /// Which document of the stream, counted from the carried one.
+    /// The number of its document in the stream, 0 for the one that the cache belongs to.
     document: usize,
     origin: Origin,
 }
@@ -208,8 +208,8 @@ enum Origin {
     Time(usize),
 }
 
-/// Every key and value of one group of stream `b`: the carried ones, then those of the sequence in
-/// reading order.
+/// Every key and value of one group of stream `b`, in reading order: the cached ones, then those of
+/// the sequence.
 fn entries<R: Real>(
     sizes: Sizes,
     sequence: &Sequence,
@@ -242,7 +242,7 @@ fn entries<R: Real>(
         }
         let at = (t * sequence.batch + b) * sizes.row() + (sizes.heads + group) * width;
         let mut key = qkv[at..at + width].to_vec();
-        turn(sizes, position, 1.0, &mut key);
+        rotate(sizes, position, 1.0, &mut key);
         let at = at + sizes.groups * width;
         let mut value = qkv[at..at + width].to_vec();
         if sizes.cache == Precision::Bf16 {
@@ -305,7 +305,7 @@ fn slot_at(sizes: Sizes, b: usize, group: usize, slot: usize) -> usize {
     ((b * sizes.groups + group) * sizes.window() + slot) * sizes.width
 }
 
-/// The query of a position, turned and divided by √K.
+/// The query of a position, rotated and divided by √K.
 fn query<R: Real>(
     sizes: Sizes,
     sequence: &Sequence,
@@ -317,7 +317,7 @@ fn query<R: Real>(
     let Origin::Time(t) = asking.origin else { return Vec::new() };
     let at = (t * sequence.batch + b) * sizes.row() + head * sizes.width;
     let mut query = scaled(&qkv[at..at + sizes.width]);
-    turn(sizes, asking.position, 1.0, &mut query);
+    rotate(sizes, asking.position, 1.0, &mut query);
     query
 }
 
@@ -326,7 +326,7 @@ fn scaled<R: Real>(x: &[R]) -> Vec<R> {
     x.iter().map(|&x| x * scale).collect()
 }
 
-fn turn<R: Real>(sizes: Sizes, position: u64, direction: f64, x: &mut [R]) {
+fn rotate<R: Real>(sizes: Sizes, position: u64, direction: f64, x: &mut [R]) {
     if let Some(rotary) = sizes.rotary {
         rotate_reference(rotary, position, direction, x);
     }

@@ -1,5 +1,5 @@
 //! Rotary positions (Su et al., "RoFormer", 2021): features i and i + K/2 of a query or key are
-//! turned by the angle `position · base^(−2i/K)`, so that their product depends on the distance
+//! rotated by the angle `position · base^(−2i/K)`, so that their product depends on the distance
 //! alone. The pairing of halves is that of GPT-NeoX and of Llama on the hub.
 
 use crate::level::Level;
@@ -25,14 +25,14 @@ impl Rotary {
         self.base.powf(-2.0 * i as f64 / width as f64)
     }
 
-    /// Cosines, then sines, of the K/2 angles of each position from `start` on; `width` elements
-    /// per position.
+    /// Cosines, then sines, of the K/2 angles of each position from `start` on. `table` has `width`
+    /// elements per position.
     ///
-    /// The first position's angles are computed in double precision, and the next are turned
+    /// The first position's angles are computed in double precision, and the next are rotated
     /// from it in double precision: callers start anew every few dozen positions, so that the
     /// result is the nearest `f32` or one beside it at any position a stream can reach.
     pub(super) fn fill(self, start: u64, width: usize, table: &mut [f32]) {
-        // Pairs beside each other, so that one turn need not wait for the one before.
+        // Pairs beside each other, so that one rotation need not wait for the one before.
         const PAIRS: usize = 16;
         let (half, turns) = (width / 2, table.len() > width);
         for from in (0..half).step_by(PAIRS) {
@@ -63,13 +63,13 @@ impl Rotary {
     }
 }
 
-/// The angles of some positions, kept for the layers that turn by them one after another.
+/// The rotary angles of the current positions, computed once and reused by every layer.
 #[derive(Default)]
 pub struct Angles {
-    /// What the table holds: K, the frequencies, and the positions.
+    /// K and the frequencies that `table` was filled for; none before the first use.
     of: Option<(usize, Rotary)>,
     positions: Vec<u64>,
-    /// `[B, K]`.
+    /// `[B, K]`: the angles of each position, as [`Rotary::fill`] writes them.
     table: Vec<f32>,
 }
 
@@ -92,14 +92,14 @@ impl Angles {
 /// [`Vector::load_first`] without a mask where whole vectors are left.
 #[inline(always)]
 unsafe fn load<V: Vector>(from: *const f32, left: usize) -> V {
-    // SAFETY: the caller's promise.
+    // SAFETY: as the caller promises.
     unsafe { if left >= V::LANES { V::load(from) } else { V::load_first(from, left) } }
 }
 
 /// [`Vector::store_first`] without a mask where whole vectors are left.
 #[inline(always)]
 unsafe fn store<V: Vector>(value: V, to: *mut f32, left: usize) {
-    // SAFETY: the caller's promise.
+    // SAFETY: as the caller promises.
     unsafe { if left >= V::LANES { value.store(to) } else { value.store_first(to, left) } }
 }
 
@@ -109,7 +109,7 @@ unsafe fn store<V: Vector>(value: V, to: *mut f32, left: usize) {
 /// # Safety
 /// The machine must have the instruction set of `V`.
 #[inline(always)]
-pub(super) unsafe fn turn<V: Vector>(
+pub(super) unsafe fn rotate<V: Vector>(
     x: &[f32],
     angles: Option<&[f32]>,
     scale: f32,
@@ -139,12 +139,12 @@ pub(super) unsafe fn turn<V: Vector>(
     }
 }
 
-/// `to += scale · Rᵀ x`: the gradient of [`turn`], and its inverse.
+/// `to += scale · Rᵀ x`: the gradient and the inverse of [`rotate`].
 ///
 /// # Safety
 /// The machine must have the instruction set of `V`.
 #[inline(always)]
-pub(super) unsafe fn add_turned_back<V: Vector>(
+pub(super) unsafe fn add_rotated_back<V: Vector>(
     x: &[f32],
     angles: Option<&[f32]>,
     scale: f32,
@@ -177,12 +177,12 @@ pub(super) unsafe fn add_turned_back<V: Vector>(
 /// Adds to the elements at `to`, of which `left` are left.
 #[inline(always)]
 unsafe fn add<V: Vector>(value: V, to: *mut f32, left: usize) {
-    // SAFETY: the caller's promise.
+    // SAFETY: as the caller promises.
     unsafe { store(load::<V>(to, left).add(value), to, left) }
 }
 
-/// [`turn`] for rows that are few: heads side by side in `x` and `to`.
-pub(super) fn turn_heads(
+/// [`rotate`] for a few rows: adjacent heads in `x` and `to`.
+pub(super) fn rotate_heads(
     level: Level,
     x: &[f32],
     angles: Option<&[f32]>,
@@ -198,14 +198,14 @@ pub(super) fn turn_heads(
             let Self(x, angles, scale, width, to) = self;
             for (x, to) in x.chunks_exact(width).zip(to.chunks_exact_mut(width)) {
                 // SAFETY: the caller has the instruction set.
-                unsafe { turn::<V>(x, angles, scale, to) }
+                unsafe { rotate::<V>(x, angles, scale, to) }
             }
         }
     }
     level.run(Heads(x, angles, scale, width, to));
 }
 
-/// The plain form: turns `x` in place; `direction` is 1, or −1 for the inverse.
+/// The plain form: rotates `x` in place; `direction` is 1, or −1 for the inverse.
 pub(super) fn rotate_reference<R: Real>(
     rotary: Rotary,
     position: u64,
@@ -232,7 +232,7 @@ mod tests {
         #[inline(always)]
         unsafe fn run<V: Vector>(self) {
             // SAFETY: the caller has the instruction set.
-            unsafe { add_turned_back::<V>(self.0, Some(self.1), 1.0, self.2) }
+            unsafe { add_rotated_back::<V>(self.0, Some(self.1), 1.0, self.2) }
         }
     }
 
@@ -248,11 +248,11 @@ mod tests {
                         let mut exact = wide(&x);
                         rotate_reference(Rotary::default(), start + p as u64, 1.0, &mut exact);
                         let mut got = vec![0.0; width];
-                        turn_heads(level, &x, Some(angles), 1.0, width, &mut got);
-                        close("turned", &got, &exact, 3e-7);
+                        rotate_heads(level, &x, Some(angles), 1.0, width, &mut got);
+                        close("rotated", &got, &exact, 3e-7);
                         let mut back = vec![0.0; width];
                         level.run(Back(&got, angles, &mut back));
-                        close("turned back", &back, &wide(&x), 5e-7);
+                        close("rotated back", &back, &wide(&x), 5e-7);
                     }
                 }
             }

@@ -1,12 +1,12 @@
-//! Rows of one head: from where they lie apart to side by side, and back.
+//! Rows of one head: gathered from the rows of a batch, and scattered back.
 
 use std::ops::Range;
 
-use super::rotary::{add_turned_back, turn};
+use super::rotary::{add_rotated_back, rotate};
 use crate::cpu::Shards;
 use crate::simd::{self, Kernel, Vector};
 
-/// Rows that lie apart, side by side; zeros for those that the last block lacks.
+/// Gathers the rows of one head; rows past `count` become zeros.
 pub(super) struct Gather<'a, At> {
     pub(super) dy: &'a [f32],
     pub(super) width: usize,
@@ -26,7 +26,7 @@ impl<At: Fn(usize) -> usize> Kernel for Gather<'_, At> {
             if r < self.count {
                 let from = &self.dy[(self.at)(r)..][..self.width];
                 // SAFETY: the caller has the instruction set.
-                unsafe { turn::<V>(from, None, 1.0, to) }
+                unsafe { rotate::<V>(from, None, 1.0, to) }
             } else {
                 to.fill(0.0);
             }
@@ -34,9 +34,9 @@ impl<At: Fn(usize) -> usize> Kernel for Gather<'_, At> {
     }
 }
 
-/// Writes rows, each by its scale, to rows that lie apart: row r goes to `to[at(r)..]`.
+/// Scatters rows, each times its scale: row r goes to `to[at(r)..]`.
 pub(super) struct Normalise<'a, 'b, At> {
-    /// `[count, stride]`.
+    /// `[count, stride]`: the rows to scale.
     pub(super) from: &'a [f32],
     pub(super) stride: usize,
     pub(super) width: usize,
@@ -56,19 +56,19 @@ impl<At: Fn(usize) -> usize> Kernel for Normalise<'_, '_, At> {
             let at = (self.at)(r);
             // SAFETY: the task that runs this alone writes these features of this position, and
             // the caller has the instruction set.
-            unsafe { turn::<V>(from, None, scale, self.to.part(at..at + self.width)) }
+            unsafe { rotate::<V>(from, None, scale, self.to.part(at..at + self.width)) }
         }
     }
 }
 
-/// Adds rows, turned back, to rows that lie apart: row r goes to `to[at(r)..]`.
+/// Rotates rows back and adds them to the rows of a batch: row r goes to `to[at(r)..]`.
 pub(super) struct AddRows<'a, 'b, At> {
-    /// `[count, stride]`.
+    /// `[count, stride]`: the rows to add.
     pub(super) from: &'a [f32],
     pub(super) stride: usize,
     pub(super) width: usize,
     pub(super) count: usize,
-    /// `[count, K]`, where the rows have been turned.
+    /// `[count, K]`: the angles by which the rows were rotated, if they were.
     pub(super) angles: Option<&'a [f32]>,
     pub(super) scale: f32,
     pub(super) to: &'a Shards<'b, f32>,
@@ -88,7 +88,7 @@ impl<At: Fn(usize) -> usize> Kernel for AddRows<'_, '_, At> {
             let to = unsafe { self.to.part(at..at + width) };
             let angles = self.angles.map(|angles| &angles[r * width..][..width]);
             // SAFETY: the caller has the instruction set.
-            unsafe { add_turned_back::<V>(from, angles, self.scale, to) }
+            unsafe { add_rotated_back::<V>(from, angles, self.scale, to) }
         }
     }
 }

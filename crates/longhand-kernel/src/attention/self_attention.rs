@@ -1,14 +1,16 @@
-//! Self-attention over a sequence: laying out per head, the ring before and after, gradients.
+//! Self-attention over a sequence: operands for each head, the KV cache before and after, and
+//! gradients.
 
 use std::ops::Range;
 
-use super::blocks::{self, Gradients, Laid, Source};
+use super::blocks::{Blocks, Laid, Source};
 use super::layout::{Layout, MOST_KEYS, time_of, within};
-use super::rotary::turn;
+use super::rotary::rotate;
 use super::rows::{AddRows, fetch, fetch_to_write};
-use super::{Mask, Sizes, cache};
+use super::{Mask, Sizes, blocks_backward, blocks_forward, cache};
 use crate::buffer::Buffer;
-use crate::cpu::{Cpu, Shards};
+use crate::call::Call;
+use crate::cpu::Shards;
 use crate::level::Level;
 use crate::precision::Precision;
 use crate::sequence::Sequence;
@@ -17,16 +19,17 @@ use crate::simd::{Kernel, Vector};
 /// Positions after which rotary angles start anew.
 const POSITIONS: usize = 64;
 
-/// What a windowed attention remembers of each stream: the last W keys and values, in rings.
-/// The position `p` of a stream lies in slot `p mod W`.
+/// The KV cache of a windowed attention: the last W keys and values of each stream, in rings.
+/// Slot `p mod W` holds position p.
 ///
-/// It is advanced in place, because copying it would cost a decoded token more than reading it;
-/// whoever needs the state before keeps a copy. All zeros is the empty state.
+/// It is advanced in place, because a copy would cost a decoded token more than reading it. A
+/// caller that needs the state before keeps a copy. The empty state is all zeros.
 pub struct State<'a> {
-    /// `[S, G, W, K]`, rotated by their positions and stored as [`cache`] says. S is B unless
+    /// `[S, G, W, K]`, rotated by their positions and stored in the format of
+    /// [`cache`]. S is B unless
     /// `rows` picks B of more streams.
     pub keys: &'a mut [f32],
-    /// `[S, G, W, K]`, stored likewise.
+    /// `[S, G, W, K]`, in the same format.
     pub values: &'a mut [f32],
     /// `[B]`: the row of `keys` and `values` that belongs to each stream of the batch, ascending.
     /// By default stream b has row b. Only [`step`](super::step) takes rows.
@@ -47,8 +50,8 @@ impl State<'_> {
             assert!(rows.last().is_none_or(|&row| row < streams), "attention: a row out of range");
         }
         let ring = streams * sizes.ring_len();
-        assert_eq!(self.keys.len(), ring, "attention: the length of the carried keys");
-        assert_eq!(self.values.len(), ring, "attention: the length of the carried values");
+        assert_eq!(self.keys.len(), ring, "attention: the length of the cached keys");
+        assert_eq!(self.values.len(), ring, "attention: the length of the cached values");
         assert_eq!(self.position.len(), batch, "attention: one position per stream");
         assert_eq!(self.filled.len(), batch, "attention: one filling per stream");
     }
@@ -73,33 +76,32 @@ fn layout(sizes: Sizes, sequence: &Sequence) -> Layout {
     }
 }
 
-/// W − 1: carried positions that the first new one may see.
+/// W − 1: cached positions that the first new one may see.
 fn carried(sizes: Sizes) -> usize {
     sizes.window().saturating_sub(1)
 }
 
-/// `y [T·B, H·K]` from `qkv [T·B, (H+2G)·K]`. With a window, the state's keys and values are seen
-/// too, and it is advanced over the real positions; without a state it begins empty and nothing
-/// is kept. At padded positions y is zero.
+/// `y [T·B, H·K]` from `qkv [T·B, (H+2G)·K]`. With a window, the queries see the cached keys and
+/// values too, and the state advances over the real positions. Without a state the cache begins
+/// empty and is dropped. At padded positions y is zero.
 ///
 /// # Panics
 /// If a length does not fit the sizes, or a state is given to [`Mask::Full`].
 pub fn forward(
-    cpu: &Cpu,
-    sizes: Sizes,
-    sequence: &Sequence,
+    call: Call<Sizes>,
     qkv: &[f32],
     state: Option<State>,
     y: &mut [f32],
     saved: &mut [f32],
 ) {
+    let Call { cpu, sizes, sequence } = call;
     sizes.check();
     let layout = layout(sizes, sequence);
     assert_eq!(qkv.len(), sequence.rows() * sizes.row(), "attention: the length of qkv");
     assert_eq!(y.len(), sequence.rows() * sizes.heads * sizes.width, "attention: the length of y");
     assert_eq!(saved.len(), layout.len(), "attention: the length of `saved`");
     if let Some(state) = &state {
-        assert!(sizes.mask != Mask::Full, "attention over whole examples carries no state");
+        assert!(sizes.mask != Mask::Full, "attention over whole examples has no KV cache");
         assert!(state.rows.is_none(), "attention over a sequence reads a state of its own");
         state.check(&sizes, sequence.batch);
     }
@@ -126,29 +128,28 @@ pub fn forward(
     }
     let source =
         Projection { sizes, layout, sequence, qkv, prepared, ring: ring.as_ref(), d_qkv: None };
-    blocks::forward(cpu, &layout, sequence, &source, prepared, statistics, y);
+    let blocks = Blocks { layout: &layout, sequence, source: &source, prepared };
+    blocks_forward::forward(cpu, blocks, statistics, y);
     if let Some((position, filled)) = counters {
         advance(sizes, sequence, position, filled);
     }
 }
 
-/// Adds the gradients of [`forward`], whose `qkv` comes again, to `d_qkv [T·B, (H+2G)·K]` and, where
-/// wanted, to those of the carried `(keys, values)`, each `[B, G, W, K]`, as they were before
-/// forward. The keys are turned, and so are their gradients. Training cuts the gradient there and
-/// gives `None`.
+/// Adds the gradients of [`forward`], which read the same `qkv`, to `d_qkv [T·B, (H+2G)·K]`. Where
+/// `d_carried` is given, adds those of the cached `(keys, values)` before forward, each
+/// `[B, G, W, K]`; the cached keys are rotated, and so are their gradients. Training passes `None`.
 ///
 /// # Panics
 /// If a length does not fit the sizes.
 pub fn backward(
-    cpu: &Cpu,
-    sizes: Sizes,
-    sequence: &Sequence,
+    call: Call<Sizes>,
     qkv: &[f32],
     saved: &[f32],
     dy: &[f32],
     d_qkv: &mut [f32],
     d_carried: Option<(&mut [f32], &mut [f32])>,
 ) {
+    let Call { cpu, sizes, sequence } = call;
     sizes.check();
     let layout = layout(sizes, sequence);
     let row = sizes.row();
@@ -162,7 +163,7 @@ pub fn backward(
     let (width, stride) = (sizes.width, layout.stride());
     let ring = sequence.batch * sizes.ring_values();
     let d_carried = d_carried.map(|(keys, values)| {
-        assert_eq!((keys.len(), values.len()), (ring, ring), "attention: the carried gradients");
+        assert_eq!((keys.len(), values.len()), (ring, ring), "attention: the cache's gradients");
         (Shards::new(keys), Shards::new(values))
     });
     let d_qkv = Shards::new(d_qkv);
@@ -206,30 +207,31 @@ pub fn backward(
             }
         }
     };
-    let gradients = Gradients {
+    let gradients = blocks_backward::Gradients {
         queries: Some(&d_qkv),
         queries_row: row,
         keys: Some(&add_keys),
         keys_from: if d_carried.is_some() { 0 } else { carried(sizes) },
     };
-    let prepared = &saved[..layout.prepared()];
+    let (prepared, statistics) = saved.split_at(layout.prepared());
     let d_qkv = Some(&d_qkv);
     let source = Projection { sizes, layout, sequence, qkv, prepared, ring: None, d_qkv };
-    blocks::backward(cpu, &layout, sequence, &source, saved, dy, &gradients);
+    let blocks = Blocks { layout: &layout, sequence, source: &source, prepared };
+    blocks_backward::backward(cpu, blocks, statistics, dy, &gradients);
 }
 
 /// The probabilities with which one query reads the positions it sees.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights {
-    /// The first position it sees, counted in reading order from the first one of the sequence;
-    /// below zero for a carried one.
+    /// The first position it sees, counted in reading order from the first one of the sequence.
+    /// Cached positions are below zero.
     pub first: i64,
-    /// The probability of that position and of each after it; they sum to 1.
+    /// Probabilities of that position and of each one after it; they sum to 1.
     pub values: Vec<f32>,
 }
 
-/// What query head `head` at time `t` of sequence `b` attended to in the [`forward`] that read `qkv`
-/// and left `saved`. For plots: it allocates and takes its time.
+/// The attention weights of query head `head` at time `t` of sequence `b`, in the [`forward`] that
+/// read `qkv` and left `saved`. It is meant for plots: it allocates, and runs on one thread.
 ///
 /// # Panics
 /// If the head or the position does not exist.
@@ -276,20 +278,20 @@ pub fn weights(
     Weights { first: first as i64 - carried(sizes) as i64, values }
 }
 
-/// Which head of all rings is the key or value of carried position `index` (W − 1 of them, oldest
-/// first), if the first new position goes into `slot`.
+/// The number, among the heads of all rings, of the key or value of cached position `index` (of
+/// W − 1, oldest first), if the first new position goes into `slot`.
 fn ring_at(sizes: Sizes, b: usize, group: usize, slot: usize, index: usize) -> usize {
     let window = sizes.window();
     (b * sizes.groups + group) * window + (slot + 1 + index) % window
 }
 
-/// The slot of the first new position and the number of carried ones that it may see.
+/// The slot of the first new position, and how many cached positions it may see.
 fn saved_carried(layout: &Layout, prepared: &[f32], b: usize) -> [usize; 2] {
     let counts = &prepared[layout.counts(b)];
     [counts[0] as usize, counts[1] as usize]
 }
 
-/// The carried state while threads read and write parts of it.
+/// The KV cache while threads read and write parts of it.
 struct Ring<'a> {
     keys: Shards<'a, f32>,
     values: Shards<'a, f32>,
@@ -297,8 +299,8 @@ struct Ring<'a> {
     filled: &'a [u32],
 }
 
-/// What comes before the blocks: which keys are seen, the angles of the positions, and a copy of
-/// what is carried.
+/// The work before the blocks: the range of keys that each query sees, the rotary angles, and a
+/// copy of the KV cache in `f32`.
 struct Preparing<'a> {
     sizes: Sizes,
     layout: Layout,
@@ -308,8 +310,10 @@ struct Preparing<'a> {
 }
 
 impl Preparing<'_> {
+    /// Prepares sequence `b`.
+    ///
     /// # Safety
-    /// No other thread may prepare the same sequence, read what is prepared, or write the ring.
+    /// No other thread may prepare the same sequence, read the prepared part, or write the ring.
     unsafe fn prepare(&self, level: Level, b: usize) {
         let Self { sizes, layout, sequence, .. } = self;
         // SAFETY: as promised by the caller.
@@ -326,12 +330,12 @@ impl Preparing<'_> {
                 }
             }
             if let Some(ring) = self.ring {
-                self.recall(level, ring, b);
+                self.copy_cache(level, ring, b);
             }
         }
     }
 
-    /// The ring's slot of the first new position, and how many carried ones it may see.
+    /// The ring's slot of the first new position, and how many cached positions it may see.
     fn carried(&self, b: usize) -> [usize; 2] {
         let before = carried(self.sizes);
         self.ring.as_ref().map_or([0, 0], |ring| {
@@ -340,10 +344,10 @@ impl Preparing<'_> {
         })
     }
 
-    /// Writes which keys each query of sequence `b` sees.
+    /// Writes the range of keys that each query of sequence `b` sees.
     ///
     /// # Safety
-    /// As for `prepare`.
+    /// The same as for `prepare`.
     unsafe fn see(&self, b: usize) {
         let Self { sizes, layout, sequence, to, .. } = self;
         let before = carried(*sizes);
@@ -384,13 +388,13 @@ impl Preparing<'_> {
         }
     }
 
-    /// Copies what sequence `b` may still see of the ring.
+    /// Copies the cached keys and values that sequence `b` may still see.
     ///
     /// # Safety
-    /// As for `prepare`.
-    unsafe fn recall(&self, level: Level, ring: &Ring, b: usize) {
+    /// The same as for `prepare`.
+    unsafe fn copy_cache(&self, level: Level, ring: &Ring, b: usize) {
         let Self { sizes, layout, .. } = self;
-        let (before, width, held) = (carried(*sizes), sizes.width, sizes.held_width());
+        let (before, width, held) = (carried(*sizes), sizes.width, sizes.word_width());
         let [slot, filled] = self.carried(b);
         let first = before - filled;
         // Up to the end of the ring, and from its beginning on.
@@ -407,23 +411,23 @@ impl Preparing<'_> {
                     // SAFETY: as promised by the caller.
                     let (to, from) =
                         unsafe { (self.to.part(part), from.read(at..at + count * held)) };
-                    cache::recall(level, sizes.cache, width, from, to);
+                    cache::decode(level, sizes.cache, width, from, to);
                 }
             }
         }
     }
 }
 
-/// Queries, keys and values of the fused projection, and the carried ones.
+/// Queries, keys and values of the fused projection, after the cached keys and values.
 struct Projection<'a> {
     sizes: Sizes,
     layout: Layout,
     sequence: &'a Sequence<'a>,
     qkv: &'a [f32],
     prepared: &'a [f32],
-    /// Where new keys and values go.
+    /// The KV cache that receives the new keys and values.
     ring: Option<&'a Ring<'a>>,
-    /// Where the gradients of `qkv` go.
+    /// The gradient of `qkv`, in a backward pass.
     d_qkv: Option<&'a Shards<'a, f32>>,
 }
 
@@ -479,24 +483,24 @@ impl Source for Projection<'_> {
         if real == 0 || !laid.rows.contains(&(real - 1)) {
             return;
         }
-        let (width, held) = (sizes.width, sizes.held_width());
+        let (width, held) = (sizes.width, sizes.word_width());
         let (stride, before) = (layout.stride(), carried(*sizes));
         let [slot, _] = saved_carried(layout, prepared, b);
         for (from, to) in [(&laid.keys, &ring.keys), (&laid.values, &ring.values)] {
             for row in real.saturating_sub(sizes.window())..real {
-                // The slot after W − 1 carried positions and `row` new ones.
+                // The slot after W − 1 cached positions and `row` new ones.
                 let at = held * ring_at(*sizes, b, group, slot, before + row);
                 let from = &from[(before + row - laid.seen.start) * stride..][..width];
                 // SAFETY: the rows at the end of a sequence belong to one task, and nothing reads
-                // the ring once it has been recalled.
+                // the ring once it has been copied.
                 let to = unsafe { to.part(at..at + held) };
-                cache::hold(level, sizes.cache, width, from, to);
+                cache::encode(level, sizes.cache, width, from, to);
             }
         }
     }
 }
 
-/// Counts the real positions read.
+/// Advances the counters by the real positions that were read.
 fn advance(sizes: Sizes, sequence: &Sequence, position: &mut [u64], filled: &mut [u32]) {
     for b in 0..sequence.batch {
         let real = sequence.real(b);
@@ -528,7 +532,7 @@ unsafe fn round<V: Vector>(features: &mut [f32]) {
     }
 }
 
-/// Lays out what one key head's queries ask and see, turned by their positions.
+/// Gathers the queries of one key head and the keys and values they see, rotated by position.
 struct LayOut<'a> {
     projection: &'a Projection<'a>,
     b: usize,
@@ -558,7 +562,7 @@ impl Kernel for LayOut<'_> {
                 let (row, to) = (laid.rows.start + index % laid.rows.len(), &mut to[..width]);
                 if row < real {
                     let from = head(row, group * shared + index / laid.rows.len());
-                    turn::<V>(from, angles(row), scale, to);
+                    rotate::<V>(from, angles(row), scale, to);
                 } else {
                     // A lane without a query still takes part in the products.
                     to.fill(0.0);
@@ -571,8 +575,8 @@ impl Kernel for LayOut<'_> {
                 let (key, value) = (&mut key[..width], &mut value[..width]);
                 if place >= before {
                     let row = place - before;
-                    turn::<V>(head(row, sizes.heads + group), angles(row), 1.0, key);
-                    turn::<V>(head(row, sizes.heads + sizes.groups + group), None, 1.0, value);
+                    rotate::<V>(head(row, sizes.heads + group), angles(row), 1.0, key);
+                    rotate::<V>(head(row, sizes.heads + sizes.groups + group), None, 1.0, value);
                     if sizes.cache == Precision::Bf16 {
                         round::<V>(key);
                         round::<V>(value);
@@ -580,11 +584,11 @@ impl Kernel for LayOut<'_> {
                 } else if place >= before - filled {
                     let part = place * width..(place + 1) * width;
                     let from = within(layout.carried_keys(b, group), part.clone());
-                    turn::<V>(&prepared[from], None, 1.0, key);
+                    rotate::<V>(&prepared[from], None, 1.0, key);
                     let from = within(layout.carried_values(b, group), part);
-                    turn::<V>(&prepared[from], None, 1.0, value);
+                    rotate::<V>(&prepared[from], None, 1.0, value);
                 } else {
-                    // Nobody sees it, but it takes part in the products.
+                    // No query sees it, but it takes part in the products.
                     key.fill(0.0);
                     value.fill(0.0);
                 }

@@ -1,4 +1,4 @@
-//! Scores of a block of queries, `[keys, BLOCK]`: which of them count, their softmax and its gradient.
+//! Scores of a block of queries, `[keys, BLOCK]`: the mask, the softmax and its gradient.
 //!
 //! Each lane belongs to one query, so that its softmax needs no sums across lanes. The results are
 //! operands of the next products.
@@ -9,11 +9,11 @@ use super::layout::{BLOCK, Layout, MOST_KEYS, within};
 use crate::operand::{Operand, ProductKernel};
 use crate::simd::{Vector, exp};
 
-/// Stands for a score that may not be seen.
+/// The score of a key that the query does not see.
 const LOWEST: f32 = f32::MIN;
 
-/// What the queries of a block see: keys `start..start + count` of those laid out between them, and
-/// each of them the keys from `first` to `end`, counted from `start`.
+/// The keys that the queries of a block see: together `start..start + count` of the gathered ones,
+/// and each query those from `first` to `end`, counted from `start`.
 #[derive(Clone, Copy)]
 pub(super) struct Seen {
     /// A multiple of the alignment, as `count`.
@@ -29,7 +29,8 @@ impl Seen {
     pub(super) const NOTHING: Self =
         Self { start: 0, count: 0, first: [0.0; BLOCK], end: [0.0; BLOCK], by_all: [0, 0] };
 
-    /// What the queries of `rows` see, by what was prepared, if the keys from `laid` on are laid out.
+    /// The keys that the queries of `rows` see, by the prepared ranges, if the gathered keys begin at
+    /// place `laid`.
     pub(super) fn of(
         layout: &Layout,
         prepared: &[f32],
@@ -135,7 +136,7 @@ impl ProductKernel for Softmax<'_> {
                 }
                 let most = most[0].max(most[1]).max(most[2].max(most[3]));
 
-                // In the order in which they stand: what is written never passes what is to be read.
+                // From the first key to the last: writes never pass the next read.
                 let [before, after] = seen.edges();
                 let weights = Weights { seen, scores, lane, most };
                 let mut sums = [V::zero(); 2];
@@ -192,7 +193,7 @@ impl<V: Vector> Weights<'_, V> {
 /// Scores to probabilities P, and gradients dP of the probabilities to those of the scores:
 /// `dS = P · (dP − Σ P·dP)`.
 pub(super) struct SoftmaxGradient<'a> {
-    /// `[keys, BLOCK]`.
+    /// S `[keys, BLOCK]` becomes P.
     pub(super) scores: &'a mut [f32],
     /// dP `[keys, BLOCK]` becomes dS in lanes across the keys, as [`Softmax`] leaves the weights.
     pub(super) dscores: &'a mut [f32],

@@ -1,12 +1,13 @@
-//! One position of self-attention, read straight from the ring: for decoding.
+//! The decode step of self-attention: one position, read from the KV cache in place.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::cache::{self, Halves, Held, Whole, lower_half};
-use super::rotary::{Angles, turn_heads};
+use super::rotary::{Angles, rotate_heads};
 use super::self_attention::State;
 use super::{Mask, Sizes};
+use crate::call::Call;
 use crate::cpu::{Cpu, Shards, Worker};
 use crate::precision::Precision;
 use crate::scratch;
@@ -17,26 +18,19 @@ use crate::small_product::LANES;
 /// With fewer products than this a second thread costs more than it gains.
 const SERIAL_PRODUCTS: usize = 1 << 15;
 
-/// As [`forward`](super::forward) for one position (T = 1) of each stream, without what backward
-/// needs: the new key and value go into the ring, which is then read where it lies. The cost does
-/// not depend on the position. `angles` is kept from layer to layer of a step.
+/// [`forward`](super::forward) for one position (T = 1) of each stream, without a backward pass.
+/// The new key and value go into the ring, which is then read in place. The cost does not depend
+/// on the position. `angles` is reused from layer to layer of a step.
 ///
 /// # Panics
-/// If a length does not fit the sizes, the sequence has not one position, or the mask is
-/// [`Mask::Full`].
-pub fn step(
-    cpu: &Cpu,
-    sizes: Sizes,
-    sequence: &Sequence,
-    qkv: &[f32],
-    state: State,
-    angles: &mut Angles,
-    y: &mut [f32],
-) {
+/// If a length does not fit the sizes, the sequence has more or fewer positions than one, or the
+/// mask is [`Mask::Full`].
+pub fn step(call: Call<Sizes>, qkv: &[f32], state: State, angles: &mut Angles, y: &mut [f32]) {
+    let Call { cpu, sizes, sequence } = call;
     sizes.check();
     let batch = sequence.batch;
     assert!(sequence.time == 1, "attention: a step is one position");
-    assert!(sizes.mask != Mask::Full, "attention over whole examples has no steps");
+    assert!(sizes.mask != Mask::Full, "attention over whole examples has no decode step");
     assert_eq!(qkv.len(), batch * sizes.row(), "attention: the length of qkv");
     assert_eq!(y.len(), batch * sizes.heads * sizes.width, "attention: the length of y");
     state.check(&sizes, batch);
@@ -76,7 +70,7 @@ pub fn step(
             }
         });
     }
-    let (shared, held) = (sizes.heads / sizes.groups * width, sizes.held_width());
+    let (shared, held) = (sizes.heads / sizes.groups * width, sizes.word_width());
     let y = Shards::new(y);
     let read = |worker: &mut Worker, b: usize, group: usize| {
         let heads = b * y_row + group * shared..b * y_row + (group + 1) * shared;
@@ -106,16 +100,25 @@ pub fn step(
         }
         worker.buffers.give(scores);
     };
-    let products: usize = filled.iter().map(|&filled| filled as usize * y_row).sum();
-    let tasks = batch * sizes.groups;
-    if products < SERIAL_PRODUCTS {
-        cpu.for_each(1, |worker, _| {
-            (0..tasks).for_each(|i| read(worker, i / sizes.groups, i % sizes.groups));
-        });
-    } else {
-        cpu.for_each(tasks, |worker, i| read(worker, i / sizes.groups, i % sizes.groups));
-    }
+    let products = filled.iter().map(|&filled| filled as usize * y_row).sum();
+    for_each_group(cpu, products, [batch, sizes.groups], read);
     scratch::give(cpu, query);
+}
+
+/// Runs `read` for every stream and key head, on the threads where that many products pay.
+fn for_each_group(
+    cpu: &Cpu,
+    products: usize,
+    [batch, groups]: [usize; 2],
+    read: impl Fn(&mut Worker, usize, usize) + Sync,
+) {
+    let tasks = batch * groups;
+    let read = |worker: &mut Worker, i: usize| read(worker, i / groups, i % groups);
+    if products < SERIAL_PRODUCTS {
+        cpu.for_each(1, |worker, _| (0..tasks).for_each(|i| read(worker, i)));
+    } else {
+        cpu.for_each(tasks, read);
+    }
 }
 
 /// The slots of the last `count` positions before `position`; they may wrap around the ring's end.
@@ -136,7 +139,7 @@ struct TakenIn<'a> {
 }
 
 impl TakenIn<'_> {
-    /// Puts the new key and value of stream `b` into its ring and turns its queries.
+    /// Puts the new key and value of stream `b` into its ring and rotates its queries.
     fn remember(&self, worker: &mut Worker, b: usize, query: &mut [f32], state: State) {
         let Self { sizes, sequence, qkv, angles } = self;
         if !sequence.is_real(0, b) {
@@ -149,16 +152,16 @@ impl TakenIn<'_> {
         let window = sizes.window();
         let slot = (*position % window as u64) as usize;
         let (width, new) = (sizes.width, sizes.groups * sizes.width);
-        let (held, window_words) = (sizes.held_width(), window * sizes.held_width());
+        let (held, window_words) = (sizes.word_width(), window * sizes.word_width());
         let (queries, others) = qkv[b * sizes.row()..(b + 1) * sizes.row()].split_at(query.len());
-        let turned = sizes.rotary.map(|_| &angles[b * width..(b + 1) * width]);
-        turn_heads(worker.level, queries, turned, 1.0 / (width as f32).sqrt(), width, query);
+        let angles = sizes.rotary.map(|_| &angles[b * width..(b + 1) * width]);
+        rotate_heads(worker.level, queries, angles, 1.0 / (width as f32).sqrt(), width, query);
         let mut keys = worker.buffers.take(new);
-        turn_heads(worker.level, &others[..new], turned, 1.0, width, &mut keys);
+        rotate_heads(worker.level, &others[..new], angles, 1.0, width, &mut keys);
         for (from, ring) in [(&keys[..], &mut *state.keys), (&others[new..], &mut *state.values)] {
             for (head, ring) in from.chunks_exact(width).zip(ring.chunks_exact_mut(window_words)) {
                 let words = &mut ring[slot * held..(slot + 1) * held];
-                cache::hold(worker.level, sizes.cache, width, head, words);
+                cache::encode(worker.level, sizes.cache, width, head, words);
             }
         }
         *position += 1;
@@ -169,11 +172,11 @@ impl TakenIn<'_> {
 
 /// Softmax of the queries of one group of one stream against its ring.
 struct Read<'a> {
-    /// K.
+    /// K: features of a head.
     width: usize,
     /// Words of a head, and so from one position to the next.
     held: usize,
-    /// Heads side by side, turned and divided by √K.
+    /// Adjacent heads, rotated and divided by √K.
     query: &'a [f32],
     /// `[W, K]`, as the values.
     keys: &'a [f32],
@@ -199,8 +202,8 @@ impl<H: Held> Kernel for As<'_, H> {
         let Read { width, held, query, keys, values, spans, scores, y } = self.0;
         let (keys, values, scores) = (keys.as_ptr(), values.as_ptr(), scores.as_mut_ptr());
         let heads = query.chunks_exact(width).zip(y.chunks_exact_mut(width));
-        // SAFETY: the spans lie in the ring, there is a score for each of their slots, and every
-        // key and value has `width` elements.
+        // SAFETY: the spans are within the ring, there is a score for each of their slots, and
+        // every key and value has `width` elements.
         unsafe {
             for (query, y) in heads {
                 let (query, y) = (query.as_ptr(), y.as_mut_ptr());
@@ -243,7 +246,7 @@ struct Mix<'a> {
     spans: &'a [Range<usize>; 2],
     /// From this feature of either half on; more than M vectors of them are left to others.
     first: usize,
-    /// K.
+    /// K: features of a head.
     width: usize,
 }
 
@@ -300,8 +303,8 @@ impl Mix<'_> {
     }
 }
 
-/// The products of a query with N keys that lie `held` apart, each still to be summed over its
-/// lanes.
+/// The products of a query with N keys that begin `held` words apart; the lanes of each are still
+/// to be summed.
 #[inline(always)]
 unsafe fn dots<V: Vector, H: Held, const N: usize>(
     query: *const f32,
@@ -328,7 +331,7 @@ unsafe fn dots<V: Vector, H: Held, const N: usize>(
 unsafe fn exponentials<V: Vector>(scores: *mut f32, count: usize) -> f32 {
     // SAFETY: the caller gives room for `count` scores rounded up to whole vectors.
     unsafe {
-        // What fills the last vector vanishes in `exp`.
+        // The padding of the last vector vanishes in `exp`.
         (count..count.next_multiple_of(V::LANES)).for_each(|i| *scores.add(i) = f32::MIN);
         let mut most = V::splat(f32::MIN);
         for i in (0..count).step_by(V::LANES) {
@@ -365,7 +368,7 @@ mod tests {
             let seeded = |seed| {
                 let mut words = vec![0.0; streams * ring];
                 let numbers = values(streams * sizes.ring_values(), seed);
-                cache::hold(cpu.level(), cache, width, &numbers, &mut words);
+                cache::encode(cpu.level(), cache, width, &numbers, &mut words);
                 words
             };
             let (mut keys, mut others) = (seeded(1), seeded(2));
@@ -382,7 +385,8 @@ mod tests {
                 filled: &mut filled,
             };
             let sequence = Sequence::new(1, picked.len());
-            step(&cpu, sizes, &sequence, &qkv, state, &mut Angles::default(), &mut y);
+            let call = Call::new(&cpu, sizes, &sequence);
+            step(call, &qkv, state, &mut Angles::default(), &mut y);
             let mut alone = before;
             for (b, row) in picked.into_iter().enumerate() {
                 let (mut position, mut filled) = ([at[b]], [seen[b]]);
@@ -396,7 +400,7 @@ mod tests {
                 let mut own = vec![f32::NAN; heads * width];
                 let qkv = &qkv[b * sizes.row()..(b + 1) * sizes.row()];
                 let angles = &mut Angles::default();
-                step(&cpu, sizes, &Sequence::new(1, 1), qkv, state, angles, &mut own);
+                step(Call::new(&cpu, sizes, &Sequence::new(1, 1)), qkv, state, angles, &mut own);
                 assert_eq!(own, y[b * heads * width..(b + 1) * heads * width]);
             }
             let bits = |words: &[f32]| words.iter().map(|x| x.to_bits()).collect::<Vec<_>>();

@@ -1,5 +1,6 @@
 use super::reference::Carried;
 use super::*;
+use crate::call::Call;
 use crate::cpu::Cpu;
 use crate::level::Level;
 use crate::precision::Precision;
@@ -21,19 +22,19 @@ fn short(sizes: Sizes) -> Sizes {
     Sizes { cache: Precision::Bf16, ..sizes }
 }
 
-/// Lends a carried state as the fast form takes it.
+/// Lends an owned state in the format of the fast form.
 fn lend(sizes: Sizes, carried: &mut Carried<f32>, to: impl FnOnce(State)) {
     let Carried { keys, values, position, filled } = carried;
     let batch = position.len();
     let mut words = [&*keys, &*values].map(|values| {
         let mut words = vec![f32::NAN; batch * sizes.ring_len()];
-        cache::hold(Level::detect(), sizes.cache, sizes.width, values, &mut words);
+        cache::encode(Level::detect(), sizes.cache, sizes.width, values, &mut words);
         words
     });
     let [held_keys, held_values] = &mut words;
     to(State { keys: held_keys, values: held_values, rows: None, position, filled });
     for (words, values) in words.iter().zip([keys, values]) {
-        cache::recall(Level::detect(), sizes.cache, sizes.width, words, values);
+        cache::decode(Level::detect(), sizes.cache, sizes.width, words, values);
     }
 }
 
@@ -70,11 +71,12 @@ fn read(
 ) -> (Vec<f32>, Vec<f32>) {
     let mut y = vec![f32::NAN; sequence.rows() * sizes.heads * sizes.width];
     let mut saved = vec![f32::NAN; saved_len(sizes, sequence)];
+    let call = Call::new(cpu, sizes, sequence);
     match carried {
         Some(carried) => lend(sizes, carried, |state| {
-            forward(cpu, sizes, sequence, qkv, Some(state), &mut y, &mut saved);
+            forward(call, qkv, Some(state), &mut y, &mut saved);
         }),
-        None => forward(cpu, sizes, sequence, qkv, None, &mut y, &mut saved),
+        None => forward(call, qkv, None, &mut y, &mut saved),
     }
     (y, saved)
 }
@@ -89,7 +91,8 @@ fn read_one(
 ) -> Vec<f32> {
     let mut y = vec![f32::NAN; sequence.batch * sizes.heads * sizes.width];
     let mut angles = Angles::default();
-    lend(sizes, carried, |state| step(cpu, sizes, sequence, qkv, state, &mut angles, &mut y));
+    let call = Call::new(cpu, sizes, sequence);
+    lend(sizes, carried, |state| step(call, qkv, state, &mut angles, &mut y));
     y
 }
 
@@ -157,7 +160,7 @@ fn reference_gradients_are_central_differences() {
     }
 }
 
-/// What is off in `f32`; in bf16, what two roundings of every operand to 8 bits make of it.
+/// The tolerance in `f32`; in bf16, that of two roundings of every operand to 8 bits.
 pub(super) fn tolerance(cpu: &Cpu, f32: f64) -> f64 {
     within(cpu.precision(), f32)
 }
@@ -193,7 +196,7 @@ fn check(cpu: &Cpu, sizes: Sizes, sequence: &Sequence) {
     let mut d_qkv = vec![1.0; qkv.len()];
     let (mut d_keys, mut d_values) = (vec![2.0; before.keys.len()], vec![3.0; before.keys.len()]);
     let d_carried = Some((&mut d_keys[..], &mut d_values[..]));
-    backward(cpu, sizes, sequence, &qkv, &saved, &dy, &mut d_qkv, d_carried);
+    backward(Call::new(cpu, sizes, sequence), &qkv, &saved, &dy, &mut d_qkv, d_carried);
     let (exact_qkv, exact_keys, exact_values) =
         reference::backward(sizes, sequence, &wide(&qkv), &widen(&before), &wide(&dy));
     let plus = |values: &[f64], start: f64| values.iter().map(|x| x + start).collect::<Vec<_>>();
@@ -203,8 +206,8 @@ fn check(cpu: &Cpu, sizes: Sizes, sequence: &Sequence) {
     close("d_values", &d_values, &plus(&exact_values, 3.0), most);
 
     let mut alone = vec![1.0; qkv.len()];
-    backward(cpu, sizes, sequence, &qkv, &saved, &dy, &mut alone, None);
-    assert_eq!(alone, d_qkv, "the carried gradient changes nothing else");
+    backward(Call::new(cpu, sizes, sequence), &qkv, &saved, &dy, &mut alone, None);
+    assert_eq!(alone, d_qkv, "the gradient of the cache changes nothing else");
 }
 
 #[test]
@@ -243,7 +246,7 @@ fn long_sequences_equal_the_reference() {
     }
 }
 
-/// Property (a).
+/// Property (a): chunks and steps equal the whole.
 #[test]
 fn any_split_and_any_step_give_the_same() {
     for cpu in precisions(2) {
@@ -293,7 +296,7 @@ fn any_split_and_any_step_give_the_same() {
     }
 }
 
-/// Property (c).
+/// Property (c): causality, bit for bit.
 #[test]
 fn a_later_position_changes_nothing_before_it() {
     for cpu in precisions(1) {
@@ -312,7 +315,7 @@ fn a_later_position_changes_nothing_before_it() {
     }
 }
 
-/// Property (d): each document alone, whatever stands before it and in the carried state.
+/// Property (d): each document is as if alone, whatever comes before it and is in the cache.
 #[test]
 fn packed_documents_are_as_if_each_stood_alone() {
     for cpu in precisions(2) {
@@ -329,7 +332,7 @@ fn packed_documents_are_as_if_each_stood_alone() {
             let mut carried = somewhere(sizes, 1, 12);
             let (y, saved) = read(&cpu, sizes, &packed, &qkv, carries.then_some(&mut carried));
             let mut d_qkv = vec![0.0; qkv.len()];
-            backward(&cpu, sizes, &packed, &qkv, &saved, &dy, &mut d_qkv, None);
+            backward(Call::new(&cpu, sizes, &packed), &qkv, &saved, &dy, &mut d_qkv, None);
             for document in [0..21, 21..22, 22..50] {
                 let alone = Sequence::new(document.len(), 1);
                 let qkv = rows_of(&qkv, row, document.clone());
@@ -342,7 +345,7 @@ fn packed_documents_are_as_if_each_stood_alone() {
                 );
                 let mut d_alone = vec![0.0; qkv.len()];
                 let dy = rows_of(&dy, y_row, document.clone());
-                backward(&cpu, sizes, &alone, qkv, &saved, dy, &mut d_alone, None);
+                backward(Call::new(&cpu, sizes, &alone), qkv, &saved, dy, &mut d_alone, None);
                 close(
                     "d_qkv",
                     rows_of(&d_qkv, row, document),
@@ -366,7 +369,7 @@ fn a_sequence_is_the_same_alone_and_in_a_batch() {
             let dy = values(sequence.rows() * sizes.heads * sizes.width, 14);
             let (y, saved) = read(&cpu, sizes, &sequence, &qkv, None);
             let mut d_qkv = vec![0.0; qkv.len()];
-            backward(&cpu, sizes, &sequence, &qkv, &saved, &dy, &mut d_qkv, None);
+            backward(Call::new(&cpu, sizes, &sequence), &qkv, &saved, &dy, &mut d_qkv, None);
             let pick = |x: &[f32], row: usize, b: usize| -> Vec<f32> {
                 x.chunks(row).skip(b).step_by(batch).flatten().copied().collect()
             };
@@ -378,23 +381,15 @@ fn a_sequence_is_the_same_alone_and_in_a_batch() {
                 let (y_alone, saved) = read(&cpu, sizes, &alone, &qkv, None);
                 assert_eq!(pick(&y, y_row, b), y_alone);
                 let mut d_alone = vec![0.0; qkv.len()];
-                backward(
-                    &cpu,
-                    sizes,
-                    &alone,
-                    &qkv,
-                    &saved,
-                    &pick(&dy, y_row, b),
-                    &mut d_alone,
-                    None,
-                );
+                let dy = pick(&dy, y_row, b);
+                backward(Call::new(&cpu, sizes, &alone), &qkv, &saved, &dy, &mut d_alone, None);
                 assert_eq!(pick(&d_qkv, sizes.row(), b), d_alone);
             }
         }
     }
 }
 
-/// Property (f).
+/// Property (f): extreme inputs stay finite.
 #[test]
 fn saturated_inputs_stay_finite() {
     for cpu in everything(1) {
@@ -407,7 +402,7 @@ fn saturated_inputs_stay_finite() {
             let dy = large(sequence.rows() * sizes.heads * sizes.width, 16);
             let (y, saved) = read(&cpu, sizes, &sequence, &qkv, None);
             let mut d_qkv = vec![0.0; qkv.len()];
-            backward(&cpu, sizes, &sequence, &qkv, &saved, &dy, &mut d_qkv, None);
+            backward(Call::new(&cpu, sizes, &sequence), &qkv, &saved, &dy, &mut d_qkv, None);
             assert!(y.iter().chain(&d_qkv).all(|x| x.is_finite()));
             if sizes.mask != Mask::Full {
                 let mut carried = Carried::empty(sizes, 1);
@@ -452,7 +447,7 @@ fn a_run_repeats_bit_for_bit() {
         let mut carried = somewhere(sizes, 4, 23);
         let (y, saved) = read(&cpu, sizes, &sequence, &qkv, Some(&mut carried));
         let mut d_qkv = vec![0.0; qkv.len()];
-        backward(&cpu, sizes, &sequence, &qkv, &saved, &dy, &mut d_qkv, None);
+        backward(Call::new(&cpu, sizes, &sequence), &qkv, &saved, &dy, &mut d_qkv, None);
         (y, d_qkv)
     };
     let once = run();
@@ -534,7 +529,7 @@ fn steps_of_every_level_equal_the_reference() {
     }
 }
 
-/// Where keys are not turned, nothing but the order of sums tells a chunk from its steps: what is
+/// Where keys are not rotated, nothing but the order of sums tells a chunk from its steps: what is
 /// held is rounded before anything reads it.
 #[test]
 fn a_short_cache_is_rounded_in_chunks_as_in_steps() {

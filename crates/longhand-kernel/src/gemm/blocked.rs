@@ -1,4 +1,4 @@
-//! The walk over blocks of B and A.
+//! The loops over blocks of B and A.
 
 use crate::buffer::Buffer;
 use crate::cpu::{Shards, Worker, share};
@@ -32,7 +32,7 @@ pub(super) fn block_len(level: Level, k: usize, n: usize, n_block: usize) -> usi
     k.min(K_BLOCK) * n.min(n_block).next_multiple_of(level.lanes())
 }
 
-/// Computes a product.
+/// Computes one thread's part of a product.
 pub(super) fn run(product: Product, right: Right, worker: &mut Worker) {
     let (level, precision) = (worker.level, worker.precision);
     let left = worker.buffers.take((M_BLOCK + PAD) * (K_BLOCK + PAD));
@@ -84,7 +84,7 @@ impl ProductKernel for &mut Walk<'_, '_> {
             let n = n_block.min(p.n - n0);
             for k0 in (0..p.k).step_by(k_block) {
                 let block = Block { n0, n, k0, k: k_block.min(p.k - k0) };
-                // SAFETY: every block lies within the sizes that `Product::new` checked, and the
+                // SAFETY: every block is within the sizes that `Product::new` checked, and the
                 // packing buffers were sized for one block.
                 unsafe {
                     let right = self.right_block::<V, O>(block, turn);
@@ -99,7 +99,7 @@ impl ProductKernel for &mut Walk<'_, '_> {
 }
 
 impl Walk<'_, '_> {
-    /// The packed panels of a block of B; none where it is read as it lies.
+    /// The packed panels of a block of B; none where B is read in place.
     #[inline(always)]
     unsafe fn right_block<V: Vector, O: Operand<V>>(
         &mut self,
@@ -109,12 +109,12 @@ impl Walk<'_, '_> {
         let p = self.product;
         let Block { n0, n, k0, k } = block;
         let panels = n.div_ceil(panel_width::<V>());
-        // SAFETY: the block lies within the product.
+        // SAFETY: the block is within the product.
         unsafe {
             let b = p.b.wrapping_add(n0 * p.b_col + k0 * p.b_row);
             match self.right {
                 Right::Alone => {
-                    if O::AS_IT_LIES && p.m <= FEW_ROWS && p.b_col == 1 {
+                    if O::IN_PLACE && p.m <= FEW_ROWS && p.b_col == 1 {
                         return None;
                     }
                     let to = self.block.as_mut_ptr();
@@ -153,7 +153,7 @@ impl Walk<'_, '_> {
         let p = self.product;
         let Block { n0, n, k0, k } = block;
         let lanes = k.div_ceil(O::DEPTH);
-        // SAFETY: rows and block lie within the product.
+        // SAFETY: rows and block are within the product.
         unsafe {
             let a = p.a.add(m0 * p.a_row + k0 * p.a_col);
             let far_apart = p.a_row.is_multiple_of(FAR_APART) && p.m > FEW_ROWS;
@@ -161,17 +161,17 @@ impl Walk<'_, '_> {
                 assert!(p.a_row == 1 || p.m == 1, "rows or columns of adjacent elements");
                 pack_across::<V, O>(a, p.a_col, k, m, self.left.as_mut_ptr(), M_BLOCK + PAD);
                 Left::Across
-            } else if !O::AS_IT_LIES || far_apart {
+            } else if !O::IN_PLACE || far_apart {
                 let to = self.left.as_mut_ptr();
                 pack_rows::<V, O>(a, p.a_row, k, m, to, K_BLOCK + PAD);
                 Left::Rows
             } else {
-                Left::AsItLies
+                Left::InPlace
             };
             let packed_a = self.left.as_ptr();
             let tiles = n.div_ceil(panel_width::<V>()) * m.div_ceil(V::TILE_ROWS);
             let mut ahead = match left {
-                Left::AsItLies => Ahead::default(),
+                Left::InPlace => Ahead::default(),
                 _ => Ahead::new(&p, block, m0 + m, tiles),
             };
             for j in (0..n).step_by(panel_width::<V>()) {
@@ -185,7 +185,7 @@ impl Walk<'_, '_> {
                     let (a, a_row, a_col) = match left {
                         Left::Across => (packed_a.add(i), 1, M_BLOCK + PAD),
                         Left::Rows => (packed_a.add(i * (K_BLOCK + PAD)), K_BLOCK + PAD, 1),
-                        Left::AsItLies => (a.add(i * p.a_row), p.a_row, 1),
+                        Left::InPlace => (a.add(i * p.a_row), p.a_row, 1),
                     };
                     let c = p.c.add((m0 + i) * p.c_row + n0 + j);
                     let tile = Tile { k: lanes, a, a_row, a_col, b, b_row, c, c_row: p.c_row };
@@ -200,17 +200,17 @@ impl Walk<'_, '_> {
 /// How the tiles read A.
 #[derive(Clone, Copy)]
 enum Left {
-    AsItLies,
+    InPlace,
     Rows,
     Across,
 }
 
-/// The rows of A that are packed next: each tile before brings a part of them nearer.
+/// The rows of A that are packed next: each tile before prefetches a part of them.
 #[derive(Clone, Copy)]
 struct Ahead {
     from: *const f32,
     stride: usize,
-    /// Rows left, as they lie, and the elements of one.
+    /// Rows that are left, and below the elements of one.
     rows: usize,
     len: usize,
     /// The place in the row at `from`.
@@ -226,7 +226,7 @@ impl Default for Ahead {
 }
 
 impl Ahead {
-    /// What follows the rows before `m0` in a block.
+    /// The rows that follow `m0` in a block, cut into parts for `tiles` tiles.
     fn new(p: &Product, block: Block, m0: usize, tiles: usize) -> Self {
         let (m0, k0) = if m0 < p.m { (m0, block.k0) } else { (0, block.k0 + block.k) };
         let (m, k) = ((p.m - m0).min(M_BLOCK), p.k.saturating_sub(k0).min(block.k));
@@ -236,7 +236,7 @@ impl Ahead {
         Self { from, stride, rows: if len == 0 { 0 } else { rows }, len, at: 0, lines }
     }
 
-    /// Brings the next lines nearer.
+    /// Prefetches the cache lines of one tile.
     #[inline(always)]
     fn fetch(&mut self) {
         for _ in 0..self.lines {

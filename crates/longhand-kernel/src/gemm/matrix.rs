@@ -1,6 +1,6 @@
-//! What a product reads and writes: views of slices.
+//! The operands of a product: views of slices as matrices.
 
-/// A matrix that is only read: rows of adjacent elements, or columns of them.
+/// A matrix to read: rows of adjacent elements, or columns of adjacent elements.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
     pub(super) data: &'a [f32],
@@ -58,7 +58,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// A matrix that is written: rows of adjacent elements.
+/// A matrix to write: rows of adjacent elements.
 pub struct MatrixMut<'a> {
     pub(super) data: &'a mut [f32],
     pub(super) rows: usize,

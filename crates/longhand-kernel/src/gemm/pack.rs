@@ -1,12 +1,12 @@
-//! Operands in the order in which the tiles read them.
+//! Packing: operands in the order in which the tiles read them.
 
 use crate::cpu::share;
 use crate::gemm::K_BLOCK;
 use crate::operand::{Operand, ProductKernel};
 use crate::simd::{Vector, fetch};
 
-/// Rows of B that are brought nearer before they are packed: panel by panel they lie too far apart
-/// for the processor to foresee them.
+/// Rows of B that are prefetched before they are packed: panel by panel they are too far apart for
+/// the processor to foresee them.
 const AHEAD: usize = 16;
 
 /// Columns of B in one panel.
@@ -126,8 +126,8 @@ pub(super) unsafe fn pack_rows<V: Vector, O: Operand<V>>(
     }
 }
 
-/// Rows of A whose columns are adjacent: for every lane of K its rows side by side, `to_row` from
-/// lane to lane.
+/// Rows of A whose columns are adjacent: for every lane of K its rows side by side, with `to_row`
+/// elements from lane to lane.
 ///
 /// # Safety
 /// As [`pack_panels`]; `to_row` holds whole vectors.
@@ -176,7 +176,7 @@ impl ProductKernel for PackPanels {
         let Self { b, row, col, k, n, to, index, parts } = self;
         let panels = share(n.div_ceil(panel_width::<V>()), 1, index, parts);
         let padded = n.next_multiple_of(V::LANES);
-        // SAFETY: the block lies within the checked operand, and `to` holds all of it.
+        // SAFETY: the block is within the checked operand, and `to` holds all of it.
         unsafe {
             for k0 in (0..k).step_by(K_BLOCK * O::DEPTH) {
                 let depth = (k - k0).min(K_BLOCK * O::DEPTH);

@@ -1,4 +1,4 @@
-//! The plain form.
+//! The plain form, generic over the number type.
 
 use crate::real::Real;
 

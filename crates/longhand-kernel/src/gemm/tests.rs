@@ -29,7 +29,7 @@ fn on_all(check: impl Fn(&Cpu)) {
     }
 }
 
-/// A product's operands, each as it is and lying transposed, and the exact result.
+/// A product's operands, each as it is and strides transposed, and the exact result.
 struct Case {
     a: [Vec<f32>; 2],
     b: [Vec<f32>; 2],
@@ -57,7 +57,7 @@ impl Case {
     }
 }
 
-/// A matrix from its elements as they are, or lying transposed.
+/// A matrix from its elements as they are, or strides transposed.
 fn matrix(forms: &[Vec<f32>; 2], rows: usize, cols: usize, transposed: bool) -> Matrix<'_> {
     match transposed {
         false => Matrix::new(&forms[0], rows, cols),

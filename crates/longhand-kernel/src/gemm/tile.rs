@@ -3,7 +3,7 @@
 use crate::operand::Operand;
 use crate::simd::{Vector, fetch};
 
-/// One tile of C and what it is made of; `k` counts lanes.
+/// One tile of C, and the parts of A and B that it is the product of; `k` counts lanes.
 pub(super) struct Tile {
     pub(super) k: usize,
     pub(super) a: *const f32,

@@ -1,4 +1,4 @@
-//! The passes over a block of logits lying [entries, rows]: one row of x in each lane, so that
+//! The passes over a block of logits strides [entries, rows]: one row of x in each lane, so that
 //! maxima and sums over the vocabulary need nothing across lanes.
 
 use crate::simd::{Kernel, Vector, exp};
@@ -26,7 +26,7 @@ impl Kernel for Largest<'_> {
         assert!(lanes.next_multiple_of(V::LANES) <= stride && largest.len() >= stride);
         for (b, block) in logits.chunks_mut(BLOCK * stride).enumerate() {
             for lane in (0..lanes).step_by(V::LANES) {
-                // SAFETY: a whole vector at `lane` lies within `stride`.
+                // SAFETY: a whole vector at `lane` is within `stride`.
                 unsafe {
                     let into = largest.as_mut_ptr().add(lane);
                     let mut most = V::load(into);
@@ -68,7 +68,7 @@ impl Kernel for Exponentials<'_> {
         assert!(logit_sums.as_ref().is_none_or(|sums| sums.len() >= stride));
         for block in logits.chunks_mut(BLOCK * stride) {
             for lane in (0..lanes).step_by(V::LANES) {
-                // SAFETY: a whole vector at `lane` lies within `stride`.
+                // SAFETY: a whole vector at `lane` is within `stride`.
                 unsafe {
                     let largest = V::load(largest.as_ptr().add(lane));
                     let (mut sum, mut logit_sum) = (V::zero(), V::zero());
@@ -110,7 +110,7 @@ impl Kernel for Scale<'_> {
         assert!(lanes.next_multiple_of(V::LANES) <= stride && factors.len() >= stride);
         for row in values.chunks_exact_mut(stride) {
             for lane in (0..lanes).step_by(V::LANES) {
-                // SAFETY: a whole vector at `lane` lies within `stride`.
+                // SAFETY: a whole vector at `lane` is within `stride`.
                 unsafe {
                     let at = row.as_mut_ptr().add(lane);
                     let factor = V::load(factors.as_ptr().add(lane));

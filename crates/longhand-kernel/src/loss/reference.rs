@@ -1,21 +1,20 @@
-//! The plain form.
+//! The plain form, generic over the number type.
 
-use super::{IGNORE, Size};
+use super::{IGNORE, Layer, Size, Targets};
 use crate::real::Real;
 
 /// Each row's loss in nats (0 where ignored); with `gradients`, dx [R, D], dW [V, D] and db `[V]` of
 /// their sum times `scale` are added to.
 pub fn cross_entropy<R: Real>(
     size: Size,
-    x: &[R],
-    weight: &[R],
-    bias: &[R],
-    targets: &[u32],
-    smoothing: R,
+    layer: Layer<R>,
+    targets: Targets<R>,
     losses: &mut [R],
     gradients: Option<(R, [&mut [R]; 3])>,
 ) {
     let Size { rows, width, vocabulary } = size;
+    let Layer { x, weight, bias } = layer;
+    let Targets { ids: targets, smoothing } = targets;
     let entries = R::from_f64(vocabulary as f64);
     let (scale, mut into) = match gradients {
         Some((scale, into)) => (scale, Some(into)),
@@ -28,7 +27,10 @@ pub fn cross_entropy<R: Real>(
         }
         let x = &x[r * width..(r + 1) * width];
         let mut logits: Vec<R> = (0..vocabulary)
-            .map(|v| bias[v] + (0..width).map(|d| x[d] * weight[v * width + d]).sum())
+            .map(|v| {
+                bias.map_or(R::zero(), |bias| bias[v])
+                    + (0..width).map(|d| x[d] * weight[v * width + d]).sum()
+            })
             .collect();
         log_softmax(&mut logits);
         for v in 0..vocabulary {

@@ -22,12 +22,16 @@ fn the_reference_has_the_gradient_of_its_function() {
     for smoothing in [0.0, 0.2] {
         let value = |x: &[f64], w: &[f64], b: &[f64]| {
             let mut losses = [0.0; 5];
-            reference::cross_entropy(size, x, w, b, &targets, smoothing, &mut losses, None);
+            let layer = Layer { x, weight: w, bias: Some(b) };
+            let targets = Targets { ids: &targets, smoothing };
+            reference::cross_entropy(size, layer, targets, &mut losses, None);
             0.3 * losses.iter().sum::<f64>()
         };
         let (mut dx, mut dw, mut db) = ([0.0; 15], [0.0; 12], [0.0; 4]);
         let into = Some((0.3, [&mut dx[..], &mut dw, &mut db]));
-        reference::cross_entropy(size, &x, &w, &b, &targets, smoothing, &mut [0.0; 5], into);
+        let layer = Layer { x: &x, weight: &w, bias: Some(&b[..]) };
+        let targets = Targets { ids: &targets, smoothing };
+        reference::cross_entropy(size, layer, targets, &mut [0.0; 5], into);
         check_gradient("x", &x, &dx, |x| value(x, &w, &b));
         check_gradient("weight", &w, &dw, |w| value(&x, w, &b));
         check_gradient("bias", &b, &db, |b| value(&x, &w, b));
@@ -60,7 +64,7 @@ fn losses_and_gradients_follow_the_reference() {
 
 fn check(cpu: &Cpu, size: Size, smoothing: f32) {
     let Size { rows, width, vocabulary } = size;
-    // What the precision can hold: logits are exact but for sums in `f32`.
+    // Exact in the precision: only the sums of the logits err, in `f32`.
     let of = |len: usize, seed: u64| rounded(cpu.precision(), &values(len, seed));
     let (x, w) = (of(rows * width, 1), of(vocabulary * width, 2));
     let (b, targets) = (values(vocabulary, 3), targets(rows, vocabulary));
@@ -69,34 +73,18 @@ fn check(cpu: &Cpu, size: Size, smoothing: f32) {
     let (mut dx, mut dw) = (vec![1.0; x.len()], vec![2.0; w.len()]);
     let mut db = vec![3.0; vocabulary];
     let into = Some((0.5, [&mut dx[..], &mut dw, &mut db]));
-    let wide_smoothing = f64::from(smoothing);
-    reference::cross_entropy(
-        size,
-        &wide_x,
-        &wide_w,
-        &wide_b,
-        &targets,
-        wide_smoothing,
-        &mut exact,
-        into,
-    );
+    let wide_layer = Layer { x: &wide_x, weight: &wide_w, bias: Some(&wide_b[..]) };
+    let wide_targets = Targets { ids: &targets, smoothing: f64::from(smoothing) };
+    reference::cross_entropy(size, wide_layer, wide_targets, &mut exact, into);
 
     let mut losses = vec![9.0; rows];
     let (mut gx, mut gw) = (vec![1.0; x.len()], vec![2.0; w.len()]);
     let mut gb = vec![3.0; vocabulary];
     let gradient =
         Gradient { scale: 0.5, x: Some(&mut gx), weight: Some(&mut gw), bias: Some(&mut gb) };
-    let total = cross_entropy(
-        cpu,
-        size,
-        &x,
-        &w,
-        Some(&b),
-        &targets,
-        smoothing,
-        Some(&mut losses),
-        Some(gradient),
-    );
+    let layer = Layer { x: &x, weight: &w, bias: Some(&b) };
+    let asked = Targets { ids: &targets, smoothing };
+    let total = cross_entropy(cpu, size, layer, asked, Some(&mut losses), Some(gradient));
     let tolerance = 2e-6 * (1.0 + (width.max(rows) as f64).sqrt());
     close("losses", &losses, &exact, tolerance);
     // Gradients of logits are rounded to 2⁻⁹ before they are multiplied.
@@ -122,11 +110,11 @@ fn check(cpu: &Cpu, size: Size, smoothing: f32) {
     }
 
     // Without gradients, and with some of them, the rest is bit-identical.
-    let again = cross_entropy(cpu, size, &x, &w, Some(&b), &targets, smoothing, None, None);
+    let again = cross_entropy(cpu, size, layer, asked, None, None);
     assert_eq!(again, total);
     let mut only = vec![1.0; x.len()];
     let gradient = Gradient { scale: 0.5, x: Some(&mut only), weight: None, bias: None };
-    cross_entropy(cpu, size, &x, &w, Some(&b), &targets, smoothing, None, Some(gradient));
+    cross_entropy(cpu, size, layer, asked, None, Some(gradient));
     assert_eq!(only, gx);
 }
 
@@ -139,15 +127,21 @@ fn huge_logits_stay_finite_and_what_is_not_a_number_shows() {
         let (mut dx, mut losses) = ([0.0; 2], [0.0; 2]);
         let gradient = Gradient { scale: 1.0, x: Some(&mut dx), weight: None, bias: None };
         let into = Some(&mut losses[..]);
-        let total = cross_entropy(&cpu, size, &x, &w, None, &[1, 1], 0.1, into, Some(gradient));
+        let of =
+            |x, ids, smoothing| (Layer { x, weight: &w, bias: None }, Targets { ids, smoothing });
+        let (layer, targets) = of(&x, &[1, 1], 0.1);
+        let total = cross_entropy(&cpu, size, layer, targets, into, Some(gradient));
         assert!(total.nats.is_finite() && dx.iter().all(|d| d.is_finite()), "{losses:?}");
         assert_eq!(total.correct, 1);
         let x = [f32::NAN, 1.0];
-        let total = cross_entropy(&cpu, size, &x, &w, None, &[1, 1], 0.0, None, None);
+        let (layer, targets) = of(&x, &[1, 1], 0.0);
+        let total = cross_entropy(&cpu, size, layer, targets, None, None);
         assert!(total.nats.is_nan());
-        let total = cross_entropy(&cpu, size, &x, &w, None, &[IGNORE, 0], 0.0, None, None);
+        let (layer, targets) = of(&x, &[IGNORE, 0], 0.0);
+        let total = cross_entropy(&cpu, size, layer, targets, None, None);
         assert!(total.nats.is_finite() && total.count == 1);
-        let total = cross_entropy(&cpu, size, &x, &w, None, &[IGNORE; 2], 0.0, None, None);
+        let (layer, targets) = of(&x, &[IGNORE; 2], 0.0);
+        let total = cross_entropy(&cpu, size, layer, targets, None, None);
         assert_eq!(total, Total::default());
     }
 }
@@ -156,7 +150,16 @@ fn huge_logits_stay_finite_and_what_is_not_a_number_shows() {
 #[should_panic(expected = "target 3 of row 1 is outside a vocabulary of 3")]
 fn a_target_outside_the_vocabulary_is_refused() {
     let size = Size { rows: 2, width: 1, vocabulary: 3 };
-    cross_entropy(&Cpu::new(1), size, &[0.0; 2], &[0.0; 3], None, &[0, 3], 0.0, None, None);
+    let layer = Layer { x: &[0.0; 2], weight: &[0.0; 3], bias: None };
+    let targets = Targets { ids: &[0, 3], smoothing: 0.0 };
+    cross_entropy(&Cpu::new(1), size, layer, targets, None, None);
+}
+
+#[test]
+fn targets_outside_the_vocabulary_are_found_before_the_call() {
+    assert_eq!(target_out_of_range(&[0, IGNORE, 2, 3, 9], 3), Some((3, 3)));
+    assert_eq!(target_out_of_range(&[0, IGNORE, 2], 3), None);
+    assert_eq!(target_out_of_range(&[0], 0), Some((0, 0)));
 }
 
 #[test]

@@ -1,5 +1,6 @@
+use crate::call::Call;
 use crate::cpu::Cpu;
-use crate::recurrence::{CellKind, Sizes, Weights, forward, gate, saved_len};
+use crate::recurrence::{CellKind, Outputs, Sizes, Weights, forward, gate, saved_len};
 use crate::sequence::Sequence;
 use crate::testing::memory::seven_properties;
 
@@ -23,7 +24,7 @@ fn awkward_sizes_equal_the_reference() {
 
 #[test]
 fn gates_are_read_in_the_order_of_units() {
-    // One unit's own weight in each gate tells where it lies.
+    // One unit's own weight in each gate tells its place.
     for level in crate::testing::levels() {
         let cpu = Cpu::with_level(2, level);
         let sizes = sizes(1, 21, 1);
@@ -41,7 +42,8 @@ fn gates_are_read_in_the_order_of_units() {
             let (mut y, mut saved) =
                 (vec![0.0; 3 * batch * 21], vec![9.0; saved_len(sizes, &sequence)]);
             let x = vec![1.0; 3 * batch];
-            forward(&cpu, sizes, &sequence, weights, &x, &before, &mut y, after, &mut saved);
+            let outputs = Outputs { y: &mut y, next: after, saved: &mut saved };
+            forward(Call::new(&cpu, sizes, &sequence), weights, &x, &before, outputs);
             for index in 0..4 {
                 let mut out = vec![0.0; sequence.real_rows().count() * 21];
                 gate(&cpu, sizes, &sequence, &saved, index, &mut out);

@@ -10,16 +10,16 @@
 use std::ops::Range;
 
 use super::gates::Gates;
-use super::lanes::Form;
 use super::scores;
 use super::step::Step;
 use super::{EPSILON, Head, Inputs};
 use crate::cpu::{Shards, Worker};
+use crate::lanes::Form;
 use crate::simd::{Kernel, Vector, plain_loops};
-use crate::small_product::{LANES, Lying, Product, Transpose, Triangle};
+use crate::small_product::{LANES, Product, Strides, Transpose, Triangle};
 
-/// Positions whose rows are brought nearer before they are read: the rows of a head lie too far
-/// apart for the processor to foresee them.
+/// Positions whose rows are prefetched before they are read: the rows of a head are too far apart
+/// for the processor to foresee them.
 pub(super) const AHEAD: usize = 8;
 
 /// One head's state, or its gradient.
@@ -47,7 +47,7 @@ pub(super) fn forward_head(
     let width = head.sizes.width;
     *m = before.m;
     if head.real <= 1 {
-        // Decoding: the state goes through the step as it lies.
+        // A decode step works on the state in place.
         c.copy_from_slice(before.c);
         n.copy_from_slice(before.n);
         if head.real == 1 {
@@ -57,7 +57,8 @@ pub(super) fn forward_head(
                 *m = 0.0;
             }
             let gates = Gates::new(worker.level, head, inputs, 0..1, *m);
-            saved[0] = step(worker, head, inputs, 0, &gates, y, c, width, n);
+            let chunk = Chunk { head, inputs, range: 0..1, gates: &gates, y };
+            saved[0] = step(worker, &chunk, c, width, n);
             *m = gates.m_after();
         }
         return;
@@ -82,23 +83,12 @@ pub(super) fn forward_head(
             rest[stride] = *m;
         }
         let gates = Gates::new(worker.level, head, inputs, chunk.clone(), *m);
+        let part = Chunk { head, inputs, range: chunk.clone(), gates: &gates, y };
         if chunk.len() == 1 {
-            let n = &mut padded_n[..width];
-            saved[start] = step(worker, head, inputs, start, &gates, y, padded_c, stride, n);
+            saved[start] = step(worker, &part, padded_c, stride, &mut padded_n[..width]);
         } else {
-            let normalisers = &mut saved[chunk.clone()];
             let state = (&mut *padded_c, &mut *padded_n);
-            forward_chunk(
-                worker,
-                head,
-                inputs,
-                chunk.clone(),
-                &gates,
-                empty,
-                y,
-                state,
-                normalisers,
-            );
+            forward_chunk(worker, &part, empty, state, &mut saved[chunk.clone()]);
         }
         *m = gates.m_after();
         start = chunk.end;
@@ -121,23 +111,26 @@ pub(super) fn pad(state: HeadState, width: usize, c: &mut [f32], n: &mut [f32]) 
     n[..width].copy_from_slice(state.n);
 }
 
-fn step(
-    worker: &Worker,
-    head: &Head,
-    inputs: &Inputs,
-    position: usize,
-    gates: &Gates,
-    y: &Shards<f32>,
-    c: &mut [f32],
-    stride: usize,
-    n: &mut [f32],
-) -> f32 {
-    let (place, scale) = (head.row(position), key_scale(head));
+/// Some adjacent positions of one head, and where their outputs go.
+struct Chunk<'a, 'b> {
+    head: &'a Head<'a>,
+    inputs: &'a Inputs<'a>,
+    /// Positions, in reading order.
+    range: Range<usize>,
+    gates: &'a Gates,
+    /// `[T·B, H·K]`: the outputs of all heads.
+    y: &'a Shards<'b, f32>,
+}
+
+/// Reads a chunk of one position. C has rows of `stride` elements. Returns n·q.
+fn step(worker: &Worker, chunk: &Chunk, c: &mut [f32], stride: usize, n: &mut [f32]) -> f32 {
+    let Chunk { head, inputs, gates, y, .. } = chunk;
+    let place = head.row(chunk.range.start);
     worker.level.run(Step {
         forget: gates.remains_at[0],
         input: gates.remains_after[0],
         least: gates.least[0],
-        scale,
+        scale: key_scale(head),
         q: &inputs.q[place.clone()],
         k: &inputs.k[place.clone()],
         v: &inputs.v[place.clone()],
@@ -149,40 +142,40 @@ fn step(
     })
 }
 
+/// Reads a chunk of several positions, from the state `(c, n)` on, whose rows are padded. The state
+/// is all zeros where the chunk begins `empty`. Writes n·q of each position to `normalisers`.
 fn forward_chunk(
     worker: &mut Worker,
-    head: &Head,
-    inputs: &Inputs,
-    chunk: Range<usize>,
-    gates: &Gates,
+    chunk: &Chunk,
     empty: bool,
-    y: &Shards<f32>,
     (c, n): (&mut [f32], &mut [f32]),
     normalisers: &mut [f32],
 ) {
     let form = Form::of(worker);
-    let (len, width, level) = (chunk.len(), head.sizes.width, worker.level);
+    let Chunk { head, inputs, ref range, gates, y } = *chunk;
+    let (len, width, level) = (range.len(), head.sizes.width, worker.level);
     let (rows, stride) = (form.padded(len), n.len());
     let of_rows = rows * stride;
     let mut scratch = worker.buffers.take(9 * of_rows + 2 * rows * rows + stride * stride);
     let ([q, k, v, numerator], rest) = split(&mut scratch, of_rows);
-    let ([along, turned, v_across, q_along, k_across], rest) = split(rest, of_rows);
+    let ([along, transposed, v_across, q_along, k_across], rest) = split(rest, of_rows);
     let ([scores, decayed], c_across) = split(rest, rows * rows);
     let scale = key_scale(head);
     for (from, scale, to) in
         [(inputs.q, 1.0, &mut *q), (inputs.k, scale, &mut *k), (inputs.v, 1.0, &mut *v)]
     {
-        level.run(Collect { head, from, chunk: &chunk, scale, stride, to });
+        level.run(Collect { head, from, chunk: range, scale, stride, to });
     }
 
-    // Within the chunk.
+    // 1. Within the chunk: S = (q·k'ᵀ) ∘ D, numerator = S·v, n·q = S·1.
     let lanes = stride / form.depth;
-    let turned = &mut turned[..rows * lanes];
-    level.run(Transpose { from: form.along(k, stride, None, along), stride: lanes, to: turned });
+    let transposed = &mut transposed[..rows * lanes];
+    let from = form.along(k, stride, None, along);
+    level.run(Transpose { from, stride: lanes, to: transposed });
     let whole = Product {
         a: form.along(q, stride, None, q_along),
-        lying: Lying::Rows(lanes),
-        b: turned,
+        strides: Strides::Rows(lanes),
+        b: transposed,
         m: len,
         k: form.lanes(width),
         n: rows,
@@ -194,7 +187,7 @@ fn forward_chunk(
     let v_across = form.across(v, stride, None, v_across);
     let of_scores = Product {
         a: decayed,
-        lying: Lying::Rows(rows / form.depth),
+        strides: Strides::Rows(rows / form.depth),
         b: v_across,
         k: form.lanes(len),
         n: stride,
@@ -203,7 +196,7 @@ fn forward_chunk(
     };
     form.multiply(of_scores, numerator);
 
-    // From the state before.
+    // 2. From the state before: numerator += b ∘ (q·C), n·q += b ∘ (q·n).
     if !empty {
         level.run(AddDots { q, n, factors: &gates.remains_at, sums: normalisers });
         let of_state = Product {
@@ -216,30 +209,48 @@ fn forward_chunk(
         };
         form.multiply(of_state, numerator);
     }
-    level.run(Finish { head, gates, chunk, normalisers, numerator, stride, y });
 
-    // Into the state after.
+    // 3. h = numerator / (max(|n·q|, e^−m) + ε).
+    level.run(Finish { head, gates, chunk: range.clone(), normalisers, numerator, stride, y });
+
+    // 4. The state after: C' = e·C + (g∘k')ᵀ·v, n' = e·n + (g∘k')ᵀ·1.
     let remains = if empty { 0.0 } else { gates.remains_at[len - 1] };
+    write_state(worker, chunk, remains, (k, k_across), v_across, (c, n));
+    worker.buffers.give(scratch);
+}
+
+/// C = `remains`·C + (g∘k')ᵀ·v and n = `remains`·n + (g∘k')ᵀ·1, with g the decays to the chunk's
+/// end. `k_across` is memory for the keys as an operand.
+fn write_state(
+    worker: &Worker,
+    chunk: &Chunk,
+    remains: f32,
+    (k, k_across): (&[f32], &mut [f32]),
+    v_across: &[f32],
+    (c, n): (&mut [f32], &mut [f32]),
+) {
+    let form = Form::of(worker);
+    let Chunk { head, gates, ref range, .. } = *chunk;
+    let (len, stride) = (range.len(), n.len());
     {
         let (c, n) = (&mut *c, &mut *n);
-        plain_loops!(level, 'a { remains: f32, c: &'a mut [f32], n: &'a mut [f32] } {
+        plain_loops!(worker.level, 'a { remains: f32, c: &'a mut [f32], n: &'a mut [f32] } {
             c.iter_mut().for_each(|c| *c *= remains);
             n.iter_mut().for_each(|n| *n *= remains);
         });
     }
-    level.run(AddRows { rows: k, factors: &gates.remains_after[..len], to: n });
+    worker.level.run(AddRows { rows: k, factors: &gates.remains_after[..len], to: n });
     let written = Product {
         a: form.across(k, stride, Some(&gates.remains_after), k_across),
-        lying: Lying::Columns(stride),
+        strides: Strides::Columns(stride),
         b: v_across,
-        m: width,
+        m: head.sizes.width,
         k: form.lanes(len),
         n: stride,
         add: true,
         triangle: Triangle::None,
     };
     form.multiply(written, c);
-    worker.buffers.give(scratch);
 }
 
 /// max(|n·q|, e^−m) + ε.
@@ -248,7 +259,7 @@ pub(super) fn denominator(normaliser: f32, least: f32) -> f32 {
     normaliser.abs().max(least) + EPSILON
 }
 
-/// 1 / √K.
+/// The factor 1 / √K of the keys.
 pub(super) fn key_scale(head: &Head) -> f32 {
     1.0 / (head.sizes.width as f32).sqrt()
 }
@@ -259,7 +270,7 @@ struct Finish<'a, 'b> {
     gates: &'a Gates,
     chunk: Range<usize>,
     normalisers: &'a [f32],
-    /// `[len, stride]`.
+    /// `[len, stride]`: the numerators of the chunk's outputs.
     numerator: &'a [f32],
     stride: usize,
     y: &'a Shards<'b, f32>,

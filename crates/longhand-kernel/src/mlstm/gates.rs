@@ -1,5 +1,5 @@
-//! The gates of one chunk, summed in double precision: the differences of long sums of logarithms
-//! are what matters.
+//! The gates of one chunk, summed in double precision: only the differences of long sums of
+//! logarithms enter the results.
 
 use super::{CHUNK, Head, Inputs};
 use crate::level::Level;
@@ -7,19 +7,19 @@ use crate::simd::{exp_slice, log_sigmoid_slice, sigmoid_slice};
 
 pub(super) struct Gates {
     pub(super) len: usize,
-    /// i\[t\].
+    /// Preactivations i\[t\] of the input gate.
     pub(super) input: [f32; CHUNK],
-    /// ln σ(f\[t\]).
+    /// ln σ(f\[t\]) of the forget gate.
     pub(super) forget: [f32; CHUNK],
     /// m\[t\], as the state keeps it.
     m: [f32; CHUNK],
     /// m before the chunk.
     m_before: f32,
-    /// What remains at each position of the state before the chunk.
+    /// b: the share of the state before the chunk that remains at each position.
     pub(super) remains_at: [f32; CHUNK],
-    /// What remains after the chunk of what each position wrote.
+    /// g: the share of each position's key and value that remains after the chunk.
     pub(super) remains_after: [f32; CHUNK],
-    /// e^−m\[t\].
+    /// e^−m\[t\], the least denominator.
     pub(super) least: [f32; CHUNK],
     /// The sum of ln σ(f) from the chunk's start to t, less m\[t\].
     pub(super) reads: Sums,

@@ -1,10 +1,10 @@
-//! The plain form: one position after another, as the equations stand.
+//! The plain form: one position after another, equation by equation.
 
 use super::{EPSILON, Gradients, Inputs, Sizes, State, StateMut};
 use crate::real::Real;
 use crate::sequence::Sequence;
 
-/// As [`super::forward`].
+/// [`super::forward`] position by position.
 pub fn forward<R: Real>(
     sizes: Sizes,
     sequence: &Sequence,
@@ -63,7 +63,6 @@ pub fn backward<R: Real>(
         panic!("the reference gives every gradient");
     };
     let width = sizes.width;
-    let scale = R::one() / R::from_f64(width as f64).sqrt();
     for b in 0..sequence.batch {
         for h in 0..sizes.heads {
             let i = b * sizes.heads + h;
@@ -80,64 +79,15 @@ pub fn backward<R: Real>(
             }
             let mut d = Memory::part(&d_next, i, width);
             for (&t, before) in steps.iter().zip(&memories).rev() {
-                let at = place(t);
+                let (at, row) = (place(t), place(t) * width..(place(t) + 1) * width);
                 let read = Reading::new(&inputs, at, width);
                 let after = read.write(before);
-                let (numerator, denominator, normaliser) = read.read(&after);
-
-                // Through h = numerator / denominator.
-                let dy = &d_y[at * width..(at + 1) * width];
-                let mut d_denominator = R::zero();
-                for e in 0..width {
-                    d_denominator += -(dy[e] * numerator[e] / (denominator * denominator));
-                    for r in 0..width {
-                        let d_numerator = dy[e] / denominator;
-                        d.c[r * width + e] += read.q[r] * d_numerator;
-                        dq[at * width + r] += after.c[r * width + e] * d_numerator;
-                    }
-                }
-                let least = (-after.m).exp();
-                if normaliser.abs() > least {
-                    let sign = if normaliser > R::zero() { R::one() } else { -R::one() };
-                    for r in 0..width {
-                        d.n[r] += d_denominator * sign * read.q[r];
-                        dq[at * width + r] += d_denominator * sign * after.n[r];
-                    }
-                } else {
-                    d.m += -(d_denominator * least);
-                }
-
-                // Through the update.
-                let (forget, input) = read.gates(before.m, after.m);
-                let (mut d_forget_gate, mut d_input_gate) = (R::zero(), R::zero());
-                for r in 0..width {
-                    let k = read.k[r] * scale;
-                    d_forget_gate += d.n[r] * before.n[r];
-                    d_input_gate += d.n[r] * k;
-                    dk[at * width + r] += input * d.n[r] * scale;
-                    for e in 0..width {
-                        let dc = d.c[r * width + e];
-                        d_forget_gate += dc * before.c[r * width + e];
-                        d_input_gate += dc * k * read.v[e];
-                        dk[at * width + r] += input * dc * read.v[e] * scale;
-                        dv[at * width + e] += input * dc * k;
-                        d.c[r * width + e] = forget * dc;
-                    }
-                    d.n[r] = forget * d.n[r];
-                }
-                let (mut d_log_forget, mut d_log_input) =
-                    (forget * d_forget_gate, input * d_input_gate);
-                let mut d_before = d_log_forget;
-                d.m += -(d_log_forget + d_log_input);
-                if read.log_forget() + before.m > read.input {
-                    d_log_forget += d.m;
-                    d_before += d.m;
-                } else {
-                    d_log_input += d.m;
-                }
-                d.m = d_before;
-                d_input[at] += d_log_input;
-                d_forget[at] += d_log_forget * (-read.forget).sigmoid();
+                let dq = &mut dq[row.clone()];
+                through_output(&read, &after, &d_y[row.clone()], &mut d, dq);
+                let (dk, dv) = (&mut dk[row.clone()], &mut dv[row]);
+                let gates = through_update(&read, before, &after, &mut d, dk, dv);
+                d_input[at] += gates[0];
+                d_forget[at] += gates[1];
                 if sequence.starts_empty(t, b) {
                     d = Memory::empty(width);
                 }
@@ -151,7 +101,80 @@ pub fn backward<R: Real>(
     }
 }
 
-/// One head's state.
+/// Through h = Cᵀq / (max(|n·q|, e^−m) + ε): adds to the gradients of the state and of the query.
+fn through_output<R: Real>(
+    read: &Reading<R>,
+    after: &Memory<R>,
+    dy: &[R],
+    d: &mut Memory<R>,
+    dq: &mut [R],
+) {
+    let width = dy.len();
+    let (numerator, denominator, normaliser) = read.read(after);
+    let mut d_denominator = R::zero();
+    for e in 0..width {
+        d_denominator += -(dy[e] * numerator[e] / (denominator * denominator));
+        for r in 0..width {
+            let d_numerator = dy[e] / denominator;
+            d.c[r * width + e] += read.q[r] * d_numerator;
+            dq[r] += after.c[r * width + e] * d_numerator;
+        }
+    }
+    let least = (-after.m).exp();
+    if normaliser.abs() > least {
+        let sign = if normaliser > R::zero() { R::one() } else { -R::one() };
+        for r in 0..width {
+            d.n[r] += d_denominator * sign * read.q[r];
+            dq[r] += d_denominator * sign * after.n[r];
+        }
+    } else {
+        d.m += -(d_denominator * least);
+    }
+}
+
+/// Through C, n and m of one position: turns the gradient of the state after into that of the state
+/// before, adds to those of key and value, and returns those of the input and the forget gate.
+fn through_update<R: Real>(
+    read: &Reading<R>,
+    before: &Memory<R>,
+    after: &Memory<R>,
+    d: &mut Memory<R>,
+    dk: &mut [R],
+    dv: &mut [R],
+) -> [R; 2] {
+    let width = dk.len();
+    let scale = R::one() / R::from_f64(width as f64).sqrt();
+    let (forget, input) = read.gates(before.m, after.m);
+    let (mut d_forget_gate, mut d_input_gate) = (R::zero(), R::zero());
+    for r in 0..width {
+        let k = read.k[r] * scale;
+        d_forget_gate += d.n[r] * before.n[r];
+        d_input_gate += d.n[r] * k;
+        dk[r] += input * d.n[r] * scale;
+        for e in 0..width {
+            let dc = d.c[r * width + e];
+            d_forget_gate += dc * before.c[r * width + e];
+            d_input_gate += dc * k * read.v[e];
+            dk[r] += input * dc * read.v[e] * scale;
+            dv[e] += input * dc * k;
+            d.c[r * width + e] = forget * dc;
+        }
+        d.n[r] = forget * d.n[r];
+    }
+    let (mut d_log_forget, mut d_log_input) = (forget * d_forget_gate, input * d_input_gate);
+    let mut d_before = d_log_forget;
+    d.m += -(d_log_forget + d_log_input);
+    if read.log_forget() + before.m > read.input {
+        d_log_forget += d.m;
+        d_before += d.m;
+    } else {
+        d_log_input += d.m;
+    }
+    d.m = d_before;
+    [d_log_input, d_log_forget * (-read.forget).sigmoid()]
+}
+
+/// The state of one head of one sequence.
 struct Memory<R> {
     c: Vec<R>,
     n: Vec<R>,
@@ -172,7 +195,7 @@ impl<R: Real> Memory<R> {
     }
 }
 
-/// What one head reads at one position.
+/// The inputs of one head at one position.
 struct Reading<'a, R> {
     q: &'a [R],
     k: &'a [R],

@@ -1,5 +1,5 @@
-//! Scores of a chunk's queries against its keys, times what remains at position j (row) of what
-//! position s (column) wrote; zero for s > j.
+//! Scores of a chunk's queries against its keys, times the decay from position s (column) to position
+//! j (row); zero for s > j.
 
 use super::gates::Gates;
 use super::{CHUNK, LANES};
@@ -22,7 +22,7 @@ pub(super) struct Forward<'a> {
     pub(super) gates: &'a Gates,
     /// From row to row of `scores`.
     pub(super) stride: usize,
-    /// `[len, stride]`: what stands above the diagonal may be anything.
+    /// `[len, stride]`: entries above the diagonal may be anything.
     pub(super) scores: &'a [f32],
     /// The decayed scores, lanes along the rows.
     pub(super) along: &'a mut [f32],
@@ -64,10 +64,10 @@ pub(super) struct Backward<'a> {
     pub(super) gates: &'a Gates,
     /// From row to row of all of them.
     pub(super) stride: usize,
-    /// `[len, stride]`: what stands above the diagonal may be anything.
+    /// `[len, stride]`: entries above the diagonal may be anything.
     pub(super) scores: &'a [f32],
-    /// `[len, stride]`: gradients of the decayed scores, without what the row's sum passes on; as
-    /// `scores`.
+    /// `[len, stride]`: gradients of the decayed scores, without the part that flows through the
+    /// row's sum. Entries above the diagonal may be anything.
     pub(super) d_scores: &'a [f32],
     /// `[len]`: gradients of the sums.
     pub(super) d_sums: &'a [f32],
@@ -95,7 +95,7 @@ impl ProductKernel for Backward<'_> {
             // SAFETY: rows of `stride` elements, within the lengths asserted above.
             unsafe {
                 for s in (0..stride).step_by(V::LANES) {
-                    // Of one row, or of two neighbours.
+                    // One row, or two neighbours.
                     let (mut decayed, mut d) = ([V::zero(); 2], [V::zero(); 2]);
                     for j in first..end {
                         let (at, i) = (j * stride + s, j - first);
@@ -126,7 +126,7 @@ fn check<O: Operand<V>, V: Vector>(len: usize, stride: usize, scores: &[f32], to
 /// Row j of the decays.
 struct Row<'a, V> {
     gates: &'a Gates,
-    /// j + 1.
+    /// j + 1: the first column that the row hides.
     end: V,
     read: V,
     read_rest: V,
@@ -146,7 +146,7 @@ impl<'a, V: Vector> Row<'a, V> {
         }
     }
 
-    /// What remains of what the columns from s on wrote; anything above the diagonal.
+    /// The decays of the columns from s on; entries above the diagonal may be anything.
     #[inline(always)]
     unsafe fn decay(&self, s: usize) -> V {
         let writes = &self.gates.writes;

@@ -7,7 +7,7 @@ use crate::simd::{Kernel, Vector};
 pub(super) struct Step<'a> {
     pub(super) forget: f32,
     pub(super) input: f32,
-    /// e^−m.
+    /// e^−m, the least denominator.
     pub(super) least: f32,
     /// 1 / √K, for the key.
     pub(super) scale: f32,

@@ -71,7 +71,8 @@ impl Memory for Sizes {
         let mut next = inputs.state.clone();
         let before = state(&inputs.state);
         let into = state_mut(&mut next);
-        super::forward(cpu, *self, sequence, read(&parts), before, &mut y, into, &mut saved);
+        let call = Call::new(cpu, *self, sequence);
+        super::forward(call, read(&parts), before, &mut y, into, &mut saved);
         Outcome { y, next, saved }
     }
 
@@ -87,13 +88,10 @@ impl Memory for Sizes {
         let parts = take_apart(self, &inputs.x);
         let (mut d_parts, mut d_state) = (parts.clone(), inputs.state.clone());
         super::backward(
-            cpu,
-            *self,
-            sequence,
+            Call::new(cpu, *self, sequence),
             read(&parts),
             state(&inputs.state),
-            &outcome.y,
-            &outcome.saved,
+            Kept { y: &outcome.y, saved: &outcome.saved },
             d_y,
             Some(state(d_next)),
             gradients(&mut d_parts, &mut d_state),

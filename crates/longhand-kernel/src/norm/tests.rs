@@ -73,9 +73,7 @@ fn check(cpu: &Cpu, norm: Norm, rows: usize, with_vectors: bool) {
         weight,
         &saved,
         &dy,
-        Some(&mut dx),
-        Some(&mut dweight),
-        Some(&mut dbias),
+        Gradients { x: Some(&mut dx), weight: Some(&mut dweight), bias: Some(&mut dbias) },
     );
     let (exact_dx, exact_dweight, exact_dbias) =
         reference::backward(norm, &wide(&x), weight_wide.as_deref(), &wide(&dy));
@@ -88,7 +86,8 @@ fn check(cpu: &Cpu, norm: Norm, rows: usize, with_vectors: bool) {
 
     // Each alone, the others costing nothing.
     let mut alone = vec![1.0; rows * d];
-    backward(cpu, norm, &x, weight, &saved, &dy, Some(&mut alone), None, None);
+    let only = Gradients { x: Some(&mut alone), ..Gradients::default() };
+    backward(cpu, norm, &x, weight, &saved, &dy, only);
     assert_eq!(alone, dx);
 }
 
@@ -102,7 +101,8 @@ fn threads_add_in_a_fixed_order() {
     forward(&cpu, norm, &x, None, None, &mut y, &mut saved);
     let run = || {
         let mut dweight = vec![0.0; 64];
-        backward(&cpu, norm, &x, None, &saved, &dy, None, Some(&mut dweight), None);
+        let only = Gradients { weight: Some(&mut dweight), ..Gradients::default() };
+        backward(&cpu, norm, &x, None, &saved, &dy, only);
         dweight
     };
     let once = run();
@@ -122,16 +122,18 @@ fn large_and_constant_rows_stay_finite() {
         let mut saved = vec![0.0; norm.saved_len(3)];
         forward(&cpu, norm, &x, None, None, &mut y, &mut saved);
         let mut dx = vec![0.0; 72];
-        backward(&cpu, norm, &x, None, &saved, &dy, Some(&mut dx), None, None);
+        let only = Gradients { x: Some(&mut dx), ..Gradients::default() };
+        backward(&cpu, norm, &x, None, &saved, &dy, only);
         assert!(y.iter().chain(&dx).all(|x| x.is_finite()));
     }
 }
 
 #[test]
 #[should_panic(expected = "the length of weight and bias")]
-fn a_short_weight_is_refused_on_the_way_back() {
+fn a_short_weight_is_refused_in_the_backward_pass() {
     let norm = Norm::layer(8, 1e-5);
     let (x, saved, mut dx) = ([1.0; 16], [1.0; 4], [0.0; 16]);
     let weight = Some(&x[..7]);
-    backward(&Cpu::new(1), norm, &x, weight, &saved, &x, Some(&mut dx), None, None);
+    let only = Gradients { x: Some(&mut dx), ..Gradients::default() };
+    backward(&Cpu::new(1), norm, &x, weight, &saved, &x, only);
 }

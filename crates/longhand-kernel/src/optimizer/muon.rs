@@ -26,7 +26,7 @@ pub struct Muon {
 /// The quintic of an iteration, aX + bXXᵀX + c(XXᵀ)²X, that moves singular values towards one
 /// fastest and leaves them within about 0.7 to 1.2.
 const QUINTIC: [f32; 3] = [3.4445, -4.775, 2.0315];
-/// Iterations.
+/// Newton–Schulz iterations of a step.
 const ITERATIONS: usize = 5;
 /// Root mean square of an AdamW step of learning rate one.
 const ADAMW_STEP: f64 = 0.2;
@@ -112,7 +112,7 @@ fn orthogonalize<'a>(
     x
 }
 
-/// The plain form.
+/// The plain form, generic over the number type.
 pub mod reference {
     use super::{ADAMW_STEP, ITERATIONS, Muon, QUINTIC, TINY};
     use crate::gemm::reference::gemm;

@@ -1,36 +1,36 @@
-//! From the gradients of outputs and next state to those of weights, inputs and state.
+//! The backward pass of every cell: gradients of weights, inputs and states.
 
 use std::marker::PhantomData;
 
 use super::layout::Shape;
 use super::links::{self, Link};
 use super::product::{ROW_GROUP, TILE_VECTORS, add_product};
-use super::{Cell, Input, MAX_GATES, MAX_STATES, input, pack};
+use super::{Cell, Input, Kept, MAX_GATES, MAX_STATES, OutputGradients, WeightGradients, pack};
 use crate::buffer::Buffer;
-use crate::cpu::{Cpu, Worker};
+use crate::call::Call;
+use crate::cpu::{Cpu, Shards, Worker};
 use crate::gemm::{Into, Matrix, MatrixMut, gemm};
 use crate::operand::{self, Operand, ProductKernel, run_product};
+use crate::pointwise::{apply_serial, for_columns, pointwise};
 use crate::precision::Precision;
 use crate::scratch::{self, List};
 use crate::sequence::Sequence;
 use crate::simd::Vector;
 
-/// The way back through time: turns the kept gates in `saved` into their gradients, which
-/// [`products`] reads, and adds to the gradients of the biases and of the states before the first
-/// position. `d_next` holds the gradients of h and the other states, or fewer (the others are
-/// zero), or none. Nor need `d_state` have a place for the last states' ones.
+/// Backward through time: overwrites the saved gates with their gradients, which [`products`] reads,
+/// and adds to the gradients of the biases and of the states before the first position. `d_state`
+/// may leave out the last states.
 pub(crate) fn through_time<C: Cell>(
-    cpu: &Cpu,
-    shape: Shape,
-    sequence: &Sequence,
+    call: Call<Shape>,
     recurrent: &[f32],
     state: &[&[f32]],
     saved: &mut [f32],
-    d_y: &[f32],
-    d_next: &[&[f32]],
+    d: OutputGradients,
     d_biases: [Option<&mut [f32]>; 2],
     d_state: Option<&mut [&mut [f32]]>,
 ) {
+    let Call { cpu, sizes: shape, sequence } = call;
+    let OutputGradients { y: d_y, next: d_next } = d;
     let (rows, hidden, columns) = (sequence.rows(), shape.hidden(), shape.gate_columns());
     assert_eq!(recurrent.len(), shape.gates * hidden * shape.units, "recurrent weights");
     assert_eq!(saved.len(), shape.saved_len(sequence), "saved is as long as `saved_len` says");
@@ -53,9 +53,9 @@ pub(crate) fn through_time<C: Cell>(
     let depth = operand::depth(cpu.level(), cpu.precision());
     let mut panels = scratch::take(cpu, columns * shape.padded_units() / depth);
     pack::recurrent_backward(cpu, &shape, recurrent, &mut panels);
-    let as_it_lies = cpu.precision() == Precision::F32;
+    let in_place = cpu.precision() == Precision::F32;
     let stride = shape.gate_lanes_stride(depth);
-    let mut operands = scratch::take(cpu, if as_it_lies { 0 } else { 2 * sequence.batch * stride });
+    let mut operands = scratch::take(cpu, if in_place { 0 } else { 2 * sequence.batch * stride });
     let run = Run {
         shape,
         sequence,
@@ -69,7 +69,7 @@ pub(crate) fn through_time<C: Cell>(
         bias: bias.as_mut_ptr(),
         d_hidden: d_hidden.as_mut().map(|d| d.as_mut_ptr()),
         panels: &panels,
-        operands: (!as_it_lies).then_some((operands.as_mut_ptr(), stride)),
+        operands: (!in_place).then_some((operands.as_mut_ptr(), stride)),
     };
     cpu.run(|worker| {
         let (level, precision) = (worker.level, worker.precision);
@@ -79,15 +79,7 @@ pub(crate) fn through_time<C: Cell>(
         pack::add_rows(cpu, &shape, 1, 0..columns, &bias, to);
     }
     if let (Some(to), Some(d_hidden)) = (d_state, d_hidden) {
-        to[0].iter_mut().zip(&*d_hidden).for_each(|(to, d)| *to += d);
-        for (s, to) in to[1..].iter_mut().enumerate() {
-            for (i, to) in to.chunks_exact_mut(shape.units.max(1)).enumerate() {
-                let at = i / shape.heads * shape.state_stride()
-                    + s * shape.padded_hidden()
-                    + i % shape.heads * shape.padded_units();
-                to.iter_mut().zip(&carry[at..]).for_each(|(to, d)| *to += d);
-            }
-        }
+        add_states(&shape, &d_hidden, &carry, to);
         scratch::give(cpu, d_hidden);
     }
     for buffer in [operands, start, zeros, panels, carry, bias] {
@@ -95,21 +87,34 @@ pub(crate) fn through_time<C: Cell>(
     }
 }
 
+/// Adds the gradients of the states before the first position: that of h `[B, N]`, and those of the
+/// others from rows of `state_stride`.
+fn add_states(shape: &Shape, d_hidden: &[f32], d_others: &[f32], to: &mut [&mut [f32]]) {
+    to[0].iter_mut().zip(d_hidden).for_each(|(to, d)| *to += d);
+    for (s, to) in to[1..].iter_mut().enumerate() {
+        for (i, to) in to.chunks_exact_mut(shape.units.max(1)).enumerate() {
+            let at = i / shape.heads * shape.state_stride()
+                + s * shape.padded_hidden()
+                + i % shape.heads * shape.padded_units();
+            to.iter_mut().zip(&d_others[at..]).for_each(|(to, d)| *to += d);
+        }
+    }
+}
+
 /// The gradients of weights and inputs, from what [`through_time`] left in `saved`: products over
 /// all positions at once.
 pub(crate) fn products(
-    cpu: &Cpu,
-    shape: Shape,
-    sequence: &Sequence,
+    call: Call<Shape>,
     weights: &[f32],
     x: Input,
     hidden: &[f32],
-    y: &[f32],
-    saved: &mut [f32],
-    d_input: Option<&mut [f32]>,
-    d_recurrent: Option<&mut [f32]>,
+    kept: Kept,
+    gradients: WeightGradients,
     d_x: Option<&mut [f32]>,
 ) {
+    let Call { cpu, sizes: shape, sequence } = call;
+    let Kept { y, saved } = kept;
+    let WeightGradients { input: d_input, recurrent: d_recurrent, .. } = gradients;
     let (rows, columns, stride) = (sequence.rows(), shape.gate_columns(), shape.gate_stride());
     assert_eq!(saved.len(), shape.saved_len(sequence), "saved is as long as `saved_len` says");
     assert_eq!(y.len(), rows * shape.hidden(), "y is [T·B, N]");
@@ -119,28 +124,47 @@ pub(crate) fn products(
     let (gates, room) = saved.split_at_mut(rows * stride);
     let d_gates = Matrix::strided(gates, rows, columns, stride);
     if let Some(to) = d_recurrent {
-        recurrent_gradient(cpu, &shape, sequence, d_gates, hidden, y, room, to);
+        recurrent_gradient(&call, d_gates, hidden, y, room, to);
     }
     match x {
         Input::Rows(x) => {
-            input_gradients(cpu, &shape, d_gates, weights, x, room, d_input, d_x);
+            let read = InputProduct { weights, x, d_gates };
+            input_gradients(cpu, &shape, read, room, d_input, d_x);
         }
         Input::Tokens { ids, table } => {
             let tokens = table.len() / shape.input;
             let mut sums = scratch::take(cpu, tokens * stride);
             sums.fill(0.0);
-            input::sum_by_token(cpu, &shape, ids, gates, &mut sums);
-            let sums_of = Matrix::strided(&sums, tokens, columns, stride);
-            input_gradients(cpu, &shape, sums_of, weights, table, room, d_input, d_x);
+            sum_by_token(cpu, &shape, ids, gates, &mut sums);
+            let d_gates = Matrix::strided(&sums, tokens, columns, stride);
+            let read = InputProduct { weights, x: table, d_gates };
+            input_gradients(cpu, &shape, read, room, d_input, d_x);
             scratch::give(cpu, sums);
         }
     }
 }
 
+/// `to` (rows of `gate_stride`, one for each entry of a table) += the gates' gradients of the
+/// positions of that entry, in their order.
+fn sum_by_token(cpu: &Cpu, shape: &Shape, ids: &[u32], d_gates: &[f32], to: &mut [f32]) {
+    pointwise!(Accumulate {} [x] [y] { [y.add(x)] });
+    let stride = shape.gate_stride();
+    let to = Shards::new(to);
+    for_columns(cpu, ids.len(), shape.gate_columns(), |worker, columns: std::ops::Range<usize>| {
+        for (row, &id) in ids.iter().enumerate() {
+            let (from, at) = (row * stride, id as usize * stride);
+            let from = &d_gates[from + columns.start..from + columns.end];
+            // SAFETY: each column belongs to one thread.
+            let into = unsafe { to.part(at + columns.start..at + columns.end) };
+            apply_serial(worker.level, Accumulate {}, [from], [into]);
+        }
+    });
+}
+
 /// From this many elements on (4 MiB), scratch that fits in a few pieces where the states were is
 /// used in pieces: each costs another packing of the other operand.
 const LARGE: usize = 1 << 20;
-/// The most pieces.
+/// The most pieces that scratch is used in.
 const MOST_PIECES: usize = 4;
 /// Pieces of gate columns begin at multiples of this: whole blocks of units with all their gates,
 /// and whole blocks of a product's inner size, so that its sums are those of one piece.
@@ -168,17 +192,26 @@ fn in_pieces(
     }
 }
 
+/// The product gates = x·Wᵀ of the forward pass, and the gradient of its result.
+struct InputProduct<'a> {
+    /// `[G·N, D]`: input weights in PyTorch's layout.
+    weights: &'a [f32],
+    /// Rows of D elements, one for each row of `d_gates`.
+    x: &'a [f32],
+    /// Interleaved as in the saved buffer.
+    d_gates: Matrix<'a>,
+}
+
 /// `d W += d gatesᵀ · x` and `d x += d gates · W`, where wanted.
 fn input_gradients(
     cpu: &Cpu,
     shape: &Shape,
-    d_gates: Matrix,
-    weights: &[f32],
-    x: &[f32],
+    read: InputProduct,
     room: &mut [f32],
     d_weights: Option<&mut [f32]>,
     d_x: Option<&mut [f32]>,
 ) {
+    let InputProduct { weights, x, d_gates } = read;
     let (columns, width) = (shape.gate_columns(), shape.input);
     let rows = d_gates.row_count();
     if let Some(to) = d_weights {
@@ -201,20 +234,19 @@ fn input_gradients(
 
 /// `d W = Σ d gates[t]ᵀ · h[t−1]`, head by head.
 fn recurrent_gradient(
-    cpu: &Cpu,
-    shape: &Shape,
-    sequence: &Sequence,
+    call: &Call<Shape>,
     d_gates: Matrix,
     hidden: &[f32],
     y: &[f32],
     room: &mut [f32],
     to: &mut [f32],
 ) {
+    let Call { cpu, sizes: ref shape, sequence } = *call;
     let (rows, batch, width) = (sequence.rows(), sequence.batch, shape.hidden());
     if rows == 0 {
         return;
     }
-    // Where every position follows its neighbour, the previous outputs lie in y already.
+    // Where every position follows its neighbour, the previous outputs are rows of y.
     let shifted = !links::plain(sequence);
     let mut copy = scratch::take(cpu, if shifted { rows * width } else { 0 });
     if shifted {
@@ -273,7 +305,7 @@ fn padded_states(cpu: &Cpu, shape: &Shape, batch: usize, states: &[&[f32]]) -> B
     padded
 }
 
-/// What the threads share.
+/// The arguments and buffers of one call, shared by the threads.
 struct Run<'a> {
     shape: Shape,
     sequence: &'a Sequence<'a>,
@@ -281,13 +313,13 @@ struct Run<'a> {
     gates: *mut f32,
     /// `[T·B]` rows of `state_stride`.
     states: *const f32,
-    /// `[T·B, N]`.
+    /// `[T·B, N]`: the gradients of the outputs.
     d_y: *const f32,
     /// `[B, N]`: the gradient of the next state's h.
     d_next: Option<*const f32>,
     /// `[B]` rows of `state_stride`: the states before the first position.
     start: *const f32,
-    /// `[B]` rows of `state_stride`: gradients of the states, on their way to the first position.
+    /// `[B]` rows of `state_stride`: gradients of the states, which flow to the first position.
     carry: *mut f32,
     /// A row of states.
     zeros: *const f32,
@@ -296,12 +328,12 @@ struct Run<'a> {
     /// `[B, N]`: the gradient of h before the first position.
     d_hidden: Option<*mut f32>,
     panels: &'a [f32],
-    /// The gates' gradients in the form that products read: `[2, B]` rows of so many lanes, for
-    /// the last two positions in turns. None where their `f32` are read where they lie.
+    /// The gates' gradients in the form that products read, and the lanes of a row: `[2, B]` rows,
+    /// for the last two positions in turns. None where `f32` gradients are read in place.
     operands: Option<(*mut f32, usize)>,
 }
 
-// SAFETY: threads write the gates, sums and carried gradients of units of their own, and read the
+// SAFETY: threads write the gates, sums and state gradients of units of their own, and read the
 // gates' gradients of other units only after the barrier that follows their writing.
 unsafe impl Sync for Run<'_> {}
 
@@ -312,7 +344,7 @@ struct Active {
     b: usize,
     /// The gates' gradients of the position read next, as an operand: `None` where there is none.
     d_gates: Option<*const f32>,
-    /// Where the gates' gradients of this position go as an operand.
+    /// The gates' gradients of this position as an operand, to be written.
     operand: *mut f32,
     /// The gradient that the next state's h adds.
     d_next: Option<*const f32>,
@@ -349,10 +381,10 @@ impl Run<'_> {
         to.sort_unstable_by_key(|active| (active.d_gates.is_none(), active.b));
     }
 
-    /// Where the gates' gradients of a row lie as an operand.
+    /// The place of the gates' gradients of a row as an operand.
     ///
     /// # Safety
-    /// As for `active`.
+    /// The same as for `active`.
     unsafe fn operand(&self, row: usize) -> *mut f32 {
         let batch = self.sequence.batch;
         // SAFETY: a row of the gates, or of the last two positions.
@@ -364,11 +396,11 @@ impl Run<'_> {
         }
     }
 
-    /// What is left for h before the first position: rows whose first position's gates pass a
-    /// gradient on, and sequences without any position, which hand their gradient through.
+    /// The rows that give h before the first position its gradient: through the gates of the first
+    /// position, or, for a sequence without positions, directly from the next state.
     ///
     /// # Safety
-    /// As for `active`.
+    /// The same as for `active`.
     unsafe fn entries(&self, to: &mut List<Active>) {
         let (shape, sequence) = (&self.shape, self.sequence);
         to.clear();

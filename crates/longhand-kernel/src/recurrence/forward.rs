@@ -9,7 +9,8 @@ use std::ops::Range;
 use super::layout::{Block, Shape};
 use super::links::{self, Link};
 use super::product::{ROW_GROUP, TILE_VECTORS, add_product};
-use super::{Cell, CellPanels, Input, MAX_GATES, MAX_STATES, Weights, pack};
+use super::{Cell, CellPanels, Input, MAX_GATES, MAX_STATES, Outputs, Weights, pack};
+use crate::call::Call;
 use crate::cpu::{Cpu, Worker};
 use crate::gemm::{Into, Matrix, MatrixMut, Packed, gemm_with_packed};
 use crate::operand::{self, Operand, ProductKernel, run_product};
@@ -22,18 +23,15 @@ use crate::weights::Gathered;
 /// Reads the sequence. `state` is h (`[B, N]`), then the cell's other states; `next` likewise.
 /// `saved` gets what [`backward`](super::backward) needs.
 pub(crate) fn forward<C: Cell>(
-    cpu: &Cpu,
-    shape: Shape,
-    sequence: &Sequence,
+    call: Call<Shape>,
     weights: &Weights,
     x: Input,
     state: &[&[f32]],
-    y: &mut [f32],
-    next: &mut [&mut [f32]],
-    saved: &mut [f32],
+    outputs: Outputs,
 ) {
-    shape.check(sequence, weights, &x, y);
-    around::<C>(cpu, shape, sequence, state, y, next, saved, |run| match x {
+    let Call { cpu, sequence, .. } = call;
+    call.sizes.check(sequence, weights, &x, outputs.y);
+    around::<C>(call, state, outputs, |run| match x {
         Input::Rows(x) if few::applies(sequence) => few::forward::<C>(cpu, run, weights, x),
         _ => forward_many::<C>(cpu, run, weights, x),
     });
@@ -41,35 +39,24 @@ pub(crate) fn forward<C: Cell>(
 
 /// As [`forward`], with weights that are packed for reading.
 pub(crate) fn forward_packed<C: Cell>(
-    cpu: &Cpu,
-    shape: Shape,
-    sequence: &Sequence,
+    call: Call<Shape>,
     weights: &CellPanels,
     x: &[f32],
     state: &[&[f32]],
-    y: &mut [f32],
-    next: &mut [&mut [f32]],
-    saved: &mut [f32],
+    outputs: Outputs,
 ) {
+    let Call { cpu, sizes: shape, sequence } = call;
     weights.check(&shape, sequence.rows());
     assert_eq!(x.len(), sequence.rows() * shape.input, "x is [T·B, D]");
-    assert_eq!(y.len(), sequence.rows() * shape.hidden(), "y is [T·B, N]");
-    around::<C>(cpu, shape, sequence, state, y, next, saved, |run| {
+    assert_eq!(outputs.y.len(), sequence.rows() * shape.hidden(), "y is [T·B, N]");
+    around::<C>(call, state, outputs, |run| {
         packed::forward::<C>(cpu, run, weights, x);
     });
 }
 
-/// What stands before and behind every form: padded states, and the state after the last position.
-fn around<C: Cell>(
-    cpu: &Cpu,
-    shape: Shape,
-    sequence: &Sequence,
-    state: &[&[f32]],
-    y: &mut [f32],
-    next: &mut [&mut [f32]],
-    saved: &mut [f32],
-    form: impl FnOnce(&Run),
-) {
+/// The frame of every form: it pads the states before, and checks the sizes.
+fn around<C: Cell>(call: Call<Shape>, state: &[&[f32]], outputs: Outputs, form: impl FnOnce(&Run)) {
+    let (Call { cpu, sizes: shape, sequence }, Outputs { y, next, saved }) = (call, outputs);
     let (rows, hidden) = (sequence.rows(), shape.hidden());
     assert_eq!(saved.len(), shape.saved_len(sequence), "saved is as long as `saved_len` says");
     assert!(state.len() == 1 + C::STATES && next.len() == state.len());
@@ -104,7 +91,7 @@ fn around<C: Cell>(
     scratch::give(cpu, zeros);
 }
 
-/// What the threads share.
+/// The arguments and buffers of one call, shared by the threads.
 #[derive(Clone, Copy)]
 struct Run<'a> {
     shape: Shape,
@@ -113,23 +100,23 @@ struct Run<'a> {
     gates: *mut f32,
     /// `[T·B]` rows of `state_stride`.
     states: *mut f32,
-    /// `[T·B, N]`.
+    /// `[T·B, N]`: the outputs.
     y: *mut f32,
     /// `[B, N]` each: h and the other states before the first position.
     before: [*const f32; 1 + MAX_STATES],
     /// `[B]` rows of `state_stride`: the other states before the first position.
     start: *mut f32,
-    /// `[B, N]` each: where h and the other states after the last position go.
+    /// `[B, N]` each: h and the other states after the last position.
     next: [*mut f32; 1 + MAX_STATES],
-    /// As long as a row of any state.
+    /// Zeros, as long as a row of any state.
     zeros: *const f32,
-    /// The input's part of the gates, where it does not lie in `gates` already.
+    /// The input's part of the gates, where it is not in `gates` already.
     gathered: Option<Gathered<'a>>,
-    /// Where h lies as an operand; none where its `f32` are read where they lie.
+    /// Buffers for h as an operand; none where `f32` outputs are read in place.
     operands: Option<Operands>,
 }
 
-/// h in the form that products read: rows of `stride` lanes, each head at `per_head`.
+/// h in the form that products read: rows of `stride` lanes, with `per_head` lanes for each head.
 #[derive(Clone, Copy)]
 struct Operands {
     /// `[2, B]` rows: the last two positions, in turns.
@@ -154,7 +141,7 @@ struct Active {
     hidden: *const f32,
     /// The same as an operand.
     operand: *const f32,
-    /// Where h after this position goes as an operand.
+    /// h after this position as an operand, to be written.
     next_operand: *mut f32,
     states: *const f32,
 }
@@ -202,8 +189,8 @@ impl Run<'_> {
         }
     }
 
-    /// Pads the states before the first position: each thread those of its own (padded) units, so
-    /// that they lie in its cache.
+    /// Pads the states before the first position. Each thread pads its own units, so that they are
+    /// in its cache.
     ///
     /// # Safety
     /// No other thread touches these units.
@@ -212,7 +199,7 @@ impl Run<'_> {
         for b in 0..self.sequence.batch {
             for units in self.shape.parts(own.clone()) {
                 for s in 0..self.shape.states {
-                    // SAFETY: the units lie within rows of both.
+                    // SAFETY: the units are within rows of both.
                     unsafe {
                         let from = self.before[1 + s].add(b * hidden + units.column);
                         let to = self.start.add(b * stride + s * self.shape.padded_hidden());
@@ -227,7 +214,7 @@ impl Run<'_> {
         }
     }
 
-    /// Writes the states after the last position, of some (padded) units.
+    /// Writes the states after the last position, for some (padded) units.
     ///
     /// # Safety
     /// This thread has computed these units to the end, and no other one touches them.
@@ -238,7 +225,7 @@ impl Run<'_> {
             for units in self.shape.parts(own.clone()) {
                 for s in 0..1 + self.shape.states {
                     let column = b * hidden + units.column;
-                    // SAFETY: the units lie within rows of all of them.
+                    // SAFETY: the units are within rows of all of them.
                     unsafe {
                         let from = match (last, s) {
                             (None, s) => self.before[s].add(column),
@@ -269,7 +256,7 @@ impl Run<'_> {
         }
     }
 
-    /// Where the values of a block lie.
+    /// Pointers to the values of a block.
     #[inline(always)]
     fn place<C: Cell>(&self, block: Block, lanes: usize) -> Place {
         let (shape, unit) = (&self.shape, block.index * lanes);
@@ -288,7 +275,7 @@ impl Run<'_> {
     }
 }
 
-/// Where the values of one block lie, and how far apart from row to row: worked out once for all
+/// Pointers to the values of one block and the distances from row to row, computed once for all
 /// rows.
 #[derive(Clone, Copy)]
 struct Place {
@@ -312,7 +299,7 @@ impl Place {
     /// `gate(g)` gives the pre-activations of the block; no other thread touches the block.
     #[inline(always)]
     unsafe fn cell<C: Cell, V: Vector>(self, active: &Active, gate: impl Fn(usize) -> V) -> V {
-        // SAFETY: the block lies within the padded rows; y is written up to the block's count.
+        // SAFETY: the block is within the padded rows; y is written up to the block's count.
         unsafe {
             let Active { row, states, .. } = *active;
             let mut gates = [V::zero(); MAX_GATES];
@@ -367,8 +354,8 @@ fn forward_many<C: Cell>(cpu: &Cpu, run: &Run, weights: &Weights, x: Input) {
     let mut bias = scratch::take(cpu, columns);
     pack::biases(shape, cpu.level().lanes(), weights.biases, &mut bias);
     let (batch, stride) = (run.sequence.batch, shape.hidden_stride(depth));
-    let as_it_lies = cpu.precision() == Precision::F32;
-    let mut operands = scratch::take(cpu, if as_it_lies { 0 } else { 3 * batch * stride });
+    let in_place = cpu.precision() == Precision::F32;
+    let mut operands = scratch::take(cpu, if in_place { 0 } else { 3 * batch * stride });
     let third = operands.len() / 3;
     let (start, ring) = operands.split_at_mut(third);
     let operands_of_h = Operands {
@@ -379,7 +366,7 @@ fn forward_many<C: Cell>(cpu: &Cpu, run: &Run, weights: &Weights, x: Input) {
     };
     let run = &Run {
         gathered: ids.map(|ids| Gathered::new(&by_token, shape.gate_stride(), ids)),
-        operands: (!as_it_lies).then_some(operands_of_h),
+        operands: (!in_place).then_some(operands_of_h),
         ..*run
     };
     cpu.run(|worker| {
@@ -497,7 +484,7 @@ unsafe fn group<C: Cell, V: Vector, O: Operand<V>>(
     let head = shape.block(blocks.start, V::LANES).head;
     let per_head = run.operands.map_or(shape.units, |operands| operands.per_head);
     let inner = shape.units.div_ceil(O::DEPTH);
-    // SAFETY: the columns of the blocks lie within the rows; the scratch holds the group.
+    // SAFETY: the columns of the blocks are within the rows; the scratch holds the group.
     unsafe {
         for (i, active) in rows.iter().enumerate() {
             let input = active.input.add(column);

@@ -1,11 +1,10 @@
-//! Reading gates out of what a forward pass kept, for people to look at.
+//! Gates out of the saved buffer of a forward pass, for plots.
 
 use super::Shape;
 use crate::sequence::Sequence;
 
-/// `out [R, N]` = what the forward pass kept of one gate of every unit at each of the R real
-/// positions; at padded ones it kept nothing of worth. `lanes` is the vector length that pass ran
-/// with.
+/// `out [R, N]` = the value that the forward pass saved of one gate of every unit, at each of the R
+/// real positions. `lanes` is the vector length of that pass.
 pub(crate) fn gate(
     shape: Shape,
     sequence: &Sequence,

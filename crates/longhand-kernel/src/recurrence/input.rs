@@ -1,24 +1,19 @@
-//! What a recurrence reads: rows of numbers, or tokens whose rows stand in a table.
+//! The input of a recurrence: rows of numbers, or tokens whose rows are in a table.
 
-use std::ops::Range;
-
-use super::layout::Shape;
-use crate::cpu::{Cpu, Shards};
 use crate::embedding;
-use crate::pointwise::{apply_serial, for_columns, pointwise};
 
 /// The input of a recurrence.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a> {
-    /// `[T·B, D]`.
+    /// `[T·B, D]`: one row per position.
     Rows(&'a [f32]),
     /// The rows of an embedding: each entry of the table is multiplied by the weights once,
     /// however often it occurs. The gradient is then that of the table. Worth it where the table
     /// has fewer rows than the sequence.
     Tokens {
-        /// `[T·B]`, below V.
+        /// `[T·B]`: token ids below V.
         ids: &'a [u32],
-        /// `[V, D]`.
+        /// `[V, D]`: the table of embeddings.
         table: &'a [f32],
     },
 }
@@ -47,21 +42,4 @@ impl Input<'_> {
             }
         }
     }
-}
-
-/// `to` (rows of `gate_stride`, one for each entry of a table) += the gates' gradients of the
-/// positions where the entry stands, in their order.
-pub(super) fn sum_by_token(cpu: &Cpu, shape: &Shape, ids: &[u32], d_gates: &[f32], to: &mut [f32]) {
-    pointwise!(Accumulate {} [x] [y] { [y.add(x)] });
-    let stride = shape.gate_stride();
-    let to = Shards::new(to);
-    for_columns(cpu, ids.len(), shape.gate_columns(), |worker, columns: Range<usize>| {
-        for (row, &id) in ids.iter().enumerate() {
-            let (from, at) = (row * stride, id as usize * stride);
-            let from = &d_gates[from + columns.start..from + columns.end];
-            // SAFETY: each column belongs to one thread.
-            let into = unsafe { to.part(at + columns.start..at + columns.end) };
-            apply_serial(worker.level, Accumulate {}, [from], [into]);
-        }
-    });
 }

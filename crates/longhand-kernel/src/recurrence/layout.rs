@@ -1,4 +1,4 @@
-//! Where the gates and states of every hidden unit lie in the buffer kept for backward.
+//! The layout of the buffer that forward saves for backward: gates and states of every unit.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ const PADDING: usize = 16;
 /// The units of each head are padded to whole vectors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
-    /// D.
+    /// D: elements of an input row.
     pub(crate) input: usize,
     /// H: heads whose recurrent weights do not touch each other.
     pub(crate) heads: usize,
@@ -24,14 +24,14 @@ pub(crate) struct Shape {
     pub(crate) units: usize,
     /// G: gates per unit.
     pub(crate) gates: usize,
-    /// State vectors carried besides h.
+    /// State vectors besides h.
     pub(crate) states: usize,
 }
 
 /// Up to one vector of units of one head.
 #[derive(Clone, Copy)]
 pub(super) struct Block {
-    /// Among all blocks.
+    /// Its number among the blocks of all heads.
     pub(super) index: usize,
     pub(super) head: usize,
     /// The first unit within the head.
@@ -51,7 +51,7 @@ pub(super) struct Part {
 }
 
 impl Shape {
-    /// N.
+    /// N: hidden units of all heads.
     pub(crate) fn hidden(&self) -> usize {
         self.heads * self.units
     }

@@ -2,10 +2,10 @@
 
 use crate::sequence::Sequence;
 
-/// What a position is joined to in the order of reading.
+/// The neighbour of a position in the order of reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
-    /// Another position.
+    /// The row of another position.
     Row(usize),
     /// The state outside the sequence: handed in before the first position, back after the last.
     State,

@@ -54,8 +54,8 @@ pub(super) fn input_rows(
     });
 }
 
-/// Recurrent weights as the right operand of `h · Wᵀ`: for each vector of gate columns, the lanes
-/// of P elements.
+/// Recurrent weights as the right operand of `h · Wᵀ`: the lanes of P elements for each vector of
+/// gate columns.
 pub(super) fn recurrent_forward(cpu: &Cpu, shape: &Shape, weights: &[f32], to: &mut [f32]) {
     let (lanes, units) = (cpu.level().lanes(), shape.units);
     let len = lanes * units.div_ceil(operand::depth(cpu.level(), cpu.precision()));
@@ -135,8 +135,8 @@ pub(super) fn biases(shape: &Shape, lanes: usize, biases: [&[f32]; 2], to: &mut 
     }
 }
 
-/// Adds the interleaved rows `from` (`[columns, width]`, of whole blocks of gate columns) to
-/// `[G·N, width]`.
+/// Adds interleaved rows to rows in PyTorch's order: `from` is `[columns, width]`, of whole blocks
+/// of gate columns, and `to` is `[G·N, width]`.
 pub(super) fn add_rows(
     cpu: &Cpu,
     shape: &Shape,
@@ -187,7 +187,7 @@ pub(super) fn add_recurrent(
     });
 }
 
-/// Calls `body` with each block of units whose gates lie in a range of interleaved columns.
+/// Calls `body` with each block of units whose gates are in a range of interleaved columns.
 fn for_blocks(cpu: &Cpu, shape: &Shape, columns: &Range<usize>, body: impl Fn(usize) + Sync) {
     let of_block = shape.gates * cpu.level().lanes();
     assert!(columns.start.is_multiple_of(of_block) && columns.end.is_multiple_of(of_block));

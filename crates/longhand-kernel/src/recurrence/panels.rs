@@ -3,13 +3,13 @@
 use super::layout::Shape;
 use crate::weights::{Format, Gathered, NOTHING, Panels};
 
-/// Units whose gates stand side by side.
+/// Units of a block, whose gates are interleaved.
 pub(super) const UNITS: usize = 16;
 
 /// The weights of a recurrence, packed in the orders of [`input_order`] and [`recurrent_order`].
 #[derive(Clone, Copy)]
 pub struct CellPanels<'a> {
-    /// `weight_ih`, `[G·N, D]`.
+    /// W `[G·N, D]`, PyTorch's `weight_ih`.
     pub input: &'a Panels,
     /// `weight_hh`, `[G·N, N]`, or `[H·G·P, P]` of a cell with heads.
     pub recurrent: &'a Panels,
@@ -20,13 +20,13 @@ pub struct CellPanels<'a> {
     pub projected: Option<Gathered<'a>>,
 }
 
-/// For [`Panels::in_order`]: the places of the input weights of a cell with so many gates, heads
-/// and units per head, whose row is `gate · N + unit`.
+/// The order of a cell's input weights for [`Panels::in_order`], given its gates, its heads and the
+/// units per head. The row of a gate is `gate · N + unit`.
 pub fn input_order(gates: usize, heads: usize, units: usize) -> Vec<u32> {
     order(gates, heads, units, |head, gate, unit| (gate * heads + head) * units + unit)
 }
 
-/// As [`input_order`] for the recurrent weights, whose row is `(head · G + gate) · P + unit`.
+/// [`input_order`] for the recurrent weights. The row of a gate is `(head · G + gate) · P + unit`.
 pub fn recurrent_order(gates: usize, heads: usize, units: usize) -> Vec<u32> {
     order(gates, heads, units, |head, gate, unit| (head * gates + gate) * units + unit)
 }

@@ -5,20 +5,20 @@ use crate::simd::Vector;
 
 /// Vectors side by side in one tile.
 pub(super) const TILE_VECTORS: usize = 4;
-/// Rows whose sums lie in the scratch buffer at a time: with four vectors of 64 bytes it stays in
+/// Rows whose sums are in the scratch buffer at a time: with four vectors of 64 bytes it stays in
 /// the first cache beside the operands.
 pub(super) const ROW_GROUP: usize = 48;
 /// Lanes of the inner size between visits to the scratch buffer, so that the panels are read from a near cache
 /// for every tile of rows after the first.
 const INNER_BLOCK: usize = 256;
 
-/// `sums[i][v] += Σ_k row(i)[k] · panels[v][k]` for `count` rows and `vectors` vectors; `inner`
-/// counts lanes.
+/// `sums[i][v] += Σ_k row(i)[k] · panels[v][k]` for `count` rows and `vectors` vectors, over
+/// `inner` lanes k.
 ///
 /// # Safety
 /// The machine has the instruction set of `V` and `O`; `row(i)` gives `inner` lanes, vector `v` of
-/// row `k` of the panels lies at `panels + v · panel_stride + k · LANES`, and `sums` holds `count` rows
-/// of `vectors` vectors.
+/// row `k` of the panels is at `panels + v · panel_stride + k · LANES`, and `sums` holds `count`
+/// rows of `vectors` vectors.
 #[inline(always)]
 pub(super) unsafe fn add_product<V: Vector, O: Operand<V>>(
     vectors: usize,
@@ -32,9 +32,9 @@ pub(super) unsafe fn add_product<V: Vector, O: Operand<V>>(
     // Rows × vectors sums, one row of the panels and one element fit in the registers: 32 with
     // AVX-512, 16 otherwise.
     let most_rows = if V::LANES == 16 || vectors <= 2 { 6 } else { 3 };
-    // Of nearly equal sizes: a last tile of one row would wait for its own sums.
+    // Tiles of nearly equal sizes: a last tile of one row would wait for its own sums.
     let tile_rows = count.div_ceil(count.div_ceil(most_rows).max(1)).max(1);
-    // SAFETY: the blocks lie within the sizes that the caller promised.
+    // SAFETY: the blocks are within the sizes that the caller promised.
     unsafe {
         for from in (0..inner).step_by(INNER_BLOCK) {
             let inner = INNER_BLOCK.min(inner - from);

@@ -7,20 +7,20 @@
 
 use std::array::from_fn;
 
-use super::{CellKind, Gradients, MAX_GATES, MAX_STATES, Sizes, Weights};
+use super::{CellKind, Gradients, MAX_GATES, MAX_STATES, OutputGradients, Sizes, Weights};
 use crate::real::Real;
 use crate::sequence::Sequence;
 use crate::{lstm, rnn, slstm};
 
-/// What a forward pass goes through.
+/// Every value of a forward pass.
 struct Pass<R> {
     /// `[T·B, G·N]`: the gates' preactivations.
     gates: Vec<R>,
     /// `[T·B, N]` each: the states before the position.
     before: Vec<Vec<R>>,
-    /// `[T·B, N]`.
+    /// `[T·B, N]`: the outputs.
     y: Vec<R>,
-    /// `[B, N]` each.
+    /// `[B, N]` each: the states after the last position.
     next: Vec<Vec<R>>,
 }
 
@@ -104,10 +104,10 @@ pub fn backward<R: Real>(
     weights: Weights<R>,
     x: &[R],
     state: &[&[R]],
-    d_y: &[R],
-    d_next: &[&[R]],
+    d_outputs: OutputGradients<R>,
     mut gradients: Gradients<R>,
 ) {
+    let OutputGradients { y: d_y, next: d_next } = d_outputs;
     let cell = match sizes.cell {
         CellKind::Lstm => lstm::reference::backward::<R>,
         CellKind::Slstm => slstm::reference::backward::<R>,

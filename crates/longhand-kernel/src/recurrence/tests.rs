@@ -53,16 +53,12 @@ impl Memory for Sizes {
         let mut to = inputs.clone();
         gradients(&mut to, |gradients| {
             super::backward(
-                cpu,
-                *self,
-                sequence,
+                Call::new(cpu, *self, sequence),
                 weights(inputs),
                 &inputs.x,
                 &slices(&inputs.state),
-                &outcome.y,
-                &mut outcome.saved,
-                d_y,
-                &slices(d_next),
+                Kept { y: &outcome.y, saved: &mut outcome.saved },
+                OutputGradients { y: d_y, next: &slices(d_next) },
                 gradients,
             );
         });
@@ -88,9 +84,8 @@ impl Memory for Sizes {
         let mut to = inputs.zeros_like();
         let (weights, state, d_next) = (weights(inputs), slices(&inputs.state), slices(d_next));
         gradients(&mut to, |gradients| {
-            reference::backward(
-                *self, sequence, weights, &inputs.x, &state, d_y, &d_next, gradients,
-            );
+            let d = OutputGradients { y: d_y, next: &d_next };
+            reference::backward(*self, sequence, weights, &inputs.x, &state, d, gradients);
         });
         to
     }
@@ -109,7 +104,8 @@ fn read(
     let mut next = inputs.state.clone();
     let (weights, state) = (weights(inputs), slices(&inputs.state));
     let to = &mut slices_mut(&mut next);
-    super::forward(cpu, sizes, sequence, weights, x, &state, &mut y, to, &mut saved);
+    let outputs = Outputs { y: &mut y, next: to, saved: &mut saved };
+    super::forward(Call::new(cpu, sizes, sequence), weights, x, &state, outputs);
     Outcome { y, next, saved }
 }
 
@@ -181,16 +177,12 @@ fn tokens_equal_rows(sizes: Sizes) {
             ] {
                 gradients(to, |gradients| {
                     super::backward(
-                        &cpu,
-                        sizes,
-                        &sequence,
+                        Call::new(&cpu, sizes, &sequence),
                         weights(&inputs),
                         x,
                         &slices(&inputs.state),
-                        &by_rows.y,
-                        &mut saved,
-                        &d_y,
-                        &[],
+                        Kept { y: &by_rows.y, saved: &mut saved },
+                        OutputGradients { y: &d_y, next: &[] },
                         gradients,
                     );
                 });
@@ -224,16 +216,12 @@ fn frozen_parts_get_no_gradient(sizes: Sizes) {
     let d_y = values(outcome.y.len(), 2);
     let run = |gradients: Gradients| {
         super::backward(
-            &cpu,
-            sizes,
-            &sequence,
+            Call::new(&cpu, sizes, &sequence),
             weights(&inputs),
             &inputs.x,
             &slices(&inputs.state),
-            &outcome.y,
-            &mut outcome.saved.clone(),
-            &d_y,
-            &[],
+            Kept { y: &outcome.y, saved: &mut outcome.saved.clone() },
+            OutputGradients { y: &d_y, next: &[] },
             gradients,
         );
     };

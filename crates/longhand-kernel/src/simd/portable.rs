@@ -128,7 +128,7 @@ impl Vector for Portable {
     }
     #[inline(always)]
     unsafe fn store_bf16(self, to: *mut u16) {
-        unsafe { to.cast::<[u16; 8]>().write_unaligned(self.0.map(crate::weights::bf16)) }
+        unsafe { to.cast::<[u16; 8]>().write_unaligned(self.0.map(crate::precision::bf16)) }
     }
     #[inline(always)]
     unsafe fn split_bf16(self) -> [Self; 2] {

@@ -20,7 +20,7 @@ impl Memory for Width {
         let mut y = vec![f32::NAN; inputs.x.len()];
         let mut next = inputs.state.clone();
         let state = &inputs.state[0];
-        super::forward(cpu, self.0, sequence, &inputs.x, state, &mut y, &mut next[0]);
+        super::forward(Call::new(cpu, self.0, sequence), &inputs.x, state, &mut y, &mut next[0]);
         Outcome { y, next, saved: Vec::new() }
     }
 
@@ -35,7 +35,8 @@ impl Memory for Width {
     ) -> Inputs<f32> {
         let mut to = inputs.clone();
         let (d_next, d_x, d_state) = (Some(&*d_next[0]), Some(&mut *to.x), &mut to.state[0]);
-        super::backward(cpu, self.0, sequence, &outcome.y, d_y, d_next, d_x, Some(d_state));
+        let call = Call::new(cpu, self.0, sequence);
+        super::backward(call, &outcome.y, d_y, d_next, d_x, Some(d_state));
         to.minus(inputs)
     }
 

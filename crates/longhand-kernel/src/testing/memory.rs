@@ -5,7 +5,7 @@ use crate::cpu::Cpu;
 use crate::precision::Precision;
 use crate::sequence::Sequence;
 
-/// What a memory reads; gradients have the same form.
+/// The inputs of a memory; gradients have the same form.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Inputs<R> {
     pub(crate) weights: Vec<Vec<R>>,
@@ -13,7 +13,7 @@ pub(crate) struct Inputs<R> {
     pub(crate) state: Vec<Vec<R>>,
 }
 
-/// What a memory gives.
+/// The results of a memory.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome<R> {
     pub(crate) y: Vec<R>,
@@ -139,7 +139,7 @@ impl Inputs<f32> {
         }
     }
 
-    /// What was added to `before`.
+    /// The difference to `before`.
     pub(crate) fn minus(mut self, before: &Self) -> Self {
         let subtract = |to: &mut Vec<f32>, from: &Vec<f32>| {
             to.iter_mut().zip(from).for_each(|(to, from)| *to -= from);
@@ -262,7 +262,7 @@ fn fast_equals_reference_in(memory: &impl Memory, case: &Case, precision: Precis
     }
 }
 
-/// (a, second half) Chunks and single steps with carried state equal the whole.
+/// (a, second half) Chunks and single steps from state to state equal the whole.
 pub(crate) fn splits_equal_the_whole(memory: &impl Memory) {
     let (time, batch) = (29, 2);
     let (input, output) = memory.widths();
@@ -321,7 +321,7 @@ pub(crate) fn the_future_changes_nothing(memory: &impl Memory) {
 }
 
 /// (d) Two documents with a reset between them equal each alone from the zero state, forward and
-/// backward; nothing flows back to what was carried into them.
+/// backward; no gradient flows to the state before them.
 pub(crate) fn packed_documents_equal_each_alone(memory: &impl Memory) {
     Precision::ALL.into_iter().for_each(|precision| packed_documents_in(memory, precision));
 }

@@ -1,45 +1,17 @@
-//! How each instruction set multiplies one step of sixteen rows of weights with one step of a row
-//! of activations.
+//! The forms of a product: how each instruction set multiplies one step of sixteen rows of weights
+//! with one step of a row of activations.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::*;
 use std::marker::PhantomData;
 
-use super::product::Task;
-use super::{Format, product::LANES};
+use super::dot::{Dot, Sixteen};
+use super::tile::Task;
+use super::{Format, LANES};
 use crate::level::{InstructionSet, Level};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{Portable, Vector};
-
-/// Sixteen floats: one vector of sixteen, or two of eight.
-#[derive(Clone, Copy)]
-pub(super) struct Sixteen<V>(pub(super) [V; 2]);
-
-/// The innermost arithmetic of a product. All methods need the form's instructions.
-#[allow(clippy::missing_safety_doc)]
-pub(super) trait Dot {
-    /// Rows of a tile.
-    const ROWS: usize;
-    /// Sixteens side by side in a tile: 4, 2 or 1.
-    const VECTORS: usize;
-    /// Bytes of a row of activations in a step.
-    const INPUT_BYTES: usize;
-    /// Whether activations come with a scale and corrections.
-    const INTEGER: bool;
-    type Weights: Copy;
-    type Input: Copy;
-    /// Sixteen sums, one for each row of weights.
-    type Sums: Copy;
-    type Floats: Vector;
-
-    unsafe fn start(correction: i32) -> Self::Sums;
-    unsafe fn weights(from: *const f32) -> Self::Weights;
-    unsafe fn input(from: *const u8) -> Self::Input;
-    unsafe fn add(sums: Self::Sums, weights: Self::Weights, input: Self::Input) -> Self::Sums;
-    /// The sums as floats, times the weights' scales where there are any.
-    unsafe fn floats(sums: Self::Sums, scales: *const f32) -> Sixteen<Self::Floats>;
-}
 
 /// Runs a task in the best form of a level.
 ///
@@ -103,92 +75,106 @@ entrance!(avx512_bf16, "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma")
 entrance!(avx512_vnni, "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma");
 entrance!(avx2, "avx2,fma");
 
-/// f32 by f32.
+/// Implements [`Dot`] for a form: rows and vectors of its tile, the bytes of activations in a step,
+/// the types, and the body of each method.
+macro_rules! dot {
+    (
+        [$($generics:tt)*] $form:ty {
+            tile: $rows:expr, $vectors:expr;
+            input: $bytes:literal bytes, integer: $integer:literal;
+            Weights: $weights:ty;
+            Input: $input:ty;
+            Sums: $sums:ty;
+            Floats: $floats:ty;
+            start($correction:ident) $start:block
+            weights($words:ident) $load:block
+            input($codes:ident) $read:block
+            add($before:ident, $weight:ident, $x:ident) $add:block
+            floats($total:ident, $scales:ident) $finish:block
+        }
+    ) => {
+        // SAFETY: each body is a few intrinsics or loads whose needs are the trait's contract.
+        #[allow(clippy::undocumented_unsafe_blocks, unused_unsafe)]
+        impl<$($generics)*> Dot for $form {
+            const ROWS: usize = $rows;
+            const VECTORS: usize = $vectors;
+            const INPUT_BYTES: usize = $bytes;
+            const INTEGER: bool = $integer;
+            type Weights = $weights;
+            type Input = $input;
+            type Sums = $sums;
+            type Floats = $floats;
+
+            #[inline(always)]
+            unsafe fn start($correction: i32) -> $sums {
+                unsafe { $start }
+            }
+            #[inline(always)]
+            unsafe fn weights($words: *const f32) -> $weights {
+                unsafe { $load }
+            }
+            #[inline(always)]
+            unsafe fn input($codes: *const u8) -> $input {
+                unsafe { $read }
+            }
+            #[inline(always)]
+            unsafe fn add($before: $sums, $weight: $weights, $x: $input) -> $sums {
+                unsafe { $add }
+            }
+            #[inline(always)]
+            unsafe fn floats($total: $sums, $scales: *const f32) -> Sixteen<$floats> {
+                unsafe { $finish }
+            }
+        }
+    };
+}
+
+/// Products of f32 weights and f32 activations.
 struct F32<V, const ROWS: usize, const VECTORS: usize>(PhantomData<V>);
 
-// SAFETY for all implementations below: each body is a few intrinsics or loads whose needs are the
-// trait's contract.
-#[allow(clippy::undocumented_unsafe_blocks)]
-impl<V: Vector, const R: usize, const M: usize> Dot for F32<V, R, M> {
-    const ROWS: usize = R;
-    const VECTORS: usize = M;
-    const INPUT_BYTES: usize = 4;
-    const INTEGER: bool = false;
-    type Weights = Sixteen<V>;
-    type Input = Sixteen<V>;
-    type Sums = Sixteen<V>;
-    type Floats = V;
-
-    #[inline(always)]
-    unsafe fn start(_: i32) -> Sixteen<V> {
-        unsafe { Sixteen::zero() }
-    }
-    #[inline(always)]
-    unsafe fn weights(from: *const f32) -> Sixteen<V> {
-        unsafe { Sixteen::load(from) }
-    }
-    #[inline(always)]
-    unsafe fn input(from: *const u8) -> Sixteen<V> {
-        unsafe { Sixteen::splat(*from.cast::<f32>()) }
-    }
-    #[inline(always)]
-    unsafe fn add(sums: Sixteen<V>, weights: Sixteen<V>, input: Sixteen<V>) -> Sixteen<V> {
-        unsafe { weights.mul_add(input, sums) }
-    }
-    #[inline(always)]
-    unsafe fn floats(sums: Sixteen<V>, _: *const f32) -> Sixteen<V> {
-        sums
+dot! {
+    [V: Vector, const R: usize, const M: usize] F32<V, R, M> {
+        tile: R, M;
+        input: 4 bytes, integer: false;
+        Weights: Sixteen<V>;
+        Input: Sixteen<V>;
+        Sums: Sixteen<V>;
+        Floats: V;
+        start(_correction) { Sixteen::zero() }
+        weights(from) { Sixteen::load(from) }
+        input(from) { Sixteen::splat(*from.cast::<f32>()) }
+        add(sums, weights, input) { weights.mul_add(input, sums) }
+        floats(sums, _scales) { sums }
     }
 }
 
 /// bf16 by bf16 without instructions for it: halves become `f32`.
 struct Bf16<V, const ROWS: usize, const VECTORS: usize>(PhantomData<V>);
 
-#[allow(clippy::undocumented_unsafe_blocks)]
-impl<V: Vector, const R: usize, const M: usize> Dot for Bf16<V, R, M> {
-    const ROWS: usize = R;
-    const VECTORS: usize = M;
-    const INPUT_BYTES: usize = 4;
-    const INTEGER: bool = false;
-    /// The even columns and the odd ones.
-    type Weights = [Sixteen<V>; 2];
-    type Input = [Sixteen<V>; 2];
-    type Sums = Sixteen<V>;
-    type Floats = V;
-
-    #[inline(always)]
-    unsafe fn start(_: i32) -> Sixteen<V> {
-        unsafe { Sixteen::zero() }
-    }
-    #[inline(always)]
-    unsafe fn weights(from: *const f32) -> [Sixteen<V>; 2] {
-        unsafe {
+dot! {
+    [V: Vector, const R: usize, const M: usize] Bf16<V, R, M> {
+        tile: R, M;
+        input: 4 bytes, integer: false;
+        // The even columns and the odd ones.
+        Weights: [Sixteen<V>; 2];
+        Input: [Sixteen<V>; 2];
+        Sums: Sixteen<V>;
+        Floats: V;
+        start(_correction) { Sixteen::zero() }
+        weights(from) {
             let (mut even, mut odd) = (Sixteen::zero(), Sixteen::zero());
             for i in 0..LANES / V::LANES {
                 [even.0[i], odd.0[i]] = V::load(from.add(i * V::LANES)).split_bf16();
             }
             [even, odd]
         }
-    }
-    #[inline(always)]
-    unsafe fn input(from: *const u8) -> [Sixteen<V>; 2] {
-        unsafe {
+        input(from) {
             let pair = *from.cast::<u32>();
             let (even, odd) = (f32::from_bits(pair << 16), f32::from_bits(pair & 0xffff_0000));
             [Sixteen::splat(even), Sixteen::splat(odd)]
         }
-    }
-    #[inline(always)]
-    unsafe fn add(
-        sums: Sixteen<V>,
-        weights: [Sixteen<V>; 2],
-        input: [Sixteen<V>; 2],
-    ) -> Sixteen<V> {
-        unsafe { weights[1].mul_add(input[1], weights[0].mul_add(input[0], sums)) }
-    }
-    #[inline(always)]
-    unsafe fn floats(sums: Sixteen<V>, _: *const f32) -> Sixteen<V> {
-        sums
+        add(sums, weights, input) { weights[1].mul_add(input[1], weights[0].mul_add(input[0], sums)) }
+        floats(sums, _scales) { sums }
     }
 }
 
@@ -197,39 +183,22 @@ impl<V: Vector, const R: usize, const M: usize> Dot for Bf16<V, R, M> {
 struct Bf16Dot;
 
 #[cfg(target_arch = "x86_64")]
-#[allow(clippy::undocumented_unsafe_blocks)]
-impl Dot for Bf16Dot {
-    const ROWS: usize = 6;
-    const VECTORS: usize = 4;
-    const INPUT_BYTES: usize = 4;
-    const INTEGER: bool = false;
-    type Weights = __m512i;
-    type Input = __m512i;
-    type Sums = __m512;
-    type Floats = Avx512;
-
-    #[inline(always)]
-    unsafe fn start(_: i32) -> __m512 {
-        unsafe { _mm512_setzero_ps() }
-    }
-    #[inline(always)]
-    unsafe fn weights(from: *const f32) -> __m512i {
-        unsafe { _mm512_loadu_si512(from.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn input(from: *const u8) -> __m512i {
-        unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
-    }
-    #[inline(always)]
-    unsafe fn add(sums: __m512, weights: __m512i, input: __m512i) -> __m512 {
-        unsafe {
+dot! {
+    [] Bf16Dot {
+        tile: 6, 4;
+        input: 4 bytes, integer: false;
+        Weights: __m512i;
+        Input: __m512i;
+        Sums: __m512;
+        Floats: Avx512;
+        start(_correction) { _mm512_setzero_ps() }
+        weights(from) { _mm512_loadu_si512(from.cast()) }
+        input(from) { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
+        add(sums, weights, input) {
             let pairs = |x: __m512i| std::mem::transmute::<__m512i, __m512bh>(x);
             _mm512_dpbf16_ps(sums, pairs(weights), pairs(input))
         }
-    }
-    #[inline(always)]
-    unsafe fn floats(sums: __m512, _: *const f32) -> Sixteen<Avx512> {
-        unsafe { Sixteen([Avx512(sums), Avx512(_mm512_setzero_ps())]) }
+        floats(sums, _scales) { Sixteen([Avx512(sums), Avx512(_mm512_setzero_ps())]) }
     }
 }
 
@@ -238,36 +207,19 @@ impl Dot for Bf16Dot {
 struct Int8Vnni;
 
 #[cfg(target_arch = "x86_64")]
-#[allow(clippy::undocumented_unsafe_blocks)]
-impl Dot for Int8Vnni {
-    const ROWS: usize = 6;
-    const VECTORS: usize = 4;
-    const INPUT_BYTES: usize = 4;
-    const INTEGER: bool = true;
-    type Weights = __m512i;
-    type Input = __m512i;
-    type Sums = __m512i;
-    type Floats = Avx512;
-
-    #[inline(always)]
-    unsafe fn start(correction: i32) -> __m512i {
-        unsafe { _mm512_set1_epi32(correction) }
-    }
-    #[inline(always)]
-    unsafe fn weights(from: *const f32) -> __m512i {
-        unsafe { _mm512_loadu_si512(from.cast()) }
-    }
-    #[inline(always)]
-    unsafe fn input(from: *const u8) -> __m512i {
-        unsafe { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
-    }
-    #[inline(always)]
-    unsafe fn add(sums: __m512i, weights: __m512i, input: __m512i) -> __m512i {
-        unsafe { _mm512_dpbusd_epi32(sums, weights, input) }
-    }
-    #[inline(always)]
-    unsafe fn floats(sums: __m512i, scales: *const f32) -> Sixteen<Avx512> {
-        unsafe {
+dot! {
+    [] Int8Vnni {
+        tile: 6, 4;
+        input: 4 bytes, integer: true;
+        Weights: __m512i;
+        Input: __m512i;
+        Sums: __m512i;
+        Floats: Avx512;
+        start(correction) { _mm512_set1_epi32(correction) }
+        weights(from) { _mm512_loadu_si512(from.cast()) }
+        input(from) { _mm512_set1_epi32(from.cast::<i32>().read_unaligned()) }
+        add(sums, weights, input) { _mm512_dpbusd_epi32(sums, weights, input) }
+        floats(sums, scales) {
             let floats = _mm512_mul_ps(_mm512_cvtepi32_ps(sums), _mm512_loadu_ps(scales));
             Sixteen([Avx512(floats), Avx512(_mm512_setzero_ps())])
         }
@@ -279,42 +231,25 @@ impl Dot for Int8Vnni {
 struct Int4Vnni;
 
 #[cfg(target_arch = "x86_64")]
-#[allow(clippy::undocumented_unsafe_blocks)]
-impl Dot for Int4Vnni {
-    const ROWS: usize = 3;
-    const VECTORS: usize = 4;
-    const INPUT_BYTES: usize = 8;
-    const INTEGER: bool = true;
-    type Weights = [__m512i; 2];
-    type Input = [__m512i; 2];
-    type Sums = __m512i;
-    type Floats = Avx512;
-
-    #[inline(always)]
-    unsafe fn start(correction: i32) -> __m512i {
-        unsafe { Int8Vnni::start(correction) }
-    }
-    #[inline(always)]
-    unsafe fn weights(from: *const f32) -> [__m512i; 2] {
-        unsafe {
+dot! {
+    [] Int4Vnni {
+        tile: 3, 4;
+        input: 8 bytes, integer: true;
+        Weights: [__m512i; 2];
+        Input: [__m512i; 2];
+        Sums: __m512i;
+        Floats: Avx512;
+        start(correction) { Int8Vnni::start(correction) }
+        weights(from) {
             let (both, low) = (_mm512_loadu_si512(from.cast()), _mm512_set1_epi8(15));
             [_mm512_and_si512(both, low), _mm512_and_si512(_mm512_srli_epi16::<4>(both), low)]
         }
-    }
-    #[inline(always)]
-    unsafe fn input(from: *const u8) -> [__m512i; 2] {
-        unsafe { [Int8Vnni::input(from), Int8Vnni::input(from.add(4))] }
-    }
-    #[inline(always)]
-    unsafe fn add(sums: __m512i, weights: [__m512i; 2], input: [__m512i; 2]) -> __m512i {
-        unsafe {
+        input(from) { [Int8Vnni::input(from), Int8Vnni::input(from.add(4))] }
+        add(sums, weights, input) {
             let sums = _mm512_dpbusd_epi32(sums, weights[0], input[0]);
             _mm512_dpbusd_epi32(sums, weights[1], input[1])
         }
-    }
-    #[inline(always)]
-    unsafe fn floats(sums: __m512i, scales: *const f32) -> Sixteen<Avx512> {
-        unsafe { Int8Vnni::floats(sums, scales) }
+        floats(sums, scales) { Int8Vnni::floats(sums, scales) }
     }
 }
 
@@ -324,45 +259,32 @@ impl Dot for Int4Vnni {
 struct Int8Avx2;
 
 #[cfg(target_arch = "x86_64")]
-#[allow(clippy::undocumented_unsafe_blocks)]
-impl Dot for Int8Avx2 {
-    const ROWS: usize = 2;
-    const VECTORS: usize = 1;
-    const INPUT_BYTES: usize = 4;
-    const INTEGER: bool = true;
-    /// Four rows each.
-    type Weights = [__m256i; 4];
-    type Input = __m256i;
-    /// Two sums for each of four rows; the correction stands in the first of them.
-    type Sums = [__m256i; 4];
-    type Floats = Avx2;
-
-    #[inline(always)]
-    unsafe fn start(correction: i32) -> [__m256i; 4] {
-        unsafe { [_mm256_set1_epi64x(i64::from(correction as u32)); 4] }
-    }
-    #[inline(always)]
-    unsafe fn weights(from: *const f32) -> [__m256i; 4] {
-        unsafe {
+dot! {
+    [] Int8Avx2 {
+        tile: 2, 1;
+        input: 4 bytes, integer: true;
+        // Four vectors, each of four rows of weights.
+        Weights: [__m256i; 4];
+        Input: __m256i;
+        // Two sums for each of four rows; the correction is in the first of the two.
+        Sums: [__m256i; 4];
+        Floats: Avx2;
+        start(correction) { [_mm256_set1_epi64x(i64::from(correction as u32)); 4] }
+        weights(from) {
             let from = from.cast::<__m128i>();
             [0, 1, 2, 3].map(|i| _mm256_cvtepu8_epi16(_mm_loadu_si128(from.add(i))))
         }
-    }
-    #[inline(always)]
-    unsafe fn input(from: *const u8) -> __m256i {
-        unsafe { _mm256_cvtepi8_epi16(_mm_set1_epi32(from.cast::<i32>().read_unaligned())) }
-    }
-    #[inline(always)]
-    unsafe fn add(sums: [__m256i; 4], weights: [__m256i; 4], input: __m256i) -> [__m256i; 4] {
-        let mut all = sums;
-        for (sum, weights) in all.iter_mut().zip(weights) {
-            *sum = unsafe { _mm256_add_epi32(*sum, _mm256_madd_epi16(weights, input)) };
+        input(from) {
+            _mm256_cvtepi8_epi16(_mm_set1_epi32(from.cast::<i32>().read_unaligned()))
         }
-        all
-    }
-    #[inline(always)]
-    unsafe fn floats(sums: [__m256i; 4], scales: *const f32) -> Sixteen<Avx2> {
-        unsafe {
+        add(sums, weights, input) {
+            let mut all = sums;
+            for (sum, weights) in all.iter_mut().zip(weights) {
+                *sum = unsafe { _mm256_add_epi32(*sum, _mm256_madd_epi16(weights, input)) };
+            }
+            all
+        }
+        floats(sums, scales) {
             let eight = |a: __m256i, b: __m256i, scales: *const f32| {
                 let sums = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(a, b));
                 Avx2(_mm256_mul_ps(_mm256_cvtepi32_ps(sums), _mm256_loadu_ps(scales)))
@@ -377,84 +299,54 @@ impl Dot for Int8Avx2 {
 struct Int4Avx2;
 
 #[cfg(target_arch = "x86_64")]
-#[allow(clippy::undocumented_unsafe_blocks)]
-impl Dot for Int4Avx2 {
-    const ROWS: usize = 2;
-    const VECTORS: usize = 1;
-    const INPUT_BYTES: usize = 8;
-    const INTEGER: bool = true;
-    type Weights = [__m256i; 4];
-    type Input = [__m256i; 2];
-    type Sums = [__m256i; 4];
-    type Floats = Avx2;
-
-    #[inline(always)]
-    unsafe fn start(correction: i32) -> [__m256i; 4] {
-        unsafe { Int8Avx2::start(correction) }
-    }
-    #[inline(always)]
-    unsafe fn weights(from: *const f32) -> [__m256i; 4] {
-        unsafe { Int8Avx2::weights(from) }
-    }
-    #[inline(always)]
-    unsafe fn input(from: *const u8) -> [__m256i; 2] {
-        unsafe { [Int8Avx2::input(from), Int8Avx2::input(from.add(4))] }
-    }
-    #[inline(always)]
-    unsafe fn add(sums: [__m256i; 4], weights: [__m256i; 4], input: [__m256i; 2]) -> [__m256i; 4] {
-        let mut all = sums;
-        for (sum, both) in all.iter_mut().zip(weights) {
-            unsafe {
-                let low = _mm256_and_si256(both, _mm256_set1_epi16(15));
-                let high = _mm256_srli_epi16::<4>(both);
-                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(low, input[0]));
-                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(high, input[1]));
+dot! {
+    [] Int4Avx2 {
+        tile: 2, 1;
+        input: 8 bytes, integer: true;
+        Weights: [__m256i; 4];
+        Input: [__m256i; 2];
+        Sums: [__m256i; 4];
+        Floats: Avx2;
+        start(correction) { Int8Avx2::start(correction) }
+        weights(from) { Int8Avx2::weights(from) }
+        input(from) { [Int8Avx2::input(from), Int8Avx2::input(from.add(4))] }
+        add(sums, weights, input) {
+            let mut all = sums;
+            for (sum, both) in all.iter_mut().zip(weights) {
+                unsafe {
+                    let low = _mm256_and_si256(both, _mm256_set1_epi16(15));
+                    let high = _mm256_srli_epi16::<4>(both);
+                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(low, input[0]));
+                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(high, input[1]));
+                }
             }
+            all
         }
-        all
-    }
-    #[inline(always)]
-    unsafe fn floats(sums: [__m256i; 4], scales: *const f32) -> Sixteen<Avx2> {
-        unsafe { Int8Avx2::floats(sums, scales) }
+        floats(sums, scales) { Int8Avx2::floats(sums, scales) }
     }
 }
 
 /// Plain loops over bytes.
 struct Int8Portable;
 
-#[allow(clippy::undocumented_unsafe_blocks)]
-impl Dot for Int8Portable {
-    const ROWS: usize = 2;
-    const VECTORS: usize = 1;
-    const INPUT_BYTES: usize = 4;
-    const INTEGER: bool = true;
-    type Weights = [[u8; 4]; LANES];
-    type Input = [i8; 4];
-    type Sums = [i32; LANES];
-    type Floats = Portable;
-
-    #[inline(always)]
-    unsafe fn start(correction: i32) -> [i32; LANES] {
-        [correction; LANES]
-    }
-    #[inline(always)]
-    unsafe fn weights(from: *const f32) -> [[u8; 4]; LANES] {
-        unsafe { from.cast::<[[u8; 4]; LANES]>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn input(from: *const u8) -> [i8; 4] {
-        unsafe { from.cast::<[i8; 4]>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn add(sums: [i32; LANES], weights: [[u8; 4]; LANES], input: [i8; 4]) -> [i32; LANES] {
-        std::array::from_fn(|lane| {
-            let products = [0, 1, 2, 3].map(|i| i32::from(weights[lane][i]) * i32::from(input[i]));
-            products.into_iter().fold(sums[lane], i32::wrapping_add)
-        })
-    }
-    #[inline(always)]
-    unsafe fn floats(sums: [i32; LANES], scales: *const f32) -> Sixteen<Portable> {
-        unsafe {
+dot! {
+    [] Int8Portable {
+        tile: 2, 1;
+        input: 4 bytes, integer: true;
+        Weights: [[u8; 4]; LANES];
+        Input: [i8; 4];
+        Sums: [i32; LANES];
+        Floats: Portable;
+        start(correction) { [correction; LANES] }
+        weights(from) { from.cast::<[[u8; 4]; LANES]>().read_unaligned() }
+        input(from) { from.cast::<[i8; 4]>().read_unaligned() }
+        add(sums, weights, input) {
+            std::array::from_fn(|lane| {
+                let products = [0, 1, 2, 3].map(|i| i32::from(weights[lane][i]) * i32::from(input[i]));
+                products.into_iter().fold(sums[lane], i32::wrapping_add)
+            })
+        }
+        floats(sums, scales) {
             let floats: [f32; LANES] = sums.map(|sum| sum as f32);
             Sixteen::load(floats.as_ptr()).mul(Sixteen::load(scales))
         }
@@ -464,41 +356,26 @@ impl Dot for Int8Portable {
 /// As [`Int8Portable`], from the two halves of each byte.
 struct Int4Portable;
 
-#[allow(clippy::undocumented_unsafe_blocks)]
-impl Dot for Int4Portable {
-    const ROWS: usize = 2;
-    const VECTORS: usize = 1;
-    const INPUT_BYTES: usize = 8;
-    const INTEGER: bool = true;
-    type Weights = [[u8; 4]; LANES];
-    type Input = [i8; 8];
-    type Sums = [i32; LANES];
-    type Floats = Portable;
-
-    #[inline(always)]
-    unsafe fn start(correction: i32) -> [i32; LANES] {
-        [correction; LANES]
-    }
-    #[inline(always)]
-    unsafe fn weights(from: *const f32) -> [[u8; 4]; LANES] {
-        unsafe { Int8Portable::weights(from) }
-    }
-    #[inline(always)]
-    unsafe fn input(from: *const u8) -> [i8; 8] {
-        unsafe { from.cast::<[i8; 8]>().read_unaligned() }
-    }
-    #[inline(always)]
-    unsafe fn add(sums: [i32; LANES], weights: [[u8; 4]; LANES], input: [i8; 8]) -> [i32; LANES] {
-        std::array::from_fn(|lane| {
-            (0..4).fold(sums[lane], |sum, i| {
-                let (low, high) = (weights[lane][i] & 15, weights[lane][i] >> 4);
-                let low = i32::from(low) * i32::from(input[i]);
-                sum.wrapping_add(low + i32::from(high) * i32::from(input[i + 4]))
+dot! {
+    [] Int4Portable {
+        tile: 2, 1;
+        input: 8 bytes, integer: true;
+        Weights: [[u8; 4]; LANES];
+        Input: [i8; 8];
+        Sums: [i32; LANES];
+        Floats: Portable;
+        start(correction) { [correction; LANES] }
+        weights(from) { Int8Portable::weights(from) }
+        input(from) { from.cast::<[i8; 8]>().read_unaligned() }
+        add(sums, weights, input) {
+            std::array::from_fn(|lane| {
+                (0..4).fold(sums[lane], |sum, i| {
+                    let (low, high) = (weights[lane][i] & 15, weights[lane][i] >> 4);
+                    let low = i32::from(low) * i32::from(input[i]);
+                    sum.wrapping_add(low + i32::from(high) * i32::from(input[i + 4]))
+                })
             })
-        })
-    }
-    #[inline(always)]
-    unsafe fn floats(sums: [i32; LANES], scales: *const f32) -> Sixteen<Portable> {
-        unsafe { Int8Portable::floats(sums, scales) }
+        }
+        floats(sums, scales) { Int8Portable::floats(sums, scales) }
     }
 }

@@ -3,8 +3,8 @@
 use super::{Addend, Format, NOTHING_ADDED, Operand, PANEL, Panels, add_product};
 use crate::cpu::{Cpu, Shards, Worker};
 
-/// Below this much work, in bytes of weights for each few rows, a second thread costs more than
-/// it gains.
+/// Work below which a second thread costs more than it gains, in bytes of weights for each
+/// [`ROWS_PER_READING`] rows.
 const SERIAL_WORK: usize = 1 << 16;
 /// Rows that together cost as much as reading the weights once.
 const ROWS_PER_READING: usize = 4;
@@ -53,7 +53,7 @@ pub(super) fn whole(
             for panel in panels {
                 let columns = panel * PANEL..output.min((panel + 1) * PANEL);
                 let addend = bias.map_or(NOTHING_ADDED, |bias| Addend::Row(&bias[columns.clone()]));
-                // SAFETY: each part of the result belongs to one thread; the rows lie `output` apart.
+                // SAFETY: each part of the result belongs to one thread; rows are `output` long.
                 unsafe {
                     let to = shards.pointer().add(rows.start * output + columns.start);
                     let (level, rows) = (worker.level, [rows.start, 1, rows.len()]);
@@ -72,7 +72,7 @@ pub(super) fn whole(
     }
 }
 
-/// Whether a product with so many weights and rows is worth several threads.
+/// Whether a product of `weights` weights with `rows` rows is worth several threads.
 pub(crate) fn pays(format: Format, weights: usize, rows: usize) -> bool {
     let bytes = weights.saturating_mul(format.row_bytes(8)) / 8;
     bytes.saturating_mul(1 + rows / ROWS_PER_READING) >= SERIAL_WORK

@@ -6,7 +6,7 @@ use crate::loss::{IGNORE, Total, log_softmax};
 use crate::pointwise::for_rows;
 use crate::scratch;
 
-/// Rows whose logits stand in memory at a time.
+/// Rows whose logits are in memory at a time.
 const ROWS: usize = 64;
 
 /// Softmax cross-entropy of x·Wᵀ + b against the targets, as
@@ -28,7 +28,7 @@ pub fn cross_entropy(
     assert_eq!(x.len(), targets.len() * width, "the input of the last layer");
     assert!(losses.as_ref().is_none_or(|losses| losses.len() == targets.len()), "a loss per row");
     let in_range = |&target: &u32| target == IGNORE || (target as usize) < vocabulary;
-    assert!(targets.iter().all(in_range), "targets lie in the vocabulary");
+    assert!(targets.iter().all(in_range), "targets are in the vocabulary");
     let mut total = Total::default();
     let mut logits = scratch::take(cpu, ROWS.min(targets.len()) * vocabulary);
     let mut kept = losses;

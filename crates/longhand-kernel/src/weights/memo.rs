@@ -1,4 +1,4 @@
-//! What the first layers make of a token, kept: a table that fills as tokens are read.
+//! A table of the first layers' products by token, which fills as tokens are read.
 
 use super::linear::whole;
 use super::{Operand, Panels};
@@ -19,8 +19,8 @@ const UNKNOWN: u32 = u32::MAX;
 pub struct Memo {
     /// For each token, its lasting row.
     rows: Vec<u32>,
-    /// Row after row of as many places as the panels have: lasting ones, and behind them those of
-    /// one call. Left untouched, and so without memory behind it, until a token is read.
+    /// `places` floats per row: cached rows first, then the rows of the current call. It takes no
+    /// memory until a token is read.
     table: Vec<f32>,
     places: usize,
     /// Lasting rows, and those in use.
@@ -42,7 +42,7 @@ pub struct Gathered<'a> {
 }
 
 impl<'a> Gathered<'a> {
-    /// The rows of a table whose row i stands at i · `width`.
+    /// The rows of a table with `width` elements per row.
     ///
     /// # Panics
     /// If a row is not in the table.
@@ -75,7 +75,7 @@ impl Memo {
     }
 
     /// Looks up x·Wᵀ for a row of x for each of the `ids`, and computes what is not known; row r
-    /// of x is what stands for token `ids[r]`. The panels are those that the table was made for.
+    /// of x belongs to token `ids[r]`. The panels are those that the table was made for.
     /// [`Memo::rows`] gives what was found.
     ///
     /// # Panics
@@ -106,7 +106,7 @@ impl Memo {
         }
     }
 
-    /// What the last call found.
+    /// The rows that the last call found.
     pub fn rows(&self) -> Gathered<'_> {
         Gathered { table: &self.table, width: self.places, rows: &self.chosen }
     }

@@ -67,7 +67,7 @@ impl Operand {
         scratch::give(cpu, self.data);
     }
 
-    /// Sets one row.
+    /// Sets one row of activations.
     pub(crate) fn fill(&mut self, level: Level, row: usize, from: &[f32]) {
         assert_eq!(from.len(), self.columns, "a row of activations");
         let to = &mut self.data[row * self.stride..(row + 1) * self.stride];

@@ -2,13 +2,13 @@
 //!
 //! One *step* of a product takes four bytes of every row: one f32, two bf16, four int8 or eight
 //! int4. A panel is 64 rows (the last one fewer, in whole sixteens) step after step, so that a
-//! product reads it from its first byte to its last. int8 codes lie with 128 added, and int4 codes
-//! with 8, as the multiplication of unsigned by signed bytes wants them; of eight int4 codes the
-//! first four lie in the low halves of the bytes.
+//! product reads it from its first byte to its last. int8 codes have 128 added, and int4 codes 8, as
+//! the multiplication of unsigned by signed bytes wants them. The first four of eight int4 codes are
+//! in the low halves of the bytes.
 
-use super::product::{LANES, PANEL};
-use super::{Format, MOST_INT8_COLUMNS, Rows, from_bf16};
+use super::{Format, LANES, MOST_INT8_COLUMNS, PANEL, Rows};
 use crate::buffer::Buffer;
+use crate::precision::from_bf16;
 
 /// A matrix W `[rows, columns]` for products x·Wᵀ.
 #[derive(Clone)]
@@ -29,7 +29,7 @@ pub struct Panels {
 pub const NOTHING: u32 = u32::MAX;
 
 impl Panels {
-    /// Rearranges a matrix.
+    /// Rearranges a matrix with its rows in order.
     pub fn new(rows: &Rows) -> Self {
         Self::arrange(rows, None, rows.shape()[0].next_multiple_of(LANES))
     }
@@ -76,7 +76,7 @@ impl Panels {
             for step in 0..whole {
                 let to = &mut panels.words[start + step * stride..][..LANES];
                 for (to, words) in to.iter_mut().zip(&words) {
-                    *to = f32::from_bits(turn(format, u32::from_le_bytes(words[step])));
+                    *to = f32::from_bits(to_panel(format, u32::from_le_bytes(words[step])));
                 }
             }
             for step in whole..steps {
@@ -84,7 +84,7 @@ impl Panels {
                 for (to, lane) in to.iter_mut().zip(&lanes) {
                     let byte = |i: usize| *lane.get(4 * step + i).unwrap_or(&padding(format));
                     let word = u32::from_le_bytes([0, 1, 2, 3].map(byte));
-                    *to = f32::from_bits(turn(format, word));
+                    *to = f32::from_bits(to_panel(format, word));
                 }
             }
             let (start, stride) = panels.locate(place, groups);
@@ -110,7 +110,7 @@ impl Panels {
             let Some(row) = self.row(place) else { continue };
             let (start, stride) = self.locate(place, steps);
             for (step, to) in codes[row * row_bytes..][..row_bytes].chunks_mut(4).enumerate() {
-                let word = turn_back(format, self.words[start + step * stride].to_bits());
+                let word = to_file(format, self.words[start + step * stride].to_bits());
                 to.copy_from_slice(&word.to_le_bytes()[..to.len()]);
             }
             let (start, stride) = self.locate(place, groups);
@@ -140,7 +140,7 @@ impl Panels {
         [self.rows, self.columns]
     }
 
-    /// Bytes in memory.
+    /// Bytes that the panels take in memory.
     pub fn bytes(&self) -> usize {
         4 * (self.words.len() + self.scales.len() + self.order.as_ref().map_or(0, |o| o.len()))
     }
@@ -191,14 +191,14 @@ impl Panels {
     }
 }
 
-/// What stands for a column or row that is not there: anything would do, since the activations
-/// there are zero.
+/// The byte of a column or row that is not there. Any would do, since the activations there are
+/// zero.
 fn padding(format: Format) -> u8 {
     if format == Format::Int4 { 0x88 } else { 0 }
 }
 
-/// From the file's order and signs to the panel's.
-fn turn(format: Format, word: u32) -> u32 {
+/// A word in the file's order and signs, in those of a panel.
+fn to_panel(format: Format, word: u32) -> u32 {
     match format {
         Format::F32 | Format::Bf16 => word,
         Format::Int8 => word ^ 0x8080_8080,
@@ -210,12 +210,13 @@ fn turn(format: Format, word: u32) -> u32 {
     }
 }
 
-fn turn_back(format: Format, word: u32) -> u32 {
+/// The inverse of [`to_panel`].
+fn to_file(format: Format, word: u32) -> u32 {
     match format {
         Format::Int4 => {
             let nibble = |i: u32| word >> (8 * (i % 4) + 4 * (i / 4)) & 15;
             (0..8).fold(0, |all, i| all | nibble(i) << (4 * i))
         }
-        _ => turn(format, word),
+        _ => to_panel(format, word),
     }
 }

@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
-use super::{Format, GROUP, bf16, from_bf16};
+use super::{Format, GROUP};
 use crate::cpu::{Cpu, Shards};
 use crate::pointwise::for_rows;
+use crate::precision::{bf16, from_bf16};
 
-/// A matrix row after row, owned or as it lies in a file.
+/// A matrix row after row, owned or borrowed from a file.
 ///
 /// | format | codes of a row | scales of a row |
 /// |---|---|---|
@@ -108,7 +109,7 @@ impl<'a> Rows<'a> {
         self.format
     }
 
-    /// Rows and columns.
+    /// The sizes `[rows, columns]` of the matrix.
     pub fn shape(&self) -> [usize; 2] {
         [self.rows, self.columns]
     }
@@ -161,7 +162,7 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// All values.
+    /// All values in `f32`, row after row.
     pub fn decode(&self) -> Vec<f32> {
         let mut values = vec![0.0; self.rows * self.columns];
         if self.columns > 0 {

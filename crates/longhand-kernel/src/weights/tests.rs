@@ -1,7 +1,9 @@
 use super::*;
+use crate::call::Call;
 use crate::cpu::Cpu;
 use crate::loss::{self, IGNORE};
-use crate::recurrence::{self, CellKind, CellPanels, Sizes, input_order, recurrent_order};
+use crate::precision::{bf16, from_bf16};
+use crate::recurrence::{self, CellKind, CellPanels, Outputs, Sizes, input_order, recurrent_order};
 use crate::sequence::Sequence;
 use crate::testing::{close, levels, values, wide};
 
@@ -96,7 +98,7 @@ fn panels_give_back_the_rows_they_were_made_of() {
     }
 }
 
-/// What a product of a format computes, in double precision: weights as encoded, activations
+/// The product of a format in double precision: weights as encoded, activations
 /// rounded as the format does.
 fn exact_linear(coded: &Rows, x: &[f32], bias: Option<&[f32]>) -> Vec<f64> {
     let [rows, columns] = coded.shape();
@@ -248,8 +250,9 @@ fn the_loss_is_that_of_the_decoded_weights() {
         let total = cross_entropy(&cpu, &x, &panels, bias, &targets, smoothing, kept);
         let size = loss::Size { rows, width, vocabulary };
         let kept = Some(&mut expected[..]);
-        let exact =
-            loss::cross_entropy(&cpu, size, &x, &decoded, bias, &targets, smoothing, kept, None);
+        let layer = loss::Layer { x: &x, weight: &decoded, bias };
+        let asked = loss::Targets { ids: &targets, smoothing };
+        let exact = loss::cross_entropy(&cpu, size, layer, asked, kept, None);
         close("losses", &got, &wide(&expected), 1e-5);
         assert!((total.nats - exact.nats).abs() < 1e-3, "{total:?} {exact:?}");
         assert_eq!((total.count, total.correct), (exact.count, exact.correct));
@@ -335,11 +338,12 @@ fn run(
     let before = state.to_vec();
     let before: Vec<&[f32]> = before.iter().map(|state| &state[..]).collect();
     let after = &mut state.iter_mut().map(|state| &mut state[..]).collect::<Vec<_>>();
-    let to = &mut y;
+    let call = Call::new(cpu, sizes, sequence);
+    let outputs = Outputs { y: &mut y, next: after, saved };
     if packed {
-        recurrence::forward_packed(cpu, sizes, sequence, panels, x, &before, to, after, saved);
+        recurrence::forward_packed(call, panels, x, &before, outputs);
     } else {
-        recurrence::forward(cpu, sizes, sequence, weights, x, &before, to, after, saved);
+        recurrence::forward(call, weights, x, &before, outputs);
     }
     y
 }

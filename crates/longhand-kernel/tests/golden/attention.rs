@@ -2,7 +2,7 @@
 //! Llama: 4 query heads of 6 features over 2 key heads, two streams.
 
 use longhand_kernel::attention::{self, Angles, Mask, Rotary, Sizes, State, cross};
-use longhand_kernel::{Cpu, Precision, Sequence};
+use longhand_kernel::{Call, Cpu, Precision, Sequence};
 
 use crate::{Case, processors};
 
@@ -40,13 +40,14 @@ fn sliding_window_in_chunks_and_step_by_step() {
                 from = rest;
                 let mut out = vec![0.0; chunk * BATCH * HEADS * WIDTH];
                 let sizes = sizes(Mask::Window(WINDOW));
+                let call = Call::new(&cpu, sizes, &sequence);
                 if chunk == 1 {
                     let angles = &mut angles;
-                    attention::step(&cpu, sizes, &sequence, qkv, ring.state(), angles, &mut out);
+                    attention::step(call, qkv, ring.state(), angles, &mut out);
                 } else {
                     let mut saved = vec![0.0; attention::saved_len(sizes, &sequence)];
                     let state = Some(ring.state());
-                    attention::forward(&cpu, sizes, &sequence, qkv, state, &mut out, &mut saved);
+                    attention::forward(call, qkv, state, &mut out, &mut saved);
                 }
                 y.extend(out);
             }
@@ -121,12 +122,13 @@ fn cross_attention() {
     for cpu in processors() {
         let mut y = vec![0.0; q.len()];
         let mut saved = vec![0.0; cross::saved_len(sizes, &sequence)];
-        cross::forward(&cpu, sizes, &sequence, &source, &q, &kv, &mut y, &mut saved);
+        let call = Call::new(&cpu, sizes, &sequence);
+        let inputs = cross::Inputs { q: &q, kv: &kv };
+        cross::forward(call, &source, inputs, &mut y, &mut saved);
         case.check("y", &y);
         let (mut d_q, mut d_kv) = (vec![0.0; q.len()], vec![0.0; kv.len()]);
-        let into = [&mut d_q, &mut d_kv].map(|to| Some(&mut to[..]));
-        let [to_q, to_kv] = into;
-        cross::backward(&cpu, sizes, &sequence, &source, &q, &kv, &saved, &d_y, to_q, to_kv);
+        let gradients = cross::Gradients { q: Some(&mut d_q), kv: Some(&mut d_kv) };
+        cross::backward(call, &source, inputs, &saved, &d_y, gradients);
         case.check("d_q", &d_q);
         case.check("d_kv", &d_kv);
     }
@@ -158,21 +160,13 @@ impl Run {
         let mut y = vec![0.0; sequence.rows() * HEADS * WIDTH];
         let mut saved = vec![0.0; attention::saved_len(sizes, sequence)];
         let state = ring.as_mut().map(|ring| ring.state());
-        attention::forward(cpu, sizes, sequence, &qkv, state, &mut y, &mut saved);
+        let call = Call::new(cpu, sizes, sequence);
+        attention::forward(call, &qkv, state, &mut y, &mut saved);
         let mut d_qkv = vec![0.0; qkv.len()];
         let mut d_carried = [(); 2].map(|()| vec![0.0; BATCH * sizes.ring_len()]);
         let [keys, values] = &mut d_carried;
         let into = ring.map(|_| (&mut keys[..], &mut values[..]));
-        attention::backward(
-            cpu,
-            sizes,
-            sequence,
-            &qkv,
-            &saved,
-            &case.values("d_y"),
-            &mut d_qkv,
-            into,
-        );
+        attention::backward(call, &qkv, &saved, &case.values("d_y"), &mut d_qkv, into);
         Self { y, d_qkv, d_carried }
     }
 }

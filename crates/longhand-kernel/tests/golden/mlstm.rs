@@ -5,9 +5,9 @@
 //! m = −∞ and ours, as its recurrent form, m = 0, which changes h through ε alone.
 
 use longhand_kernel::mlstm::{
-    Gradients, Inputs, Sizes, State, StateMut, backward, forward, saved_len,
+    Gradients, Inputs, Kept, Sizes, State, StateMut, backward, forward, saved_len,
 };
-use longhand_kernel::{Cpu, Sequence};
+use longhand_kernel::{Call, Cpu, Sequence};
 
 use crate::{Case, processors};
 
@@ -60,7 +60,8 @@ fn check_forward(cpu: &Cpu, case: &Case, from: &[Vec<f32>; 3]) -> [Vec<f32>; 3] 
             let mut next = lengths(case).map(|len| vec![0.0; len]);
             let mut saved = vec![0.0; saved_len(sizes, &sequence)];
             let (state, to) = (state(&last), state_mut(&mut next));
-            forward(cpu, sizes, &sequence, inputs(part), state, &mut out, to, &mut saved);
+            let call = Call::new(cpu, sizes, &sequence);
+            forward(call, inputs(part), state, &mut out, to, &mut saved);
             y.extend(out);
             last = next;
         }
@@ -84,14 +85,16 @@ fn check_backward(
     let mut next = lengths(case).map(|len| vec![0.0; len]);
     let mut saved = vec![0.0; saved_len(sizes, &sequence)];
     let to = state_mut(&mut next);
-    forward(cpu, sizes, &sequence, inputs, state(from), &mut y, to, &mut saved);
+    let call = Call::new(cpu, sizes, &sequence);
+    forward(call, inputs, state(from), &mut y, to, &mut saved);
     let mut d_inputs = values.each_ref().map(|values| vec![0.0; values.len()]);
     let mut d_state = lengths(case).map(|len| vec![0.0; len]);
     let [q, k, v, input_gate, forget_gate] = d_inputs.each_mut().map(|to| Some(&mut to[..]));
     let state_gradient = Some(state_mut(&mut d_state));
     let gradients = Gradients { q, k, v, input_gate, forget_gate, state: state_gradient };
     let (d_y, d_next) = (case.values("d_y"), d_next.map(state));
-    backward(cpu, sizes, &sequence, inputs, state(from), &y, &saved, &d_y, d_next, gradients);
+    let kept = Kept { y: &y, saved: &saved };
+    backward(call, inputs, state(from), kept, &d_y, d_next, gradients);
     for (name, got) in INPUTS.into_iter().zip(&d_inputs) {
         case.check(&format!("d_{name}"), got);
     }

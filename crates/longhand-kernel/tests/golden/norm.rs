@@ -1,6 +1,6 @@
 //! `F.rms_norm`, `F.layer_norm` and the package's `MultiHeadLayerNorm`.
 
-use longhand_kernel::norm::{self, Norm};
+use longhand_kernel::norm::{self, Gradients, Norm};
 
 use crate::{Case, processors};
 
@@ -36,7 +36,8 @@ fn check(name: &'static str, norm: impl Fn(usize) -> Norm, has_bias: bool) {
         let [to_x, to_weight] = [&mut d_x, &mut d_weight].map(|to| Some(&mut to[..]));
         let to_bias = has_bias.then_some(&mut d_bias[..]);
         let weight = Some(&weight[..]);
-        norm::backward(&cpu, norm, &x, weight, &saved, &d_y, to_x, to_weight, to_bias);
+        let gradients = Gradients { x: to_x, weight: to_weight, bias: to_bias };
+        norm::backward(&cpu, norm, &x, weight, &saved, &d_y, gradients);
         case.check("d_x", &d_x);
         case.check("d_weight", &d_weight);
         if has_bias {

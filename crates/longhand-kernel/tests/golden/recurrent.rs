@@ -1,9 +1,10 @@
 //! `nn.RNN` and `nn.LSTM`: one layer and stacked, in one direction and in both, padded.
 
 use longhand_kernel::recurrence::{
-    CellKind, Gradients, Sizes, WeightGradients, Weights, backward, forward, saved_len,
+    CellKind, Gradients, Kept, OutputGradients, Outputs, Sizes, WeightGradients, Weights, backward,
+    forward, saved_len,
 };
-use longhand_kernel::{Cpu, Sequence};
+use longhand_kernel::{Call, Cpu, Sequence};
 
 use crate::{Case, processors};
 
@@ -122,7 +123,8 @@ impl<'a> Pass<'a> {
         let state = pass.states_of(case, |name| format!("{name}0"));
         let (weights, state) = (weights(&pass.weights), slices(&state));
         let (y, next, saved) = (&mut pass.y, &mut slices_mut(&mut pass.states), &mut pass.saved);
-        forward(cpu, sizes, &sequence, weights, x, &state, y, next, saved);
+        let call = Call::new(cpu, sizes, &sequence);
+        forward(call, weights, x, &state, Outputs { y, next, saved });
         pass
     }
 
@@ -142,16 +144,12 @@ impl<'a> Pass<'a> {
             state: Some(&mut slices_mut(&mut self.states)),
         };
         backward(
-            cpu,
-            self.sizes,
-            &self.sequence,
+            Call::new(cpu, self.sizes, &self.sequence),
             weights(&self.weights),
             &self.x,
             &slices(&state),
-            &self.y,
-            &mut self.saved,
-            d_y,
-            &slices(&d_next),
+            Kept { y: &self.y, saved: &mut self.saved },
+            OutputGradients { y: d_y, next: &slices(&d_next) },
             gradients,
         );
         for (name, got) in self.names.iter().zip(&to) {

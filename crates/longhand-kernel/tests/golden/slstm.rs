@@ -4,10 +4,11 @@
 //! zero in the *whole* batch, ours does so unit by unit, so that a stream which begins beside
 //! others that do not is the same as alone.
 
-use longhand_kernel::Sequence;
 use longhand_kernel::recurrence::{
-    CellKind, Gradients, Sizes, WeightGradients, Weights, backward, forward, saved_len,
+    CellKind, Gradients, Kept, OutputGradients, Outputs, Sizes, WeightGradients, Weights, backward,
+    forward, saved_len,
 };
+use longhand_kernel::{Call, Sequence};
 
 use crate::{Case, processors};
 
@@ -44,7 +45,8 @@ fn check(name: &'static str) {
         let mut next = [(); 4].map(|()| zeros());
         let mut saved = vec![0.0; saved_len(sizes, &sequence)];
         let to = &mut next.each_mut().map(|next| &mut next[..]);
-        forward(&cpu, sizes, &sequence, weights, &x, &state, &mut y, to, &mut saved);
+        let call = Call::new(&cpu, sizes, &sequence);
+        forward(call, weights, &x, &state, Outputs { y: &mut y, next: to, saved: &mut saved });
         case.check("y", &y);
         for (name, got) in ["h", "c", "n", "m"].into_iter().zip(&next) {
             case.check(name, got);
@@ -65,9 +67,9 @@ fn check(name: &'static str) {
             x: Some(&mut d_x),
             state: Some(&mut d_state.each_mut().map(|d| &mut d[..])),
         };
-        backward(
-            &cpu, sizes, &sequence, weights, &x, &state, &y, &mut saved, &d_y, &d_next, gradients,
-        );
+        let kept = Kept { y: &y, saved: &mut saved };
+        let d = OutputGradients { y: &d_y, next: &d_next };
+        backward(call, weights, &x, &state, kept, d, gradients);
         case.check("d_x", &d_x);
         for (name, got) in WEIGHTS.into_iter().zip(&to) {
             case.check(&format!("d_{name}"), got);

@@ -1,7 +1,7 @@
 //! `F.cross_entropy` over a linear layer, `torch.optim.AdamW` and `torch.optim.SGD`.
 
 use longhand_kernel::Cpu;
-use longhand_kernel::loss::{self, Gradient, IGNORE, Size};
+use longhand_kernel::loss::{self, Gradient, IGNORE, Layer, Size, Targets};
 use longhand_kernel::optimizer::{self, AdamW, Sgd};
 
 use crate::{Case, processors};
@@ -26,11 +26,8 @@ fn cross_entropy() {
         let total = loss::cross_entropy(
             &cpu,
             size,
-            &x,
-            &weight,
-            Some(&bias),
-            &targets,
-            0.1,
+            Layer { x: &x, weight: &weight, bias: Some(&bias) },
+            Targets { ids: &targets, smoothing: 0.1 },
             Some(&mut losses),
             Some(Gradient {
                 scale: 1.0 / counted as f32,

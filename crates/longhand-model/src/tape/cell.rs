@@ -1,10 +1,10 @@
 //! The kernel's recurrence with the parameters of a layer.
 
 use longhand_kernel::recurrence::{
-    self, CellKind, CellPanels, Input, MAX_STATES, Sizes, WeightGradients,
+    self, CellKind, CellPanels, Input, Kept, MAX_STATES, OutputGradients, Sizes, WeightGradients,
 };
 use longhand_kernel::weights::Gathered;
-use longhand_kernel::{Buffer, Cpu, Sequence};
+use longhand_kernel::{Buffer, Call, Cpu, Sequence};
 
 use crate::weights::{Gradients, ParameterId, Weights};
 
@@ -62,22 +62,23 @@ impl LongCell {
         saved: &mut [f32],
     ) {
         let Reading { cpu, ref sequence, weights, x, .. } = *read;
-        let sizes = self.sizes(read.width);
         let before = read.before.each_ref().map(|state| &state[..]);
         let mut after = after.each_mut().map(|state| &mut state[..]);
         let (before, after) = (&before[..self.states()], &mut after[..self.states()]);
+        let call = Call::new(cpu, self.sizes(read.width), sequence);
+        let outputs = recurrence::Outputs { y, next: after, saved };
         let (Some(input), Some(recurrent)) =
             (weights.panels(self.input), weights.panels(self.recurrent))
         else {
             let weights = self.weights(read);
-            return recurrence::forward(cpu, sizes, sequence, weights, x, before, y, after, saved);
+            return recurrence::forward(call, weights, x, before, outputs);
         };
         let Input::Rows(x) = x else {
             unreachable!("a packed table is not read by token: `projected` has what is made of one")
         };
         let (biases, projected) = (self.biases(weights), read.projected);
         let panels = CellPanels { input, recurrent, biases, projected };
-        recurrence::forward_packed(cpu, sizes, sequence, panels, x, before, y, after, saved);
+        recurrence::forward_packed(call, panels, x, before, outputs);
     }
 
     /// The input and the forget gates of every unit at each real position, where there are any.
@@ -110,14 +111,11 @@ impl LongCell {
         let before = read.before.each_ref().map(|state| &state[..]);
         let mut d_biases = self.biases.map(|id| gradients.take(id?));
         recurrence::through_time(
-            read.cpu,
-            self.sizes(read.width),
-            &read.sequence,
+            Call::new(read.cpu, self.sizes(read.width), &read.sequence),
             read.recurrent,
             &before[..self.states()],
             saved,
-            dy,
-            &[],
+            OutputGradients { y: dy, next: &[] },
             d_biases.each_mut().map(Option::as_deref_mut),
             None,
         );
@@ -138,14 +136,11 @@ impl LongCell {
         wanted: WeightGradients,
     ) {
         recurrence::products(
-            read.cpu,
-            self.sizes(read.width),
-            &read.sequence,
+            Call::new(read.cpu, self.sizes(read.width), &read.sequence),
             read.input,
             read.x,
             &read.before[0],
-            y,
-            saved,
+            Kept { y, saved },
             wanted,
             dx,
         );

@@ -1,7 +1,7 @@
 //! Cross-attention: a sequence reads another one of the same pass.
 
-use longhand_kernel::Buffer;
 use longhand_kernel::attention::cross;
+use longhand_kernel::{Buffer, Call};
 
 use super::{Backward, Operation, Tape, Var};
 
@@ -28,8 +28,9 @@ impl Tape {
         let width = sizes.heads * sizes.width;
         let mut data = self.cpu.buffers().take(sequence.rows() * width);
         let mut saved = self.cpu.buffers().take(cross::saved_len(sizes, &sequence));
-        let (q, kv) = (self.data(queries), self.data(keys_values));
-        cross::forward(&self.cpu, sizes, &sequence, &source, q, kv, &mut data, &mut saved);
+        let inputs = cross::Inputs { q: self.data(queries), kv: self.data(keys_values) };
+        let call = Call::new(&self.cpu, sizes, &sequence);
+        cross::forward(call, &source, inputs, &mut data, &mut saved);
         let needed = self.needs(queries) || self.needs(keys_values);
         let y = self.push(span, data, width, needed);
         self.record(y, Operation::Cross(Cross { sizes, queries, keys_values, saved, y }));
@@ -43,17 +44,15 @@ impl Cross {
             let mut dq = pass.tape.open(self.queries);
             let mut dkv = pass.tape.open(self.keys_values);
             let tape = &*pass.tape;
+            let inputs =
+                cross::Inputs { q: tape.data(self.queries), kv: tape.data(self.keys_values) };
             cross::backward(
-                &tape.cpu,
-                self.sizes,
-                &tape.sequence(self.queries, false),
+                Call::new(&tape.cpu, self.sizes, &tape.sequence(self.queries, false)),
                 &tape.sequence(self.keys_values, false),
-                tape.data(self.queries),
-                tape.data(self.keys_values),
+                inputs,
                 &self.saved,
                 &dy,
-                dq.as_deref_mut(),
-                dkv.as_deref_mut(),
+                cross::Gradients { q: dq.as_deref_mut(), kv: dkv.as_deref_mut() },
             );
             pass.tape.close(self.queries, dq);
             pass.tape.close(self.keys_values, dkv);

@@ -348,9 +348,11 @@ impl Norm {
                 Some(pass.weights.values(self.weight)),
                 &self.saved,
                 &dy,
-                dx.as_deref_mut(),
-                weight.as_deref_mut(),
-                bias.as_deref_mut(),
+                norm::Gradients {
+                    x: dx.as_deref_mut(),
+                    weight: weight.as_deref_mut(),
+                    bias: bias.as_deref_mut(),
+                },
             );
             pass.gradients.put(self.weight, weight);
             if let Some(id) = self.bias {

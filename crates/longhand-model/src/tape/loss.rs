@@ -1,7 +1,7 @@
 //! The answers of heads and their losses. A softmax over the outputs, its cross-entropy and the
 //! head's linear layer are one operation, so that the logits of a batch are never whole in memory.
 
-use longhand_kernel::loss::{self, Gradient, Size, binary, span};
+use longhand_kernel::loss::{self, Gradient, Layer, Size, Targets, binary, span};
 use longhand_kernel::weights as packed;
 
 use super::profile::{Cost, Way};
@@ -87,17 +87,9 @@ impl Tape {
         }
         let Some((scale, gradients)) = gradients else {
             let x = self.data(x);
-            let total = loss::cross_entropy(
-                &self.cpu,
-                size,
-                x,
-                values,
-                bias_values,
-                targets,
-                smoothing,
-                losses,
-                None,
-            );
+            let layer = Layer { x, weight: values, bias: bias_values };
+            let targets = Targets { ids: targets, smoothing };
+            let total = loss::cross_entropy(&self.cpu, size, layer, targets, losses, None);
             self.timed(Way::Forward, || cost("loss", size));
             return total;
         };
@@ -110,17 +102,9 @@ impl Tape {
             weight: weight_gradient.as_deref_mut(),
             bias: bias_gradient.as_deref_mut(),
         };
-        let total = loss::cross_entropy(
-            &self.cpu,
-            size,
-            &self.values[x.0].data,
-            values,
-            bias_values,
-            targets,
-            smoothing,
-            losses,
-            Some(gradient),
-        );
+        let layer = Layer { x: &self.values[x.0].data, weight: values, bias: bias_values };
+        let targets = Targets { ids: targets, smoothing };
+        let total = loss::cross_entropy(&self.cpu, size, layer, targets, losses, Some(gradient));
         gradients.put(weight, weight_gradient);
         if let Some(id) = bias {
             gradients.put(id, bias_gradient);

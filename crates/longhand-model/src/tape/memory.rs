@@ -1,7 +1,7 @@
 //! The memories: each reads a sequence after the state before it, and advances the state.
 
 use longhand_kernel::recurrence::{Input, WeightGradients};
-use longhand_kernel::{Buffer, Cpu, attention, mlstm, tanh_memory};
+use longhand_kernel::{Buffer, Call, Cpu, attention, mlstm, tanh_memory};
 
 use super::cell::{LongCell, Reading, States};
 use super::operand::Operand;
@@ -118,19 +118,18 @@ impl Tape {
                     position: positions,
                     filled,
                 };
+                let call = Call::new(&self.cpu, sizes, &sequence);
                 if step {
-                    attention::step(&self.cpu, sizes, &sequence, input, carried, angles, &mut data);
+                    attention::step(call, input, carried, angles, &mut data);
                 } else {
-                    let (cpu, carried) = (&self.cpu, Some(carried));
-                    attention::forward(
-                        cpu, sizes, &sequence, input, carried, &mut data, &mut saved,
-                    );
+                    attention::forward(call, input, Some(carried), &mut data, &mut saved);
                 }
                 state.put(ids[0], keys);
                 state.put(ids[1], values);
             }
             None => {
-                attention::forward(&self.cpu, sizes, &sequence, input, None, &mut data, &mut saved);
+                let call = Call::new(&self.cpu, sizes, &sequence);
+                attention::forward(call, input, None, &mut data, &mut saved);
             }
         }
         let y = self.push(span, data, width, self.needs(qkv));
@@ -146,7 +145,8 @@ impl Tape {
         let before = state.take(hidden);
         let mut after = self.cpu.buffers().take_whole(before.len());
         let input = &self.values[x.0].data;
-        tanh_memory::forward(&self.cpu, width, &sequence, input, &before, &mut data, &mut after);
+        let call = Call::new(&self.cpu, width, &sequence);
+        tanh_memory::forward(call, input, &before, &mut data, &mut after);
         state.put(hidden, after);
         let y = self.push(span, data, width, self.needs(x));
         self.record(y, Operation::Tanh(Tanh { x, before, y }));
@@ -265,9 +265,7 @@ impl Tape {
         let inputs = [q, k, v, input_gate, forget_gate];
         let [c, n, m] = &mut after;
         mlstm::forward(
-            &self.cpu,
-            sizes,
-            &sequence,
+            Call::new(&self.cpu, sizes, &sequence),
             self.mlstm_inputs(inputs),
             mlstm_state(&before),
             &mut data,
@@ -340,8 +338,9 @@ impl Attention {
             let mut d_qkv = pass.tape.open(self.qkv);
             if let Some(d_qkv) = &mut d_qkv {
                 let sequence = pass.tape.sequence(self.y, false);
-                let (cpu, qkv, saved) = (&pass.tape.cpu, pass.tape.data(self.qkv), &self.saved);
-                attention::backward(cpu, self.sizes, &sequence, qkv, saved, &dy, d_qkv, None);
+                let call = Call::new(&pass.tape.cpu, self.sizes, &sequence);
+                let qkv = pass.tape.data(self.qkv);
+                attention::backward(call, qkv, &self.saved, &dy, d_qkv, None);
             }
             pass.tape.close(self.qkv, d_qkv);
             pass.tape.cpu.buffers().give(dy);
@@ -359,7 +358,8 @@ impl Tanh {
             let width = tape.width(self.x);
             let y = tape.data(self.y);
             let dx_values = dx.as_deref_mut();
-            tanh_memory::backward(&tape.cpu, width, &sequence, y, &dy, None, dx_values, None);
+            let call = Call::new(&tape.cpu, width, &sequence);
+            tanh_memory::backward(call, y, &dy, None, dx_values, None);
             pass.tape.close(self.x, dx);
             pass.tape.cpu.buffers().give(dy);
         }
@@ -431,13 +431,10 @@ impl Mlstm {
             let [mut q, mut k, mut v, mut i, mut f] = self.inputs.map(|x| pass.tape.open(x));
             let tape = &*pass.tape;
             mlstm::backward(
-                &tape.cpu,
-                self.sizes,
-                &tape.sequence(self.y, self.memory.reverse),
+                Call::new(&tape.cpu, self.sizes, &tape.sequence(self.y, self.memory.reverse)),
                 tape.mlstm_inputs(self.inputs),
                 mlstm_state(&self.before),
-                tape.data(self.y),
-                &self.saved,
+                mlstm::Kept { y: tape.data(self.y), saved: &self.saved },
                 &dy,
                 None,
                 mlstm::Gradients {

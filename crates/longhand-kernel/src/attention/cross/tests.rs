@@ -1,6 +1,7 @@
 use super::super::reference;
 use super::super::tests::{everything, tolerance};
 use super::*;
+use crate::cpu::Cpu;
 use crate::testing::{check_gradient, close, values, wide};
 
 fn some_lengths(time: usize, batch: usize) -> Vec<u32> {
@@ -54,13 +55,14 @@ fn check(cpu: &Cpu, sizes: Sizes, time: usize, source_time: usize, padded: bool)
     let dy = values(q.len(), 6);
     let mut y = vec![f32::NAN; q.len()];
     let mut saved = vec![f32::NAN; saved_len(sizes, &sequence)];
-    forward(cpu, sizes, &sequence, &source, &q, &kv, &mut y, &mut saved);
+    let (call, inputs) = (Call::new(cpu, sizes, &sequence), Inputs { q: &q, kv: &kv });
+    forward(call, &source, inputs, &mut y, &mut saved);
     let exact = reference::cross_forward(sizes, &sequence, &source, &wide(&q), &wide(&kv));
     close("y", &y, &exact, tolerance(cpu, 3e-6));
 
     let (mut dq, mut dkv) = (vec![1.0; q.len()], vec![2.0; kv.len()]);
     let run = |dq: Option<&mut [f32]>, dkv: Option<&mut [f32]>| {
-        backward(cpu, sizes, &sequence, &source, &q, &kv, &saved, &dy, dq, dkv);
+        backward(call, &source, inputs, &saved, &dy, Gradients { q: dq, kv: dkv });
     };
     run(Some(&mut dq), Some(&mut dkv));
     let (exact_dq, exact_dkv) =
@@ -83,10 +85,11 @@ fn run(
 ) -> [Vec<f32>; 3] {
     let mut y = vec![f32::NAN; q.len()];
     let mut saved = vec![f32::NAN; saved_len(sizes, sequence)];
-    forward(cpu, sizes, sequence, source, q, kv, &mut y, &mut saved);
+    let (call, inputs) = (Call::new(cpu, sizes, sequence), Inputs { q, kv });
+    forward(call, source, inputs, &mut y, &mut saved);
     let (mut dq, mut dkv) = (vec![0.0; q.len()], vec![0.0; kv.len()]);
-    let (to_q, to_kv) = (Some(&mut dq[..]), Some(&mut dkv[..]));
-    backward(cpu, sizes, sequence, source, q, kv, &saved, dy, to_q, to_kv);
+    let gradients = Gradients { q: Some(&mut dq), kv: Some(&mut dkv) };
+    backward(call, source, inputs, &saved, dy, gradients);
     [y, dq, dkv]
 }
 
@@ -117,7 +120,7 @@ fn a_sequence_is_the_same_alone_and_in_a_batch() {
     }
 }
 
-/// Property (f).
+/// Property (f): extreme inputs stay finite.
 #[test]
 fn saturated_inputs_stay_finite() {
     let sizes = Sizes { heads: 2, groups: 1, width: 8 };

@@ -1,4 +1,4 @@
-//! Forward over few positions, decoding above all: the weights are read where they lie.
+//! The forward pass over few positions, decode steps above all: the weights are read in place.
 
 use std::marker::PhantomData;
 
@@ -38,7 +38,7 @@ struct Piece {
     blocks: std::ops::Range<usize>,
     /// The units without padding, as if they were one block.
     units: Block,
-    /// Where its gates begin in the scratch buffer: `[T·B, G, units]`.
+    /// First element of its gates `[T·B, G, units]` in the scratch buffer.
     gates: usize,
 }
 
@@ -152,7 +152,7 @@ struct Cells<'a, C> {
     run: &'a Run<'a>,
     active: &'a [Active],
     piece: &'a Piece,
-    /// `[B, G, units]`.
+    /// `[B, G, units]`: preactivations of the gates.
     gates: &'a [f32],
     cell: PhantomData<C>,
 }

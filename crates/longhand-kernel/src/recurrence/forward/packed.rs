@@ -1,5 +1,5 @@
-//! Forward with packed weights, for decoding and for reading long texts alike: a panel of both
-//! products holds all gates of its units, and the cell follows at once.
+//! The forward pass with packed weights, for decode steps and prefill alike. A panel of both products
+//! holds all gates of its units, and the cell follows at once.
 
 use std::marker::PhantomData;
 
@@ -13,7 +13,7 @@ use crate::simd::{Kernel, Vector};
 use crate::weights::Addend::There;
 use crate::weights::{NOTHING_ADDED, Operand, PANEL, add_product, pays};
 
-/// Rows whose sums lie in the scratch buffer at a time.
+/// Rows whose sums are in the scratch buffer at a time.
 const ROW_GROUP: usize = 48;
 
 /// Runs the recurrence; each thread computes units of its own.
@@ -78,11 +78,11 @@ fn time_loop<C: Cell>(run: &Run, weights: &CellPanels, input: &Operand, worker: 
 struct Step<'a, C> {
     run: &'a Run<'a>,
     weights: &'a CellPanels<'a>,
-    /// `[T·B, D]`.
+    /// `[T·B, D]`: the inputs as the product reads them.
     input: &'a Operand,
     /// For each active row and head: h of the position before.
     previous: Operand,
-    /// `[ROW_GROUP, PANEL]`.
+    /// `[ROW_GROUP, PANEL]`: preactivations of one panel's gates.
     sums: crate::buffer::Buffer,
     /// Whether the input's part of the gates is there, and not computed beside the recurrent one.
     projected: bool,
@@ -106,8 +106,10 @@ impl<C: Cell> Step<'_, C> {
         }
     }
 
+    /// Quantises h of the position before for every active row and head.
+    ///
     /// # Safety
-    /// What `active` points to is written.
+    /// The rows that `active` points to are written.
     unsafe fn take_hidden(&mut self, worker: &Worker, active: &[Active]) {
         let Shape { heads, units, .. } = self.run.shape;
         for (i, active) in active.iter().enumerate() {
