@@ -62,6 +62,7 @@ mod barrier;
 pub mod buffer;
 pub mod call;
 pub mod cpu;
+pub mod crf;
 pub mod dropout;
 pub mod elementwise;
 pub mod embedding;

@@ -1,0 +1,167 @@
+//! Linear-chain conditional random field: the likelihood, the marginals and the best path of a
+//! sequence's tags.
+//!
+//! The score of a path `y` over n positions with K tags is
+//! `s(y) = start[y₁] + Σ emission[t, y_t] + Σ transition[y_{t−1}, y_t] + end[y_n]`, and its
+//! probability is `e^s(y) / Z` with `Z = Σ e^s(y′)` over all paths (Lafferty et al., "Conditional
+//! random fields", 2001; Lample et al., "Neural architectures for named entity recognition", 2016,
+//! equation 1). Forward–backward sums the paths in logarithms, so that any finite scores are safe.
+//!
+//! Each sequence is a chain over its real positions. Documents within a sequence are not told apart.
+
+use crate::loss::{IGNORE, Total};
+use crate::sequence::Sequence;
+
+mod chain;
+pub mod reference;
+#[cfg(test)]
+mod tests;
+
+use chain::{Chain, Table};
+
+/// The scores of a batch of chains.
+#[derive(Clone, Copy, Debug)]
+pub struct Scores<'a, R = f32> {
+    /// `[T·B, K]`: the score of each tag at each position.
+    pub emissions: &'a [R],
+    /// `[K, K]`: the score of the tag of the column right after the tag of the row.
+    pub transitions: &'a [R],
+    /// `[K]`: the score of each tag at the first position.
+    pub start: &'a [R],
+    /// `[K]`: the score of each tag at the last position.
+    pub end: &'a [R],
+}
+
+/// The wanted gradients of the sum of the losses times `scale`; each is added to.
+pub struct Gradient<'a, R = f32> {
+    /// Usually 1 / the number of tags, so that the gradient is that of the mean.
+    pub scale: R,
+    /// `[T·B, K]`: padding gets none.
+    pub emissions: Option<&'a mut [R]>,
+    /// `[K, K]`: gradient of the transitions.
+    pub transitions: Option<&'a mut [R]>,
+    /// `[K]`: gradient of the scores of first tags.
+    pub start: Option<&'a mut [R]>,
+    /// `[K]`: gradient of the scores of last tags.
+    pub end: Option<&'a mut [R]>,
+}
+
+/// The tags that may follow each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Legal<'a> {
+    /// `[K, K]`: whether the tag of the column may follow the tag of the row.
+    pub transitions: &'a [bool],
+    /// `[K]`: whether a sequence may begin with the tag.
+    pub start: &'a [bool],
+    /// `[K]`: whether a sequence may end with the tag.
+    pub end: &'a [bool],
+}
+
+/// Negative log-likelihood of the tags: `ln Z − s(y)` nats for each sequence, summed.
+///
+/// `targets` is `[T·B]`. A sequence whose first target is [`IGNORE`] is left out; targets of padding
+/// are not read. `losses` `[B]` receives each sequence's loss. The gradient by a score is the
+/// expected count of its tag or pair of tags less the count in `targets`. The total counts the tags,
+/// and as correct those that the best path has. Computes in double precision, on one thread. Stable
+/// for any finite scores.
+///
+/// # Panics
+/// If a slice's length is not that of its shape, or a target is no tag.
+pub fn negative_log_likelihood(
+    sequence: Sequence,
+    scores: Scores,
+    targets: &[u32],
+    mut losses: Option<&mut [f32]>,
+    mut gradient: Option<Gradient>,
+) -> Total {
+    let tags = check(sequence, &scores);
+    assert_eq!(targets.len(), sequence.rows(), "a target for each position");
+    let table = Table::new(scores.transitions);
+    let mut chain = Chain::new(tags);
+    let mut best = Vec::new();
+    let mut total = Total::default();
+    for b in 0..sequence.batch {
+        let length = sequence.real(b);
+        let target = |t: usize| targets[t * sequence.batch + b];
+        let mut nats = 0.0;
+        if length > 0 && target(0) != IGNORE {
+            let path: Vec<usize> = (0..length).map(|t| target(t) as usize).collect();
+            chain.read(sequence, scores, b);
+            let all = chain.forward(&table);
+            nats = all - chain.score(&table, &path);
+            if let Some(gradient) = &mut gradient {
+                chain.backward(&table);
+                chain.add_gradient(&table, sequence, b, &path, gradient);
+            }
+            chain.best_path(&table, None, &mut best);
+            total.count += length;
+            total.correct += path.iter().zip(&best).filter(|(tag, best)| tag == best).count();
+            total.nats += nats;
+        }
+        if let Some(losses) = &mut losses {
+            losses[b] = nats as f32;
+        }
+    }
+    total
+}
+
+/// Writes the probability of each tag at each position, over all paths, into `out` `[T·B, K]`;
+/// padding gets 0.
+///
+/// # Panics
+/// If a slice's length is not that of its shape.
+pub fn marginals(sequence: Sequence, scores: Scores, out: &mut [f32]) {
+    let tags = check(sequence, &scores);
+    assert_eq!(out.len(), sequence.rows() * tags, "a probability for each tag");
+    let table = Table::new(scores.transitions);
+    let mut chain = Chain::new(tags);
+    out.fill(0.0);
+    for b in (0..sequence.batch).filter(|&b| sequence.real(b) > 0) {
+        chain.read(sequence, scores, b);
+        chain.forward(&table);
+        chain.backward(&table);
+        for t in 0..sequence.real(b) {
+            let row = &mut out[(t * sequence.batch + b) * tags..][..tags];
+            chain.marginals(t, |tag, probability| row[tag] = probability as f32);
+        }
+    }
+}
+
+/// Writes the tags of each sequence's best path into `tags` `[T·B]`, by the algorithm of Viterbi;
+/// padding gets 0. Among equal paths the lower tags win.
+///
+/// With `legal` only paths of legal starts, steps and ends count. A sequence that has no such path
+/// gets the best of all.
+///
+/// # Panics
+/// If a slice's length is not that of its shape.
+pub fn viterbi(sequence: Sequence, scores: Scores, legal: Option<Legal>, tags: &mut [u32]) {
+    let count = check(sequence, &scores);
+    assert_eq!(tags.len(), sequence.rows(), "a tag for each position");
+    if let Some(legal) = &legal {
+        assert_eq!(legal.transitions.len(), count * count, "a legal pair for each pair");
+        assert_eq!([legal.start.len(), legal.end.len()], [count; 2], "both ends of a path");
+    }
+    let table = Table::new(scores.transitions);
+    let mut chain = Chain::new(count);
+    let mut best = Vec::new();
+    tags.fill(0);
+    for b in (0..sequence.batch).filter(|&b| sequence.real(b) > 0) {
+        chain.read(sequence, scores, b);
+        if !chain.best_path(&table, legal, &mut best) {
+            chain.best_path(&table, None, &mut best);
+        }
+        for (t, &tag) in best.iter().enumerate() {
+            tags[t * sequence.batch + b] = tag as u32;
+        }
+    }
+}
+
+/// Gives K.
+fn check(sequence: Sequence, scores: &Scores) -> usize {
+    let tags = scores.start.len();
+    assert_eq!(scores.end.len(), tags, "a score for each last tag");
+    assert_eq!(scores.transitions.len(), tags * tags, "a score for each pair of tags");
+    assert_eq!(scores.emissions.len(), sequence.rows() * tags, "a score for each tag");
+    tags
+}

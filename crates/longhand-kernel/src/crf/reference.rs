@@ -1,0 +1,90 @@
+//! The plain form, generic over the number type: every sum over tags in logarithms.
+
+use super::{Gradient, Scores};
+use crate::loss::IGNORE;
+use crate::real::Real;
+use crate::sequence::Sequence;
+
+/// The sum of the losses; with a gradient, that of the sum times its scale is added.
+pub fn negative_log_likelihood<R: Real>(
+    sequence: Sequence,
+    scores: Scores<R>,
+    targets: &[u32],
+    mut gradient: Option<Gradient<R>>,
+) -> R {
+    let k = scores.start.len();
+    let mut sum = R::zero();
+    for b in 0..sequence.batch {
+        let n = sequence.real(b);
+        if n == 0 || targets[b] == IGNORE {
+            continue;
+        }
+        let row = |t: usize| (t * sequence.batch + b) * k;
+        let target = |t: usize| targets[t * sequence.batch + b] as usize;
+        let emission = |t: usize, tag: usize| scores.emissions[row(t) + tag];
+        let transition = |i: usize, j: usize| scores.transitions[i * k + j];
+
+        // α[t, j] = emission[t, j] + ln Σ_i e^(α[t−1, i] + transition[i, j])
+        let mut alpha = vec![vec![R::zero(); k]; n];
+        for t in 0..n {
+            for j in 0..k {
+                let before = if t == 0 {
+                    scores.start[j]
+                } else {
+                    log_sum((0..k).map(|i| alpha[t - 1][i] + transition(i, j)).collect())
+                };
+                alpha[t][j] = before + emission(t, j);
+            }
+        }
+        // β[t, i] = ln Σ_j e^(transition[i, j] + emission[t+1, j] + β[t+1, j]), β[n−1, i] = end[i]
+        let mut beta = vec![scores.end.to_vec(); n];
+        for t in (0..n - 1).rev() {
+            for i in 0..k {
+                let next = |j: usize| transition(i, j) + emission(t + 1, j) + beta[t + 1][j];
+                beta[t][i] = log_sum((0..k).map(next).collect());
+            }
+        }
+        let all = log_sum((0..k).map(|j| alpha[n - 1][j] + beta[n - 1][j]).collect());
+
+        let mut path = scores.start[target(0)] + scores.end[target(n - 1)];
+        path += (0..n).map(|t| emission(t, target(t))).sum();
+        path += (1..n).map(|t| transition(target(t - 1), target(t))).sum();
+        sum += all - path;
+
+        let Some(Gradient { scale, emissions, transitions, start, end }) = &mut gradient else {
+            continue;
+        };
+        let one_if = |is: bool| if is { R::one() } else { R::zero() };
+        for t in 0..n {
+            for j in 0..k {
+                let marginal = (alpha[t][j] + beta[t][j] - all).exp();
+                let slope = *scale * (marginal - one_if(j == target(t)));
+                add(emissions, row(t) + j, slope);
+                if t == 0 {
+                    add(start, j, slope);
+                }
+                if t == n - 1 {
+                    add(end, j, slope);
+                }
+                for i in (0..k).filter(|_| t > 0) {
+                    let through = alpha[t - 1][i] + transition(i, j) + emission(t, j) + beta[t][j];
+                    let count = one_if(i == target(t - 1) && j == target(t));
+                    add(transitions, i * k + j, *scale * ((through - all).exp() - count));
+                }
+            }
+        }
+    }
+    sum
+}
+
+fn add<R: Real>(into: &mut Option<&mut [R]>, place: usize, value: R) {
+    if let Some(into) = into {
+        into[place] += value;
+    }
+}
+
+/// ln Σ eˣ.
+fn log_sum<R: Real>(values: Vec<R>) -> R {
+    let largest = values.iter().copied().reduce(R::max).unwrap_or_default();
+    largest + values.iter().map(|&x| (x - largest).exp()).sum::<R>().ln()
+}
