@@ -18,8 +18,8 @@ pub struct GenerateOptions {
     pub max_tokens: usize,
     /// Texts that end the generation. They are not given out, not even in part. Default: none.
     pub stop: Vec<String>,
-    /// Tells each token's log-probability and those of this many most probable tokens. Default:
-    /// none are computed.
+    /// Computes each token's log-probability and those of this many most probable tokens.
+    /// Default: none are computed.
     pub log_probabilities: Option<usize>,
 }
 
@@ -40,10 +40,10 @@ pub enum FinishReason {
     End,
 }
 
-/// A generated token.
+/// One generated token and the text that it completes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Next {
-    /// Its id.
+    /// Number of the token in the vocabulary.
     pub id: u32,
     /// The text that can be given out now: whole characters, and nothing that may be the beginning
     /// of a stop text. It may be empty, or hold text of earlier tokens.
@@ -56,15 +56,15 @@ pub struct Next {
     pub finish: Option<FinishReason>,
 }
 
-/// What to take back after a stop text, so that a session has read exactly the text that was given
-/// out.
+/// Tokens to take back after a stop text, so that a session has read exactly the text
+/// that was given out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rewind {
     /// How many of the tokens before the last one belong to the stop text, at least in part. They
     /// were read, because the model needed them to go on.
     pub tokens: usize,
-    /// Text that was given out of the first token taken back; empty if the stop text began with
-    /// it.
+    /// Text already given out of the first token taken back; empty if the stop text
+    /// began with that token.
     pub text: String,
 }
 
@@ -141,9 +141,8 @@ impl Continuation {
         })
     }
 
-    /// Takes note of tokens that the stream read without it, a prompt for example. They count for
-    /// the repetition penalty, decide on a space before the next word, and may end within a
-    /// character.
+    /// Notes tokens that the stream read without it, such as a prompt. They count for the
+    /// repetition penalty, decide on a space before the next word, and may end within a character.
     ///
     /// # Errors
     /// An id that the tokeniser does not know.

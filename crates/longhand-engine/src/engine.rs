@@ -57,12 +57,12 @@ impl Engine {
         Ok(Arc::new(Self { model, tokenizer, model_hash, generation }))
     }
 
-    /// The model.
+    /// The model, with its weights packed for reading.
     pub fn model(&self) -> &Model {
         &self.model
     }
 
-    /// The tokeniser.
+    /// The tokeniser that the model was trained with.
     pub fn tokenizer(&self) -> &Arc<Tokenizer> {
         &self.tokenizer
     }
@@ -202,11 +202,11 @@ impl Reader {
     }
 }
 
-/// Reads a causal language model and its tokeniser from a model folder, the weights as they are
-/// stored.
+/// Reads a causal language model and its tokeniser from a model folder, with the weights
+/// in their stored form.
 ///
 /// # Errors
-/// As [`Engine::load`].
+/// The errors of [`Engine::load`] for a folder that is not usable.
 pub fn language_model(folder: &Path) -> Result<(Model, Tokenizer), EngineError> {
     let tokenizer = Tokenizer::of_folder(folder)?;
     let model = Model::load(folder)?;

@@ -8,8 +8,7 @@ use crate::sampler::SamplerError;
 use crate::slot::StreamsError;
 use crate::snapshot_error::SnapshotError;
 
-/// What can go wrong between a model folder and its text. Each message is one sentence for the
-/// user.
+/// An error between a model folder and its text. Each message is one sentence for the user.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {
@@ -43,9 +42,9 @@ pub enum EngineError {
          engine that it was made with"
     )]
     OtherModel {
-        /// The session's model.
+        /// Name and hash of the session's model.
         session: Box<ModelName>,
-        /// The model that it was given to.
+        /// Name and hash of the model that was given the session.
         engine: Box<ModelName>,
     },
     /// A model whose memories look ahead.
@@ -66,11 +65,11 @@ pub enum EngineError {
     /// An option out of its range.
     #[error("{name} is {value}, but must be {allowed}")]
     Option {
-        /// Which option.
+        /// Name of the refused option.
         name: &'static str,
-        /// Its value.
+        /// The value that was given.
         value: String,
-        /// The allowed values.
+        /// The allowed values, in words.
         allowed: &'static str,
     },
 }
@@ -81,7 +80,7 @@ pub enum GenerationConfigError {
     /// It is not JSON of the expected form.
     #[error("{} is not usable: {what}", path.display())]
     Form {
-        /// The file's path.
+        /// Path of the refused file.
         path: PathBuf,
         /// The error, with its line and column.
         what: serde_json::Error,
@@ -89,7 +88,7 @@ pub enum GenerationConfigError {
     /// A setting is out of its range.
     #[error("{}: {what}", path.display())]
     Setting {
-        /// The file's path.
+        /// Path of the refused file.
         path: PathBuf,
         /// Names the setting and its range.
         what: SamplerError,

@@ -30,7 +30,7 @@ pub struct Pieces<'a> {
 }
 
 impl Generation {
-    /// Continues a session.
+    /// Continues a session with new tokens.
     ///
     /// # Errors
     /// An empty stop text, or a session that has read nothing.

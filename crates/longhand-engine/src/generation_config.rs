@@ -1,5 +1,5 @@
 //! The settings for generation in a model folder: `generation_config.json`. Options on the command
-//! line override them.
+//! line override the file's settings.
 
 use std::path::Path;
 
@@ -15,8 +15,8 @@ pub const GENERATION_FILE: &str = "generation_config.json";
 /// The settings in the file. A missing key means the default.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GenerationConfig {
-    /// How the next token is drawn. The file's `"do_sample": false` means the most probable
-    /// always.
+    /// How the next token is drawn. The file's `"do_sample": false` always takes
+    /// the most probable token.
     pub sampler: SamplerSettings,
     /// The most tokens to generate. Default: 256.
     pub max_tokens: usize,

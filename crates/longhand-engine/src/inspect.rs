@@ -3,8 +3,8 @@
 //! The text is read three times: as it is, with every working memory silenced, and with every
 //! long memory silenced. A silenced memory gives zeros; what else the model does stays the same.
 //! A memory's contribution is the rise of the loss without it, at least zero. With the contributions
-//! w and l of both memories, the working memory's share is w / (w + l). There is no share if neither
-//! helped.
+//! w and l of both memories, the working memory's share is w / (w + l). There is no
+//! share if neither helped.
 //!
 //! The first reading also records the input and forget gates of the long memories.
 
@@ -57,7 +57,7 @@ pub struct MeanGates {
 pub struct TokenContribution {
     /// Its index in the text, from 0.
     pub position: usize,
-    /// The token's id.
+    /// Number of the token in the vocabulary.
     pub id: u32,
     /// The token as [`Engine::label`] gives it.
     pub token: String,

@@ -39,8 +39,8 @@
 //! 3. [`session`]: one stream's state, advanced by prefill and decode steps; [`streams`]: many of
 //!    them in one batch;
 //! 4. [`sampler`] draws the next token, [`continuation`] turns logits into ids and text as they
-//!    come, [`generate`] does so for one session, and [`generation_config`] holds a model folder's
-//!    settings for both;
+//!    come, [`generate`] does so for one session, and [`generation_config`] holds the settings of a
+//!    model folder for both;
 //! 5. [`snapshot`]: a session as a file; [`threads`]: how many threads decode fastest;
 //! 6. [`score`] and [`inspect`] say how surprising each token was, and which memory helped;
 //!    [`recall`] asks for facts at chosen distances, and [`equality`] compares the ways to read.

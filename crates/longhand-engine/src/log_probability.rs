@@ -6,8 +6,8 @@ pub fn surprisal(logits: &[f32], id: u32) -> f32 {
     (log_sum(logits) - f64::from(logits[id as usize])) as f32
 }
 
-/// ln `softmax(logits)[id]`, and the `count` most probable ids with theirs, best first; of equals
-/// the smaller id.
+/// ln `softmax(logits)[id]`, and the `count` most probable ids with theirs, best first. Among
+/// equals the smaller id comes first.
 pub(crate) fn log_probabilities(logits: &[f32], id: u32, count: usize) -> (f32, Vec<(u32, f32)>) {
     let sum = log_sum(logits);
     let of = |logit: f32| (f64::from(logit) - sum) as f32;
@@ -22,7 +22,7 @@ pub(crate) fn log_probabilities(logits: &[f32], id: u32, count: usize) -> (f32, 
     (of(logits[id as usize]), top)
 }
 
-/// ln Σ exp(logit).
+/// ln Σ exp(logit) over all logits, summed in `f64`.
 fn log_sum(logits: &[f32]) -> f64 {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&x| f64::from(x - most).exp()).sum();

@@ -3,8 +3,8 @@
 //!
 //! A question is answered twice, from the same memory of its story:
 //! - *recalled* is the strict measure: at each of the answer's tokens, the full stop after it
-//!   included, the answer's token is the most probable of all tokens, so that greedy writing gives
-//!   exactly the answer;
+//!   included, the answer's token is the most probable of all tokens, so that greedy writing
+//!   gives exactly the answer;
 //! - *chosen* compares the probabilities of all the names that could stand there, each with its
 //!   full stop, and counts where the answer's is the highest. Guessing is right once in as many
 //!   times as there are names: that is its chance level.
@@ -50,7 +50,7 @@ pub struct RecallAtDistance {
     pub mean_distance: f64,
     /// Mean distance of the questions, in tokens.
     pub mean_tokens: f64,
-    /// How many questions.
+    /// Number of questions asked.
     pub questions: usize,
     /// How often guessing among the names is right.
     pub chance: f64,

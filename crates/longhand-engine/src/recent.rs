@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 /// Tokens kept from the end of the stream. The repetition penalty looks at them, and a decoder
-/// begins after them.
+/// begins after the last one.
 pub const RECENT: usize = 64;
 
 /// Appends tokens to the last [`RECENT`] ones.

@@ -22,8 +22,8 @@ pub struct SamplerSettings {
     /// al., 2024); 0 keeps all.
     pub min_p: f32,
     /// Makes the tokens read last ([`crate::session::RECENT`]) less probable: their logits are
-    /// divided by it where positive and multiplied where negative (Keskar et al., 2019). 1 does
-    /// nothing.
+    /// divided by it where positive and multiplied where negative (Keskar et al., 2019). Default:
+    /// 1, which changes nothing.
     pub repetition_penalty: f32,
     /// Seed of the random numbers.
     pub seed: u64,
@@ -46,7 +46,7 @@ impl Default for SamplerSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamplerState {
-    /// Its settings.
+    /// How the next token is drawn.
     pub settings: SamplerSettings,
     /// Random numbers drawn so far.
     pub draws: u64,
@@ -63,7 +63,7 @@ pub struct Sampler {
 /// A token that may be drawn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
-    /// Its id.
+    /// Number of the drawn token in the vocabulary.
     pub id: u32,
     /// Its probability among the candidates.
     pub probability: f64,
@@ -78,11 +78,11 @@ pub enum SamplerError {
     /// A setting out of range.
     #[error("the {name} is {value}, but must be {allowed}")]
     Setting {
-        /// Which setting.
+        /// Name of the refused setting.
         name: &'static str,
-        /// Its value.
+        /// The value that was given.
         value: f32,
-        /// The allowed values.
+        /// The allowed values, in words.
         allowed: &'static str,
     },
     /// A logit that is not a number.
@@ -91,9 +91,9 @@ pub enum SamplerError {
          are damaged or its training diverged"
     )]
     NotFinite {
-        /// Which token.
+        /// Id of the token.
         id: usize,
-        /// Its logit.
+        /// The logit that the model gives it.
         value: f32,
     },
     /// There is no token to draw.
@@ -107,10 +107,10 @@ impl SamplerSettings {
         Self { temperature: 0.0, ..Self::default() }
     }
 
-    /// Checks every range.
+    /// Checks every setting against its range.
     ///
     /// # Errors
-    /// The first setting out of its range.
+    /// [`SamplerError::Setting`] names the first setting out of its range.
     pub fn check(&self) -> Result<(), SamplerError> {
         let check = |name, value: f32, allowed, holds: bool| {
             if holds && value.is_finite() {
@@ -148,7 +148,7 @@ impl Sampler {
         Ok(Self { state, random, candidates: Vec::new() })
     }
 
-    /// Settings and place.
+    /// The settings and the place in the stream of random numbers.
     pub fn state(&self) -> SamplerState {
         self.state
     }
@@ -176,7 +176,7 @@ impl Sampler {
     /// The tokens that may be drawn, with their probabilities; greedy has one.
     ///
     /// # Errors
-    /// As [`Sampler::sample`].
+    /// The errors of [`Sampler::sample`], for the same logits.
     pub fn distribution(
         &mut self,
         logits: &[f32],

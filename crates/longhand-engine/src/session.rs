@@ -16,8 +16,7 @@ use crate::sampler::{Sampler, SamplerError, SamplerSettings, SamplerState};
 /// does not grow with it.
 pub const CHUNK: usize = 256;
 /// One stream of text, constant in size however long the text grows. It belongs to one engine;
-/// every reader of another model refuses it. A clone is a branch: both go on from here, each
-/// alone.
+/// every reader of another model refuses it. A clone is a branch: each of the two continues alone.
 #[derive(Clone)]
 pub struct Session {
     pub(crate) engine: Arc<Engine>,
@@ -69,7 +68,7 @@ impl Session {
         self.state.positions()[0]
     }
 
-    /// The model's state.
+    /// The model's state after the last token.
     pub fn state(&self) -> &State {
         &self.state
     }
@@ -132,7 +131,7 @@ impl Session {
     /// streams are in the batch ([`Streams`](crate::Streams)).
     ///
     /// # Errors
-    /// As [`Session::read`].
+    /// The errors of [`Session::read`]: another engine's reader or an id out of range.
     pub fn step(&mut self, reader: &mut Reader, id: u32) -> Result<(), EngineError> {
         self.check(reader, &[id])?;
         self.advance(reader, &[id], None)
@@ -154,7 +153,7 @@ impl Session {
     /// by a reader or among [`Streams`](crate::Streams).
     ///
     /// # Errors
-    /// As [`Continuation::new`].
+    /// The errors of [`Continuation::new`] for the options.
     pub fn continuation(&self, options: GenerateOptions) -> Result<Continuation, EngineError> {
         let (tokenizer, sampler) = (self.engine.tokenizer(), self.end.sampler.clone());
         let mut continuation = Continuation::new(tokenizer, sampler, options)?;

@@ -17,8 +17,8 @@ use crate::session::{RECENT, Session, StreamEnd};
 use crate::snapshot_error::LARGEST;
 pub use crate::snapshot_error::{SnapshotError, VERSION};
 
-/// The key of the header in the file's metadata: one JSON object, so that equal sessions are
-/// equal files.
+/// The key of the header in the file's metadata. The header is one JSON object, so that equal
+/// sessions give equal files.
 const HEADER: &str = "longhand.snapshot";
 /// The tensor of the last logits; memories are named [`MEMORY`] and their name in the model.
 const LOGITS: &str = "logits";
@@ -42,11 +42,11 @@ pub struct Snapshot {
 pub struct Header {
     /// The format's version, [`VERSION`].
     pub version: u32,
-    /// [`Engine::model_hash`].
+    /// Hash of the model, see [`Engine::model_hash`].
     pub model: String,
-    /// The tokeniser's hash.
+    /// Hash of the tokeniser, in hexadecimal digits.
     pub tokenizer: String,
-    /// Tokens read.
+    /// Tokens that the session has read.
     pub position: u64,
     /// Tokens read since the last document's start.
     pub since_reset: u64,
@@ -69,13 +69,13 @@ struct Memory {
 pub struct MemorySummary {
     /// Its name in the model, as `blocks.0.lstm.c`.
     pub name: String,
-    /// Its shape.
+    /// Sizes of the tensor's axes.
     pub shape: Vec<usize>,
     /// Mean of its values.
     pub mean: f64,
     /// Root of the mean square.
     pub rms: f64,
-    /// The largest magnitude.
+    /// The largest magnitude of its values.
     pub most: f32,
 }
 
@@ -113,11 +113,12 @@ impl Snapshot {
         Self { header, memories: memories.collect(), logits: session.logits().to_vec() }
     }
 
-    /// The session, to be continued by an engine.
+    /// The session, ready to be continued by `engine`.
     ///
     /// # Errors
-    /// A snapshot of another model or tokeniser, or with values that no session of this model
-    /// has.
+    /// [`SnapshotError::Model`] and [`SnapshotError::Tokenizer`] for a snapshot of another one;
+    /// [`SnapshotError::State`] and [`SnapshotError::Sampler`] for values that no session
+    /// of this model has.
     pub fn session(&self, engine: &Arc<Engine>) -> Result<Session, SnapshotError> {
         let header = &self.header;
         let (expected, got) = (engine.model_hash().to_owned(), header.model.clone());
@@ -172,8 +173,8 @@ impl Snapshot {
         Ok(Session { engine: engine.clone(), state, end })
     }
 
-    /// Reads a snapshot from a file's bytes. Allocates no more than a few times their length,
-    /// whatever they say.
+    /// Reads a snapshot from a file's bytes. Allocates at most a few times their length,
+    /// whatever sizes they claim.
     ///
     /// # Errors
     /// Bytes that are no whole snapshot, or one of another version.
@@ -215,10 +216,11 @@ impl Snapshot {
         serialize(tensors.chain([logits]), BTreeMap::from([(HEADER.into(), header)]))
     }
 
-    /// Reads a file.
+    /// Reads a snapshot from a file.
     ///
     /// # Errors
-    /// What the system reports, and as [`Snapshot::from_bytes`].
+    /// [`SnapshotError::Io`] if the file cannot be read, and
+    /// the errors of [`Snapshot::from_bytes`].
     pub fn load(path: &Path) -> Result<Self, SnapshotError> {
         let bytes = fs_err::metadata(path)?.len();
         if bytes > LARGEST {
@@ -227,8 +229,8 @@ impl Snapshot {
         Self::from_bytes(&fs_err::read(path)?)
     }
 
-    /// Writes a file, beside its place and renamed: a reader finds the old one or the new one,
-    /// never a part.
+    /// Writes the snapshot under another name and renames it. A reader finds the old file or the
+    /// new one, never a part.
     ///
     /// # Errors
     /// What the system reports.

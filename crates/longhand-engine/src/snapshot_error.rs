@@ -26,29 +26,29 @@ pub enum SnapshotError {
          it again with this program"
     )]
     Version {
-        /// The file's version.
+        /// The format version of the file.
         got: u64,
     },
-    /// Of another model.
+    /// The snapshot of another model.
     #[error(
         "the snapshot belongs to another model ({got:.12}…, this one is {expected:.12}…): use \
          the model that wrote it"
     )]
     Model {
-        /// This model's hash.
+        /// Hash of this engine's model.
         expected: String,
-        /// The file's hash.
+        /// Hash of the model in the file.
         got: String,
     },
-    /// Of another tokeniser.
+    /// The snapshot of another tokeniser.
     #[error(
         "the snapshot belongs to another tokeniser ({got:.12}…, this one is {expected:.12}…): \
          use the model folder that wrote it"
     )]
     Tokenizer {
-        /// This tokeniser's hash.
+        /// Hash of this engine's tokeniser.
         expected: String,
-        /// The file's hash.
+        /// Hash of the tokeniser in the file.
         got: String,
     },
     /// Memories that this model has not.
@@ -63,7 +63,7 @@ pub enum SnapshotError {
     /// Too large to be one.
     #[error("{0} bytes are too large for a snapshot: at most {LARGEST} are read")]
     TooLarge(u64),
-    /// The system refused.
+    /// The file cannot be read.
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The file cannot be written.

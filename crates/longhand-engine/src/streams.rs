@@ -59,7 +59,7 @@ pub struct Rows<'s> {
 #[derive(thiserror::Error)]
 #[error("{source}")]
 pub struct NotAdmitted {
-    /// The session, unchanged.
+    /// The refused session, unchanged.
     pub session: Box<Session>,
     /// Why it was refused.
     pub source: EngineError,
@@ -177,13 +177,13 @@ impl Streams {
     }
 
     /// Reads tokens in some of the streams. All streams with one token share one decode pass. A
-    /// stream with more is prefilled in passes of its own, [`CHUNK`] tokens each, in turns with
-    /// the other prompts. To let the others go on meanwhile, give a long prompt in pieces of
-    /// [`CHUNK`] tokens, one in each call: the result has the same bits.
+    /// stream with more is prefilled in passes of its own, [`CHUNK`] tokens each, in turns with the
+    /// other prompts. To let the others go on meanwhile, give a long prompt in pieces of [`CHUNK`]
+    /// tokens, one in each call: the result has the same bits.
     ///
     /// # Errors
-    /// A slot without a stream, a slot that is named twice, or a token id out of range. Nothing
-    /// was read then.
+    /// A slot without a stream, a slot that is named twice, or a token id out of range. No
+    /// token was read then.
     pub fn step(&mut self, work: &[(Slot, &[u32])]) -> Result<Rows<'_>, EngineError> {
         self.check(work)?;
         self.batch.tokens.clear();

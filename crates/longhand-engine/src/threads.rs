@@ -18,9 +18,8 @@ const STEPS: usize = 16;
 const ROUNDS: usize = 4;
 
 /// The processor that decodes one stream of this engine faster: `all`, or one thread alone. Small
-/// models lose more by waiting for a second thread than they gain by it, and how much depends on
-/// the machine, so a few milliseconds of decode steps are timed. The tokens do not depend on the
-/// choice.
+/// models lose more by waiting for a second thread than they gain by it. The difference depends on
+/// the machine, so a few milliseconds of decode steps are timed. Both choices give the same tokens.
 ///
 /// # Errors
 /// None that a checked engine has.

@@ -110,8 +110,8 @@ fn model(
     Ok(model)
 }
 
-/// Reads the model that the recipe begins with, and its tokeniser, and writes down in the recipe
-/// what they are.
+/// Reads the model that the recipe begins with, and its tokeniser. Writes their kind and
+/// hash into the recipe.
 fn read_base(recipe: &mut Recipe) -> Result<Option<(Model, Tokenizer)>, RunError> {
     let Some(base) = &mut recipe.model.base else { return Ok(None) };
     let tokenizer = Tokenizer::of_folder(&base.path)?;

@@ -28,7 +28,7 @@ pub enum RunError {
     /// A model file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Training failed.
+    /// Training ended with an error.
     #[error(transparent)]
     Train(#[from] TrainError),
     /// The task cannot be learnt.
@@ -48,7 +48,7 @@ pub enum RunError {
     Named {
         /// The file or folder.
         name: String,
-        /// Its error.
+        /// The error of the named file.
         source: Box<RunError>,
     },
     /// The output folder is a file.
@@ -60,7 +60,7 @@ pub enum RunError {
     /// The output folder holds files that no run wrote.
     #[error("the folder {} holds {name}, but no run of this program", folder.display())]
     OutputForeign {
-        /// The folder.
+        /// Path of the output folder.
         folder: PathBuf,
         /// The first such file.
         name: &'static str,
@@ -68,15 +68,15 @@ pub enum RunError {
     /// The output folder cannot be written.
     #[error("the folder {} cannot be written", folder.display())]
     OutputUnwritable {
-        /// The folder.
+        /// Path of the output folder.
         folder: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// Another process writes into the output folder.
     #[error("{} is writing into the folder {}", holder(process), folder.display())]
     OutputLocked {
-        /// The folder.
+        /// Path of the output folder.
         folder: PathBuf,
         /// The number of that process, where the system lets it be read.
         process: Option<u32>,
@@ -90,7 +90,7 @@ pub enum RunError {
     /// A column is named, but no source is a table.
     #[error("there is no table to take the column {column:?} from")]
     NoTable {
-        /// The column.
+        /// Name of the column.
         column: String,
     },
     /// A classification recipe names no table.
@@ -104,9 +104,9 @@ pub enum RunError {
     OtherBase {
         /// Folder of the base model.
         path: PathBuf,
-        /// The recipe's hash.
+        /// Hash that the recipe names.
         expected: String,
-        /// The folder's hash.
+        /// Hash of the model in the folder.
         got: String,
     },
     /// No weight of the base model fits the model to train.
@@ -120,23 +120,23 @@ pub enum RunError {
         "the run was begun with another {what}: leave it as it was, or start anew in another folder"
     )]
     Changed {
-        /// The changed part.
+        /// Name of the changed part.
         what: &'static str,
     },
     /// A `training.json` cannot be parsed.
     #[error("{} cannot be read", path.display())]
     TrainingFile {
-        /// The file.
+        /// Path of the refused file.
         path: PathBuf,
-        /// What the parser says, and where.
+        /// The parser's error, with line and column.
         source: serde_json::Error,
     },
     /// A `training.json` has a version that this program does not know.
     #[error("{} has version {version}; this program reads {known}", path.display())]
     TrainingVersion {
-        /// The file.
+        /// Path of the refused file.
         path: PathBuf,
-        /// Its version.
+        /// The version in the file.
         version: u64,
         /// The version that is read.
         known: u32,

@@ -33,7 +33,7 @@ pub(crate) struct Place<'a> {
 pub(crate) struct Prepared<'a> {
     /// The run's recipe and data.
     pub(crate) training: Training,
-    /// The model's tokeniser.
+    /// The tokeniser that the model reads by.
     pub(crate) tokenizer: &'a Tokenizer,
     /// Names and contents of further files of the model folder.
     pub(crate) files: Vec<(&'static str, Vec<u8>)>,
@@ -62,7 +62,7 @@ pub(crate) struct Ended {
     pub(crate) training: Training,
     /// The model with the best weights.
     pub(crate) model: Model,
-    /// Why it ended.
+    /// The reason why the run ended.
     pub(crate) end: End,
 }
 

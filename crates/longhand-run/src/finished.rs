@@ -17,7 +17,7 @@ pub struct Finished {
     pub training: Training,
     /// The model with the best weights.
     pub model: Model,
-    /// The model's tokeniser.
+    /// The tokeniser that the model reads by.
     pub tokenizer: Tokenizer,
     /// Why the run ended.
     pub end: End,

@@ -3,7 +3,7 @@
 //! The path of a run:
 //! 1. A [`recipe`] describes the run: text, tokeniser, model, training, task.
 //! 2. [`Run::start`] reads the text ([`text_data`]) or the tables of examples, and trains or loads
-//!    the tokeniser.
+//!    the tokeniser that turns them into ids.
 //! 3. The trainer makes the steps; checkpoints and logs go into the run's folder ([`output`]).
 //! 4. The folder receives the model with the best weights, [`training`]'s record and a model card.
 //!

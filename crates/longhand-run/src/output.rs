@@ -18,8 +18,8 @@ pub const LOGS_FOLDER: &str = "logs";
 /// Token shards of a text too large for memory.
 pub const TOKENS_FOLDER: &str = "tokens";
 
-/// What a run writes after it has written that it lies here: without [`TRAINING_FILE`] these are
-/// somebody else's.
+/// Files and folders that a run writes after [`TRAINING_FILE`]. Without that file they
+/// belong to another program.
 const WRITTEN: [&str; 6] = [
     CHECKPOINTS_FOLDER,
     "config.json",
@@ -40,11 +40,11 @@ pub(crate) struct Ready {
 /// What to do with a folder that holds something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
-    /// Refuse.
+    /// Refuses the folder with an error.
     Refuse,
-    /// Remove what an earlier run wrote.
+    /// Removes the files of the earlier run.
     Overwrite,
-    /// Go on with it.
+    /// Resumes the run in the folder.
     Resume,
 }
 

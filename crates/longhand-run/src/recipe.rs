@@ -46,18 +46,18 @@ pub const DATA_VARIABLE: &str = "LONGHAND_DATA";
 /// The most of the built-in sample that a run learns from: it is told in memory.
 pub const MOST_SAMPLE_BYTES: usize = 1 << 30;
 
-/// A run, described.
+/// The full description of one reproducible run.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recipe {
     /// What it is, for people.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// The text.
+    /// The text or the tables that the run reads.
     pub data: Data,
     /// How text becomes ids.
     pub tokenizer: TokenizerSettings,
-    /// What is trained.
+    /// The model that the run trains.
     pub model: ModelSettings,
     /// How it is trained.
     pub training: Settings,
@@ -115,7 +115,7 @@ pub struct Data {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TokenizerSettings {
-    /// The kind (`char`).
+    /// How text is split into tokens (`char`).
     pub kind: TokenizerKind,
     /// The most tokens; see the kinds for what they do without.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,9 +148,9 @@ pub struct ModelSettings {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaseModel {
-    /// Its folder.
+    /// The model folder, absolute in a run's record.
     pub path: PathBuf,
-    /// The hash of its configuration and weights; any model will do where none is given.
+    /// Hash of its configuration and weights; empty accepts any model.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub hash: String,
 }
@@ -159,9 +159,9 @@ pub struct BaseModel {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Bound {
-    /// Not above.
+    /// The metric is at most this value.
     AtMost(f64),
-    /// Not below.
+    /// The metric is at least this value.
     AtLeast(f64),
 }
 
@@ -177,10 +177,10 @@ pub enum RecipeError {
         .0.display()
     )]
     NoFile(PathBuf),
-    /// Not a recipe.
+    /// The file is not a valid recipe.
     #[error("{name} is not a usable recipe: {reason}")]
     Form {
-        /// The file.
+        /// Name of the refused file.
         name: String,
         /// What is wrong, and where.
         reason: String,
@@ -191,7 +191,7 @@ pub enum RecipeError {
          data{}", path.display(), from(source_of_data)
     )]
     Missing {
-        /// The file.
+        /// Path of the missing file.
         path: PathBuf,
         /// Where it can be had; empty where the recipe does not tell.
         source_of_data: String,
@@ -202,14 +202,14 @@ pub enum RecipeError {
         path.display()
     )]
     Hash {
-        /// The file.
+        /// Path of the file that was found.
         path: PathBuf,
-        /// The recipe's hash.
+        /// SHA-256 that the recipe names.
         expected: String,
-        /// The file's hash.
+        /// SHA-256 of the file.
         got: String,
     },
-    /// No such preset.
+    /// The recipe names an unknown preset.
     #[error(transparent)]
     Preset(#[from] UnknownPreset),
     /// A model without the head that its training needs.

@@ -215,7 +215,7 @@ fn options(data: &Data) -> CorpusOptions {
 /// Refuses a column's name where no source is a table.
 ///
 /// # Errors
-/// [`RunError::NoTable`].
+/// [`RunError::NoTable`] names the column.
 pub fn check_column(column: Option<&str>, holds_table: bool) -> Result<(), RunError> {
     match column {
         Some(column) if !holds_table => Err(RunError::NoTable { column: column.into() }),

@@ -47,7 +47,7 @@ pub struct DataFacts {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PartFacts {
-    /// Tokens.
+    /// Number of tokens in this part.
     pub tokens: u64,
     /// Bytes of text, decompressed.
     pub bytes: u64,
@@ -61,11 +61,11 @@ pub struct PartFacts {
 pub struct Results {
     /// Numbers in the model.
     pub parameters: usize,
-    /// Steps made.
+    /// Steps made since the run began.
     pub steps: u64,
-    /// Tokens read.
+    /// Tokens read since the run began.
     pub tokens: u64,
-    /// Seconds spent.
+    /// Seconds spent, evaluations included.
     pub seconds: f64,
     /// The step of the best weights.
     pub best_step: Option<u64>,
@@ -82,9 +82,9 @@ pub struct Results {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LabelCounts {
-    /// The labels.
+    /// Names of the labels, in the order of their ids.
     pub labels: Vec<String>,
-    /// How often.
+    /// Number of examples by true and predicted label.
     pub counts: Confusion,
 }
 
@@ -124,7 +124,7 @@ impl Training {
     /// began with, except for what the caller changes.
     ///
     /// # Errors
-    /// As [`Training::load`].
+    /// The errors of [`Training::load`] for the folder's record.
     pub fn begun(folder: &Path) -> Result<Option<Recipe>, RunError> {
         if !folder.join(TRAINING_FILE).is_file() {
             return Ok(None);
@@ -141,8 +141,8 @@ impl Training {
         Ok(file::write(&folder.join(TRAINING_FILE), &json)?)
     }
 
-    /// Each metric that the recipe expects something of, if it was measured, and whether it is what
-    /// the recipe expects.
+    /// Each metric for which the recipe expects a value: the measured value, if there is one, and
+    /// whether it meets the expectation.
     pub fn expectations(&self) -> BTreeMap<String, (Option<f64>, bool)> {
         let mut metrics = BTreeMap::new();
         let Some(results) = &self.results else { return BTreeMap::new() };

@@ -17,7 +17,7 @@ pub trait Watch: Progress {
     }
 }
 
-/// Watches nothing.
+/// The watcher that ignores every event.
 impl Watch for () {}
 
 /// Something that happens before the first training step.
@@ -67,14 +67,14 @@ pub enum DataSize<'a> {
     Tokens {
         /// Tokens to train on.
         train: u64,
-        /// Tokens held out.
+        /// Tokens held out for validation.
         valid: u64,
     },
-    /// Labelled examples.
+    /// Number and labels of classified examples.
     Examples {
         /// Examples to train on.
         train: usize,
-        /// Examples held out.
+        /// Examples held out for validation.
         valid: usize,
         /// Examples to test on at the end.
         test: usize,

@@ -4,11 +4,11 @@
 #[derive(Debug, thiserror::Error, PartialEq)]
 #[error("`{name}` is {value}; it must be {allowed}")]
 pub struct SettingsError {
-    /// Which setting.
+    /// Name of the refused setting.
     pub name: &'static str,
-    /// Its value.
+    /// The value that was given.
     pub value: String,
-    /// What it may be.
+    /// The allowed values, in words.
     pub allowed: &'static str,
 }
 

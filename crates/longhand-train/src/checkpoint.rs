@@ -8,10 +8,10 @@
 //! ```
 //!
 //! A folder is written under a name that begins with a dot, synced to the disk, and then renamed:
-//! under its own name it is whole. `trainer.json` holds a hash of every other file and of itself,
+//! under its final name it is whole. `trainer.json` holds a hash of every other file and of itself,
 //! and each safetensors file has [checksums](longhand_model::checksum) of its own: later damage is
-//! noticed when the folder is read. The last few folders are kept, and each best one that a kept
-//! folder names.
+//! noticed when the folder is read. The run keeps the last few folders, and each best one that
+//! a kept folder names.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -28,8 +28,8 @@ use crate::objective::Score;
 use crate::optimizer::NamedBuffer;
 use crate::{Settings, TrainError};
 
-/// The version of `trainer.json` that is written. Version 2, without a hash of the file itself, is
-/// read as well.
+/// The version of `trainer.json` that is written. Version 2, which has no hash of the file
+/// itself, is read too.
 pub const VERSION: u32 = 3;
 const WITHOUT_CHECKSUM: u32 = 2;
 
@@ -49,15 +49,15 @@ pub struct Checkpoints {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerState {
-    /// [`VERSION`].
+    /// Version of the file's form, now [`VERSION`].
     pub version: u32,
-    /// Steps made.
+    /// Steps made since the run began.
     pub step: u64,
-    /// Tokens read.
+    /// Tokens read since the run began.
     pub tokens: u64,
-    /// Seconds spent.
+    /// Seconds spent since the run began.
     pub seconds: f64,
-    /// Where the data stands, in the objective's own form.
+    /// The position in the data, in the objective's own form.
     pub position: serde_json::Value,
     /// Every evaluation so far.
     pub evaluations: Vec<Evaluation>,
@@ -82,8 +82,8 @@ pub struct TrainerState {
     /// Parameters that are not trained as usual from the first step on, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub groups: BTreeMap<String, GroupState>,
-    /// The settings. Dropout masks are drawn from the seed and the step: there is no further
-    /// random state.
+    /// The settings of the run. Dropout masks follow from the seed and the step, so there is
+    /// no other random state.
     pub settings: Settings,
     /// BLAKE3 hashes of the folder's other files, by name.
     #[serde(default)]
@@ -111,33 +111,33 @@ pub struct GroupState {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluation {
-    /// After this step.
+    /// Steps made before the evaluation.
     pub step: u64,
-    /// The loss.
+    /// Mean loss on the held-out data, in nats.
     pub loss: f64,
 }
 
-/// The best evaluation.
+/// The best evaluation of a run so far.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Best {
-    /// After this step.
+    /// Steps made before the evaluation.
     pub step: u64,
-    /// The score.
+    /// The score on the held-out data.
     pub score: Score,
 }
 
 /// A checkpoint that was read.
 pub struct Checkpoint {
-    /// Its folder.
+    /// Folder that the checkpoint was read from.
     pub folder: PathBuf,
-    /// Where the run stood.
+    /// Progress of the run when it was written.
     pub trainer: TrainerState,
-    /// The model.
+    /// The model as it was trained.
     pub model: Model,
     /// Tensors of the optimiser and the average by name.
     pub buffers: HashMap<String, Vec<f32>>,
-    /// The carried memory.
+    /// The streams' state, if the objective carries one.
     pub memory: Option<State>,
     /// Later folders that are damaged.
     pub damaged: Vec<PathBuf>,
@@ -180,7 +180,7 @@ enum CheckpointError {
     /// A file cannot be read.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    /// `trainer.json` is refused.
+    /// The file `trainer.json` is refused.
     #[error("{TRAINER_FILE}{0}")]
     Trainer(#[from] TrainerStateError),
     /// A file that belongs to the checkpoint has no hash in `trainer.json`.
@@ -195,7 +195,7 @@ enum CheckpointError {
     /// A safetensors file is refused.
     #[error("{file}: {source}")]
     Tensors {
-        /// The file.
+        /// Name of the refused file.
         file: String,
         /// The tensor, and what is wrong with it.
         source: WeightsError,
@@ -306,11 +306,11 @@ impl Checkpoints {
         Ok(path)
     }
 
-    /// Writes the weights of the best evaluation. Older ones go with the checkpoints that name
-    /// them.
+    /// Writes the weights of the best evaluation. Older ones are removed with the
+    /// checkpoints that name them.
     ///
     /// # Errors
-    /// If the disk refuses.
+    /// [`TrainError::File`] or [`TrainError::Io`] if the folder cannot be written.
     pub fn save_best(&self, step: u64, model: &Model) -> Result<PathBuf, TrainError> {
         let path = self.best_path(step);
         self.write_folder(&path, |beside| Ok(model.save(beside)?))?;

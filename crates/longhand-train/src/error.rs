@@ -14,16 +14,16 @@ pub enum TrainError {
     /// A setting out of its bounds.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The data.
+    /// The training data cannot be read.
     #[error(transparent)]
     Text(#[from] TextError),
     /// The model does not fit the data.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// A model file.
+    /// A model file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// A log.
+    /// A log cannot be written.
     #[error(transparent)]
     Log(#[from] LogError),
     /// The system refused; the message names the path.
@@ -42,7 +42,7 @@ pub enum TrainError {
         step: u64,
         /// The learning rate of that step.
         rate: f64,
-        /// The last checkpoint.
+        /// Folder of the last checkpoint, if there is one.
         checkpoint: Option<PathBuf>,
     },
     /// A loss that is finite, but far above that of the first step.
@@ -68,9 +68,9 @@ pub enum TrainError {
     /// A checkpoint that cannot be used.
     #[error("the checkpoint {} cannot be used: {reason}", folder.display())]
     Checkpoint {
-        /// Its folder.
+        /// Folder of the refused checkpoint.
         folder: PathBuf,
-        /// What is wrong.
+        /// The reason, as part of a sentence.
         reason: String,
     },
     /// A pattern of `[[training.groups]]` that names no parameter.
@@ -79,7 +79,7 @@ pub enum TrainError {
          `{example}`, and `*` matches any characters"
     )]
     NoParameter {
-        /// The pattern.
+        /// The pattern as it was given.
         pattern: String,
         /// A name that the model has.
         example: String,
@@ -93,11 +93,11 @@ pub enum TrainError {
          in another folder"
     )]
     Changed {
-        /// Which setting.
+        /// Name of the changed setting.
         name: &'static str,
         /// Its value when the run began.
         begun: String,
-        /// Its value now.
+        /// The value that is given now.
         now: String,
     },
     /// An evaluation that was asked to stop.
@@ -117,13 +117,13 @@ pub enum RestoreError {
     /// It is not there.
     #[error("`{name}` is missing")]
     Missing {
-        /// Its name.
+        /// Name of the missing buffer.
         name: String,
     },
     /// It has another number of values.
     #[error("`{name}` has {got} values instead of {expected}")]
     Length {
-        /// Its name.
+        /// Name of the refused buffer.
         name: String,
         /// Values that it has.
         got: usize,

@@ -52,8 +52,8 @@ pub fn carried(
     stretches(model, tape, tokens, &Stretches::whole(tokens, streams), watch)
 }
 
-/// The loss over some stretches of a text, [`STREAMS`] of them side by side. `watch` is asked after
-/// each chunk.
+/// The loss over some stretches of a text, [`STREAMS`] of them side by side. Calls
+/// `watch` after each chunk.
 ///
 /// # Errors
 /// As [`carried`], and [`TrainError::Stopped`] of `watch`.

@@ -55,8 +55,8 @@ impl Learner {
         Ok(Self { model, tape: Tape::new(cpu), gradients, optimizer, average: None })
     }
 
-    /// Puts every parameter into its group when this share of the budget is spent, see
-    /// [`Learner::regroup_with`].
+    /// Assigns every parameter to its group when this share of the budget
+    /// is spent, see [`Learner::regroup_with`].
     ///
     /// # Errors
     /// A pattern that names no parameter; groups that freeze every parameter.
@@ -108,8 +108,8 @@ impl Learner {
     /// unequal size give the step of one large batch.
     ///
     /// # Errors
-    /// Errors of `learn`; a loss or a gradient that is not finite, which leaves the weights as
-    /// they were.
+    /// The errors of `learn`; [`TrainError::NotFinite`] for a loss or a gradient that is not
+    /// finite. The weights are unchanged then.
     pub fn step(
         &mut self,
         plan: Plan,

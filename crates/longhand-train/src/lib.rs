@@ -5,8 +5,8 @@
 //! 2. An [`Objective`] reads one batch after another and says what their loss is;
 //!    [`LanguageModelling`] is the one for raw text.
 //! 3. [`Trainer`] runs the steps, each by a [`Learner`]: [`schedule`] gives the learning rate,
-//!    [`groups`] say which parameters are trained, [`optimizer`] changes them, [`average`] keeps
-//!    their mean.
+//!    [`groups`] say which parameters are trained, [`optimizer`] changes them, and [`average`]
+//!    keeps the mean of the weights.
 //! 4. [`evaluate`] scores a model on a text, whole or in a seeded sample.
 //! 5. [`checkpoint`] saves everything from which the run goes on bit for bit.
 //! 6. [`progress`] tells whoever watches; [`record`] writes it down through [`log`].

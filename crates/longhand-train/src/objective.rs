@@ -1,5 +1,5 @@
-//! The objective of a run: the border between the loop, which knows steps, and a task, which knows
-//! examples.
+//! The objective of a run: the border between the loop, which knows steps, and a task,
+//! which knows its examples.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,7 +89,7 @@ impl Pass<'_> {
     /// Reads `ids [T·B]` after `state`, see [`Model::forward`].
     ///
     /// # Errors
-    /// As [`Model::forward`].
+    /// The errors of [`Model::forward`] for these ids and state.
     pub fn forward(
         &mut self,
         ids: &[u32],
@@ -166,7 +166,7 @@ pub struct Part {
     pub nats: f64,
     /// How many losses: tokens predicted, or examples.
     pub targets: u64,
-    /// Tokens read.
+    /// Tokens that the evaluation read.
     pub tokens: u64,
 }
 

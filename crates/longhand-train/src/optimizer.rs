@@ -23,7 +23,7 @@ struct Slot {
     begun: u64,
     /// AdamW's first mean, or the momentum of Muon or gradient descent.
     first: Buffer,
-    /// AdamW's second mean.
+    /// AdamW's mean of squared gradients.
     second: Buffer,
 }
 
@@ -31,9 +31,9 @@ struct Slot {
 pub struct NamedBuffer<'a> {
     /// The buffer's name, a dot, and the parameter's: `first.head.weight`.
     pub name: String,
-    /// The parameter's shape.
+    /// Sizes of the parameter's axes.
     pub shape: &'a [usize],
-    /// The values.
+    /// The values, in row-major order.
     pub data: &'a [f32],
 }
 

@@ -14,9 +14,9 @@ use crate::objective::Score;
 pub enum Event<'a> {
     /// The run goes on from a checkpoint, or begins again where none was written yet.
     Resumed {
-        /// The step of the checkpoint; 0 where there is none.
+        /// The step of the checkpoint; 0 if there is none.
         step: u64,
-        /// Its folder.
+        /// Folder of the checkpoint, if there is one.
         folder: Option<&'a Path>,
         /// Later folders that are damaged and were passed over.
         damaged: &'a [PathBuf],
@@ -37,7 +37,7 @@ pub enum Event<'a> {
     },
     /// The model was evaluated.
     Evaluated {
-        /// The result.
+        /// The score and its time.
         report: &'a EvaluationReport,
         /// The model as it was evaluated, to write a sample with.
         model: &'a Model,
@@ -50,17 +50,17 @@ pub enum Event<'a> {
     },
     /// A checkpoint was written.
     Saved {
-        /// The step.
+        /// Steps made so far in the run.
         step: u64,
-        /// Its folder.
+        /// Folder of the checkpoint that was written.
         folder: &'a Path,
     },
 }
 
-/// A step.
+/// The numbers of one training step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct StepReport {
-    /// Its number, from 1.
+    /// Number of the step, counted from 1.
     pub step: u64,
     /// Tokens read in the run.
     pub tokens: u64,
@@ -68,7 +68,7 @@ pub struct StepReport {
     pub seconds: f64,
     /// Mean loss of its batch in nats.
     pub loss: f64,
-    /// Learning rate.
+    /// Learning rate of the step.
     pub lr: f64,
     /// Norm of the gradient before it was clipped.
     pub grad_norm: f64,
@@ -76,22 +76,22 @@ pub struct StepReport {
     pub spent: f64,
 }
 
-/// An evaluation.
+/// The result of one evaluation during training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EvaluationReport {
-    /// The step after which it was made.
+    /// The step after which the model was evaluated.
     pub step: u64,
     /// Seconds of the run.
     pub seconds: f64,
     /// Seconds that the evaluation took.
     pub evaluation_seconds: f64,
-    /// The result.
+    /// The score on the held-out data.
     pub score: Score,
-    /// Whether it is the best so far.
+    /// Whether the score is the best so far.
     pub best: bool,
 }
 
-/// Watches a run.
+/// A watcher of a run, such as a log or a progress bar.
 pub trait Progress {
     /// Takes notice of an event. An error ends the run.
     ///
@@ -100,7 +100,7 @@ pub trait Progress {
     fn event(&mut self, event: &Event<'_>) -> Result<(), LogError>;
 }
 
-/// Watches nothing.
+/// The watcher that ignores every event.
 impl Progress for () {
     fn event(&mut self, _event: &Event<'_>) -> Result<(), LogError> {
         Ok(())
@@ -120,7 +120,7 @@ impl<P: Progress> Progress for Vec<P> {
     }
 }
 
-/// Both watch.
+/// Two watchers, called one after the other.
 impl<A: Progress, B: Progress> Progress for (A, B) {
     fn event(&mut self, event: &Event<'_>) -> Result<(), LogError> {
         self.0.event(event)?;

@@ -17,8 +17,8 @@ pub const JSON_LINES_FILE: &str = "log.jsonl";
 /// Steps between two points of a curve.
 const EVERY: u64 = 10;
 
-/// Writes a sample text with a model, to be shown beside the curves. It is short if the flag is
-/// set meanwhile.
+/// Writes a sample text with a model, to be shown beside the curves. It ends early if the
+/// flag is set meanwhile.
 pub type WriteSample = Box<dyn FnMut(&Model, &Arc<Cpu>, &AtomicBool) -> Option<String>>;
 
 /// Writes the logs of a run.

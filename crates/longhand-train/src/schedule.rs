@@ -8,7 +8,7 @@ use crate::bounds::{SettingsError, positive, share};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case")]
 pub enum Schedule {
-    /// Always the same.
+    /// The highest rate throughout the run.
     Constant(Constant),
     /// Half a cosine from 1 down (Loshchilov and Hutter, "SGDR", 2017).
     Cosine(Cosine),
@@ -18,7 +18,7 @@ pub enum Schedule {
     Plateau(Plateau),
 }
 
-/// Always the same.
+/// The highest rate throughout the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Constant {}

@@ -47,21 +47,21 @@ pub struct Settings {
     pub label_smoothing: f32,
     /// Evaluations in the run, evenly over its budget (8). Not used with `evaluate_every`.
     pub evaluations: u32,
-    /// Steps between evaluations.
+    /// Steps between two evaluations; replaces `evaluations` (none).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluate_every: Option<u64>,
     /// Evaluations without a better score after which the run ends early.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub patience: Option<u32>,
-    /// Steps between checkpoints. Without it one is written after each evaluation, and after two
-    /// minutes without one.
+    /// Steps between checkpoints (none). Without it, a checkpoint follows each evaluation, and
+    /// two minutes without one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<u64>,
     /// Checkpoints that are kept beside the best (2).
     pub keep: usize,
     /// Decay of an exponential moving average of the weights (0.999; 0 for none). The average is
-    /// evaluated and kept in place of the weights; NT-ASGD has an average of its own. After n steps its decay is at most
-    /// (1 + n) / (10 + n), so that it forgets the first weights soon.
+    /// evaluated and kept in place of the weights; NT-ASGD has an average of its own. After n steps
+    /// its decay is at most (1 + n) / (10 + n), so that it forgets the first weights soon.
     pub average: f64,
     /// The operands of matrix products: `f32`, `bf16`, or `auto`, the faster one (auto).
     pub precision: PrecisionSetting,
@@ -148,7 +148,7 @@ pub struct MuonSettings {
     pub weight_decay: f64,
 }
 
-/// Stochastic gradient descent.
+/// Settings of stochastic gradient descent with momentum.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SgdSettings {
@@ -156,20 +156,20 @@ pub struct SgdSettings {
     pub learning_rate: f64,
     /// Decay of the sum of gradients (0.9).
     pub momentum: f64,
-    /// Nesterov's form (false).
+    /// Whether momentum takes Nesterov's form (false).
     pub nesterov: bool,
     /// Matrices' gradients gain weight × this (0).
     pub weight_decay: f64,
 }
 
-/// Non-monotonically triggered averaging.
+/// Settings of non-monotonically triggered averaged SGD.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NtAsgdSettings {
     /// The learning rate (30).
     pub learning_rate: f64,
-    /// Averaging begins when the last evaluation is worse than the best of those before the last
-    /// so many (5).
+    /// Averaging begins when the last evaluation is worse than the best of those before the
+    /// last `interval` ones (5).
     pub interval: usize,
     /// Matrices' gradients gain weight × this (1.2e-6).
     pub weight_decay: f64,
@@ -248,10 +248,10 @@ impl Settings {
         }
     }
 
-    /// Checks every bound.
+    /// Checks every setting against its bounds.
     ///
     /// # Errors
-    /// The first setting that is out of its bounds.
+    /// [`SettingsError`] names the first setting that is out of its bounds.
     pub fn check(&self) -> Result<(), SettingsError> {
         positive("batch", self.batch as f64)?;
         positive("chunk", self.chunk as f64)?;

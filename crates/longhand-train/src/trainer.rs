@@ -28,7 +28,7 @@ const MOST_PREPARATION: f64 = 0.5;
 /// Evaluations may take at most this share of a time budget out of the schedule.
 const MOST_RESERVED: f64 = 0.5;
 
-/// A run.
+/// One training run: steps, evaluations and checkpoints.
 pub struct Trainer<O> {
     settings: Settings,
     learner: Learner,
@@ -59,15 +59,15 @@ pub struct Trainer<O> {
 pub struct Outcome {
     /// The model with the best weights seen; the last ones where nothing was evaluated.
     pub model: Model,
-    /// The best evaluation.
+    /// The best evaluation, if there was one.
     pub best: Option<Best>,
-    /// Steps made.
+    /// Steps made since the run began.
     pub steps: u64,
-    /// Tokens read.
+    /// Tokens read since the run began.
     pub tokens: u64,
-    /// Seconds spent.
+    /// Seconds spent, evaluations included.
     pub seconds: f64,
-    /// Why it ended.
+    /// The reason why the run ended.
     pub end: End,
 }
 
@@ -150,7 +150,7 @@ impl<O: Objective> Trainer<O> {
         self.learner.model()
     }
 
-    /// Writes checkpoints.
+    /// Writes checkpoints into the given folder.
     #[must_use]
     pub fn with_checkpoints(mut self, checkpoints: Checkpoints) -> Self {
         self.checkpoints = Some(checkpoints);
@@ -218,12 +218,12 @@ impl<O: Objective> Trainer<O> {
     }
 
     /// Runs to the end. When `stop` becomes true, the run ends after the batch or the chunk of an
-    /// evaluation at hand, and a checkpoint is written: the step or the evaluation is made again
-    /// when the run is resumed.
+    /// evaluation at hand, and a checkpoint is written. A resumed run makes that
+    /// step or evaluation again.
     ///
     /// # Errors
-    /// Errors of the data, the model or the disk; a loss or gradient that is not finite; a run that
-    /// has diverged.
+    /// Errors of the data, the model or the disk; [`TrainError::NotFinite`] for a loss or gradient
+    /// that is not finite; [`TrainError::Diverged`] if the loss has grown far above the first.
     pub fn run(
         mut self,
         progress: &mut dyn Progress,

@@ -28,7 +28,7 @@ struct Watch<'a> {
     quiet: &'a AtomicBool,
 }
 
-/// Allocations so far.
+/// Allocations of this process so far.
 fn allocations() -> usize {
     let stats = ALLOCATOR.stats();
     stats.allocations + stats.reallocations

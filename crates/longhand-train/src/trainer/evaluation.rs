@@ -13,11 +13,11 @@ use crate::progress::{EvaluationReport, Event, Progress};
 use crate::schedule::Schedule;
 use crate::settings::{Budget, NtAsgdSettings, OptimizerSettings};
 
-/// With a time budget, at least this many evaluation-lengths of training pass between two
-/// evaluations.
+/// With a time budget, at least this many evaluation-lengths of training
+/// pass between two evaluations.
 const LEARNING_BETWEEN_EVALUATIONS: f64 = 8.0;
-/// With a time budget, all evaluations together may take this share of it. A larger held-out text
-/// is sampled.
+/// With a time budget, all evaluations together take at most this share of it. A larger held-out
+/// text is read in a seeded sample.
 const EVALUATION_SHARE: f64 = 0.1;
 /// Evaluation reads at least this many times as fast as training: it has no backward pass.
 const EVALUATION_SPEED: f64 = 2.0;

@@ -5,11 +5,11 @@
 
 use prost::{Message, Oneof};
 
-/// `DataType.DT_STRING`.
+/// `DataType.DT_STRING`: a tensor of texts.
 pub(super) const STRING: i32 = 7;
-/// `SessionLog.SessionStatus.START`.
+/// `SessionLog.SessionStatus.START`: a process begins to log.
 pub(super) const SESSION_START: i32 = 1;
-/// `DataClass.DATA_CLASS_TENSOR`.
+/// `DataClass.DATA_CLASS_TENSOR`: the plugin's data are tensors.
 const TENSOR_CLASS: i32 = 2;
 
 /// One entry of an event file.

@@ -9,8 +9,8 @@ pub(super) fn frame(data: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&masked_checksum(data).to_le_bytes());
 }
 
-/// CRC-32C, rotated and shifted by a constant: a checksum of data that contains checksums would
-/// otherwise be weak.
+/// CRC-32C, rotated and shifted by a constant. A plain CRC of data that contains
+/// CRCs would be weak.
 pub(super) fn masked_checksum(data: &[u8]) -> u32 {
     crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
