@@ -59,8 +59,8 @@ struct Checksums {
     tensors: BTreeMap<String, String>,
 }
 
-/// Named tensors and metadata as a safetensors file with checksums. Equal arguments give equal
-/// bytes.
+/// Writes named tensors and metadata as a safetensors file with checksums. Equal
+/// arguments give equal bytes.
 ///
 /// # Panics
 /// If a shape does not fit its data: an unreadable file in place of a good one would be worse.
@@ -99,8 +99,8 @@ pub fn to_bytes<V: View>(
 /// Reads a safetensors file and compares every checksum that it has.
 ///
 /// # Errors
-/// Bytes that are no whole safetensors file; a tensor or metadata that differ from what was
-/// written.
+/// [`ChecksumError::Form`] for bytes that are no whole safetensors file; the other variants name a
+/// tensor or metadata that differ from what was written.
 pub fn from_bytes(bytes: &[u8]) -> Result<SafeTensors<'_>, ChecksumError> {
     let form = |error: safetensors::SafeTensorError| ChecksumError::Form(error.to_string());
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(form)?;

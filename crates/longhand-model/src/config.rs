@@ -44,8 +44,8 @@ pub struct Config {
     /// Position information added to the embedding (default: none).
     #[serde(default)]
     pub positions: Positions,
-    /// The norm before each memory, before each feed-forward layer and before the heads
-    /// (default: RMS).
+    /// The norm before each memory, before each feed-forward layer and before
+    /// the heads (default: RMS).
     #[serde(default)]
     pub norm: Norm,
     /// The blocks, first to last.
@@ -177,8 +177,8 @@ pub enum WorkingMemory {
         /// Whether queries and keys are rotated by position (Su et al., 2021; default: true).
         #[serde(default = "fields::yes")]
         rotary: bool,
-        /// Whether the whole sequence is visible, the future included, as in encoders
-        /// (default: false).
+        /// Whether the whole sequence is visible, the future included, as
+        /// in encoders (default: false).
         #[serde(default)]
         bidirectional: bool,
     },
@@ -202,8 +202,8 @@ pub enum LongMemory {
         /// The longest time, in tokens, that a unit's initial biases let it remember (default:
         /// none). Forget biases are ln u with u drawn from 1 to one less than this, input biases
         /// their negatives (Tallec and Ollivier, "Can recurrent neural networks warp time?", 2018,
-        /// equation 16). Without it forget biases begin at 1, and a gradient fades within some
-        /// twenty tokens.
+        /// equation 16). Without it forget biases begin at 1, and a gradient fades
+        /// within about 20 tokens.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         timescale: Option<u32>,
     },
@@ -243,13 +243,13 @@ pub enum LongMemory {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Cell {
-    /// [`LongMemory::Lstm`].
+    /// Long short-term memory, see [`LongMemory::Lstm`].
     Lstm,
-    /// [`LongMemory::Slstm`].
+    /// Scalar memory with exponential gates, see [`LongMemory::Slstm`].
     Slstm,
-    /// [`LongMemory::Mlstm`].
+    /// Matrix memory with exponential gates, see [`LongMemory::Mlstm`].
     Mlstm,
-    /// [`LongMemory::Rnn`].
+    /// Elman's recurrence, see [`LongMemory::Rnn`].
     Rnn,
 }
 
@@ -275,7 +275,7 @@ pub enum Fusion {
     Concat,
     /// σ(g) ∘ WM + (1 − σ(g)) ∘ LTM with g a linear layer over [WM; LTM].
     Gate,
-    /// WM + LTM.
+    /// WM + LTM, element by element.
     Sum,
     /// The memory's own output: for blocks with one memory, or one after the other.
     None,
@@ -322,8 +322,8 @@ pub enum HeadKind {
         #[serde(default)]
         bias: bool,
     },
-    /// How the two sentences of a sequence relate: one class, as whether the second follows the
-    /// first.
+    /// How the two sentences of a sequence relate: one class, such as whether the
+    /// second follows the first.
     SentencePair {
         /// C: number of relations (default: 2).
         #[serde(default = "fields::two")]
@@ -342,7 +342,7 @@ pub enum HeadKind {
     },
     /// One tag at each position.
     Tags {
-        /// Number of tags.
+        /// Number of tags to choose from.
         tags: usize,
     },
     /// The first and the last position of a span of the sequence.
@@ -372,10 +372,10 @@ pub struct Dropout {
     pub input: f32,
     /// The outputs of the memories, before their fusion.
     pub memory: f32,
-    /// The working memory of whole sequences, in all blocks with parallel memories; what is kept
-    /// is not scaled. The long memory then learns what it would leave to attention (compare the
-    /// changing windows of Cabannes et al., "Short window attention enables long-term
-    /// memorization", 2025).
+    /// The working memory of whole sequences, in all blocks with parallel memories. Sequences that
+    /// keep it are not scaled. The long memory then learns what it would leave to attention
+    /// (compare the changing windows of Cabannes et al., "Short window attention
+    /// enables long-term memorization", 2025).
     #[serde(skip_serializing_if = "fields::is_zero")]
     pub working: f32,
     /// The output of each memory pair and each feed-forward layer, before it is added to the
@@ -386,8 +386,8 @@ pub struct Dropout {
     /// Recurrent weights of an LSTM, sLSTM or Elman recurrence (Merity et al., "weight-drop",
     /// 2017). An mLSTM has none.
     pub recurrent: f32,
-    /// Whether a sequence keeps one mask for all positions instead of one mask per position
-    /// (default: false).
+    /// Whether a sequence keeps one mask for all positions instead of one mask
+    /// per position (default: false).
     pub locked: bool,
 }
 
@@ -483,7 +483,7 @@ impl LongMemory {
         }
     }
 
-    /// Its recurrence.
+    /// The recurrence without its sizes.
     pub fn cell(&self) -> Cell {
         match self {
             LongMemory::Lstm { .. } => Cell::Lstm,

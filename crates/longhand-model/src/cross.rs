@@ -8,7 +8,7 @@ use crate::tape::{Tape, Var};
 use crate::weights::{Builder, Init, ParameterId, Weights};
 
 /// Queries from the block's rows, keys and values from the source's, and a projection to the
-/// block's width.
+/// width of the block.
 pub(crate) struct Cross {
     sizes: Sizes,
     query: ParameterId,

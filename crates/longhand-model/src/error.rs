@@ -6,19 +6,19 @@ pub enum ModelError {
     /// A token that the embedding does not have.
     #[error("the token id {id} is out of range: the model knows {vocab_size} tokens")]
     Token {
-        /// The id.
+        /// The id that was given.
         id: u32,
-        /// V.
+        /// V: tokens that the embedding has.
         vocab_size: usize,
     },
     /// More or fewer ids than the sequences have positions.
     #[error("{got} token ids were given for {time} positions of {batch} sequences")]
     Length {
-        /// How many ids.
+        /// Number of ids given.
         got: usize,
-        /// T.
+        /// T: positions of each sequence.
         time: usize,
-        /// B.
+        /// B: number of sequences.
         batch: usize,
     },
     /// Weights that are packed for reading.
@@ -33,7 +33,7 @@ pub enum ModelError {
     /// A state with another number of streams.
     #[error("a state of {got} streams was given for {expected} sequences")]
     State {
-        /// B.
+        /// B: sequences of the pass.
         expected: usize,
         /// Streams of the state.
         got: usize,
@@ -79,7 +79,7 @@ pub enum ModelError {
          together, copy the model folder again"
     )]
     Vocabulary {
-        /// V.
+        /// V: tokens that the model knows.
         model: usize,
         /// Tokens of the tokeniser.
         tokenizer: usize,
@@ -92,7 +92,7 @@ pub enum HeadError {
     /// No head has this name.
     #[error("the model has no head `{name}`; its heads are `{}`", .heads.join("`, `"))]
     Unknown {
-        /// The name.
+        /// The name that was asked for.
         name: String,
         /// The names of the model's heads.
         heads: Vec<String>,
@@ -100,7 +100,7 @@ pub enum HeadError {
     /// Targets of another kind.
     #[error("the head `{head}` learns {expected}, not {got}")]
     Targets {
-        /// The head's name.
+        /// Name of the head.
         head: String,
         /// The targets that it learns.
         expected: &'static str,
@@ -110,21 +110,21 @@ pub enum HeadError {
     /// More or fewer targets than the head has answers.
     #[error("{got} targets were given for {expected} answers of the head `{head}`")]
     Count {
-        /// The head's name.
+        /// Name of the head.
         head: String,
-        /// Answers.
+        /// Number of the head's answers.
         expected: usize,
-        /// Targets.
+        /// Number of targets given.
         got: usize,
     },
     /// A target that the head does not have.
     #[error("target {place} of the head `{head}` is {target}, but must be below {outputs}")]
     Target {
-        /// The head's name.
+        /// Name of the head.
         head: String,
         /// Place of the target, counted from 0.
         place: usize,
-        /// The target.
+        /// The target that was given.
         target: u32,
         /// Tokens, classes or tags of the head.
         outputs: usize,
@@ -132,7 +132,7 @@ pub enum HeadError {
     /// A target for a position behind a sequence's end.
     #[error("target {place} of the head `{head}` is for padding: give `IGNORE` there")]
     Padding {
-        /// The head's name.
+        /// Name of the head.
         head: String,
         /// Place of the target, counted from 0.
         place: usize,
@@ -140,11 +140,11 @@ pub enum HeadError {
     /// A flag that is no number from 0 to 1.
     #[error("flag {place} of the head `{head}` is {value}, but must be from 0 to 1")]
     Flag {
-        /// The head's name.
+        /// Name of the head.
         head: String,
         /// Place of the flag, counted from 0.
         place: usize,
-        /// The flag.
+        /// The flag that was given.
         value: f32,
     },
     /// A span that does not lie within its sequence.
@@ -153,7 +153,7 @@ pub enum HeadError {
          sequence has {length} positions"
     )]
     Span {
-        /// The head's name.
+        /// Name of the head.
         head: String,
         /// The sequence, counted from 0.
         sequence: usize,

@@ -26,15 +26,15 @@ pub enum FileError {
     /// The folder is not there, or lacks a file.
     #[error("{} is missing: a model folder holds {CONFIG_FILE} and {WEIGHTS_FILE}", .0.display())]
     Missing(PathBuf),
-    /// The system refused.
+    /// A file cannot be read or written; the message names it.
     #[error("{0}")]
     Io(#[from] std::io::Error),
-    /// A refused configuration.
+    /// The configuration in `config.json` is refused.
     #[error("{}: {what}", path.display())]
     Config {
-        /// The file.
+        /// Path of the configuration file.
         path: PathBuf,
-        /// The refusal.
+        /// The setting that is wrong.
         what: ConfigError,
     },
     /// Changes of low rank, for which the files have no place.
@@ -43,7 +43,7 @@ pub enum FileError {
     /// Weights that are not this configuration's.
     #[error("{}: {what}", path.display())]
     Weights {
-        /// The file.
+        /// Path of the weights file.
         path: PathBuf,
         /// What is wrong with it.
         what: WeightsError,
@@ -68,32 +68,32 @@ pub enum WeightsError {
     /// A tensor of another shape.
     #[error("the tensor `{name}` has shape {got:?}; the configuration needs {expected:?}")]
     Shape {
-        /// Which tensor.
+        /// Name of the tensor.
         name: String,
-        /// The configuration's shape.
+        /// The shape that the configuration needs.
         expected: Vec<usize>,
-        /// The file's shape.
+        /// The shape in the file.
         got: Vec<usize>,
     },
-    /// A refused configuration.
+    /// The configuration itself is refused.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A tensor of another number format.
     #[error("the tensor `{name}` holds {got}; {expected} is needed here")]
     Format {
-        /// Which tensor.
+        /// Name of the tensor.
         name: String,
-        /// What belongs there.
+        /// The number format that is needed.
         expected: String,
-        /// The file's number format.
+        /// The number format in the file.
         got: String,
     },
     /// A value that is not a number.
     #[error("the tensor `{name}` holds a value that is not finite at index {index}")]
     NotFinite {
-        /// Which tensor.
+        /// Name of the tensor.
         name: String,
-        /// Which element, in row-major order.
+        /// Index of the value, in row-major order.
         index: usize,
     },
 }
@@ -207,7 +207,7 @@ fn scales_name(name: &str) -> String {
 /// Named tensors and string metadata as a safetensors file with [checksums](checksum).
 ///
 /// # Panics
-/// As [`checksum::to_bytes`].
+/// The panics of [`checksum::to_bytes`], for a shape that does not fit.
 pub fn serialize<'a>(
     tensors: impl IntoIterator<Item = (&'a str, Values<'a>)>,
     metadata: BTreeMap<String, String>,
@@ -217,9 +217,9 @@ pub fn serialize<'a>(
 
 /// A tensor to be written.
 pub struct Values<'a> {
-    /// Its shape.
+    /// Sizes of the tensor's axes.
     pub shape: &'a [usize],
-    /// Its values, row-major.
+    /// Its values, in row-major order.
     pub data: &'a [f32],
     /// The number format they are written in.
     pub precision: Precision,

@@ -31,7 +31,7 @@ pub enum Targets<'a> {
     Labels(&'a [u32]),
     /// `[B, L]` numbers from 0 (off) to 1 (on), for independent labels.
     Flags(&'a [f32]),
-    /// `[T·B]` tags.
+    /// `[T·B]` tags, for a tagging head.
     Tags(&'a [u32]),
     /// `[B]` first and last positions, counted from 0 in each sequence.
     Spans(&'a [(u32, u32)]),

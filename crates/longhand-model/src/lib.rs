@@ -4,8 +4,8 @@
 //! 1. [`config`] says what a model is made of; [`preset`] names some configurations.
 //! 2. [`weights`] holds the parameters by PyTorch's names, as they are trained or packed for
 //!    reading; [`mod@file`] reads and writes them, with the [`checksum`]s of every tensor.
-//! 3. [`model`] lays out embedding → [`block`]s → norm → [`head`], each block of [`memory`]s and
-//!    their fusion.
+//! 3. [`model`] lays out embedding → [`block`]s → norm → [`head`], where each block holds
+//!    [`memory`]s and their fusion.
 //! 4. [`tape`] records a forward pass as a list of coarse operations, and runs the backward pass.
 //! 5. [`state`] is what the memories carry from pass to pass: constant in size, borrowed by each
 //!    pass, which advances it.

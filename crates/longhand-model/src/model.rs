@@ -40,7 +40,7 @@ impl Model {
     /// A model with weights drawn from a seed.
     ///
     /// # Errors
-    /// As [`Model::check`].
+    /// The errors of [`Model::check`] for this configuration.
     pub fn new(config: Config, seed: u64) -> Result<Self, ConfigError> {
         Self::check(&config)?;
         let format = config.weights;
@@ -48,8 +48,8 @@ impl Model {
         Ok(if format == Format::F32 { model } else { model.compress(format) })
     }
 
-    /// Checks a configuration, and how large its model and the state of a stream would be. Takes
-    /// memory for neither.
+    /// Checks a configuration, and the size of its model and of the state of a stream.
+    /// Allocates neither of them.
     ///
     /// # Errors
     /// One sentence for the user about the setting to change.
@@ -166,7 +166,7 @@ impl Model {
         Self { config, weights, state, embedding, positions, blocks, norm, heads }
     }
 
-    /// Its configuration.
+    /// The configuration that the model was built from.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -320,8 +320,8 @@ impl Model {
         self.first_head().probabilities(&self.weights, tape, x, out);
     }
 
-    /// The loss of the first head's answers to the output `x` of [`Model::forward`], as
-    /// [`Head::loss`].
+    /// The summed loss of the first head's answers to the output `x`
+    /// of [`Model::forward`], see [`Head::loss`].
     ///
     /// # Errors
     /// If the targets do not fit the head.

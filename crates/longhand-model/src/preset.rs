@@ -11,7 +11,7 @@ use crate::config::{
     LongMemory, ModelType, Norm, Order, Pooling, Positions, WorkingMemory,
 };
 
-/// A named configuration.
+/// A configuration known by its name, such as `longhand-nano`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preset {
     /// About one million parameters, both memories in each block: the default.
@@ -30,7 +30,7 @@ pub enum Preset {
     AttentionLstm,
     /// A tanh working memory beside an LSTM, concatenated into a linear layer.
     TanhLstm,
-    /// Working memory alone.
+    /// Working memory alone, with feed-forward layers.
     Transformer,
     /// Long memory alone: mLSTM blocks with one sLSTM block.
     Xlstm,
@@ -42,7 +42,7 @@ pub enum Preset {
 pub struct UnknownPreset(pub String);
 
 impl Preset {
-    /// All presets.
+    /// All presets, the default one first.
     pub const ALL: [Preset; 10] = [
         Preset::LonghandNano,
         Preset::LonghandSmall,

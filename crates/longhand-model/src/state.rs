@@ -55,7 +55,7 @@ pub struct NamedTensor<'a> {
     pub name: Cow<'a, str>,
     /// `[B, shape…]`; of a single stream the leading 1 may be missing.
     pub shape: Vec<usize>,
-    /// Its values, row-major.
+    /// Its values, in row-major order.
     pub values: Cow<'a, [f32]>,
     /// The precision of its values.
     pub precision: Precision,
@@ -73,17 +73,17 @@ pub enum StateError {
     /// A tensor of another shape.
     #[error("the state's tensor `{name}` has shape {got:?}; this model needs {expected:?}")]
     Shape {
-        /// Which tensor.
+        /// Name of the tensor.
         name: String,
         /// `[B, shape…]` of the model.
         expected: Vec<usize>,
-        /// The given shape.
+        /// The shape that was given.
         got: Vec<usize>,
     },
     /// A tensor whose values do not fill its shape.
     #[error("the state's tensor `{name}` has {got} values where its shape needs {expected}")]
     Length {
-        /// Which tensor.
+        /// Name of the tensor.
         name: String,
         /// The product of its shape.
         expected: usize,
@@ -96,9 +96,9 @@ pub enum StateError {
     /// A counter is missing for some streams.
     #[error("the state of {expected} streams has {got} counters of tokens since the last reset")]
     Streams {
-        /// How many streams.
+        /// Number of streams in the state.
         expected: usize,
-        /// How many counters.
+        /// Number of counters that were given.
         got: usize,
     },
     /// A state whose tensors are not this one's.
@@ -107,9 +107,9 @@ pub enum StateError {
     /// A slot that the state does not have.
     #[error("slot {slot} is out of range: the state has {slots}")]
     Slot {
-        /// Which slot.
+        /// The slot that was asked for.
         slot: usize,
-        /// B.
+        /// B: number of slots in the state.
         slots: usize,
     },
     /// A state of several streams or of none where one is needed.
@@ -246,7 +246,7 @@ impl State {
         })
     }
 
-    /// Bytes of memory.
+    /// Size of the tensors and counters in memory, in bytes.
     pub fn bytes(&self) -> usize {
         self.tensors.iter().map(|words| 4 * words.len()).sum::<usize>() + 16 * self.batch()
     }

@@ -1,6 +1,6 @@
-//! The promises of the whole model, held for every preset and for what no preset holds: one model
-//! in every form, rows and documents that do not see each other, gradients that are those of the
-//! loss.
+//! The promises of the whole model, tested on every preset and on layers that no preset has: one
+//! model in every form, rows and documents that do not see each other, and gradients that are
+//! those of the loss.
 
 use std::sync::Arc;
 

@@ -21,7 +21,7 @@ pub struct ParameterId(pub(crate) usize);
 pub struct Parameter {
     /// Its name in `model.safetensors`.
     pub name: String,
-    /// Its shape.
+    /// Sizes of the parameter's axes.
     pub shape: Vec<usize>,
     /// Its values; empty where they are held for reading alone, in `packed`.
     pub data: Buffer,
@@ -56,20 +56,20 @@ impl Default for Group {
 pub(crate) struct LowRank {
     /// r: rows of A, columns of B.
     pub(crate) rank: usize,
-    /// A: `[r, columns]`.
+    /// A, the inner factor: `[r, columns]`.
     pub(crate) a: ParameterId,
-    /// B: `[rows, r]`.
+    /// B, the outer factor: `[rows, r]`.
     pub(crate) b: ParameterId,
-    /// α / r.
+    /// Factor of the product B·A: α / r.
     pub(crate) scale: f32,
 }
 
 /// A matrix that is only read: compressed or not, and laid out for what the model does with it.
 #[derive(Clone)]
 pub struct Packed {
-    /// For tables, whose rows are looked up.
+    /// Rows of a table, which are looked up.
     pub(crate) rows: Option<Rows<'static>>,
-    /// For products.
+    /// Panels of a matrix, for products.
     pub(crate) panels: Option<Panels>,
 }
 
@@ -167,7 +167,7 @@ impl Weights {
         self.parameters.iter().map(of).sum()
     }
 
-    /// One parameter.
+    /// The parameter at an id's place.
     pub fn get(&self, id: ParameterId) -> &Parameter {
         &self.parameters[id.0]
     }
@@ -241,7 +241,7 @@ impl Weights {
         self.parameters.iter().any(|parameter| parameter.low_rank.is_some())
     }
 
-    /// Every parameter's place.
+    /// The id of every parameter, in order.
     pub(crate) fn ids(&self) -> impl Iterator<Item = ParameterId> + use<> {
         (0..self.parameters.len()).map(ParameterId)
     }

@@ -55,7 +55,7 @@ fn padded(row: usize) -> bool {
     row / BATCH >= LENGTHS[row % BATCH] as usize
 }
 
-/// A head's targets.
+/// Targets of a head that own their values.
 enum Wanted {
     Ids(Vec<u32>),
     Flags(Vec<f32>),

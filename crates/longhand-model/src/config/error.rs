@@ -18,9 +18,9 @@ pub enum ConfigError {
     /// A size is out of range.
     #[error("`{name}` is {value}; it must be from {least} to {most}")]
     Size {
-        /// The setting.
+        /// Name of the refused setting.
         name: String,
-        /// Its value.
+        /// The value that was given.
         value: usize,
         /// The least value allowed.
         least: usize,
@@ -30,9 +30,9 @@ pub enum ConfigError {
     /// A probability is out of range.
     #[error("`{name}` is {value}; it must be at least 0 and less than 1")]
     Probability {
-        /// The setting.
+        /// Name of the refused setting.
         name: &'static str,
-        /// Its value.
+        /// The value that was given.
         value: f32,
     },
     /// The settings of one block contradict each other.
@@ -40,7 +40,7 @@ pub enum ConfigError {
     Block {
         /// The block, counted from 0.
         index: usize,
-        /// The contradiction.
+        /// The settings that contradict each other.
         source: BlockError,
     },
     /// A head's name cannot begin the name of a parameter.
@@ -57,7 +57,7 @@ pub enum ConfigError {
         "head `{head}`: `tied` needs a last block of the embedding's width {width}, not {output}"
     )]
     TiedWidth {
-        /// The head's name.
+        /// Name of the head.
         head: String,
         /// Width of the embedding.
         width: usize,
@@ -105,9 +105,9 @@ pub enum BlockError {
     /// Each key head must serve the same number of query heads.
     #[error("{heads} heads cannot share {kv_heads} key heads evenly")]
     KeyHeads {
-        /// Query heads.
+        /// Number of query heads.
         heads: usize,
-        /// Key and value heads.
+        /// Number of key and value heads.
         kv_heads: usize,
     },
     /// Rotary positions rotate pairs of values.
@@ -116,9 +116,9 @@ pub enum BlockError {
     /// Heads must divide the units evenly.
     #[error("{hidden} hidden units cannot be cut into {heads} heads")]
     Heads {
-        /// Hidden units.
+        /// N: number of hidden units.
         hidden: usize,
-        /// Heads.
+        /// H: number of heads.
         heads: usize,
     },
     /// Only an sLSTM and an mLSTM have heads.

@@ -41,7 +41,7 @@ fn models(memories: &str) -> [Model; 2] {
     [model(10, format!("{{{memories}}}"), 3), model(12, decoder, 4)]
 }
 
-/// Values in −1..1.
+/// Values in −1..1, drawn from a seed.
 fn draws(count: usize, seed: u64) -> Vec<f32> {
     let mut last = split_mix64(seed);
     let draw = |_| {

@@ -6,8 +6,8 @@ use super::{State, StateError};
 
 impl State {
     /// A state of some slots, ascending, for passes that read one position of each stream and are
-    /// not recorded. KV caches are not copied but moved: until [`State::take_back`], this state is
-    /// incomplete.
+    /// not recorded. KV caches are moved, not copied: this state
+    /// is incomplete until [`State::take_back`].
     ///
     /// # Errors
     /// If a slot does not exist; nothing was moved then.

@@ -158,13 +158,13 @@ impl Tape {
         [0, 1].map(|i| parts.get(i).map_or(&[][..], |&part| self.data(part)))
     }
 
-    /// Root-mean-square norm.
+    /// Root-mean-square norm of each row, scaled by `weight`.
     pub(crate) fn rms_norm(&mut self, weights: &Weights, x: Var, weight: ParameterId) -> Var {
         let form = NormForm::root_mean_square(self.width(x), EPSILON);
         self.norm(weights, x, form, weight, None)
     }
 
-    /// Layer norm.
+    /// Layer norm of each row, scaled and shifted.
     pub(crate) fn layer_norm(
         &mut self,
         weights: &Weights,

@@ -13,17 +13,17 @@ pub use longhand_kernel::loss::{IGNORE, Total};
 /// The linear layer of a head.
 #[derive(Clone, Copy)]
 pub(crate) struct Output {
-    /// `[outputs, D]`.
+    /// `[outputs, D]`: rows of the linear layer.
     pub(crate) weight: ParameterId,
-    /// `[outputs]`.
+    /// `[outputs]`: added to the product, if given.
     pub(crate) bias: Option<ParameterId>,
 }
 
 /// How a loss is measured, and what is wanted beside its sum.
 #[derive(Default)]
 pub struct LossOptions<'a> {
-    /// ε of label smoothing: the share of the target distribution that is spread evenly over all
-    /// answers (default: 0).
+    /// ε of label smoothing: the share of the target distribution that is spread evenly over
+    /// all answers (default: 0).
     pub smoothing: f32,
     /// Receives each row's loss in nats: `[T·B]` for tokens and tags, `[B]` otherwise.
     pub losses: Option<&'a mut [f32]>,

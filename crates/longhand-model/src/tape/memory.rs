@@ -29,9 +29,9 @@ pub(super) struct Recurrence {
     tokens: Option<Tokens>,
     before: States,
     saved: Buffer,
-    /// `weight_ih`.
+    /// `weight_ih`, which multiplies the input.
     input: Operand,
-    /// `weight_hh`.
+    /// `weight_hh`, which multiplies the hidden state.
     recurrent: Operand,
     pub(super) y: Var,
 }
@@ -46,7 +46,7 @@ pub(crate) struct MatrixMemory {
     /// Reads from the last position to the first.
     pub(crate) reverse: bool,
     /// Cell state C, normaliser n and stabiliser m. Without them it begins empty and carries
-    /// nothing.
+    /// nothing to the next pass.
     pub(crate) state: Option<[StateId; 3]>,
 }
 
@@ -68,7 +68,7 @@ pub struct Gates {
     pub width: usize,
     /// `[R, width]`: input gates at the R positions that are no padding. Exponential gates have no
     /// upper end: an sLSTM's are stabilised, and an mLSTM's are replaced by the logistic function
-    /// of their preactivations.
+    /// of the same preactivations.
     pub input: Vec<f32>,
     /// `[R, width]`: forget gates, from 0 (forget) to 1 (keep).
     pub forget: Vec<f32>,

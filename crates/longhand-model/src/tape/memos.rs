@@ -29,8 +29,8 @@ impl Memos {
         self.ids.extend_from_slice(ids);
     }
 
-    /// Finds the product of a packed matrix with each token, whose rows are `x`: see
-    /// [`Memo::look_up`].
+    /// Finds the product of a packed matrix with each token, whose rows
+    /// are `x`; see [`Memo::look_up`].
     pub(super) fn look_up(&mut self, cpu: &Cpu, weight: ParameterId, panels: &Panels, x: &[f32]) {
         let vocabulary = self.vocabulary;
         let memo = self.tables.entry(weight).or_insert_with(|| Memo::new(panels, vocabulary));

@@ -197,11 +197,11 @@ impl Tape {
         self.values[var.0].width
     }
 
-    /// Runs the backward pass of a pass in which one model was recorded, and adds to its
-    /// `gradients`.
+    /// Runs the backward pass of a pass in which one model was recorded, and
+    /// adds to its `gradients`.
     ///
     /// # Errors
-    /// As [`Tape::backward_all`].
+    /// The errors of [`Tape::backward_all`] for one model.
     pub fn backward(
         &mut self,
         weights: &Weights,

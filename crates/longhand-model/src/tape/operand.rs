@@ -10,7 +10,7 @@ use crate::weights::{ParameterId, Weights};
 /// A weight that an operation reads.
 #[derive(Clone, Copy)]
 pub(crate) enum Operand {
-    /// A parameter.
+    /// A parameter of the model, used as it is.
     Parameter(ParameterId),
     /// A value of the pass, computed from parameters.
     Made(Var),

@@ -21,9 +21,9 @@ pub struct Entry {
     pub operation: String,
     /// How often it ran forward.
     pub calls: u64,
-    /// Time spent forward.
+    /// Time of the forward pass.
     pub forward: Duration,
-    /// Time spent backward.
+    /// Time of the backward pass.
     pub backward: Duration,
     /// Multiplications and additions of its products, both ways, as few as they can be; 0 where
     /// there are no products.
