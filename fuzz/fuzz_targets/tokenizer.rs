@@ -1,5 +1,5 @@
-//! A `tokenizer.json` from arbitrary bytes: refused with an error, or one that encodes and decodes
-//! without a panic.
+//! A `tokenizer.json` from arbitrary bytes: it is refused with an error, or encodes and
+//! decodes without a panic.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

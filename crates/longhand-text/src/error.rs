@@ -123,9 +123,9 @@ pub enum TextError {
     /// Too little text to hold a part of it out.
     #[error("{name} has {characters} character(s), too few to hold out {fraction} of them")]
     TooShortToSplit {
-        /// The text.
+        /// Name of the text.
         name: String,
-        /// Its characters.
+        /// Number of its characters.
         characters: u64,
         /// The share to hold out.
         fraction: f64,

@@ -193,8 +193,8 @@ struct Encoder<'a> {
     ids: Vec<u32>,
     documents: Vec<u64>,
     writer: Option<ShardWriter>,
-    /// Whether the next id begins a document. One may come to no ids at all (white space in the
-    /// `word` kind).
+    /// Whether the next id begins a document. A document may have no ids at all, such as white
+    /// space in the `word` kind.
     starts_document: bool,
     /// Bytes of tokens that nothing comes before.
     first_bytes: u64,

@@ -17,8 +17,8 @@ pub struct Utf8Decoder {
 }
 
 impl Utf8Decoder {
-    /// A decoder for a source of a name. A `lossy` one replaces invalid bytes by U+FFFD, as
-    /// [`String::from_utf8_lossy`] does.
+    /// A decoder for a source with a name. A `lossy` one replaces invalid bytes by
+    /// U+FFFD, as [`String::from_utf8_lossy`] does.
     pub fn new(name: impl Into<String>, lossy: bool) -> Self {
         Self { name: name.into(), lossy, held: Vec::new(), offset: 0, fresh: true }
     }

@@ -21,10 +21,10 @@ impl fmt::Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// Where what a verb is for ends up.
+/// Where the product of a verb goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Product {
-    /// On stdout.
+    /// On stdout, line by line.
     Printed,
     /// In a folder, at the end.
     Saved,
@@ -97,8 +97,8 @@ fn sentence(error: &anyhow::Error) -> String {
     sentence
 }
 
-/// Whether the standard output refused: every file's error names the file, and is not the system's
-/// own.
+/// Whether the standard output refused: every file's error names the file, and is
+/// not the system's own.
 fn is_of_stdout(error: &anyhow::Error) -> bool {
     let system = error.downcast_ref::<io::Error>();
     let json = error.downcast_ref::<serde_json::Error>();

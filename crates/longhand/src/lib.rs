@@ -1,5 +1,5 @@
-//! Longhand: language models whose every layer fuses a working memory with a long short-term
-//! memory.
+//! Longhand: language models whose every layer fuses a working memory with
+//! a long short-term memory.
 //!
 //! The path from raw text to words, one crate for each step:
 //! 1. [`text`]: files → tokeniser → ids → batches; the built-in sample.
@@ -7,8 +7,8 @@
 //! 3. [`train`]: batches → gradients → weights, with checkpoints on the way.
 //! 4. [`engine`]: reading, sampling, sessions and their snapshots.
 //!
-//! Over them, [`run`] trains a model by a [`recipe`] and writes its folder; [`plot`] draws curves
-//! and bars.
+//! Over them, [`run`] trains a model by a [`recipe`] and writes its folder, and [`plot`]
+//! draws curves and bars.
 //!
 //! A model from a recipe, some text that it writes, and its memory in a file:
 //!

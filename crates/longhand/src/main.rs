@@ -1,5 +1,5 @@
-//! The `longhand` command line. stdout is data, stderr is talk. Exit codes: 0 done, 1 failed,
-//! 2 wrong usage.
+//! The `longhand` command line. Data go to stdout, messages to stderr. Exit codes: 0 done, 1
+//! failed, 2 wrong usage.
 #![deny(clippy::print_stderr)]
 
 mod arguments;

@@ -23,7 +23,7 @@ pub enum PlotError {
     /// There is nothing to draw.
     #[error("the plot '{title}' has no finite value to draw")]
     Empty {
-        /// The plot's title.
+        /// Title of the plot.
         title: String,
     },
     /// A series has more or fewer values than there are labels.
@@ -31,9 +31,9 @@ pub enum PlotError {
         "the plot '{title}' has {labels} labels, but its series '{series}' has {values} values"
     )]
     Lengths {
-        /// The plot's title.
+        /// Title of the plot.
         title: String,
-        /// The series' name.
+        /// Name of the series.
         series: String,
         /// How many labels there are.
         labels: usize,
@@ -46,11 +46,11 @@ pub enum PlotError {
          a part"
     )]
     TooManyTokens {
-        /// The plot's title.
+        /// Title of the plot.
         title: String,
         /// How many labels there are.
         labels: usize,
-        /// How many fit.
+        /// Number of labels that fit.
         most: usize,
     },
     /// The file could not be written.

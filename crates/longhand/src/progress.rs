@@ -51,7 +51,7 @@ impl Display {
         Self { form: Form::new(json), predicts_text, silent_since, spinner: None }
     }
 
-    /// Ends the bar.
+    /// Removes the bar from the terminal.
     pub(crate) fn finish(&mut self) {
         if let Form::Bar(bar, _) = &self.form {
             bar.finish_and_clear();

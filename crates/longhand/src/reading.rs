@@ -27,7 +27,7 @@ const PARTIAL_IN_USE: Duration = Duration::from_secs(3600);
 /// A model folder, and how it is run.
 #[derive(Args)]
 pub(crate) struct ModelArguments {
-    /// The model folder
+    /// Folder of the trained model
     #[arg(value_name = "DIR")]
     pub(crate) model: PathBuf,
     #[command(flatten)]
@@ -37,7 +37,7 @@ pub(crate) struct ModelArguments {
 /// A model folder, and texts to measure it on.
 #[derive(Args)]
 pub(crate) struct Sources {
-    /// The model folder
+    /// Folder of the trained model
     #[arg(value_name = "DIR")]
     model: Option<PathBuf>,
     /// Files and folders of text to measure the loss on; - for stdin
@@ -155,13 +155,13 @@ impl Threads {
         self.threads.map(usize::from)
     }
 
-    /// How many.
+    /// Number of threads to start; all cores by default.
     pub(crate) fn count(self) -> usize {
         let all = || std::thread::available_parallelism().map_or(1, usize::from);
         self.given().unwrap_or_else(all)
     }
 
-    /// Starts them.
+    /// Starts the threads of a processor.
     pub(crate) fn cpu(self) -> Arc<Cpu> {
         Arc::new(Cpu::new(self.count()))
     }
@@ -185,12 +185,12 @@ impl SamplerArguments {
 }
 
 impl TextArguments {
-    /// Plain text.
+    /// Options of a plain text.
     pub(crate) fn plain(lossy: bool) -> Self {
         Self { text_column: None, format: None, lossy }
     }
 
-    /// Opens sources.
+    /// Opens files and folders as one corpus.
     pub(crate) fn open(&self, sources: &[PathBuf]) -> Result<Corpus> {
         let (text_column, lossy) = (self.text_column.clone(), self.lossy);
         let options = CorpusOptions { text_column, format: self.format, lossy };

@@ -11,7 +11,7 @@ macro_rules! say {
 }
 pub(crate) use say;
 
-/// See [`say`].
+/// The function behind [`say`], one line at a time.
 pub(crate) fn line(words: fmt::Arguments) {
     // Whoever closed stderr wants to hear nothing, and the work goes on.
     let _ = writeln!(io::stderr().lock(), "{words}");

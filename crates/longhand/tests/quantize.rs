@@ -1,5 +1,5 @@
-//! Quantized models through the real binary: every verb that reads takes them, those that train
-//! refuse them.
+//! Quantized models through the real binary: every verb that reads accepts them, and the verbs
+//! that train refuse them.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use assert_cmd::Command;

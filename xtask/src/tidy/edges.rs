@@ -49,7 +49,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
 /// A crate of the workspace as `cargo metadata` sees it.
 #[derive(Debug)]
 pub(crate) struct WorkspaceCrate {
-    /// Its package name.
+    /// Name of the package.
     pub(crate) name: String,
     /// Its folder, relative to the workspace's root, with forward slashes.
     pub(crate) folder: String,

@@ -53,7 +53,7 @@ impl<E: Measured> Bucketed<E> {
     /// Batches in the given order, for evaluation.
     ///
     /// # Errors
-    /// As [`Bucketed::shuffled`].
+    /// The errors of [`Bucketed::shuffled`] for these examples.
     pub fn in_order(examples: Vec<E>, batch: usize) -> Result<Self, TextError> {
         Self::new(examples, batch, None)
     }
@@ -101,8 +101,8 @@ impl<E: Measured> Bucketed<E> {
         self.position
     }
 
-    /// Goes on from a saved position: with the same examples, size and seed, the same batches
-    /// come.
+    /// Goes on from a saved position. With the same examples, size and seed
+    /// the same batches follow.
     ///
     /// # Errors
     /// [`TextError::Position`] where the position is beyond an epoch's end.

@@ -17,8 +17,8 @@ pub struct Batch {
     pub time: usize,
     /// The tokens that are read.
     pub inputs: Vec<u32>,
-    /// The token after each; [`IGNORED`] where there is none to predict, as at the end of a
-    /// document.
+    /// The token after each; [`IGNORED`] where there is none to predict, such as at the
+    /// end of a document.
     pub targets: Vec<u32>,
     /// Whether the state that a stream carries must be zero before this token.
     pub resets: Vec<bool>,

@@ -59,7 +59,7 @@ impl LabelledBatches {
     /// Batches in the given order, for evaluation.
     ///
     /// # Errors
-    /// As [`LabelledBatches::shuffled`].
+    /// The errors of [`LabelledBatches::shuffled`] for these examples.
     pub fn in_order(
         examples: Vec<LabelledIds>,
         batch: usize,
@@ -91,7 +91,7 @@ impl LabelledBatches {
     /// Goes on from a saved position.
     ///
     /// # Errors
-    /// As [`Bucketed::seek`].
+    /// The errors of [`Bucketed::seek`] for this position.
     pub fn seek(&mut self, position: BucketedPosition) -> Result<(), TextError> {
         self.examples.seek(position)
     }

@@ -22,11 +22,10 @@ pub struct StreamsPosition {
 
 /// B parallel streams over the tokens, handed out in chunks of T, epoch after epoch.
 ///
-/// The N − 1 pairs of a token and its successor are seen as a ring. Each epoch turns the ring by
-/// an offset drawn from the seed and the epoch's number, and cuts it into B streams of equal
-/// length, a multiple of T; the up to B·T − 1 pairs left over are other ones in each epoch. A
-/// stream's state is reset where it begins, where a document begins, and so also where the ring
-/// closes.
+/// The N − 1 pairs of a token and its successor are seen as a ring. Each epoch turns the ring by an
+/// offset drawn from the seed and the epoch's number, and cuts it into B streams of equal length, a
+/// multiple of T. The up to B·T − 1 pairs left over differ from epoch to epoch. A stream's state is
+/// reset where it begins, where a document begins, and so also where the ring is closed.
 #[derive(Clone, Debug)]
 pub struct Streams {
     tokens: Arc<Tokens>,
@@ -44,8 +43,8 @@ impl Streams {
     ///
     /// # Errors
     /// A batch or chunk of size 0; [`TextError::TooShort`] below two tokens;
-    /// [`TextError::ShorterThanBatch`] where one batch needs more tokens than there are
-    /// (see [`Streams::fit`]).
+    /// [`TextError::ShorterThanBatch`] where one batch needs more tokens than
+    /// there are (see [`Streams::fit`]).
     pub fn new(
         tokens: Arc<Tokens>,
         batch: usize,
@@ -120,8 +119,8 @@ impl Streams {
         Ok(())
     }
 
-    /// Fills in the next chunk and moves on. `resets` is true for all streams at the first token
-    /// of an epoch.
+    /// Fills in the next chunk and moves on. `resets` is true for all streams at the first
+    /// token of an epoch.
     ///
     /// # Errors
     /// A shard that cannot be read.

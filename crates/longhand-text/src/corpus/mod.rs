@@ -46,8 +46,8 @@ pub struct Corpus {
 impl Corpus {
     /// Opens files and folders. `-` is the standard input; it and pipes are read at once into a
     /// temporary file. Folders are walked recursively in the order of their names, each once
-    /// however links lead to it; names that begin with a dot, and what is neither file nor folder,
-    /// are left out.
+    /// however many links lead to it. Names that begin with a dot, and entries that are neither
+    /// file nor folder, are left out.
     ///
     /// # Errors
     /// A path that does not exist or cannot be read, or a folder without a file.
@@ -78,9 +78,9 @@ impl Corpus {
         }
     }
 
-    /// The same corpus with a share of its pieces: stretches of a text of about 4 MiB, or rows of
-    /// a table, drawn from a seed. Each stretch begins a document. Ranges of characters count what
-    /// is read.
+    /// The same corpus with a share of its pieces: stretches of a text of about 4 MiB, or rows of a
+    /// table, drawn from a seed. Each stretch begins a document. Ranges of characters count only
+    /// the text that is read.
     #[must_use]
     pub fn sampled(&self, share: f64, seed: u64) -> Self {
         Self { sample: Some(PieceSample { share, seed }), ..self.clone() }

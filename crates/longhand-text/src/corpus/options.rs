@@ -6,8 +6,8 @@ use super::source::Source;
 /// How sources are read.
 #[derive(Clone, Debug, Default)]
 pub struct CorpusOptions {
-    /// The column of tables (JSON lines, CSV, TSV, Parquet) that holds the text; `text` where
-    /// none is given.
+    /// The column of tables (JSON lines, CSV, TSV, Parquet) that holds the text.
+    /// Default: the column `text`.
     pub text_column: Option<String>,
     /// The table that every source is; where none is given the name of each file tells it, and
     /// any name that [`TableFormat::of_path`] does not know means plain text.

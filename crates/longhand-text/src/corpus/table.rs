@@ -63,7 +63,7 @@ pub fn read_table(path: &Path, options: &TableOptions) -> Result<Table, TextErro
 /// The examples of [`read_table`].
 ///
 /// # Errors
-/// As [`read_table`].
+/// The errors of [`read_table`] for this file.
 pub fn read_examples(path: &Path, options: &TableOptions) -> Result<Vec<Example>, TextError> {
     Ok(read_table(path, options)?.examples)
 }
@@ -71,7 +71,7 @@ pub fn read_examples(path: &Path, options: &TableOptions) -> Result<Vec<Example>
 /// Reads the examples of a table given as bytes; `name` is for messages.
 ///
 /// # Errors
-/// As [`read_table`].
+/// The errors of [`read_table`], with `name` for the path.
 pub fn parse_examples(
     name: &str,
     bytes: Vec<u8>,

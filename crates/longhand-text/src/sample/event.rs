@@ -16,8 +16,8 @@ pub(super) struct Event {
     pub(super) pronoun: bool,
 }
 
-/// What happens. Numbers index the tables of [`phrases`](super::phrases), people and things those
-/// of [`lexicon`](super::lexicon).
+/// The kind of an event. Numbers index the tables of [`phrases`](super::phrases), people and
+/// things those of [`lexicon`](super::lexicon).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// Who goes where, when and what for.

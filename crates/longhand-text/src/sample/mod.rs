@@ -4,8 +4,8 @@
 //! 2. `narrator` lets events happen one by one and plants who-has-what questions;
 //! 3. `english` and `chinese` render each event with the words of `lexicon` and `phrases`.
 //!
-//! Every label is read off the events, never parsed from text. The same seed gives the same bytes
-//! on every platform.
+//! Every label is read off the events, never parsed from text. The same seed gives the same
+//! bytes on every platform.
 //!
 //! A story's people, animals and weather vary freely, but the facts that questions are about have
 //! one wording each, so that a small model can learn to bind them:

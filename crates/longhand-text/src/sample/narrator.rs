@@ -23,8 +23,8 @@ const REMEMBERED_PHRASES: usize = 60;
 const NEW_FACT_PERCENT: usize = 80;
 /// How many stories ask soon after each fact.
 const BRISK_PERCENT: usize = 50;
-/// In how many stories two facts may wait at once, so that the last one stated is not always the
-/// one asked about.
+/// Percentage of stories in which two facts may wait at once, so that questions are not always
+/// about the last fact.
 const TWO_PENDING_PERCENT: usize = 5;
 
 #[derive(Debug, Clone)]
@@ -131,8 +131,8 @@ impl Narrator {
         }
     }
 
-    /// The distance of a new fact's question, in characters. In a slow story each doubling of 80 is
-    /// equally likely.
+    /// The distance of a new fact's question, in characters. In a slow story each doubling of 80
+    /// has the same probability.
     fn draw_target(&mut self) -> usize {
         match self.pace {
             Pace::Brisk => self.dice.between(20, 64),

@@ -23,8 +23,8 @@ pub(super) struct TopicPhrases {
     pub(super) views: &'static [Row],
     /// What the hero does there: a verb phrase in the past.
     pub(super) actions: &'static [Row],
-    /// How it turns out, and the same in short for the summary; by sentiment: positive, negative,
-    /// neutral.
+    /// The end of the story, and the same in short for the summary; by
+    /// sentiment: positive, negative, neutral.
     pub(super) turns: [&'static [(Row, Row)]; 3],
 }
 
@@ -619,8 +619,8 @@ pub(super) const WEATHERS: [Row; 6] = [
     ("grey clouds hung over the fields", "田野上都是灰色的云"),
     ("the air was clear and still", "空气很干净，没有风"),
 ];
-/// The first sentences: `{season}` (`{aseason}` with article), `{part}`, `{weather}` and `{goes}`
-/// are the scene's.
+/// The first sentences: `{season}` (`{aseason}` with article), `{part}`, `{weather}` and
+/// `{goes}` are the scene's.
 pub(super) const OPENINGS: &[Row] = &[
     (
         "It was {aseason} {part}, and {weather}. {name} {goes} with {c}",

@@ -13,7 +13,7 @@ const FIRST_STREAM: u64 = 1 << 62;
 /// Attempts at hitting the distance before the nearest is taken.
 const ATTEMPTS: u64 = 200;
 
-/// See [`super::recall_question`].
+/// A question at a distance with its story, see [`super::recall_question`].
 pub(super) fn question(seed: u64, distance: usize, language: Language) -> RecallQuestion {
     let (narrator, fact) = told(seed, distance, language);
     into_question(narrator, fact)

@@ -34,11 +34,11 @@ pub struct TableRows {
     pub language: Option<Language>,
 }
 
-/// Writes a table: columns set apart by tabs, their names in the first line. Each text is one
-/// line.
+/// Writes a table: columns set apart by tabs, their names in the first line. Each
+/// text takes one line.
 ///
 /// # Errors
-/// What `out` reports.
+/// The errors of writing into `out`.
 pub fn write_table(out: &mut impl Write, table: Table, rows: TableRows) -> io::Result<()> {
     let TableRows { seed, count, language } = rows;
     let numbers = 0..count as u64;

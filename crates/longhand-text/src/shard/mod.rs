@@ -308,8 +308,8 @@ impl ShardWriter {
         Ok(())
     }
 
-    /// Ends the shard with the facts of its text, see [`ShardHeader`], and gives the file its
-    /// name.
+    /// Ends the shard with the facts of its text, see [`ShardHeader`], and gives the
+    /// file its final name.
     ///
     /// # Errors
     /// What the file system reports.

@@ -23,8 +23,7 @@ pub(super) struct BytePairs {
 }
 
 impl BytePairs {
-    /// The tables of a model of the library's JSON, or none where it needs more than byte-level
-    /// merges.
+    /// The tables of a model of the library's JSON; none if it needs more than byte-level merges.
     pub(super) fn new(model: &Value) -> Option<Self> {
         let absent = ["unk_token", "continuing_subword_prefix", "end_of_word_suffix", "dropout"];
         let switches = ["byte_fallback", "fuse_unk", "ignore_merges"];
@@ -78,8 +77,8 @@ impl BytePairs {
         self.caches.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends the ids of one word: the pair of the lowest rank is merged first, the leftmost of
-    /// equals.
+    /// Appends the ids of one word. The pair of the lowest rank is merged first; among
+    /// equals the leftmost one.
     fn merge(&self, word: &[u8], scratch: &mut Scratch, ids: &mut Vec<u32>) {
         let Scratch { symbols, queue } = scratch;
         symbols.clear();

@@ -32,7 +32,7 @@ impl Tokenizer {
     /// The ids of a plain text with their places in it.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode`].
+    /// The errors of [`Tokenizer::encode`] for this text.
     pub fn encode_with_offsets(&self, text: &str) -> Result<Encoding, TextError> {
         let (ids, spans) = self.spans(text)?;
         Ok(Encoding::new(text, ids, &spans))
@@ -41,7 +41,7 @@ impl Tokenizer {
     /// The ids of a text in which the names of special tokens mean these tokens, with their places.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode`].
+    /// The errors of [`Tokenizer::encode`] for this text.
     pub fn encode_with_special_tokens(&self, text: &str) -> Result<Encoding, TextError> {
         if let Some(marking) = &self.marking {
             let (ids, spans) = library_spans(marking, text)?;
@@ -66,7 +66,7 @@ impl Tokenizer {
     /// Bytes at the beginning of a text that belong to its first token: all before the second one.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode`].
+    /// The errors of [`Tokenizer::encode`] for this text.
     pub fn first_token_bytes(&self, text: &str) -> Result<usize, TextError> {
         // Two tokens are found in a few words, unless one is very long.
         for size in [256, 1 << 14] {

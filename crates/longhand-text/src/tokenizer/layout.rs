@@ -79,8 +79,8 @@ pub(super) fn check_shape(json: &Value) -> Result<(), TokenizerFault> {
     if model.contains_key("vocab") { Ok(()) } else { fault("its model has no vocab") }
 }
 
-/// The kind of a file whose model has `count` tokens, and whether its layout is exactly the one
-/// that training writes.
+/// The kind of a file whose model has `count` tokens, and whether its layout is exactly the
+/// one that training writes.
 pub(super) fn recognise(
     json: &Value,
     count: usize,

@@ -30,8 +30,8 @@ pub struct Tokenizer {
     /// The tokens by their ids.
     tokens: Vec<String>,
     hash: String,
-    /// Set where the file has exactly the layout that training writes; everything else is left
-    /// to the library.
+    /// Encodes without the library if the file has exactly the layout that training writes;
+    /// otherwise the library encodes.
     pub(super) direct: Option<Direct>,
     pub(super) own_layout: bool,
     pub(super) workers: Workers,
@@ -74,7 +74,7 @@ impl Tokenizer {
     /// Reads a `tokenizer.json` given as bytes; `name` is for messages.
     ///
     /// # Errors
-    /// As [`Tokenizer::load`].
+    /// The errors of [`Tokenizer::load`], with `name` for the path.
     pub fn from_bytes(bytes: &[u8], name: &str) -> Result<Self, TextError> {
         let named = |fault| TextError::TokenizerFile { name: name.to_owned(), fault };
         Self::parse(bytes).map_err(named)

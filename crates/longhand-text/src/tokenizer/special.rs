@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-/// Tokens that plain text never becomes, such as `<mask>`. Their ids follow those of the
-/// vocabulary.
+/// Tokens that plain text never becomes, such as `<mask>`. Their ids follow those
+/// of the whole vocabulary.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpecialTokens {
     tokens: Vec<(String, u32)>,

@@ -31,7 +31,7 @@ pub struct TrainingSettings {
     /// The kind of tokeniser.
     pub kind: TokenizerKind,
     /// The most tokens. `byte` ignores it. Without it `char` and `word` keep all units, and the
-    /// others take [`Tokenizer::DEFAULT_VOCABULARY`].
+    /// other kinds take [`Tokenizer::DEFAULT_VOCABULARY`].
     pub vocabulary: Option<usize>,
     /// The most threads that training and the tokeniser use; one for each core where not given.
     pub threads: Option<NonZeroUsize>,
@@ -63,11 +63,11 @@ impl Tokenizer {
     /// Tokens of a trained `bpe`, `wordpiece` or `unigram` vocabulary where no number is given.
     pub const DEFAULT_VOCABULARY: usize = 8192;
 
-    /// Trains a tokeniser of a kind on a corpus given piece by piece, on all cores. See
-    /// [`Tokenizer::train_with`].
+    /// Trains a tokeniser of a kind on a corpus given piece by piece, on
+    /// all cores. See [`Tokenizer::train_with`].
     ///
     /// # Errors
-    /// As [`Tokenizer::train_with`].
+    /// The errors of [`Tokenizer::train_with`] for this corpus.
     pub fn train(
         kind: TokenizerKind,
         vocabulary: Option<usize>,
@@ -189,8 +189,8 @@ const LARGEST_VOCABULARY: usize = 1 << 20;
 const UNIGRAM_BYTES: usize = 4 << 20;
 
 /// Frequent substrings that `unigram` starts from, for each piece that it ends with. The library's
-/// own million takes half as long again and led to the same number of tokens on WikiText-2 (LOG.md,
-/// as above).
+/// own million takes half as long again and led to the same number of tokens on WikiText-2
+/// (same entry of LOG.md).
 const UNIGRAM_SEEDS: usize = 10;
 
 /// Bytes of the longest line that `unigram` looks at as a whole. The library's trainer takes memory

@@ -54,13 +54,13 @@ pub(crate) struct Arguments {
 /// A part of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Split {
-    /// What training read of this text.
+    /// The part of this text that training read.
     Train,
-    /// What training held out of this text, by the same fraction.
+    /// The part of this text that training held out, by the same fraction.
     Valid,
     /// The whole of a text kept for testing.
     Test,
-    /// The whole.
+    /// The whole of any text.
     All,
 }
 

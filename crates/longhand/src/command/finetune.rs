@@ -44,8 +44,8 @@ pub(crate) struct Arguments {
     /// The column of the label, by name or by number from 0 [default: label]
     #[arg(long, value_name = "COLUMN", help_heading = "Data")]
     label_column: Option<String>,
-    /// Whether the first row of a .csv, .tsv or .txt table names the columns: auto, yes or no
-    /// [default: auto]
+    /// Whether the first row of a .csv, .tsv or .txt table names the columns: auto, yes
+    /// or no [default: auto]
     #[arg(long, value_name = "WHICH", help_heading = "Data")]
     header: Option<Header>,
     #[command(flatten)]
@@ -64,7 +64,7 @@ pub(crate) struct Arguments {
     output: OutputFlags,
 }
 
-/// A task's name.
+/// A task that a model can be trained for.
 #[derive(Clone, Copy, ValueEnum)]
 enum TaskName {
     /// One label for each text
@@ -74,7 +74,7 @@ enum TaskName {
 /// How positions become one vector.
 #[derive(Clone, Copy, ValueEnum)]
 enum PoolingName {
-    /// The last position
+    /// The vector of the last position
     Last,
     /// The mean of the positions
     Mean,

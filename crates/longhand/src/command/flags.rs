@@ -21,8 +21,8 @@ pub(super) struct DataFlags {
     /// A file or folder to validate on, instead of a part of the data; may be given several times
     #[arg(long, value_name = "FILE", conflicts_with = "valid_fraction")]
     valid: Vec<PathBuf>,
-    /// The share of the data to hold out for validation; 0 for none [default: 0.1, of the built-in
-    /// sample 0.02]
+    /// The share of the data to hold out for validation; 0 for none [default: 0.1, of
+    /// the built-in sample 0.02]
     #[arg(long, value_name = "X")]
     valid_fraction: Option<f64>,
     /// A file or folder to test on when the run has ended; may be given several times
@@ -58,8 +58,8 @@ pub(super) struct ModelFlags {
 #[derive(Args)]
 #[command(next_help_heading = "Budget")]
 pub(super) struct BudgetFlags {
-    /// Minutes of training, reading the text and evaluations included [default of train: 10, on the
-    /// built-in sample 2]
+    /// Minutes of training, reading the text and evaluations included [default of train: 10, on
+    /// the built-in sample 2]
     #[arg(long, value_name = "M", group = "budget")]
     minutes: Option<f64>,
     /// Steps of training: the same model each time
@@ -81,8 +81,8 @@ pub(super) struct TrainingFlags {
     batch: Option<usize>,
     #[arg(long, value_name = "X", help = learning_rate_help())]
     learning_rate: Option<f64>,
-    /// The operands of matrix products: f32, bf16, or auto for the faster one; sums are f32
-    /// [default: auto]
+    /// The operands of matrix products: f32, bf16, or auto for the faster one; sums
+    /// are f32 [default: auto]
     #[arg(long, value_name = "P")]
     precision: Option<PrecisionSetting>,
     /// Seed of the weights, the order of the data, dropout and what a task holds out [default: 1]

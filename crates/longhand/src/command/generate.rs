@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     /// A file to keep the memory in afterwards, at Ctrl-C too; a stop text is not part of it
     #[arg(long, value_name = "FILE")]
     save_memory: Option<PathBuf>,
-    /// Overwrite that file
+    /// Overwrite that file if it exists
     #[arg(long)]
     force: bool,
     #[command(flatten)]

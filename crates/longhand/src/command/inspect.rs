@@ -39,8 +39,8 @@ pub(crate) struct Arguments {
     /// Questions at each distance
     #[arg(long, value_name = "N", default_value_t = 100, requires = "recall")]
     questions: usize,
-    /// Distances in characters, separated by commas [default: ½, 1, 1½, 2, 3 and 4 attention
-    /// windows]
+    /// Distances in characters, separated by commas [default: ½, 1, 1½, 2, 3
+    /// and 4 attention windows]
     #[arg(long, value_name = "N,…", value_delimiter = ',', requires = "recall")]
     distances: Vec<usize>,
     /// The language of the questions
@@ -55,7 +55,7 @@ pub(crate) struct Arguments {
     /// Draw a PNG file
     #[arg(long, value_name = "FILE")]
     plot: Option<PathBuf>,
-    /// Overwrite that file
+    /// Overwrite that file if it exists
     #[arg(long, requires = "plot")]
     force: bool,
     #[command(flatten)]

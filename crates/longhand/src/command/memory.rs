@@ -41,7 +41,7 @@ struct Save {
     /// The file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Overwrite the file
+    /// Overwrite the file if it exists
     #[arg(long)]
     force: bool,
     /// Print what was saved as JSON
@@ -60,7 +60,7 @@ struct Save {
 struct Load {
     #[command(flatten)]
     model: ModelArguments,
-    /// The memory
+    /// File of the saved memory
     #[arg(value_name = "FILE")]
     memory: PathBuf,
     /// A file or folder to read on; - reads stdin; may be given several times
@@ -69,7 +69,7 @@ struct Load {
     /// A file to write the memory to afterwards
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Overwrite that file
+    /// Overwrite that file if it exists
     #[arg(long)]
     force: bool,
     /// Print the summary as JSON
@@ -83,10 +83,10 @@ struct Load {
 #[derive(Args)]
 #[command(after_help = "Example:\n  longhand memory show story.safetensors")]
 struct Show {
-    /// The memory
+    /// File of the saved memory
     #[arg(value_name = "FILE")]
     memory: PathBuf,
-    /// Print as JSON
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -95,13 +95,13 @@ struct Show {
 #[derive(Args)]
 #[command(after_help = "Example:\n  longhand memory diff before.safetensors after.safetensors")]
 struct Diff {
-    /// One memory
+    /// File of the first memory
     #[arg(value_name = "FILE")]
     one: PathBuf,
-    /// The other
+    /// File of the second memory
     #[arg(value_name = "OTHER")]
     other: PathBuf,
-    /// Print as JSON
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }

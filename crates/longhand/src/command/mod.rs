@@ -18,7 +18,7 @@ mod quantize;
 mod score;
 mod train;
 
-/// What to do.
+/// The verb, with its arguments.
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Bench(bench::Arguments),

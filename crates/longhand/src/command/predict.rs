@@ -93,7 +93,7 @@ impl Arguments {
         Lines { texts, end: None }
     }
 
-    /// A line's text.
+    /// The text of one line, decoded from UTF-8.
     fn text(&self, line: &[u8], number: usize) -> Result<String> {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);

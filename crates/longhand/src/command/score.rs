@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     /// A file to keep the memory in at the stream's end, or at Ctrl-C
     #[arg(long, value_name = "FILE")]
     save_memory: Option<PathBuf>,
-    /// Overwrite that file
+    /// Overwrite that file if it exists
     #[arg(long)]
     force: bool,
     /// One JSON object for each token
@@ -51,7 +51,7 @@ enum Event {
     Bytes(Vec<u8>),
     End,
     Failed(io::Error),
-    /// Ctrl-C.
+    /// The user interrupted with Ctrl-C.
     Stop,
 }
 

@@ -6,7 +6,7 @@ use ab_glyph::{Font, FontRef, GlyphId, PxScale, ScaleFont, point};
 
 use super::PlotError;
 
-/// Red, green, blue.
+/// Red, green and blue, 0 to 255 each.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Colour(pub(super) u8, pub(super) u8, pub(super) u8);
 
@@ -96,8 +96,8 @@ impl Canvas {
         });
     }
 
-    /// A filled rectangle on whole pixels; `hatching` 0 is plain, 1 to 3 differ from it and from
-    /// each other.
+    /// A filled rectangle on whole pixels; `hatching` 0 is plain, 1 to 3 differ from it
+    /// and from each other.
     pub(super) fn rectangle(
         &mut self,
         (left, top, right, bottom): (f32, f32, f32, f32),

@@ -15,8 +15,8 @@ const DASHES: [Option<(f32, f32)>; 4] =
     [None, Some((24.0, 12.0)), Some((6.0, 10.0)), Some((40.0, 14.0))];
 
 /// Draws each series as a curve of (x, y) points and writes the image to `path` (PNG, an existing
-/// file is replaced). The horizontal axis includes zero; a point that is not finite breaks its
-/// curve.
+/// file is replaced). The horizontal axis includes zero. A point that is not
+/// finite interrupts its curve.
 ///
 /// # Errors
 /// If no point is finite, or the file cannot be written.

@@ -92,7 +92,7 @@ pub fn token_panels(
     save(&canvas, path)
 }
 
-/// Where everything goes.
+/// The place of everything in the image.
 struct Layout<'a> {
     /// Labels as they are drawn, and the left end and the width of each one's place in its row.
     labels: Vec<(String, f32, f32)>,

@@ -19,7 +19,7 @@ use crate::reading::{Threads, model_folder};
                         --preset longhand-nano\n\nA difference is the largest of a row of logits \
                         relative to the row's largest magnitude.")]
 pub(crate) struct Arguments {
-    /// The model folder
+    /// Folder of the trained model
     #[arg(value_name = "DIR", required_unless_present = "preset", conflicts_with = "preset")]
     model: Option<PathBuf>,
     /// A preset with random weights instead; `all` for every one

@@ -22,7 +22,7 @@ use crate::reading::{Threads, model_folder};
                         steps once and prints a token. The files are read once before, so that \
                         they lie in the system's cache.")]
 pub(crate) struct Arguments {
-    /// The model folder
+    /// Folder of the trained model
     #[arg(value_name = "DIR")]
     model: PathBuf,
     /// Processes to start; the median counts

@@ -21,16 +21,16 @@ use crate::reading::ModelArguments;
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// The near position
+    /// Tokens read before the first measurement
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     near: u64,
-    /// The far position
+    /// Tokens read before the second measurement
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     far: u64,
     /// Windows measured at each position
     #[arg(long, value_name = "N", default_value_t = 201)]
     windows: usize,
-    /// Print JSON
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }

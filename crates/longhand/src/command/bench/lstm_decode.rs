@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     /// Width of the embedding, and units of each layer
     #[arg(long, value_name = "N")]
     dim: usize,
-    /// Layers
+    /// LSTM layers of the model
     #[arg(long, value_name = "N", default_value_t = 2)]
     layers: usize,
     /// Streams side by side

@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     /// Width of the embedding, and units of each layer
     #[arg(long, value_name = "D", default_value_t = 650)]
     dim: usize,
-    /// LSTM layers
+    /// LSTM layers of the model
     #[arg(long, value_name = "L", default_value_t = 2)]
     layers: usize,
     /// Streams side by side

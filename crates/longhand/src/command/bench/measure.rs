@@ -44,8 +44,8 @@ pub(crate) struct Processor {
     /// Threads to compute on; as many as there are cores where not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Instructions to use: avx512-bf16, avx512, avx2 or portable; the best of this machine where
-    /// not given
+    /// Instructions to use: avx512-bf16, avx512, avx2 or portable [default: the
+    /// best of this machine]
     #[arg(long, value_name = "LEVEL")]
     level: Option<LevelName>,
     /// The operands of matrix products: f32 or bf16
@@ -77,7 +77,7 @@ pub(crate) struct Rates {
 pub(crate) struct Line(Map<String, Value>);
 
 impl Measuring {
-    /// Starts the threads.
+    /// The processor of the flags, with its threads started.
     pub(crate) fn cpu(&self) -> Result<Arc<Cpu>> {
         self.processor.cpu()
     }
@@ -96,7 +96,7 @@ impl Measuring {
 }
 
 impl Processor {
-    /// Starts the threads.
+    /// The processor of the flags, with its threads started.
     pub(crate) fn cpu(&self) -> Result<Arc<Cpu>> {
         let threads = self.threads.map_or_else(cores, usize::from);
         let level = match self.level {
@@ -166,7 +166,7 @@ impl Line {
         line
     }
 
-    /// Adds a field.
+    /// Adds a field to the object.
     pub(crate) fn add(&mut self, name: &str, value: impl Into<Value>) -> &mut Self {
         self.0.insert(name.to_owned(), value.into());
         self
@@ -187,8 +187,8 @@ impl Line {
         self.add("other_cpus_busy", other_cpus_busy.map(rounded))
     }
 
-    /// Adds the spread of the work done a second, in units of 10⁹ operations, where a step's units
-    /// are operations.
+    /// Adds the spread of the work done a second, in units of 10⁹ operations, if one unit of a
+    /// step is an operation.
     pub(crate) fn operations(&mut self, rates: &Rates) -> &mut Self {
         let [median, min, max] = [rates.median, rates.min, rates.max].map(|x| rounded(x / 1e9));
         self.add("gflops", json!({ "median": median, "min": min, "max": max }));
@@ -267,7 +267,7 @@ fn cores() -> usize {
     if groups.is_empty() { usable } else { groups.len() }
 }
 
-/// Of sorted values.
+/// The median of sorted values.
 fn middle(sorted: &[f64]) -> f64 {
     let half = sorted.len() / 2;
     match sorted.len() % 2 {

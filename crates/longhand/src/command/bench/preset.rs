@@ -30,17 +30,17 @@ pub(crate) struct Arguments {
     /// The preset; `longhand bench equality --preset all` lists them
     #[arg(value_name = "NAME")]
     name: String,
-    /// What is timed
+    /// Work to be timed: training, reading, decoding or serving
     #[arg(long)]
     what: What,
-    /// Decoding begins after so many tokens
+    /// Tokens read before decoding begins
     #[arg(long, value_name = "N", default_value_t = 0)]
     position: usize,
     /// Streams side by side [default: 32 to train, 1 to read and decode]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
     batch: Option<u32>,
-    /// Tokens of one training step or one reading pass of each stream [default: 64 to train, 256
-    /// to read]
+    /// Tokens of one training step or one reading pass of each stream [default: 64 to
+    /// train, 256 to read]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     seq: Option<u32>,
     /// Tokens that the model knows
@@ -49,7 +49,7 @@ pub(crate) struct Arguments {
     /// How the weights are held to read and decode: f32, bf16, int8 or int4
     #[arg(long, value_name = "FORMAT", default_value = "f32")]
     weights: Format,
-    /// How attention's carried keys and values are held: f32 or bf16
+    /// Number format of the KV cache: f32 or bf16
     #[arg(long, value_name = "P", default_value = "f32")]
     kv_cache: Precision,
     /// Leave the parameters of this name untrained, `*` for any characters; may be given again

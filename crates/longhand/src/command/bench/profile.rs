@@ -17,8 +17,8 @@ const SECONDS: f64 = 3.0;
 /// Whether a profile is taken.
 #[derive(Args)]
 pub(crate) struct Profiling {
-    /// Print the share of the time that each operation takes: a table, or with --json a part of
-    /// the JSON object
+    /// Print the share of the time that each operation takes: a table, or with --json a part
+    /// of the JSON object
     #[arg(long)]
     profile: bool,
 }

@@ -90,7 +90,7 @@ impl Writing {
         Ok(Self { streams, cpu, slots, next })
     }
 
-    /// The model.
+    /// The model that the streams run.
     pub(crate) fn model(&self) -> &Model {
         self.streams.engine().model()
     }
@@ -141,7 +141,7 @@ impl Serving {
         Ok(serving)
     }
 
-    /// The model.
+    /// The model that the streams run.
     pub(crate) fn model(&self) -> &Model {
         self.streams.engine().model()
     }
@@ -167,8 +167,8 @@ impl Work for Serving {
         self.streams.tape()
     }
 
-    /// One decode step of all streams that write, and one piece of one prompt. Gives the tokens
-    /// that were written.
+    /// One decode step of all streams that write, and one piece of one prompt. Returns the
+    /// number of tokens written.
     fn step(&mut self) -> Result<u64> {
         let mut prefill = self.running.iter().position(|stream| stream.next.is_none());
         let mut work: Vec<(Slot, &[u32])> = Vec::with_capacity(self.running.len());

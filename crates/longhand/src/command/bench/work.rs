@@ -35,9 +35,9 @@ pub(crate) struct Learning {
     batches: Vec<Vec<u32>>,
     /// T: tokens of each stream in one step.
     time: usize,
-    /// B: streams.
+    /// B: streams in one batch.
     batch: usize,
-    /// Steps taken.
+    /// Steps taken so far.
     steps: usize,
     /// `[T·B]`, true where a stream's state is reset; empty for no reset.
     resets: Vec<bool>,
@@ -74,7 +74,7 @@ pub(crate) struct Follower {
 /// A text that is read on and on.
 pub(crate) struct Reading {
     pub(crate) follower: Follower,
-    /// `[T·B]`.
+    /// `[T·B]` ids, read again in each pass.
     pub(crate) text: Vec<u32>,
 }
 
@@ -185,7 +185,7 @@ impl Follower {
         Ok(follower)
     }
 
-    /// The model.
+    /// The model that is trained.
     pub(crate) fn model(&self) -> &Model {
         &self.model
     }

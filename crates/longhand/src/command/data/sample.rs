@@ -40,7 +40,7 @@ pub(super) struct Arguments {
     /// A file to write instead of stdout
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Overwrite the file
+    /// Overwrite the file if it exists
     #[arg(long)]
     force: bool,
 }
