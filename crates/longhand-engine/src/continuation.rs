@@ -113,7 +113,7 @@ impl Continuation {
     /// A generation at the beginning of a text.
     ///
     /// # Errors
-    /// An empty stop text.
+    /// [`EngineError::Option`] for an empty stop text.
     pub fn new(
         tokenizer: &Arc<Tokenizer>,
         sampler: Sampler,
@@ -145,7 +145,7 @@ impl Continuation {
     /// repetition penalty, decide on a space before the next word, and may end within a character.
     ///
     /// # Errors
-    /// An id that the tokeniser does not know.
+    /// [`EngineError::Text`] for an id that the tokeniser does not know.
     pub fn observe(&mut self, ids: impl IntoIterator<Item = u32>) -> Result<(), EngineError> {
         for id in ids {
             self.decoder.push(id)?;
@@ -157,7 +157,8 @@ impl Continuation {
     /// Draws the next token from the logits that follow the last one; none after the end.
     ///
     /// # Errors
-    /// Logits that are empty or not finite. Nothing was drawn then.
+    /// [`EngineError::NothingRead`] for empty logits, [`EngineError::Sampler`] for a logit that is
+    /// not finite. Nothing was drawn then.
     pub fn next(&mut self, logits: &[f32]) -> Result<Option<Next>, EngineError> {
         if self.finish.is_some() {
             return Ok(None);

@@ -32,7 +32,8 @@ impl Engine {
     /// Reads a model folder.
     ///
     /// # Errors
-    /// A folder that lacks a file or holds a refused one, and whatever [`Engine::new`] refuses.
+    /// [`EngineError::File`], [`EngineError::Text`] or [`EngineError::Generation`] if a file is
+    /// missing or refused, and the errors of [`Engine::new`].
     pub fn load(folder: &Path) -> Result<Arc<Self>, EngineError> {
         let (model, tokenizer) = language_model(folder)?;
         Self::with_generation(model, tokenizer, GenerationConfig::of_folder(folder)?)
@@ -41,7 +42,8 @@ impl Engine {
     /// Puts a model and its tokeniser together, and packs the model for reading.
     ///
     /// # Errors
-    /// If the model looks ahead, is no language model, or has another number of tokens.
+    /// [`EngineError::NotLanguageModel`], [`EngineError::NotCausal`] for a model that looks ahead,
+    /// [`EngineError::Model`] if the tokeniser has another number of tokens.
     pub fn new(model: Model, tokenizer: Tokenizer) -> Result<Arc<Self>, EngineError> {
         Self::with_generation(model, tokenizer, GenerationConfig::default())
     }

@@ -28,7 +28,9 @@ impl Equality {
     /// at the end of the text.
     ///
     /// # Errors
-    /// A model that looks ahead or pools over the text, no ids, or an id out of range.
+    /// [`EngineError::NotCausal`] and [`EngineError::Pooled`] for models without an answer at each
+    /// position, [`EngineError::NothingRead`] for no ids, [`EngineError::Model`] for an
+    /// id out of range.
     pub fn measure(model: &Model, cpu: &Arc<Cpu>, ids: &[u32]) -> Result<Self, EngineError> {
         if !model.config().is_causal() {
             return Err(EngineError::NotCausal);

@@ -33,7 +33,8 @@ impl Generation {
     /// Continues a session with new tokens.
     ///
     /// # Errors
-    /// An empty stop text, or a session that has read nothing.
+    /// [`EngineError::NothingRead`] if the session has read nothing, [`EngineError::Option`] for
+    /// an empty stop text.
     pub fn new(session: Session, options: GenerateOptions) -> Result<Self, EngineError> {
         if session.logits().is_empty() {
             return Err(EngineError::NothingRead);
@@ -45,7 +46,8 @@ impl Generation {
     /// Generates the next token and reads it; none after the end.
     ///
     /// # Errors
-    /// A reader of another model, or logits that are not finite.
+    /// [`EngineError::OtherModel`] for a reader of another model, [`EngineError::Sampler`] for a
+    /// logit that is not finite.
     pub fn next(&mut self, reader: &mut Reader) -> Result<Option<Next>, EngineError> {
         reader.engine().check_same(self.session.engine())?;
         let Some(next) = self.continuation.next(self.session.logits())? else {

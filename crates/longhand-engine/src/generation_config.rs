@@ -44,7 +44,8 @@ impl GenerationConfig {
     /// Reads a model folder's; the default where the folder has none.
     ///
     /// # Errors
-    /// A file that cannot be read, or with a setting out of its range.
+    /// [`EngineError::File`] if the file cannot be read, [`EngineError::Generation`]
+    /// if it is refused.
     pub fn of_folder(folder: &Path) -> Result<Self, EngineError> {
         let path = folder.join(GENERATION_FILE);
         if !path.is_file() {
@@ -57,7 +58,8 @@ impl GenerationConfig {
     /// Reads the contents of the file at `path`, which errors name.
     ///
     /// # Errors
-    /// Bytes that are not of the file's form, or a setting out of its range.
+    /// [`GenerationConfigError::Form`] for bytes of another form,
+    /// [`GenerationConfigError::Setting`] for a setting out of its range.
     pub fn from_json(bytes: &[u8], path: &Path) -> Result<Self, GenerationConfigError> {
         let path = || path.to_owned();
         let file: File = serde_json::from_slice(bytes)

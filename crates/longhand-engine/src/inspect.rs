@@ -105,7 +105,7 @@ impl Inspection {
     /// Reads a text from an empty memory.
     ///
     /// # Errors
-    /// A token id out of range.
+    /// [`EngineError::Model`] for a token id out of range.
     pub fn of(engine: &Arc<Engine>, cpu: &Arc<Cpu>, ids: &[u32]) -> Result<Self, EngineError> {
         let mut gates = Vec::new();
         let mut recorded = engine.reader(cpu);

@@ -91,7 +91,8 @@ pub fn window(engine: &Engine) -> usize {
 /// Asks the questions at one distance after the other; `each` receives the results as they come.
 ///
 /// # Errors
-/// Text that the tokeniser cannot express, or an option out of range.
+/// [`EngineError::Option`] for a number or a distance of questions out of range,
+/// [`EngineError::Text`] for a text that the tokeniser cannot express.
 pub fn recall(
     engine: &Arc<Engine>,
     cpu: &Arc<Cpu>,

@@ -131,7 +131,7 @@ impl Sampler {
     /// A sampler at the beginning of its seed's random numbers.
     ///
     /// # Errors
-    /// A setting out of range.
+    /// [`SamplerError::Setting`] for a setting out of range.
     pub fn new(settings: SamplerSettings) -> Result<Self, SamplerError> {
         Self::resume(SamplerState { settings, draws: 0 })
     }
@@ -139,7 +139,7 @@ impl Sampler {
     /// A sampler that goes on where another stopped.
     ///
     /// # Errors
-    /// A setting out of range.
+    /// [`SamplerError::Setting`] for a setting out of range.
     pub fn resume(state: SamplerState) -> Result<Self, SamplerError> {
         state.settings.check()?;
         let mut random = ChaCha8Rng::seed_from_u64(state.settings.seed);
@@ -156,7 +156,8 @@ impl Sampler {
     /// Draws a token. `recent` are the tokens that the penalty falls on.
     ///
     /// # Errors
-    /// Logits that are not finite, or none.
+    /// [`SamplerError::NotFinite`] for a logit that is not finite,
+    /// [`SamplerError::Empty`] for no logits.
     pub fn sample(&mut self, logits: &[f32], recent: &[u32]) -> Result<u32, SamplerError> {
         self.weigh(logits, recent)?;
         if self.state.settings.temperature == 0.0 {

@@ -11,7 +11,8 @@ impl Session {
     /// at a time, so that scratch memory does not grow with the text.
     ///
     /// # Errors
-    /// A reader of another model, or a token id out of range. Nothing was read then.
+    /// [`EngineError::OtherModel`] for a reader of another model, [`EngineError::Model`] for a
+    /// token id out of range. No token was read then.
     pub fn score(
         &mut self,
         reader: &mut Reader,

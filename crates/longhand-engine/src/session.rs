@@ -38,7 +38,7 @@ impl Engine {
     /// A session that has read nothing.
     ///
     /// # Errors
-    /// Sampler settings out of range.
+    /// [`SamplerError::Setting`] for a setting out of range.
     pub fn session(self: &Arc<Self>, settings: SamplerSettings) -> Result<Session, SamplerError> {
         Session::new(self, settings)
     }
@@ -48,7 +48,7 @@ impl Session {
     /// A session that has read nothing.
     ///
     /// # Errors
-    /// Sampler settings out of range.
+    /// [`SamplerError::Setting`] for a setting out of range.
     pub fn new(engine: &Arc<Engine>, settings: SamplerSettings) -> Result<Self, SamplerError> {
         let end = StreamEnd {
             logits: Vec::new(),
@@ -92,7 +92,7 @@ impl Session {
     /// same seed goes on where it is.
     ///
     /// # Errors
-    /// Settings out of range.
+    /// [`SamplerError::Setting`] for a setting out of range.
     pub fn set_sampler(&mut self, settings: SamplerSettings) -> Result<(), SamplerError> {
         let old = self.sampler();
         let draws = if settings.seed == old.settings.seed { old.draws } else { 0 };
@@ -102,7 +102,7 @@ impl Session {
     /// Continues with the sampler of a [`Continuation`], which drew for this session.
     ///
     /// # Errors
-    /// Settings out of range.
+    /// [`SamplerError::Setting`] for a setting out of range.
     pub fn resume_sampler(&mut self, state: SamplerState) -> Result<(), SamplerError> {
         self.end.sampler = Sampler::resume(state)?;
         Ok(())
@@ -112,7 +112,8 @@ impl Session {
     /// tokens were divided among calls, up to rounding (1e-4 relative).
     ///
     /// # Errors
-    /// A reader of another model, or a token id out of range. Nothing was read then.
+    /// [`EngineError::OtherModel`] for a reader of another model, [`EngineError::Model`] for a
+    /// token id out of range. No token was read then.
     pub fn read(&mut self, reader: &mut Reader, ids: &[u32]) -> Result<(), EngineError> {
         self.check(reader, ids)?;
         ids.chunks(CHUNK).try_for_each(|chunk| self.advance(reader, chunk, None))
@@ -121,7 +122,8 @@ impl Session {
     /// Reads the tokens of a text, as [`Session::read`].
     ///
     /// # Errors
-    /// A text that the tokeniser cannot express, and as [`Session::read`].
+    /// [`EngineError::Text`] for a text that the tokeniser cannot express, and
+    /// the errors of [`Session::read`].
     pub fn read_text(&mut self, reader: &mut Reader, text: &str) -> Result<(), EngineError> {
         let ids = self.engine.tokenizer().encode(text)?;
         self.read(reader, &ids)
@@ -140,7 +142,8 @@ impl Session {
     /// Draws the next token, without reading it.
     ///
     /// # Errors
-    /// If nothing was read yet, or a logit is not finite.
+    /// [`EngineError::NothingRead`] before the first token, [`EngineError::Sampler`] for a logit
+    /// that is not finite.
     pub fn sample(&mut self) -> Result<u32, EngineError> {
         let StreamEnd { logits, recent, sampler } = &mut self.end;
         if logits.is_empty() {

@@ -177,7 +177,8 @@ impl Snapshot {
     /// whatever sizes they claim.
     ///
     /// # Errors
-    /// Bytes that are no whole snapshot, or one of another version.
+    /// [`SnapshotError::Form`] or [`SnapshotError::Damaged`] for bytes that are no whole snapshot,
+    /// [`SnapshotError::Version`] for another version of the format.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let damaged = |error: safetensors::SafeTensorError| form(error.to_string());
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
@@ -219,8 +220,8 @@ impl Snapshot {
     /// Reads a snapshot from a file.
     ///
     /// # Errors
-    /// [`SnapshotError::Io`] if the file cannot be read, and
-    /// the errors of [`Snapshot::from_bytes`].
+    /// [`SnapshotError::Io`] if the file cannot be read, [`SnapshotError::TooLarge`] if it is too
+    /// large, and the errors of [`Snapshot::from_bytes`].
     pub fn load(path: &Path) -> Result<Self, SnapshotError> {
         let bytes = fs_err::metadata(path)?.len();
         if bytes > LARGEST {
@@ -233,7 +234,7 @@ impl Snapshot {
     /// new one, never a part.
     ///
     /// # Errors
-    /// What the system reports.
+    /// [`SnapshotError::File`] if the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<(), SnapshotError> {
         Ok(write(path, &self.to_bytes())?)
     }
@@ -268,7 +269,7 @@ impl Snapshot {
     /// How each memory differs from another snapshot's of the same model.
     ///
     /// # Errors
-    /// Snapshots of different models.
+    /// [`SnapshotError::Incomparable`] for snapshots of different models.
     pub fn diff(&self, other: &Self) -> Result<Vec<MemoryDifference>, SnapshotError> {
         if self.header.model != other.header.model {
             return Err(SnapshotError::Incomparable("they belong to different models".into()));

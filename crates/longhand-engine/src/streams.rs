@@ -72,7 +72,7 @@ impl Streams {
     /// An empty batch that computes on `cpu`.
     ///
     /// # Errors
-    /// A capacity of 0 or of more than [`MOST_STREAMS`].
+    /// [`StreamsError::Capacity`] for a capacity of 0 or of more than [`MOST_STREAMS`].
     pub fn new(
         engine: &Arc<Engine>,
         cpu: &Arc<Cpu>,
@@ -115,7 +115,7 @@ impl Streams {
     /// Takes a session in.
     ///
     /// # Errors
-    /// A full batch, or a session of another model. The error gives the session back.
+    /// [`NotAdmitted`] for a full batch or a session of another model. It gives the session back.
     pub fn admit(&mut self, session: Session) -> Result<Slot, NotAdmitted> {
         let row = match self.take_in(&session) {
             Ok(row) => row,
@@ -139,7 +139,7 @@ impl Streams {
     /// Gives a session back, and frees its slot.
     ///
     /// # Errors
-    /// A slot without a stream.
+    /// [`EngineError::Streams`] for a slot without a stream.
     pub fn release(&mut self, slot: Slot) -> Result<Session, EngineError> {
         let row = self.row(slot)?;
         let (engine, state) = (self.engine().clone(), self.state.extract(row)?);
@@ -151,7 +151,7 @@ impl Streams {
     /// A copy of a stream, to branch it or to save it while it goes on.
     ///
     /// # Errors
-    /// A slot without a stream.
+    /// [`EngineError::Streams`] for a slot without a stream.
     pub fn copy(&self, slot: Slot) -> Result<Session, EngineError> {
         let occupant = self.occupant(slot)?;
         let mut end = occupant.end.clone();
@@ -163,7 +163,7 @@ impl Streams {
     /// `[V]` logits of a stream's next token; empty until something was read.
     ///
     /// # Errors
-    /// A slot without a stream.
+    /// [`StreamsError::Vacant`] for a slot without a stream.
     pub fn logits(&self, slot: Slot) -> Result<&[f32], StreamsError> {
         Ok(self.occupant(slot)?.logits(&self.logits))
     }
@@ -171,7 +171,7 @@ impl Streams {
     /// How many tokens a stream has read.
     ///
     /// # Errors
-    /// A slot without a stream.
+    /// [`StreamsError::Vacant`] for a slot without a stream.
     pub fn position(&self, slot: Slot) -> Result<u64, StreamsError> {
         Ok(self.state.positions()[self.row(slot)?])
     }
@@ -182,8 +182,8 @@ impl Streams {
     /// tokens, one in each call: the result has the same bits.
     ///
     /// # Errors
-    /// A slot without a stream, a slot that is named twice, or a token id out of range. No
-    /// token was read then.
+    /// [`EngineError::Streams`] for a slot without a stream or a slot that is named twice,
+    /// [`EngineError::Model`] for a token id out of range. No token was read then.
     pub fn step(&mut self, work: &[(Slot, &[u32])]) -> Result<Rows<'_>, EngineError> {
         self.check(work)?;
         self.batch.tokens.clear();

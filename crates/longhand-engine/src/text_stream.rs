@@ -25,7 +25,8 @@ impl TextStream {
     /// Takes bytes, and gives the text whose tokens are now final. It may be empty.
     ///
     /// # Errors
-    /// A zero byte or a byte that is not UTF-8, which a lossy stream replaces.
+    /// [`EngineError::Text`] for a zero byte or a byte that is not UTF-8. A
+    /// lossy stream replaces both.
     pub fn push(&mut self, bytes: &[u8]) -> Result<String, EngineError> {
         self.pending += &self.decoder.push(bytes)?;
         let cut = self.cut();
@@ -36,7 +37,7 @@ impl TextStream {
     /// The rest, at the stream's end.
     ///
     /// # Errors
-    /// A last character that is cut off, unless the stream is lossy.
+    /// [`EngineError::Text`] for a last character that is cut off, unless the stream is lossy.
     pub fn finish(&mut self) -> Result<String, EngineError> {
         self.pending += &self.decoder.finish()?;
         Ok(std::mem::take(&mut self.pending))

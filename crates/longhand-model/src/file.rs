@@ -122,7 +122,8 @@ impl Model {
     /// A model of a configuration with the weights of a safetensors file.
     ///
     /// # Errors
-    /// A refused configuration, or weights that are not its own.
+    /// [`WeightsError::Config`] for a refused configuration; the other variants name a tensor that
+    /// does not fit it.
     pub fn from_bytes(config: Config, bytes: &[u8]) -> Result<Self, WeightsError> {
         config.check()?;
         let format = config.weights;
@@ -135,7 +136,8 @@ impl Model {
     /// written beside and renamed.
     ///
     /// # Errors
-    /// If the system refuses, or a matrix has a change of low rank that is not merged.
+    /// [`FileError::Io`] if a file cannot be written, [`FileError::Unmerged`] if a matrix has a
+    /// change of low rank.
     pub fn save(&self, folder: &Path) -> Result<(), FileError> {
         if self.weights.has_low_rank() {
             return Err(FileError::Unmerged);
@@ -312,7 +314,7 @@ pub fn values(
 /// `.longhand-` and ends with `.partial`.
 ///
 /// # Errors
-/// If the system refuses; what cannot be written whole is not left lying.
+/// [`FileError::Io`] if the file cannot be written. A part of it is removed again.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));

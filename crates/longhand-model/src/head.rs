@@ -122,7 +122,8 @@ impl Head {
     /// out what the configuration says where the pass is a training pass.
     ///
     /// # Errors
-    /// Targets of another kind, another number or out of range; nothing was recorded then.
+    /// [`ModelError::Head`] for targets of another kind, another number or out of range.
+    /// Nothing was recorded then.
     pub fn loss(
         &self,
         weights: &Weights,

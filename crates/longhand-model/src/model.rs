@@ -52,7 +52,7 @@ impl Model {
     /// Allocates neither of them.
     ///
     /// # Errors
-    /// One sentence for the user about the setting to change.
+    /// [`ConfigError`] names the setting to change.
     pub fn check(config: &Config) -> Result<(), ConfigError> {
         config.check()?;
         let model = Self::lay_out(config.clone(), Builder::empty());
@@ -101,7 +101,7 @@ impl Model {
     /// The same model with its KV caches in another precision.
     ///
     /// # Errors
-    /// If its attention heads do not fit the precision.
+    /// [`ConfigError::OddCache`] if a head's width is odd and the precision is bf16.
     pub fn with_kv_cache(self, precision: Precision) -> Result<Self, ConfigError> {
         let config = Config { kv_cache: precision, ..self.config.clone() };
         Self::check(&config)?;
@@ -124,7 +124,7 @@ impl Model {
     /// Whether its weights can be trained: they are `f32` and not packed.
     ///
     /// # Errors
-    /// One sentence for the user where they cannot.
+    /// [`ModelError::Frozen`] names the format of packed weights.
     pub fn check_trainable(&self) -> Result<(), ModelError> {
         match self.weights.iter().find_map(|parameter| parameter.packed.as_ref()) {
             None => Ok(()),
@@ -222,7 +222,9 @@ impl Model {
     /// over the real positions.
     ///
     /// # Errors
-    /// If an id is out of range, or the sizes do not agree; pass and state are then unchanged.
+    /// [`ModelError::Token`] if an id is out of range; [`ModelError::Length`],
+    /// [`ModelError::State`] or [`ModelError::Layout`] if the sizes do not agree. Pass and
+    /// state are unchanged then.
     pub fn forward(
         &self,
         pass: &mut Pass<'_>,
@@ -241,7 +243,7 @@ impl Model {
     /// another sequence of the same pass gave, one source for each sequence.
     ///
     /// # Errors
-    /// As [`Model::forward`], and if the source does not fit.
+    /// [`ModelError::Source`] if the source does not fit, and the errors of [`Model::forward`].
     pub fn forward_with_source(
         &self,
         pass: &mut Pass<'_>,
@@ -324,7 +326,7 @@ impl Model {
     /// of [`Model::forward`], see [`Head::loss`].
     ///
     /// # Errors
-    /// If the targets do not fit the head.
+    /// [`ModelError::Head`] if the targets do not fit the head.
     pub fn loss(
         &self,
         tape: &mut Tape,

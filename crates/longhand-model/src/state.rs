@@ -167,7 +167,7 @@ impl State {
     /// [`State::to_tensors`], [`State::positions`] and [`State::since_reset`].
     ///
     /// # Errors
-    /// If a tensor is missing, unknown, of another shape or not finite.
+    /// [`StateError`] names a tensor that is missing, unknown, of another shape or not finite.
     pub fn from_tensors<'a>(
         layout: &Arc<StateLayout>,
         positions: &[u64],
@@ -254,7 +254,8 @@ impl State {
     /// Copies the state of one stream into a slot.
     ///
     /// # Errors
-    /// If the slot does not exist, or `one` has another layout or not one stream.
+    /// [`StateError::Slot`] if the slot does not exist, [`StateError::One`] or
+    /// [`StateError::Layout`] if `one` has not one stream or another layout.
     pub fn insert(&mut self, slot: usize, one: &State) -> Result<(), StateError> {
         if one.batch() != 1 {
             return Err(StateError::One(one.batch()));
@@ -265,7 +266,7 @@ impl State {
     /// A copy of one slot, as the state of a single stream.
     ///
     /// # Errors
-    /// If the slot does not exist.
+    /// [`StateError::Slot`] if the slot does not exist.
     pub fn extract(&self, slot: usize) -> Result<State, StateError> {
         let mut one = Self::new(&self.layout, 1);
         one.copy_slot(0, self, slot)?;
@@ -275,7 +276,7 @@ impl State {
     /// Copies of some slots, in the given order; a slot may come several times.
     ///
     /// # Errors
-    /// If a slot does not exist.
+    /// [`StateError::Slot`] if a slot does not exist.
     pub fn select(&self, slots: &[usize]) -> Result<State, StateError> {
         let mut some = Self::new(&self.layout, slots.len());
         for (to, &from) in slots.iter().enumerate() {

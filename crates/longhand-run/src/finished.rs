@@ -31,7 +31,7 @@ impl Finished {
     /// none where a task was learnt.
     ///
     /// # Errors
-    /// If the model cannot write.
+    /// [`RunError::Engine`] if the model cannot write.
     pub fn sample(&self, count: usize, stop: &AtomicBool) -> Result<Option<String>, RunError> {
         let Some(prompt) = &self.prompt else { return Ok(None) };
         let Self { model, tokenizer, cpu, .. } = self;

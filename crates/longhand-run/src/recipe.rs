@@ -297,7 +297,7 @@ impl Recipe {
     /// Reads a recipe and checks everything that can be checked without its data.
     ///
     /// # Errors
-    /// If it is no recipe, or asks for what cannot be.
+    /// [`RecipeError::Form`] for a text that is no recipe, or a setting that is refused.
     pub fn parse(text: &str, name: &str) -> Result<Self, RecipeError> {
         let refused = |reason: String| RecipeError::Form { name: name.into(), reason };
         let located = |error: toml::de::Error| {
@@ -363,7 +363,8 @@ impl Recipe {
     /// goes before the recipe is known.
     ///
     /// # Errors
-    /// As [`Recipe::parse`], and a file that cannot be read.
+    /// [`RecipeError::NoFile`] or [`RecipeError::Io`] if the file cannot be read, and
+    /// the errors of [`Recipe::parse`].
     pub fn load(path: &Path, root: &Path) -> Result<Self, RecipeError> {
         let text = fs_err::read_to_string(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => RecipeError::NoFile(path.into()),
@@ -401,7 +402,8 @@ impl Data {
     /// others have replaced are dropped.
     ///
     /// # Errors
-    /// The first file that is missing or another one.
+    /// [`RecipeError::Missing`] or [`RecipeError::Hash`] for the first file that is
+    /// missing or another one.
     pub fn verify(&mut self) -> Result<(), RecipeError> {
         let used = [&self.train, &self.valid, &self.test].into_iter().flatten();
         let used: Vec<PathBuf> = used.cloned().collect();
@@ -427,7 +429,8 @@ impl ModelSettings {
     /// The configuration for a vocabulary of the given size.
     ///
     /// # Errors
-    /// If the preset or a key is unknown, or the configuration cannot be.
+    /// [`RecipeError::Preset`] for an unknown preset, [`RecipeError::Config`] for an unknown key
+    /// or a refused configuration.
     pub fn config(&self, vocab_size: usize) -> Result<Config, RecipeError> {
         let mut config = match &self.config {
             Some(config) => Value::Object(config.clone()),

@@ -105,7 +105,8 @@ impl Training {
     /// Reads it from a model folder.
     ///
     /// # Errors
-    /// A file that is missing or damaged, or of another version.
+    /// [`RunError::Io`] or [`RunError::TrainingFile`] for a file that is missing or damaged,
+    /// [`RunError::TrainingVersion`] for one of another version.
     pub fn load(folder: &Path) -> Result<Self, RunError> {
         let path = folder.join(TRAINING_FILE);
         let bytes = fs_err::read(&path)?;
@@ -135,7 +136,7 @@ impl Training {
     /// Writes it into a model folder.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// [`RunError::File`] if the file cannot be written.
     pub fn save(&self, folder: &Path) -> Result<(), RunError> {
         let json = serde_json::to_vec_pretty(self).map_err(RunError::Record)?;
         Ok(file::write(&folder.join(TRAINING_FILE), &json)?)

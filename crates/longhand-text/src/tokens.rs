@@ -26,7 +26,8 @@ impl Tokens {
     /// Ids in memory; documents begin at the given places (0 is one of them, always).
     ///
     /// # Errors
-    /// An id that is not below `vocabulary`, or places that do not rise or are beyond the end.
+    /// [`TextError::TokenId`] for an id that is not below `vocabulary`, [`TextError::Setting`] for
+    /// places that do not rise or are beyond the end.
     pub fn from_ids(
         ids: Vec<u32>,
         mut documents: Vec<u64>,
@@ -75,7 +76,7 @@ impl Tokens {
     /// there already, of the same text and tokeniser, is used as it is.
     ///
     /// # Errors
-    /// As [`Tokens::encode`], and whatever writing reports.
+    /// [`TextError::Io`] if the shard cannot be written, and the errors of [`Tokens::encode`].
     pub fn encode_or_spill(
         corpus: &Corpus,
         tokenizer: &Tokenizer,
@@ -134,7 +135,7 @@ impl Tokens {
     /// How often an id comes.
     ///
     /// # Errors
-    /// A shard that cannot be read.
+    /// [`TextError::Io`] or [`TextError::Shard`] for an unreadable shard.
     pub fn count(&self, id: u32) -> Result<u64, TextError> {
         let mut block = vec![0; (1 << 16).min(self.len()) as usize];
         let (mut at, mut found) = (0, 0);
@@ -150,7 +151,8 @@ impl Tokens {
     /// Copies the ids from `start` on into `ids`.
     ///
     /// # Errors
-    /// A range beyond the end; a shard that cannot be read or holds an id beyond its vocabulary.
+    /// [`TextError::TokenRange`] for a range beyond the end, [`TextError::Io`] or
+    /// [`TextError::Shard`] for an unreadable shard.
     pub fn copy(&self, start: u64, ids: &mut [u32]) -> Result<(), TextError> {
         match &self.storage {
             Storage::Memory(all) => {

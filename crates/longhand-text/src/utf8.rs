@@ -26,7 +26,8 @@ impl Utf8Decoder {
     /// Takes bytes, and gives the whole characters that they end, which may be none.
     ///
     /// # Errors
-    /// A zero byte or a byte that is not UTF-8, which a lossy decoder replaces; UTF-16.
+    /// [`TextError::Utf16`], [`TextError::Binary`] for a zero byte, [`TextError::InvalidUtf8`] for
+    /// other bytes that are not UTF-8. A lossy decoder replaces the bytes instead.
     pub fn push(&mut self, bytes: &[u8]) -> Result<String, TextError> {
         let mut all = std::mem::take(&mut self.held);
         let bytes = if all.is_empty() {
@@ -50,7 +51,7 @@ impl Utf8Decoder {
     /// What is left at the end: U+FFFD for a character that was cut off, or nothing.
     ///
     /// # Errors
-    /// A character that was cut off, unless the decoder is lossy.
+    /// [`TextError::InvalidUtf8`] for a character that was cut off, unless the decoder is lossy.
     pub fn finish(&mut self) -> Result<String, TextError> {
         let held = std::mem::take(&mut self.held);
         self.decode(&held, true)

@@ -97,7 +97,7 @@ impl Average {
     /// Takes up a saved average; `find` gives the values of a name.
     ///
     /// # Errors
-    /// The first name that is missing or of another length.
+    /// [`RestoreError`] gives the first name that is missing or of another length.
     pub fn restore(
         &mut self,
         count: u64,

@@ -273,7 +273,8 @@ impl Checkpoints {
     /// Writes a checkpoint, then removes those that are no longer kept.
     ///
     /// # Errors
-    /// If the disk refuses; what was there before is then still there.
+    /// [`TrainError::File`] or [`TrainError::Io`] if a file cannot be written. The earlier
+    /// checkpoints are unchanged then.
     pub fn save(
         &self,
         mut trainer: TrainerState,
@@ -320,7 +321,7 @@ impl Checkpoints {
     /// Reads the newest checkpoint that is whole; none where there is none at all.
     ///
     /// # Errors
-    /// If there are checkpoints and all are damaged.
+    /// [`TrainError::Checkpoint`] if there are checkpoints and all are damaged.
     pub fn latest(&self) -> Result<Option<Checkpoint>, TrainError> {
         let mut damaged = Vec::new();
         let mut first_error = None;

@@ -39,7 +39,8 @@ const _: () = assert!(IGNORED == IGNORE);
 /// it. Short texts take fewer streams.
 ///
 /// # Errors
-/// Text shorter than two tokens, or unreadable; a token that the model does not know.
+/// [`TrainError::Text`] for a text that is unreadable or shorter than two tokens,
+/// [`TrainError::Model`] for a token that the model does not know.
 pub fn carried(
     model: &Model,
     tape: &mut Tape,
@@ -142,7 +143,7 @@ impl Stretches {
 /// windows no more is read at once than of short ones together.
 ///
 /// # Errors
-/// As [`carried`], and a window of 0.
+/// [`TrainError::Text`] for a window of 0, and the errors of [`carried`].
 pub fn windows(
     model: &Model,
     tape: &mut Tape,

@@ -31,7 +31,7 @@ impl LanguageModelling {
     /// Learning from `train`, validated on `valid` if that has anything to predict.
     ///
     /// # Errors
-    /// If the training text is shorter than one batch.
+    /// [`TrainError::Text`] if the training text is shorter than one batch.
     pub fn new(
         settings: &Settings,
         train: Arc<Tokens>,

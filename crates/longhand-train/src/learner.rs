@@ -47,7 +47,7 @@ impl Learner {
     /// A model that has taken no step, with the optimiser's empty state.
     ///
     /// # Errors
-    /// If the model's weights are packed for reading.
+    /// [`TrainError::Model`] if the model's weights are packed for reading.
     pub fn new(model: Model, rule: OptimizerSettings, cpu: Arc<Cpu>) -> Result<Self, TrainError> {
         model.check_trainable()?;
         let gradients = Gradients::new(cpu.clone(), &model.weights);
@@ -59,7 +59,8 @@ impl Learner {
     /// is spent, see [`Learner::regroup_with`].
     ///
     /// # Errors
-    /// A pattern that names no parameter; groups that freeze every parameter.
+    /// [`TrainError::NoParameter`] for a pattern that names no parameter,
+    /// [`TrainError::NothingToTrain`] if every parameter is frozen.
     pub fn regroup(&mut self, groups: &[GroupSettings], spent: f64) -> Result<(), TrainError> {
         groups.iter().try_for_each(|group| group.check_names(&self.model.weights))?;
         self.regroup_with(|parameter| group_of(groups, parameter, spent))
@@ -70,7 +71,7 @@ impl Learner {
     /// that is trained from now on begins with an empty state.
     ///
     /// # Errors
-    /// If every parameter is frozen; nothing is changed.
+    /// [`TrainError::NothingToTrain`] if every parameter is frozen. Nothing is changed then.
     pub fn regroup_with(
         &mut self,
         mut group: impl FnMut(&Parameter) -> Group,

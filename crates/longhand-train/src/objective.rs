@@ -61,7 +61,7 @@ pub trait Objective {
     /// Goes on from a saved position.
     ///
     /// # Errors
-    /// If the position does not fit the data.
+    /// [`TrainError::Objective`] or [`TrainError::Text`] if the position does not fit the data.
     fn seek(&mut self, position: &serde_json::Value) -> Result<(), TrainError>;
 
     /// The state carried from batch to batch, to be saved; none where examples are independent.
@@ -102,7 +102,7 @@ impl Pass<'_> {
     /// The summed loss of the first head's answers to the body's output `x`, with its gradient.
     ///
     /// # Errors
-    /// If the targets do not fit the head.
+    /// [`ModelError::Head`] if the targets do not fit the head.
     pub fn loss(
         &mut self,
         x: Var,
@@ -117,7 +117,7 @@ impl Pass<'_> {
     /// As [`Pass::loss`], of the head called `head`. Several heads can be trained in one pass.
     ///
     /// # Errors
-    /// If there is no such head, or the targets do not fit it.
+    /// [`ModelError::Head`] if there is no such head, or the targets do not fit it.
     pub fn head_loss(
         &mut self,
         head: &str,

@@ -150,7 +150,7 @@ impl Optimizer {
     /// name, `begun` the steps before a parameter was trained.
     ///
     /// # Errors
-    /// The first name that is missing or of another length.
+    /// [`RestoreError`] gives the first name that is missing or of another length.
     pub fn restore(
         &mut self,
         step: u64,

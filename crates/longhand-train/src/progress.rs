@@ -96,7 +96,7 @@ pub trait Progress {
     /// Takes notice of an event. An error ends the run.
     ///
     /// # Errors
-    /// If a log cannot be written.
+    /// [`LogError::Write`] if a log cannot be written.
     fn event(&mut self, event: &Event<'_>) -> Result<(), LogError>;
 }
 

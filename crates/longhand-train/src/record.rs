@@ -34,7 +34,7 @@ impl RunLog {
     /// Opens the logs in a folder, which is made. What earlier sessions of the run wrote stays.
     ///
     /// # Errors
-    /// If the folder or a file in it cannot be written.
+    /// [`LogError::Write`] if the folder or a file in it cannot be written.
     pub fn open(folder: &Path, write_sample: Option<WriteSample>) -> Result<Self, LogError> {
         let events = EventWriter::create(folder)?;
         let json = JsonLines::new(append(folder)?);

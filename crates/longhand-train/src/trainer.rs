@@ -92,7 +92,8 @@ impl<O: Objective> Trainer<O> {
     /// A run that has not begun.
     ///
     /// # Errors
-    /// If a setting is out of its bounds.
+    /// [`TrainError::Settings`] if a setting is out of its bounds, [`TrainError::Model`] if the
+    /// model is packed for reading, and the errors of [`Learner::regroup`].
     pub fn new(
         settings: Settings,
         model: Model,
@@ -170,7 +171,8 @@ impl<O: Objective> Trainer<O> {
     /// often is evaluated and saved.
     ///
     /// # Errors
-    /// If every checkpoint is damaged, or belongs to another run.
+    /// [`TrainError::Checkpoint`] if every checkpoint is damaged or the newest has another model,
+    /// [`TrainError::Changed`] if it belongs to a run with other settings.
     pub fn resume(&mut self) -> Result<Option<u64>, TrainError> {
         let Some(checkpoints) = &self.checkpoints else { return Ok(None) };
         let Some(checkpoint) = checkpoints.latest()? else {

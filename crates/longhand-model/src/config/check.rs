@@ -21,7 +21,7 @@ impl Config {
     /// [`Model::check`](crate::Model::check) adds how large the model would be.
     ///
     /// # Errors
-    /// The first setting that is refused.
+    /// [`ConfigError`] names the first setting that is refused.
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.format != FORMAT {
             return Err(ConfigError::Format(self.format.into()));

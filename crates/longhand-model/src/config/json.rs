@@ -10,7 +10,8 @@ impl Config {
     /// Reads `config.json` in format 1 or 2, and checks every setting.
     ///
     /// # Errors
-    /// If the text has another form, or a setting is refused.
+    /// [`ConfigError::Form`] and [`ConfigError::Format`] for a text of another form, and
+    /// the errors of [`Config::check`].
     pub fn from_json(bytes: &[u8]) -> Result<Self, ConfigError> {
         #[derive(Deserialize)]
         struct Version {

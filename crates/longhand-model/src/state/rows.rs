@@ -10,7 +10,7 @@ impl State {
     /// is incomplete until [`State::take_back`].
     ///
     /// # Errors
-    /// If a slot does not exist; nothing was moved then.
+    /// [`StateError::Slot`] if a slot does not exist. Nothing was moved then.
     pub fn lend(&mut self, slots: &[usize]) -> Result<State, StateError> {
         slots.iter().try_for_each(|&slot| self.check_slot(slot))?;
         let pick = |values: &[u64]| slots.iter().map(|&slot| values[slot]).collect();

@@ -45,7 +45,7 @@ impl<E: Measured> Bucketed<E> {
     /// Shuffled batches of at most `batch` examples of similar length, for training.
     ///
     /// # Errors
-    /// No examples, or a batch size of 0.
+    /// [`TextError::Empty`] for no examples, [`TextError::Setting`] for a batch size of 0.
     pub fn shuffled(examples: Vec<E>, batch: usize, seed: u64) -> Result<Self, TextError> {
         Self::new(examples, batch, Some(seed))
     }

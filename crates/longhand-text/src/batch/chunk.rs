@@ -43,7 +43,7 @@ impl Batch {
     /// first token is not predicted from another text. `lane` is scratch.
     ///
     /// # Errors
-    /// Pairs beyond the end of the tokens; a shard that cannot be read.
+    /// [`TextError::TokenRange`] for pairs beyond the end, or an unreadable shard's error.
     ///
     /// # Panics
     /// If the batch has no room for them.

@@ -46,7 +46,7 @@ impl LabelledBatches {
     /// Shuffled, length-bucketed batches for training.
     ///
     /// # Errors
-    /// No examples, or a batch size of 0.
+    /// [`TextError::Empty`] for no examples, [`TextError::Setting`] for a batch size of 0.
     pub fn shuffled(
         examples: Vec<LabelledIds>,
         batch: usize,

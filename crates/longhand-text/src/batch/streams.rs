@@ -42,9 +42,9 @@ impl Streams {
     /// Streams from the beginning of the first epoch.
     ///
     /// # Errors
-    /// A batch or chunk of size 0; [`TextError::TooShort`] below two tokens;
-    /// [`TextError::ShorterThanBatch`] where one batch needs more tokens than
-    /// there are (see [`Streams::fit`]).
+    /// [`TextError::Setting`] for a batch or chunk of size 0, [`TextError::TooShort`] below two
+    /// tokens, and [`TextError::ShorterThanBatch`] if one batch needs
+    /// more tokens (see [`Streams::fit`]).
     pub fn new(
         tokens: Arc<Tokens>,
         batch: usize,
@@ -123,7 +123,7 @@ impl Streams {
     /// token of an epoch.
     ///
     /// # Errors
-    /// A shard that cannot be read.
+    /// [`TextError::Io`] or [`TextError::Shard`] for an unreadable shard.
     pub fn next(&mut self, chunk: &mut Batch) -> Result<(), TextError> {
         let (batch, time) = (self.batch, self.time);
         chunk.resize(batch, time);

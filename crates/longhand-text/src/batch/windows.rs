@@ -26,7 +26,7 @@ impl Windows {
     /// Windows over the whole of `tokens`, `most` tokens of each at a time.
     ///
     /// # Errors
-    /// A size of 0; [`TextError::TooShort`] below two tokens.
+    /// [`TextError::Setting`] for a size of 0, [`TextError::TooShort`] below two tokens.
     pub fn new(
         tokens: Arc<Tokens>,
         batch: usize,
@@ -58,7 +58,7 @@ impl Windows {
     /// or missing: those places are [`super::IGNORED`] targets.
     ///
     /// # Errors
-    /// A shard that cannot be read.
+    /// [`TextError::Io`] or [`TextError::Shard`] for an unreadable shard.
     pub fn next(&mut self, chunk: &mut Batch) -> Result<bool, TextError> {
         let pairs = self.tokens.len() - 1;
         if self.first >= pairs {

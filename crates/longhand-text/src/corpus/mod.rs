@@ -50,7 +50,8 @@ impl Corpus {
     /// file nor folder, are left out.
     ///
     /// # Errors
-    /// A path that does not exist or cannot be read, or a folder without a file.
+    /// [`TextError::Missing`] or [`TextError::Io`] for a path that cannot be read,
+    /// [`TextError::EmptyFolder`] for a folder without a file.
     pub fn open(paths: &[PathBuf], options: CorpusOptions) -> Result<Self, TextError> {
         let mut sources = Vec::new();
         for path in paths {
@@ -119,7 +120,8 @@ impl Corpus {
     /// ⌊(1 − fraction)·N⌋ characters train, the others validate.
     ///
     /// # Errors
-    /// A fraction outside of 0 … 1 or that leaves one part empty; whatever reading reports.
+    /// [`TextError::Setting`] for a fraction outside of 0 … 1, [`TextError::TooShortToSplit`] if
+    /// one part would be empty, and the errors of reading.
     pub fn split_valid(&self, fraction: f64) -> Result<(Self, Self), TextError> {
         let setting = || TextError::Setting {
             what: "the validation fraction",
@@ -158,7 +160,7 @@ impl Corpus {
     /// stored, how they are read, and the part of them that this corpus is.
     ///
     /// # Errors
-    /// A source that cannot be read.
+    /// [`TextError::Io`] for a source that cannot be read.
     pub fn hash(&self) -> Result<String, TextError> {
         let mut hasher = blake3::Hasher::new();
         let CorpusOptions { text_column, lossy, .. } = &self.options;

@@ -137,7 +137,8 @@ impl Shard {
     /// Opens a shard and checks its header, its length and its documents' starts.
     ///
     /// # Errors
-    /// A file that cannot be read or is not a shard as [`ShardWriter`] writes it.
+    /// [`TextError::Io`] if the file cannot be read, [`TextError::Shard`] if it is not a shard
+    /// as [`ShardWriter`] writes it.
     pub fn open(path: &Path) -> Result<Self, TextError> {
         let name = path.display().to_string();
         let fail = |fault| TextError::Shard { name: name.clone(), fault };
@@ -158,7 +159,8 @@ impl Shard {
     /// Reads the whole shard, and compares its content with the hash in its header.
     ///
     /// # Errors
-    /// A shard that cannot be read, or whose content is not what was written.
+    /// [`TextError::Io`] if the file cannot be read, [`TextError::Shard`] if its content is
+    /// not what was written.
     pub fn verify(&self) -> Result<(), TextError> {
         let end = DATA_OFFSET + self.header.count * self.header.dtype.size();
         let end = end + self.header.documents * 8;
@@ -200,7 +202,8 @@ impl Shard {
     /// Copies the ids from `start` on into `ids`.
     ///
     /// # Errors
-    /// A range beyond the end, a read that fails, or an id beyond the vocabulary.
+    /// [`TextError::TokenRange`] for a range beyond the end, [`TextError::Io`] if a read fails,
+    /// [`TextError::Shard`] for an id beyond the vocabulary.
     pub fn copy(&self, start: u64, ids: &mut [u32]) -> Result<(), TextError> {
         let end = start.saturating_add(ids.len() as u64);
         if end > self.header.count {
@@ -249,7 +252,7 @@ impl ShardWriter {
     /// Begins a shard of a tokeniser's ids.
     ///
     /// # Errors
-    /// What the file system reports.
+    /// [`TextError::Io`] if the file cannot be created.
     pub fn create(path: &Path, tokenizer: &Tokenizer) -> Result<Self, TextError> {
         let mut file = BufWriter::with_capacity(1 << 16, file::beside(path)?);
         file.write_all(&[0; DATA_OFFSET as usize])?;
@@ -290,7 +293,8 @@ impl ShardWriter {
     /// Appends tokens to the shard.
     ///
     /// # Errors
-    /// An id beyond the vocabulary; what the file system reports.
+    /// [`TextError::TokenId`] for an id beyond the vocabulary, [`TextError::Io`] if the
+    /// file cannot be written.
     pub fn push(&mut self, ids: &[u32]) -> Result<(), TextError> {
         self.stored.clear();
         for &id in ids {
@@ -312,7 +316,7 @@ impl ShardWriter {
     /// file its final name.
     ///
     /// # Errors
-    /// What the file system reports.
+    /// [`TextError::Io`] if the file cannot be written.
     pub fn finish(mut self, source: &str, bytes: u64, scored_bytes: u64) -> Result<(), TextError> {
         self.documents.retain(|&start| start < self.header.count);
         if self.header.count > 0 && self.documents.first() != Some(&0) {

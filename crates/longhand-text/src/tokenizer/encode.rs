@@ -15,7 +15,7 @@ impl Tokenizer {
     /// break gets no `<eos>` at its end.
     ///
     /// # Errors
-    /// A tokeniser of a foreign layout that cannot express a text.
+    /// [`TextError::Encode`] if a tokeniser of a foreign layout cannot express the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
         if text.len() <= CHUNK || !self.own_layout {
             return self.encode_part(text);

@@ -51,7 +51,8 @@ impl Tokenizer {
     /// Reads the file of a tokeniser, a `tokenizer.json`.
     ///
     /// # Errors
-    /// A file that is missing, unreadable, or not a tokeniser with ids 0, 1, …, n−1.
+    /// [`TextError::Io`] if the file cannot be read, [`TextError::TokenizerFile`] if it is not a
+    /// tokeniser with ids 0, 1, …, n−1.
     pub fn load(path: &Path) -> Result<Self, TextError> {
         Self::from_bytes(&fs_err::read(path)?, &path.display().to_string())
     }
@@ -59,7 +60,8 @@ impl Tokenizer {
     /// Reads the tokeniser of a model folder.
     ///
     /// # Errors
-    /// A folder that is missing or has none, and as [`Tokenizer::load`].
+    /// [`TextError::NoFolder`] or [`TextError::NoTokenizer`] if one is missing, and
+    /// the errors of [`Tokenizer::load`].
     pub fn of_folder(folder: &Path) -> Result<Self, TextError> {
         if !folder.is_dir() {
             return Err(TextError::NoFolder(folder.into()));
@@ -127,7 +129,7 @@ impl Tokenizer {
     /// The content of the `tokenizer.json`.
     ///
     /// # Errors
-    /// A tokeniser that the library read but cannot write.
+    /// [`TextError::TokenizerFile`] if the library cannot write what it has read.
     pub fn to_json(&self) -> Result<String, TextError> {
         self.inner.to_string(true).map_err(|error| TextError::TokenizerFile {
             name: "the tokeniser's own file".into(),
@@ -138,7 +140,7 @@ impl Tokenizer {
     /// Writes the `tokenizer.json`, beside and renamed.
     ///
     /// # Errors
-    /// As [`Tokenizer::to_json`], and what the file system reports.
+    /// [`TextError::Io`] if the file cannot be written, and the errors of [`Tokenizer::to_json`].
     pub fn save(&self, path: &Path) -> Result<(), TextError> {
         file::write(path, self.to_json()?.as_bytes())
     }
@@ -153,7 +155,8 @@ impl Tokenizer {
     /// file holds them as added tokens.
     ///
     /// # Errors
-    /// A name that is a token already, or that a decoder would take for text.
+    /// [`TextError::TokenizerFile`] for a name that is a token already, or that a decoder
+    /// would take for text.
     pub fn with_special_tokens(&self, names: &[&str]) -> Result<Self, TextError> {
         let named = |fault| TextError::TokenizerFile { name: self.kind.name().into(), fault };
         let file = || -> Result<Value, TokenizerFault> {

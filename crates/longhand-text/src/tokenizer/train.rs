@@ -84,7 +84,8 @@ impl Tokenizer {
     /// 4 MiB of distinct words and lines.
     ///
     /// # Errors
-    /// An error of the corpus, an empty corpus, or a vocabulary too small for the kind.
+    /// [`TextError::Training`] for an empty corpus or a vocabulary too small for the kind, and any
+    /// error of the corpus.
     pub fn train_with(
         settings: TrainingSettings,
         corpus: impl Iterator<Item = Result<String, TextError>>,

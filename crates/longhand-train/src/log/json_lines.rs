@@ -22,8 +22,8 @@ impl<W: Write> JsonLines<W> {
     /// Writes `object` as one line. A number that is not finite becomes `null`.
     ///
     /// # Errors
-    /// If `object` has no form in JSON or is not an object there, in which case nothing is
-    /// written; or if the writer refuses.
+    /// [`LogError::Json`] or [`LogError::NotAnObject`] if `object` has no such form, in which case
+    /// nothing is written; [`LogError::Write`] if the writer fails.
     pub fn write(&mut self, object: &impl Serialize) -> Result<(), LogError> {
         let mut line = serde_json::to_vec(object)?;
         if line.first() != Some(&b'{') {

@@ -35,7 +35,7 @@ impl EventWriter<fs_err::File> {
     /// resumed run adds a file, and [`EventWriter::restart`] tells where it goes on.
     ///
     /// # Errors
-    /// If the folder or the file cannot be created or written.
+    /// [`LogError::Write`] if the folder or the file cannot be created or written.
     pub fn create(folder: &Path) -> Result<Self, LogError> {
         fs_err::create_dir_all(folder)?;
         let now = since_epoch();
@@ -59,7 +59,7 @@ impl<W: Write> EventWriter<W> {
     /// Starts an event file in `writer`. `wall_time` is in seconds since the Unix epoch.
     ///
     /// # Errors
-    /// If the writer refuses.
+    /// [`LogError::Write`] if the writer fails.
     pub fn new(writer: W, wall_time: f64) -> Result<Self, LogError> {
         let mut events = Self { writer, record: Vec::new() };
         events.write(0, wall_time, What::FileVersion("brain.Event:2".into()))?;
@@ -70,7 +70,7 @@ impl<W: Write> EventWriter<W> {
     /// the tag group curves, as in `train/loss`.
     ///
     /// # Errors
-    /// If the writer refuses.
+    /// [`LogError::Write`] if the writer fails.
     pub fn scalar(
         &mut self,
         tag: &str,
@@ -86,7 +86,7 @@ impl<W: Write> EventWriter<W> {
     /// Values that are not finite are left out.
     ///
     /// # Errors
-    /// If the writer refuses.
+    /// [`LogError::Write`] if the writer fails.
     pub fn histogram(&mut self, tag: &str, step: u64, values: &[f32]) -> Result<(), LogError> {
         let value = Value { histo: Some(histogram(values)), ..Value::tagged(tag) };
         let summary = Summary { value: vec![value] };
@@ -96,7 +96,7 @@ impl<W: Write> EventWriter<W> {
     /// A text at `step`, such as what the model writes by then. TensorBoard shows Markdown.
     ///
     /// # Errors
-    /// If the writer refuses.
+    /// [`LogError::Write`] if the writer fails.
     pub fn text(&mut self, tag: &str, step: u64, text: &str) -> Result<(), LogError> {
         let value = Value {
             tensor: Some(TensorProto::one_string(text)),
@@ -111,7 +111,7 @@ impl<W: Write> EventWriter<W> {
     /// files hold from that step on, so that a resumed run shows each step once.
     ///
     /// # Errors
-    /// If the writer refuses.
+    /// [`LogError::Write`] if the writer fails.
     pub fn restart(&mut self, step: u64) -> Result<(), LogError> {
         let start = What::SessionLog(messages::SessionLog { status: messages::SESSION_START });
         self.write(step, since_epoch().as_secs_f64(), start)
