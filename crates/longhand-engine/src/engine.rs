@@ -229,6 +229,5 @@ fn check(model: &Model, tokenizer: &Tokenizer) -> Result<(), EngineError> {
 
 /// The hash of a model's configuration and weights.
 pub fn model_hash(model: &Model) -> String {
-    let both = format!("{}\n{}", model.config().hash(), model.weights.hash());
-    blake3::hash(both.as_bytes()).to_hex().to_string()
+    model.hash()
 }

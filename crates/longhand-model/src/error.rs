@@ -30,6 +30,21 @@ pub enum ModelError {
     /// A change of low rank for no matrix.
     #[error("no matrix between layers is given a change of low rank: name one that has none")]
     NoMatrix,
+    /// A change of a rank that a matrix cannot have.
+    #[error(
+        "a change of rank {rank} does not fit the matrix `{name}` of {rows} rows and {columns} \
+         columns: its rank must be from 1 to {}", rows.min(columns)
+    )]
+    Rank {
+        /// The matrix.
+        name: String,
+        /// The rank.
+        rank: usize,
+        /// Rows of the matrix.
+        rows: usize,
+        /// Columns of the matrix.
+        columns: usize,
+    },
     /// A state with another number of streams.
     #[error("a state of {got} streams was given for {expected} sequences")]
     State {

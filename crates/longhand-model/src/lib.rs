@@ -3,7 +3,8 @@
 //! The path of the data:
 //! 1. [`config`] says what a model is made of; [`preset`] names some configurations.
 //! 2. [`weights`] holds the parameters by PyTorch's names, as they are trained or packed for
-//!    reading; [`mod@file`] reads and writes them, with the [`checksum`]s of every tensor.
+//!    reading; [`mod@file`] reads and writes them, with the [`checksum`]s of every tensor, and
+//!    [`adapter`] reads and writes what was trained beside a base model.
 //! 3. [`model`] lays out embedding → [`block`]s → norm → [`head`], where each block holds
 //!    [`memory`]s and their fusion.
 //! 4. [`tape`] records a forward pass as a list of coarse operations, and runs the backward pass.
@@ -21,6 +22,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod adapter;
 pub mod block;
 pub mod checksum;
 pub mod config;
@@ -38,6 +40,7 @@ pub mod tape;
 mod tests;
 pub mod weights;
 
+pub use adapter::{Adapter, AdapterError};
 pub use config::{Config, ConfigError};
 pub use error::{HeadError, ModelError};
 pub use file::{FileError, WeightsError};

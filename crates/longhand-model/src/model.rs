@@ -171,6 +171,13 @@ impl Model {
         &self.config
     }
 
+    /// The hash of its configuration and weights. Models with equal hashes give the same answers;
+    /// the same weights in another format are another model.
+    pub fn hash(&self) -> String {
+        let both = format!("{}\n{}", self.config.hash(), self.weights.hash());
+        blake3::hash(both.as_bytes()).to_hex().to_string()
+    }
+
     /// The empty state of `batch` streams.
     pub fn state(&self, batch: usize) -> State {
         State::new(&self.state, batch)

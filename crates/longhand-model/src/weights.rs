@@ -10,6 +10,7 @@ use longhand_kernel::{Buffer, Cpu, low_rank};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::error::ModelError;
 use crate::state::{StateId, StateLayout};
 
 /// A parameter's place in [`Weights`].
@@ -62,6 +63,8 @@ pub(crate) struct LowRank {
     pub(crate) b: ParameterId,
     /// Factor of the product B·A: α / r.
     pub(crate) scale: f32,
+    /// Share of the change's input that is dropped in training (0).
+    pub(crate) dropout: f32,
 }
 
 /// A matrix that is only read: compressed or not, and laid out for what the model does with it.
@@ -224,7 +227,7 @@ impl Weights {
 
     /// The change of low rank of a matrix with its values.
     pub(crate) fn change(&self, id: ParameterId) -> Option<low_rank::LowRank<'_>> {
-        let LowRank { rank, a, b, scale } = self.low_rank(id)?;
+        let LowRank { rank, a, b, scale, .. } = self.low_rank(id)?;
         let [output, input] = self.get(id).matrix();
         let (a, b) = (self.values(a), self.values(b));
         Some(low_rank::LowRank { output, input, rank, scale, a, b })
@@ -280,6 +283,20 @@ impl Parameter {
             Role::Gates { gates, recurrent: false, .. } => gates,
             Role::Gates { gates, heads, recurrent: true, .. } => heads * gates,
         }
+    }
+
+    /// Whether it is a matrix between layers, which can have a change of low rank.
+    pub(crate) fn is_between(&self) -> bool {
+        matches!(self.role, Role::Matrix | Role::Gates { .. })
+    }
+
+    /// Checks that a change of low rank fits the matrix.
+    pub(crate) fn check_rank(&self, rank: usize) -> Result<(), ModelError> {
+        let [rows, columns] = self.matrix();
+        if (1..=rows.min(columns)).contains(&rank) {
+            return Ok(());
+        }
+        Err(ModelError::Rank { name: self.name.clone(), rank, rows, columns })
     }
 
     fn rows(&self) -> usize {
@@ -411,6 +428,13 @@ pub(crate) enum Init {
     Open,
 }
 
+/// The first values of one half of a change of low rank.
+#[derive(Clone, Copy)]
+pub(crate) enum Factor<'a> {
+    Drawn(Init),
+    Given(&'a [f32]),
+}
+
 /// Collects parameters and state tensors while layers are laid out.
 pub(crate) struct Builder {
     weights: Weights,
@@ -445,8 +469,32 @@ impl Builder {
         &self.weights
     }
 
-    /// Gives a matrix a change of low rank.
-    pub(crate) fn change(&mut self, id: ParameterId, change: LowRank) {
+    /// Gives a matrix a change of low rank, whose factors A and B begin as given.
+    pub(crate) fn change(
+        &mut self,
+        id: ParameterId,
+        size: (usize, f32, f32),
+        factors: [Factor<'_>; 2],
+    ) {
+        let (rank, scale, dropout) = size;
+        let parameter = self.weights.get(id);
+        let (name, [rows, columns]) = (parameter.name.clone(), parameter.matrix());
+        let places = [("lora_a", [rank, columns]), ("lora_b", [rows, rank])];
+        let [a, b] = std::array::from_fn(|place| {
+            let (end, shape) = places[place];
+            let init = match factors[place] {
+                Factor::Drawn(init) => init,
+                Factor::Given(_) => Init::Zeros,
+            };
+            let id = self.add(format!("{name}.{end}"), &shape, init);
+            if let Factor::Given(data) = factors[place] {
+                self.weights.parameters[id.0].data.copy_from_slice(data);
+            }
+            // Neither is a matrix between layers: an optimiser takes them as they are.
+            self.role(id, Role::Factor);
+            id
+        });
+        let change = LowRank { rank, a, b, scale, dropout };
         self.weights.parameters[id.0].low_rank = Some(change);
     }
 

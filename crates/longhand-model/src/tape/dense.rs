@@ -22,6 +22,8 @@ pub(super) struct Linear {
     pub(super) parts: [Option<Var>; 2],
     weight: ParameterId,
     bias: Option<ParameterId>,
+    /// The inputs of the weight's change of low rank: `parts`, or those with elements dropped.
+    pub(super) change_parts: [Option<Var>; 2],
     /// x·Aᵀ where the weight has a change of low rank, else empty.
     pub(super) hidden: Buffer,
     pub(super) y: Var,
@@ -133,9 +135,13 @@ impl Tape {
             }
         }
         let mut hidden = Buffer::default();
+        let mut change_parts = [parts.first().copied(), parts.get(1).copied()];
         if let Some(change) = weights.change(weight) {
+            let share = weights.low_rank(weight).map_or(0.0, |change| change.dropout);
+            change_parts = change_parts.map(|part| Some(self.dropout(part?, share, false)));
+            let dropped: Vec<Var> = change_parts.into_iter().flatten().collect();
             hidden = self.cpu.buffers().take(size.rows * change.rank);
-            let inputs = &self.inputs(parts)[..parts.len()];
+            let inputs = &self.inputs(&dropped)[..dropped.len()];
             low_rank::add(&self.cpu, change, inputs, &mut hidden, &mut data);
         }
         let needed = parts.iter().any(|&part| self.needs(part))
@@ -143,7 +149,8 @@ impl Tape {
             || Self::trains(weights, &[bias]);
         let y = self.push(self.span(parts[0]), data, size.output, needed);
         let parts = [parts.first().copied(), parts.get(1).copied()];
-        self.record_with(weights, y, Operation::Linear(Linear { parts, weight, bias, hidden, y }));
+        let linear = Linear { parts, weight, bias, change_parts, hidden, y };
+        self.record_with(weights, y, Operation::Linear(linear));
         y
     }
 
@@ -320,18 +327,34 @@ impl Linear {
         if let Some(id) = self.bias {
             pass.gradients.put(id, bias);
         }
-        pass.factors(self.weight, |tape, change, wanted| {
-            let inputs = &tape.inputs(parts)[..parts.len()];
-            let d_inputs = &mut dx.each_mut().map(Option::as_deref_mut)[..parts.len()];
-            low_rank::add_backward(&tape.cpu, change, inputs, &self.hidden, &dy, d_inputs, wanted);
-        });
-        pass.tape.cpu.buffers().give(self.hidden);
         for (part, dx) in self.parts.into_iter().zip(dx) {
             if let Some(part) = part {
                 pass.tape.close(part, dx);
             }
         }
+        self.change_backward(pass, &dy);
+        pass.tape.cpu.buffers().give(self.hidden);
         pass.tape.cpu.buffers().give(dy);
+    }
+}
+
+impl Linear {
+    /// The part of the backward pass that goes through the change of low rank, if there is one.
+    fn change_backward(&self, pass: &mut Backward, dy: &[f32]) {
+        let parts: Vec<Var> = self.change_parts.into_iter().flatten().collect();
+        if pass.weights.change(self.weight).is_none() {
+            return;
+        }
+        let mut dx: Vec<Option<Buffer>> = parts.iter().map(|&part| pass.tape.open(part)).collect();
+        pass.factors(self.weight, |tape, change, wanted| {
+            let inputs = &tape.inputs(&parts)[..parts.len()];
+            let mut d_inputs: Vec<_> = dx.iter_mut().map(Option::as_deref_mut).collect();
+            let (cpu, hidden) = (&tape.cpu, &self.hidden);
+            low_rank::add_backward(cpu, change, inputs, hidden, dy, &mut d_inputs, wanted);
+        });
+        for (part, dx) in parts.into_iter().zip(dx) {
+            pass.tape.close(part, dx);
+        }
     }
 }
 

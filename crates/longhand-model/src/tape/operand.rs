@@ -2,7 +2,7 @@
 
 use longhand_kernel::dropout::{self, Mask, Pattern};
 use longhand_kernel::low_rank::{self, LowRank};
-use longhand_kernel::{Buffer, elementwise};
+use longhand_kernel::{Buffer, Cpu, elementwise};
 
 use super::{Backward, Operation, SpanId, Tape, Var};
 use crate::weights::{ParameterId, Weights};
@@ -26,19 +26,26 @@ pub(super) struct Dropped {
 /// A weight with its change of low rank.
 pub(super) struct Changed {
     weight: ParameterId,
+    /// The dropped elements of A: the weight is used at every position, and has no input of its own
+    /// whose elements could be dropped.
+    mask: Option<Mask>,
     pub(super) y: Var,
 }
 
 impl Tape {
     /// The weight that a parameter is used as: the parameter, or W + s·B·A where it has a change
-    /// of low rank, which then belongs to `span`.
+    /// of low rank, which then belongs to `span`. In training a share of A's elements is dropped, as
+    /// the change says.
     pub(super) fn weight(&mut self, weights: &Weights, id: ParameterId, span: SpanId) -> Operand {
         let Some(change) = weights.change(id) else { return Operand::Parameter(id) };
         let whole = weights.values(id);
+        let mask = self.draw(weights.low_rank(id).map_or(0.0, |change| change.dropout));
         let mut data = self.cpu.buffers().take(whole.len());
-        low_rank::weight(&self.cpu, change, whole, &mut data);
+        with_dropped(&self.cpu, mask, change, |change| {
+            low_rank::weight(&self.cpu, change, whole, &mut data);
+        });
         let y = self.push(span, data, change.input, weights.is_weight_trainable(id));
-        self.record_with(weights, y, Operation::Changed(Changed { weight: id, y }));
+        self.record_with(weights, y, Operation::Changed(Changed { weight: id, mask, y }));
         Operand::Made(y)
     }
 
@@ -85,6 +92,15 @@ impl Tape {
         let data = std::mem::take(&mut self.values[made.0].data);
         self.cpu.buffers().give(data);
     }
+}
+
+/// Gives `run` a change of low rank, with elements of A dropped where there is a mask.
+fn with_dropped(cpu: &Cpu, mask: Option<Mask>, change: LowRank<'_>, run: impl FnOnce(LowRank<'_>)) {
+    let Some(mask) = mask else { return run(change) };
+    let mut a = cpu.buffers().take(change.a.len());
+    dropout::forward(cpu, mask, Pattern::Elements, change.a, &mut a);
+    run(LowRank { a: &a, ..change });
+    cpu.buffers().give(a);
 }
 
 impl Backward<'_> {
@@ -140,8 +156,20 @@ impl Changed {
         pass.tape.discard(self.y);
         let Some(dy) = pass.tape.finish(self.y) else { return };
         let id = self.weight;
-        pass.factors(id, |tape, change, wanted| {
-            low_rank::weight_backward(&tape.cpu, change, &dy, wanted);
+        pass.factors(id, |tape, change, mut wanted| {
+            let Some(mask) = self.mask else {
+                return low_rank::weight_backward(&tape.cpu, change, &dy, wanted);
+            };
+            let da = wanted.a.take();
+            let mut dropped = tape.cpu.zeros(change.a.len());
+            with_dropped(&tape.cpu, self.mask, change, |change| {
+                wanted.a = da.is_some().then_some(&mut *dropped);
+                low_rank::weight_backward(&tape.cpu, change, &dy, wanted);
+            });
+            if let Some(da) = da {
+                dropout::backward(&tape.cpu, mask, Pattern::Elements, &dropped, da);
+            }
+            tape.cpu.buffers().give(dropped);
         });
         let mut whole = pass.gradients.take(id);
         if let Some(whole) = &mut whole {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use longhand_kernel::dropout::{Mask, Pattern, reference};
 
 use super::*;
-use crate::{Format, Group, LowRankSettings, ModelError};
+use crate::{Format, Group, LowRankSettings, ModelError, Parameter};
 
-const LOW_RANK: LowRankSettings = LowRankSettings { rank: 3, alpha: 1.5, seed: 4 };
+const LOW_RANK: LowRankSettings = LowRankSettings { rank: 3, alpha: 1.5, dropout: 0.0, seed: 4 };
 
 /// Of both factors, of the matrices that they change, and of everything else.
 #[test]
@@ -17,13 +17,22 @@ fn gradients_through_changes_of_low_rank_are_the_slope_of_the_loss() {
         let pools = pools_by_maximum(&config);
         let mode = if pools { Mode::Record } else { Mode::Train { seed: 5 } };
         let config = if pools { config } else { with_dropout(config, true) };
-        let mut model = Model::new(config, 7).unwrap();
-        let names = model.add_low_rank(LOW_RANK, |_| true).unwrap();
-        assert_eq!(
-            model.weights.iter().filter(|p| p.name.ends_with("lora_a")).count(),
-            names.len()
-        );
-        check_slopes(name, model, mode);
+        for dropout in [0.0, 0.3] {
+            let mut model = Model::new(config.clone(), 7).unwrap();
+            let settings = LowRankSettings { dropout, ..LOW_RANK };
+            let large = |p: &&Parameter| p.matrix().into_iter().all(|n| n >= settings.rank);
+            let large = model.weights.iter().filter(large).map(|p| p.name.clone());
+            let large: Vec<String> = large.collect();
+            let mut names =
+                model.add_low_rank(settings, |name| large.iter().any(|l| l == name)).unwrap();
+            // The smallest matrices have room for a lower rank.
+            let smaller = LowRankSettings { rank: 1, ..settings };
+            names.extend(model.add_low_rank(smaller, |_| true).unwrap_or_default());
+            assert_eq!(model.add_low_rank(smaller, |_| true), Err(ModelError::NoMatrix));
+            let factors = model.weights.iter().filter(|p| p.name.ends_with("lora_a"));
+            assert_eq!(factors.count(), names.len());
+            check_slopes(name, model, mode);
+        }
     }
 }
 
@@ -75,7 +84,7 @@ fn a_change_of_low_rank_is_not_saved_unmerged_and_not_given_to_packed_weights() 
     model.save(folder.path()).unwrap();
     assert_eq!(Model::load(folder.path()).unwrap().weights.hash(), model.weights.hash());
     let none = LowRankSettings { rank: 0, ..LOW_RANK };
-    assert_eq!(model.add_low_rank(none, |_| true), Err(ModelError::NoMatrix));
+    assert!(matches!(model.add_low_rank(none, |_| true), Err(ModelError::Rank { rank: 0, .. })));
     model.pack();
     assert!(matches!(model.add_low_rank(LOW_RANK, |_| true), Err(ModelError::Frozen(_))));
 }

@@ -1,0 +1,401 @@
+//! Adapters: what was trained beside a base model, in files of its own.
+//!
+//! ```text
+//! adapter_config.json         PEFT's keys; beside them the hash of the base model
+//! adapter_model.safetensors   base_model.model.MODULE.lora_A.weight   [r, columns]
+//!                             base_model.model.MODULE.lora_B.weight   [rows, r]
+//!                             base_model.model.PARAMETER              what the base model lacks
+//! ```
+//!
+//! `MODULE` is the matrix's name without `.weight`. A matrix whose name has another end, as
+//! `blocks.0.lstm.weight_hh_l0`, keeps its whole name.
+
+mod config;
+mod error;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use safetensors::tensor::SafeTensors;
+
+pub use self::config::{AdapterConfig, AdapterConfigError, Origin};
+pub use self::error::AdapterError;
+use crate::checksum;
+use crate::config::Config;
+use crate::file::{self, Values, WeightsError};
+use crate::model::Model;
+use crate::weights::{Builder, Factor, LowRank, Parameter, ParameterId, Weights};
+
+/// The file of the settings.
+pub const ADAPTER_CONFIG_FILE: &str = "adapter_config.json";
+/// The file of the weights.
+pub const ADAPTER_WEIGHTS_FILE: &str = "adapter_model.safetensors";
+
+/// PEFT wraps the base model twice.
+const PREFIX: &str = "base_model.model.";
+const A: &str = ".lora_A.weight";
+const B: &str = ".lora_B.weight";
+/// The metadata key of the settings' hash.
+const SEAL: &str = "longhand.adapter";
+
+/// The base model of an adapter, and which parameters are not the base's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Base {
+    /// The folder or name of the base model.
+    pub name: String,
+    /// [`Model::hash`] of the base model.
+    pub hash: String,
+    /// Names of parameters that the base model lacks, such as a new head's.
+    pub own: Vec<String>,
+}
+
+/// Changes of low rank and new parameters of a model, apart from its base.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    config: AdapterConfig,
+    /// By name, without the library's prefix.
+    tensors: BTreeMap<String, Tensor>,
+}
+
+#[derive(Clone, Debug)]
+struct Tensor {
+    shape: Vec<usize>,
+    data: Vec<f32>,
+}
+
+impl Adapter {
+    /// The adapter in a model: its changes of low rank, and the parameters that its base lacks.
+    pub fn of(model: &Model, base: &Base) -> Self {
+        let mut config = AdapterConfig {
+            base_model_name_or_path: Some(base.name.clone()),
+            target_modules: Vec::<String>::new().into(),
+            ..AdapterConfig::default()
+        };
+        let (mut tensors, mut targets) = (BTreeMap::new(), Vec::new());
+        let weights = &model.weights;
+        for (parameter, change) in
+            weights.iter().filter_map(|parameter| Some((parameter, parameter.low_rank?)))
+        {
+            let module = module(&parameter.name);
+            let LowRank { rank, a, b, scale, dropout } = change;
+            let alpha = scale * rank as f32;
+            if targets.is_empty() {
+                (config.r, config.lora_alpha, config.lora_dropout) = (rank, alpha, dropout);
+            }
+            if rank != config.r {
+                config.rank_pattern.insert(module.into(), rank);
+            }
+            if alpha != config.lora_alpha {
+                config.alpha_pattern.insert(module.into(), alpha);
+            }
+            tensors.insert(format!("{module}{A}"), Tensor::of(weights.get(a)));
+            tensors.insert(format!("{module}{B}"), Tensor::of(weights.get(b)));
+            targets.push(module.to_owned());
+        }
+        let owned = |parameter: &&Parameter| base.own.contains(&parameter.name);
+        let own: Vec<&Parameter> = weights.iter().filter(owned).collect();
+        let modules: BTreeSet<&str> = own.iter().map(|parameter| owner(&parameter.name)).collect();
+        if !modules.is_empty() {
+            config.modules_to_save = Some(modules.into_iter().map(str::to_owned).collect());
+        }
+        tensors.extend(own.into_iter().map(|own| (own.name.clone(), Tensor::of(own))));
+        config.target_modules = targets.into();
+        let json = serde_json::from_str(&model.config().to_json()).unwrap_or_default();
+        config.longhand = Some(Origin::new(&base.hash, json));
+        Self { config, tensors }
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &AdapterConfig {
+        &self.config
+    }
+
+    /// The base model; none where another program wrote the adapter.
+    pub fn base(&self) -> Option<Base> {
+        let origin = self.config.longhand.as_ref()?;
+        let name = self.config.base_model_name_or_path.clone().unwrap_or_default();
+        let own = self.tensors.keys().filter(|name| half(name).is_none()).cloned().collect();
+        Some(Base { name, hash: origin.base.clone(), own })
+    }
+
+    /// The configuration of the adapted model; none where another program wrote the adapter.
+    ///
+    /// # Errors
+    /// If the configuration is refused.
+    pub fn model_config(&self) -> Result<Option<Config>, AdapterError> {
+        let Some(origin) = &self.config.longhand else { return Ok(None) };
+        let config = Config::from_json(origin.model.to_string().as_bytes())?;
+        Model::check(&config)?;
+        Ok(Some(config))
+    }
+
+    /// The changed matrices' modules with rank, rows and columns.
+    pub fn changes(&self) -> Vec<(&str, usize, [usize; 2])> {
+        let mut changes = Vec::new();
+        for (name, a) in &self.tensors {
+            let Some(module) = name.strip_suffix(A) else { continue };
+            if let Some(b) = self.tensors.get(&format!("{module}{B}")) {
+                changes.push((module, a.rows(), [b.rows(), a.columns()]));
+            }
+        }
+        changes
+    }
+
+    /// How many numbers it holds.
+    pub fn count(&self) -> usize {
+        self.tensors.values().map(|tensor| tensor.data.len()).sum()
+    }
+
+    /// Reads an adapter folder.
+    ///
+    /// # Errors
+    /// A folder that lacks a file, or a file that is damaged or cannot be applied.
+    pub fn load(folder: &Path) -> Result<Self, AdapterError> {
+        let config = read(&folder.join(ADAPTER_CONFIG_FILE))?;
+        let weights = read(&folder.join(ADAPTER_WEIGHTS_FILE))?;
+        Self::from_bytes(folder, &config, &weights)
+    }
+
+    /// An adapter from the contents of its two files; errors name the files as those of `folder`.
+    ///
+    /// # Errors
+    /// As [`Adapter::load`].
+    pub fn from_bytes(folder: &Path, config: &[u8], weights: &[u8]) -> Result<Self, AdapterError> {
+        let path = folder.join(ADAPTER_CONFIG_FILE);
+        let config = AdapterConfig::from_json(config)
+            .map_err(|what| AdapterError::Config { path: path.clone(), what })?;
+        let wrong = |what| AdapterError::Weights { path: folder.join(ADAPTER_WEIGHTS_FILE), what };
+        let file = checksum::from_bytes(weights).map_err(|error| wrong(error.into()))?;
+        // A file of another program has neither.
+        let expected = config.longhand.as_ref().map(|_| config.seal());
+        if seal(weights) != expected {
+            return Err(AdapterError::Seal(path));
+        }
+        Ok(Self { config, tensors: tensors(&file).map_err(wrong)? })
+    }
+
+    /// Writes the two files into a folder that exists. Each is written beside and renamed.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn save(&self, folder: &Path) -> Result<(), AdapterError> {
+        let (config, weights) = self.to_bytes();
+        file::write(&folder.join(ADAPTER_WEIGHTS_FILE), &weights)?;
+        Ok(file::write(&folder.join(ADAPTER_CONFIG_FILE), config.as_bytes())?)
+    }
+
+    /// The contents of the two files.
+    pub fn to_bytes(&self) -> (String, Vec<u8>) {
+        let name = |name: &str| format!("{PREFIX}{name}");
+        let tensors = self.tensors.iter();
+        let tensors = tensors.map(|(key, t)| (name(key), Values::exact(&t.shape, &t.data)));
+        let metadata = [("format".into(), "pt".into()), (SEAL.into(), self.config.seal())];
+        (self.config.to_json(), checksum::to_bytes(tensors, metadata))
+    }
+
+    /// The base model with this adapter: its changes beside the base's matrices, and its own
+    /// parameters. [`Model::merge_low_rank`] makes a plain model of it.
+    ///
+    /// # Errors
+    /// Another base than the adapter's own, one that is packed for reading, and tensors that do not
+    /// fit it.
+    pub fn apply(&self, base: &Model) -> Result<Model, AdapterError> {
+        base.check_trainable()?;
+        if base.weights.has_low_rank() {
+            return Err(AdapterError::Unmerged);
+        }
+        if let Some(Origin { base: expected, .. }) = &self.config.longhand {
+            let (expected, got) = (expected.clone(), base.hash());
+            if expected != got {
+                return Err(AdapterError::OtherBase { expected, got });
+            }
+        }
+        let config = self.model_config()?.unwrap_or_else(|| base.config().clone());
+        let mut model = Model::lay_out(config, Builder::empty());
+        let mut used = self.fill(&mut model, base)?;
+        used.extend(self.change(&mut model.weights)?);
+        self.check_used(&used)?;
+        model.check_trainable()?;
+        Ok(model)
+    }
+
+    /// Replaces the changes and the own parameters of a model that has them already, as a
+    /// checkpoint is read.
+    ///
+    /// # Errors
+    /// If the model has others; it may then be changed in part.
+    pub fn restore(&self, model: &mut Model) -> Result<(), AdapterError> {
+        if self.model_config()?.is_none_or(|config| config != *model.config()) {
+            return Err(AdapterError::OtherForm);
+        }
+        let factors: Vec<(String, ParameterId)> = (model.weights.iter())
+            .filter_map(|parameter| Some((module(&parameter.name), parameter.low_rank?)))
+            .flat_map(|(module, LowRank { a, b, .. })| {
+                [(format!("{module}{A}"), a), (format!("{module}{B}"), b)]
+            })
+            .collect();
+        let mut used = BTreeSet::new();
+        for (place, parameter) in model.weights.iter_mut().enumerate() {
+            let factor = factors.iter().find(|(_, id)| *id == ParameterId(place));
+            let name = factor.map_or(&parameter.name, |(name, _)| name);
+            if let Some(tensor) = self.tensors.get(name) {
+                tensor.check(name, &parameter.shape)?;
+                parameter.data.copy_from_slice(&tensor.data);
+                used.insert(name.clone());
+            } else if factor.is_some() {
+                return Err(AdapterError::OtherForm);
+            }
+        }
+        self.check_used(&used)
+    }
+
+    /// Fills the parameters of a model that is laid out: the adapter's own, then the base's.
+    fn fill(&self, model: &mut Model, base: &Model) -> Result<BTreeSet<String>, AdapterError> {
+        let mut used = BTreeSet::new();
+        for parameter in model.weights.iter_mut() {
+            let name = &parameter.name;
+            if let Some(own) = self.tensors.get(name) {
+                own.check(name, &parameter.shape)?;
+                parameter.data = own.data.as_slice().into();
+                used.insert(name.clone());
+                continue;
+            }
+            let source = base.weights.iter().find(|source| source.name == *name);
+            let source = source.ok_or_else(|| refused(WeightsError::Missing(name.clone())))?;
+            check_shape(name, &parameter.shape, &source.shape)?;
+            parameter.data = source.data.clone();
+        }
+        Ok(used)
+    }
+
+    /// Adds the changes of low rank to a model's weights.
+    fn change(&self, weights: &mut Weights) -> Result<BTreeSet<String>, AdapterError> {
+        let mut used = BTreeSet::new();
+        let mut builder = Builder::of(std::mem::take(weights), 0);
+        for id in builder.weights().ids() {
+            let parameter = builder.weights().get(id);
+            let (name, matrix) = (parameter.name.clone(), parameter.matrix());
+            let module = module(&name);
+            let names = [A, B].map(|end| format!("{module}{end}"));
+            let [a, b] = names.each_ref().map(|name| self.tensors.get(name));
+            let (a, b) = match (a, b) {
+                (None, None) => continue,
+                (Some(a), Some(b)) => (a, b),
+                (Some(_), None) => return Err(refused(WeightsError::Missing(names[1].clone()))),
+                (None, Some(_)) => return Err(refused(WeightsError::Missing(names[0].clone()))),
+            };
+            if !parameter.is_between() {
+                return Err(AdapterError::NoMatrix(module.into()));
+            }
+            let (rank, [rows, columns]) = (a.rows(), matrix);
+            parameter.check_rank(rank)?;
+            a.check(&names[0], &[rank, columns])?;
+            b.check(&names[1], &[rows, rank])?;
+            let scale = self.config.scale(module, rank);
+            let dropout = self.config.lora_dropout;
+            let factors = [Factor::Given(&a.data), Factor::Given(&b.data)];
+            builder.change(id, (rank, scale, dropout), factors);
+            used.extend(names);
+        }
+        *weights = builder.finish().0;
+        Ok(used)
+    }
+
+    /// Refuses tensors that nothing was done with.
+    fn check_used(&self, used: &BTreeSet<String>) -> Result<(), AdapterError> {
+        match self.tensors.keys().find(|name| !used.contains(*name)) {
+            None => Ok(()),
+            Some(name) => Err(match half(name) {
+                Some(module) => AdapterError::NoMatrix(module.into()),
+                None => refused(WeightsError::Unknown(name.clone())),
+            }),
+        }
+    }
+}
+
+/// Reads a model folder, with an adapter applied where one is given.
+///
+/// # Errors
+/// As [`Model::load`], [`Adapter::load`] and [`Adapter::apply`].
+pub fn load(folder: &Path, adapter: Option<&Path>) -> Result<Model, AdapterError> {
+    let Some(adapter) = adapter else { return Ok(Model::load(folder)?) };
+    let adapter = Adapter::load(adapter)?;
+    adapter.apply(&Model::load(folder)?)
+}
+
+impl Tensor {
+    fn of(parameter: &Parameter) -> Self {
+        Self { shape: parameter.shape.clone(), data: parameter.data.to_vec() }
+    }
+
+    fn rows(&self) -> usize {
+        self.shape.first().copied().unwrap_or(1)
+    }
+
+    fn columns(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    fn check(&self, name: &str, expected: &[usize]) -> Result<(), AdapterError> {
+        check_shape(name, expected, &self.shape)
+    }
+}
+
+/// The module that a matrix belongs to.
+fn module(parameter: &str) -> &str {
+    parameter.strip_suffix(".weight").unwrap_or(parameter)
+}
+
+/// The module of a parameter that is saved whole.
+fn owner(parameter: &str) -> &str {
+    parameter.rsplit_once('.').map_or(parameter, |(owner, _)| owner)
+}
+
+/// The module of which a tensor is half of the change.
+fn half(name: &str) -> Option<&str> {
+    name.strip_suffix(A).or_else(|| name.strip_suffix(B))
+}
+
+fn check_shape(name: &str, expected: &[usize], got: &[usize]) -> Result<(), AdapterError> {
+    if got == expected {
+        return Ok(());
+    }
+    let (expected, got) = (expected.to_vec(), got.to_vec());
+    Err(refused(WeightsError::Shape { name: name.into(), expected, got }))
+}
+
+fn refused(what: WeightsError) -> AdapterError {
+    AdapterError::Weights { path: ADAPTER_WEIGHTS_FILE.into(), what }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, AdapterError> {
+    match fs_err::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(AdapterError::Missing(path.into()))
+        }
+        other => Ok(other?),
+    }
+}
+
+/// The hash of the settings that the weights were saved with, in a file of this program.
+fn seal(weights: &[u8]) -> Option<String> {
+    let (_, header) = SafeTensors::read_metadata(weights).ok()?;
+    header.metadata().as_ref()?.get(SEAL).cloned()
+}
+
+fn tensors(file: &SafeTensors<'_>) -> Result<BTreeMap<String, Tensor>, WeightsError> {
+    let mut tensors = BTreeMap::new();
+    for (name, view) in file.iter() {
+        let (data, _) = file::values(name, &view)?;
+        if let Some(index) = data.iter().position(|value| !value.is_finite()) {
+            return Err(WeightsError::NotFinite { name: name.into(), index });
+        }
+        let short = name.strip_prefix(PREFIX);
+        let short = short.ok_or_else(|| WeightsError::Unknown(name.into()))?;
+        tensors.insert(short.to_owned(), Tensor { shape: view.shape().to_vec(), data });
+    }
+    Ok(tensors)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! `adapter_config.json`, with the keys of the PEFT library.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// The version of [`Origin`] that is written, and the only one that is read.
+const VERSION: u32 = 1;
+/// The one method whose files are read.
+const LORA: &str = "LORA";
+
+/// The settings of an adapter. Other programs write this file too: their further keys are ignored,
+/// except for those that change the weights in a way that is not implemented.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AdapterConfig {
+    /// The method, always `LORA`.
+    pub peft_type: String,
+    /// Folder or name of the base model (none).
+    pub base_model_name_or_path: Option<String>,
+    /// Rank of the changes (8); a matrix in `rank_pattern` has another.
+    pub r: usize,
+    /// α (8); a matrix in `alpha_pattern` has another. The change is α / r · B·A.
+    pub lora_alpha: f32,
+    /// Share of the changes' inputs dropped in training (0).
+    pub lora_dropout: f32,
+    /// Which biases are trained; only `none` is read.
+    pub bias: String,
+    /// Whether weights are stored transposed; only `false` is read.
+    pub fan_in_fan_out: bool,
+    /// Whether the adapter is for reading (true); the library wants it.
+    pub inference_mode: bool,
+    /// Whether magnitudes are trained apart; only `false` is read.
+    pub use_dora: bool,
+    /// Whether the scale is α / √r (false).
+    pub use_rslora: bool,
+    /// The changed modules: a list or a pattern, for people and other programs.
+    pub target_modules: Value,
+    /// Modules that the adapter holds whole, such as a new head (none).
+    pub modules_to_save: Option<Vec<String>>,
+    /// Ranks of modules that differ from `r`.
+    pub rank_pattern: BTreeMap<String, usize>,
+    /// α of modules that differ from `lora_alpha`.
+    pub alpha_pattern: BTreeMap<String, f32>,
+    /// The library's name of the task (none).
+    pub task_type: Option<String>,
+    /// The base model and the adapted model; none in files of other programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longhand: Option<Origin>,
+}
+
+/// What this program adds to the file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// Version of this object, 1.
+    pub version: u32,
+    /// Hash of the base model's configuration and weights.
+    pub base: String,
+    /// The adapted model's `config.json`: its heads may be others than the base's.
+    pub model: Value,
+}
+
+/// Why an `adapter_config.json` is refused. Each message goes on after the file's name.
+#[derive(Debug, thiserror::Error)]
+pub enum AdapterConfigError {
+    /// It is no such file.
+    #[error("{0}")]
+    Form(#[from] serde_json::Error),
+    /// A key has a value that this program cannot apply.
+    #[error("`{key}` is {value}, but must be {allowed}")]
+    Unsupported {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// The values that are read.
+        allowed: &'static str,
+    },
+}
+
+impl Default for AdapterConfig {
+    fn default() -> Self {
+        Self {
+            peft_type: LORA.into(),
+            base_model_name_or_path: None,
+            r: 8,
+            lora_alpha: 8.0,
+            lora_dropout: 0.0,
+            bias: "none".into(),
+            fan_in_fan_out: false,
+            inference_mode: true,
+            use_dora: false,
+            use_rslora: false,
+            target_modules: Value::Null,
+            modules_to_save: None,
+            rank_pattern: BTreeMap::new(),
+            alpha_pattern: BTreeMap::new(),
+            task_type: None,
+            longhand: None,
+        }
+    }
+}
+
+impl Origin {
+    /// The base with a hash, and the configuration of the model that was made of it.
+    pub fn new(base: &str, model: Value) -> Self {
+        Self { version: VERSION, base: base.into(), model }
+    }
+}
+
+impl AdapterConfig {
+    /// Reads `adapter_config.json`, and refuses what cannot be applied.
+    ///
+    /// # Errors
+    /// If the text has another form, or asks for something that is not implemented.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, AdapterConfigError> {
+        // Without the method's name the other keys mean nothing.
+        #[derive(Deserialize)]
+        struct Method {
+            #[allow(dead_code)]
+            peft_type: String,
+        }
+        let _: Method = serde_json::from_slice(bytes)?;
+        let config: Self = serde_json::from_slice(bytes)?;
+        let dropout = config.lora_dropout;
+        let version = config.longhand.as_ref().map_or(VERSION, |origin| origin.version);
+        for (key, fits, value, allowed) in [
+            ("peft_type", config.peft_type == LORA, json!(config.peft_type), "LORA"),
+            ("bias", config.bias == "none", json!(config.bias), "none"),
+            ("fan_in_fan_out", !config.fan_in_fan_out, json!(true), "false"),
+            ("use_dora", !config.use_dora, json!(true), "false"),
+            ("r", config.r > 0, json!(config.r), "at least 1"),
+            ("lora_alpha", config.lora_alpha.is_finite(), Value::Null, "a number"),
+            (
+                "lora_dropout",
+                (0.0..1.0).contains(&dropout),
+                json!(dropout),
+                "at least 0 and less than 1",
+            ),
+            ("longhand.version", version == VERSION, json!(version), "1"),
+        ] {
+            if !fits {
+                let value = value.to_string();
+                return Err(AdapterConfigError::Unsupported { key, value, allowed });
+            }
+        }
+        Ok(config)
+    }
+
+    /// The content of `adapter_config.json`, indented for people.
+    pub fn to_json(&self) -> String {
+        let json = serde_json::to_string_pretty(self);
+        // Plain data with string keys: serialising it cannot fail.
+        json.unwrap_or_default() + "\n"
+    }
+
+    /// A hash of every setting that the adapted weights depend on. Names may be edited.
+    pub(super) fn seal(&self) -> String {
+        let Self { r, lora_alpha, use_rslora, rank_pattern, alpha_pattern, longhand, .. } = self;
+        let parts = json!([r, lora_alpha, use_rslora, rank_pattern, alpha_pattern, longhand]);
+        blake3::hash(parts.to_string().as_bytes()).to_hex().to_string()
+    }
+
+    /// The factor of B·A for a module with a change of a rank.
+    pub(super) fn scale(&self, module: &str, rank: usize) -> f32 {
+        let alpha = pattern(&self.alpha_pattern, module).unwrap_or(self.lora_alpha);
+        let rank = rank as f32;
+        alpha / if self.use_rslora { rank.sqrt() } else { rank }
+    }
+}
+
+/// The value for a module: of its whole name, or of the end of it after a dot.
+fn pattern(patterns: &BTreeMap<String, f32>, module: &str) -> Option<f32> {
+    let matches = |key: &str| {
+        module.strip_suffix(key).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    patterns
+        .get(module)
+        .copied()
+        .or_else(|| patterns.iter().find(|(key, _)| matches(key)).map(|(_, &value)| value))
+}

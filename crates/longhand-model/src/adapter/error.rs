@@ -1,0 +1,73 @@
+//! Why an adapter cannot be read or applied.
+
+use std::path::PathBuf;
+
+use super::config::AdapterConfigError;
+use crate::config::ConfigError;
+use crate::error::ModelError;
+use crate::file::{FileError, WeightsError};
+
+/// Why an adapter cannot be read, applied or written.
+#[derive(Debug, thiserror::Error)]
+pub enum AdapterError {
+    /// The folder is not there, or lacks a file.
+    #[error(
+        "{} is missing: an adapter folder holds adapter_config.json and \
+         adapter_model.safetensors", .0.display()
+    )]
+    Missing(PathBuf),
+    /// The system refused.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// A base model that cannot be read, or a file that cannot be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Refused settings.
+    #[error("{}: {what}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// The refusal.
+        what: AdapterConfigError,
+    },
+    /// Weights that are damaged, or not those of an adapter.
+    #[error("{}: {what}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: WeightsError,
+    },
+    /// Settings and weights that were not written together.
+    #[error(
+        "{} is damaged or belongs to another adapter: its settings are not those that the weights \
+         beside it were saved with", .0.display()
+    )]
+    Seal(PathBuf),
+    /// A base model that the adapter was not trained on.
+    #[error(
+        "the adapter belongs to the base model with hash {expected}, but this model has hash {got}: \
+         give the model that it was trained on"
+    )]
+    OtherBase {
+        /// The hash of the adapter's base.
+        expected: String,
+        /// The hash of the given model.
+        got: String,
+    },
+    /// An adapted model whose configuration is refused.
+    #[error("invalid configuration of the adapted model: {0}")]
+    Model(#[from] ConfigError),
+    /// A base model that cannot be adapted, or a change that does not fit a matrix.
+    #[error(transparent)]
+    Base(#[from] ModelError),
+    /// A base with changes of its own.
+    #[error("the base model has unmerged changes of low rank: merge them first")]
+    Unmerged,
+    /// A change of what is no matrix.
+    #[error("the adapter changes `{0}`, which is no matrix between layers of the base model")]
+    NoMatrix(String),
+    /// A model that differs from the adapted one.
+    #[error("the adapter was saved from a model of another form than the one it is read into")]
+    OtherForm,
+}

@@ -1,0 +1,263 @@
+use std::sync::Arc;
+
+use safetensors::tensor::{Dtype, TensorView};
+
+use super::*;
+use crate::config::{HeadConfig, HeadKind, Pooling};
+use crate::{Cpu, LowRankSettings, Mode, Sequence, Tape};
+
+const CONFIG: &str = r#"{
+    "model_type": "longhand", "format": 2, "vocab_size": 19, "width": 16,
+    "blocks": [{
+        "working": {"type": "attention", "heads": 2, "kv_heads": 1, "head_width": 8, "window": 4},
+        "long": {"type": "lstm", "hidden": 12}, "feed_forward": 24
+    }],
+    "heads": [{"type": "language-model"}]
+}"#;
+
+fn base(seed: u64) -> Model {
+    Model::new(Config::from_json(CONFIG.as_bytes()).unwrap(), seed).unwrap()
+}
+
+/// A classifier on the base, with changes that are not zero.
+fn adapted(base: &Model) -> (Model, Base) {
+    let kind = HeadKind::Classifier { classes: 3, pooling: Pooling::Max };
+    let config = Config { heads: vec![HeadConfig::new(kind)], ..base.config().clone() };
+    let mut model = Model::new(config, 8).unwrap();
+    let own = model.take_over(base);
+    let settings = LowRankSettings { rank: 2, alpha: 3.0, dropout: 0.25, seed: 5 };
+    model.add_low_rank(settings, |_| true).unwrap();
+    for parameter in model.weights.iter_mut().filter(|p| p.name.ends_with("lora_b")) {
+        parameter.data.iter_mut().enumerate().for_each(|(i, x)| *x = 0.1 * (i as f32).sin());
+    }
+    (model, Base { name: "bases/one".into(), hash: base.hash(), own })
+}
+
+fn answers(model: &Model) -> Vec<f32> {
+    let mut tape = Tape::new(Arc::new(Cpu::new(1)));
+    let mut pass = tape.pass(Mode::Read);
+    let ids: Vec<u32> = (0..14).collect();
+    let mut state = model.state(2);
+    let x = model.forward(&mut pass, &ids, &Sequence::new(7, 2), &mut state).unwrap();
+    let mut out = Vec::new();
+    model.logits(&mut pass, x, 0..2, &mut out);
+    out
+}
+
+fn read_back(adapter: &Adapter) -> Adapter {
+    let (config, weights) = adapter.to_bytes();
+    Adapter::from_bytes(Path::new(""), config.as_bytes(), &weights).unwrap()
+}
+
+fn error<T>(result: Result<T, AdapterError>) -> String {
+    let error = result.err().unwrap().to_string();
+    assert_eq!(error.lines().count(), 1, "{error}");
+    error
+}
+
+#[test]
+fn an_adapter_and_its_base_are_the_adapted_model_bit_for_bit() {
+    let one = base(3);
+    let (model, origin) = adapted(&one);
+    let adapter = Adapter::of(&model, &origin);
+    let folder = tempfile::tempdir().unwrap();
+    adapter.save(folder.path()).unwrap();
+    let read = Adapter::load(folder.path()).unwrap();
+    assert_eq!(read.config(), adapter.config());
+    assert_eq!(read.base().unwrap(), Base { own: own_names(), ..origin.clone() });
+    let again = read.apply(&one).unwrap();
+    assert_eq!(again.config(), model.config());
+    assert_eq!(again.weights.hash(), model.weights.hash());
+    assert_eq!(answers(&again), answers(&model));
+    assert_eq!(Adapter::of(&again, &origin).to_bytes(), adapter.to_bytes());
+    assert!(adapter.count() < model.weights.count() / 2);
+
+    let mut merged = again;
+    merged.merge_low_rank();
+    assert_eq!(merged.weights.len(), one.weights.len() + 1);
+    let off =
+        answers(&merged).iter().zip(answers(&model)).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
+    assert!(off < 1e-5, "{off}");
+}
+
+fn own_names() -> Vec<String> {
+    ["head.bias", "head.weight"].map(str::to_owned).to_vec()
+}
+
+#[test]
+fn the_names_are_those_of_the_library() {
+    let one = base(3);
+    let (model, origin) = adapted(&one);
+    let (config, weights) = Adapter::of(&model, &origin).to_bytes();
+    let file = checksum::from_bytes(&weights).unwrap();
+    let mut names = file.names();
+    names.sort_unstable();
+    let modules = [
+        "blocks.0.attention.qkv",
+        "blocks.0.feed_forward.down",
+        "blocks.0.feed_forward.up",
+        "blocks.0.fusion",
+        "blocks.0.lstm.weight_hh_l0",
+        "blocks.0.lstm.weight_ih_l0",
+    ];
+    let mut expected = Vec::new();
+    for module in modules {
+        expected
+            .extend(["A", "B"].map(|half| format!("base_model.model.{module}.lora_{half}.weight")));
+    }
+    expected.extend(own_names().iter().map(|name| format!("base_model.model.{name}")));
+    assert_eq!(names, expected);
+    let json: serde_json::Value = serde_json::from_str(&config).unwrap();
+    assert_eq!((&json["peft_type"], &json["r"]), (&"LORA".into(), &2.into()));
+    assert_eq!((&json["lora_alpha"], &json["lora_dropout"]), (&3.0.into(), &0.25.into()));
+    assert_eq!(json["base_model_name_or_path"], "bases/one");
+    assert_eq!(json["modules_to_save"], serde_json::json!(["head"]));
+    let mut targets: Vec<&str> = json["target_modules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|name| name.as_str().unwrap())
+        .collect();
+    targets.sort_unstable();
+    assert_eq!(targets, modules);
+}
+
+#[test]
+fn another_base_is_refused_with_both_hashes() {
+    let (one, two) = (base(3), base(4));
+    let (model, origin) = adapted(&one);
+    let adapter = Adapter::of(&model, &origin);
+    let message = error(adapter.apply(&two));
+    assert!(message.contains(&one.hash()) && message.contains(&two.hash()), "{message}");
+    let mut packed = base(3);
+    packed.pack();
+    assert!(error(adapter.apply(&packed)).contains("cannot be trained"));
+    assert!(error(adapter.apply(&model)).contains("merge"));
+}
+
+#[test]
+fn damaged_files_are_named() {
+    let one = base(3);
+    let (model, origin) = adapted(&one);
+    let (config, weights) = Adapter::of(&model, &origin).to_bytes();
+    let read = |config: &str, weights: &[u8]| {
+        Adapter::from_bytes(Path::new("folder"), config.as_bytes(), weights)
+    };
+    for place in (0..weights.len()).step_by(97) {
+        let mut damaged = weights.clone();
+        damaged[place] ^= 4;
+        let message = error(read(&config, &damaged));
+        assert!(message.starts_with("folder/adapter_"), "{message}");
+    }
+    assert!(error(read(&config, &weights[..100])).contains("adapter_model.safetensors"));
+    for (from, to) in [
+        ("\"r\": 2", "\"r\": 3"),
+        ("\"lora_alpha\": 3.0", "\"lora_alpha\": 4.0"),
+        ("\"window\": 4", "\"window\": 5"),
+        (&origin.hash[..9], "000000000"),
+    ] {
+        assert!(config.contains(from), "{from}");
+        let message = error(read(&config.replacen(from, to, 1), &weights));
+        assert!(message.starts_with("folder/adapter_config.json"), "{message}");
+    }
+    // The base may be moved.
+    read(&config.replacen("bases/one", "elsewhere", 1), &weights).unwrap();
+    assert!(error(read("{}", &weights)).contains("adapter_config.json: missing field `peft_type`"));
+    let folder = tempfile::tempdir().unwrap();
+    assert!(error(Adapter::load(folder.path())).contains("adapter_config.json is missing"));
+}
+
+#[test]
+fn settings_that_cannot_be_applied_are_named() {
+    for (json, key) in [
+        (r#"{"peft_type": "IA3"}"#, "peft_type"),
+        (r#"{"peft_type": "LORA", "use_dora": true}"#, "use_dora"),
+        (r#"{"peft_type": "LORA", "bias": "all"}"#, "bias"),
+        (r#"{"peft_type": "LORA", "fan_in_fan_out": true}"#, "fan_in_fan_out"),
+        (r#"{"peft_type": "LORA", "r": 0}"#, "`r`"),
+        (r#"{"peft_type": "LORA", "lora_dropout": 1.0}"#, "lora_dropout"),
+        (
+            r#"{"peft_type": "LORA", "longhand": {"version": 2, "base": "", "model": {}}}"#,
+            "version",
+        ),
+    ] {
+        let message = error(Adapter::from_bytes(Path::new(""), json.as_bytes(), &[]));
+        assert!(message.contains(key), "{message}");
+    }
+}
+
+#[test]
+fn a_rank_larger_than_a_matrix_is_refused() {
+    let mut model = base(3);
+    let settings = LowRankSettings { rank: 17, alpha: 3.0, dropout: 0.0, seed: 5 };
+    let refused =
+        model.add_low_rank(settings, |name| name.contains("qkv")).unwrap_err().to_string();
+    assert!(refused.contains("rank 17") && refused.contains("from 1 to 16"), "{refused}");
+    assert!(!model.weights.has_low_rank());
+    let one = base(3);
+    let a = foreign("blocks.0.attention.qkv", [17, 16], [32, 17], None);
+    assert!(error(a.apply(&one)).contains("rank 17"));
+}
+
+/// An adapter as another program writes it: no checksums, no hash of the base.
+fn foreign(module: &str, a: [usize; 2], b: [usize; 2], dtype: Option<Dtype>) -> Adapter {
+    let dtype = dtype.unwrap_or(Dtype::F32);
+    let value: &[u8] = if dtype == Dtype::F32 { &[0, 0, 0, 0x3f] } else { &[0, 0x3f] };
+    let tensors: Vec<_> = [("A", a), ("B", b)]
+        .map(|(half, shape)| {
+            let name = format!("base_model.model.{module}.lora_{half}.weight");
+            (name, shape, value.repeat(shape.iter().product()))
+        })
+        .into();
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        (name.clone(), TensorView::new(dtype, shape.to_vec(), bytes).unwrap())
+    });
+    let bytes = safetensors::serialize(views, None).unwrap();
+    let config = br#"{"peft_type": "LORA", "r": 4, "lora_alpha": 6, "target_modules": "all-linear",
+        "use_rslora": true, "alpha_pattern": {"qkv": 8}, "loftq_config": {}}"#;
+    Adapter::from_bytes(Path::new(""), config, &bytes).unwrap()
+}
+
+#[test]
+fn adapters_of_other_programs_are_applied() {
+    let one = base(3);
+    for dtype in [Dtype::F32, Dtype::BF16] {
+        for (module, shapes, alpha) in [
+            ("blocks.0.attention.qkv", ([4, 16], [32, 4]), 8.0),
+            ("blocks.0.lstm.weight_hh_l0", ([4, 12], [48, 4]), 6.0),
+        ] {
+            let adapter = foreign(module, shapes.0, shapes.1, Some(dtype));
+            assert_eq!(adapter.base(), None);
+            assert_eq!(adapter.changes(), [(module, 4, [shapes.1[0], shapes.0[1]])]);
+            let mut model = adapter.apply(&one).unwrap();
+            model.merge_low_rank();
+            // α / √r · B·A, of halves: alpha / 2 · 4 · 0.25.
+            for (new, old) in model.weights.iter().zip(one.weights.iter()) {
+                let change = if super::module(&new.name) == module { alpha / 2.0 } else { 0.0 };
+                let off = new.data.iter().zip(&old.data[..]).map(|(a, b)| (a - b - change).abs());
+                assert!(off.fold(0.0, f32::max) < 1e-5, "{}", new.name);
+            }
+        }
+    }
+    let unknown = foreign("blocks.1.attention.qkv", [4, 16], [32, 4], None);
+    assert!(error(unknown.apply(&one)).contains("blocks.1.attention.qkv"));
+    let table = foreign("embedding", [4, 16], [19, 4], None);
+    assert!(error(table.apply(&one)).contains("`embedding`"));
+    let misfit = foreign("blocks.0.attention.qkv", [4, 15], [32, 4], None);
+    assert!(error(misfit.apply(&one)).contains("[4, 15]"));
+}
+
+#[test]
+fn values_are_restored_into_a_model_that_has_the_changes() {
+    let one = base(3);
+    let (model, origin) = adapted(&one);
+    let adapter = read_back(&Adapter::of(&model, &origin));
+    let mut other = adapter.apply(&one).unwrap();
+    let names: Vec<String> = other.weights.iter().map(|p| p.name.clone()).collect();
+    for parameter in other.weights.iter_mut().skip(names.len() - 12) {
+        parameter.data.fill(7.0);
+    }
+    adapter.restore(&mut other).unwrap();
+    assert_eq!(other.weights.hash(), model.weights.hash());
+    assert!(matches!(adapter.restore(&mut base(3)), Err(AdapterError::OtherForm)));
+}
