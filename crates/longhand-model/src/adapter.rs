@@ -15,6 +15,7 @@ mod error;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use safetensors::tensor::SafeTensors;
 
@@ -24,6 +25,7 @@ use crate::checksum;
 use crate::config::Config;
 use crate::file::{self, Values, WeightsError};
 use crate::model::Model;
+use crate::state::StateLayout;
 use crate::weights::{Builder, Factor, LowRank, Parameter, ParameterId, Weights};
 
 /// The file of the settings.
@@ -127,6 +129,15 @@ impl Adapter {
         let config = Config::from_json(origin.model.to_string().as_bytes())?;
         Model::check(&config)?;
         Ok(Some(config))
+    }
+
+    /// The tensors that a state of the adapted model has.
+    ///
+    /// # Errors
+    /// If the model's configuration is refused, or another program wrote the adapter.
+    pub fn state_layout(&self) -> Result<Arc<StateLayout>, AdapterError> {
+        let config = self.model_config()?.ok_or(AdapterError::OtherForm)?;
+        Ok(Model::lay_out(config, Builder::empty()).state_layout().clone())
     }
 
     /// The changed matrices' modules with rank, rows and columns.

@@ -7,6 +7,8 @@
 //!                                  they were evaluated
 //! ```
 //!
+//! Where a run trains an adapter, the adapter's two files are there instead of the model's.
+//!
 //! A folder is written under a name that begins with a dot, synced to the disk, and then renamed:
 //! under its final name it is whole. `trainer.json` holds a hash of every other file and of itself,
 //! and each safetensors file has [checksums](longhand_model::checksum) of its own: later damage is
@@ -16,9 +18,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
+use longhand_model::adapter::{ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, Base};
 use longhand_model::file::{self, CONFIG_FILE, Values, WEIGHTS_FILE};
 use longhand_model::{
-    Config, ConfigError, Group, Model, NamedTensor, State, StateError, WeightsError, checksum,
+    Adapter, Config, ConfigError, Group, Model, NamedTensor, State, StateError, WeightsError,
+    checksum,
 };
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +30,7 @@ use crate::average::AverageKind;
 use crate::divergence::Losses;
 use crate::objective::Score;
 use crate::optimizer::NamedBuffer;
+use crate::saved::SavedWeights;
 use crate::{Settings, TrainError};
 
 /// The version of `trainer.json` that is written. Version 2, which has no hash of the file
@@ -43,6 +48,8 @@ pub struct Checkpoints {
     folder: PathBuf,
     keep: usize,
     further: Vec<(String, Vec<u8>)>,
+    /// The base of the adapter that is trained; none where a whole model is.
+    base: Option<Base>,
 }
 
 /// Where a run stands: `trainer.json`.
@@ -133,8 +140,8 @@ pub struct Checkpoint {
     pub folder: PathBuf,
     /// Progress of the run when it was written.
     pub trainer: TrainerState,
-    /// The model as it was trained.
-    pub model: Model,
+    /// The model, or its adapter.
+    pub weights: SavedWeights,
     /// Tensors of the optimiser and the average by name.
     pub buffers: HashMap<String, Vec<f32>>,
     /// The streams' state, if the objective carries one.
@@ -200,6 +207,9 @@ enum CheckpointError {
         /// The tensor, and what is wrong with it.
         source: WeightsError,
     },
+    /// The adapter is refused; the message names the file.
+    #[error("{0}")]
+    Adapter(String),
     /// The memory does not fit the model.
     #[error("{MEMORY_FILE}: {0}")]
     Memory(#[from] StateError),
@@ -250,13 +260,20 @@ impl TrainerState {
 impl Checkpoints {
     /// Checkpoints in a folder, which is made when the first is written.
     pub fn new(folder: &Path, keep: usize) -> Self {
-        Self { folder: folder.into(), keep: keep.max(1), further: Vec::new() }
+        Self { folder: folder.into(), keep: keep.max(1), further: Vec::new(), base: None }
     }
 
     /// A file that each checkpoint holds as well: with the tokeniser, each is a model folder.
     #[must_use]
     pub fn with_file(mut self, name: &str, content: Vec<u8>) -> Self {
         self.further.push((name.into(), content));
+        self
+    }
+
+    /// Saves the model as an adapter of a base, which each checkpoint then names.
+    #[must_use]
+    pub fn with_base(mut self, base: Base) -> Self {
+        self.base = Some(base);
         self
     }
 
@@ -294,7 +311,7 @@ impl Checkpoints {
             file::serialize(tensors, BTreeMap::new())
         });
         self.write_folder(&path, |beside| {
-            model.save(beside)?;
+            SavedWeights::write(model, self.base.as_ref(), beside)?;
             file::write(&beside.join(OPTIMIZER_FILE), &optimizer)?;
             if let Some(memory) = &memory {
                 file::write(&beside.join(MEMORY_FILE), memory)?;
@@ -314,7 +331,7 @@ impl Checkpoints {
     /// [`TrainError::File`] or [`TrainError::Io`] if the folder cannot be written.
     pub fn save_best(&self, step: u64, model: &Model) -> Result<PathBuf, TrainError> {
         let path = self.best_path(step);
-        self.write_folder(&path, |beside| Ok(model.save(beside)?))?;
+        self.write_folder(&path, |beside| SavedWeights::write(model, self.base.as_ref(), beside))?;
         Ok(path)
     }
 
@@ -451,26 +468,41 @@ fn read_trainer(folder: &Path) -> Result<TrainerState, CheckpointError> {
 
 fn read(folder: &Path) -> Result<Checkpoint, CheckpointError> {
     let trainer = read_trainer(folder)?;
-    let config = Config::from_json(&content(folder, &trainer, CONFIG_FILE)?)?;
-    let weights = content(folder, &trainer, WEIGHTS_FILE)?;
-    let model = Model::from_bytes(config, &weights)
-        .map_err(|source| CheckpointError::Tensors { file: WEIGHTS_FILE.into(), source })?;
+    let weights = read_weights(folder, &trainer)?;
     let buffers = tensors(OPTIMIZER_FILE, &content(folder, &trainer, OPTIMIZER_FILE)?)?;
     let buffers = buffers.into_iter().map(|t| (t.name.into_owned(), t.values.into_owned()));
     let buffers = buffers.collect();
     let memory = match &trainer.memory {
         Some((positions, since_reset)) => {
             let tensors = tensors(MEMORY_FILE, &content(folder, &trainer, MEMORY_FILE)?)?;
-            let layout = model.state_layout();
-            Some(State::from_tensors(layout, positions, since_reset, tensors)?)
+            let layout = weights.state_layout().map_err(|error| error.to_string());
+            let layout = layout.map_err(CheckpointError::Adapter)?;
+            Some(State::from_tensors(&layout, positions, since_reset, tensors)?)
         }
         None => None,
     };
-    let read = [CONFIG_FILE, WEIGHTS_FILE, OPTIMIZER_FILE, MEMORY_FILE];
+    let read = [&SavedWeights::FILES[..], &[OPTIMIZER_FILE, MEMORY_FILE]].concat();
     for name in trainer.files.keys().filter(|name| !read.contains(&name.as_str())) {
         content(folder, &trainer, name)?;
     }
-    Ok(Checkpoint { folder: folder.into(), trainer, model, buffers, memory, damaged: Vec::new() })
+    let (folder, damaged) = (folder.into(), Vec::new());
+    Ok(Checkpoint { folder, trainer, weights, buffers, memory, damaged })
+}
+
+/// The weights of a checkpoint, whose files are those that it was written with.
+fn read_weights(folder: &Path, trainer: &TrainerState) -> Result<SavedWeights, CheckpointError> {
+    if trainer.files.contains_key(ADAPTER_CONFIG_FILE) {
+        let config = content(folder, trainer, ADAPTER_CONFIG_FILE)?;
+        let weights = content(folder, trainer, ADAPTER_WEIGHTS_FILE)?;
+        let adapter = Adapter::from_bytes(Path::new(""), &config, &weights);
+        let adapter = adapter.map_err(|error| CheckpointError::Adapter(error.to_string()))?;
+        return Ok(SavedWeights::Adapter(Box::new(adapter)));
+    }
+    let config = Config::from_json(&content(folder, trainer, CONFIG_FILE)?)?;
+    let weights = content(folder, trainer, WEIGHTS_FILE)?;
+    let model = Model::from_bytes(config, &weights)
+        .map_err(|source| CheckpointError::Tensors { file: WEIGHTS_FILE.into(), source })?;
+    Ok(SavedWeights::Model(Box::new(model)))
 }
 
 /// A file of a checkpoint whose hash is the one in `trainer.json`.

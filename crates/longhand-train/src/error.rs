@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use longhand_model::file::FileError;
-use longhand_model::{ModelError, StateError};
+use longhand_model::{AdapterError, ModelError, StateError};
 use longhand_text::TextError;
 
 use crate::bounds::SettingsError;
@@ -23,6 +23,9 @@ pub enum TrainError {
     /// A model file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// An adapter's file cannot be read or written.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// A log cannot be written.
     #[error(transparent)]
     Log(#[from] LogError),

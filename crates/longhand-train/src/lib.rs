@@ -47,6 +47,7 @@ pub mod optimizer;
 pub mod progress;
 mod random;
 pub mod record;
+pub mod saved;
 pub mod schedule;
 pub mod settings;
 mod trainer;

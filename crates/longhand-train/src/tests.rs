@@ -4,7 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use longhand_model::{Config, Cpu, Mode, Model, Parameter, Precision, Sequence, State, Tape};
+use longhand_model::adapter::Base;
+use longhand_model::{
+    Adapter, Config, Cpu, LowRankSettings, Mode, Model, Parameter, Precision, Sequence, State, Tape,
+};
 use longhand_text::sample::{self, Language};
 use longhand_text::{Corpus, Tokenizer, TokenizerKind, Tokens};
 
@@ -201,8 +204,85 @@ fn a_run_with_groups_resumed_ends_in_the_same_model() {
     ]);
 }
 
+/// A run that trains changes of low rank beside a frozen base.
+fn adapter_trainer(settings: &Settings, folder: Option<&Path>) -> Trainer<LanguageModelling> {
+    let (_, train, valid) = text();
+    let mut model = model(train.vocabulary());
+    let base = Base { name: "base".into(), hash: model.hash(), own: Vec::new() };
+    let changes = LowRankSettings { rank: 4, alpha: 8.0, dropout: 0.1, seed: 2 };
+    model.add_low_rank(changes, |_| true).unwrap();
+    let objective = LanguageModelling::new(settings, train, Some(valid)).unwrap();
+    let cpu = Arc::new(Cpu::with_precision(2, settings.precision.resolve()));
+    let trainer = Trainer::new(settings.clone(), model, objective, cpu).unwrap();
+    let checkpoints = |folder| Checkpoints::new(folder, settings.keep).with_base(base);
+    match folder {
+        Some(folder) => trainer.with_checkpoints(checkpoints(folder)),
+        None => trainer,
+    }
+}
+
+fn only_changes() -> Vec<GroupSettings> {
+    let parameters = vec!["*.lora_a".into(), "*.lora_b".into()];
+    vec![GroupSettings::frozen("*"), GroupSettings { parameters, ..GroupSettings::default() }]
+}
+
+#[test]
+fn a_run_that_trains_an_adapter_resumed_ends_in_the_same_model() {
+    let of = |optimizer| Settings { optimizer, groups: only_changes(), ..settings(17) };
+    resume_with(
+        adapter_trainer,
+        [
+            Settings {
+                average: 0.9,
+                reset: 0.05,
+                ..of(OptimizerSettings::AdamW(Default::default()))
+            },
+            of(OptimizerSettings::Muon(MuonSettings::default())),
+        ],
+    );
+}
+
+#[test]
+fn checkpoints_of_an_adapter_hold_no_base_and_name_what_is_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { groups: only_changes(), ..settings(5) };
+    let (outcome, _) = run(adapter_trainer(&settings, Some(folder.path())), u64::MAX);
+    let base = model(outcome.model.config().vocab_size);
+    for (mine, own) in outcome.model.weights.iter().zip(base.weights.iter()) {
+        assert_eq!((&mine.name, &mine.data[..]), (&own.name, &own.data[..]), "the base is frozen");
+    }
+    let checkpoint = folder.path().join("step-000000000005");
+    assert!(
+        !checkpoint.join("model.safetensors").exists() && !checkpoint.join("config.json").exists()
+    );
+    let adapter = Adapter::load(&checkpoint).unwrap();
+    assert_eq!(adapter.apply(&base).unwrap().weights.hash(), outcome.model.weights.hash());
+    for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        let path = checkpoint.join(name);
+        let good = fs_err::read(&path).unwrap();
+        let mut bad = good.clone();
+        bad[good.len() / 2] ^= 1;
+        fs_err::write(&path, bad).unwrap();
+        let checkpoints = Checkpoints::new(folder.path(), 1);
+        let error = checkpoints.latest().err().unwrap().to_string();
+        assert!(error.contains(name) && error.contains("damaged"), "{error}");
+        fs_err::write(&path, good).unwrap();
+    }
+    // A whole model's run cannot go on from it.
+    let settings = Settings { groups: Vec::new(), ..settings };
+    let error = trainer(&settings, Some(folder.path())).resume().unwrap_err();
+    assert!(error.to_string().contains("groups"), "{error}");
+}
+
 /// Runs that are stopped and resumed have the losses and the weights of undisturbed ones.
 fn resume_at_every_place(variants: impl IntoIterator<Item = Settings>) {
+    resume_with(trainer, variants);
+}
+
+fn resume_with(
+    trainer: fn(&Settings, Option<&Path>) -> Trainer<LanguageModelling>,
+    variants: impl IntoIterator<Item = Settings>,
+) {
     for (variant, settings) in variants.into_iter().enumerate() {
         let (undisturbed, losses) = run(trainer(&settings, None), u64::MAX);
         let hash = undisturbed.model.weights.hash();

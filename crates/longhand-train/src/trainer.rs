@@ -3,12 +3,12 @@
 mod evaluation;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use longhand_model::{Config, Cpu, Model, State, Weights};
+use longhand_model::{Cpu, Model, State, Weights};
 
 use crate::average::{Average, AverageKind};
 use crate::checkpoint::{self, Best, Checkpoint, Checkpoints, GroupState, TrainerState};
@@ -17,6 +17,7 @@ use crate::groups::next_change;
 use crate::learner::{Learner, Plan};
 use crate::objective::Objective;
 use crate::progress::{Event, Progress, StepReport};
+use crate::saved::SavedWeights;
 use crate::schedule::Schedule;
 use crate::settings::Budget;
 use crate::{Settings, TrainError};
@@ -180,15 +181,10 @@ impl<O: Objective> Trainer<O> {
             self.resumed = Some(Resumed { step: 0, folder: None, damaged: Vec::new() });
             return Ok(None);
         };
-        let Checkpoint { folder, trainer, model, mut buffers, memory, damaged } = checkpoint;
+        let Checkpoint { folder, trainer, weights, mut buffers, memory, damaged } = checkpoint;
         same_run(&trainer.settings, &self.settings)?;
         let misfit = |reason: String| TrainError::Checkpoint { folder: folder.clone(), reason };
-        if model.config() != self.learner.model.config() {
-            return Err(misfit("its model has another configuration".into()));
-        }
-        for (mine, saved) in self.learner.model.weights.iter_mut().zip(model.weights.iter()) {
-            mine.data.copy_from_slice(&saved.data);
-        }
+        weights.restore(&mut self.learner.model).map_err(misfit)?;
         let saved = |name: &str| trainer.groups.get(name).copied().unwrap_or_default();
         self.learner.regroup_with(|parameter| saved(&parameter.name).group())?;
         let weights = &self.learner.model.weights;
@@ -411,11 +407,10 @@ impl<O: Objective> Trainer<O> {
         let seconds = self.seconds();
         match (&self.state.best, &self.checkpoints) {
             (Some(best), Some(checkpoints)) => {
-                let saved = load(&checkpoints.best_path(best.step), self.learner.model.config())?;
-                for (mine, saved) in self.learner.model.weights.iter_mut().zip(saved.weights.iter())
-                {
-                    mine.data.copy_from_slice(&saved.data);
-                }
+                let folder = checkpoints.best_path(best.step);
+                SavedWeights::read(&folder)?
+                    .restore(&mut self.learner.model)
+                    .map_err(|reason| TrainError::Checkpoint { folder, reason })?;
             }
             (Some(_), None) => {
                 if let Some(best) = self.best.take() {
@@ -433,16 +428,6 @@ impl<O: Objective> Trainer<O> {
             end,
         })
     }
-}
-
-/// Reads a model of a known configuration.
-fn load(folder: &Path, config: &Config) -> Result<Model, TrainError> {
-    let model = Model::load(folder)?;
-    if model.config() != config {
-        let reason = "its model has another configuration".into();
-        return Err(TrainError::Checkpoint { folder: folder.into(), reason });
-    }
-    Ok(model)
 }
 
 /// Refuses settings that would make another run of it.
