@@ -6,20 +6,20 @@
 //! - [`cross`]: a decoder's queries over an encoder's keys and values.
 //! - [`step`]: the decode step, one position of self-attention read from the KV cache.
 //!
-//! Query head h reads key/value head `h / (H/G)`: grouped heads (Ainslie et al., "GQA", 2023); H = G
-//! is the ordinary form. Scores are divided by √K. Positions enter by [`Rotary`] or not at all.
+//! Query head h reads key/value head `h / (H/G)`: grouped heads (Ainslie et al., "GQA", 2023). The
+//! ordinary form has H = G. Scores are divided by √K. Positions enter by [`Rotary`] or not at all.
 //!
 //! How the fast form works: every query sees one contiguous range of keys, whatever the mask, the
-//! document starts and the padding. For each key head of each sequence, queries, keys and values are
-//! rotated and gathered in scratch memory that stays in the cache. Blocks of sixteen queries then meet
-//! the keys that any of them sees, so that the cost is O(T · (W + 16)). Forward saves the cached keys
-//! and values, and each query's largest score and sum. Backward gathers again and recomputes the
-//! probabilities from them (Dao et al., "FlashAttention", 2022). The largest score
+//! document starts and the padding. For each key head of each sequence, queries, keys and values
+//! are rotated and gathered in scratch memory that stays in the cache. Blocks of sixteen queries
+//! then meet the keys that any of them sees, so that the cost is O(T · (W + 16)). Forward saves the
+//! cached keys and values, and each query's largest score and sum. Backward gathers again and
+//! recomputes the probabilities from them (Dao et al., "FlashAttention", 2022). The largest score
 //! is taken out before `exp`, so that scores of any finite size give finite results.
 //!
 //! All products, forward and backward, read operands in the processor's [`Precision`]. Under bf16,
-//! queries, keys, values, probabilities, their gradients and those of the outputs are rounded before
-//! they are multiplied. Sums and the softmax stay `f32`, and so does the KV cache, unless
+//! queries, keys, values, probabilities, their gradients and those of the outputs are rounded
+//! before they are multiplied. Sums and the softmax stay `f32`, and so does the KV cache, unless
 //! [`Sizes::cache`] says otherwise. [`step`] multiplies in `f32` under both.
 
 mod blocks;

@@ -31,10 +31,8 @@ impl Barrier {
         }
     }
 
-    /// Waits until every thread has arrived.
-    ///
-    /// # Panics
-    /// If another thread broke the barrier, and will not arrive.
+    /// Waits until every thread has arrived. Panics if another thread has broken the barrier, since
+    /// that thread will not arrive.
     pub(crate) fn wait(&self) {
         if self.threads == 1 {
             return;

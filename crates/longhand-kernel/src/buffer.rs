@@ -13,8 +13,8 @@ struct Line;
 const LINE: usize = align_of::<Line>();
 /// Elements of a cache line.
 const ELEMENTS: usize = LINE / size_of::<f32>();
-/// With more cache lines than this (a quarter of a megabyte), a buffer may be a part of a larger
-/// slab of memory.
+/// With more cache lines than this (a quarter of a megabyte), a buffer may be a part of a
+/// larger slab of memory.
 const LARGE: usize = 1 << 12;
 
 /// A slice of `f32` that begins on a cache line, an empty one too.

@@ -1,11 +1,11 @@
 //! Threads that run one numeric region at a time, and sleep when there is none.
 //!
 //! A region starts on every thread at once ([`Cpu::run`]). Inside it threads meet at a barrier
-//! ([`Worker::barrier`]), which costs a fraction of a microsecond where they have equal work.
-//! Whoever waits, at a barrier or between regions, spins for about fifty microseconds, since the
-//! others or the next region usually come at once, and then sleeps. An idle process uses no
-//! processor time, and a thread that has lost its processor to another program does not keep the
-//! others spinning.
+//! ([`Worker::barrier`]), which costs a fraction of a microsecond where they have equal work. A
+//! thread that waits, at a barrier or between regions, spins for about fifty microseconds, since
+//! the others or the next region usually come at once, and then sleeps. An idle process uses no
+//! processor time, and the others do not spin for a thread that has lost its
+//! processor to another program.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -23,8 +23,8 @@ use crate::precision::Precision;
 /// Zeros that one thread writes at a time.
 const ZEROS: usize = 1 << 16;
 
-/// The context of every operation: threads, instruction set, precision of matrix products, and
-/// reusable buffers.
+/// The context of every operation: threads, instruction set, precision of matrix
+/// products, and reusable buffers.
 pub struct Cpu {
     level: Level,
     precision: Precision,
@@ -66,8 +66,8 @@ impl Cpu {
         Self::with(threads, Level::detect(), precision)
     }
 
-    /// A processor with `threads` threads (at least one, and fewer where the system grants no more),
-    /// an instruction set and a form of the operands of matrix products.
+    /// A processor with `threads` threads (at least one, and fewer where the system grants no
+    /// more), an instruction set and a form of the operands of matrix products.
     pub fn with(threads: usize, level: Level, precision: Precision) -> Self {
         let threads = threads.max(1);
         let shared = Arc::new(Shared {

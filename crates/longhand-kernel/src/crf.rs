@@ -1,5 +1,5 @@
-//! Linear-chain conditional random field: the likelihood, the marginals and the best path of a
-//! sequence's tags.
+//! Linear-chain conditional random field: the likelihood, the marginals and the best path
+//! of a sequence's tags.
 //!
 //! The score of a path `y` over n positions with K tags is
 //! `s(y) = start[y₁] + Σ emission[t, y_t] + Σ transition[y_{t−1}, y_t] + end[y_n]`, and its
@@ -7,7 +7,7 @@
 //! random fields", 2001; Lample et al., "Neural architectures for named entity recognition", 2016,
 //! equation 1). Forward–backward sums the paths in logarithms, so that any finite scores are safe.
 //!
-//! Each sequence is a chain over its real positions. Documents within a sequence are not told apart.
+//! Each sequence is a chain over its real positions, whatever documents it holds.
 
 use crate::loss::{IGNORE, Total};
 use crate::sequence::Sequence;
@@ -59,11 +59,11 @@ pub struct Legal<'a> {
 
 /// Negative log-likelihood of the tags: `ln Z − s(y)` nats for each sequence, summed.
 ///
-/// `targets` is `[T·B]`. A sequence whose first target is [`IGNORE`] is left out; targets of padding
-/// are not read. `losses` `[B]` receives each sequence's loss. The gradient by a score is the
-/// expected count of its tag or pair of tags less the count in `targets`. The total counts the tags,
-/// and as correct those that the best path has. Computes in double precision, on one thread. Stable
-/// for any finite scores.
+/// `targets` is `[T·B]`. A sequence whose first target is [`IGNORE`] is left out; targets of
+/// padding are not read. `losses` `[B]` receives each sequence's loss. The gradient by a score is
+/// the expected count of its tag or pair of tags less the count in `targets`. The total counts the
+/// tags, and as correct those that the best path has. Computes in double precision, on one thread.
+/// Stable for any finite scores.
 ///
 /// # Panics
 /// If a slice's length is not that of its shape, or a target is no tag.
@@ -105,8 +105,8 @@ pub fn negative_log_likelihood(
     total
 }
 
-/// Writes the probability of each tag at each position, over all paths, into `out` `[T·B, K]`;
-/// padding gets 0.
+/// Writes the probability of each tag at each position, over all paths, into `out`
+/// `[T·B, K]`; padding gets 0.
 ///
 /// # Panics
 /// If a slice's length is not that of its shape.
@@ -157,7 +157,7 @@ pub fn viterbi(sequence: Sequence, scores: Scores, legal: Option<Legal>, tags: &
     }
 }
 
-/// Gives K.
+/// Checks the lengths of the scores, and returns K.
 fn check(sequence: Sequence, scores: &Scores) -> usize {
     let tags = scores.start.len();
     assert_eq!(scores.end.len(), tags, "a score for each last tag");

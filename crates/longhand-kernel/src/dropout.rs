@@ -91,7 +91,7 @@ pub fn forward(cpu: &Cpu, mask: Mask, pattern: Pattern, x: &[f32], y: &mut [f32]
 /// dx += dy ∘ mask.
 ///
 /// # Panics
-/// As [`forward`].
+/// The panics of [`forward`] for these sizes.
 pub fn backward(cpu: &Cpu, mask: Mask, pattern: Pattern, dy: &[f32], dx: &mut [f32]) {
     apply::<true>(cpu, mask, pattern, dy, dx);
 }

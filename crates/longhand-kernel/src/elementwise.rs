@@ -120,7 +120,7 @@ pub fn swiglu(cpu: &Cpu, width: usize, x: &[f32], y: &mut [f32]) {
 /// Gradient of [`swiglu`]: dx [R, 2F] is added to.
 ///
 /// # Panics
-/// As [`swiglu`].
+/// The panics of [`swiglu`] for these lengths.
 pub fn swiglu_backward(cpu: &Cpu, width: usize, x: &[f32], dy: &[f32], dx: &mut [f32]) {
     pointwise!(SwiGluBackward {} [gate, up, dy] [dgate, dup] {
         let s = vector_sigmoid(gate);
@@ -144,8 +144,8 @@ pub fn swiglu_backward(cpu: &Cpu, width: usize, x: &[f32], dy: &[f32], dx: &mut 
     });
 }
 
-/// `sums` `[D]` += the sum of the rows of `x` [R, D]: a bias's gradient. The order of summation does
-/// not depend on the number of threads.
+/// `sums` `[D]` += the sum of the rows of `x` [R, D]: a bias's gradient. The order of summation
+/// does not depend on the number of threads.
 ///
 /// # Panics
 /// If `x` is not whole rows.

@@ -32,7 +32,7 @@ pub fn gather(cpu: &Cpu, width: usize, ids: &[u32], table: &[f32], y: &mut [f32]
 /// on the number of threads.
 ///
 /// # Panics
-/// As [`gather`].
+/// The panics of [`gather`] for these ids and lengths.
 pub fn scatter_add(cpu: &Cpu, width: usize, ids: &[u32], dy: &[f32], dtable: &mut [f32]) {
     pointwise!(Accumulate {} [x] [y] { [y.add(x)] });
     assert_eq!(dy.len(), ids.len() * width, "the gradient of an embedding's output");

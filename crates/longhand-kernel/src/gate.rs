@@ -21,8 +21,8 @@ pub(crate) struct Gate {
 }
 
 impl Gate {
-    /// Waits until `passed()` holds. It is evaluated many times, and must read its atomics with
-    /// [`Ordering::SeqCst`].
+    /// Waits until `passed()` holds. It is evaluated many times, and must read
+    /// its atomics with [`Ordering::SeqCst`].
     pub(crate) fn wait(&self, passed: impl Fn() -> bool) {
         for _ in 0..SPINS {
             if passed() {
@@ -40,8 +40,8 @@ impl Gate {
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Wakes the waiting threads, after a store with [`Ordering::SeqCst`] made their condition
-    /// true.
+    /// Wakes the waiting threads. Before the call, a store with [`Ordering::SeqCst`] must
+    /// make their condition true.
     pub(crate) fn open(&self) {
         // Waking is a system call: left out while the threads still spin.
         if self.sleepers.load(Ordering::SeqCst) > 0 {

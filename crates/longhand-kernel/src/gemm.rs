@@ -2,8 +2,8 @@
 //! processor, summed in `f32`.
 //!
 //! 1. `pack`: B becomes panels as wide as one tile, in the form of the precision; A becomes rows of
-//!    lanes along K, or across it if its columns are adjacent. Threads that share the rows of C pack
-//!    each block of B together. `f32` rows of A are read in place.
+//!    lanes along K, or across it if its columns are adjacent. Threads that share the rows of C
+//!    pack each block of B together. `f32` rows of A are read in place.
 //! 2. `blocked`: walks blocks of K and N that stay in the caches (the scheme of Goto and van de
 //!    Geijn, "Anatomy of high-performance matrix multiplication", 2008).
 //! 3. `tile`: a tile of C stays in registers over a block of K.
@@ -105,11 +105,8 @@ pub(crate) fn packed_room(cpu: &Cpu, k: usize, n: usize) -> usize {
         * n.next_multiple_of(cpu.level().lanes())
 }
 
-/// Packs this thread's share of `b`; all of it is packed when every thread of the region has called
-/// this function.
-///
-/// # Panics
-/// If `to` is shorter than [`packed_len`] says.
+/// Packs this thread's share of `b`. All of it is packed when every thread of the region has called
+/// this function. Panics if `to` is shorter than [`packed_len`] says.
 pub(crate) fn pack_together(worker: &Worker, b: Matrix, to: &Shards<f32>) {
     assert!(to.len() >= packed_len(worker, b.rows, b.cols), "room for a packed operand");
     run_product(
@@ -128,11 +125,9 @@ pub(crate) fn pack_together(worker: &Worker, b: Matrix, to: &Shards<f32>) {
     );
 }
 
-/// Packs one vector of columns of a right operand: `rows` has `k` elements for each column, and `to`
-/// receives one vector for every lane of K. Missing columns are zero.
-///
-/// # Panics
-/// If `to` is shorter than that.
+/// Packs one vector of columns of a right operand: `rows` has `k` elements for each column, and
+/// `to` receives one vector for every lane of K. Missing columns are zero. Panics if `to` is too
+/// short for these vectors.
 pub(crate) fn pack_columns(worker: &Worker, rows: &[f32], k: usize, to: &mut [f32]) {
     let columns = rows.len().checked_div(k).unwrap_or(0);
     let lanes = k.div_ceil(operand::depth(worker.level, worker.precision));
@@ -144,10 +139,8 @@ pub(crate) fn pack_columns(worker: &Worker, rows: &[f32], k: usize, to: &mut [f3
 }
 
 /// As [`pack_columns`], for the columns from `column` on of an operand of `n` columns that is to
-/// be packed as [`pack_together`] packs it. `column` is a multiple of a vector's length.
-///
-/// # Panics
-/// If `to` is shorter than [`packed_len`] says.
+/// be packed as [`pack_together`] packs it. `column` is a multiple of a vector's length. Panics if
+/// `to` is shorter than [`packed_len`] says.
 pub(crate) fn pack_columns_of(
     worker: &Worker,
     rows: &[f32],

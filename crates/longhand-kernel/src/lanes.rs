@@ -1,5 +1,5 @@
-//! Rows as operands of small products: in lanes that hold one element, or two neighbours along the
-//! inner size.
+//! Rows as operands of small products: in lanes of one element, or of two neighbours
+//! along the inner size.
 //!
 //! Attention and the matrix memory use it: their products read `f32` rows in place, and rows of
 //! other precisions packed into lanes first.

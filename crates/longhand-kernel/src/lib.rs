@@ -1,11 +1,11 @@
-//! Numeric operations for language models, forward and backward, with a plain reference beside each
-//! fast form.
+//! Numeric operations for language models, forward and backward, with a plain reference
+//! beside each fast form.
 //!
-//! One file holds one operation. Its fast form works on `f32` slices. Unless the operation only moves
-//! or adds elements, a `reference` module holds the plain form, generic over [`Real`] (`f32` and
-//! `f64`). Tests check the reference by central differences, and the fast form against the
-//! reference. The recurrent cells ([`lstm`], [`slstm`], [`rnn`]) are equations that [`recurrence`]
-//! runs.
+//! One file holds one operation. Its fast form works on `f32` slices. Unless the operation only
+//! moves or adds elements, a `reference` module holds the plain form, generic over [`Real`] (`f32`
+//! and `f64`). Tests check the reference by central differences, and the fast form against the
+//! reference. The recurrent cells ([`lstm`], [`slstm`], [`rnn`]) are equations; [`recurrence`]
+//! runs all of them.
 //!
 //! Letters of dimensions, for the whole project: B batch, T time, D model width, H heads, K head
 //! width, V vocabulary, W attention window, L layers, N hidden units of a recurrent cell.

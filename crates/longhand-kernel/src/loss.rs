@@ -1,11 +1,10 @@
 //! The last linear layer, softmax and cross-entropy in one, in blocks of rows, so that the logits
 //! of a whole batch are never in memory at once.
 //!
-//! Within a block the logits are transposed, [V, rows]: each thread owns a range of the
-//! vocabulary, with it the rows of the weight's gradient and a part of the sum that is the
-//! gradient of x, and the passes over a softmax run across rows, one per lane. The threads pack
-//! the block's rows of x once for all of them. Rows with an ignored target are left out from the
-//! start.
+//! Within a block the logits are transposed, [V, rows]. Each thread owns a range of the vocabulary,
+//! with it the rows of the weight's gradient and a part of the sum that is the gradient of x. The
+//! passes over a softmax run across rows, one per lane. The threads pack the block's rows of x once
+//! for all of them. Rows with an ignored target are left out from the start.
 
 use std::ops::Range;
 
@@ -94,8 +93,8 @@ pub fn target_out_of_range(targets: &[u32], vocabulary: usize) -> Option<(usize,
     Some((row, targets[row]))
 }
 
-/// Softmax cross-entropy of the layer's logits against the targets, and its gradient in the same
-/// pass.
+/// Softmax cross-entropy of the layer's logits against the targets, and its gradient
+/// in the same pass.
 ///
 /// With label smoothing ε the target distribution is (1 − ε) on the target plus ε / V on every
 /// entry, the target's included. `losses` `[R]` receives each row's loss in nats, 0 for ignored
@@ -187,8 +186,8 @@ const FEWEST_ROWS: usize = 64;
 const BLOCK_LOGITS: usize = 1 << 22;
 /// Vocabulary entries handled at once, so that their logits are still near when they are used.
 const ENTRIES: usize = 768;
-/// Padding of rows of logits. Without it their distance would be a power of two, and their addresses
-/// would collide in the cache.
+/// Padding of rows of logits. Without it their distance would be a power of two, and their
+/// addresses would collide in the cache.
 const PAD: usize = 16;
 
 fn check(size: Size, layer: &Layer, targets: &Targets) {
@@ -229,8 +228,8 @@ struct Scratch {
     packed_x: Buffer,
     /// The block's rows as the right operand of dlogits·x, `[block, D]`.
     packed_rows: Buffer,
-    /// `[threads, block, D]`: for each thread, the part of the gradient of x that comes through
-    /// its entries.
+    /// `[threads, block, D]`: for each thread, the part of the gradient of x that
+    /// comes through its entries.
     block_dx: Buffer,
     /// `[threads, 3, stride]`: for each thread and row, over the thread's part of the vocabulary,
     /// the largest logit, the sum of exponentials, the sum of logits less the largest.

@@ -22,18 +22,18 @@ pub struct LowRank<'a, R = f32> {
     pub rank: usize,
     /// s, usually α / r.
     pub scale: R,
-    /// A: [r, I].
+    /// A: the inner factor, [r, I].
     pub a: &'a [R],
-    /// B: [O, r].
+    /// B: the outer factor, [O, r].
     pub b: &'a [R],
 }
 
 /// The wanted gradients of the two factors; each is added to.
 #[derive(Default)]
 pub struct Gradients<'a> {
-    /// [r, I].
+    /// [r, I]: gradient of A.
     pub a: Option<&'a mut [f32]>,
-    /// [O, r].
+    /// [O, r]: gradient of B.
     pub b: Option<&'a mut [f32]>,
 }
 
@@ -50,11 +50,11 @@ pub fn weight(cpu: &Cpu, change: LowRank, whole: &[f32], out: &mut [f32]) {
     scratch::give(cpu, scaled);
 }
 
-/// Gradients of [`weight`] through A and B: dA += s·Bᵀ·dW', dB += s·dW'·Aᵀ. The gradient of W is
-/// dW' itself.
+/// Gradients of [`weight`] through A and B: dA += s·Bᵀ·dW', dB += s·dW'·Aᵀ. The gradient of
+/// W is dW' itself.
 ///
 /// # Panics
-/// As [`weight`].
+/// The panics of [`weight`] for these sizes.
 pub fn weight_backward(cpu: &Cpu, change: LowRank, d_out: &[f32], gradients: Gradients) {
     let LowRank { output, input, rank, scale, .. } = change;
     let d_out = Matrix::new(d_out, output, input);
@@ -94,7 +94,7 @@ pub fn add(cpu: &Cpu, change: LowRank, inputs: &[&[f32]], hidden: &mut [f32], y:
 /// each input, [R, its columns] where it is wanted.
 ///
 /// # Panics
-/// As [`add`].
+/// The panics of [`add`] for these sizes.
 pub fn add_backward<'a>(
     cpu: &Cpu,
     change: LowRank,
@@ -130,7 +130,7 @@ impl<'a> LowRank<'a> {
         Matrix::new(self.a, self.rank, self.input)
     }
 
-    /// s·B.
+    /// s·B, in a buffer of scratch memory.
     fn scaled(&self, cpu: &Cpu) -> crate::Buffer {
         pointwise!(Scaled { scale } [x] [_y] { [x.mul(scale)] });
         assert_eq!(self.b.len(), self.output * self.rank, "the second factor of a change");
@@ -146,12 +146,12 @@ impl<'a> LowRank<'a> {
     }
 }
 
-/// The plain form.
+/// The plain form, for tests.
 pub mod reference {
     use super::LowRank;
     use crate::real::Real;
 
-    /// W + s·B·A.
+    /// W + s·B·A, summed over the rank in order.
     pub fn weight<R: Real>(change: LowRank<R>, whole: &[R]) -> Vec<R> {
         let LowRank { output, input, rank, scale, a, b } = change;
         let mut out = whole.to_vec();

@@ -1,12 +1,12 @@
 //! Long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers,
 //! Schmidhuber & Cummins 2000), in PyTorch's layout and gate order i, f, g, o:
 //!
-//! i, f, o = σ(W·x\[t\] + U·h\[t−1\] + b), g = tanh(…), c\[t\] = f∘c\[t−1\] + i∘g,
-//! h\[t\] = o∘tanh(c\[t\]).
+//! i, f, o = σ(W·x\[t\] + U·h\[t−1\] + b), g = tanh(…),
+//! c\[t\] = f∘c\[t−1\] + i∘g, h\[t\] = o∘tanh(c\[t\]).
 //!
 //! The states are h and c. PyTorch's `weight_ih` is W, `weight_hh` is U, and `bias_ih` and
-//! `bias_hh` are the two biases of [`Weights`](crate::recurrence::Weights).
-//! [`recurrence`](crate::recurrence) runs it.
+//! `bias_hh` are the two biases of [`Weights`](crate::recurrence::Weights). The time
+//! loop is in [`recurrence`](crate::recurrence).
 
 pub mod reference;
 #[cfg(test)]

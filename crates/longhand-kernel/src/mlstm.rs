@@ -8,14 +8,14 @@
 //! n\[t\] = f'·n\[t−1\] + i'·k'\[t\], h\[t\] = Cᵀq / (max(|n·q|, e^−m) + ε).
 //!
 //! C and n are kept scaled by e^−m, so that no exponential overflows whatever the gates are; the
-//! stabiliser m itself changes h only through ε. The caller adds the output gate and the norm over
-//! heads.
+//! stabiliser m itself changes h only through ε. The caller adds the output gate and the
+//! norm of each head.
 //!
 //! Sequences are read in chunks ("chunkwise form", Beck et al., "Tiled flash linear attention",
 //! 2025): within a chunk the outputs are those of an attention whose scores are multiplied by
 //! decays, and the state is touched once per chunk. A chunk ends where a document does, so that
-//! nothing needs masking across documents. A chunk of one position takes the recurrent step, as does
-//! a decode step.
+//! nothing needs masking across documents. A chunk of one position takes the recurrent step,
+//! like a decode step.
 //!
 //! A chunk's products read their operands in the precision of the processor; gates, decays, sums
 //! and the state are `f32`, and so is the step.
@@ -214,9 +214,9 @@ pub fn backward(
     });
 }
 
-/// `out [R, H]` = σ of a gate's preactivations `[T·B, H]` at each of the R real positions, for plots.
-/// For the forget gate that is the gate itself. The input gate is exponential, without an upper
-/// bound, so that its σ only shows whether it is open.
+/// `out [R, H]` = σ of a gate's preactivations `[T·B, H]` at each of the R real positions, for
+/// plots. For the forget gate that is the gate itself. The input gate is exponential, without an
+/// upper bound, so that its σ only shows whether it is open.
 ///
 /// # Panics
 /// If a slice has not the length its shape says.

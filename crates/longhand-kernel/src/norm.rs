@@ -123,8 +123,8 @@ pub struct Gradients<'a> {
 
 /// Adds the gradients of [`forward`], given `dy [n, D]` and what it left in `saved`.
 ///
-/// With g = dy · weight: `dx = (g − mean g − x̂ · mean(g · x̂)) / σ`. The RMS norm has no term
-/// mean g.
+/// With g = dy · weight: `dx = (g − mean g − x̂ · mean(g · x̂)) / σ`. The RMS norm leaves out
+/// the term mean g.
 ///
 /// # Panics
 /// If a length does not fit the sizes.

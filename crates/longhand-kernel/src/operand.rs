@@ -13,8 +13,8 @@ use crate::simd::{Kernel, Vector};
 /// A form of operands.
 ///
 /// # Safety
-/// Every method needs the instruction set of `V`, and [`Pairs`] that of [`InstructionSet::Avx512Bf16`];
-/// loads and stores need valid memory for the elements they touch.
+/// Every method needs the instruction set of `V`, and [`Pairs`] that of
+/// [`InstructionSet::Avx512Bf16`]; loads and stores need valid memory for the elements they touch.
 #[allow(clippy::missing_safety_doc)]
 pub(crate) trait Operand<V: Vector>: Copy {
     /// Elements along the inner size in one lane.
@@ -24,8 +24,8 @@ pub(crate) trait Operand<V: Vector>: Copy {
 
     /// `sum + a·b`, lane by lane.
     unsafe fn multiply(a: V, b: V, sum: V) -> V;
-    /// Lanes from elements at one place along the inner size, and at the next place where a lane
-    /// holds two elements.
+    /// Lanes from elements at one place along the inner size, and at the next place if a
+    /// lane holds two elements.
     unsafe fn join(first: V, second: V) -> V;
     /// Lanes along the inner size from `count` adjacent elements, at most one vector of lanes; the
     /// other lanes are zero.
@@ -147,8 +147,7 @@ impl<V: Vector> Operand<V> for Plain {
     }
 }
 
-/// bf16 values widened to `f32`: the fastest form on a machine without dot products of bf16
-/// pairs.
+/// bf16 values widened to `f32`: the fastest form on a machine without dot products of bf16 pairs.
 #[derive(Clone, Copy)]
 pub(crate) struct Rounded;
 

@@ -1,4 +1,5 @@
-//! Optimiser steps over flat slices of weights, each in one pass over memory; Muon's, over matrices.
+//! Optimiser steps over flat slices of weights, each in one pass over
+//! memory; Muon's, over matrices.
 
 pub mod muon;
 

@@ -17,10 +17,8 @@ pub(crate) trait Pointwise<const I: usize, const O: usize>: Copy + Sync {
     unsafe fn apply<V: Vector>(self, inputs: [V; I], outputs: [V; O]) -> [V; O];
 }
 
-/// Runs `op` over slices of equal length, on the threads where that pays.
-///
-/// # Panics
-/// If the lengths differ.
+/// Runs `op` over slices of equal length, on all threads if that is faster. Panics if the lengths
+/// differ from each other.
 pub(crate) fn apply<P: Pointwise<I, O>, const I: usize, const O: usize>(
     cpu: &Cpu,
     op: P,

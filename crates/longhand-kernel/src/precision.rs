@@ -12,8 +12,8 @@ pub enum Precision {
     #[default]
     F32,
     /// Rounded to the nearest bf16 value, ties to even: the range of `f32` with 8 bits of
-    /// precision. A product of two is exact in `f32`. Values below the smallest normal number may be
-    /// read as zero.
+    /// precision. A product of two is exact in `f32`. Values below the smallest normal number may
+    /// be read as zeros.
     Bf16,
 }
 

@@ -15,8 +15,8 @@
 //!    barrier after each position, unless each has whole heads; each thread multiplies a tile, then
 //!    runs the cell on it.
 //! 4. [`backward()`] walks the positions the other way and overwrites the saved gates with their
-//!    gradients ([`through_time`]). The weights' gradients are then products over all positions at
-//!    once ([`products`]).
+//!    gradients ([`through_time`]). The weights' gradients are then products over all positions
+//!    ([`products`]), one for each weight.
 
 mod backward;
 mod cell;
@@ -155,11 +155,11 @@ pub fn forward<'a>(
     run(call.with(call.sizes.shape()), &weights, x.into(), state, outputs);
 }
 
-/// [`forward()`] with weights that are packed for reading. `outputs.saved` receives the same
-/// layout as there.
+/// [`forward()`] with weights that are packed for reading. `outputs.saved` receives the
+/// same layout as there.
 ///
 /// # Panics
-/// As [`forward()`].
+/// The panics of [`forward()`] for these lengths.
 pub fn forward_packed(
     call: Call<Sizes>,
     weights: CellPanels,
@@ -179,7 +179,7 @@ pub fn forward_packed(
 /// [`forward()`]; `kept.saved` is overwritten. It is [`through_time`] and [`products`] in one.
 ///
 /// # Panics
-/// As [`forward()`].
+/// The panics of [`forward()`] for these lengths.
 pub fn backward<'a>(
     call: Call<Sizes>,
     weights: Weights,
@@ -200,7 +200,7 @@ pub fn backward<'a>(
 /// what [`products`] reads; `d` is not needed any more.
 ///
 /// # Panics
-/// As [`forward()`].
+/// The panics of [`forward()`] for these lengths.
 pub fn through_time(
     call: Call<Sizes>,
     recurrent: &[f32],
@@ -229,7 +229,7 @@ pub fn through_time(
 /// position; `gradients.biases` are left alone, and `kept.saved` is overwritten.
 ///
 /// # Panics
-/// As [`forward()`].
+/// The panics of [`forward()`] for these lengths.
 pub fn products<'a>(
     call: Call<Sizes>,
     input: &[f32],
@@ -244,8 +244,8 @@ pub fn products<'a>(
 }
 
 /// `out [R, N]` = one gate of every unit at each of the R real positions, after its nonlinearity:
-/// an sLSTM's are exp(ĩ − m), σ(f̃), tanh(z̃) and σ(õ), and an Elman cell's is its output. `saved` is
-/// what [`forward()`] left, before a backward pass; `gate` counts from 0 in the cell's order.
+/// an sLSTM's are exp(ĩ − m), σ(f̃), tanh(z̃) and σ(õ), and an Elman cell's is its output. `saved`
+/// is what [`forward()`] left, before a backward pass; `gate` counts from 0 in the cell's order.
 ///
 /// # Panics
 /// If a slice has not the length its shape says, or there is no such gate.

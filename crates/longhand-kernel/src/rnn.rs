@@ -2,8 +2,8 @@
 //! h\[t\] = tanh(W·x\[t\] + U·h\[t−1\] + b).
 //!
 //! The only state is h. PyTorch's `weight_ih` is W, `weight_hh` is U, and `bias_ih` and `bias_hh`
-//! are the two biases of [`Weights`](crate::recurrence::Weights).
-//! [`recurrence`](crate::recurrence) runs it.
+//! are the two biases of [`Weights`](crate::recurrence::Weights). The time
+//! loop is in [`recurrence`](crate::recurrence).
 
 pub mod reference;
 #[cfg(test)]

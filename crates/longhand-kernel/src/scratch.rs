@@ -37,8 +37,7 @@ impl<T: Copy> List<T> {
         self.len = 0;
     }
 
-    /// # Panics
-    /// If the list is full.
+    /// Appends an entry. Panics if the list is full.
     pub(crate) fn push(&mut self, entry: T) {
         assert!((self.len + 1) * Self::SLOT <= self.buffer.len(), "a list is full");
         // SAFETY: the slot is within the buffer, which begins on a cache line.

@@ -1,5 +1,5 @@
-//! The shape of a memory's input: sizes, direction, document starts and the lengths of padded
-//! examples.
+//! The shape of a memory's input: sizes, direction, document starts and the
+//! lengths of padded examples.
 
 /// A batch of sequences. Row `t * batch + b` of an activation belongs to time `t`, sequence `b`.
 #[derive(Clone, Copy, Debug)]

@@ -63,9 +63,9 @@ pub(crate) trait Kernel {
     unsafe fn run<V: Vector>(self) -> Self::Output;
 }
 
-/// Runs plain loops compiled for an instruction set: a [`Kernel`] whose fields are the variables that
-/// the loops read and write. A closure would not do: it may be compiled by itself, without the
-/// instructions.
+/// Runs plain loops compiled for an instruction set: a [`Kernel`] whose fields are the variables
+/// that the loops read and write. A closure would not do: the compiler may compile it by
+/// itself, without the instructions.
 macro_rules! plain_loops {
     ($level:expr, $life:lifetime { $($name:ident: $type:ty),* $(,)? } $body:block) => {{
         struct Loops<$life> { $($name: $type),* }
@@ -96,18 +96,18 @@ unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
     unsafe { kernel.run::<Avx2>() }
 }
 
-/// `LANES` values of `f32`.
+/// A vector of `LANES` values of `f32`.
 ///
 /// # Safety
-/// Every method needs the vector's instruction set; loads and stores need valid memory for the
-/// lanes they touch.
+/// Every method needs the vector's instruction set. Loads and stores need valid memory for
+/// all lanes they touch.
 #[allow(clippy::missing_safety_doc)]
 pub(crate) trait Vector: Copy {
     const LANES: usize;
     /// Rows of a matrix product's tile in registers.
     const TILE_ROWS: usize;
-    /// Vectors in a row of that tile: rows × vectors sums, one row of B and one element of A fit
-    /// in the registers.
+    /// Vectors in a row of that tile. Its rows × vectors sums, one row of B and one element of A
+    /// fit in the registers.
     const TILE_VECTORS: usize;
 
     unsafe fn splat(value: f32) -> Self;
@@ -148,8 +148,8 @@ pub(crate) trait Vector: Copy {
     unsafe fn split_bf16(self) -> [Self; 2];
     /// The inverse: lanes rounded to bf16 as the lower halves, and others as the upper ones.
     unsafe fn join_bf16(self, upper: Self) -> Self;
-    /// Transposes a square of LANES × LANES elements. Its rows begin `row` elements apart, those of
-    /// the result `to_row`.
+    /// Transposes a square of LANES × LANES elements. Its rows begin `row` elements apart, and the
+    /// rows of the result `to_row` elements.
     unsafe fn transpose(from: *const f32, row: usize, to: *mut f32, to_row: usize);
 
     #[inline(always)]

@@ -2,8 +2,8 @@
 //! equations 8–17), with exponential input gates, heads, and the stabiliser state m of the
 //! paper's appendix. Gates in the order i, f, z, o:
 //!
-//! m\[t\] = max(ĩ, ln σ(f̃) + m\[t−1\]), i = exp(ĩ − m\[t\]), f = exp(ln σ(f̃) + m\[t−1\] − m\[t\]),
-//! z = tanh(z̃), o = σ(õ),
+//! m\[t\] = max(ĩ, ln σ(f̃) + m\[t−1\]), i = exp(ĩ − m\[t\]),
+//! f = exp(ln σ(f̃) + m\[t−1\] − m\[t\]), z = tanh(z̃), o = σ(õ),
 //! c\[t\] = f∘c\[t−1\] + i∘z, n\[t\] = f∘n\[t−1\] + i, h\[t\] = o∘c\[t\]/n\[t\].
 //!
 //! Where n\[t−1\] is zero nothing has been read yet, and m\[t\] = ĩ: else a small ĩ beside m = 0

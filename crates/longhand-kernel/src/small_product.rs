@@ -1,12 +1,12 @@
-//! The small matrix products inside attention and the matrix memory, such as a block of queries
-//! against its keys.
+//! The small matrix products inside attention and the matrix memory, such as a block of
+//! queries against its keys.
 //!
 //! The rows of B are adjacent in memory and padded to whole vectors, and A is broadcast element by
-//! element, so that nothing has to be packed. Tiles of a triangular matrix that hold only zeros are
-//! skipped.
+//! element, so that nothing has to be packed. The product skips tiles of a triangular matrix
+//! that hold only zeros.
 //!
-//! Operands are `f32`, or packed in the lanes of a precision (see [`Operand`]): then all sizes along
-//! K and strides count lanes. C is `f32`.
+//! Operands are `f32`, or packed in the lanes of a precision (see [`Operand`]): then all sizes
+//! along K and strides count lanes. C is `f32`.
 
 use crate::level::Level;
 use crate::operand::{Operand, ProductKernel, run_lanes};

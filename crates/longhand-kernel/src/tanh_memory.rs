@@ -1,4 +1,5 @@
-//! The tanh working memory: WM\[t\] = tanh(x\[t\] + WM\[t−1\]), element by element, without weights.
+//! The tanh working memory: WM\[t\] = tanh(x\[t\] + WM\[t−1\]), element
+//! by element, without weights.
 
 #[cfg(test)]
 mod tests;

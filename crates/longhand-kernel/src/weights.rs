@@ -13,8 +13,8 @@
 //! 5. [`Memo`] keeps what the first layer makes of each token.
 //!
 //! A row of the result is the same, bit for bit, whatever other rows are in the batch and however
-//! many threads there are. int8 and int4 multiply in integers: their sums are exact, and equal in
-//! every instruction set.
+//! many threads there are. int8 and int4 multiply in integers: their sums are exact, and every
+//! instruction set gives the same ones.
 
 use std::fmt;
 use std::str::FromStr;

@@ -13,8 +13,8 @@ const PIECE: usize = 64;
 
 /// Where the results of the forward pass go.
 struct Outputs<'a> {
-    /// The largest score and the inverse sum of each query, as [`Layout`](super::layout::Layout)
-    /// places them.
+    /// The largest score and the inverse sum of each query, in
+    /// the places of [`Layout`](super::layout::Layout).
     statistics: Shards<'a, f32>,
     /// `[T·B, H·K]`: the outputs of every head.
     y: Shards<'a, f32>,

@@ -91,8 +91,8 @@ pub fn forward(
     blocks_forward::forward(cpu, blocks, statistics, y);
 }
 
-/// Adds the gradients of [`forward`], which read the same `inputs` and left `saved`, given
-/// `dy [T·B, H·K]`.
+/// Adds the gradients of [`forward`], given `dy [T·B, H·K]`. It takes the same `inputs`, and
+/// `saved` as [`forward`] left it.
 ///
 /// # Panics
 /// If a length does not fit the sizes.

@@ -1,5 +1,5 @@
-//! The layout of the buffer that forward saves for backward, and the order in which positions are
-//! read.
+//! The layout of the buffer that the forward pass saves for the backward pass, and the order in
+//! which positions are read.
 
 use std::ops::Range;
 
@@ -86,8 +86,8 @@ impl Layout {
         piece(0, b * self.heads + head, self.rows())
     }
 
-    /// Among the statistics: one over the sum of each query's exponentials, or 0 for a query that
-    /// sees no key.
+    /// Among the statistics: one over the sum of each query's exponentials, or 0 for a query
+    /// that sees no key.
     pub(super) fn inverse(&self, b: usize, head: usize) -> Range<usize> {
         piece(self.largest(self.batch, 0).start, b * self.heads + head, self.rows())
     }

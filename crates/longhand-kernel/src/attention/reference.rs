@@ -208,8 +208,8 @@ enum Origin {
     Time(usize),
 }
 
-/// Every key and value of one group of stream `b`, in reading order: the cached ones, then those of
-/// the sequence.
+/// Every key and value of one group of stream `b`, in reading order: first the cached ones, then
+/// those of the sequence.
 fn entries<R: Real>(
     sizes: Sizes,
     sequence: &Sequence,

@@ -26,7 +26,7 @@ impl Rotary {
     }
 
     /// Cosines, then sines, of the K/2 angles of each position from `start` on. `table` has `width`
-    /// elements per position.
+    /// elements for each position.
     ///
     /// The first position's angles are computed in double precision, and the next are rotated
     /// from it in double precision: callers start anew every few dozen positions, so that the

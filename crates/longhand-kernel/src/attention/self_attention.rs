@@ -1,5 +1,5 @@
-//! Self-attention over a sequence: operands for each head, the KV cache before and after, and
-//! gradients.
+//! Self-attention over a sequence: operands for each head, the KV cache before and
+//! after, and all gradients.
 
 use std::ops::Range;
 
@@ -310,7 +310,7 @@ struct Preparing<'a> {
 }
 
 impl Preparing<'_> {
-    /// Prepares sequence `b`.
+    /// Prepares the operands of sequence `b`.
     ///
     /// # Safety
     /// No other thread may prepare the same sequence, read the prepared part, or write the ring.

@@ -29,8 +29,8 @@ impl Seen {
     pub(super) const NOTHING: Self =
         Self { start: 0, count: 0, first: [0.0; BLOCK], end: [0.0; BLOCK], by_all: [0, 0] };
 
-    /// The keys that the queries of `rows` see, by the prepared ranges, if the gathered keys begin at
-    /// place `laid`.
+    /// The keys that the queries of `rows` see, by the prepared ranges, if the gathered keys
+    /// begin at place `laid`.
     pub(super) fn of(
         layout: &Layout,
         prepared: &[f32],

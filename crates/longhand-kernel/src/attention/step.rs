@@ -23,8 +23,8 @@ const SERIAL_PRODUCTS: usize = 1 << 15;
 /// on the position. `angles` is reused from layer to layer of a step.
 ///
 /// # Panics
-/// If a length does not fit the sizes, the sequence has more or fewer positions than one, or the
-/// mask is [`Mask::Full`].
+/// If a length does not fit the sizes, the sequence has another number of positions than one, or
+/// the mask is [`Mask::Full`].
 pub fn step(call: Call<Sizes>, qkv: &[f32], state: State, angles: &mut Angles, y: &mut [f32]) {
     let Call { cpu, sizes, sequence } = call;
     sizes.check();
@@ -303,8 +303,8 @@ impl Mix<'_> {
     }
 }
 
-/// The products of a query with N keys that begin `held` words apart; the lanes of each are still
-/// to be summed.
+/// The products of a query with N keys that begin `held` words apart. The caller sums the
+/// lanes of each product.
 #[inline(always)]
 unsafe fn dots<V: Vector, H: Held, const N: usize>(
     query: *const f32,

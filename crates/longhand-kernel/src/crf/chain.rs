@@ -11,7 +11,7 @@ const MOST_SHIFT: f64 = 300.0;
 
 /// The transition scores of a pass, with their exponentials.
 pub(super) struct Table {
-    /// K.
+    /// K: number of tags.
     tags: usize,
     /// `[K, K]`: the scores.
     scores: Vec<f64>,
@@ -19,7 +19,7 @@ pub(super) struct Table {
     exponentials: Vec<f64>,
     /// `[K, K]`: the same, transposed: row j holds the exponentials of steps to tag j.
     transposed: Vec<f64>,
-    /// The largest score.
+    /// The largest transition score.
     largest: f64,
 }
 
@@ -64,16 +64,16 @@ impl Table {
 
 /// The scores of one sequence and the passes over them.
 pub(super) struct Chain {
-    /// K.
+    /// K: number of tags.
     tags: usize,
     /// `[n, K]`: the emissions, with the scores of start and end added to the first and last row.
     unary: Vec<f64>,
-    /// `[n, K]`: the logarithm of the sum over all beginnings that end in each tag, its own
-    /// emission included.
+    /// `[n, K]`: the logarithm of the sum over all beginnings that end in each tag, with the
+    /// emission of that tag.
     before: Vec<f64>,
     /// `[n, K]`: the logarithm of the sum over all rests behind each tag.
     after: Vec<f64>,
-    /// ln Z.
+    /// ln Z, over all paths.
     all: f64,
     /// `[K]`: room for scaled exponentials, twice.
     scaled: [Vec<f64>; 2],
@@ -131,7 +131,7 @@ impl Chain {
         self.all
     }
 
-    /// The backward recursion.
+    /// The backward recursion, from the last position.
     pub(super) fn backward(&mut self, table: &Table) {
         let Self { tags, unary, after, scaled: [scaled, _], behind, .. } = self;
         let tags = *tags;
@@ -273,7 +273,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// ln Σ eˣ.
+/// ln Σ eˣ of all values.
 fn log_sum(values: impl Iterator<Item = f64> + Clone) -> f64 {
     let largest = values.clone().fold(f64::NEG_INFINITY, f64::max);
     largest + values.map(|x| (x - largest).exp()).sum::<f64>().ln()

@@ -83,7 +83,7 @@ fn add<R: Real>(into: &mut Option<&mut [R]>, place: usize, value: R) {
     }
 }
 
-/// ln Σ eˣ.
+/// ln Σ eˣ of all values.
 fn log_sum<R: Real>(values: Vec<R>) -> R {
     let largest = values.iter().copied().reduce(R::max).unwrap_or_default();
     largest + values.iter().map(|&x| (x - largest).exp()).sum::<R>().ln()

@@ -67,7 +67,7 @@ fn sigmoid(x: f64) -> f64 {
     if x < 0.0 { e / (1.0 + e) } else { 1.0 / (1.0 + e) }
 }
 
-/// The plain form.
+/// The plain form, for tests.
 pub mod reference {
     use crate::real::Real;
 

@@ -3,8 +3,8 @@
 use super::{IGNORE, Layer, Size, Targets};
 use crate::real::Real;
 
-/// Each row's loss in nats (0 where ignored); with `gradients`, dx [R, D], dW [V, D] and db `[V]` of
-/// their sum times `scale` are added to.
+/// Each row's loss in nats (0 where ignored); with `gradients`, dx [R, D], dW [V, D] and db `[V]`
+/// of their sum times `scale` are added to.
 pub fn cross_entropy<R: Real>(
     size: Size,
     layer: Layer<R>,

@@ -1,4 +1,4 @@
-//! Probabilities from logits.
+//! Probabilities from logits, row by row.
 
 use crate::cpu::Cpu;
 use crate::pointwise::{apply, pointwise};

@@ -7,8 +7,9 @@ use crate::sequence::Sequence;
 /// for the last position of its span, summed.
 ///
 /// Formula: for a sequence with scores `s[t]` over n real positions and the boundary p, the loss is
-/// `ln Σ e^s[t] − (1 − ε)·s[p] − ε/n·Σ s[t]` nats with the label smoothing ε. The gradient by `s[t]`
-/// is `softmax(s)[t] − (1 − ε)·[t = p] − ε/n` (compare Devlin et al., "BERT", 2019, section 4.2).
+/// `ln Σ e^s[t] − (1 − ε)·s[p] − ε/n·Σ s[t]` nats with the label smoothing ε. The gradient by
+/// `s[t]` is `softmax(s)[t] − (1 − ε)·[t = p] − ε/n` (compare Devlin et al.,
+/// "BERT", 2019, section 4.2).
 ///
 /// `scores` is `[T·B, 2]`, the score of being first and of being last. `spans` `[B]` holds both
 /// positions, from 0; [`IGNORE`] as a first position leaves the sequence out. `losses` `[B]`
@@ -90,7 +91,7 @@ fn softmax_sums(real: usize, score: impl Fn(usize) -> f32) -> (f64, f64) {
     (largest, (0..real).map(|t| (f64::from(score(t)) - largest).exp()).sum())
 }
 
-/// The plain form.
+/// The plain form, for tests.
 pub mod reference {
     use super::{IGNORE, Sequence};
     use crate::loss::reference::log_softmax;

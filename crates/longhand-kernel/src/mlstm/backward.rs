@@ -464,8 +464,8 @@ impl Kernel for ThroughDenominator<'_> {
     }
 }
 
-/// Row by row: d = (d + dn)·remains, the gradient of a key that was written; dk += d, and the sum
-/// += d·k.
+/// Row by row: d = (d + dn)·remains, the gradient of a key that was written; dk += d, and
+/// the sum += d·k.
 struct AddWritten<'a> {
     remains: &'a [f32],
     dn: &'a [f32],

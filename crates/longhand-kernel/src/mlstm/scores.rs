@@ -1,5 +1,5 @@
-//! Scores of a chunk's queries against its keys, times the decay from position s (column) to position
-//! j (row); zero for s > j.
+//! Scores of a chunk's queries against its keys, times the decay from position s (column) to
+//! position j (row); zero for s > j.
 
 use super::gates::Gates;
 use super::{CHUNK, LANES};

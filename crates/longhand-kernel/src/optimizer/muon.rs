@@ -16,8 +16,8 @@ use crate::scratch;
 pub struct Muon {
     /// Step size of this step: the root mean square of a change is a fifth of it.
     pub learning_rate: f64,
-    /// Decay of the running sum of gradients (usually 0.95); the step looks ahead along it
-    /// (Nesterov).
+    /// Decay of the running sum of gradients (usually 0.95). The step looks ahead along this sum,
+    /// as in Nesterov's method.
     pub momentum: f64,
     /// Weights shrink by learning rate × this, apart from the gradient. 0 for none.
     pub weight_decay: f64,

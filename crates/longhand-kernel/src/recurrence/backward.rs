@@ -17,9 +17,9 @@ use crate::scratch::{self, List};
 use crate::sequence::Sequence;
 use crate::simd::Vector;
 
-/// Backward through time: overwrites the saved gates with their gradients, which [`products`] reads,
-/// and adds to the gradients of the biases and of the states before the first position. `d_state`
-/// may leave out the last states.
+/// Backward through time: overwrites the saved gates with their gradients, which [`products`]
+/// reads, and adds to the gradients of the biases and of the states before the first position.
+/// `d_state` may leave out the last states.
 pub(crate) fn through_time<C: Cell>(
     call: Call<Shape>,
     recurrent: &[f32],

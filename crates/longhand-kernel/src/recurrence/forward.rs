@@ -189,8 +189,8 @@ impl Run<'_> {
         }
     }
 
-    /// Pads the states before the first position. Each thread pads its own units, so that they are
-    /// in its cache.
+    /// Pads the states before the first position. Each thread pads its own units, so that
+    /// its cache holds them.
     ///
     /// # Safety
     /// No other thread touches these units.
@@ -275,8 +275,8 @@ impl Run<'_> {
     }
 }
 
-/// Pointers to the values of one block and the distances from row to row, computed once for all
-/// rows.
+/// Pointers to the values of one block and the distances from row to row, computed once for
+/// all of its rows.
 #[derive(Clone, Copy)]
 struct Place {
     gates: *mut f32,

@@ -54,8 +54,8 @@ pub(super) fn input_rows(
     });
 }
 
-/// Recurrent weights as the right operand of `h · Wᵀ`: the lanes of P elements for each vector of
-/// gate columns.
+/// Recurrent weights as the right operand of `h · Wᵀ`: the lanes of P elements for each
+/// vector of gate columns.
 pub(super) fn recurrent_forward(cpu: &Cpu, shape: &Shape, weights: &[f32], to: &mut [f32]) {
     let (lanes, units) = (cpu.level().lanes(), shape.units);
     let len = lanes * units.div_ceil(operand::depth(cpu.level(), cpu.precision()));

@@ -15,8 +15,8 @@ pub struct CellPanels<'a> {
     pub recurrent: &'a Panels,
     /// `[G·N]` each; they are added together. A cell with one bias leaves the second empty.
     pub biases: [&'a [f32]; 2],
-    /// x·`input`ᵀ, T·B rows of `places`, where it is known already ([`Memo`](crate::weights::Memo)): `x`
-    /// is not read then.
+    /// x·`input`ᵀ, T·B rows of `places`, where it is known already
+    /// ([`Memo`](crate::weights::Memo)): `x` is not read then.
     pub projected: Option<Gathered<'a>>,
 }
 

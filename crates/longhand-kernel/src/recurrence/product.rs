@@ -8,12 +8,12 @@ pub(super) const TILE_VECTORS: usize = 4;
 /// Rows whose sums are in the scratch buffer at a time: with four vectors of 64 bytes it stays in
 /// the first cache beside the operands.
 pub(super) const ROW_GROUP: usize = 48;
-/// Lanes of the inner size between visits to the scratch buffer, so that the panels are read from a near cache
-/// for every tile of rows after the first.
+/// Lanes of the inner size between visits to the scratch buffer, so that the panels are read from a
+/// near cache for every tile of rows after the first.
 const INNER_BLOCK: usize = 256;
 
-/// `sums[i][v] += Σ_k row(i)[k] · panels[v][k]` for `count` rows and `vectors` vectors, over
-/// `inner` lanes k.
+/// `sums[i][v] += Σ_k row(i)[k] · panels[v][k]` for `count` rows and `vectors` vectors,
+/// over `inner` lanes k.
 ///
 /// # Safety
 /// The machine has the instruction set of `V` and `O`; `row(i)` gives `inner` lanes, vector `v` of

@@ -1,9 +1,6 @@
-//! The plain form of every recurrence: position after position, unit after unit. The cells'
-//! equations are in [`lstm`], [`slstm`] and [`rnn`].
-//!
-//! [`lstm`]: crate::lstm::reference
-//! [`slstm`]: crate::slstm::reference
-//! [`rnn`]: crate::rnn::reference
+//! The plain form of every recurrence: position after position, unit after unit. The equations of
+//! the cells are in [`lstm`](crate::lstm::reference), [`slstm`](crate::slstm::reference) and
+//! [`rnn`](crate::rnn::reference), each for one unit.
 
 use std::array::from_fn;
 

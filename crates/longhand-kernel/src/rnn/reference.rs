@@ -1,5 +1,5 @@
-//! The plain form of the cell, for one unit at one position. The loop around it is
-//! [`recurrence::reference`](crate::recurrence::reference).
+//! The plain form of the cell, for one unit at one position. The loop around
+//! it is in [`recurrence::reference`](crate::recurrence::reference).
 
 use crate::real::Real;
 use crate::recurrence::{MAX_GATES, MAX_STATES};

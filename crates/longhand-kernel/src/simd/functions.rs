@@ -23,7 +23,7 @@ pub(crate) unsafe fn exp<V: Vector>(x: V) -> V {
 }
 
 /// σ(x) = 1 / (1 + e⁻ˣ) within 2 ulp, written over e^−|x| so that it neither overflows nor loses
-/// small values.
+/// the precision of small results.
 #[inline(always)]
 pub(crate) unsafe fn sigmoid<V: Vector>(x: V) -> V {
     // SAFETY: the caller has the instruction set.

@@ -3,8 +3,8 @@
 use super::{Addend, Format, NOTHING_ADDED, Operand, PANEL, Panels, add_product};
 use crate::cpu::{Cpu, Shards, Worker};
 
-/// Work below which a second thread costs more than it gains, in bytes of weights for each
-/// [`ROWS_PER_READING`] rows.
+/// Work below which a second thread costs more than it gains, in bytes of weights
+/// for each [`ROWS_PER_READING`] rows.
 const SERIAL_WORK: usize = 1 << 16;
 /// Rows that together cost as much as reading the weights once.
 const ROWS_PER_READING: usize = 4;

@@ -14,7 +14,7 @@ const ROWS: usize = 64;
 /// `[V]`, `targets` `[R]`; `losses` `[R]` receives each row's loss in nats.
 ///
 /// # Panics
-/// As there.
+/// The panics of that function for these targets and lengths.
 pub fn cross_entropy(
     cpu: &Cpu,
     x: &[f32],

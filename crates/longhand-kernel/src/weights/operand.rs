@@ -31,8 +31,8 @@ impl Operand {
         buffers.give(self.data);
     }
 
-    /// The rows [x₁ | x₂ | …], over the threads; each x is `[R, its columns]`. To be given back
-    /// with [`Operand::give`].
+    /// The rows [x₁ | x₂ | …], over the threads; each x is `[R, its columns]`. The caller
+    /// returns it with [`Operand::give`].
     pub(crate) fn of_rows(cpu: &Cpu, format: Format, rows: usize, parts: &[&[f32]]) -> Self {
         let columns = parts.iter().map(|x| x.len()).sum::<usize>() / rows.max(1);
         let stride = stride(format, columns);

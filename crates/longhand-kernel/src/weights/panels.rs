@@ -2,9 +2,9 @@
 //!
 //! One *step* of a product takes four bytes of every row: one f32, two bf16, four int8 or eight
 //! int4. A panel is 64 rows (the last one fewer, in whole sixteens) step after step, so that a
-//! product reads it from its first byte to its last. int8 codes have 128 added, and int4 codes 8, as
-//! the multiplication of unsigned by signed bytes wants them. The first four of eight int4 codes are
-//! in the low halves of the bytes.
+//! product reads it from its first byte to its last. int8 codes have 128 added, and int4 codes 8,
+//! as the multiplication of unsigned by signed bytes wants them. The first four of eight int4 codes
+//! are in the low halves of the bytes.
 
 use super::{Format, LANES, MOST_INT8_COLUMNS, PANEL, Rows};
 use crate::buffer::Buffer;
@@ -191,8 +191,8 @@ impl Panels {
     }
 }
 
-/// The byte of a column or row that is not there. Any would do, since the activations there are
-/// zero.
+/// The byte of a column or row that does not exist. Any byte would do, since the
+/// activations there are zero.
 fn padding(format: Format) -> u8 {
     if format == Format::Int4 { 0x88 } else { 0 }
 }

@@ -1,5 +1,5 @@
 //! The product of one panel of weights with some rows of activations: checks, and the choice of a
-//! form.
+//! form for the machine.
 
 use super::forms;
 use super::tile::Task;

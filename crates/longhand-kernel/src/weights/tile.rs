@@ -42,8 +42,8 @@ pub(super) struct Task<'a> {
 }
 
 impl Task<'_> {
-    /// Cuts the task into tiles. Each of many tiles also prefetches its part of the panel behind this
-    /// one, which is probably the next to be read.
+    /// Cuts the task into tiles. Each of many tiles also prefetches its part of the panel behind
+    /// this one, which is probably the next to be read.
     ///
     /// # Safety
     /// The machine has the instructions of `D`, and the task was checked.

@@ -27,7 +27,7 @@ impl Case {
         Self { file, name }
     }
 
-    /// A tensor's elements.
+    /// A tensor's elements, read as `f32`.
     fn values(&self, name: &str) -> Vec<f32> {
         self.words(name).into_iter().map(f32::from_le_bytes).collect()
     }
@@ -41,9 +41,9 @@ impl Case {
         self.tensor(name).shape().to_vec()
     }
 
-    /// Asserts that `got` is the tensor: each error at most [`TOLERANCE`] of the exact element, or
-    /// of the root mean square of all where that is larger (an element near zero is a difference
-    /// of larger ones).
+    /// Asserts that `got` is the tensor. Each error is at most [`TOLERANCE`] of the exact element,
+    /// or of the root mean square of all elements if that is larger: an element near zero is a
+    /// difference of larger ones.
     #[track_caller]
     fn check(&self, name: &str, got: &[f32]) {
         let exact = self.values(name);

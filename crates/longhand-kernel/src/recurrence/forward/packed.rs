@@ -1,5 +1,5 @@
-//! The forward pass with packed weights, for decode steps and prefill alike. A panel of both products
-//! holds all gates of its units, and the cell follows at once.
+//! The forward pass with packed weights, for decode steps and prefill alike. A panel of both
+//! products holds all gates of its units, and the cell follows at once.
 
 use std::marker::PhantomData;
 
