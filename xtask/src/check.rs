@@ -12,10 +12,8 @@ use anyhow::{Context, Result, bail};
 /// What the README tells a person to type; CI types the same.
 const README_TEST_COMMAND: [&str; 3] = ["cargo", "test", "--workspace"];
 
-/// Runs every check of the workspace at `root`, cheapest first.
-///
-/// # Errors
-/// The first step that fails, by its name.
+/// Runs every check of the workspace at `root`, cheapest first. The error names the first one that
+/// fails; later ones do not run.
 pub(crate) fn check(root: &Path) -> Result<()> {
     let readme = fs_err::read_to_string(root.join("README.md"))?;
     let test_command = README_TEST_COMMAND.join(" ");

@@ -10,11 +10,10 @@ mod circles;
 mod code_map;
 mod edges;
 mod sources;
+mod words;
 
-/// Checks every rule and reports all breaches at once.
-///
-/// # Errors
-/// One line for each breach: where, what, and what to do.
+/// Checks every rule and reports all breaches at once, each in one line: where, what, and what to
+/// do. The error counts the breaches.
 pub(crate) fn tidy(root: &Path) -> Result<()> {
     let metadata = metadata(root)?;
     let crates = edges::workspace_crates(root, &metadata)?;
@@ -35,6 +34,7 @@ pub(crate) fn tidy(root: &Path) -> Result<()> {
         }
     }
     breaches.extend(circles::check(&sources));
+    breaches.extend(words::check(&sources));
     if breaches.is_empty() {
         return Ok(());
     }

@@ -18,10 +18,7 @@ const MACHINE_PATHS: &[&str] =
 const REGISTRY_HOSTS: &[&str] =
     &[concat!("crates", ".io"), concat!("py", "pi.org"), concat!("python", "hosted.org")];
 
-/// The files git tracks or would track, relative to `root`.
-///
-/// # Errors
-/// If git cannot be asked.
+/// The files that git tracks or would track, relative to `root`. Fails if git cannot be asked.
 pub(crate) fn tracked_files(root: &Path) -> Result<Vec<String>> {
     let output = Command::new("git")
         .args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"])

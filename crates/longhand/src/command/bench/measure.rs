@@ -109,10 +109,7 @@ impl Processor {
 }
 
 /// Runs `step` until everything is warm, then `count` windows of about `seconds` each. A step
-/// returns how many units (tokens) it did.
-///
-/// # Errors
-/// What a step reports.
+/// returns the number of units (tokens) that it did. Its error ends the measurement.
 pub(crate) fn windows(
     count: usize,
     seconds: f64,
