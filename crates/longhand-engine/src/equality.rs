@@ -24,8 +24,8 @@ pub struct Equality {
 const CHUNKS: [usize; 6] = [1, 2, 7, 33, 64, 101];
 
 impl Equality {
-    /// Reads `ids` in each form. A classifier that pools the last position is compared by its answer
-    /// at the end of the text.
+    /// Reads `ids` in each form. A classifier that pools the last position is compared by its
+    /// answer at the end of the text.
     ///
     /// # Errors
     /// [`EngineError::NotCausal`] and [`EngineError::Pooled`] for models without an answer at each

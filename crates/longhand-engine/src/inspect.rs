@@ -2,8 +2,8 @@
 //!
 //! The text is read three times: as it is, with every working memory silenced, and with every
 //! long memory silenced. A silenced memory gives zeros; what else the model does stays the same.
-//! A memory's contribution is the rise of the loss without it, at least zero. With the contributions
-//! w and l of both memories, the working memory's share is w / (w + l). There is no
+//! A memory's contribution is the rise of the loss without it, at least zero. With the
+//! contributions w and l of both memories, the working memory's share is w / (w + l). There is no
 //! share if neither helped.
 //!
 //! The first reading also records the input and forget gates of the long memories.

@@ -66,9 +66,9 @@ impl Learner {
         self.regroup_with(|parameter| group_of(groups, parameter, spent))
     }
 
-    /// Puts every parameter into the group that is given for it. Gradients, the optimiser's state and
-    /// the average follow: a frozen parameter has no gradient and no state of the optimiser, and one
-    /// that is trained from now on begins with an empty state.
+    /// Puts every parameter into the group that is given for it. Gradients, the optimiser's state
+    /// and the average follow: a frozen parameter has no gradient and no state of the optimiser,
+    /// and one that is trained from now on begins with an empty state.
     ///
     /// # Errors
     /// [`TrainError::NothingToTrain`] if every parameter is frozen. Nothing is changed then.

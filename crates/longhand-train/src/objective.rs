@@ -13,8 +13,8 @@ use crate::TrainError;
 
 /// The objective of a run. The loop asks for one batch after another and for a score now and then.
 pub trait Objective {
-    /// Records the forward pass and the summed loss ([`Pass::loss`]) of the next batch. The backward
-    /// pass, and the division by the number of targets, are the loop's.
+    /// Records the forward pass and the summed loss ([`Pass::loss`]) of the next batch. The
+    /// backward pass, and the division by the number of targets, are the loop's.
     ///
     /// # Errors
     /// Errors of the data or the model.

@@ -88,8 +88,8 @@ pub enum PrecisionSetting {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Budget {
-    /// Minutes of wall time, evaluations and preparing the text included. The schedule is a function
-    /// of the time spent.
+    /// Minutes of wall time, evaluations and preparing the text included. The schedule is a
+    /// function of the time spent.
     Minutes(f64),
     /// Steps of the optimiser: the same weights each time.
     Steps(u64),
@@ -129,8 +129,9 @@ pub struct AdamWSettings {
     pub weight_decay: f64,
 }
 
-/// Muon beside AdamW; both at the same learning rate and weight decay (Liu et al., "Muon is scalable
-/// for LLM training", 2025). At lower rates of the embedding and the head it learnt more slowly.
+/// Muon beside AdamW; both at the same learning rate and weight decay (Liu et al., "Muon is
+/// scalable for LLM training", 2025). At lower rates of the embedding and the head
+/// it learnt more slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MuonSettings {

@@ -122,8 +122,8 @@ impl ModelArguments {
 }
 
 impl Sources {
-    /// The folder and the texts. `--data` takes every value up to the next flag, so a folder that is
-    /// typed after its texts is the last of them.
+    /// The folder and the texts. `--data` takes every value up to the next flag, so a folder that
+    /// is typed after its texts is the last of them.
     pub(crate) fn split(&self) -> Result<(&Path, &[PathBuf]), Usage> {
         match (&self.model, self.data.as_slice()) {
             (Some(model), data) => Ok((model, data)),

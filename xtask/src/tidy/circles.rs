@@ -1,9 +1,9 @@
 //! No circle of files inside a crate: whoever reads a file reads the files it uses first, and a
 //! circle has no first file.
 //!
-//! A file uses another if it names something the other defines, in a `use` item or by a whole path; a
-//! name that a module re-exports counts as a use of the file that defines it. A submodule may use the module it
-//! belongs to: the two are read together. Tests do not count.
+//! A file uses another if it names something the other defines, in a `use` item or by a whole path;
+//! a name that a module re-exports counts as a use of the file that defines it. A submodule may use
+//! the module it belongs to: the two are read together. Tests do not count.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -57,8 +57,8 @@ pub(crate) struct WorkspaceCrate {
     pub(crate) uses: Vec<String>,
 }
 
-/// Reads the workspace's crates and the edges between them. Fails if the metadata lacks a field that
-/// cargo always writes.
+/// Reads the workspace's crates and the edges between them. Fails if the metadata lacks a field
+/// that cargo always writes.
 pub(crate) fn workspace_crates(root: &Path, metadata: &Value) -> Result<Vec<WorkspaceCrate>> {
     let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
     let text = |value: &Value| value.as_str().map(str::to_owned);

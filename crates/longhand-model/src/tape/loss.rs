@@ -55,7 +55,8 @@ impl Tape {
         binary::probabilities(logits);
     }
 
-    /// Replaces scores `[T·B, 2]` by the probabilities of the ends of a span in the sequence of `x`.
+    /// Replaces scores `[T·B, 2]` by the probabilities of the ends of a span in
+    /// the sequence of `x`.
     pub(crate) fn span_probabilities(&self, x: Var, scores: &mut [f32]) {
         span::probabilities(self.sequence(x, false), scores);
     }

@@ -214,7 +214,8 @@ impl Tape {
     ///
     /// # Errors
     /// [`ModelError::Backward`] if an operation read weights that are not among `models`, and
-    /// [`ModelError::Frozen`] if a gradient of packed weights was asked for; nothing was added then.
+    /// [`ModelError::Frozen`] if a gradient of packed weights was asked for;
+    /// nothing was added then.
     pub fn backward_all(
         &mut self,
         models: &mut [(&Weights, &mut Gradients)],
@@ -360,7 +361,8 @@ impl Tape {
     }
 
     /// Gives back values of a block that nothing is trained below: the backward pass stops above
-    /// `last`, and only `last` is read further on. `first` is the number of values before the block.
+    /// `last`, and only `last` is read further on. `first` is the number of
+    /// values before the block.
     pub(crate) fn settle(&mut self, first: usize, last: Var) {
         if self.needs(last) || !matches!(self.mode, Mode::Train { .. }) {
             return;

@@ -113,7 +113,8 @@ impl Cost {
         Self { label, operations: [0.0; 2], bytes }
     }
 
-    /// A product of unpacked `rows × inner` by `inner × outer`, with twice as much in the backward pass.
+    /// A product of unpacked `rows × inner` by `inner × outer`, with twice as much
+    /// in the backward pass.
     pub(super) fn product(label: String, rows: usize, inner: usize, outer: usize) -> Self {
         let operations = 2.0 * rows as f64 * inner as f64 * outer as f64;
         let numbers = (rows * inner + rows * outer + inner * outer) as f64;

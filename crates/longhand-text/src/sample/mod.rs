@@ -104,8 +104,9 @@ pub fn pairs(seed: u64, count: usize) -> Vec<SentencePair> {
 ///
 /// The shortest distance is that of a question right after its fact: 18 to 22 characters in
 /// English by the length of the thing's name, 6 or 7 in Chinese. A smaller `distance` gives that,
-/// and one above [`LONGEST_DISTANCE`] gives the longest. The story around it is told as in [`text`], and is none of its stories; the answer's name does not
-/// occur between the fact and the question.
+/// and one above [`LONGEST_DISTANCE`] gives the longest. The story around it is told as in
+/// [`text`], and is none of its stories; the answer's name does not occur between the
+/// fact and the question.
 pub fn recall_question(seed: u64, distance: usize, language: Language) -> RecallQuestion {
     recall::question(seed, distance.min(LONGEST_DISTANCE), language)
 }
