@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-/// What the README tells a person to type; CI types the same.
+/// The command that the README tells a person to type; CI types the same.
 const README_TEST_COMMAND: [&str; 3] = ["cargo", "test", "--workspace"];
 
 /// Runs every check of the workspace at `root`, cheapest first. The error names the first one that
@@ -39,7 +39,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     step("end to end", || end_to_end(root))
 }
 
-/// What a step that did not fail has to say.
+/// The remark of a step that did not fail.
 struct Outcome {
     remark: String,
 }

@@ -239,7 +239,7 @@ impl Continuation {
         !self.pending.tokens.is_empty()
     }
 
-    /// What to take back, after a stop text came.
+    /// The tokens to take back, after a stop text came.
     pub fn rewind(&self) -> Option<&Rewind> {
         self.rewind.as_ref()
     }

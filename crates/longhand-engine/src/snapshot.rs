@@ -28,7 +28,7 @@ const MOST_COUNTED: u64 = 1 << 60;
 /// A session outside of any model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    /// What it says of itself.
+    /// Model, tokeniser, position and sampler of the session.
     pub header: Header,
     /// The memories in the order of their names.
     memories: BTreeMap<String, Memory>,
@@ -36,7 +36,7 @@ pub struct Snapshot {
     logits: Vec<f32>,
 }
 
-/// What a snapshot says of itself.
+/// The facts about a session that its snapshot stores beside the tensors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {

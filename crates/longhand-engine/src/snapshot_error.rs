@@ -20,7 +20,7 @@ pub enum SnapshotError {
     /// A tensor or the header differs from what was written.
     #[error("the snapshot is damaged ({0}): save it again")]
     Damaged(ChecksumError),
-    /// Of another version of the format.
+    /// The snapshot has another version of the format.
     #[error(
         "the snapshot has format version {got}, but this program reads version {VERSION}: save \
          it again with this program"

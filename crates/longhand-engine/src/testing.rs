@@ -1,4 +1,4 @@
-//! What the tests of this crate share.
+//! Models and helpers that the tests of this crate share.
 
 use std::sync::Arc;
 

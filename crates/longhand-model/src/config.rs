@@ -247,7 +247,7 @@ pub enum Cell {
     Lstm,
     /// Scalar memory with exponential gates, see [`LongMemory::Slstm`].
     Slstm,
-    /// Matrix memory with exponential gates, see [`LongMemory::Mlstm`].
+    /// Matrix memory, see [`LongMemory::Mlstm`].
     Mlstm,
     /// Elman's recurrence, see [`LongMemory::Rnn`].
     Rnn,

@@ -162,7 +162,7 @@ pub enum HeadError {
         /// The flag that was given.
         value: f32,
     },
-    /// A span that does not lie within its sequence.
+    /// A span that is not within its sequence.
     #[error(
         "the span of sequence {sequence} for the head `{head}` is from {first} to {last}, but the \
          sequence has {length} positions"

@@ -1,7 +1,7 @@
 //! The model: one definition, many configurations.
 //!
 //! The path of the data:
-//! 1. [`config`] says what a model is made of; [`preset`] names some configurations.
+//! 1. [`config`] describes a model; [`preset`] names some configurations.
 //! 2. [`weights`] holds the parameters by PyTorch's names, as they are trained or packed for
 //!    reading; [`mod@file`] reads and writes them, with the [`checksum`]s of every tensor, and
 //!    [`adapter`] reads and writes what was trained beside a base model.

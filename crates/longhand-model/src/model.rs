@@ -193,7 +193,7 @@ impl Model {
         self.first_head().outputs()
     }
 
-    /// Checks that a tokeniser of so many tokens is this model's.
+    /// Checks that a tokeniser of this number of tokens belongs to the model.
     ///
     /// # Errors
     /// [`ModelError::Vocabulary`] if the model knows more or fewer.

@@ -1,4 +1,5 @@
-//! What a model carries from pass to pass for each stream: KV caches, hidden and cell states.
+//! The state that a model carries from pass to pass for each stream: KV caches,
+//! hidden and cell states.
 //!
 //! Each layer declares its tensors once, when the model is laid out; together they are the model's
 //! [`StateLayout`]. A [`State`] holds their values for B streams. Its size is constant: a stream is

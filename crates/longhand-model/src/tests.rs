@@ -25,7 +25,7 @@ fn ids(count: usize, seed: u32) -> Vec<u32> {
     (0..count).map(next).collect()
 }
 
-/// What no preset holds: every fusion, order, norm, kind of positions, head and direction.
+/// Layers that no preset has: every fusion, order, norm, kind of positions, head and direction.
 const OTHERS: [(&str, &str); 8] = [
     (
         "gated",

@@ -37,7 +37,7 @@ pub(crate) struct Ready {
     pub(crate) lock: FolderLock,
 }
 
-/// What to do with a folder that holds something.
+/// The treatment of a folder that is not empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
     /// Refuses the folder with an error.
@@ -98,7 +98,7 @@ pub fn is_same(one: &Path, other: &Path) -> bool {
     folders.is_some_and(|(one, other)| one == other)
 }
 
-/// Removes the run that lies in a folder, if there is one, for another that takes its place. Token
+/// Removes the run in a folder, if there is one, for another that takes its place. Token
 /// shards stay: the new run has looked through them.
 pub(crate) fn clear(folder: &Path) -> Result<(), RunError> {
     if !folder.join(TRAINING_FILE).is_file() {

@@ -5,7 +5,7 @@ use crate::error::TextError;
 /// Bytes in, whole characters out; a byte order mark at the very beginning is no text.
 #[derive(Debug)]
 pub struct Utf8Decoder {
-    /// Of the source, for messages.
+    /// Name of the source, for messages.
     name: String,
     lossy: bool,
     /// Bytes that may be the beginning of a character, at most three.
@@ -48,7 +48,7 @@ impl Utf8Decoder {
         Ok(if zero.is_some() { text.replace('\0', "\u{fffd}") } else { text })
     }
 
-    /// What is left at the end: U+FFFD for a character that was cut off, or nothing.
+    /// The rest at the end: U+FFFD for a character that was cut off, or nothing.
     ///
     /// # Errors
     /// [`TextError::InvalidUtf8`] for a character that was cut off, unless the decoder is lossy.

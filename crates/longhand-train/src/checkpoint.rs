@@ -42,7 +42,7 @@ const TRAINER_FILE: &str = "trainer.json";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const MEMORY_FILE: &str = "memory.safetensors";
 
-/// Where a run's checkpoints lie, and how many of them.
+/// The folder of a run's checkpoints, and how many of them are kept.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     folder: PathBuf,
@@ -52,7 +52,7 @@ pub struct Checkpoints {
     base: Option<Base>,
 }
 
-/// Where a run stands: `trainer.json`.
+/// The progress of a run: `trainer.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainerState {
@@ -277,12 +277,12 @@ impl Checkpoints {
         self
     }
 
-    /// Where a step's checkpoint lies.
+    /// The folder of a step's checkpoint.
     pub fn path(&self, step: u64) -> PathBuf {
         self.folder.join(format!("step-{step:012}"))
     }
 
-    /// Where the best weights of a step lie.
+    /// The folder of the best weights, found after a step.
     pub fn best_path(&self, step: u64) -> PathBuf {
         self.folder.join(format!("best-{step:012}"))
     }

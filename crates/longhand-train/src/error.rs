@@ -109,7 +109,7 @@ pub enum TrainError {
     /// The carried memory in a checkpoint.
     #[error("the memory in the checkpoint does not fit")]
     State(#[from] StateError),
-    /// What a task's own objective reports.
+    /// An error of a task's own objective.
     #[error(transparent)]
     Objective(Box<dyn std::error::Error + Send + Sync>),
 }

@@ -26,7 +26,7 @@ const SHORTEST: u64 = CHUNK as u64;
 const LONGEST: u64 = 16 * CHUNK as u64;
 /// Keeps the draws of a sample apart from others of the same seed.
 const SAMPLE: u64 = 0x7361_6d70_6c65;
-/// Rows read at once when windows stand alone.
+/// Rows read at once in windows of their own.
 const ROWS: usize = 4096;
 /// Targets of a stream below which warming it up would cost more than it saves.
 const LEAST_STREAM: u64 = 2 * WARM_UP as u64;

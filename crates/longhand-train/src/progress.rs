@@ -1,4 +1,4 @@
-//! What a run tells whoever watches. The crate itself prints nothing.
+//! The events that a run reports to its watcher. The crate itself prints nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub enum Event<'a> {
         model: &'a Model,
         /// The processor that training runs on, idle at the moment.
         cpu: &'a Arc<Cpu>,
-        /// What the gates of the long memories did on the last batch, read from an empty state.
+        /// Gates of the long memories on the last batch, read from an empty state.
         gates: &'a [Gates],
         /// Set when the run is to end: a watcher's long work ends then.
         stop: &'a AtomicBool,

@@ -1,4 +1,4 @@
-//! What a person is told, on stderr.
+//! Lines on stderr, for the person at the terminal.
 
 use std::fmt;
 use std::io::{self, Write};

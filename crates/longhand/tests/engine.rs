@@ -17,7 +17,7 @@ fn longhand(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// What a command that must succeed writes.
+/// The output of a command that must succeed.
 fn stdout(arguments: &[&str], input: &[u8]) -> String {
     let (code, out, error) = longhand(arguments, input);
     assert_eq!(code, 0, "{arguments:?}: {error}");

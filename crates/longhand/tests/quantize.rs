@@ -17,14 +17,14 @@ fn longhand(arguments: &[&str]) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// What a command that must succeed writes.
+/// The output of a command that must succeed.
 fn stdout(arguments: &[&str]) -> String {
     let (code, out, error) = longhand(arguments);
     assert_eq!(code, 0, "{arguments:?}: {error}");
     out
 }
 
-/// What a command that must fail says.
+/// The message of a command that must fail.
 fn refusal(arguments: &[&str]) -> String {
     let (code, _, error) = longhand(arguments);
     assert_eq!(code, 1, "{arguments:?}: {error}");

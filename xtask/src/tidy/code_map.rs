@@ -35,7 +35,7 @@ pub(crate) fn check(
     breaches
 }
 
-/// The parts of a line that stand in backquotes.
+/// The parts of a line in backquotes.
 fn quoted(line: &str) -> impl Iterator<Item = &str> {
     line.split('`').skip(1).step_by(2)
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 /// The allowed edges: a crate, and the crates of the workspace it may use.
 ///
 /// Order is bottom to top; a crate uses only crates above it in this table, and of those only
-/// the ones listed. The reasons stand in ARCHITECTURE.md.
+/// the ones listed. ARCHITECTURE.md gives the reasons.
 pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     ("longhand-text", &[]),
     ("longhand-kernel", &[]),

@@ -3,7 +3,7 @@ use longhand_model::{Config, Preset};
 use super::*;
 use crate::testing::{cpu, ids};
 
-/// Of two presets that differ from others in size alone, a narrow one stands for all.
+/// Where presets differ in size alone, a narrow one represents them.
 fn config(preset: Preset) -> Config {
     let mut config = preset.config(67);
     if matches!(preset, Preset::LonghandBase | Preset::LonghandLarge) {

@@ -59,7 +59,7 @@ fn word_by_word(settings: &SamplerSettings, logits: &[f32]) -> Vec<Candidate> {
 }
 
 proptest! {
-    /// What is cut before the weights is what would be cut after them.
+    /// A cut before the weights removes the same tokens as a cut after them.
     #[test]
     fn cuts_before_the_weights_change_nothing(
         logits in logits(),

@@ -143,7 +143,7 @@ fn sizes(mask: Mask) -> Sizes {
 struct Run {
     y: Vec<f32>,
     d_qkv: Vec<f32>,
-    /// Of the carried keys and values.
+    /// Gradients of the cached keys and values.
     d_carried: [Vec<f32>; 2],
 }
 
@@ -171,7 +171,7 @@ impl Run {
     }
 }
 
-/// Where the key heads of a position of stream `b` lie in the ring.
+/// The places in the ring of the key heads of one position of stream `b`.
 fn slots(position: usize, b: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     (0..GROUPS).map(move |group| {
         let slot = (b * GROUPS + group) * WINDOW + position % WINDOW;

@@ -38,7 +38,7 @@ pub use profile::{Entry, Profile};
 pub(crate) use span::SpanId;
 use span::Spans;
 
-/// What a pass records, and whether it drops anything.
+/// The purpose of a pass, which decides on recording and dropout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Nothing recorded, nothing dropped: decoding and evaluation.

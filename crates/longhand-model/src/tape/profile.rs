@@ -107,7 +107,7 @@ impl Cost {
         Self { label, operations: [0.0; 2], bytes: [0.0; 2] }
     }
 
-    /// An operation without products that moves so many numbers forward and backward.
+    /// An operation without products that moves these numbers of values forward and backward.
     fn pointwise(label: String, forward: usize, backward: usize) -> Self {
         let bytes = [4.0 * forward as f64, 4.0 * backward as f64];
         Self { label, operations: [0.0; 2], bytes }

@@ -209,7 +209,7 @@ fn columns(
     Ok(vec![text, label])
 }
 
-/// What the first row of a table is.
+/// The role of the first row of a table.
 enum FirstRow {
     Example,
     Header,

@@ -22,9 +22,9 @@ pub(super) struct Event {
 pub(super) enum Kind {
     /// Who goes where, when and what for.
     Opening,
-    /// What the place is like.
+    /// A view of the place.
     View(usize),
-    /// What passes around everyone.
+    /// Scenery that passes around everyone.
     Mood(usize),
     /// A very short sentence.
     Short(usize),
@@ -32,11 +32,11 @@ pub(super) enum Kind {
     Act { time: Option<usize>, first: Action, second: Option<Action> },
     /// The hero does something while something else goes on.
     While { background: usize, action: Action, background_first: bool },
-    /// What goes on in the hero's head.
+    /// A thought of the hero.
     Thought(usize),
     /// The hero feels something for a reason.
     Feel { feeling: usize, cause: usize },
-    /// What an animal does.
+    /// The doing of an animal.
     Creature(usize),
     /// Someone says something in passing.
     Remark { remark: usize, saying: usize },
@@ -58,7 +58,7 @@ pub(super) enum Kind {
     Closing(usize),
 }
 
-/// What a hero does: anywhere, or at the story's place.
+/// A deed of the hero: anywhere, or at the story's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Anywhere(usize),

@@ -164,7 +164,7 @@ pub(super) const COLOURS: [(&str, &str); 6] = [
     ("black", "黑"),
 ];
 
-/// What a carried thing looks like, when it is found.
+/// Looks of a carried thing, when it is found.
 pub(super) const LOOKS: [(&str, &str); 6] = [
     ("old", "旧"),
     ("new", "新"),

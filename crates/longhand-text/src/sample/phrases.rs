@@ -19,9 +19,9 @@ pub(super) struct TopicPhrases {
     pub(super) goes: Row,
     /// The same in the present tense (Chinese has none).
     pub(super) goes_now: &'static str,
-    /// What the place is like.
+    /// Sentences that describe the place.
     pub(super) views: &'static [Row],
-    /// What the hero does there: a verb phrase in the past.
+    /// Deeds of the hero there: a verb phrase in the past.
     pub(super) actions: &'static [Row],
     /// The end of the story, and the same in short for the summary; by
     /// sentiment: positive, negative, neutral.
@@ -386,7 +386,7 @@ pub(super) const TOPICS: [TopicPhrases; 6] = [
     },
 ];
 
-/// What a hero may do anywhere.
+/// Deeds of a hero that may happen anywhere.
 pub(super) const ACTIONS: &[Row] = &[
     ("opened the {colour} door", "打开了{colour}色的门"),
     ("sat down {spot}", "在{spot}坐了下来"),
@@ -406,7 +406,7 @@ pub(super) const ACTIONS: &[Row] = &[
     ("thanked {c} again and again", "向{c}谢了又谢"),
 ];
 
-/// What was going on meanwhile.
+/// Things that went on meanwhile.
 pub(super) const BACKGROUNDS: &[Row] = &[
     ("{c} was talking to a friend", "{c}和朋友说话"),
     ("{c} was drinking tea", "{c}喝茶"),
@@ -431,7 +431,7 @@ pub(super) const TIMES: &[Row] = &[
     ("Before long,", "没多久，"),
 ];
 
-/// What goes on in the hero's head: sentences with a clause inside.
+/// Thoughts of the hero: sentences with a clause inside.
 pub(super) const THOUGHTS: &[Row] = &[
     ("{h} knew that {c} would come back before dark", "{h}知道{c}天黑前会回来"),
     (
@@ -490,7 +490,7 @@ pub(super) const CREATURES: &[Row] = &[
     ("There was {animal} {spot}, and it would not move", "{animal}在{spot}，怎么也不走"),
 ];
 
-/// What people say in passing.
+/// Sentences that people say in passing.
 pub(super) const REMARKS: &[Row] = &[
     ("It may rain tonight", "今晚可能会下雨"),
     ("The bread is good today", "今天的面包很好吃"),
@@ -528,7 +528,7 @@ pub(super) const EXCHANGES: &[(Row, Row)] = &[
     (("May I sit here?", "我能坐这儿吗？"), ("Please do", "请坐")),
 ];
 
-/// What passes around everyone.
+/// Scenery that passes around everyone.
 pub(super) const MOODS: &[Row] = &[
     ("The wind turned cold", "风变冷了"),
     ("For a moment all was still", "有一会儿，到处都很安静"),
@@ -557,7 +557,7 @@ pub(super) const SHORTS: &[Row] = &[
     ("The old clock struck the hour.", "墙上的老钟响了好几下。"),
 ];
 
-/// What the people who hold things do beside it.
+/// Deeds of the people who hold things, beside holding them.
 pub(super) const WANDERINGS: &[Row] = &[
     ("{p} waved from the bridge", "{p}在桥上招手"),
     ("{p} ran across the square", "{p}跑过广场"),

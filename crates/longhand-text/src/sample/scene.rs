@@ -6,7 +6,7 @@ use super::lexicon::{Person, Role};
 use super::phrases::{OPENINGS, PARTS, SEASONS, WEATHERS};
 use super::story::{Sentiment, Topic};
 
-/// What a story is about.
+/// The subject of a story.
 #[derive(Debug, Clone)]
 pub(super) struct Scene {
     pub(super) topic: Topic,

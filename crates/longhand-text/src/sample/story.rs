@@ -38,7 +38,7 @@ impl Sentiment {
     }
 }
 
-/// What a story is about.
+/// The subject of a story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Topic {
@@ -87,7 +87,7 @@ pub struct Story {
     pub summary: String,
     /// How the story feels.
     pub sentiment: Sentiment,
-    /// What the story is about.
+    /// The subject of the story.
     pub topic: Topic,
     /// The questions in the text, in order.
     pub questions: Vec<StoryQuestion>,

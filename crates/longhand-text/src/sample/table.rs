@@ -16,7 +16,7 @@ pub enum Table {
     /// Sentences in both languages: `english`, `chinese`.
     Pairs,
     /// Who has what: `text`, `question`, `answer`, and the `distance` in characters from the fact
-    /// to where the answer would stand, which is within 10 % of the one asked for.
+    /// to the place of the answer, which is within 10 % of the one asked for.
     Questions {
         /// The distance asked for, at most [`LONGEST_DISTANCE`].
         distance: usize,

@@ -18,7 +18,7 @@ pub struct Decoder<T = Arc<Tokenizer>> {
     at_start: bool,
     /// Ids whose text is not settled, for files of a foreign layout.
     window: Vec<u32>,
-    /// Of the window's text, the bytes handed out.
+    /// Bytes of the window's text that were handed out.
     handed_out: usize,
 }
 

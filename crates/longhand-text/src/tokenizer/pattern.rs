@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use regex_syntax::hir::{Class, HirKind};
 
-/// What the pattern makes of a character.
+/// The class of a character in the pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CharacterClass {
     /// Anything else: punctuation, symbols, marks.

@@ -144,7 +144,7 @@ impl Arguments {
     }
 }
 
-/// Half a window to four, in characters: a token of the sample has so many on average.
+/// Half a window to four, in characters, at the sample's average of characters for each token.
 fn default_distances(engine: &Engine, language: Language) -> Result<Vec<usize>> {
     let stories = sample::stories_in(language, 1, 20);
     let text: String = stories.iter().map(|story| story.text.as_str()).collect();

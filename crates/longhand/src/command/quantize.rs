@@ -61,7 +61,7 @@ struct Measured {
     name: &'static str,
     file_bytes: u64,
     memory_bytes: usize,
-    /// What the memory of one stream takes, and how it holds keys and values.
+    /// Size of one stream's state, and the precision of its KV cache.
     session_bytes: usize,
     kv_cache: Precision,
     /// Nats per token, and seconds.

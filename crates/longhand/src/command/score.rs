@@ -46,7 +46,7 @@ pub(crate) struct Arguments {
 /// Bytes asked of stdin at a time; fewer come where fewer are there.
 const BLOCK: usize = 1 << 14;
 
-/// What may come while the stream is waited for.
+/// The events that may come while the stream is waited for.
 enum Event {
     Bytes(Vec<u8>),
     End,

@@ -55,7 +55,7 @@ impl Arguments {
         Launch { out: self.out, existing, json: self.output.json }.run(recipe)
     }
 
-    /// What is to be run.
+    /// The recipe that the flags describe.
     fn recipe(&self) -> Result<Recipe> {
         let earlier = if self.output.resume { Training::begun(&self.out)? } else { None };
         let on_sample = self.recipe.is_none() && earlier.is_none() && self.text.is_empty();

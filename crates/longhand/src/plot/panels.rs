@@ -19,10 +19,10 @@ const LABEL_ROOM: f32 = 76.0;
 const NARROWEST_SLOT: f32 = 34.0;
 const MOST_LETTERS: usize = 10;
 
-/// What is shown of each token.
+/// The values to be drawn for each token.
 #[derive(Clone, Debug)]
 pub struct Panel<'a> {
-    /// What it is, for its upper left corner.
+    /// Name of the panel, for its upper left corner.
     pub title: &'a str,
     /// How its values are drawn.
     pub form: PanelForm,

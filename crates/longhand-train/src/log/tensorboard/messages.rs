@@ -24,7 +24,7 @@ pub(super) struct Event {
     pub(super) what: Option<What>,
 }
 
-/// What an event says.
+/// The content of an event.
 #[derive(Clone, PartialEq, Oneof)]
 pub(super) enum What {
     /// The first event of a file.

@@ -62,9 +62,9 @@ struct LevelName(InstructionSet);
 pub(crate) struct Rates {
     /// Units (tokens) a second of the window in the middle.
     pub(crate) median: f64,
-    /// Of the slowest window.
+    /// Rate of the slowest window.
     pub(crate) min: f64,
-    /// Of the fastest window.
+    /// Rate of the fastest window.
     pub(crate) max: f64,
     windows: usize,
     steps_per_window: usize,
