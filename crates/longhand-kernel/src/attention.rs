@@ -4,7 +4,7 @@
 //! - This module: self-attention, over a causal sliding window with a KV cache of constant size (a
 //!   ring), or over whole examples in both directions.
 //! - [`cross`]: a decoder's queries over an encoder's keys and values.
-//! - [`step`]: the decode step, one position of self-attention read from the KV cache.
+//! - [`step()`]: the decode step, one position of self-attention read from the KV cache.
 //!
 //! Query head h reads key/value head `h / (H/G)`: grouped heads (Ainslie et al., "GQA", 2023). The
 //! ordinary form has H = G. Scores are divided by √K. Positions enter by [`Rotary`] or not at all.
@@ -20,7 +20,7 @@
 //! All products, forward and backward, read operands in the processor's [`Precision`]. Under bf16,
 //! queries, keys, values, probabilities, their gradients and those of the outputs are rounded
 //! before they are multiplied. Sums and the softmax stay `f32`, and so does the KV cache, unless
-//! [`Sizes::cache`] says otherwise. [`step`] multiplies in `f32` under both.
+//! [`Sizes::cache`] says otherwise. [`step()`] multiplies in `f32` under both.
 
 mod blocks;
 mod blocks_backward;

@@ -86,7 +86,7 @@ pub struct StateMut<'a, R = f32> {
     pub m: &'a mut [R],
 }
 
-/// The results of the forward pass that [`backward`] reads.
+/// The results of the forward pass that [`backward()`] reads.
 #[derive(Clone, Copy, Debug)]
 pub struct Kept<'a> {
     /// `[T·B, H·K]`: the outputs of [`forward`].
@@ -118,7 +118,7 @@ pub fn saved_len(sizes: Sizes, sequence: &Sequence) -> usize {
 }
 
 /// Reads the sequence from `state` on; writes the outputs `y` (`[T·B, H·K]`), the state after the
-/// last position, and into `saved` what [`backward`] needs.
+/// last position, and into `saved` what [`backward()`] needs.
 ///
 /// # Panics
 /// If a slice has not the length its shape says.

@@ -7,7 +7,7 @@
 //!    from the first byte to the last.
 //! 3. An `Operand` holds the activations as the format wants them: rounded to bf16, or quantised
 //!    row by row with a scale taken from the row's largest magnitude.
-//! 4. [`linear`] multiplies the two over the threads; the recurrences use the same tiles with
+//! 4. [`linear()`] multiplies the two over the threads; the recurrences use the same tiles with
 //!    their cell behind them.
 //!
 //! 5. [`Memo`] keeps what the first layer makes of each token.

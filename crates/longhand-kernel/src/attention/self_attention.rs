@@ -32,7 +32,7 @@ pub struct State<'a> {
     /// `[S, G, W, K]`, in the same format.
     pub values: &'a mut [f32],
     /// `[B]`: the row of `keys` and `values` that belongs to each stream of the batch, ascending.
-    /// By default stream b has row b. Only [`step`](super::step) takes rows.
+    /// By default stream b has row b. Only [`step`](super::step()) takes rows.
     pub rows: Option<&'a [usize]>,
     /// `[B]`: positions read so far.
     pub position: &'a mut [u64],

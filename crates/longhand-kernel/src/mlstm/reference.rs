@@ -38,7 +38,7 @@ pub fn forward<R: Real>(
     }
 }
 
-/// As [`super::backward`], with every gradient wanted.
+/// As [`super::backward()`], with every gradient wanted.
 ///
 /// # Panics
 /// If one is not.

@@ -21,7 +21,7 @@ use crate::simd::Vector;
 use crate::weights::Gathered;
 
 /// Reads the sequence. `state` is h (`[B, N]`), then the cell's other states; `next` likewise.
-/// `saved` gets what [`backward`](super::backward) needs.
+/// `saved` gets what [`backward`](super::backward()) needs.
 pub(crate) fn forward<C: Cell>(
     call: Call<Shape>,
     weights: &Weights,
