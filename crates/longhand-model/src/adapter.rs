@@ -107,7 +107,7 @@ impl Adapter {
         Self { config, tensors }
     }
 
-    /// Its settings.
+    /// The settings of the adapter.
     pub fn config(&self) -> &AdapterConfig {
         &self.config
     }
@@ -170,7 +170,7 @@ impl Adapter {
     /// An adapter from the contents of its two files; errors name the files as those of `folder`.
     ///
     /// # Errors
-    /// As [`Adapter::load`].
+    /// The errors of [`Adapter::load`] for these contents.
     pub fn from_bytes(folder: &Path, config: &[u8], weights: &[u8]) -> Result<Self, AdapterError> {
         let path = folder.join(ADAPTER_CONFIG_FILE);
         let config = AdapterConfig::from_json(config)
@@ -208,8 +208,8 @@ impl Adapter {
     /// parameters. [`Model::merge_low_rank`] makes a plain model of it.
     ///
     /// # Errors
-    /// Another base than the adapter's own, one that is packed for reading, and tensors that do not
-    /// fit it.
+    /// [`AdapterError`] for another base than the adapter's own, one that is packed for reading, or
+    /// tensors that do not fit the base.
     pub fn apply(&self, base: &Model) -> Result<Model, AdapterError> {
         base.check_trainable()?;
         if base.weights.has_low_rank() {
@@ -230,8 +230,8 @@ impl Adapter {
         Ok(model)
     }
 
-    /// Replaces the changes and the own parameters of a model that has them already, as a
-    /// checkpoint is read.
+    /// Replaces the changes and the own parameters of a model that has them already,
+    /// to read a checkpoint.
     ///
     /// # Errors
     /// If the model has others; it may then be changed in part.

@@ -36,9 +36,9 @@ pub enum ModelError {
          columns: its rank must be from 1 to {}", rows.min(columns)
     )]
     Rank {
-        /// The matrix.
+        /// Name of the matrix.
         name: String,
-        /// The rank.
+        /// The rank that was given.
         rank: usize,
         /// Rows of the matrix.
         rows: usize,

@@ -11,9 +11,9 @@ use crate::TrainError;
 
 /// Weights as a checkpoint holds them.
 pub enum SavedWeights {
-    /// `config.json` and `model.safetensors`.
+    /// Weights in `config.json` and `model.safetensors`.
     Model(Box<Model>),
-    /// `adapter_config.json` and `adapter_model.safetensors`.
+    /// Weights in `adapter_config.json` and `adapter_model.safetensors`.
     Adapter(Box<Adapter>),
 }
 

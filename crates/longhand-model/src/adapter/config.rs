@@ -71,9 +71,9 @@ pub enum AdapterConfigError {
     /// A key has a value that this program cannot apply.
     #[error("`{key}` is {value}, but must be {allowed}")]
     Unsupported {
-        /// The key.
+        /// Name of the key.
         key: &'static str,
-        /// Its value.
+        /// The value in the file.
         value: String,
         /// The values that are read.
         allowed: &'static str,

@@ -16,24 +16,24 @@ pub enum AdapterError {
          adapter_model.safetensors", .0.display()
     )]
     Missing(PathBuf),
-    /// The system refused.
+    /// A file cannot be read; the message names it.
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// A base model that cannot be read, or a file that cannot be written.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Refused settings.
+    /// The settings in `adapter_config.json` are refused.
     #[error("{}: {what}", path.display())]
     Config {
-        /// The file.
+        /// Path of the settings file.
         path: PathBuf,
-        /// The refusal.
+        /// The setting that is wrong.
         what: AdapterConfigError,
     },
     /// Weights that are damaged, or not those of an adapter.
     #[error("{}: {what}", path.display())]
     Weights {
-        /// The file.
+        /// Path of the weights file.
         path: PathBuf,
         /// What is wrong with it.
         what: WeightsError,

@@ -33,9 +33,9 @@ pub(super) struct Changed {
 }
 
 impl Tape {
-    /// The weight that a parameter is used as: the parameter, or W + s·B·A where it has a change
-    /// of low rank, which then belongs to `span`. In training a share of A's elements is dropped, as
-    /// the change says.
+    /// The weight that a parameter is used as: the parameter, or W + s·B·A where it has a change of
+    /// low rank, which then belongs to `span`. In training a share of A's elements is dropped, at
+    /// the rate of the change.
     pub(super) fn weight(&mut self, weights: &Weights, id: ParameterId, span: SpanId) -> Operand {
         let Some(change) = weights.change(id) else { return Operand::Parameter(id) };
         let whole = weights.values(id);
