@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use crate::corpus::fault::RowFault;
+use crate::corpus::fault::{LineFault, RowFault};
 use crate::quote::{quoted, shortened};
 use crate::shard::fault::ShardFault;
 use crate::tokenizer::fault::{TokenizerFault, TrainingFault};
@@ -72,6 +72,16 @@ pub enum TextError {
         row: u64,
         /// Why it cannot be read.
         fault: RowFault,
+    },
+    /// A line of a CoNLL file cannot be read.
+    #[error("{name}, line {line}: {fault}")]
+    Line {
+        /// The name of the file.
+        name: String,
+        /// The line, counted from 1.
+        line: u64,
+        /// Why it cannot be read.
+        fault: LineFault,
     },
     /// The text and the label would be the same.
     #[error("{name}: the text and the label are both column {column}: name two columns")]

@@ -1,4 +1,4 @@
-//! Faults of the rows of a table.
+//! Faults of the rows of a table and of the lines of a CoNLL file.
 
 use crate::quote::{quoted, shortened};
 
@@ -53,4 +53,24 @@ pub enum RowFault {
     /// The Parquet reader failed.
     #[error("{}", shortened(.0))]
     Parquet(String),
+}
+
+/// Why a line of a CoNLL file cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LineFault {
+    /// More or fewer cells than the first token has.
+    #[error(
+        "it has {found} column(s), but the first token has {expected}: give every token the same \
+         columns"
+    )]
+    Ragged {
+        /// The cells of this line.
+        found: usize,
+        /// The cells of the first token's line.
+        expected: usize,
+    },
+    /// A cell without a label.
+    #[error("its label is empty")]
+    NoLabel,
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::error::TextError;
 
+pub mod conll;
 pub(crate) mod fault;
 mod format;
 mod json;
@@ -24,7 +25,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 
-pub use fault::RowFault;
+pub use fault::{LineFault, RowFault};
 pub use format::{Column, Header, TableFormat};
 pub use options::CorpusOptions;
 pub use pieces::{Piece, Pieces};
