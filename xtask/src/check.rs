@@ -36,6 +36,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     step("fuzz targets compile", || fuzz(root))?;
     step("TensorBoard reads our logs", || tensorboard(root))?;
     step("Python reads our tokenisers", || tokenizers(root))?;
+    step("seqeval scores as we do", || entities(root))?;
     step("end to end", || end_to_end(root))
 }
 
@@ -105,6 +106,11 @@ fn tensorboard(root: &Path) -> Result<Outcome> {
 /// Trains each kind of tokeniser and encodes with the Python package `tokenizers`.
 fn tokenizers(root: &Path) -> Result<Outcome> {
     read_in_python(root, "tokenizers", ("longhand-text", "tokenizers_sample"), &[])
+}
+
+/// Scores the entities of random tags and compares with the Python package `seqeval`.
+fn entities(root: &Path) -> Result<Outcome> {
+    read_in_python(root, "entities", ("longhand-tasks", "entities_sample"), &[])
 }
 
 /// Has an example write a folder, and `scripts/check_NAME.py` read it.

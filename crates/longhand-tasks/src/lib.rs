@@ -8,6 +8,8 @@
 //! 5. [`classify::Classification`] is what the training loop learns from.
 //! 6. [`classify::Classifier`] answers, and [`confusion`] measures the answers.
 
+pub mod tags;
+
 mod batches;
 pub mod classify;
 pub mod confusion;
