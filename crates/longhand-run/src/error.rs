@@ -93,8 +93,8 @@ pub enum RunError {
         /// Name of the column.
         column: String,
     },
-    /// A classification recipe names no table.
-    #[error("there are no examples to learn from: name a table of them")]
+    /// The recipe of a task names no file of examples.
+    #[error("there are no examples to learn from: name a file of them")]
     NoExamples,
     /// The base model is not the one that the recipe names.
     #[error(

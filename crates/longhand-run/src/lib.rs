@@ -2,7 +2,7 @@
 //!
 //! The path of a run:
 //! 1. A [`recipe`] describes the run: text, tokeniser, model, training, task.
-//! 2. [`Run::start`] reads the text ([`text_data`]) or the tables of examples, and trains or loads
+//! 2. [`Run::start`] reads the text ([`text_data`]) or the files of examples, and trains or loads
 //!    the tokeniser that turns them into ids.
 //! 3. The trainer makes the steps; checkpoints and logs go into the run's folder ([`output`]).
 //! 4. The folder receives the model with the best weights, [`training`]'s record and a model card.
@@ -10,7 +10,6 @@
 //! A [`Watch`] is told of everything on the way; the crate itself prints nothing.
 
 mod card;
-mod classification;
 mod error;
 mod execute;
 mod finished;
@@ -20,6 +19,7 @@ mod pretrain;
 pub mod recipe;
 mod run;
 mod sample_text;
+mod tasks;
 pub mod text_data;
 pub mod training;
 mod watch;

@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 
 use longhand_model::config::FORMAT;
 use longhand_model::{Config, ConfigError, Model, Preset, UnknownPreset};
-use longhand_tasks::Task;
+use longhand_tasks::TaskSettings;
 use longhand_text::corpus::Header;
 use longhand_text::{TableFormat, TokenizerKind};
 use longhand_train::Settings;
@@ -63,7 +63,7 @@ pub struct Recipe {
     pub training: Settings,
     /// What is learnt, where that is not the next token.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub task: Option<Task>,
+    pub task: Option<TaskSettings>,
     /// What is expected of the result, by metric: `valid.loss`, `test.accuracy`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub expected: BTreeMap<String, Bound>,

@@ -3,15 +3,14 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use longhand_tasks::Task;
-
 use crate::error::RunError;
 use crate::execute::Place;
 use crate::finished::Finished;
 use crate::output::Existing;
+use crate::pretrain;
 use crate::recipe::Recipe;
+use crate::tasks::TaskRun;
 use crate::watch::Watch;
-use crate::{classification, pretrain};
 
 /// A run that has not started.
 #[derive(Clone, Debug)]
@@ -55,7 +54,7 @@ impl<'a> Run<'a> {
         let place = Place { out: &out, existing, stop: stop.unwrap_or(&never) };
         let cpu = recipe.training.cpu();
         match recipe.task.clone() {
-            Some(Task::Classify(task)) => classification::run(recipe, &task, &place, &cpu, watch),
+            Some(task) => task.visit(TaskRun { recipe, place: &place, cpu: &cpu, watch }),
             None => pretrain::run(recipe, &place, &cpu, watch),
         }
     }

@@ -1,5 +1,6 @@
 //! The events of a run before its first step, and the trait of whoever watches it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use longhand_model::Precision;
@@ -78,12 +79,11 @@ pub enum DataSize<'a> {
         valid: usize,
         /// Examples to test on at the end.
         test: usize,
-        /// The labels, in the order of their ids.
-        labels: &'a [String],
-        /// Examples of training with each label, in the same order.
-        counts: &'a [usize],
-        /// Labels that had white space around them, which was taken away.
-        trimmed: usize,
+        /// The names of the answers with their numbers among the training examples; empty where
+        /// answers have no names.
+        counts: &'a [(String, usize)],
+        /// Repairs to the training examples, each with the number of times it was made.
+        notes: &'a BTreeMap<String, usize>,
         /// Share of the tokens to train on that the vocabulary lacks, 0 to 1.
         unknown: f64,
         /// Tokens of the tokeniser.

@@ -9,21 +9,21 @@ use crate::error::TaskError;
 /// Examples in a batch when nothing is learnt.
 pub(crate) const ROWS: usize = 64;
 
-/// Reads examples in batches of similar lengths. `take` receives the body's output for each batch,
+/// Reads sequences in batches of similar lengths. `take` receives the body's output for each batch,
 /// whose `examples` are places in the list given.
-pub(crate) fn in_batches<E: From<TaskError>>(
+pub(crate) fn in_batches<L: Clone, E: From<TaskError>>(
     model: &Model,
     tape: &mut Tape,
-    examples: &[LabelledIds],
+    items: &[&LabelledIds<L>],
     padding: u32,
-    mut take: impl FnMut(&mut Pass<'_>, Var, &LabelledBatch) -> Result<(), E>,
+    mut take: impl FnMut(&mut Pass<'_>, Var, &LabelledBatch<L>) -> Result<(), E>,
 ) -> Result<(), E> {
-    if examples.is_empty() {
+    if items.is_empty() {
         return Ok(());
     }
-    let mut order: Vec<usize> = (0..examples.len()).collect();
-    order.sort_by_key(|&place| examples[place].ids.len());
-    let sorted = order.iter().map(|&place| examples[place].clone()).collect();
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    order.sort_by_key(|&place| items[place].ids.len());
+    let sorted = order.iter().map(|&place| items[place].clone()).collect();
     let mut batches = LabelledBatches::in_order(sorted, ROWS, padding).map_err(TaskError::from)?;
     let mut batch = LabelledBatch::default();
     for _ in 0..batches.batches_per_epoch() {
@@ -39,22 +39,27 @@ pub(crate) fn in_batches<E: From<TaskError>>(
 }
 
 /// The body's output for a batch.
-pub(crate) fn read(
+pub(crate) fn read<L>(
     model: &Model,
     pass: &mut Pass<'_>,
-    batch: &LabelledBatch,
+    batch: &LabelledBatch<L>,
 ) -> Result<Var, ModelError> {
     let (lengths, mut state) = (lengths(batch), model.state(batch.batch));
     model.forward(pass, &batch.ids, &sequence(batch, &lengths), &mut state)
 }
 
+/// Rows of the first head's answer to the body's output `x`.
+pub(crate) fn rows(model: &Model, tape: &Tape, x: Var) -> usize {
+    model.heads().first().map_or(0, |head| head.rows(tape, x))
+}
+
 /// The number of tokens of each example.
-pub(crate) fn lengths(batch: &LabelledBatch) -> Vec<u32> {
+pub(crate) fn lengths<L>(batch: &LabelledBatch<L>) -> Vec<u32> {
     batch.lengths.iter().map(|&length| length as u32).collect()
 }
 
 /// The sizes of a batch with padding behind each example.
-pub(crate) fn sequence<'a>(batch: &LabelledBatch, lengths: &'a [u32]) -> Sequence<'a> {
+pub(crate) fn sequence<'a, L>(batch: &LabelledBatch<L>, lengths: &'a [u32]) -> Sequence<'a> {
     Sequence { lengths: Some(lengths), ..Sequence::new(batch.time, batch.batch) }
 }
 

@@ -1,32 +1,22 @@
 //! Classification: one label for each text.
-//!
-//! Each example is read from an empty state. Shorter ones are padded, and a recurrence stops at the
-//! last token of an example.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
 
-use longhand_kernel::Cpu;
 use longhand_kernel::loss::{most_probable, softmax};
 use longhand_model::config::{HeadKind, Pooling};
-use longhand_model::{Gates, LossOptions, Mode, Model, Tape, Targets};
+use longhand_model::{Model, Pass, Targets};
 use longhand_text::Tokenizer;
-use longhand_text::batch::{LabelledBatch, LabelledBatches, LabelledIds, LabelledPosition};
-use longhand_text::corpus::table::Labels;
-use longhand_train::objective::{Objective, Part, Pass, Score, Watch};
-use longhand_train::{Settings as TrainSettings, TrainError};
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
+use longhand_text::batch::{LabelledBatch, LabelledIds};
+use longhand_text::corpus::table::{Column, Example, Labels, Table, TableOptions, read_table};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
-use crate::batches::{ROWS, in_batches, lengths, padding, read, sequence};
 use crate::confusion::Confusion;
 use crate::error::TaskError;
 use crate::ids::encode;
-use crate::tables::is_blank;
-use crate::task_file::{TASK_FILE, TaskFile};
+use crate::task::{At, Encoded, Read, Reading, Report, Scored, Task, Unit};
 
 /// How texts are classified.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,129 +41,14 @@ impl Default for Settings {
     }
 }
 
-/// Training of a classifier on labelled examples.
-pub struct Classification {
-    batches: LabelledBatches,
-    batch: LabelledBatch,
-    valid: Vec<LabelledIds>,
-    padding: u32,
-    label_smoothing: f32,
-}
-
-impl Classification {
-    /// Trains on `train` in shuffled batches of similar lengths, and validates on `valid` unless it
-    /// is empty.
-    ///
-    /// # Errors
-    /// If there is no example.
-    pub fn new(
-        settings: &TrainSettings,
-        tokenizer: &Tokenizer,
-        train: Vec<LabelledIds>,
-        valid: Vec<LabelledIds>,
-    ) -> Result<Self, TaskError> {
-        let padding = padding(tokenizer);
-        let batches = LabelledBatches::shuffled(train, settings.batch, padding, settings.seed)?;
-        let label_smoothing = settings.label_smoothing;
-        let batch = LabelledBatch::default();
-        Ok(Self { batches, batch, valid, padding, label_smoothing })
-    }
-}
-
-impl Objective for Classification {
-    fn learn(&mut self, mut pass: Pass<'_>) -> Result<Part, TrainError> {
-        self.batches.next(&mut self.batch);
-        let lengths = lengths(&self.batch);
-        let mut state = pass.model.state(self.batch.batch);
-        let x = pass.forward(&self.batch.ids, &sequence(&self.batch, &lengths), &mut state)?;
-        let total = pass.loss(x, Targets::Labels(&self.batch.labels), self.label_smoothing)?;
-        let tokens = self.batch.lengths.iter().map(|&length| length as u64).sum();
-        Ok(Part::of(total, tokens))
-    }
-
-    fn validate(
-        &mut self,
-        model: &Model,
-        tape: &mut Tape,
-        watch: &mut Watch<'_>,
-    ) -> Result<Option<Score>, TrainError> {
-        if self.valid.is_empty() {
-            return Ok(None);
-        }
-        let done = |share| watch.done(share);
-        let result = score(model, tape, &self.valid, self.padding, done)?;
-        Ok(Some(result.score()))
-    }
-
-    fn held_out(&self) -> u64 {
-        self.valid.iter().map(|example| example.ids.len() as u64).sum()
-    }
-
-    fn sample_held_out(&mut self, tokens: u64, seed: u64) -> u64 {
-        if tokens < self.held_out() {
-            self.valid.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-            let mut read = 0;
-            let kept = self.valid.iter().take_while(|example| {
-                read += example.ids.len() as u64;
-                read <= tokens
-            });
-            // One batch is the least that is worth its time.
-            let kept = kept.count().max(ROWS);
-            self.valid.truncate(kept);
-        }
-        self.held_out()
-    }
-
-    fn gates(&mut self, model: &Model, tape: &mut Tape) -> Result<Vec<Gates>, TrainError> {
-        if self.batch.batch == 0 {
-            return Ok(Vec::new());
-        }
-        read(model, &mut tape.pass(Mode::Record), &self.batch)?;
-        Ok(tape.gates(&model.weights))
-    }
-
-    fn batches_per_epoch(&self) -> u64 {
-        self.batches.batches_per_epoch()
-    }
-
-    fn position(&self) -> serde_json::Value {
-        let LabelledPosition { epoch, batch } = self.batches.position();
-        serde_json::json!({ "epoch": epoch, "batch": batch })
-    }
-
-    fn seek(&mut self, position: &serde_json::Value) -> Result<(), TrainError> {
-        let position = serde_json::from_value(position.clone())
-            .map_err(|error| TrainError::Objective(error.into()))?;
-        Ok(self.batches.seek(position)?)
-    }
-}
-
-/// The result of classifying examples whose labels are known.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Evaluation {
-    /// Mean cross-entropy, in nats.
-    pub loss: f64,
-    /// Counts of answers by true label.
-    pub confusion: Confusion,
-}
-
-impl Evaluation {
-    /// The loss with the measures beside it: `accuracy` and `macro_f1`.
-    pub fn score(&self) -> Score {
-        let mut score = Score::of(self.loss);
-        score.metrics.insert("accuracy".into(), self.confusion.accuracy());
-        score.metrics.insert("macro_f1".into(), self.confusion.macro_f1());
-        score
-    }
-}
-
-/// A model that predicts the label of a text.
-pub struct Classifier {
-    model: Model,
-    tokenizer: Tokenizer,
-    labels: Labels,
-    longest: NonZeroUsize,
-    tape: Tape,
+/// The meaning of a classifier's answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Classify {
+    /// The labels, in the order of the model's outputs.
+    pub labels: Labels,
+    /// The number of first tokens of a text that are read.
+    pub longest: NonZeroUsize,
 }
 
 /// The answer for one text.
@@ -185,136 +60,184 @@ pub struct Prediction {
     pub probabilities: Vec<f32>,
 }
 
-impl Classifier {
-    /// A classifier made from its parts.
-    pub fn new(
-        model: Model,
-        tokenizer: Tokenizer,
-        labels: Labels,
-        longest: NonZeroUsize,
-        cpu: Arc<Cpu>,
-    ) -> Self {
-        Self { model, tokenizer, labels, longest, tape: Tape::new(cpu) }
+impl Task for Classify {
+    const NAME: &'static str = "classify";
+    const ABOUT: &'static str = "One label for each text";
+    const UNIT: Unit = Unit::Line;
+    const METRICS: &'static [(&'static str, &'static str)] =
+        &[("accuracy", "accuracy"), ("macro_f1", "macro-F1")];
+
+    type Settings = Settings;
+    type Example = Example;
+    type Target = u32;
+    type Answer = Prediction;
+
+    fn read(
+        settings: &Settings,
+        file: &Path,
+        reading: &Reading,
+    ) -> Result<Read<Example>, TaskError> {
+        // Parsing a column cannot fail: a text that is no number is a name.
+        let column = |name: &Option<String>| name.as_ref().and_then(|name| name.parse().ok());
+        let (text, label): (Option<Column>, _) =
+            (column(&reading.text_column), column(&settings.label_column));
+        let Reading { format, header, lossy, .. } = *reading;
+        let options = TableOptions { text, label, format, header, lossy, unlabelled: false };
+        let Table { examples, trimmed, .. } = read_table(file, &options)?;
+        if let Some(place) = examples.iter().position(|example| is_blank(&example.text)) {
+            let (name, example) = (file.display().to_string(), place + 1);
+            return Err(TaskError::NoText { name, example });
+        }
+        let note = (trimmed > 0).then(|| (TRIMMED.to_owned(), trimmed));
+        Ok(Read { examples, notes: note.into_iter().collect() })
     }
 
-    /// Reads the model and the labels from a model folder.
-    ///
-    /// # Errors
-    /// A folder that lacks a file, or whose model is no classifier.
-    pub fn load(folder: &Path, tokenizer: Tokenizer, cpu: Arc<Cpu>) -> Result<Self, TaskError> {
-        let model = Model::load(folder)?;
-        let path = folder.join(TASK_FILE);
-        let Some(&HeadKind::Classifier { classes, .. }) = model.config().head() else {
-            return Err(TaskError::NotAClassifier(folder.into()));
-        };
-        let wrong = |reason: String| TaskError::TaskFile { path: path.clone(), reason };
-        let TaskFile::Classify { labels, longest } = TaskFile::load(folder)?
-            .ok_or_else(|| wrong("it is missing, and names the model's labels".into()))?;
-        if labels.len() != classes {
-            let count = labels.len();
-            return Err(wrong(format!("it names {count} labels, the model has {classes}")));
+    fn learn(settings: &Settings, examples: &[Example], files: &str) -> Result<Self, TaskError> {
+        let labels = Labels::of(examples);
+        if let [label] = labels.names() {
+            let (name, label) = (files.into(), label.clone());
+            return Err(TaskError::OneLabel { name, label });
         }
-        model.check_vocabulary(tokenizer.vocab_size())?;
-        Ok(Self::new(model, tokenizer, labels, longest, cpu))
+        Ok(Self { labels, longest: settings.longest })
     }
 
-    /// The labels, in the order of their ids.
-    pub fn labels(&self) -> &[String] {
-        self.labels.names()
+    fn check(&self, example: &Example, at: At<'_>) -> Result<(), TaskError> {
+        let label = Self::stratum(example);
+        self.labels.id(label).map(|_| ()).map_err(|_| TaskError::UnknownLabel {
+            name: at.name.into(),
+            example: at.example,
+            label: label.into(),
+            known: self.labels.names().join(", "),
+        })
     }
 
-    /// Classifies texts in batches. A blank text has no prediction.
-    ///
-    /// # Errors
-    /// [`TaskError::NotFinite`] for a text whose logits are not finite: example `first` + its place
-    /// of `name`.
-    pub fn predict(
-        &mut self,
-        texts: &[String],
-        name: &str,
-        first: usize,
-    ) -> Result<Vec<Option<Prediction>>, TaskError> {
-        let mut places = Vec::with_capacity(texts.len());
-        let mut examples = Vec::with_capacity(texts.len());
-        for (place, text) in texts.iter().enumerate() {
-            let (ids, _) = encode(&self.tokenizer, text, self.longest)?;
-            if !ids.is_empty() && !is_blank(text) {
-                places.push(place);
-                examples.push(LabelledIds { ids, label: 0 });
+    fn stratum(example: &Example) -> &str {
+        example.label.as_deref().unwrap_or_default()
+    }
+
+    fn texts(example: &Example) -> Vec<&str> {
+        vec![&example.text]
+    }
+
+    fn counts(&self, examples: &[Example]) -> Vec<(String, usize)> {
+        self.labels.names().iter().cloned().zip(self.labels.counts(examples)).collect()
+    }
+
+    fn longest(&self) -> usize {
+        self.longest.get()
+    }
+
+    fn head(&self, settings: &Settings, own: Option<&HeadKind>) -> HeadKind {
+        let pooling = settings.pooling.or(own.and_then(HeadKind::pooling)).unwrap_or(Pooling::Max);
+        HeadKind::Classifier { classes: self.labels.len(), pooling }
+    }
+
+    fn misfit(&self, head: &HeadKind) -> Option<String> {
+        let count = self.labels.len();
+        match head {
+            HeadKind::Classifier { classes, .. } if *classes == count => None,
+            HeadKind::Classifier { classes, .. } => {
+                Some(format!("it names {count} labels, the model has {classes}"))
             }
+            _ => Some("it is a classifier's, and the model is none".into()),
         }
-        let mut predictions = vec![None; texts.len()];
-        let mut not_finite = None;
-        let padding = padding(&self.tokenizer);
-        let labels = self.labels.len();
-        let mut answers = Vec::new();
-        in_batches(&self.model, &mut self.tape, &examples, padding, |pass, x, batch| {
-            self.model.logits(pass, x, 0..batch.batch, &mut answers);
-            for (logits, &example) in answers.chunks(labels).zip(&batch.examples) {
-                if !logits.iter().all(|x| x.is_finite()) {
-                    not_finite = Some(places[example]);
-                }
-            }
-            let mut largest = vec![0; batch.batch];
-            most_probable(pass.cpu(), labels, &answers, &mut largest);
-            softmax(pass.cpu(), labels, &mut answers);
-            let rows = answers.chunks(labels).zip(largest).zip(&batch.examples);
-            for ((row, label), &example) in rows {
-                let probabilities = row.to_vec();
-                predictions[places[example]] = Some(Prediction { label, probabilities });
-            }
-            Ok::<(), TaskError>(())
-        })?;
-        match not_finite {
-            Some(place) => Err(TaskError::NotFinite { name: name.into(), example: first + place }),
-            None => Ok(predictions),
+    }
+
+    fn encode(&self, tokenizer: &Tokenizer, example: &Example) -> Result<Encoded<u32>, TaskError> {
+        if is_blank(&example.text) {
+            return Ok(Encoded { items: Vec::new(), is_cut: false });
         }
+        let (ids, is_cut) = encode(tokenizer, &example.text, self.longest)?;
+        let label = example.label.as_deref().map_or(Ok(0), |label| self.labels.id(label))?;
+        Ok(Encoded { items: vec![LabelledIds { ids, label }], is_cut })
+    }
+
+    fn with_targets<R>(&self, batch: &LabelledBatch, learn: impl FnOnce(Targets<'_>) -> R) -> R {
+        learn(Targets::Labels(&batch.labels))
+    }
+
+    fn target_bytes(label: &u32) -> Vec<u8> {
+        label.to_le_bytes().into()
+    }
+
+    fn answers(
+        &self,
+        _model: &Model,
+        pass: &mut Pass<'_>,
+        logits: &[f32],
+        batch: &LabelledBatch,
+    ) -> Vec<Prediction> {
+        let (labels, mut largest) = (self.labels.len(), vec![0; batch.batch]);
+        most_probable(pass.cpu(), labels, logits, &mut largest);
+        let mut shares = logits.to_vec();
+        softmax(pass.cpu(), labels, &mut shares);
+        let answer =
+            |(label, row): (u32, &[f32])| Prediction { label, probabilities: row.to_vec() };
+        largest.into_iter().zip(shares.chunks(labels)).map(answer).collect()
+    }
+
+    fn measure(&self, scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64> {
+        let confusion = self.confusion(scored);
+        [("accuracy", confusion.accuracy()), ("macro_f1", confusion.macro_f1())]
+            .map(|(name, value)| (name.to_owned(), value))
+            .into()
+    }
+
+    fn report(&self, scored: &[Scored<'_, Self>]) -> Report {
+        let names = self.labels.names().to_vec();
+        Report { confusion: Some((names, self.confusion(scored))), ..Report::default() }
+    }
+
+    fn is_right(&self, scored: &Scored<'_, Self>) -> Option<bool> {
+        pair(scored).map(|(label, answer)| label == answer.label)
+    }
+
+    fn parse(text: &str, _at: At<'_>) -> Result<Vec<Example>, TaskError> {
+        Ok(vec![Example { label: None, text: text.into() }])
+    }
+
+    fn plain(&self, _example: &Example, answers: &[Prediction]) -> String {
+        answers.first().map(|answer| self.name(answer.label).to_owned()).unwrap_or_default()
+    }
+
+    fn fields(&self, _example: &Example, answers: &[Prediction]) -> Map<String, Value> {
+        let answer = answers.first();
+        let label = answer.map(|answer| self.name(answer.label));
+        let probabilities = answer.map(|answer| -> BTreeMap<&str, f32> {
+            let names = self.labels.names().iter().map(String::as_str);
+            names.zip(answer.probabilities.iter().copied()).collect()
+        });
+        [("label".to_owned(), json!(label)), ("probabilities".to_owned(), json!(probabilities))]
+            .into_iter()
+            .collect()
     }
 }
 
-/// Classifies examples whose labels are known.
-///
-/// # Errors
-/// If an id or a label is none of the model's.
-pub fn evaluate(
-    model: &Model,
-    tokenizer: &Tokenizer,
-    examples: &[LabelledIds],
-    cpu: &Arc<Cpu>,
-    watch: &mut Watch<'_>,
-) -> Result<Evaluation, TrainError> {
-    let mut tape = Tape::new(cpu.clone());
-    let done = |share| watch.done(share);
-    score(model, &mut tape, examples, padding(tokenizer), done)
+impl Classify {
+    fn name(&self, label: u32) -> &str {
+        self.labels.names().get(label as usize).map_or("", String::as_str)
+    }
+
+    fn confusion(&self, scored: &[Scored<'_, Self>]) -> Confusion {
+        let mut confusion = Confusion::new(self.labels.len());
+        for (label, answer) in scored.iter().filter_map(pair) {
+            confusion.add(label, answer.label);
+        }
+        confusion
+    }
 }
 
-/// `done` is told the share that is scored, and can end the work.
-fn score<E: From<TaskError>>(
-    model: &Model,
-    tape: &mut Tape,
-    examples: &[LabelledIds],
-    padding: u32,
-    mut done: impl FnMut(f64) -> Result<(), E>,
-) -> Result<Evaluation, E> {
-    let labels = model.outputs();
-    let mut confusion = Confusion::new(labels);
-    let (mut nats, mut count) = (0.0, 0);
-    let mut logits = Vec::new();
-    in_batches(model, tape, examples, padding, |pass, x, batch| {
-        let targets = Targets::Labels(&batch.labels);
-        let total = model.loss(pass, x, targets, LossOptions::default());
-        let total = total.map_err(TaskError::from)?;
-        nats += total.nats;
-        count += total.count;
-        model.logits(pass, x, 0..batch.batch, &mut logits);
-        let mut answers = vec![0; batch.batch];
-        most_probable(pass.cpu(), labels, &logits, &mut answers);
-        for (&answer, &label) in answers.iter().zip(&batch.labels) {
-            confusion.add(label, answer);
-        }
-        done(count as f64 / examples.len() as f64)
-    })?;
-    Ok(Evaluation { loss: nats / count.max(1) as f64, confusion })
+/// The right label and the answer of an example.
+fn pair<'a>(scored: &Scored<'a, Classify>) -> Option<(u32, &'a Prediction)> {
+    Some((scored.items.first()?.label, scored.answers.first()?))
+}
+
+/// The note on labels that were trimmed.
+const TRIMMED: &str = "label(s) lost the white space around them";
+
+/// Whether a text has no character to read.
+fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
 }
 
 #[cfg(test)]

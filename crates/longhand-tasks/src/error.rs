@@ -82,9 +82,29 @@ pub enum TaskError {
         /// The share to be held out.
         fraction: f64,
     },
-    /// A model that does another thing.
-    #[error("{} is a language model, not a classifier", .0.display())]
-    NotAClassifier(PathBuf),
+    /// A model that learnt no task.
+    #[error("{} is a language model, not a classifier or another task's model", .0.display())]
+    NotATask(PathBuf),
+    /// A model that learnt another task.
+    #[error("the model's task is {got}, not {expected}")]
+    OtherTask {
+        /// The task that is needed.
+        expected: &'static str,
+        /// The model's task.
+        got: &'static str,
+    },
+    /// A setting that a task lacks, or a value that the setting cannot have.
+    #[error("the task {task} cannot have {key} = {value}: {reason}")]
+    Setting {
+        /// The task.
+        task: &'static str,
+        /// The setting's name.
+        key: String,
+        /// The value.
+        value: String,
+        /// Why it is refused.
+        reason: String,
+    },
     /// The task's file and the model do not belong together.
     #[error("{} is not usable: {reason}", path.display())]
     TaskFile {

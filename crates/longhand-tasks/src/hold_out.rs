@@ -1,19 +1,19 @@
 //! Holding examples out.
 
-use longhand_text::corpus::table::Example;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
 /// Splits examples into those that are kept and the share that is held out, the same share of each
-/// label: shuffled by `seed`, brought together by label, and then taken at even distances.
-pub(crate) fn hold_out(
-    mut examples: Vec<Example>,
+/// stratum. It shuffles by `seed`, sorts by stratum, and takes examples at even distances.
+pub(crate) fn hold_out<E>(
+    mut examples: Vec<E>,
+    stratum: impl Fn(&E) -> &str,
     share: f64,
     seed: u64,
-) -> (Vec<Example>, Vec<Example>) {
+) -> (Vec<E>, Vec<E>) {
     examples.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-    examples.sort_by(|a, b| a.label.cmp(&b.label));
+    examples.sort_by(|a, b| stratum(a).cmp(stratum(b)));
     let (mut kept, mut held_out) = (Vec::new(), Vec::new());
     for (place, example) in examples.into_iter().enumerate() {
         // Half a step early, so that the first of a few examples is not always among the kept.
@@ -25,7 +25,11 @@ pub(crate) fn hold_out(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use longhand_text::corpus::table::Example;
+
+    fn hold_out(examples: Vec<Example>, share: f64, seed: u64) -> (Vec<Example>, Vec<Example>) {
+        super::hold_out(examples, |e| e.label.as_deref().unwrap_or_default(), share, seed)
+    }
 
     #[test]
     fn each_label_has_the_same_share_held_out() {

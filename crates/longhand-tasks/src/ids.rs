@@ -4,49 +4,107 @@ use std::num::NonZeroUsize;
 
 use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
-use longhand_text::corpus::table::Example;
 
 use crate::error::TaskError;
-use crate::tables::Examples;
+use crate::examples::Examples;
+use crate::task::{Encoded, Task};
 
-/// The examples of a task as ids.
-pub struct Data {
-    /// Examples to learn from.
-    pub train: Vec<LabelledIds>,
+/// The examples of a run as ids.
+pub struct Data<T: Task> {
+    /// Sequences to learn from.
+    pub train: Vec<LabelledIds<T::Target>>,
+    /// Number of training examples: fewer than sequences, where a text has several windows.
+    pub train_examples: usize,
     /// Examples to validate on; may be empty.
-    pub valid: Vec<LabelledIds>,
+    pub valid: Measured<T>,
     /// Examples to test on; may be empty.
-    pub test: Vec<LabelledIds>,
+    pub test: Measured<T>,
     /// Number of texts that are longer than the model reads.
     pub cut: usize,
     /// Number of tokens of the training examples that the vocabulary lacks.
     pub unknown: usize,
 }
 
-impl Data {
-    /// Encodes the examples, each text to its first `longest` tokens.
+/// Examples that a model is measured on, with their ids.
+pub struct Measured<T: Task> {
+    /// The examples.
+    pub examples: Vec<Known<T>>,
+    /// Number of texts that are longer than the model reads.
+    pub cut: usize,
+}
+
+/// An example whose right answer is known.
+pub struct Known<T: Task> {
+    /// The example as its file holds it.
+    pub example: T::Example,
+    /// Its sequences.
+    pub items: Vec<LabelledIds<T::Target>>,
+}
+
+impl<T: Task> Data<T> {
+    /// Encodes the examples.
+    ///
+    /// # Errors
+    /// If the tokeniser refuses a text.
+    pub fn encode(examples: Examples<T>, tokenizer: &Tokenizer) -> Result<Self, TaskError> {
+        let Examples { task, train: examples, valid, test, .. } = examples;
+        let (mut train, mut cut) = (Vec::new(), 0);
+        for example in &examples {
+            let Encoded { items, is_cut } = task.encode(tokenizer, example)?;
+            cut += usize::from(is_cut);
+            train.extend(items);
+        }
+        let valid = Measured::encode(&task, valid, tokenizer)?;
+        let test = Measured::encode(&task, test, tokenizer)?;
+        let unknown = train.iter().map(|item| tokenizer.count_unknown(&item.ids)).sum();
+        cut += valid.cut + test.cut;
+        Ok(Self { train, train_examples: examples.len(), valid, test, cut, unknown })
+    }
+}
+
+impl<T: Task> Measured<T> {
+    /// Encodes the examples.
     ///
     /// # Errors
     /// If the tokeniser refuses a text.
     pub fn encode(
-        examples: &Examples,
+        task: &T,
+        examples: Vec<T::Example>,
         tokenizer: &Tokenizer,
-        longest: NonZeroUsize,
     ) -> Result<Self, TaskError> {
         let mut cut = 0;
-        let mut encode = |part: &[Example]| -> Result<Vec<LabelledIds>, TaskError> {
-            let ids = part.iter().map(|example| {
-                let (ids, is_cut) = encode(tokenizer, &example.text, longest)?;
-                cut += usize::from(is_cut);
-                let label = example.label.as_deref().unwrap_or_default();
-                Ok(LabelledIds { ids, label: examples.labels.id(label)? })
-            });
-            ids.collect()
-        };
-        let [train, valid, test] = examples.parts();
-        let (train, valid, test) = (encode(train)?, encode(valid)?, encode(test)?);
-        let unknown = train.iter().map(|example| tokenizer.count_unknown(&example.ids)).sum();
-        Ok(Self { train, valid, test, cut, unknown })
+        let encode = examples.into_iter().map(|example| {
+            let Encoded { items, is_cut } = task.encode(tokenizer, &example)?;
+            cut += usize::from(is_cut);
+            Ok(Known { example, items })
+        });
+        let examples = encode.collect::<Result<_, TaskError>>()?;
+        Ok(Self { examples, cut })
+    }
+
+    /// No example.
+    pub fn none() -> Self {
+        Self { examples: Vec::new(), cut: 0 }
+    }
+
+    /// Whether there is no example.
+    pub fn is_empty(&self) -> bool {
+        self.examples.is_empty()
+    }
+
+    /// The number of examples.
+    pub fn len(&self) -> usize {
+        self.examples.len()
+    }
+
+    /// Every sequence.
+    pub fn items(&self) -> impl Iterator<Item = &LabelledIds<T::Target>> {
+        self.examples.iter().flat_map(|known| &known.items)
+    }
+
+    /// The number of tokens.
+    pub fn tokens(&self) -> u64 {
+        self.items().map(|item| item.ids.len() as u64).sum()
     }
 }
 

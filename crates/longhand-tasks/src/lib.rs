@@ -1,12 +1,13 @@
 //! Tasks beside language modelling: examples → ids and targets → metric.
 //!
 //! The path of a run:
-//! 1. [`Task`] says what is learnt, as a recipe writes it.
-//! 2. [`tables`] reads labelled examples, and holds some out.
-//! 3. [`ids`] turns texts into token ids and labels into targets.
+//! 1. [`TaskSettings`] says what is learnt, as a recipe writes it; [`tasks`] lists the tasks, and
+//!    [`Task`] is the trait of each.
+//! 2. [`examples`] reads labelled examples, and holds some out.
+//! 3. [`ids`] turns them into token ids and targets.
 //! 4. [`start`] makes the model: with new weights, or with the body of a trained model.
-//! 5. [`classify::Classification`] is what the training loop learns from.
-//! 6. [`classify::Classifier`] answers, and [`confusion`] measures the answers.
+//! 5. [`TaskObjective`] is what the training loop learns from.
+//! 6. [`Predictor`] answers, and [`score`] measures the answers.
 
 pub mod tags;
 
@@ -14,17 +15,25 @@ mod batches;
 pub mod classify;
 pub mod confusion;
 mod error;
+pub mod examples;
 mod hold_out;
 pub mod ids;
+mod objective;
+pub mod predictor;
+pub mod score;
 pub mod start;
-pub mod tables;
-mod task;
+pub mod task;
 mod task_file;
+pub mod tasks;
 
-pub use classify::{Classification, Classifier};
+pub use classify::Classify;
 pub use confusion::Confusion;
 pub use error::TaskError;
-pub use ids::Data;
-pub use tables::{Examples, Tables};
+pub use examples::{Examples, Files};
+pub use ids::{Data, Measured};
+pub use objective::TaskObjective;
+pub use predictor::Predictor;
+pub use score::{Evaluation, evaluate};
 pub use task::Task;
-pub use task_file::{TASK_FILE, TaskFile};
+pub use task_file::TASK_FILE;
+pub use tasks::{TaskFile, TaskSettings, VisitSettings, VisitTask};

@@ -1,20 +1,20 @@
 //! The model that a task begins with.
 
-use longhand_model::config::{FinalNorm, HeadConfig, HeadKind, Pooling};
+use longhand_model::config::{FinalNorm, HeadConfig, HeadKind};
 use longhand_model::{Config, Model};
 use longhand_text::Tokenizer;
 
 use crate::error::TaskError;
 
-/// The configuration with a classifier in place of its heads. Without `pooling`, the first head's
-/// own is kept; a head that does not pool gives way to [`Pooling::Max`].
-pub fn classifier(config: Config, classes: usize, pooling: Option<Pooling>) -> Config {
-    let own = config.head().and_then(HeadKind::pooling);
+/// The configuration with `head` in place of its heads.
+pub fn with_head(config: Config, head: HeadKind) -> Config {
+    let pools = config.head().is_some_and(|own| own.pooling().is_some());
     // Only the head of a model of format 1 has the norm behind its pooling: its run may go on.
-    let final_norm = own.map_or(FinalNorm::BeforeHeads, |_| config.final_norm);
-    let pooling = pooling.or(own).unwrap_or(Pooling::Max);
-    let heads = vec![HeadConfig::new(HeadKind::Classifier { classes, pooling })];
-    Config { heads, final_norm, ..config }
+    let final_norm = match pools && head.pooling().is_some() {
+        true => config.final_norm,
+        false => FinalNorm::BeforeHeads,
+    };
+    Config { heads: vec![HeadConfig::new(head)], final_norm, ..config }
 }
 
 /// A model with weights drawn from a seed.

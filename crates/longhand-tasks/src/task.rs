@@ -1,13 +1,226 @@
-//! The task that a recipe names.
+//! The trait that each task implements. Reading files, holding out, batching, training, evaluation
+//! and prediction are written once, against it.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
 
-use crate::classify::Settings;
+use longhand_model::config::HeadKind;
+use longhand_model::{Model, Pass, Targets};
+use longhand_text::Tokenizer;
+use longhand_text::batch::{LabelledBatch, LabelledIds};
+use longhand_text::corpus::table::{Header, TableFormat};
+use serde_json::{Map, Value};
 
-/// A task: the table `task` of a recipe. Unknown keys are refused.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case")]
-pub enum Task {
-    /// One label for each text.
-    Classify(Settings),
+use crate::confusion::Confusion;
+use crate::error::TaskError;
+
+/// A task: examples → ids and targets → answers → metrics. A value of the type is the meaning of a
+/// model's answers, such as the names of its labels; `task.json` holds it.
+pub trait Task: Clone {
+    /// The name, as recipes and `--task` write it.
+    const NAME: &'static str;
+    /// One line for `--help`.
+    const ABOUT: &'static str;
+    /// How the examples to predict follow one another in a text.
+    const UNIT: Unit;
+    /// The metrics that a person is told at the end of a run: the key of [`Task::measure`], and the
+    /// words for it. Each value is a share from 0 to 1.
+    const METRICS: &'static [(&'static str, &'static str)];
+
+    /// The recipe's settings.
+    type Settings: Clone + Default;
+    /// An example as a file holds it.
+    type Example: Clone;
+    /// The right answer for the ids of an example, or whatever its answer is found with.
+    type Target: Clone;
+    /// The model's answer for the ids of an example.
+    type Answer: Clone;
+
+    /// Reads the examples of one file, and refuses one that cannot be learnt from.
+    ///
+    /// # Errors
+    /// A file that cannot be read; an example that lacks a part.
+    fn read(
+        settings: &Self::Settings,
+        file: &Path,
+        reading: &Reading,
+    ) -> Result<Read<Self::Example>, TaskError>;
+
+    /// The meaning of the answers, found in every training example of `files`.
+    ///
+    /// # Errors
+    /// If nothing can be learnt from these examples.
+    fn learn(
+        settings: &Self::Settings,
+        examples: &[Self::Example],
+        files: &str,
+    ) -> Result<Self, TaskError>;
+
+    /// Checks an example that the model is measured on.
+    ///
+    /// # Errors
+    /// If the model can never give its right answer.
+    fn check(&self, example: &Self::Example, at: At<'_>) -> Result<(), TaskError>;
+
+    /// A key of the right answer. The same share of the examples of each key is held out.
+    fn stratum(_example: &Self::Example) -> &str {
+        ""
+    }
+
+    /// The texts on which a tokeniser is trained.
+    fn texts(example: &Self::Example) -> Vec<&str>;
+
+    /// The names of the possible answers with their numbers among examples; empty where answers
+    /// have no names.
+    fn counts(&self, _examples: &[Self::Example]) -> Vec<(String, usize)> {
+        Vec::new()
+    }
+
+    /// The number of first tokens of a text that are read, or the length of a window.
+    fn longest(&self) -> usize;
+
+    /// The head that answers. `own` is the first head of the model that the run begins with.
+    fn head(&self, settings: &Self::Settings, own: Option<&HeadKind>) -> HeadKind;
+
+    /// Why a model with this head cannot answer; none if it can.
+    fn misfit(&self, head: &HeadKind) -> Option<String>;
+
+    /// An example as ids: one sequence, or several windows, or none where there is nothing to read.
+    /// The right answer may be unknown; the targets are then arbitrary but valid.
+    ///
+    /// # Errors
+    /// If the tokeniser refuses a text.
+    fn encode(
+        &self,
+        tokenizer: &Tokenizer,
+        example: &Self::Example,
+    ) -> Result<Encoded<Self::Target>, TaskError>;
+
+    /// Hands a batch's right answers to `learn` in the form that the head takes.
+    fn with_targets<R>(
+        &self,
+        batch: &LabelledBatch<Self::Target>,
+        learn: impl FnOnce(Targets<'_>) -> R,
+    ) -> R;
+
+    /// A target's bytes, for the hash by which a resumed run knows its data.
+    fn target_bytes(target: &Self::Target) -> Vec<u8>;
+
+    /// One answer for each sequence of a batch. `logits` are those of the first head: a row for
+    /// each sequence where it pools, else row t·B + b for position t of sequence b.
+    fn answers(
+        &self,
+        model: &Model,
+        pass: &mut Pass<'_>,
+        logits: &[f32],
+        batch: &LabelledBatch<Self::Target>,
+    ) -> Vec<Self::Answer>;
+
+    /// Every metric by its key. Intervals are drawn by measuring samples of the same examples.
+    fn measure(&self, scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64>;
+
+    /// Further results, measured once; nothing unless it is replaced.
+    fn report(&self, _scored: &[Scored<'_, Self>]) -> Report {
+        Report::default()
+    }
+
+    /// Whether an answer is right, where each example has one; none by default.
+    fn is_right(&self, _scored: &Scored<'_, Self>) -> Option<bool> {
+        None
+    }
+
+    /// The examples to predict in one unit of text ([`Task::UNIT`]), their answers unknown.
+    ///
+    /// # Errors
+    /// A text of another form.
+    fn parse(text: &str, at: At<'_>) -> Result<Vec<Self::Example>, TaskError>;
+
+    /// A prediction as plain text, without a line break at its end. `answers` is empty where there
+    /// was nothing to read.
+    fn plain(&self, example: &Self::Example, answers: &[Self::Answer]) -> String;
+
+    /// A prediction's named values, in the same form for every example. `answers` is as for
+    /// [`Task::plain`].
+    fn fields(&self, example: &Self::Example, answers: &[Self::Answer]) -> Map<String, Value>;
+}
+
+/// How the examples to predict follow one another in a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Each line is an example, an empty one too.
+    Line,
+    /// Lines up to an empty one are an example.
+    Block,
+    /// The whole text has to be read first.
+    Whole,
+}
+
+/// The place of an example, for messages.
+#[derive(Clone, Copy, Debug)]
+pub struct At<'a> {
+    /// The file.
+    pub name: &'a str,
+    /// The example, or the first line of a unit, counted from 1.
+    pub example: usize,
+}
+
+/// How the files of a task are read.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// The column of the text, by name or by number from 0.
+    pub text_column: Option<String>,
+    /// The format of files whose names do not tell it (default: the task's own).
+    pub format: Option<TableFormat>,
+    /// Whether the first row of a table names the columns (default: found out from the row).
+    pub header: Header,
+    /// Whether invalid UTF-8 is replaced instead of refused (default: false).
+    pub lossy: bool,
+}
+
+/// The examples of a file.
+#[derive(Clone, Debug)]
+pub struct Read<E> {
+    /// The examples, at least one.
+    pub examples: Vec<E>,
+    /// Repairs, each with the number of times it was made: "label(s) lost the white space".
+    pub notes: BTreeMap<String, usize>,
+}
+
+/// An example as ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded<L> {
+    /// The sequences.
+    pub items: Vec<LabelledIds<L>>,
+    /// Whether the example has tokens that no sequence holds.
+    pub is_cut: bool,
+}
+
+/// An example with the model's answers to its sequences.
+pub struct Scored<'a, T: Task> {
+    /// The example as its file holds it.
+    pub example: &'a T::Example,
+    /// Its sequences.
+    pub items: &'a [LabelledIds<T::Target>],
+    /// An answer for each sequence.
+    pub answers: &'a [T::Answer],
+}
+
+// Derived, they would ask the same of the task.
+impl<T: Task> Clone for Scored<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Task> Copy for Scored<'_, T> {}
+
+/// Results beside the metrics.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Counts of answers by true answer, with the names of both.
+    pub confusion: Option<(Vec<String>, Confusion)>,
+    /// Whatever else a program is told, by key.
+    pub json: Map<String, Value>,
+    /// Whatever else a person is told; may be empty.
+    pub text: String,
 }

@@ -1,28 +1,12 @@
 //! `task.json`: the meaning of a model's answers.
 
-use std::num::NonZeroUsize;
 use std::path::Path;
 
-use longhand_text::corpus::table::Labels;
-use serde::{Deserialize, Serialize};
-
 use crate::error::TaskError;
+use crate::tasks::TaskFile;
 
 /// The file of a model folder that gives the meaning of the model's answers.
 pub const TASK_FILE: &str = "task.json";
-
-/// The meaning of a model's answers, as `task.json` holds it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum TaskFile {
-    /// One label for each text.
-    Classify {
-        /// The labels, in the order of the model's outputs.
-        labels: Labels,
-        /// The number of first tokens of a text that are read.
-        longest: NonZeroUsize,
-    },
-}
 
 impl TaskFile {
     /// Reads the file of a model folder; none where there is no such file, as for a language model.
@@ -45,5 +29,30 @@ impl TaskFile {
         let mut json = serde_json::to_vec_pretty(self).unwrap_or_default();
         json.push(b'\n');
         json
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::Classify;
+
+    /// Folders of version 0.1 hold this file.
+    #[test]
+    fn a_file_written_before_tasks_were_a_trait_is_read_and_written_alike() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(TaskFile::load(folder.path()).unwrap(), None);
+        let earlier = "{\n  \"type\": \"classify\",\n  \"labels\": [\n    \"bad\",\n    \
+                       \"good\"\n  ],\n  \"longest\": 1024\n}\n";
+        fs_err::write(folder.path().join(TASK_FILE), earlier).unwrap();
+        let file = TaskFile::load(folder.path()).unwrap().unwrap();
+        let task = Classify::try_from(file.clone()).unwrap();
+        assert_eq!(task.labels.names(), ["bad", "good"]);
+        assert_eq!(task.longest.get(), 1024);
+        assert_eq!(String::from_utf8(file.to_json()).unwrap(), earlier);
+        let strange = earlier.replace("longest", "widest");
+        fs_err::write(folder.path().join(TASK_FILE), strange).unwrap();
+        let error = TaskFile::load(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("widest"), "{error}");
     }
 }

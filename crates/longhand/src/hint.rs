@@ -96,7 +96,7 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
 fn of_task(error: &TaskError) -> Option<String> {
     match error {
         TaskError::Text(error) => of_text(error),
-        TaskError::NotAClassifier(folder) => Some(format!(
+        TaskError::NotATask(folder) => Some(format!(
             "make one of it with `longhand finetune {} --task classify`",
             folder.display()
         )),

@@ -74,17 +74,20 @@ struct Unmet {
 fn tell_person(finished: &Finished, out: &Path) {
     let Finished { training, end, .. } = finished;
     let Some(results) = &training.results else { return };
-    let classifies = training.recipe.task.is_some();
     if let Some(LabelCounts { labels, counts }) = &results.labels {
         say!("{}", counts.table(labels));
     }
     for (part, score) in [("validation", &results.valid), ("test", &results.test)] {
         let Some(score) = score else { continue };
         let Score { loss, .. } = score;
-        if classifies {
-            let metric = |name: &str| 100.0 * score.metrics.get(name).copied().unwrap_or_default();
-            let (accuracy, f1) = (metric("accuracy"), metric("macro_f1"));
-            say!("{part} loss {loss:.4}, accuracy {accuracy:.2} %, macro-F1 {f1:.2} %");
+        if let Some(task) = &training.recipe.task {
+            let mut line = format!("{part} loss {loss:.4}");
+            for (name, words) in task.metrics() {
+                if let Some(value) = score.metrics.get(*name) {
+                    line += &format!(", {words} {:.2} %", 100.0 * value);
+                }
+            }
+            say!("{line}");
         } else {
             say!("{part} loss {loss:.4} nats per token, perplexity {:.3}", loss.exp());
         }
@@ -92,7 +95,7 @@ fn tell_person(finished: &Finished, out: &Path) {
     tell_end(training, *end);
     let dir = out.display();
     say!("the model is in {dir}: try");
-    if classifies {
+    if training.recipe.task.is_some() {
         say!("  longhand predict {dir} < lines.txt");
     } else {
         say!("  longhand generate {dir} --prompt {}", quoted(finished.prompt.as_deref()));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use longhand_run::{DataSize, Introduction, Preparation, Watch};
+use longhand_tasks::TaskSettings;
 use longhand_text::EncodeProgress;
 use longhand_train::log::{JsonLines, LogError};
 use longhand_train::progress::{EvaluationReport, Smoother, StepReport};
@@ -260,23 +261,24 @@ fn introduce(introduction: &Introduction<'_>) -> String {
             train,
             valid,
             test,
-            labels,
             counts,
-            trimmed,
+            notes,
             unknown,
             vocabulary,
             cut,
             longest,
         } => {
-            let listed = list_labels(labels, counts);
-            let labels = labels.len();
+            let task = recipe.task.as_ref().map_or("", TaskSettings::name);
             let mut text = format!(
-                "classifying {train} examples, {valid} held out, {test} to test: {labels} labels, \
-                 {vocabulary} tokens, {millions:.2} million parameters, {precision}"
+                "{task}: {train} examples, {valid} held out, {test} to test, {vocabulary} tokens, \
+                 {millions:.2} million parameters, {precision}"
             );
-            text += &format!("\nexamples of each label: {listed}");
-            if *trimmed > 0 {
-                text += &format!("\n{trimmed} label(s) lost the white space around them");
+            if !counts.is_empty() {
+                let (labels, listed) = (counts.len(), list_labels(counts));
+                text += &format!("\n{labels} labels; examples of each label: {listed}");
+            }
+            for (note, count) in *notes {
+                text += &format!("\n{count} {note}");
             }
             if *unknown > 0.0 {
                 let share = 100.0 * unknown;
@@ -293,10 +295,9 @@ fn introduce(introduction: &Introduction<'_>) -> String {
 }
 
 /// Labels with their counts: the first ones, where there are many.
-fn list_labels(labels: &[String], counts: &[usize]) -> String {
+fn list_labels(labels: &[(String, usize)]) -> String {
     const LISTED: usize = 20;
-    let all = labels.iter().zip(counts);
-    let listed = all.take(LISTED).map(|(label, count)| {
+    let listed = labels.iter().take(LISTED).map(|(label, count)| {
         let shown: String = label.chars().take(40).collect();
         format!("{shown} {count}")
     });

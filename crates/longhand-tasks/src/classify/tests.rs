@@ -1,17 +1,19 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use longhand_kernel::Cpu;
 use longhand_model::Preset;
 use longhand_text::TokenizerKind;
-use longhand_text::corpus::table::Example;
 use longhand_train::settings::OptimizerSettings;
-use longhand_train::{Budget, Trainer};
+use longhand_train::{Budget, Objective, Settings as TrainSettings, Trainer};
 use tempfile::TempDir;
 
 use super::*;
-use crate::ids::Data;
-use crate::start;
-use crate::tables::{Examples, Tables};
+use crate::{Files, Measured, Predictor, TASK_FILE, TaskFile, TaskObjective, evaluate, start};
+
+type Examples = crate::Examples<Classify>;
+type Data = crate::Data<Classify>;
 
 /// Texts of different lengths whose label is which of two words they hold.
 fn table(count: usize) -> String {
@@ -31,13 +33,17 @@ fn write(folder: &TempDir, name: &str, text: &str) -> PathBuf {
     path
 }
 
-fn tables(folder: &TempDir, train: &str, test: &str) -> Tables {
-    Tables {
+fn files(folder: &TempDir, train: &str, test: &str) -> Files {
+    Files {
         train: vec![write(folder, "train.tsv", train)],
         test: vec![write(folder, "test.tsv", test)],
         valid_fraction: 0.1,
-        ..Tables::default()
+        ..Files::default()
     }
+}
+
+fn read(folder: &TempDir, train: &str, test: &str) -> Result<Examples, TaskError> {
+    Examples::read(&Settings::default(), &files(folder, train, test), 1)
 }
 
 fn words(examples: &Examples) -> Tokenizer {
@@ -51,18 +57,32 @@ fn cpu() -> Arc<Cpu> {
 
 fn model(tokenizer: &Tokenizer, labels: usize, pooling: Pooling) -> Model {
     let preset = Preset::StackedLstmClassifier.config(tokenizer.vocab_size());
-    start::fresh(start::classifier(preset, labels, Some(pooling)), tokenizer, 3).unwrap()
+    let head = HeadKind::Classifier { classes: labels, pooling };
+    start::fresh(start::with_head(preset, head), tokenizer, 3).unwrap()
+}
+
+/// The answers to texts of "the test", of which the first is number `first`.
+fn predict(
+    predictor: &mut Predictor<Classify>,
+    texts: &[String],
+    first: usize,
+) -> Result<Vec<Option<Prediction>>, TaskError> {
+    let at = At { name: "the test", example: first };
+    let examples: Vec<Example> =
+        texts.iter().flat_map(|text| Classify::parse(text, at).unwrap()).collect();
+    let answers = predictor.predict(&examples, at)?;
+    Ok(answers.into_iter().map(|answers| answers.into_iter().next()).collect())
 }
 
 #[test]
 fn what_tells_labels_apart_is_learnt_and_a_saved_classifier_answers_alike() {
     let folder = tempfile::tempdir().unwrap();
-    let tables = tables(&folder, &table(150), &table(60));
-    let settings = Settings::default();
-    let examples = Examples::read(&tables, None, 1).unwrap();
-    assert_eq!(examples.labels.names(), ["down", "up"]);
+    let files = files(&folder, &table(150), &table(60));
+    let examples = Examples::read(&Settings::default(), &files, 1).unwrap();
+    assert_eq!(examples.task.labels.names(), ["down", "up"]);
     let tokenizer = words(&examples);
-    let data = Data::encode(&examples, &tokenizer, settings.longest).unwrap();
+    let task = examples.task.clone();
+    let data = Data::encode(examples, &tokenizer).unwrap();
     assert_eq!((data.train.len(), data.valid.len(), data.test.len(), data.cut), (135, 15, 60, 0));
     let mut training = TrainSettings {
         batch: 16,
@@ -74,7 +94,8 @@ fn what_tells_labels_apart_is_learnt_and_a_saved_classifier_answers_alike() {
     training.optimizer.set_learning_rate(1e-2);
     let cpu = cpu();
     let start = model(&tokenizer, 2, Pooling::Last);
-    let objective = Classification::new(&training, &tokenizer, data.train, data.valid).unwrap();
+    let objective =
+        TaskObjective::new(task.clone(), &training, &tokenizer, data.train, data.valid).unwrap();
     let trainer = Trainer::new(training, start, objective, cpu.clone()).unwrap();
     let outcome = trainer.run(&mut (), &AtomicBool::new(false)).unwrap();
     let best = outcome.best.unwrap();
@@ -82,20 +103,24 @@ fn what_tells_labels_apart_is_learnt_and_a_saved_classifier_answers_alike() {
 
     outcome.model.save(folder.path()).unwrap();
     tokenizer.save(&folder.path().join("tokenizer.json")).unwrap();
-    let labels = examples.labels.clone();
-    let file = TaskFile::Classify { labels: labels.clone(), longest: settings.longest };
+    let file: TaskFile = task.clone().into();
     fs_err::write(folder.path().join(TASK_FILE), file.to_json()).unwrap();
-    let never = std::sync::atomic::AtomicBool::new(false);
+    let never = AtomicBool::new(false);
     let mut unheard = |_| Ok(());
     let mut watch = longhand_train::Watch::new(&never, &mut unheard);
-    let result = evaluate(&outcome.model, &tokenizer, &data.test, &cpu, &mut watch).unwrap();
-    assert_eq!((result.confusion.accuracy(), result.confusion.macro_f1()), (1.0, 1.0));
-    let mut kept =
-        Classifier::new(outcome.model, tokenizer.clone(), labels, settings.longest, cpu.clone());
-    let mut loaded = Classifier::load(folder.path(), tokenizer, cpu).unwrap();
+    let result = evaluate(&task, &outcome.model, &tokenizer, &data.test, &cpu, &mut watch).unwrap();
+    let metrics = result.score().metrics;
+    assert_eq!((metrics["accuracy"], metrics["macro_f1"]), (1.0, 1.0));
+    let (labels, counts) = result.report().confusion.unwrap();
+    assert_eq!(labels, ["down", "up"]);
+    assert_eq!(counts.counts(), [[40, 0], [0, 20]]);
+    assert!(result.scored().iter().all(|scored| task.is_right(scored) == Some(true)));
+    let mut kept = Predictor::new(task.clone(), outcome.model, tokenizer.clone(), cpu.clone());
+    let mut loaded = Predictor::load(folder.path(), tokenizer, cpu).unwrap();
+    assert_eq!(loaded.task, task);
     let texts = ["it is high there there".to_owned(), "low".to_owned()];
-    let answers = loaded.predict(&texts, "the test", 1).unwrap();
-    assert_eq!(answers, kept.predict(&texts, "the test", 1).unwrap());
+    let answers = predict(&mut loaded, &texts, 1).unwrap();
+    assert_eq!(answers, predict(&mut kept, &texts, 1).unwrap());
     let answers: Vec<Prediction> = answers.into_iter().flatten().collect();
     assert_eq!(answers.iter().map(|answer| answer.label).collect::<Vec<_>>(), [1, 0]);
     for answer in &answers {
@@ -106,16 +131,15 @@ fn what_tells_labels_apart_is_learnt_and_a_saved_classifier_answers_alike() {
 #[test]
 fn an_example_is_the_same_alone_and_padded_in_a_batch() {
     let folder = tempfile::tempdir().unwrap();
-    let examples = Examples::read(&tables(&folder, &table(60), &table(30)), None, 1).unwrap();
+    let examples = read(&folder, &table(60), &table(30)).unwrap();
     let tokenizer = words(&examples);
     for pooling in [Pooling::Last, Pooling::Mean, Pooling::Max] {
         let model = model(&tokenizer, 2, pooling);
-        let labels = examples.labels.clone();
-        let mut classifier = Classifier::new(model, tokenizer.clone(), labels, LONGEST, cpu());
+        let task = examples.task.clone();
+        let mut classifier = Predictor::new(task, model, tokenizer.clone(), cpu());
         let texts: Vec<String> = examples.texts().map(str::to_owned).collect();
         let mut predict = |texts: &[String]| -> Vec<Prediction> {
-            let answers = classifier.predict(texts, "the test", 1).unwrap();
-            answers.into_iter().flatten().collect()
+            predict(&mut classifier, texts, 1).unwrap().into_iter().flatten().collect()
         };
         let together = predict(&texts);
         assert_eq!(together.len(), texts.len());
@@ -131,24 +155,26 @@ fn an_example_is_the_same_alone_and_padded_in_a_batch() {
 #[test]
 fn a_position_leads_to_the_same_batches() {
     let folder = tempfile::tempdir().unwrap();
-    let examples = Examples::read(&tables(&folder, &table(60), &table(30)), None, 1).unwrap();
-    let tokenizer = words(&examples);
+    let examples = read(&folder, &table(60), &table(30)).unwrap();
+    let (tokenizer, task) = (words(&examples), examples.task.clone());
     let training = TrainSettings { batch: 7, ..TrainSettings::for_examples() };
+    let train = Data::encode(examples, &tokenizer).unwrap().train;
     let objective = || {
-        let data = Data::encode(&examples, &tokenizer, LONGEST).unwrap();
-        Classification::new(&training, &tokenizer, data.train, data.valid).unwrap()
+        let (task, train) = (task.clone(), train.clone());
+        TaskObjective::new(task, &training, &tokenizer, train, Measured::none()).unwrap()
     };
     let mut run = objective();
-    let mut batch = LabelledBatch::default();
-    (0..11).for_each(|_| run.batches.next(&mut batch));
+    (0..11).for_each(|_| run.next_batch());
     let mut resumed = objective();
     resumed.seek(&run.position()).unwrap();
-    let mut other = LabelledBatch::default();
+    let mut other = objective();
     for _ in 0..11 {
-        run.batches.next(&mut batch);
-        resumed.batches.next(&mut other);
-        assert_eq!(batch, other);
+        run.next_batch();
+        resumed.next_batch();
+        assert_eq!(run.batch(), resumed.batch());
+        other.next_batch();
     }
+    assert_ne!(run.batch(), other.batch());
     assert!(resumed.seek(&serde_json::json!({ "epoch": 0, "batch": 99 })).is_err());
     assert!(resumed.seek(&serde_json::json!("nowhere")).is_err());
 }
@@ -156,10 +182,11 @@ fn a_position_leads_to_the_same_batches() {
 #[test]
 fn a_trained_model_gives_its_weights_but_not_its_answers() {
     let folder = tempfile::tempdir().unwrap();
-    let examples = Examples::read(&tables(&folder, &table(60), &table(30)), None, 1).unwrap();
+    let examples = read(&folder, &table(60), &table(30)).unwrap();
     let tokenizer = words(&examples);
     let trained = Model::new(Preset::TanhLstm.config(tokenizer.vocab_size()), 5).unwrap();
-    let config = start::classifier(trained.config().clone(), 2, None);
+    let head = examples.task.head(&Settings::default(), trained.config().head());
+    let config = start::with_head(trained.config().clone(), head);
     let expected = HeadKind::Classifier { classes: 2, pooling: Pooling::Max };
     assert_eq!(config.head(), Some(&expected));
     let (model, drawn) = start::from_trained(config, &trained, 6).unwrap();
@@ -174,8 +201,7 @@ fn a_trained_model_gives_its_weights_but_not_its_answers() {
 fn bad_tables_get_one_sentence() {
     let folder = tempfile::tempdir().unwrap();
     let check = |train: &str, test: &str, words: &str| {
-        let tables = tables(&folder, train, test);
-        let error = Examples::read(&tables, None, 1).err().unwrap().to_string();
+        let error = read(&folder, train, test).err().unwrap().to_string();
         assert!(error.contains(words), "{error}");
         assert_eq!(error.lines().count(), 1);
     };
@@ -194,11 +220,12 @@ fn bad_tables_get_one_sentence() {
 fn a_folder_that_is_no_classifier_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let tokenizer = Tokenizer::byte().unwrap();
-    let load = || Classifier::load(folder.path(), tokenizer.clone(), cpu()).err().unwrap();
+    let load =
+        || Predictor::<Classify>::load(folder.path(), tokenizer.clone(), cpu()).err().unwrap();
     assert!(load().to_string().contains("missing"));
     let small = |vocab| Preset::StackedLstmClassifier.config(vocab);
     Model::new(Preset::TanhLstm.config(256), 1).unwrap().save(folder.path()).unwrap();
-    assert!(matches!(load(), TaskError::NotAClassifier(_)));
+    assert!(matches!(load(), TaskError::NotATask(_)));
     Model::new(small(256), 1).unwrap().save(folder.path()).unwrap();
     assert!(load().to_string().contains("names the model's labels"));
     let write = |json: &str| fs_err::write(folder.path().join(TASK_FILE), json).unwrap();
@@ -221,25 +248,26 @@ fn a_blank_text_has_no_answer_and_one_that_is_no_number_is_refused() {
     let labels = Labels::of(
         &["a", "b"].map(|label| Example { label: Some(label.into()), text: String::new() }),
     );
-    let classifier =
-        |model: Model| Classifier::new(model, tokenizer.clone(), labels.clone(), LONGEST, cpu());
+    let task = Classify { labels, longest: LONGEST };
+    let classifier = |model| Predictor::new(task.clone(), model, tokenizer.clone(), cpu());
     let mut broken = model(&tokenizer, 2, Pooling::Last);
-    let answers = classifier(broken.clone()).predict(&texts, "the test", 1).unwrap();
+    let answers = predict(&mut classifier(broken.clone()), &texts, 1).unwrap();
     assert!(answers.iter().map(Option::is_some).eq([true, false, false, true]));
     // Finite, but their products are not.
     broken.weights.iter_mut().for_each(|p| p.data.fill(3e38));
-    let error = classifier(broken).predict(&texts, "the test", 5).unwrap_err().to_string();
-    assert!(error.contains("of the test is not finite"), "{error}");
+    let error = predict(&mut classifier(broken), &texts, 5).unwrap_err().to_string();
+    assert!(error.contains("example 5 of the test is not finite"), "{error}");
 }
 
 /// The weights after one step over three examples of 1, 3 and 7 words.
 fn weights_after_one_step(batch: usize, accumulation: usize) -> Vec<f32> {
     let folder = tempfile::tempdir().unwrap();
     let table = "label\ttext\na\thigh\nb\tit is low\na\tit is as high as can be\n";
-    let tables = Tables { valid_fraction: 0.0, ..tables(&folder, table, table) };
-    let examples = Examples::read(&tables, None, 1).unwrap();
+    let files = Files { valid_fraction: 0.0, ..files(&folder, table, table) };
+    let examples = Examples::read(&Settings::default(), &files, 1).unwrap();
     let tokenizer = words(&examples);
-    let data = Data::encode(&examples, &tokenizer, LONGEST).unwrap();
+    let task = examples.task.clone();
+    let data = Data::encode(examples, &tokenizer).unwrap();
     let mut start = model(&tokenizer, 2, Pooling::Last).config().clone();
     start.dropout = Default::default();
     let start = Model::new(start, 3).unwrap();
@@ -253,7 +281,8 @@ fn weights_after_one_step(batch: usize, accumulation: usize) -> Vec<f32> {
         optimizer: OptimizerSettings::Sgd(Default::default()),
         ..TrainSettings::default()
     };
-    let objective = Classification::new(&training, &tokenizer, data.train, Vec::new()).unwrap();
+    let valid = Measured::none();
+    let objective = TaskObjective::new(task, &training, &tokenizer, data.train, valid).unwrap();
     let trainer = Trainer::new(training, start, objective, cpu()).unwrap();
     let outcome = trainer.run(&mut (), &AtomicBool::new(false)).unwrap();
     outcome.model.weights.iter().flat_map(|parameter| parameter.data.to_vec()).collect()

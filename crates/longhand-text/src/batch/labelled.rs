@@ -3,24 +3,24 @@
 use super::bucketed::{Bucketed, BucketedPosition, Measured};
 use crate::error::TextError;
 
-/// An example as ids.
+/// An example as ids, with the right answer: `L` is a label's id, or what another task learns.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LabelledIds {
+pub struct LabelledIds<L = u32> {
     /// The ids of the text.
     pub ids: Vec<u32>,
-    /// The id of the label.
-    pub label: u32,
+    /// The right answer.
+    pub label: L,
 }
 
-impl Measured for LabelledIds {
+impl<L> Measured for LabelledIds<L> {
     fn size(&self) -> usize {
         self.ids.len()
     }
 }
 
 /// B examples padded to the longest.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LabelledBatch {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelledBatch<L = u32> {
     /// The number of examples B.
     pub batch: usize,
     /// Tokens of the longest example T, at least 1.
@@ -29,26 +29,34 @@ pub struct LabelledBatch {
     pub ids: Vec<u32>,
     /// Tokens of each example, at least 1: an empty text counts as one padding token.
     pub lengths: Vec<usize>,
-    /// The label of each example.
-    pub labels: Vec<u32>,
+    /// The right answer of each example.
+    pub labels: Vec<L>,
     /// The place of each example in the list that was given.
     pub examples: Vec<usize>,
 }
 
+/// No example.
+impl<L> Default for LabelledBatch<L> {
+    fn default() -> Self {
+        let (ids, lengths, labels, examples) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { batch: 0, time: 0, ids, lengths, labels, examples }
+    }
+}
+
 /// Labelled examples in [`Bucketed`] batches, padded.
 #[derive(Clone, Debug)]
-pub struct LabelledBatches {
-    examples: Bucketed<LabelledIds>,
+pub struct LabelledBatches<L = u32> {
+    examples: Bucketed<LabelledIds<L>>,
     padding: u32,
 }
 
-impl LabelledBatches {
+impl<L: Clone> LabelledBatches<L> {
     /// Shuffled, length-bucketed batches for training.
     ///
     /// # Errors
     /// [`TextError::Empty`] for no examples, [`TextError::Setting`] for a batch size of 0.
     pub fn shuffled(
-        examples: Vec<LabelledIds>,
+        examples: Vec<LabelledIds<L>>,
         batch: usize,
         padding: u32,
         seed: u64,
@@ -61,7 +69,7 @@ impl LabelledBatches {
     /// # Errors
     /// The errors of [`LabelledBatches::shuffled`] for these examples.
     pub fn in_order(
-        examples: Vec<LabelledIds>,
+        examples: Vec<LabelledIds<L>>,
         batch: usize,
         padding: u32,
     ) -> Result<Self, TextError> {
@@ -97,7 +105,7 @@ impl LabelledBatches {
     }
 
     /// Fills in the next batch and moves on. The last batch of the given order may be smaller.
-    pub fn next(&mut self, out: &mut LabelledBatch) {
+    pub fn next(&mut self, out: &mut LabelledBatch<L>) {
         out.examples.clear();
         out.examples.extend_from_slice(self.examples.next_batch());
         let examples = || out.examples.iter().map(|&place| &self.examples.examples()[place]);
@@ -114,7 +122,7 @@ impl LabelledBatches {
                 out.ids[step * batch + stream] = id;
             }
             out.lengths.push(example.ids.len().max(1));
-            out.labels.push(example.label);
+            out.labels.push(example.label.clone());
         }
     }
 }

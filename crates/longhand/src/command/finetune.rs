@@ -1,19 +1,20 @@
 //! `longhand finetune`: a task learnt from labelled examples.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use anyhow::Result;
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use longhand::recipe::{BaseModel, ModelSettings, Recipe};
 use longhand_model::Preset;
-use longhand_model::config::Pooling;
 use longhand_run::Training;
-use longhand_tasks::Task;
-use longhand_tasks::classify::Settings;
+use longhand_tasks::TaskSettings;
 use longhand_text::TokenizerKind;
 use longhand_text::corpus::Header;
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
 use longhand_train::{Budget, Settings as TrainSettings};
+use serde_json::Value;
 
 use super::flags::{BudgetFlags, DataFlags, ModelFlags, OutputFlags, TrainingFlags, check, set};
 use crate::error::Usage;
@@ -36,7 +37,10 @@ pub(crate) struct Arguments {
     /// What to learn [default: the recipe's]
     #[arg(long, help_heading = "Data")]
     task: Option<TaskName>,
-    /// The table of examples to learn from; may be given several times
+    /// Any setting of the task, as a recipe writes it; may be given several times
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Data")]
+    set: Vec<String>,
+    /// The file of examples to learn from; may be given several times
     #[arg(long = "data", value_name = "FILE", help_heading = "Data")]
     train: Vec<PathBuf>,
     #[command(flatten)]
@@ -64,12 +68,9 @@ pub(crate) struct Arguments {
     output: OutputFlags,
 }
 
-/// A task that a model can be trained for.
-#[derive(Clone, Copy, ValueEnum)]
-enum TaskName {
-    /// One label for each text
-    Classify,
-}
+/// A place in the list of tasks.
+#[derive(Clone, Copy)]
+struct TaskName(&'static (&'static str, &'static str));
 
 /// How positions become one vector.
 #[derive(Clone, Copy, ValueEnum)]
@@ -97,16 +98,7 @@ impl Arguments {
             (None, Some(earlier)) => earlier,
             (None, None) => first_recipe(self.base.is_some()),
         };
-        let mut task = match (recipe.task.take(), self.task) {
-            (Some(Task::Classify(task)), _) => task,
-            (None, Some(TaskName::Classify)) => Settings::default(),
-            (None, None) => {
-                return Err(Usage("say what to learn: pass --task classify".into()).into());
-            }
-        };
-        task.label_column = self.label_column.clone().or(task.label_column);
-        task.pooling = self.pooling.map(Into::into).or(task.pooling);
-        recipe.task = Some(Task::Classify(task));
+        recipe.task = Some(self.task(recipe.task.take())?);
         if !self.train.is_empty() {
             recipe.data.learn_from(self.train.iter().map(absolute).collect::<Result<_>>()?);
         }
@@ -127,6 +119,40 @@ impl Arguments {
         self.training.apply(&mut recipe.training);
         check(&recipe.training)?;
         Ok(recipe)
+    }
+
+    /// The task with its settings: those of `earlier` count unless a flag says otherwise.
+    fn task(&self, earlier: Option<TaskSettings>) -> Result<TaskSettings, Usage> {
+        let named = self.task.and_then(|TaskName((name, _))| TaskSettings::named(name));
+        let mut task = match (earlier, named) {
+            (Some(earlier), Some(named)) if earlier.name() != named.name() => named,
+            (Some(earlier), _) => earlier,
+            (None, Some(named)) => named,
+            (None, None) => return Err(Usage("say what to learn: pass --task classify".into())),
+        };
+        for (key, value) in self.settings()? {
+            task.set(&key, value).map_err(|error| Usage(error.to_string()))?;
+        }
+        Ok(task)
+    }
+
+    /// The settings of the task that flags name.
+    fn settings(&self) -> Result<Vec<(String, Value)>, Usage> {
+        let mut settings = Vec::new();
+        let mut add = |key: &str, value: Option<Value>| {
+            settings.extend(value.map(|value| (key.to_owned(), value)));
+        };
+        add("label_column", self.label_column.clone().map(Value::from));
+        add("pooling", self.pooling.map(|pooling| pooling.name().into()));
+        for setting in &self.set {
+            let Some((key, value)) = setting.split_once('=') else {
+                return Err(Usage(format!("--set {setting} is not of the form KEY=VALUE")));
+            };
+            // A value that is not JSON is a text.
+            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+            add(key, Some(value));
+        }
+        Ok(settings)
     }
 }
 
@@ -152,12 +178,26 @@ fn first_recipe(trained: bool) -> Recipe {
     recipe
 }
 
-impl From<PoolingName> for Pooling {
-    fn from(name: PoolingName) -> Self {
-        match name {
-            PoolingName::Last => Self::Last,
-            PoolingName::Mean => Self::Mean,
-            PoolingName::Max => Self::Max,
+impl ValueEnum for TaskName {
+    fn value_variants<'a>() -> &'a [Self] {
+        static NAMES: LazyLock<Vec<TaskName>> =
+            LazyLock::new(|| TaskSettings::ALL.iter().map(TaskName).collect());
+        &NAMES
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, about) = self.0;
+        Some(PossibleValue::new(*name).help(*about))
+    }
+}
+
+impl PoolingName {
+    /// As a recipe writes it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Last => "last",
+            Self::Mean => "mean",
+            Self::Max => "max",
         }
     }
 }

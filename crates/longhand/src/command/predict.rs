@@ -1,15 +1,14 @@
-//! `longhand predict`: a label for each line.
+//! `longhand predict`: a model's answers to examples from the standard input.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use longhand_tasks::Classifier;
-use longhand_tasks::classify::Prediction;
+use longhand_model::Model;
+use longhand_tasks::task::{At, Unit};
+use longhand_tasks::{Predictor, Task, TaskFile, VisitTask, predictor};
 use longhand_text::Tokenizer;
-use serde::Serialize;
 
 use crate::reading::{Threads, model_folder};
 
@@ -32,100 +31,146 @@ pub(crate) struct Arguments {
     threads: Threads,
 }
 
-/// The most lines that are read side by side.
-const LINES: usize = 256;
+/// The most units of text that are read side by side.
+const UNITS: usize = 256;
+/// The name of the input in messages.
+const INPUT: &str = "the standard input";
 
-/// What `--json` prints for a line; nulls for one in which there is nothing to read.
-#[derive(Serialize)]
-struct Answer<'a> {
-    label: Option<&'a str>,
-    probabilities: Option<BTreeMap<&'a str, f32>>,
-}
-
-/// Lines that came together, and why no more are taken.
-struct Lines {
-    texts: Vec<String>,
+/// Units of text that came together, and why no more are taken.
+#[derive(Default)]
+struct Units {
+    /// The number of the first line of each, and its text.
+    texts: Vec<(usize, String)>,
     /// The input ended, or a line cannot be read.
     end: Option<Result<()>>,
+}
+
+/// The standard input, unit by unit.
+struct Input<R: Read> {
+    reader: BufReader<R>,
+    /// The first line of a unit that has not ended, and its text.
+    open: Option<(usize, String)>,
+    /// Lines that are read.
+    lines: usize,
+    lossy: bool,
+}
+
+/// A folder's task and its model.
+struct Predict<'a> {
+    arguments: &'a Arguments,
+    model: Model,
+    tokenizer: Tokenizer,
 }
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
         let tokenizer = Tokenizer::of_folder(model_folder(&self.model)?)?;
-        let mut classifier = Classifier::load(&self.model, tokenizer, self.threads.cpu())?;
-        let mut input = BufReader::new(std::io::stdin().lock());
+        let (file, model) = predictor::open(&self.model)?;
+        file.visit(Predict { arguments: &self, model, tokenizer })
+    }
+
+    fn print<T: Task>(
+        &self,
+        out: &mut impl Write,
+        task: &T,
+        example: &T::Example,
+        answers: &[T::Answer],
+    ) -> Result<()> {
+        if !self.json {
+            return Ok(writeln!(out, "{}", task.plain(example, answers))?);
+        }
+        serde_json::to_writer(&mut *out, &task.fields(example, answers))?;
+        Ok(writeln!(out)?)
+    }
+}
+
+impl VisitTask for Predict<'_> {
+    type Output = Result<()>;
+
+    fn visit<T: Task + Into<TaskFile>>(self, task: T) -> Result<()> {
+        let Self { arguments, model, tokenizer } = self;
+        let cpu = arguments.threads.cpu();
+        let mut predictor = Predictor::checked(&arguments.model, task, model, tokenizer, cpu)?;
+        let reader = BufReader::new(std::io::stdin().lock());
+        let mut input = Input { reader, open: None, lines: 0, lossy: arguments.lossy };
         let mut out = BufWriter::new(std::io::stdout().lock());
         let mut before = 0;
         loop {
-            let Lines { texts, end } = self.read(&mut input, before);
-            let answers = classifier.predict(&texts, "the standard input", before + 1)?;
-            for answer in &answers {
-                self.print(&mut out, classifier.labels(), answer.as_ref())?;
+            let Units { texts, end } = input.read(T::UNIT);
+            let mut examples = Vec::with_capacity(texts.len());
+            for (line, text) in texts {
+                examples.extend(T::parse(&text, At { name: INPUT, example: line })?);
+            }
+            let first = At { name: INPUT, example: before + 1 };
+            let answers = predictor.predict(&examples, first)?;
+            for (example, answers) in examples.iter().zip(&answers) {
+                arguments.print(&mut out, &predictor.task, example, answers)?;
             }
             // Whoever writes line by line gets each answer before the next line.
             out.flush()?;
-            before += texts.len();
+            before += examples.len();
             if let Some(end) = end {
                 return end;
             }
         }
     }
+}
 
-    /// Waits for a line, and takes the lines that have come with it.
-    fn read(&self, input: &mut BufReader<impl std::io::Read>, before: usize) -> Lines {
-        let mut texts = Vec::new();
-        let mut line = Vec::new();
-        while texts.is_empty() || (texts.len() < LINES && input.buffer().contains(&b'\n')) {
-            line.clear();
-            match input.read_until(b'\n', &mut line) {
-                Ok(0) => return Lines { texts, end: Some(Ok(())) },
-                Ok(_) => {}
+impl<R: Read> Input<R> {
+    /// Waits for a unit, and takes those that have come with it.
+    fn read(&mut self, unit: Unit) -> Units {
+        let mut units = Units::default();
+        while units.texts.is_empty()
+            || (units.texts.len() < UNITS && self.reader.buffer().contains(&b'\n'))
+        {
+            let line = match self.line() {
+                Ok(Some(line)) => line,
+                Ok(None) => {
+                    units.texts.extend(self.open.take());
+                    units.end = Some(Ok(()));
+                    return units;
+                }
                 Err(error) => {
-                    let end = Err(error).context("the standard input cannot be read");
-                    return Lines { texts, end: Some(end) };
+                    units.end = Some(Err(error));
+                    return units;
+                }
+            };
+            let number = self.lines;
+            match unit {
+                Unit::Line => units.texts.push((number, line)),
+                Unit::Block if line.trim().is_empty() => units.texts.extend(self.open.take()),
+                Unit::Block | Unit::Whole => {
+                    let (_, text) = self.open.get_or_insert_with(|| (number, String::new()));
+                    text.push_str(&line);
+                    text.push('\n');
                 }
             }
-            match self.text(&line, before + texts.len() + 1) {
-                Ok(text) => texts.push(text),
-                Err(error) => return Lines { texts, end: Some(Err(error)) },
-            }
         }
-        Lines { texts, end: None }
+        units
     }
 
-    /// The text of one line, decoded from UTF-8.
-    fn text(&self, line: &[u8], number: usize) -> Result<String> {
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
+    /// The next line without its end; none where the input ends.
+    fn line(&mut self) -> Result<Option<String>> {
+        let mut line = Vec::new();
+        let read = self.reader.read_until(b'\n', &mut line);
+        if read.context("the standard input cannot be read")? == 0 {
+            return Ok(None);
+        }
+        self.lines += 1;
+        let number = self.lines;
+        let line = line.strip_suffix(b"\n").unwrap_or(&line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         // A byte order mark at the beginning of the input is no text.
         let mark = if number == 1 { "\u{feff}".as_bytes() } else { b"" };
         let line = line.strip_prefix(mark).unwrap_or(line);
         match std::str::from_utf8(line) {
-            Ok(line) => Ok(line.to_owned()),
-            Err(_) if self.lossy => Ok(String::from_utf8_lossy(line).into_owned()),
+            Ok(line) => Ok(Some(line.to_owned())),
+            Err(_) if self.lossy => Ok(Some(String::from_utf8_lossy(line).into_owned())),
             Err(error) => bail!(
                 "line {number} of the standard input is not valid UTF-8 at its byte {}: convert \
                  it, or pass --lossy to replace invalid bytes",
                 error.valid_up_to()
             ),
         }
-    }
-
-    fn print(
-        &self,
-        out: &mut impl Write,
-        labels: &[String],
-        answer: Option<&Prediction>,
-    ) -> Result<()> {
-        let label = answer.map(|answer| labels[answer.label as usize].as_str());
-        if !self.json {
-            return Ok(writeln!(out, "{}", label.unwrap_or_default())?);
-        }
-        let probabilities = answer.map(|answer| {
-            let shares = answer.probabilities.iter().copied();
-            labels.iter().map(String::as_str).zip(shares).collect()
-        });
-        serde_json::to_writer(&mut *out, &Answer { label, probabilities })?;
-        Ok(writeln!(out)?)
     }
 }

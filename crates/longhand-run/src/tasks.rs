@@ -1,0 +1,249 @@
+//! A task from a recipe: examples → tokeniser → model → training → test.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use longhand_engine::engine::model_hash;
+use longhand_model::{Cpu, Model};
+use longhand_tasks::task::Reading;
+use longhand_tasks::{
+    Data, Examples, Files, Measured, TASK_FILE, Task, TaskFile, TaskObjective, VisitSettings, start,
+};
+use longhand_text::Tokenizer;
+use longhand_text::batch::LabelledIds;
+use longhand_text::tokenizer::{TokenizerChoice, TrainingSettings, Writing};
+
+use crate::error::RunError;
+use crate::execute::{Ended, Place, Prepared, Test};
+use crate::finished::Finished;
+use crate::output::{self, Ready};
+use crate::recipe::{self, Recipe, TokenizerSettings};
+use crate::training::{DataFacts, LabelCounts, PartFacts, Training};
+use crate::watch::{DataSize, Preparation, Watch};
+
+/// A run of a recipe that names a task.
+pub(crate) struct TaskRun<'a> {
+    pub(crate) recipe: Recipe,
+    pub(crate) place: &'a Place<'a>,
+    pub(crate) cpu: &'a Arc<Cpu>,
+    pub(crate) watch: &'a mut dyn Watch,
+}
+
+impl VisitSettings for TaskRun<'_> {
+    type Output = Result<Finished, RunError>;
+
+    fn visit<T: Task + Into<TaskFile>>(self, task: &T::Settings) -> Result<Finished, RunError> {
+        let since = Instant::now();
+        let Self { mut recipe, place, cpu, watch } = self;
+        let settings = recipe.training.clone();
+        if recipe.data.train.is_empty() {
+            return Err(RunError::NoExamples);
+        }
+        let examples = Examples::<T>::read(task, &files(&recipe), settings.seed)?;
+        let trained = read_base(&mut recipe)?;
+        keep_base(&recipe, place.out)?;
+        let Ready { begun, lock: _lock } = output::prepare(place.out, place.existing)?;
+        let tokenizer = match &trained {
+            _ if begun => Tokenizer::of_folder(place.out)?,
+            Some((_, tokenizer)) => tokenizer.clone(),
+            None => train_tokenizer(&mut recipe, &examples, watch)?,
+        };
+        let meaning = examples.task.clone();
+        let model = model(&recipe, (&meaning, task), trained.as_ref(), &tokenizer, watch)?;
+        let counts = meaning.counts(&examples.train);
+        let notes = examples.notes.clone();
+        let bytes = [
+            examples.texts().map(str::len).sum::<usize>() as u64,
+            examples.held_out_texts().map(str::len).sum::<usize>() as u64,
+        ];
+        let Data { train, train_examples, valid, test, cut, unknown } =
+            Data::encode(examples, &tokenizer)?;
+        let facts = facts::<T>(&recipe, &train, &valid, bytes)?;
+        let size = DataSize::Examples {
+            train: train_examples,
+            valid: valid.len(),
+            test: test.len(),
+            counts: &counts,
+            notes: &notes,
+            unknown: unknown as f64 / facts.train.tokens.max(1) as f64,
+            vocabulary: tokenizer.vocab_size(),
+            cut,
+            longest: meaning.longest(),
+        };
+        let objective = TaskObjective::new(meaning.clone(), &settings, &tokenizer, train, valid)?;
+        let file: TaskFile = meaning.clone().into();
+        let prepared = Prepared {
+            training: Training::new(recipe, facts),
+            tokenizer: &tokenizer,
+            files: vec![(TASK_FILE, file.to_json())],
+            data: size,
+            write_sample: None,
+            place,
+            begun,
+            since,
+        };
+        let evaluate = |model: &Model| {
+            if test.is_empty() {
+                return Ok(None);
+            }
+            let mut unheard = |_| Ok(());
+            let mut watch = longhand_train::Watch::new(place.stop, &mut unheard);
+            let result =
+                longhand_tasks::evaluate(&meaning, model, &tokenizer, &test, cpu, &mut watch)?;
+            let counts = result.report().confusion;
+            let labels = counts.map(|(labels, counts)| LabelCounts { labels, counts });
+            Ok(Some(Test { score: result.score(), labels }))
+        };
+        let Ended { training, model, end } =
+            prepared.train(model, objective, cpu, watch, evaluate)?;
+        Ok(Finished { training, model, tokenizer, end, prompt: None, cpu: cpu.clone() })
+    }
+}
+
+/// The untrained model: drawn at random, or begun with a trained model.
+fn model<T: Task>(
+    recipe: &Recipe,
+    (meaning, task): (&T, &T::Settings),
+    trained: Option<&(Model, Tokenizer)>,
+    tokenizer: &Tokenizer,
+    watch: &mut dyn Watch,
+) -> Result<Model, RunError> {
+    let config = recipe.model.config(tokenizer.vocab_size())?;
+    let head = meaning.head(task, config.head());
+    let config = start::with_head(config, head);
+    let seed = recipe.training.seed;
+    let Some((trained, _)) = trained else {
+        return Ok(start::fresh(config, tokenizer, seed)?);
+    };
+    let (model, drawn) = start::from_trained(config, trained, seed)?;
+    tell_drawn(&model, &drawn, watch)?;
+    Ok(model)
+}
+
+/// Reads the model that the recipe begins with, and its tokeniser. Writes their kind and
+/// hash into the recipe.
+fn read_base(recipe: &mut Recipe) -> Result<Option<(Model, Tokenizer)>, RunError> {
+    let Some(base) = &mut recipe.model.base else { return Ok(None) };
+    let tokenizer = Tokenizer::of_folder(&base.path)?;
+    let model = Model::load(&base.path)?;
+    let named = |error| RunError::from(error).named(base.path.display());
+    model.check_trainable().map_err(named)?;
+    model.check_vocabulary(tokenizer.vocab_size()).map_err(named)?;
+    let hash = model_hash(&model);
+    if !base.hash.is_empty() && base.hash != hash {
+        let (path, expected) = (base.path.clone(), base.hash.clone());
+        return Err(RunError::OtherBase { path, expected, got: hash });
+    }
+    base.hash = hash;
+    recipe.tokenizer = TokenizerSettings { kind: tokenizer.kind(), ..TokenizerSettings::default() };
+    if recipe.model.config.is_none() {
+        let mut config: serde_json::Map<_, _> =
+            serde_json::from_str(&model.config().to_json()).map_err(RunError::Record)?;
+        config.remove("vocab_size");
+        recipe.model.config = Some(config);
+    }
+    Ok(Some((model, tokenizer)))
+}
+
+/// Refuses the base model's own folder: the run would clear it, and could not be resumed.
+fn keep_base(recipe: &Recipe, out: &Path) -> Result<(), RunError> {
+    match &recipe.model.base {
+        Some(base) if output::is_same(out, &base.path) => Err(RunError::OutputIsBase(out.into())),
+        _ => Ok(()),
+    }
+}
+
+/// Tells which weights the base model lacks, besides those of heads.
+fn tell_drawn(model: &Model, drawn: &[String], watch: &mut dyn Watch) -> Result<(), RunError> {
+    if drawn.len() == model.weights.iter().count() {
+        return Err(RunError::NothingShared);
+    }
+    let of_head = |name: &str| {
+        let owner = name.split_once('.').map(|(owner, _)| owner);
+        model.heads().iter().any(|head| Some(head.name()) == owner)
+    };
+    let drawn: Vec<String> = drawn.iter().filter(|name| !of_head(name)).cloned().collect();
+    if !drawn.is_empty() {
+        watch.prepare(&Preparation::Drawn(&drawn));
+    }
+    Ok(())
+}
+
+/// Trains the recipe's tokeniser, or one of the kind that suits the text better.
+fn train_tokenizer<T: Task>(
+    recipe: &mut Recipe,
+    examples: &Examples<T>,
+    watch: &mut dyn Watch,
+) -> Result<Tokenizer, RunError> {
+    let wanted = &mut recipe.tokenizer;
+    if std::mem::take(&mut wanted.may_change) {
+        let choice = TokenizerChoice::new(wanted.kind, Writing::of(examples.texts()));
+        if choice.kind != wanted.kind {
+            watch.prepare(&Preparation::Chosen(choice));
+        }
+        wanted.kind = choice.kind;
+    }
+    let settings = TrainingSettings {
+        kind: wanted.kind,
+        vocabulary: wanted.vocabulary,
+        threads: NonZeroUsize::new(recipe.training.threads),
+    };
+    // Each text is a line of its own, so that no token reaches from one into the next.
+    let texts = examples.texts().map(|text| Ok(format!("{text}\n")));
+    Ok(Tokenizer::train_with(settings, texts, &mut |_| {})?)
+}
+
+fn files(recipe: &Recipe) -> Files {
+    let data = &recipe.data;
+    let reading = Reading {
+        text_column: data.text_column.clone(),
+        format: data.format,
+        header: data.header,
+        lossy: data.lossy,
+    };
+    Files {
+        train: data.train.clone(),
+        valid: data.valid.clone(),
+        test: data.test.clone(),
+        valid_fraction: data.valid_fraction,
+        reading,
+    }
+}
+
+fn facts<T: Task>(
+    recipe: &Recipe,
+    train: &[LabelledIds<T::Target>],
+    valid: &Measured<T>,
+    [train_bytes, valid_bytes]: [u64; 2],
+) -> Result<DataFacts, RunError> {
+    let train = part::<T>(train.iter(), train_bytes);
+    let valid = (!valid.is_empty()).then(|| part::<T>(valid.items(), valid_bytes));
+    let mut facts = DataFacts { train, valid, ..DataFacts::default() };
+    let files = [&recipe.data.train, &recipe.data.valid, &recipe.data.test];
+    // A pipe has been read, and its hash cannot be had again.
+    for file in files.into_iter().flatten().filter(|file| file.is_file()) {
+        facts.sha256.insert(file.clone(), recipe::sha256(file)?);
+    }
+    Ok(facts)
+}
+
+fn part<'a, T: Task>(
+    items: impl Iterator<Item = &'a LabelledIds<T::Target>>,
+    bytes: u64,
+) -> PartFacts
+where
+    T::Target: 'a,
+{
+    let (mut hasher, mut tokens) = (blake3::Hasher::new(), 0);
+    for item in items {
+        tokens += item.ids.len() as u64;
+        hasher.update(&(item.ids.len() as u64).to_le_bytes());
+        for id in &item.ids {
+            hasher.update(&id.to_le_bytes());
+        }
+        hasher.update(&T::target_bytes(&item.label));
+    }
+    PartFacts { tokens, bytes, blake3: hasher.finalize().to_hex().to_string() }
+}

@@ -1,0 +1,120 @@
+//! The examples of a run: which files, and what is held out.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::error::TaskError;
+use crate::hold_out::hold_out;
+use crate::task::{At, Read, Reading, Task};
+
+/// The files of a task's examples.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Files {
+    /// Files to learn from.
+    pub train: Vec<PathBuf>,
+    /// Files to validate on; with none, a part of `train` is held out.
+    pub valid: Vec<PathBuf>,
+    /// Files to test on.
+    pub test: Vec<PathBuf>,
+    /// Share of the training examples that is held out to validate on, from 0 to 1 (default: 0).
+    pub valid_fraction: f64,
+    /// How each file is read.
+    pub reading: Reading,
+}
+
+/// The examples of a run, and what is learnt.
+pub struct Examples<T: Task> {
+    /// The meaning of the model's answers.
+    pub task: T,
+    /// Repairs to the training examples, each with the number of times it was made.
+    pub notes: BTreeMap<String, usize>,
+    /// Examples to learn from.
+    pub train: Vec<T::Example>,
+    /// Examples to validate on; may be empty.
+    pub valid: Vec<T::Example>,
+    /// Examples to test on; may be empty.
+    pub test: Vec<T::Example>,
+}
+
+impl<T: Task> Examples<T> {
+    /// Reads whole files. Without a file to validate on, it holds out a share of the training
+    /// examples, the same share of each [`Task::stratum`], drawn by `seed`.
+    ///
+    /// # Errors
+    /// A file that cannot be read; examples that cannot be learnt from or measured on; too few to
+    /// hold some out.
+    pub fn read(settings: &T::Settings, files: &Files, seed: u64) -> Result<Self, TaskError> {
+        let Read { examples: train, notes } = read_all::<T>(settings, &files.train, files)?;
+        let task = T::learn(settings, &train, &names(&files.train))?;
+        let known = |paths: &[PathBuf]| -> Result<Vec<T::Example>, TaskError> {
+            let mut examples = Vec::new();
+            for path in paths {
+                examples.extend(read_known(&task, settings, path, &files.reading)?);
+            }
+            Ok(examples)
+        };
+        let (valid, test) = (known(&files.valid)?, known(&files.test)?);
+        let fraction = files.valid_fraction;
+        let (train, valid) = if valid.is_empty() && fraction > 0.0 {
+            let examples = train.len();
+            let (train, held_out) = hold_out(train, T::stratum, fraction, seed);
+            if train.is_empty() || held_out.is_empty() {
+                let name = names(&files.train);
+                return Err(TaskError::TooFew { name, examples, fraction });
+            }
+            (train, held_out)
+        } else {
+            (train, valid)
+        };
+        Ok(Self { task, notes, train, valid, test })
+    }
+
+    /// The texts to learn from, on which a tokeniser is trained.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.train.iter().flat_map(T::texts)
+    }
+
+    /// The texts to validate on.
+    pub fn held_out_texts(&self) -> impl Iterator<Item = &str> {
+        self.valid.iter().flat_map(T::texts)
+    }
+}
+
+/// Reads a file that a model's task is measured on.
+///
+/// # Errors
+/// A file that cannot be read; an example whose right answer the model can never give.
+pub fn read_known<T: Task>(
+    task: &T,
+    settings: &T::Settings,
+    path: &Path,
+    reading: &Reading,
+) -> Result<Vec<T::Example>, TaskError> {
+    let examples = T::read(settings, path, reading)?.examples;
+    let name = path.display().to_string();
+    for (place, example) in examples.iter().enumerate() {
+        task.check(example, At { name: &name, example: place + 1 })?;
+    }
+    Ok(examples)
+}
+
+fn read_all<T: Task>(
+    settings: &T::Settings,
+    paths: &[PathBuf],
+    files: &Files,
+) -> Result<Read<T::Example>, TaskError> {
+    let mut all = Read { examples: Vec::new(), notes: BTreeMap::new() };
+    for path in paths {
+        let Read { examples, notes } = T::read(settings, path, &files.reading)?;
+        all.examples.extend(examples);
+        for (note, count) in notes {
+            *all.notes.entry(note).or_default() += count;
+        }
+    }
+    Ok(all)
+}
+
+fn names(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    names.join(", ")
+}

@@ -1,0 +1,129 @@
+//! Training on the examples of a task, in the one training loop.
+//!
+//! Each sequence is read from an empty state. Shorter ones are padded, and a recurrence stops at the
+//! last token of a sequence.
+
+use longhand_model::{Gates, Mode, Model, Tape, Targets};
+use longhand_text::Tokenizer;
+use longhand_text::batch::{LabelledBatch, LabelledBatches, LabelledIds, LabelledPosition};
+use longhand_train::objective::{Objective, Part, Pass, Score, Watch};
+use longhand_train::{Settings, TrainError};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+
+use crate::batches::{ROWS, lengths, padding, read, sequence};
+use crate::error::TaskError;
+use crate::ids::Measured;
+use crate::score::score;
+use crate::task::Task;
+
+/// Training of a task on examples.
+pub struct TaskObjective<T: Task> {
+    task: T,
+    batches: LabelledBatches<T::Target>,
+    batch: LabelledBatch<T::Target>,
+    valid: Measured<T>,
+    padding: u32,
+    label_smoothing: f32,
+}
+
+impl<T: Task> TaskObjective<T> {
+    /// Trains on `train` in shuffled batches of similar lengths, and validates on `valid` unless it
+    /// is empty.
+    ///
+    /// # Errors
+    /// If there is no example.
+    pub fn new(
+        task: T,
+        settings: &Settings,
+        tokenizer: &Tokenizer,
+        train: Vec<LabelledIds<T::Target>>,
+        valid: Measured<T>,
+    ) -> Result<Self, TaskError> {
+        let padding = padding(tokenizer);
+        let batches = LabelledBatches::shuffled(train, settings.batch, padding, settings.seed)?;
+        let label_smoothing = settings.label_smoothing;
+        Ok(Self { task, batches, batch: LabelledBatch::default(), valid, padding, label_smoothing })
+    }
+}
+
+#[cfg(test)]
+impl<T: Task> TaskObjective<T> {
+    pub(crate) fn next_batch(&mut self) {
+        self.batches.next(&mut self.batch);
+    }
+
+    pub(crate) fn batch(&self) -> &LabelledBatch<T::Target> {
+        &self.batch
+    }
+}
+
+impl<T: Task> Objective for TaskObjective<T> {
+    fn learn(&mut self, mut pass: Pass<'_>) -> Result<Part, TrainError> {
+        self.batches.next(&mut self.batch);
+        let lengths = lengths(&self.batch);
+        let mut state = pass.model.state(self.batch.batch);
+        let x = pass.forward(&self.batch.ids, &sequence(&self.batch, &lengths), &mut state)?;
+        let learn = |targets: Targets<'_>| pass.loss(x, targets, self.label_smoothing);
+        let total = self.task.with_targets(&self.batch, learn)?;
+        let tokens = self.batch.lengths.iter().map(|&length| length as u64).sum();
+        Ok(Part::of(total, tokens))
+    }
+
+    fn validate(
+        &mut self,
+        model: &Model,
+        tape: &mut Tape,
+        watch: &mut Watch<'_>,
+    ) -> Result<Option<Score>, TrainError> {
+        if self.valid.is_empty() {
+            return Ok(None);
+        }
+        let result = score(&self.task, (model, tape), &self.valid, self.padding, watch)?;
+        Ok(Some(result.score()))
+    }
+
+    fn held_out(&self) -> u64 {
+        self.valid.tokens()
+    }
+
+    fn sample_held_out(&mut self, tokens: u64, seed: u64) -> u64 {
+        if tokens < self.held_out() {
+            let examples = &mut self.valid.examples;
+            examples.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+            let mut read = 0;
+            let kept = examples.iter().take_while(|known| {
+                read += known.items.iter().map(|item| item.ids.len() as u64).sum::<u64>();
+                read <= tokens
+            });
+            // One batch is the least that is worth its time.
+            let kept = kept.count().max(ROWS);
+            examples.truncate(kept);
+        }
+        self.held_out()
+    }
+
+    fn gates(&mut self, model: &Model, tape: &mut Tape) -> Result<Vec<Gates>, TrainError> {
+        if self.batch.batch == 0 {
+            return Ok(Vec::new());
+        }
+        read(model, &mut tape.pass(Mode::Record), &self.batch)?;
+        Ok(tape.gates(&model.weights))
+    }
+
+    fn batches_per_epoch(&self) -> u64 {
+        self.batches.batches_per_epoch()
+    }
+
+    fn position(&self) -> serde_json::Value {
+        let LabelledPosition { epoch, batch } = self.batches.position();
+        serde_json::json!({ "epoch": epoch, "batch": batch })
+    }
+
+    fn seek(&mut self, position: &serde_json::Value) -> Result<(), TrainError> {
+        let position = serde_json::from_value(position.clone())
+            .map_err(|error| TrainError::Objective(error.into()))?;
+        Ok(self.batches.seek(position)?)
+    }
+}

@@ -1,0 +1,94 @@
+//! How well a model does a task: the answers to examples whose right answers are known.
+
+use std::sync::Arc;
+
+use longhand_kernel::Cpu;
+use longhand_model::{LossOptions, Model, Tape};
+use longhand_text::Tokenizer;
+use longhand_text::batch::LabelledIds;
+use longhand_train::{Score, TrainError, Watch};
+
+use crate::batches::{in_batches, padding, rows};
+use crate::error::TaskError;
+use crate::ids::{Known, Measured};
+use crate::task::{Report, Scored, Task};
+
+/// A model's answers to examples whose right answers are known.
+pub struct Evaluation<'a, T: Task> {
+    task: &'a T,
+    examples: &'a Measured<T>,
+    /// Mean loss of a target, in nats.
+    pub loss: f64,
+    /// The answers to the sequences of each example.
+    pub answers: Vec<Vec<T::Answer>>,
+}
+
+impl<T: Task> Evaluation<'_, T> {
+    /// Each example with its answers.
+    pub fn scored(&self) -> Vec<Scored<'_, T>> {
+        let all = self.examples.examples.iter().zip(&self.answers);
+        all.map(|(Known { example, items }, answers)| Scored { example, items, answers }).collect()
+    }
+
+    /// The loss with the task's metrics beside it.
+    pub fn score(&self) -> Score {
+        let mut score = Score::of(self.loss);
+        score.metrics = self.task.measure(&self.scored());
+        score
+    }
+
+    /// Results beside the metrics.
+    pub fn report(&self) -> Report {
+        self.task.report(&self.scored())
+    }
+}
+
+/// Answers examples whose right answers are known.
+///
+/// # Errors
+/// If an id or a target is none of the model's; [`TrainError::Stopped`] of `watch`.
+pub fn evaluate<'a, T: Task>(
+    task: &'a T,
+    model: &Model,
+    tokenizer: &Tokenizer,
+    examples: &'a Measured<T>,
+    cpu: &Arc<Cpu>,
+    watch: &mut Watch<'_>,
+) -> Result<Evaluation<'a, T>, TrainError> {
+    let mut tape = Tape::new(cpu.clone());
+    score(task, (model, &mut tape), examples, padding(tokenizer), watch)
+}
+
+/// As [`evaluate`], on a tape that exists.
+pub(crate) fn score<'a, T: Task>(
+    task: &'a T,
+    (model, tape): (&Model, &mut Tape),
+    examples: &'a Measured<T>,
+    padding: u32,
+    watch: &mut Watch<'_>,
+) -> Result<Evaluation<'a, T>, TrainError> {
+    let items: Vec<&LabelledIds<T::Target>> = examples.items().collect();
+    let mut answers: Vec<Option<T::Answer>> = vec![None; items.len()];
+    let (mut nats, mut targets, mut done) = (0.0, 0, 0);
+    let mut logits = Vec::new();
+    in_batches(model, tape, &items, padding, |pass, x, batch| {
+        let total = task
+            .with_targets(batch, |targets| model.loss(pass, x, targets, LossOptions::default()));
+        let total = total.map_err(TaskError::from)?;
+        nats += total.nats;
+        targets += total.count;
+        let rows = rows(model, pass, x);
+        model.logits(pass, x, 0..rows, &mut logits);
+        let found = task.answers(model, pass, &logits, batch);
+        for (answer, &place) in found.into_iter().zip(&batch.examples) {
+            answers[place] = Some(answer);
+        }
+        done += batch.batch;
+        watch.done(done as f64 / items.len() as f64)
+    })?;
+    let loss = nats / targets.max(1) as f64;
+    let mut answers = answers.into_iter().flatten();
+    let of_example = |known: &Known<T>| answers.by_ref().take(known.items.len()).collect();
+    let answers = examples.examples.iter().map(of_example).collect();
+    Ok(Evaluation { task, examples, loss, answers })
+}

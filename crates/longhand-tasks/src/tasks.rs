@@ -1,0 +1,164 @@
+//! The tasks: the one list that names each of them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::classify::Classify;
+use crate::error::TaskError;
+use crate::task::Task;
+
+/// Writes the enums of all tasks, and what is done with whichever it is.
+macro_rules! tasks {
+    ($($(#[$about:meta])* $variant:ident => $task:ty,)+) => {
+        /// A task and its settings: the table `task` of a recipe. Unknown keys are refused.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "type", rename_all = "kebab-case")]
+        pub enum TaskSettings {
+            $($(#[$about])* $variant(<$task as Task>::Settings),)+
+        }
+
+        /// The meaning of a model's answers, as `task.json` holds it.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "type", rename_all = "kebab-case")]
+        pub enum TaskFile {
+            $($(#[$about])* $variant($task),)+
+        }
+
+        impl TaskSettings {
+            /// Name and description of each task.
+            pub const ALL: &'static [(&'static str, &'static str)] =
+                &[$((<$task as Task>::NAME, <$task as Task>::ABOUT),)+];
+
+            /// The default settings of the task called `name`.
+            pub fn named(name: &str) -> Option<Self> {
+                $(if name == <$task as Task>::NAME {
+                    return Some(Self::$variant(Default::default()));
+                })+
+                None
+            }
+
+            /// The task's name.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => <$task as Task>::NAME,)+
+                }
+            }
+
+            /// The metrics that a person is told ([`Task::METRICS`]).
+            pub fn metrics(&self) -> &'static [(&'static str, &'static str)] {
+                match self {
+                    $(Self::$variant(_) => <$task as Task>::METRICS,)+
+                }
+            }
+
+            /// Calls `visitor` with the task's type.
+            pub fn visit<V: VisitSettings>(&self, visitor: V) -> V::Output {
+                match self {
+                    $(Self::$variant(settings) => visitor.visit::<$task>(settings),)+
+                }
+            }
+        }
+
+        impl TaskFile {
+            /// The task's name.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => <$task as Task>::NAME,)+
+                }
+            }
+
+            /// Calls `visitor` with the task.
+            pub fn visit<V: VisitTask>(self, visitor: V) -> V::Output {
+                match self {
+                    $(Self::$variant(task) => visitor.visit(task),)+
+                }
+            }
+        }
+
+        $(impl From<$task> for TaskFile {
+            fn from(task: $task) -> Self {
+                Self::$variant(task)
+            }
+        }
+
+        impl TryFrom<TaskFile> for $task {
+            type Error = TaskError;
+
+            fn try_from(file: TaskFile) -> Result<Self, TaskError> {
+                let got = file.name();
+                match file {
+                    TaskFile::$variant(task) => Ok(task),
+                    #[allow(unreachable_patterns)]
+                    _ => Err(TaskError::OtherTask { expected: <$task as Task>::NAME, got }),
+                }
+            }
+        })+
+    };
+}
+
+tasks! {
+    /// One label for each text.
+    Classify => Classify,
+}
+
+/// Something that is done for a task that a recipe names.
+pub trait VisitSettings {
+    /// Its result.
+    type Output;
+
+    /// Does it for the task `T`.
+    fn visit<T: Task + Into<TaskFile>>(self, settings: &T::Settings) -> Self::Output;
+}
+
+/// Something that is done with the task of a model folder.
+pub trait VisitTask {
+    /// Its result.
+    type Output;
+
+    /// Does it with `task`.
+    fn visit<T: Task + Into<TaskFile>>(self, task: T) -> Self::Output;
+}
+
+impl TaskSettings {
+    /// Changes the setting called `key`, as a recipe writes it.
+    ///
+    /// # Errors
+    /// If the task has no such setting, or the setting has no such value.
+    pub fn set(&mut self, key: &str, value: serde_json::Value) -> Result<(), TaskError> {
+        let wrong = |reason: serde_json::Error| TaskError::Setting {
+            task: self.name(),
+            key: key.into(),
+            value: value.to_string(),
+            reason: reason.to_string(),
+        };
+        let mut settings = serde_json::to_value(&*self).map_err(wrong)?;
+        settings[key] = value.clone();
+        *self = serde_json::from_value(settings).map_err(wrong)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_task_is_found_by_its_name_and_refuses_foreign_settings() {
+        for &(name, about) in TaskSettings::ALL {
+            let mut task = TaskSettings::named(name).unwrap();
+            assert_eq!(task.name(), name);
+            assert!(!about.is_empty() && !task.metrics().is_empty());
+            let json = serde_json::to_value(&task).unwrap();
+            assert_eq!(json["type"], name);
+            assert_eq!(serde_json::from_value::<TaskSettings>(json).unwrap(), task);
+            let error = task.set("colour", json!("red")).unwrap_err().to_string();
+            assert!(error.contains("colour") && error.contains(name), "{error}");
+        }
+        assert_eq!(TaskSettings::named("cook"), None);
+        let mut task = TaskSettings::named("classify").unwrap();
+        task.set("longest", json!(7)).unwrap();
+        assert_eq!(serde_json::to_value(&task).unwrap()["longest"], 7);
+        assert!(task.set("longest", json!(0)).is_err());
+    }
+}
