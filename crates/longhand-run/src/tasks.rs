@@ -9,7 +9,7 @@ use longhand_engine::engine::model_hash;
 use longhand_model::{Cpu, Model};
 use longhand_tasks::task::Reading;
 use longhand_tasks::{
-    Data, Examples, Files, Measured, TASK_FILE, Task, TaskFile, TaskObjective, VisitSettings, start,
+    Data, Examples, Files, Listed, Measured, TASK_FILE, Task, TaskFile, TaskObjective, VisitSettings, start,
 };
 use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
@@ -34,7 +34,7 @@ pub(crate) struct TaskRun<'a> {
 impl VisitSettings for TaskRun<'_> {
     type Output = Result<Finished, RunError>;
 
-    fn visit<T: Task + Into<TaskFile>>(self, task: &T::Settings) -> Result<Finished, RunError> {
+    fn visit<T: Listed>(self, task: &T::Settings) -> Result<Finished, RunError> {
         let since = Instant::now();
         let Self { mut recipe, place, cpu, watch } = self;
         let settings = recipe.training.clone();
@@ -202,6 +202,7 @@ fn files(recipe: &Recipe) -> Files {
         format: data.format,
         header: data.header,
         lossy: data.lossy,
+        unlabelled: false,
     };
     Files {
         train: data.train.clone(),

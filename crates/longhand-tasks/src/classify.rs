@@ -1,6 +1,7 @@
 //! Classification: one label for each text.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
@@ -9,11 +10,11 @@ use longhand_model::config::{HeadKind, Pooling};
 use longhand_model::{Model, Pass, Targets};
 use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledIds};
-use longhand_text::corpus::table::{Column, Example, Labels, Table, TableOptions, read_table};
+use longhand_text::corpus::table::{Example, Labels, Table, TableOptions, read_table};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::confusion::Confusion;
+use crate::confusion::{ClassScore, Confusion};
 use crate::error::TaskError;
 use crate::ids::encode;
 use crate::task::{At, Encoded, Read, Reading, Report, Scored, Task, Unit};
@@ -66,6 +67,7 @@ impl Task for Classify {
     const UNIT: Unit = Unit::Line;
     const METRICS: &'static [(&'static str, &'static str)] =
         &[("accuracy", "accuracy"), ("macro_f1", "macro-F1")];
+    const COLUMNS: &'static [&'static str] = &["label", "probability"];
 
     type Settings = Settings;
     type Example = Example;
@@ -78,13 +80,11 @@ impl Task for Classify {
         reading: &Reading,
     ) -> Result<Read<Example>, TaskError> {
         // Parsing a column cannot fail: a text that is no number is a name.
-        let column = |name: &Option<String>| name.as_ref().and_then(|name| name.parse().ok());
-        let (text, label): (Option<Column>, _) =
-            (column(&reading.text_column), column(&settings.label_column));
-        let Reading { format, header, lossy, .. } = *reading;
-        let options = TableOptions { text, label, format, header, lossy, unlabelled: false };
+        let label = settings.label_column.as_ref().and_then(|name| name.parse().ok());
+        let options = TableOptions { label, ..reading.table() };
         let Table { examples, trimmed, .. } = read_table(file, &options)?;
-        if let Some(place) = examples.iter().position(|example| is_blank(&example.text)) {
+        let blank = examples.iter().position(|example| is_blank(&example.text));
+        if let Some(place) = blank.filter(|_| !reading.unlabelled) {
             let (name, example) = (file.display().to_string(), place + 1);
             return Err(TaskError::NoText { name, example });
         }
@@ -178,14 +178,45 @@ impl Task for Classify {
 
     fn measure(&self, scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64> {
         let confusion = self.confusion(scored);
-        [("accuracy", confusion.accuracy()), ("macro_f1", confusion.macro_f1())]
-            .map(|(name, value)| (name.to_owned(), value))
-            .into()
+        let [macro_precision, macro_recall, macro_f1] = confusion.macro_means();
+        let metrics = [
+            ("accuracy", confusion.accuracy()),
+            ("f1", confusion.f1()),
+            ("macro_f1", macro_f1),
+            ("macro_precision", macro_precision),
+            ("macro_recall", macro_recall),
+            ("matthews", confusion.matthews()),
+            ("calibration_error", calibration_error(scored.iter().filter_map(pair))),
+        ];
+        metrics.map(|(name, value)| (name.to_owned(), value)).into()
     }
 
     fn report(&self, scored: &[Scored<'_, Self>]) -> Report {
-        let names = self.labels.names().to_vec();
-        Report { confusion: Some((names, self.confusion(scored))), ..Report::default() }
+        let (names, confusion) = (self.labels.names().to_vec(), self.confusion(scored));
+        let classes = confusion.classes();
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5);
+        let mut text = format!("{:<width$}  precision  recall      F1  examples", "label");
+        let mut labels = Map::new();
+        for (name, class) in names.iter().zip(&classes) {
+            let ClassScore { precision, recall, f1, support, .. } = *class;
+            // Writing to a string cannot fail.
+            let _ = write!(
+                text,
+                "\n{name:<width$}  {precision:>9.4}  {recall:>6.4}  {f1:>6.4}  {support:>8}"
+            );
+            labels.insert(
+                name.clone(),
+                json!({ "precision": precision, "recall": recall, "f1": f1, "support": support }),
+            );
+        }
+        // With one answer to each example, the micro means are all the accuracy.
+        let accuracy = confusion.accuracy();
+        let micro = json!({ "precision": accuracy, "recall": accuracy, "f1": accuracy });
+        let json = Map::from_iter([
+            ("classes".to_owned(), labels.into()),
+            ("micro".to_owned(), micro),
+        ]);
+        Report { confusion: Some((names, confusion)), json, text }
     }
 
     fn is_right(&self, scored: &Scored<'_, Self>) -> Option<bool> {
@@ -200,16 +231,27 @@ impl Task for Classify {
         answers.first().map(|answer| self.name(answer.label).to_owned()).unwrap_or_default()
     }
 
-    fn fields(&self, _example: &Example, answers: &[Prediction]) -> Map<String, Value> {
+    fn fields(&self, example: &Example, answers: &[Prediction]) -> Map<String, Value> {
         let answer = answers.first();
         let label = answer.map(|answer| self.name(answer.label));
         let probabilities = answer.map(|answer| -> BTreeMap<&str, f32> {
             let names = self.labels.names().iter().map(String::as_str);
             names.zip(answer.probabilities.iter().copied()).collect()
         });
-        [("label".to_owned(), json!(label)), ("probabilities".to_owned(), json!(probabilities))]
-            .into_iter()
-            .collect()
+        let fields = [
+            ("text", json!(example.text)),
+            ("label", json!(label)),
+            ("probability", json!(answer.map(|answer| answer.probability() as f32))),
+            ("probabilities", json!(probabilities)),
+        ];
+        fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+    }
+}
+
+impl Prediction {
+    /// The probability of the label, 0 to 1.
+    pub fn probability(&self) -> f64 {
+        f64::from(self.probabilities.get(self.label as usize).copied().unwrap_or(0.0))
     }
 }
 
@@ -230,6 +272,25 @@ impl Classify {
 /// The right label and the answer of an example.
 fn pair<'a>(scored: &Scored<'a, Classify>) -> Option<(u32, &'a Prediction)> {
     Some((scored.items.first()?.label, scored.answers.first()?))
+}
+
+/// Expected calibration error (Guo et al. 2017, equation 3): the answers are put into 15 bins of
+/// equal width by the probability of the label that is given; the error is the mean of
+/// |accuracy − mean probability| over the bins, weighted by their answers. 0 where there is none.
+fn calibration_error<'a>(answers: impl Iterator<Item = (u32, &'a Prediction)>) -> f64 {
+    const BINS: usize = 15;
+    // Right answers, sum of probabilities.
+    let mut bins = [(0.0_f64, 0.0_f64); BINS];
+    let mut all = 0_u64;
+    for (label, answer) in answers {
+        let chance = answer.probability();
+        // A bin holds its upper bound, as in the paper.
+        let bin = ((chance * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
+        bins[bin].0 += f64::from(u8::from(label == answer.label));
+        bins[bin].1 += chance;
+        all += 1;
+    }
+    bins.iter().map(|(right, sum)| (right - sum).abs()).sum::<f64>() / all.max(1) as f64
 }
 
 /// The note on labels that were trimmed.

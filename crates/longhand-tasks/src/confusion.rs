@@ -11,6 +11,21 @@ pub struct Confusion {
     counts: Vec<Vec<u64>>,
 }
 
+/// How well one label was told from the others. A share of nothing is 0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClassScore {
+    /// Share of its answers that are right, 0 to 1.
+    pub precision: f64,
+    /// Share of its examples that are answered so, 0 to 1.
+    pub recall: f64,
+    /// 2·right / (support + answered), 0 to 1.
+    pub f1: f64,
+    /// Examples that have the label.
+    pub support: u64,
+    /// Examples that are answered so.
+    pub answered: u64,
+}
+
 impl Confusion {
     /// Nothing counted yet.
     pub fn new(labels: usize) -> Self {
@@ -37,21 +52,71 @@ impl Confusion {
         right as f64 / all.max(1) as f64
     }
 
-    /// Mean of the labels' F1 = 2·right / (true + answered), over the labels that occur as truth
-    /// or as an answer; 0 where none does.
-    pub fn macro_f1(&self) -> f64 {
-        let scores: Vec<f64> = (0..self.counts.len())
-            .filter_map(|label| {
-                let truths: u64 = self.counts[label].iter().sum();
-                let answers: u64 = self.counts.iter().map(|row| row[label]).sum();
-                let right = self.counts[label][label];
-                (truths + answers > 0).then(|| 2.0 * right as f64 / (truths + answers) as f64)
-            })
-            .collect();
-        scores.iter().sum::<f64>() / scores.len().max(1) as f64
+    /// Precision, recall and F1 of each label.
+    pub fn classes(&self) -> Vec<ClassScore> {
+        let class = |label: usize| {
+            let support: u64 = self.counts[label].iter().sum();
+            let answered: u64 = self.counts.iter().map(|row| row[label]).sum();
+            let right = self.counts[label][label] as f64;
+            let share = |of: u64| if of == 0 { 0.0 } else { right / of as f64 };
+            ClassScore {
+                precision: share(answered),
+                recall: share(support),
+                f1: if support + answered == 0 {
+                    0.0
+                } else {
+                    2.0 * right / (support + answered) as f64
+                },
+                support,
+                answered,
+            }
+        };
+        (0..self.counts.len()).map(class).collect()
     }
 
-    /// A table for people: a row for each true label, a column for each answer. Names beyond the labels, and labels beyond the names, are left out.
+    /// Means of the labels' precision, recall and F1, over the labels that occur as truth or as an
+    /// answer; 0 where none does.
+    pub fn macro_means(&self) -> [f64; 3] {
+        let classes = self.classes();
+        let occurs = |class: &&ClassScore| class.support + class.answered > 0;
+        let count = classes.iter().filter(occurs).count().max(1) as f64;
+        let mean = |value: fn(&ClassScore) -> f64| {
+            classes.iter().filter(occurs).map(value).sum::<f64>() / count
+        };
+        [mean(|class| class.precision), mean(|class| class.recall), mean(|class| class.f1)]
+    }
+
+    /// The third of [`Confusion::macro_means`].
+    pub fn macro_f1(&self) -> f64 {
+        self.macro_means()[2]
+    }
+
+    /// F1 of the second of two labels, which is the positive one of `0` and `1`; of another number
+    /// of labels the macro mean.
+    pub fn f1(&self) -> f64 {
+        match self.classes().as_slice() {
+            [_, positive] => positive.f1,
+            _ => self.macro_f1(),
+        }
+    }
+
+    /// Matthews correlation of any number of labels (Gorodkin 2004, R_K): with s examples, c right
+    /// answers, tₖ examples and pₖ answers of label k,
+    /// (c·s − Σ tₖpₖ) / √((s² − Σ pₖ²)(s² − Σ tₖ²)); 0 where the root is 0.
+    pub fn matthews(&self) -> f64 {
+        let classes = self.classes();
+        let sum = |value: fn(&ClassScore) -> f64| classes.iter().map(value).sum::<f64>();
+        let all = sum(|class| class.support as f64);
+        let right: u64 = (0..self.counts.len()).map(|label| self.counts[label][label]).sum();
+        let truths = all * all - sum(|class| (class.support as f64).powi(2));
+        let answers = all * all - sum(|class| (class.answered as f64).powi(2));
+        let together = sum(|class| class.support as f64 * class.answered as f64);
+        let root = (truths * answers).sqrt();
+        if root == 0.0 { 0.0 } else { (right as f64 * all - together) / root }
+    }
+
+    /// A table for people: a row for each true label, a column for each answer. Names beyond the
+    /// labels, and labels beyond the names, are left out.
     pub fn table(&self, names: &[String]) -> String {
         let cells = self.counts.iter().flatten().map(|count| count.to_string().len());
         let wide = |name: &String| name.chars().count();
@@ -93,6 +158,31 @@ mod tests {
         let expected = (6.0 / 9.0 + 4.0 / 7.0 + 1.0) / 3.0;
         assert!((confusion.macro_f1() - expected).abs() < 1e-12);
         assert_eq!((Confusion::new(2).accuracy(), Confusion::new(2).macro_f1()), (0.0, 0.0));
+        // Precision 3/5, 2/3, 1; recall 3/4, 2/4, 1.
+        let [precision, recall, f1] = confusion.macro_means();
+        assert!((precision - (3.0 / 5.0 + 2.0 / 3.0 + 1.0) / 3.0).abs() < 1e-12);
+        assert!((recall - (0.75 + 0.5 + 1.0) / 3.0).abs() < 1e-12);
+        assert_eq!((f1, confusion.f1()), (confusion.macro_f1(), confusion.macro_f1()));
+        // c = 7, s = 10, t = (4, 4, 2, 0), p = (5, 3, 2, 0).
+        let expected = (70.0 - 36.0) / ((100.0 - 38.0) * (100.0 - 36.0_f64)).sqrt();
+        assert!((confusion.matthews() - expected).abs() < 1e-12);
+        let last = confusion.classes()[3];
+        assert_eq!((last.precision, last.recall, last.f1, last.support), (0.0, 0.0, 0.0, 0));
+    }
+
+    #[test]
+    fn two_labels_have_the_measures_of_a_positive_one() {
+        let mut confusion = Confusion::new(2);
+        for (truth, answer, count) in [(0, 0, 5), (0, 1, 1), (1, 0, 2), (1, 1, 4)] {
+            (0..count).for_each(|_| confusion.add(truth, answer));
+        }
+        assert!((confusion.f1() - 8.0 / 11.0).abs() < 1e-12);
+        // (TP·TN − FP·FN) / √((TP+FP)(TP+FN)(TN+FP)(TN+FN))
+        let expected = (4.0 * 5.0 - 1.0 * 2.0) / (5.0 * 6.0 * 6.0 * 7.0_f64).sqrt();
+        assert!((confusion.matthews() - expected).abs() < 1e-12);
+        let mut one = Confusion::new(2);
+        one.add(0, 0);
+        assert_eq!(one.matthews(), 0.0);
     }
 
     #[test]

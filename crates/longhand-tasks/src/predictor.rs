@@ -13,7 +13,7 @@ use crate::batches::{in_batches, padding, rows};
 use crate::error::TaskError;
 use crate::task::{At, Task};
 use crate::task_file::TASK_FILE;
-use crate::tasks::TaskFile;
+use crate::tasks::{Listed, TaskFile};
 
 /// Reads a model folder and its task.
 ///
@@ -54,7 +54,7 @@ impl<T: Task> Predictor<T> {
     /// A folder that lacks a file, or whose model does another task.
     pub fn load(folder: &Path, tokenizer: Tokenizer, cpu: Arc<Cpu>) -> Result<Self, TaskError>
     where
-        T: TryFrom<TaskFile, Error = TaskError>,
+        T: Listed,
     {
         let (file, model) = open(folder)?;
         Self::checked(folder, file.try_into()?, model, tokenizer, cpu)

@@ -8,7 +8,7 @@ use longhand_model::config::HeadKind;
 use longhand_model::{Model, Pass, Targets};
 use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledIds};
-use longhand_text::corpus::table::{Header, TableFormat};
+use longhand_text::corpus::table::{Header, TableFormat, TableOptions};
 use serde_json::{Map, Value};
 
 use crate::confusion::Confusion;
@@ -26,6 +26,8 @@ pub trait Task: Clone {
     /// The metrics that a person is told at the end of a run: the key of [`Task::measure`], and the
     /// words for it. Each value is a share from 0 to 1.
     const METRICS: &'static [(&'static str, &'static str)];
+    /// The keys of [`Task::fields`] that a table of predictions gets as columns.
+    const COLUMNS: &'static [&'static str];
 
     /// The recipe's settings.
     type Settings: Clone + Default;
@@ -175,6 +177,19 @@ pub struct Reading {
     pub header: Header,
     /// Whether invalid UTF-8 is replaced instead of refused (default: false).
     pub lossy: bool,
+    /// Whether right answers are left out, as for examples to predict; an example may then have
+    /// nothing to read (default: false).
+    pub unlabelled: bool,
+}
+
+impl Reading {
+    /// How a table's texts are read.
+    pub fn table(&self) -> TableOptions {
+        // Parsing a column cannot fail: a text that is no number is a name.
+        let text = self.text_column.as_ref().and_then(|name| name.parse().ok());
+        let Self { format, header, lossy, unlabelled, .. } = *self;
+        TableOptions { text, label: None, format, header, lossy, unlabelled }
+    }
 }
 
 /// The examples of a file.

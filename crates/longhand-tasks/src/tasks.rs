@@ -66,10 +66,14 @@ macro_rules! tasks {
                 }
             }
 
-            /// Calls `visitor` with the task.
-            pub fn visit<V: VisitTask>(self, visitor: V) -> V::Output {
+            /// Calls `visitor` with the task, and with `settings` where they are this task's.
+            pub fn visit<V: VisitTask>(self, settings: &TaskSettings, visitor: V) -> V::Output {
                 match self {
-                    $(Self::$variant(task) => visitor.visit(task),)+
+                    $(Self::$variant(task) => match settings {
+                        TaskSettings::$variant(settings) => visitor.visit(task, settings),
+                        #[allow(unreachable_patterns)]
+                        _ => visitor.visit(task, &Default::default()),
+                    },)+
                 }
             }
         }
@@ -100,13 +104,18 @@ tasks! {
     Classify => Classify,
 }
 
+/// A task of the list.
+pub trait Listed: Task + Into<TaskFile> + TryFrom<TaskFile, Error = TaskError> {}
+
+impl<T: Task + Into<TaskFile> + TryFrom<TaskFile, Error = TaskError>> Listed for T {}
+
 /// Something that is done for a task that a recipe names.
 pub trait VisitSettings {
     /// Its result.
     type Output;
 
     /// Does it for the task `T`.
-    fn visit<T: Task + Into<TaskFile>>(self, settings: &T::Settings) -> Self::Output;
+    fn visit<T: Listed>(self, settings: &T::Settings) -> Self::Output;
 }
 
 /// Something that is done with the task of a model folder.
@@ -114,8 +123,8 @@ pub trait VisitTask {
     /// Its result.
     type Output;
 
-    /// Does it with `task`.
-    fn visit<T: Task + Into<TaskFile>>(self, task: T) -> Self::Output;
+    /// Does it with `task`, whose files are read as `settings` say.
+    fn visit<T: Listed>(self, task: T, settings: &T::Settings) -> Self::Output;
 }
 
 impl TaskSettings {

@@ -11,6 +11,7 @@ mod launch;
 mod progress;
 mod reading;
 mod talk;
+mod task_data;
 
 use std::process::ExitCode;
 

@@ -1,65 +1,12 @@
 //! `longhand finetune` and `longhand predict` through the real binary.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod tables;
+
 use assert_cmd::Command;
 use serde_json::Value;
-use tempfile::TempDir;
 
-fn longhand(arguments: &[&str], input: &[u8]) -> (i32, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_longhand"));
-    let output = command.args(arguments).write_stdin(input).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
-
-struct Folder(TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        Self(TempDir::new().unwrap())
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        fs_err::write(self.path(name), text).unwrap();
-        self.path(name)
-    }
-
-    /// A table whose label is which of two words a text holds.
-    fn table(&self, name: &str, count: usize) -> String {
-        let mut rows = String::from("mood\tid\tsentence\n");
-        for i in 0..count {
-            let (label, word) = if i % 3 == 0 { ("good", "glad") } else { ("bad", "sad") };
-            let (before, after) = ("she was ".repeat(i % 4), " then".repeat(i % 6));
-            rows += &format!("{label}\t{i}\t{before}{word}{after}\n");
-        }
-        self.write(name, &rows)
-    }
-
-    /// A classifier of these tables, and its last line of JSON.
-    fn classifier(&self, further: &[&str]) -> (String, Value) {
-        let (train, test) = (self.table("train.tsv", 150), self.table("test.tsv", 30));
-        let out = self.path("classifier");
-        let arguments = [
-            &["finetune", "--task", "classify", "--data", &train, "--test", &test],
-            &COLUMNS[..],
-            &["--epochs", "40", "--threads", "2", "--json", "--out", &out],
-            further,
-        ];
-        let (code, stdout, errors) = longhand(&arguments.concat(), b"");
-        assert_eq!((code, errors.as_str()), (0, ""));
-        let lines: Vec<Value> =
-            stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert!(lines.iter().any(|line| line["loss"].is_f64() && line["lr"].is_f64()));
-        assert!(lines.iter().any(|line| line["valid_loss"].is_f64()));
-        (out, lines.last().unwrap().clone())
-    }
-}
-
-const COLUMNS: [&str; 4] = ["--text-column", "sentence", "--label-column", "mood"];
+use tables::{COLUMNS, Folder, check, longhand};
 
 #[test]
 fn tables_become_a_classifier_that_answers_line_by_line() {
@@ -81,6 +28,8 @@ fn tables_become_a_classifier_that_answers_line_by_line() {
     assert_eq!(answer["label"], "good");
     let share = |label: &str| answer["probabilities"][label].as_f64().unwrap();
     assert!((share("good") + share("bad") - 1.0).abs() < 1e-5 && share("good") > 0.5);
+    assert_eq!(answer["probability"], answer["probabilities"]["good"]);
+    assert_eq!(answer["text"], "glad");
     assert_eq!(longhand(&["predict", &out], b""), (0, String::new(), String::new()));
 }
 
@@ -306,7 +255,10 @@ fn predict_refuses_what_it_cannot_answer() {
     let (code, answers, errors) = longhand(&["predict", &classifier], b"glad\n\n  \nsad\n");
     assert_eq!((code, answers.as_str(), errors.as_str()), (0, "good\n\n\nbad\n", ""));
     let (_, answers, _) = longhand(&["predict", &classifier, "--json"], b" \n");
-    assert_eq!(answers, "{\"label\":null,\"probabilities\":null}\n");
+    let nothing = r#"{"label":null,"probabilities":null,"probability":null,"text":" "}"#;
+    let (found, expected): (Value, Value) =
+        (serde_json::from_str(&answers).unwrap(), serde_json::from_str(nothing).unwrap());
+    assert_eq!((found, answers.lines().count()), (expected, 1));
     let result = longhand(&["predict", &classifier], b"glad\nsa\xffd\nsad\n");
     check(&result, 1, "line 2 of the standard input is not valid UTF-8", "predict");
     assert_eq!(result.1, "good\n");
@@ -326,12 +278,4 @@ fn predict_refuses_what_it_cannot_answer() {
 
     fs_err::remove_file(format!("{classifier}/task.json")).unwrap();
     check(&longhand(&["predict", &classifier], b"a\n"), 1, "task.json is not usable", "no labels");
-}
-
-fn check(result: &(i32, String, String), expected: i32, words: &str, what: &str) {
-    let (code, _, error) = result;
-    assert_eq!(*code, expected, "{what}: {error}");
-    assert!(error.contains(words), "{what}: {error}");
-    assert!(!error.contains("panicked"), "{what}: {error}");
-    assert!(expected == 2 || error.trim_end().lines().count() == 1, "{what}: {error}");
 }

@@ -22,6 +22,7 @@ mod rows;
 mod separated;
 mod source;
 pub mod table;
+mod whole_table;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +30,7 @@ pub use fault::{LineFault, RowFault};
 pub use format::{Column, Header, TableFormat};
 pub use options::CorpusOptions;
 pub use pieces::{Piece, Pieces};
+pub use whole_table::WholeTable;
 
 use piece_sample::PieceSample;
 use source::Source;

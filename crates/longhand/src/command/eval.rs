@@ -1,7 +1,7 @@
-//! `longhand eval`: a model's loss over a text.
+//! `longhand eval`: a language model's loss over a text, or a task's metrics on examples.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,10 +11,12 @@ use longhand::recipe::sha256;
 use longhand_engine::engine::language_model;
 use longhand_model::Tape;
 use longhand_run::{Recipe, TRAINING_FILE, Training};
+use longhand_tasks::TASK_FILE;
 use longhand_text::Corpus;
 use longhand_train::evaluate;
 use serde_json::json;
 
+use super::eval_task::{TaskArguments, TaskEvaluation};
 use crate::error::Usage;
 use crate::reading::{Sources, TextArguments, Threads, encode, model_folder};
 use crate::talk::say;
@@ -23,12 +25,13 @@ use crate::talk::say;
 /// unknown token once, whatever bytes it replaces, so that more of them would make a false number.
 const MOST_UNKNOWN: f64 = 0.001;
 
-/// Measure a model's loss over a text.
+/// Measure a language model's loss over a text, or a classifier's answers to labelled examples.
 #[derive(Args)]
 #[command(
     override_usage = "longhand eval [OPTIONS] <DIR> --data <FILE>...",
     after_help = "Example:\n  longhand eval model --data other.txt\n  longhand eval model --data \
-                  book.txt --split valid --window 256 --json"
+                  book.txt --split valid --window 256 --json\n  longhand eval classifier --data test.tsv \
+                  --against other"
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -46,6 +49,8 @@ pub(crate) struct Arguments {
     threads: Threads,
     #[command(flatten)]
     reading: TextArguments,
+    #[command(flatten)]
+    task: TaskArguments,
     /// One JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -69,6 +74,14 @@ impl Arguments {
         let (folder, data) = self.sources.split()?;
         if data.is_empty() {
             return Err(Usage("there is no text to score: name it with --data".into()).into());
+        }
+        if folder.join(TASK_FILE).is_file() {
+            return self.task(folder, data);
+        }
+        if let Some(flag) = self.task.given() {
+            let name = folder.display();
+            let text = format!("{flag} is for classifiers, and {name} holds none: leave it out");
+            return Err(Usage(text).into());
         }
         if self.window == Some(0) {
             return Err(Usage("--window must be at least 1".into()).into());
@@ -116,6 +129,23 @@ impl Arguments {
              {tokens} tokens in {seconds:.1} s"
         )?;
         Ok(())
+    }
+
+    /// Measures the model of a task.
+    fn task(&self, folder: &Path, data: &[PathBuf]) -> Result<()> {
+        let flags = [
+            ("--window", self.window.is_some()),
+            ("--exact", self.exact),
+            ("--split", matches!(self.split, Split::Train | Split::Valid)),
+        ];
+        if let Some((flag, _)) = flags.into_iter().find(|(_, given)| *given) {
+            let name = folder.display();
+            let text = format!("{flag} is for language models, and {name} holds none: leave it out");
+            return Err(Usage(text).into());
+        }
+        let (text, threads, json) = (&self.reading, self.threads, self.json);
+        let arguments = &self.task;
+        TaskEvaluation { folder: model_folder(folder)?, data, arguments, text, threads, json }.run()
     }
 
     /// The wanted part of a text.

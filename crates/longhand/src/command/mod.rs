@@ -8,6 +8,7 @@ use crate::error::Product;
 mod bench;
 mod data;
 mod eval;
+mod eval_task;
 mod finetune;
 mod flags;
 mod generate;

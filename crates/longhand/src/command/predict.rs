@@ -1,38 +1,56 @@
-//! `longhand predict`: a model's answers to examples from the standard input.
+//! `longhand predict`: a model's answers to examples from the standard input or from a table.
 
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use longhand_model::Model;
-use longhand_tasks::task::{At, Unit};
-use longhand_tasks::{Predictor, Task, TaskFile, VisitTask, predictor};
-use longhand_text::Tokenizer;
+use longhand_tasks::task::{At, Reading, Unit};
+use longhand_tasks::{Listed, Predictor, Task, VisitTask, predictor};
+use longhand_text::corpus::WholeTable;
+use longhand_text::{TableFormat, Tokenizer};
+use serde_json::Value;
 
-use crate::reading::{Threads, model_folder};
+use crate::error::Usage;
+use crate::reading::{TextArguments, Threads, model_folder};
+use crate::task_data::{self, TableArguments};
 
 /// Names the label of each line of stdin: one line in, one line out. A blank line has no label, and
-/// a blank line is the answer.
+/// a blank line is the answer. With --data, a table comes out again with the label and its
+/// probability as further columns.
 #[derive(Args)]
 #[command(after_help = "Example:\n  longhand finetune --task classify --data train.tsv\n  \
-                        echo 'Who wrote it ?' | longhand predict classifier --json")]
+                        echo 'Who wrote it ?' | longhand predict classifier --json\n  longhand \
+                        predict classifier --data new.csv --text-column review > labelled.csv")]
 pub(crate) struct Arguments {
     /// The model folder of a classifier
     #[arg(value_name = "DIR")]
     model: PathBuf,
-    /// One JSON object a line: the label, and the probability of each
+    /// One JSON object a line: the text, the label, its probability, and the probability of each
     #[arg(long)]
     json: bool,
-    /// Replace invalid UTF-8 instead of stopping
-    #[arg(long)]
-    lossy: bool,
+    /// Print these between tabs instead of the label alone: label, probability, text
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "json")]
+    columns: Vec<String>,
+    /// A .csv, .tsv, .jsonl or .parquet table of texts instead of stdin; its rows come out with
+    /// further columns
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    text: TextArguments,
+    #[command(flatten)]
+    table: TableArguments,
     #[command(flatten)]
     threads: Threads,
 }
 
 /// The most units of text that are read side by side.
 const UNITS: usize = 256;
+/// The most rows of a table that are read side by side.
+const ROWS: usize = 4096;
+/// The name of the text's column for --columns.
+const TEXT: &str = "text";
 /// The name of the input in messages.
 const INPUT: &str = "the standard input";
 
@@ -45,13 +63,15 @@ struct Units {
     end: Option<Result<()>>,
 }
 
-/// The standard input, unit by unit.
-struct Input<R: Read> {
+/// Text, unit by unit.
+struct Input<'a, R: Read> {
     reader: BufReader<R>,
     /// The first line of a unit that has not ended, and its text.
     open: Option<(usize, String)>,
     /// Lines that are read.
     lines: usize,
+    /// The input's name in messages.
+    name: &'a str,
     lossy: bool,
 }
 
@@ -60,13 +80,47 @@ struct Predict<'a> {
     arguments: &'a Arguments,
     model: Model,
     tokenizer: Tokenizer,
+    reading: Reading,
 }
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
         let tokenizer = Tokenizer::of_folder(model_folder(&self.model)?)?;
         let (file, model) = predictor::open(&self.model)?;
-        file.visit(Predict { arguments: &self, model, tokenizer })
+        let (task, reading) = task_data::reading(&self.model, &file, &self.text, &self.table)?;
+        let reading = Reading { unlabelled: true, ..reading };
+        if self.data.is_none() {
+            self.check_lines()?;
+        }
+        file.visit(&task, Predict { arguments: &self, model, tokenizer, reading })
+    }
+
+    /// Refuses flags of tables where lines are read.
+    fn check_lines(&self) -> Result<(), Usage> {
+        let flags = [
+            ("--text-column", self.text.text_column.is_some()),
+            ("--format", self.text.format.is_some()),
+            ("--header", self.table.header.is_some()),
+        ];
+        match flags.into_iter().find(|(_, given)| *given) {
+            Some((flag, _)) => {
+                Err(Usage(format!("{flag} is for tables: name one with --data, or leave it out")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses names that no column has.
+    fn check_columns<T: Task>(&self) -> Result<(), Usage> {
+        let known = || T::COLUMNS.iter().copied().chain([TEXT]);
+        match self.columns.iter().find(|name| known().all(|column| column != *name)) {
+            Some(name) => {
+                let known: Vec<&str> = known().collect();
+                let known = known.join(", ");
+                Err(Usage(format!("--columns {name} is none of {known}")))
+            }
+            None => Ok(()),
+        }
     }
 
     fn print<T: Task>(
@@ -76,6 +130,11 @@ impl Arguments {
         example: &T::Example,
         answers: &[T::Answer],
     ) -> Result<()> {
+        if !self.columns.is_empty() {
+            let fields = task.fields(example, answers);
+            let cells = self.columns.iter().map(|name| cell(fields.get(name)));
+            return Ok(writeln!(out, "{}", cells.collect::<Vec<_>>().join("\t"))?);
+        }
         if !self.json {
             return Ok(writeln!(out, "{}", task.plain(example, answers))?);
         }
@@ -87,24 +146,103 @@ impl Arguments {
 impl VisitTask for Predict<'_> {
     type Output = Result<()>;
 
-    fn visit<T: Task + Into<TaskFile>>(self, task: T) -> Result<()> {
-        let Self { arguments, model, tokenizer } = self;
+    fn visit<T: Listed>(self, task: T, settings: &T::Settings) -> Result<()> {
+        let Self { arguments, model, tokenizer, reading } = self;
+        arguments.check_columns::<T>()?;
         let cpu = arguments.threads.cpu();
-        let mut predictor = Predictor::checked(&arguments.model, task, model, tokenizer, cpu)?;
-        let reader = BufReader::new(std::io::stdin().lock());
-        let mut input = Input { reader, open: None, lines: 0, lossy: arguments.lossy };
+        let predictor = Predictor::checked(&arguments.model, task, model, tokenizer, cpu)?;
+        match &arguments.data {
+            None => arguments.lines(predictor, std::io::stdin().lock(), INPUT),
+            Some(path) if T::UNIT == Unit::Line => {
+                arguments.table(predictor, settings, path, &reading)
+            }
+            Some(path) => {
+                let name = path.display().to_string();
+                arguments.lines(predictor, fs_err::File::open(path)?, &name)
+            }
+        }
+    }
+}
+
+/// A value as a cell between tabs.
+fn cell(value: Option<&Value>) -> String {
+    let text = match value {
+        None | Some(Value::Null) => return String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    };
+    text.replace(['\t', '\n', '\r'], " ")
+}
+
+impl Arguments {
+    /// Answers the rows of a table.
+    fn table<T: Task>(
+        &self,
+        mut predictor: Predictor<T>,
+        settings: &T::Settings,
+        path: &Path,
+        reading: &Reading,
+    ) -> Result<()> {
+        if path == Path::new("-") {
+            return Err(Usage("a table must be a file: leave out --data to read lines".into()).into());
+        }
+        let format = reading.format.or_else(|| TableFormat::of_path(path));
+        let Some(format) = format else {
+            let name = path.display();
+            let text = format!("{name} may be any table: say with --format which one it is");
+            return Err(Usage(text).into());
+        };
+        let reading = Reading { format: Some(format), ..reading.clone() };
+        let examples = T::read(settings, path, &reading)?.examples;
+        let whole = WholeTable::read(path, &reading.table())?;
+        if whole.len() != examples.len() {
+            bail!("{} changed while it was read", path.display());
+        }
+        let mut out = BufWriter::new(std::io::stdout().lock());
+        let again = !self.json && self.columns.is_empty();
+        let names: Vec<String> = T::COLUMNS.iter().map(|name| whole.free_name(name)).collect();
+        if again {
+            whole.write_names(&mut out, &names)?;
+        }
+        let name = path.display().to_string();
+        for (part, examples) in examples.chunks(ROWS).enumerate() {
+            let first = part * ROWS;
+            let answers = predictor.predict(examples, At { name: &name, example: first + 1 })?;
+            for (place, (example, answers)) in examples.iter().zip(&answers).enumerate() {
+                if !again {
+                    self.print(&mut out, &predictor.task, example, answers)?;
+                    continue;
+                }
+                let mut fields = predictor.task.fields(example, answers);
+                let values = T::COLUMNS.iter().map(|name| fields.remove(*name).unwrap_or_default());
+                let further: Vec<(String, Value)> = names.iter().cloned().zip(values).collect();
+                whole.write_row(&mut out, first + place, &further)?;
+            }
+        }
+        Ok(out.flush()?)
+    }
+
+    /// Answers units of text as they come.
+    fn lines<T: Task>(
+        &self,
+        mut predictor: Predictor<T>,
+        reader: impl Read,
+        name: &str,
+    ) -> Result<()> {
+        let reader = BufReader::new(reader);
+        let mut input = Input { reader, open: None, lines: 0, name, lossy: self.text.lossy };
         let mut out = BufWriter::new(std::io::stdout().lock());
         let mut before = 0;
         loop {
             let Units { texts, end } = input.read(T::UNIT);
             let mut examples = Vec::with_capacity(texts.len());
             for (line, text) in texts {
-                examples.extend(T::parse(&text, At { name: INPUT, example: line })?);
+                examples.extend(T::parse(&text, At { name, example: line })?);
             }
-            let first = At { name: INPUT, example: before + 1 };
+            let first = At { name, example: before + 1 };
             let answers = predictor.predict(&examples, first)?;
             for (example, answers) in examples.iter().zip(&answers) {
-                arguments.print(&mut out, &predictor.task, example, answers)?;
+                self.print(&mut out, &predictor.task, example, answers)?;
             }
             // Whoever writes line by line gets each answer before the next line.
             out.flush()?;
@@ -116,7 +254,7 @@ impl VisitTask for Predict<'_> {
     }
 }
 
-impl<R: Read> Input<R> {
+impl<R: Read> Input<'_, R> {
     /// Waits for a unit, and takes those that have come with it.
     fn read(&mut self, unit: Unit) -> Units {
         let mut units = Units::default();
@@ -153,7 +291,7 @@ impl<R: Read> Input<R> {
     fn line(&mut self) -> Result<Option<String>> {
         let mut line = Vec::new();
         let read = self.reader.read_until(b'\n', &mut line);
-        if read.context("the standard input cannot be read")? == 0 {
+        if read.with_context(|| format!("{} cannot be read", self.name))? == 0 {
             return Ok(None);
         }
         self.lines += 1;
@@ -167,8 +305,9 @@ impl<R: Read> Input<R> {
             Ok(line) => Ok(Some(line.to_owned())),
             Err(_) if self.lossy => Ok(Some(String::from_utf8_lossy(line).into_owned())),
             Err(error) => bail!(
-                "line {number} of the standard input is not valid UTF-8 at its byte {}: convert \
-                 it, or pass --lossy to replace invalid bytes",
+                "line {number} of {} is not valid UTF-8 at its byte {}: convert it, or pass \
+                 --lossy to replace invalid bytes",
+                self.name,
                 error.valid_up_to()
             ),
         }

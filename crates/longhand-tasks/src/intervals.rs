@@ -1,0 +1,183 @@
+//! How sure a measure is: intervals by resampling, and whether two models differ.
+
+use std::collections::BTreeMap;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::task::{Scored, Task};
+
+/// Samples of the examples that intervals are drawn from, by default.
+pub const SAMPLES: usize = 1000;
+
+/// A range that holds 95 % of the measures of resampled examples.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    /// The 2.5th percentile.
+    pub low: f64,
+    /// The 97.5th percentile.
+    pub high: f64,
+}
+
+/// A metric of one model less that of another, on the same examples.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Difference {
+    /// The difference on all examples.
+    pub value: f64,
+    /// The differences on resampled examples.
+    pub interval: Interval,
+    /// Two-sided p value of the paired bootstrap: twice the smaller share of samples in which the
+    /// difference is at least, or at most, zero.
+    pub p: f64,
+}
+
+/// McNemar's exact test (1947) of two models that are right or wrong on the same examples.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct McNemar {
+    /// Examples that the first model alone has right.
+    pub only_first: u64,
+    /// Examples that the second model alone has right.
+    pub only_second: u64,
+    /// Two-sided p value under the binomial distribution of `only_first` with chance 1/2.
+    pub p: f64,
+}
+
+/// The interval of each metric (Efron 1979): `samples` times, as many examples as there are are
+/// drawn with replacement and measured. The same seed draws the same examples.
+pub fn bootstrap<T: Task>(
+    task: &T,
+    scored: &[Scored<'_, T>],
+    samples: usize,
+    seed: u64,
+) -> BTreeMap<String, Interval> {
+    let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    let mut draw = Draw::new(scored.len(), seed);
+    for _ in 0..samples {
+        let sample: Vec<_> = draw.places().map(|place| scored[place]).collect();
+        for (name, value) in task.measure(&sample) {
+            values.entry(name).or_default().push(value);
+        }
+    }
+    values.into_iter().map(|(name, values)| (name, interval(values))).collect()
+}
+
+/// The difference of each metric of two models, each with its task and its answers to the same
+/// examples in the same order.
+pub fn differences<T: Task>(
+    (first, first_scored): (&T, &[Scored<'_, T>]),
+    (second, second_scored): (&T, &[Scored<'_, T>]),
+    samples: usize,
+    seed: u64,
+) -> BTreeMap<String, Difference> {
+    let both = |places: &[usize]| {
+        let sample = |scored: &[_]| places.iter().map(|&place| scored[place]).collect::<Vec<_>>();
+        let second = second.measure(&sample(second_scored));
+        let first = first.measure(&sample(first_scored));
+        let pairs = first.into_iter().filter_map(move |(name, value)| {
+            let other = *second.get(&name)?;
+            Some((name, value - other))
+        });
+        pairs.collect::<BTreeMap<_, _>>()
+    };
+    let count = first_scored.len().min(second_scored.len());
+    let mut draw = Draw::new(count, seed);
+    let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for _ in 0..samples {
+        for (name, value) in both(&draw.places().collect::<Vec<_>>()) {
+            values.entry(name).or_default().push(value);
+        }
+    }
+    let all = both(&(0..count).collect::<Vec<_>>());
+    let difference = |(name, value): (String, f64)| {
+        let values = values.remove(&name).unwrap_or_default();
+        let share = |holds: fn(f64) -> bool| {
+            values.iter().filter(|&&value| holds(value)).count() as f64 / values.len().max(1) as f64
+        };
+        let p = (2.0 * share(|x| x <= 0.0).min(share(|x| x >= 0.0))).min(1.0);
+        (name, Difference { value, interval: interval(values), p })
+    };
+    all.into_iter().map(difference).collect()
+}
+
+/// McNemar's test of two models; none where answers are not right or wrong.
+pub fn mcnemar<T: Task>(
+    (first, first_scored): (&T, &[Scored<'_, T>]),
+    (second, second_scored): (&T, &[Scored<'_, T>]),
+) -> Option<McNemar> {
+    let (mut only_first, mut only_second) = (0, 0);
+    for (a, b) in first_scored.iter().zip(second_scored) {
+        match (first.is_right(a)?, second.is_right(b)?) {
+            (true, false) => only_first += 1,
+            (false, true) => only_second += 1,
+            _ => {}
+        }
+    }
+    Some(McNemar { only_first, only_second, p: sign_test(only_first, only_second) })
+}
+
+/// min(1, 2·Σₖ C(n, k)/2ⁿ) for k from 0 to the smaller count and n the sum of both. Terms are
+/// multiplied up in logarithms, so that a large n does not underflow.
+fn sign_test(a: u64, b: u64) -> f64 {
+    let n = a + b;
+    let mut log_term = -(n as f64) * std::f64::consts::LN_2;
+    let mut sum = 0.0;
+    for k in 0..=a.min(b) {
+        sum += log_term.exp();
+        log_term += ((n - k) as f64).ln() - ((k + 1) as f64).ln();
+    }
+    (2.0 * sum).min(1.0)
+}
+
+/// Draws places with replacement.
+struct Draw {
+    count: usize,
+    random: ChaCha8Rng,
+}
+
+impl Draw {
+    fn new(count: usize, seed: u64) -> Self {
+        Self { count, random: ChaCha8Rng::seed_from_u64(seed) }
+    }
+
+    fn places(&mut self) -> impl Iterator<Item = usize> {
+        (0..self.count).map(|_| self.random.random_range(0..self.count))
+    }
+}
+
+fn interval(mut values: Vec<f64>) -> Interval {
+    values.sort_by(f64::total_cmp);
+    Interval { low: percentile(&values, 0.025), high: percentile(&values, 0.975) }
+}
+
+/// The value below which a share of sorted values is, between two of them in proportion; 0 where
+/// there is none.
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    let place = share * sorted.len().saturating_sub(1) as f64;
+    let at = |place: f64| sorted.get(place as usize).copied().unwrap_or(0.0);
+    at(place.floor()) + (at(place.ceil()) - at(place.floor())) * place.fract()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sign_test_is_the_binomial_one() {
+        // scipy.stats.binomtest(k, n, 0.5).pvalue.
+        for (a, b, expected) in
+            [(0, 0, 1.0), (0, 5, 0.0625), (1, 9, 0.021484375), (8, 2, 0.109375), (5, 5, 1.0)]
+        {
+            assert!((sign_test(a, b) - expected).abs() < 1e-12, "{a} {b}: {}", sign_test(a, b));
+            assert_eq!(sign_test(a, b), sign_test(b, a));
+        }
+        assert!(sign_test(5000, 5000) == 1.0 && sign_test(0, 10_000) < 1e-300);
+    }
+
+    #[test]
+    fn percentiles_lie_between_values() {
+        let values = [1.0, 2.0, 3.0, 4.0, 5.0];
+        assert_eq!(percentile(&values, 0.5), 3.0);
+        assert!((percentile(&values, 0.025) - 1.1).abs() < 1e-12);
+        assert_eq!((percentile(&[7.0], 0.9), percentile(&[], 0.9)), (7.0, 0.0));
+    }
+}

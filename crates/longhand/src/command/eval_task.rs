@@ -1,0 +1,258 @@
+//! `longhand eval` with the folder of a task's model: its metrics on labelled examples.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use longhand_tasks::examples::read_known;
+use longhand_tasks::intervals::{self, Difference, Interval, McNemar, SAMPLES};
+use longhand_tasks::task::{Reading, Report};
+use longhand_tasks::{
+    Evaluation, Listed, Measured, Predictor, VisitTask, evaluate, predictor,
+};
+use longhand_text::Tokenizer;
+use serde_json::{Map, Value, json};
+
+use crate::error::Usage;
+use crate::interrupt::STOP;
+use crate::reading::{TextArguments, Threads, model_folder};
+use crate::task_data::{self, TableArguments};
+
+/// How a task's model is measured.
+#[derive(Args)]
+#[command(next_help_heading = "Classifiers and other tasks")]
+pub(crate) struct TaskArguments {
+    /// The column of the label, by name or by number from 0 [default: as in training]
+    #[arg(long, value_name = "COLUMN")]
+    label_column: Option<String>,
+    #[command(flatten)]
+    table: TableArguments,
+    /// Another model folder of the same task: whether the two differ more than by chance
+    #[arg(long, value_name = "DIR")]
+    against: Option<PathBuf>,
+    /// Samples of the examples that 95 % intervals are drawn from; 0 for none [default: 1000]
+    #[arg(long, value_name = "N")]
+    samples: Option<usize>,
+    /// Seed of those samples [default: 0]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+}
+
+/// The evaluation of a folder that holds a task.
+pub(crate) struct TaskEvaluation<'a> {
+    pub(crate) folder: &'a Path,
+    pub(crate) data: &'a [PathBuf],
+    pub(crate) arguments: &'a TaskArguments,
+    pub(crate) text: &'a TextArguments,
+    pub(crate) threads: Threads,
+    pub(crate) json: bool,
+}
+
+/// The same, once the task is known.
+struct Measure<'a> {
+    what: &'a TaskEvaluation<'a>,
+    predictor: (longhand_model::Model, Tokenizer),
+    reading: Reading,
+}
+
+/// Two models on the same examples.
+struct Comparison {
+    differences: BTreeMap<String, Difference>,
+    mcnemar: Option<McNemar>,
+}
+
+/// Everything that is told.
+struct Told<'a> {
+    examples: usize,
+    loss: f64,
+    metrics: &'a BTreeMap<String, f64>,
+    /// The metrics that a person is told, with their words.
+    words: &'static [(&'static str, &'static str)],
+    intervals: BTreeMap<String, Interval>,
+    report: Report,
+    comparison: Option<Comparison>,
+    seconds: f64,
+}
+
+impl TaskArguments {
+    /// The first flag that is given and that only a task's model has.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        let flags = [
+            ("--label-column", self.label_column.is_some()),
+            ("--header", self.table.header.is_some()),
+            ("--against", self.against.is_some()),
+            ("--samples", self.samples.is_some()),
+            ("--seed", self.seed.is_some()),
+        ];
+        flags.into_iter().find_map(|(flag, given)| given.then_some(flag))
+    }
+}
+
+impl TaskEvaluation<'_> {
+    pub(crate) fn run(&self) -> Result<()> {
+        let tokenizer = Tokenizer::of_folder(self.folder)?;
+        let (file, model) = predictor::open(self.folder)?;
+        let (mut task, reading) =
+            task_data::reading(self.folder, &file, self.text, &self.arguments.table)?;
+        if let Some(column) = &self.arguments.label_column {
+            let set = task.set("label_column", column.as_str().into());
+            set.map_err(|error| Usage(error.to_string()))?;
+        }
+        file.visit(&task, Measure { what: self, predictor: (model, tokenizer), reading })
+    }
+}
+
+impl VisitTask for Measure<'_> {
+    type Output = Result<()>;
+
+    fn visit<T: Listed>(self, task: T, settings: &T::Settings) -> Result<()> {
+        let Self { what, predictor: (model, tokenizer), reading } = self;
+        let cpu = what.threads.cpu();
+        let began = Instant::now();
+        let first = Predictor::checked(what.folder, task, model, tokenizer, cpu.clone())?;
+        let second = match &what.arguments.against {
+            Some(folder) => {
+                let tokenizer = Tokenizer::of_folder(model_folder(folder)?)?;
+                Some(Predictor::<T>::load(folder, tokenizer, cpu)?)
+            }
+            None => None,
+        };
+        let read = |task: &T| -> Result<Vec<T::Example>> {
+            let mut examples = Vec::new();
+            for path in what.data {
+                examples.extend(read_known(task, settings, path, &reading)?);
+            }
+            Ok(examples)
+        };
+        let examples = measured(&first, read(&first.task)?)?;
+        let evaluation = answered(&first, &examples, what)?;
+        let (samples, seed) =
+            (what.arguments.samples.unwrap_or(SAMPLES), what.arguments.seed.unwrap_or(0));
+        let comparison = match &second {
+            Some(second) => {
+                let examples = measured(second, read(&second.task)?)?;
+                let other = answered(second, &examples, what)?;
+                let first = (&first.task, &evaluation.scored()[..]);
+                let second = (&second.task, &other.scored()[..]);
+                let differences = intervals::differences(first, second, samples, seed);
+                Some(Comparison { differences, mcnemar: intervals::mcnemar(first, second) })
+            }
+            None => None,
+        };
+        let score = evaluation.score();
+        let told = Told {
+            examples: examples.len(),
+            loss: score.loss,
+            metrics: &score.metrics,
+            words: T::METRICS,
+            intervals: intervals::bootstrap(&first.task, &evaluation.scored(), samples, seed),
+            report: evaluation.report(),
+            comparison,
+            seconds: began.elapsed().as_secs_f64(),
+        };
+        let mut out = std::io::stdout();
+        match what.json {
+            true => Ok(writeln!(out, "{}", told.json(T::NAME))?),
+            false => Ok(writeln!(out, "{}", told.text())?),
+        }
+    }
+}
+
+fn measured<T: Listed>(predictor: &Predictor<T>, examples: Vec<T::Example>) -> Result<Measured<T>> {
+    Ok(Measured::encode(&predictor.task, examples, &predictor.tokenizer)?)
+}
+
+fn answered<'a, T: Listed>(
+    predictor: &'a Predictor<T>,
+    examples: &'a Measured<T>,
+    what: &TaskEvaluation<'_>,
+) -> Result<Evaluation<'a, T>> {
+    let Predictor { task, model, tokenizer, .. } = predictor;
+    let mut unheard = |_| Ok(());
+    let mut watch = longhand_train::Watch::new(&STOP, &mut unheard);
+    let result = evaluate(task, model, tokenizer, examples, &what.threads.cpu(), &mut watch)?;
+    if !result.loss.is_finite() {
+        bail!("the loss is not finite: the model's weights are damaged or have diverged");
+    }
+    Ok(result)
+}
+
+impl Told<'_> {
+    fn json(self, task: &str) -> Value {
+        let mut json = Map::new();
+        let mut add = |key: &str, value: Value| json.insert(key.to_owned(), value);
+        add("task", task.into());
+        add("examples", self.examples.into());
+        add("loss", self.loss.into());
+        for (name, value) in self.metrics {
+            add(name, (*value).into());
+        }
+        let pair = |range: &Interval| json!([range.low, range.high]);
+        let intervals = self.intervals.iter().map(|(name, range)| (name.clone(), pair(range)));
+        add("intervals", intervals.collect::<Map<_, _>>().into());
+        if let Some((labels, counts)) = &self.report.confusion {
+            add("labels", json!(labels));
+            add("confusion", json!(counts));
+        }
+        if let Some(Comparison { differences, mcnemar }) = &self.comparison {
+            let of = |difference: &Difference| {
+                let Difference { value, interval, p } = difference;
+                json!({ "value": value, "interval": pair(interval), "p": p })
+            };
+            let differences = differences.iter().map(|(name, other)| (name.clone(), of(other)));
+            let mcnemar = mcnemar.map(|McNemar { only_first, only_second, p }| {
+                json!({ "only_first": only_first, "only_second": only_second, "p": p })
+            });
+            let differences: Map<_, _> = differences.collect();
+            add("against", json!({ "differences": differences, "mcnemar": mcnemar }));
+        }
+        add("seconds", self.seconds.into());
+        json.extend(self.report.json);
+        json.into()
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        if let Some((labels, counts)) = &self.report.confusion {
+            text += &counts.table(labels);
+            text.push('\n');
+        }
+        if !self.report.text.is_empty() {
+            text += &self.report.text;
+            text.push('\n');
+        }
+        let percent = |value: f64| 100.0 * value;
+        for (name, words) in self.words {
+            let Some(value) = self.metrics.get(*name) else { continue };
+            text += &format!("{words} {:.2} %", percent(*value));
+            if let Some(Interval { low, high }) = self.intervals.get(*name) {
+                let (low, high) = (percent(*low), percent(*high));
+                text += &format!(" (95 % interval {low:.2} to {high:.2})");
+            }
+            text += ", ";
+        }
+        text += &format!(
+            "loss {:.4} over {} examples in {:.1} s",
+            self.loss, self.examples, self.seconds
+        );
+        let Some(Comparison { differences, mcnemar }) = &self.comparison else { return text };
+        for (name, words) in self.words {
+            let Some(Difference { value, interval, p }) = differences.get(*name) else { continue };
+            let [value, low, high] = [*value, interval.low, interval.high].map(percent);
+            text += &format!(
+                "\n{words}: {value:+.2} points against the other model (95 % interval {low:+.2} \
+                 to {high:+.2}), p = {p:.4} by paired bootstrap"
+            );
+        }
+        if let Some(McNemar { only_first, only_second, p }) = mcnemar {
+            text += &format!(
+                "\nright alone: this model {only_first}, the other {only_second}; p = {p:.4} by \
+                 McNemar's exact test"
+            );
+        }
+        text
+    }
+}

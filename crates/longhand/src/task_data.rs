@@ -1,0 +1,49 @@
+//! The files that a trained task's model reads: as in training, where a flag does not say otherwise.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use longhand_run::{TRAINING_FILE, Training};
+use longhand_tasks::task::Reading;
+use longhand_tasks::{TaskFile, TaskSettings};
+use longhand_text::corpus::Header;
+
+use crate::reading::TextArguments;
+
+/// The columns of a table of examples.
+#[derive(Args)]
+pub(crate) struct TableArguments {
+    /// Whether the first row of a .csv, .tsv or .txt table names the columns: auto, yes or no
+    /// [default: as in training]
+    #[arg(long, value_name = "WHICH")]
+    pub(crate) header: Option<Header>,
+}
+
+/// How the files of a folder's task are read.
+pub(crate) fn reading(
+    folder: &Path,
+    file: &TaskFile,
+    text: &TextArguments,
+    table: &TableArguments,
+) -> Result<(TaskSettings, Reading)> {
+    let trained = match folder.join(TRAINING_FILE).is_file() {
+        true => Some(Training::load(folder)?.recipe),
+        false => None,
+    };
+    let trained = trained.filter(|recipe| {
+        recipe.task.as_ref().is_some_and(|task| task.name() == file.name())
+    });
+    let (task, data) = trained.map(|recipe| (recipe.task, recipe.data)).unzip();
+    let task = task.flatten().or_else(|| TaskSettings::named(file.name()));
+    let task = task.with_context(|| format!("there is no task {}", file.name()))?;
+    let header = data.as_ref().map_or(Header::Auto, |data| data.header);
+    let reading = Reading {
+        text_column: text.text_column.clone().or(data.and_then(|data| data.text_column)),
+        format: text.format,
+        header: table.header.unwrap_or(header),
+        lossy: text.lossy,
+        unlabelled: false,
+    };
+    Ok((task, reading))
+}
