@@ -28,6 +28,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use longhand_model::config::FORMAT;
@@ -97,6 +98,10 @@ pub struct Data {
     /// Whether the first row of a task's table names the columns: `auto`, `yes` or `no` (`auto`).
     #[serde(skip_serializing_if = "is_default")]
     pub header: Header,
+    /// Examples of each label that a task learns from, drawn by the training's seed; all where not
+    /// given. What is held out to validate on stays whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shots: Option<NonZeroUsize>,
     /// Replace invalid UTF-8 instead of stopping (false).
     pub lossy: bool,
     /// Seed of the built-in sample (1).
@@ -249,6 +254,7 @@ impl Default for Data {
             text_column: None,
             format: None,
             header: Header::Auto,
+            shots: None,
             lossy: false,
             sample_seed: 1,
             sample_bytes: 4 << 20,

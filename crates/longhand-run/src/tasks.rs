@@ -9,7 +9,8 @@ use longhand_engine::engine::model_hash;
 use longhand_model::{Cpu, Model};
 use longhand_tasks::task::Reading;
 use longhand_tasks::{
-    Data, Examples, Files, Listed, Measured, TASK_FILE, Task, TaskFile, TaskObjective, VisitSettings, start,
+    Data, Examples, Files, Listed, Measured, TASK_FILE, Task, TaskFile, TaskObjective,
+    VisitSettings, start,
 };
 use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
@@ -209,6 +210,7 @@ fn files(recipe: &Recipe) -> Files {
         valid: data.valid.clone(),
         test: data.test.clone(),
         valid_fraction: data.valid_fraction,
+        shots: data.shots,
         reading,
     }
 }

@@ -212,10 +212,8 @@ impl Task for Classify {
         // With one answer to each example, the micro means are all the accuracy.
         let accuracy = confusion.accuracy();
         let micro = json!({ "precision": accuracy, "recall": accuracy, "f1": accuracy });
-        let json = Map::from_iter([
-            ("classes".to_owned(), labels.into()),
-            ("micro".to_owned(), micro),
-        ]);
+        let json =
+            Map::from_iter([("classes".to_owned(), labels.into()), ("micro".to_owned(), micro)]);
         Report { confusion: Some((names, confusion)), json, text }
     }
 

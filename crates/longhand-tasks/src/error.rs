@@ -82,6 +82,21 @@ pub enum TaskError {
         /// The share to be held out.
         fraction: f64,
     },
+    /// Fewer examples of a label than are to be learnt from.
+    #[error(
+        "{name} has {examples} examples of the label {label:?} to learn from, but {shots} of each \
+         label are asked for"
+    )]
+    TooFewShots {
+        /// The table.
+        name: String,
+        /// The label.
+        label: String,
+        /// Its examples, without those held out.
+        examples: usize,
+        /// Examples of each label that are asked for.
+        shots: usize,
+    },
     /// A model that learnt no task.
     #[error("{} is a language model, not a classifier or another task's model", .0.display())]
     NotATask(PathBuf),

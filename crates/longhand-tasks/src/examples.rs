@@ -1,10 +1,11 @@
 //! The examples of a run: which files, and what is held out.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use crate::error::TaskError;
-use crate::hold_out::hold_out;
+use crate::hold_out::{few, hold_out};
 use crate::task::{At, Read, Reading, Task};
 
 /// The files of a task's examples.
@@ -18,6 +19,9 @@ pub struct Files {
     pub test: Vec<PathBuf>,
     /// Share of the training examples that is held out to validate on, from 0 to 1 (default: 0).
     pub valid_fraction: f64,
+    /// Examples of each [`Task::stratum`] to learn from, drawn by the seed (default: all). What is
+    /// held out is not changed by it.
+    pub shots: Option<NonZeroUsize>,
     /// How each file is read.
     pub reading: Reading,
 }
@@ -65,6 +69,15 @@ impl<T: Task> Examples<T> {
             (train, held_out)
         } else {
             (train, valid)
+        };
+        let train = match files.shots {
+            None => train,
+            Some(shots) => {
+                few(train, T::stratum, shots.get(), seed).map_err(|(label, examples)| {
+                    let (name, shots) = (names(&files.train), shots.get());
+                    TaskError::TooFewShots { name, label, examples, shots }
+                })?
+            }
         };
         Ok(Self { task, notes, train, valid, test })
     }

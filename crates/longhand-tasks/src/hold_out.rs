@@ -1,5 +1,7 @@
 //! Holding examples out.
 
+use std::collections::BTreeMap;
+
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -21,6 +23,33 @@ pub(crate) fn hold_out<E>(
         if taken(place + 1) > taken(place) { held_out.push(example) } else { kept.push(example) }
     }
     (kept, held_out)
+}
+
+/// `count` examples of each stratum, drawn by `seed`, in the order given.
+///
+/// # Errors
+/// A stratum that has fewer, and how many it has.
+pub(crate) fn few<E>(
+    examples: Vec<E>,
+    stratum: impl Fn(&E) -> &str,
+    count: usize,
+    seed: u64,
+) -> Result<Vec<E>, (String, usize)> {
+    let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (place, example) in examples.iter().enumerate() {
+        places.entry(stratum(example)).or_default().push(place);
+    }
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut taken = vec![false; examples.len()];
+    for (name, mut places) in places {
+        if places.len() < count {
+            return Err((name.to_owned(), places.len()));
+        }
+        places.shuffle(&mut random);
+        places[..count].iter().for_each(|&place| taken[place] = true);
+    }
+    let all = examples.into_iter().zip(taken);
+    Ok(all.filter_map(|(example, taken)| taken.then_some(example)).collect())
 }
 
 #[cfg(test)]
@@ -52,5 +81,21 @@ mod tests {
         }
         assert_eq!(hold_out(examples.clone(), 0.1, 7), (kept.clone(), held_out));
         assert_ne!(hold_out(examples, 0.1, 8).0, kept);
+    }
+
+    #[test]
+    fn a_few_of_each_label_are_drawn() {
+        let examples: Vec<(String, usize)> =
+            (0..60).map(|place| ((place % 3).to_string(), place)).collect();
+        let draw = |count, seed| super::few(examples.clone(), |e| e.0.as_str(), count, seed);
+        let drawn = draw(4, 1).unwrap();
+        for label in ["0", "1", "2"] {
+            assert_eq!(drawn.iter().filter(|e| e.0 == label).count(), 4);
+        }
+        assert!(drawn.is_sorted_by_key(|e| e.1));
+        assert_eq!(draw(4, 1).unwrap(), drawn);
+        assert_ne!(draw(4, 2).unwrap(), drawn);
+        assert_eq!(draw(20, 1).unwrap(), examples);
+        assert_eq!(draw(21, 1), Err(("0".to_owned(), 20)));
     }
 }

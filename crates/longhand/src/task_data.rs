@@ -31,9 +31,8 @@ pub(crate) fn reading(
         true => Some(Training::load(folder)?.recipe),
         false => None,
     };
-    let trained = trained.filter(|recipe| {
-        recipe.task.as_ref().is_some_and(|task| task.name() == file.name())
-    });
+    let trained = trained
+        .filter(|recipe| recipe.task.as_ref().is_some_and(|task| task.name() == file.name()));
     let (task, data) = trained.map(|recipe| (recipe.task, recipe.data)).unzip();
     let task = task.flatten().or_else(|| TaskSettings::named(file.name()));
     let task = task.with_context(|| format!("there is no task {}", file.name()))?;

@@ -93,6 +93,37 @@ fn a_trained_model_is_tuned_and_a_run_goes_on() {
     assert!(errors.contains("is not the model that the recipe begins with"), "{errors}");
 }
 
+#[test]
+fn a_few_examples_of_each_label_are_learnt_from() {
+    let folder = Folder::new();
+    let table = folder.table("train.tsv", 60);
+    let finetune = |further: &[&str]| {
+        let out = folder.path("few");
+        let arguments = ["finetune", "--task", "classify", "--data", &table, "--out", &out];
+        let budget = ["--steps", "1", "--threads", "1", "--force"];
+        longhand(&[&arguments[..], &COLUMNS, &budget, further].concat(), b"")
+    };
+    let (code, _, told) = finetune(&["--shots", "5", "--label-smoothing", "0.1"]);
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("10 examples, 6 held out"), "{told}");
+    assert!(told.contains("bad 5, good 5"), "{told}");
+    let training = fs_err::read(folder.path("few/training.json")).unwrap();
+    let training: Value = serde_json::from_slice(&training).unwrap();
+    assert_eq!(training["recipe"]["data"]["shots"], 5);
+    let smoothing = training["recipe"]["training"]["label_smoothing"].as_f64().unwrap();
+    assert!((smoothing - 0.1).abs() < 1e-6);
+    let few = finetune(&["--shots", "19"]);
+    check(&few, 1, "18 examples of the label \"good\" to learn from, but 19 of each", "few");
+    check(&finetune(&["--shots", "0"]), 2, "--shots", "none");
+    check(&finetune(&["--label-smoothing", "1"]), 2, "--label-smoothing is 1", "all");
+    // Any setting of the task has a name.
+    let (code, _, told) = finetune(&["--set", "longest=2", "--set", "pooling=mean"]);
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("texts longer than 2 tokens"), "{told}");
+    check(&finetune(&["--set", "longest"]), 2, "is not of the form KEY=VALUE", "form");
+    check(&finetune(&["--set", "colour=red"]), 2, "classify cannot have colour", "unknown");
+}
+
 /// Everything a person needs to see a classifier work, with nothing downloaded.
 #[test]
 fn a_table_of_the_sample_becomes_a_classifier() {

@@ -44,6 +44,9 @@ pub enum RowFault {
     /// Fewer columns than were asked for.
     #[error("it has only {0} column(s)")]
     TooFew(usize),
+    /// A fastText line with several labels.
+    #[error("it has several labels, but one is learnt for each text")]
+    SeveralLabels,
     /// There is no label.
     #[error("its label is empty")]
     NoLabel,

@@ -22,7 +22,7 @@ pub enum TableFormat {
     Tsv,
     /// Columns in Apache Parquet.
     Parquet,
-    /// `LABEL text…`: the label, one space, the text.
+    /// `LABEL text…` or fastText's `__label__LABEL text…`: the label, one space, the text.
     Labelled,
 }
 

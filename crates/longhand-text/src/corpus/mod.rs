@@ -22,9 +22,9 @@ mod rows;
 mod separated;
 mod source;
 pub mod table;
-mod whole_table;
 #[cfg(test)]
 mod tests;
+mod whole_table;
 
 pub use fault::{LineFault, RowFault};
 pub use format::{Column, Header, TableFormat};

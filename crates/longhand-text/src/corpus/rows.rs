@@ -91,10 +91,13 @@ impl Rows {
             Cells::Labelled(lines) => {
                 let Some(line) = next_line(lines, &mut self.row)? else { return Ok(None) };
                 let line = line.trim_end();
-                let (label, text) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+                let (label, text) = labelled(line);
+                if text.starts_with(FASTTEXT) && line.starts_with(FASTTEXT) {
+                    return Err(row_fault(&self.name, self.row, RowFault::SeveralLabels));
+                }
                 let cells = self.columns.iter().map(|column| match column {
                     Column::Index(0) => label.to_owned(),
-                    _ => text.trim_start().to_owned(),
+                    _ => text.to_owned(),
                 });
                 Ok(Some(cells.collect()))
             }
@@ -184,6 +187,16 @@ fn separated(
     let width = header.then_some(found.len());
     let separator = if tabs { "tab" } else { "comma" };
     Ok(Cells::Separated { records, places, width, separator })
+}
+
+/// What fastText writes before each label.
+const FASTTEXT: &str = "__label__";
+
+/// The label and the text of a `LABEL text` line; fastText's mark before the label is left out.
+pub(super) fn labelled(line: &str) -> (&str, &str) {
+    let line = line.trim_end();
+    let (label, text) = line.split_once([' ', '\t']).unwrap_or((line, ""));
+    (label.strip_prefix(FASTTEXT).unwrap_or(label), text.trim_start())
 }
 
 /// The next line that is not blank, and its number.

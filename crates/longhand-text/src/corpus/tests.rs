@@ -226,6 +226,11 @@ fn tables_give_examples_by_name_and_by_number() {
     assert_eq!(parse(json, TableFormat::JsonLines, &options).unwrap(), both);
     let plain = "pos a, \"b\"\nneg c\n";
     assert_eq!(parse(plain, TableFormat::Labelled, &options).unwrap(), both);
+    let fasttext = "__label__pos a, \"b\"\n__label__neg\tc\n";
+    assert_eq!(parse(fasttext, TableFormat::Labelled, &options).unwrap(), both);
+    let several = "__label__pos a\n__label__pos __label__neg b\n";
+    let error = parse(several, TableFormat::Labelled, &options).unwrap_err().to_string();
+    assert!(error.contains("row 2") && error.contains("several labels"), "{error}");
     for column in [Column::Name("mood".into()), Column::Index(2)] {
         let options = TableOptions { label: Some(column), ..Default::default() };
         let error = parse(plain, TableFormat::Labelled, &options).unwrap_err().to_string();

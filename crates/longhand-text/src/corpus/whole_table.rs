@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::fault::RowFault;
 use super::format::{Column, TableFormat};
-use super::rows::row_fault;
+use super::rows::{labelled as split_label, row_fault};
 use super::separated::{Record, Records};
 use super::source::{Source, unwrap_error};
 use super::table::{TableOptions, read_table};
@@ -207,8 +207,8 @@ fn labelled(text: impl BufRead) -> Result<Vec<Vec<String>>, TextError> {
     let lines = text.lines().filter(|line| !is_blank(line));
     let cells = lines.map(|line| {
         let line = line?;
-        let (label, text) = line.trim_end().split_once([' ', '\t']).unwrap_or((line.trim_end(), ""));
-        Ok(vec![label.to_owned(), text.trim_start().to_owned()])
+        let (label, text) = split_label(&line);
+        Ok(vec![label.to_owned(), text.to_owned()])
     });
     cells.collect::<io::Result<_>>().map_err(unwrap_error)
 }
@@ -247,7 +247,13 @@ mod tests {
         let path = folder.path().join(name);
         fs_err::write(&path, text).unwrap();
         let table = WholeTable::read(&path, options).unwrap();
-        assert_eq!(table.len(), read_table(&path, &TableOptions { unlabelled: true, ..options.clone() }).unwrap().examples.len());
+        assert_eq!(
+            table.len(),
+            read_table(&path, &TableOptions { unlabelled: true, ..options.clone() })
+                .unwrap()
+                .examples
+                .len()
+        );
         let names = ["label", "probability"].map(|name| table.free_name(name));
         let mut out = Vec::new();
         table.write_names(&mut out, &names).unwrap();
@@ -277,6 +283,9 @@ mod tests {
              {\"text\":\"b\",\"label\":\"l\\\"1\\\"\",\"probability\":0.5}\n"
         );
         let first = TableOptions { text: Some(Column::Index(0)), ..TableOptions::default() };
-        assert_eq!(again("a.csv", "a,\nb\n", &first), "a,,\"l\"\"0\"\"\",0.5\nb,,\"l\"\"1\"\"\",0.5\n");
+        assert_eq!(
+            again("a.csv", "a,\nb\n", &first),
+            "a,,\"l\"\"0\"\"\",0.5\nb,,\"l\"\"1\"\"\",0.5\n"
+        );
     }
 }

@@ -140,7 +140,8 @@ impl Arguments {
         ];
         if let Some((flag, _)) = flags.into_iter().find(|(_, given)| *given) {
             let name = folder.display();
-            let text = format!("{flag} is for language models, and {name} holds none: leave it out");
+            let text =
+                format!("{flag} is for language models, and {name} holds none: leave it out");
             return Err(Usage(text).into());
         }
         let (text, threads, json) = (&self.reading, self.threads, self.json);

@@ -1,5 +1,6 @@
 //! `longhand finetune`: a task learnt from labelled examples.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
@@ -52,6 +53,9 @@ pub(crate) struct Arguments {
     /// or no [default: auto]
     #[arg(long, value_name = "WHICH", help_heading = "Data")]
     header: Option<Header>,
+    /// Learn from K examples of each label, drawn by the seed; the held-out part stays whole
+    #[arg(long, value_name = "K", help_heading = "Data")]
+    shots: Option<NonZeroUsize>,
     #[command(flatten)]
     model: ModelFlags,
     /// How the positions of a text become one vector [default: the preset's, or max]
@@ -61,6 +65,10 @@ pub(crate) struct Arguments {
     budget: BudgetFlags,
     #[command(flatten)]
     training: TrainingFlags,
+    /// Share of each right answer's probability that is spread over all answers, below 1
+    /// [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
+    label_smoothing: Option<f32>,
     /// The folder to write the model into
     #[arg(long, value_name = "DIR", default_value = "classifier", help_heading = "Output")]
     out: PathBuf,
@@ -107,6 +115,7 @@ impl Arguments {
         }
         self.data.apply(&mut recipe.data)?;
         set(&mut recipe.data.header, self.header);
+        recipe.data.shots = self.shots.or(recipe.data.shots);
         if self.recipe.is_some() {
             recipe.data.verify()?;
         }
@@ -117,6 +126,7 @@ impl Arguments {
         self.model.apply(&mut recipe)?;
         self.budget.apply(&mut recipe.training);
         self.training.apply(&mut recipe.training);
+        set(&mut recipe.training.label_smoothing, self.label_smoothing);
         check(&recipe.training)?;
         Ok(recipe)
     }

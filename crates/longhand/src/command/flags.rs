@@ -208,6 +208,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Usage> {
             "batch" => "--batch",
             "chunk" => "--chunk",
             "patience" => "--patience",
+            "label_smoothing" => "--label-smoothing",
             // Only a recipe can set the others.
             _ => return Usage(format!("`{name}` is {value}, but must be {allowed}")),
         };

@@ -184,7 +184,9 @@ impl Arguments {
         reading: &Reading,
     ) -> Result<()> {
         if path == Path::new("-") {
-            return Err(Usage("a table must be a file: leave out --data to read lines".into()).into());
+            return Err(
+                Usage("a table must be a file: leave out --data to read lines".into()).into()
+            );
         }
         let format = reading.format.or_else(|| TableFormat::of_path(path));
         let Some(format) = format else {
