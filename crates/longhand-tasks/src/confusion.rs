@@ -27,7 +27,7 @@ pub struct ClassScore {
 }
 
 impl Confusion {
-    /// Nothing counted yet.
+    /// A table in which nothing is counted yet.
     pub fn new(labels: usize) -> Self {
         Self { counts: vec![vec![0; labels]; labels] }
     }
@@ -40,7 +40,7 @@ impl Confusion {
         self.counts[truth as usize][answer as usize] += 1;
     }
 
-    /// The counts: `[truth][answer]`.
+    /// The counts: a row for each true label, `[truth][answer]`.
     pub fn counts(&self) -> &[Vec<u64>] {
         &self.counts
     }

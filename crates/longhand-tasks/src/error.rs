@@ -12,7 +12,7 @@ pub enum TaskError {
     /// The tables or the tokeniser.
     #[error(transparent)]
     Text(#[from] TextError),
-    /// A model folder.
+    /// A model folder cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
     /// A configuration that cannot be.
@@ -30,9 +30,9 @@ pub enum TaskError {
          needed"
     )]
     OneLabel {
-        /// The table.
+        /// The path of the table.
         name: String,
-        /// Its only label.
+        /// The only label of all examples.
         label: String,
     },
     /// A label that training does not have.
@@ -41,11 +41,11 @@ pub enum TaskError {
          theirs are {known}"
     )]
     UnknownLabel {
-        /// The table.
+        /// The path of the table.
         name: String,
         /// The example, counted from 1.
         example: usize,
-        /// Its label.
+        /// The label of that example.
         label: String,
         /// The labels of training.
         known: String,
@@ -53,7 +53,7 @@ pub enum TaskError {
     /// An example without text.
     #[error("example {example} of {name} has no text: remove it, or name the column of the text")]
     NoText {
-        /// The table.
+        /// The path of the table.
         name: String,
         /// The example, counted from 1.
         example: usize,
@@ -75,7 +75,7 @@ pub enum TaskError {
          none on one of the sides: give more examples, or a table to validate on"
     )]
     TooFew {
-        /// The table.
+        /// The path of the table.
         name: String,
         /// How many there are.
         examples: usize,
@@ -88,9 +88,9 @@ pub enum TaskError {
          label are asked for"
     )]
     TooFewShots {
-        /// The table.
+        /// The paths of the tables.
         name: String,
-        /// The label.
+        /// The label that has too few.
         label: String,
         /// Its examples, without those held out.
         examples: usize,
@@ -105,17 +105,17 @@ pub enum TaskError {
     OtherTask {
         /// The task that is needed.
         expected: &'static str,
-        /// The model's task.
+        /// The task of the model.
         got: &'static str,
     },
     /// A setting that a task lacks, or a value that the setting cannot have.
     #[error("the task {task} cannot have {key} = {value}: {reason}")]
     Setting {
-        /// The task.
+        /// The name of the task.
         task: &'static str,
-        /// The setting's name.
+        /// The name of the setting.
         key: String,
-        /// The value.
+        /// The value that is refused.
         value: String,
         /// Why it is refused.
         reason: String,
@@ -123,9 +123,9 @@ pub enum TaskError {
     /// The task's file and the model do not belong together.
     #[error("{} is not usable: {reason}", path.display())]
     TaskFile {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// Why it cannot be used.
         reason: String,
     },
 }

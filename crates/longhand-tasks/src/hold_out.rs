@@ -1,4 +1,4 @@
-//! Holding examples out.
+//! Which examples are held out, and which few are learnt from.
 
 use std::collections::BTreeMap;
 

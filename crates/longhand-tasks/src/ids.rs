@@ -27,7 +27,7 @@ pub struct Data<T: Task> {
 
 /// Examples that a model is measured on, with their ids.
 pub struct Measured<T: Task> {
-    /// The examples.
+    /// The examples, in the order of their files.
     pub examples: Vec<Known<T>>,
     /// Number of texts that are longer than the model reads.
     pub cut: usize,
@@ -37,7 +37,7 @@ pub struct Measured<T: Task> {
 pub struct Known<T: Task> {
     /// The example as its file holds it.
     pub example: T::Example,
-    /// Its sequences.
+    /// Its sequences; none where there is nothing to read.
     pub items: Vec<LabelledIds<T::Target>>,
 }
 
@@ -82,7 +82,7 @@ impl<T: Task> Measured<T> {
         Ok(Self { examples, cut })
     }
 
-    /// No example.
+    /// A list without any example.
     pub fn none() -> Self {
         Self { examples: Vec::new(), cut: 0 }
     }
@@ -97,7 +97,7 @@ impl<T: Task> Measured<T> {
         self.examples.len()
     }
 
-    /// Every sequence.
+    /// The sequences of all examples, in order.
     pub fn items(&self) -> impl Iterator<Item = &LabelledIds<T::Target>> {
         self.examples.iter().flat_map(|known| &known.items)
     }

@@ -13,9 +13,9 @@ pub const SAMPLES: usize = 1000;
 /// A range that holds 95 % of the measures of resampled examples.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
-    /// The 2.5th percentile.
+    /// Lower bound: the 2.5th percentile.
     pub low: f64,
-    /// The 97.5th percentile.
+    /// Upper bound: the 97.5th percentile.
     pub high: f64,
 }
 

@@ -35,9 +35,9 @@ pub fn open(folder: &Path) -> Result<(TaskFile, Model), TaskError> {
 pub struct Predictor<T: Task> {
     /// The meaning of its answers.
     pub task: T,
-    /// The model.
+    /// The model, whose first head answers.
     pub model: Model,
-    /// Its tokeniser.
+    /// The tokeniser that the model was trained with.
     pub tokenizer: Tokenizer,
     tape: Tape,
 }

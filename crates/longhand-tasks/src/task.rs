@@ -29,7 +29,7 @@ pub trait Task: Clone {
     /// The keys of [`Task::fields`] that a table of predictions gets as columns.
     const COLUMNS: &'static [&'static str];
 
-    /// The recipe's settings.
+    /// The settings in a recipe's `task` table.
     type Settings: Clone + Default;
     /// An example as a file holds it.
     type Example: Clone;
@@ -160,7 +160,7 @@ pub enum Unit {
 /// The place of an example, for messages.
 #[derive(Clone, Copy, Debug)]
 pub struct At<'a> {
-    /// The file.
+    /// The name of the file.
     pub name: &'a str,
     /// The example, or the first line of a unit, counted from 1.
     pub example: usize,
@@ -204,7 +204,7 @@ pub struct Read<E> {
 /// An example as ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded<L> {
-    /// The sequences.
+    /// The sequences, in the order of the text.
     pub items: Vec<LabelledIds<L>>,
     /// Whether the example has tokens that no sequence holds.
     pub is_cut: bool,
@@ -214,7 +214,7 @@ pub struct Encoded<L> {
 pub struct Scored<'a, T: Task> {
     /// The example as its file holds it.
     pub example: &'a T::Example,
-    /// Its sequences.
+    /// Its sequences, in the order of the text.
     pub items: &'a [LabelledIds<T::Target>],
     /// An answer for each sequence.
     pub answers: &'a [T::Answer],

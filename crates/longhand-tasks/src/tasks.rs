@@ -36,7 +36,7 @@ macro_rules! tasks {
                 None
             }
 
-            /// The task's name.
+            /// The name of the task, as in recipes.
             pub fn name(&self) -> &'static str {
                 match self {
                     $(Self::$variant(_) => <$task as Task>::NAME,)+
@@ -59,7 +59,7 @@ macro_rules! tasks {
         }
 
         impl TaskFile {
-            /// The task's name.
+            /// The name of the task, as in recipes.
             pub fn name(&self) -> &'static str {
                 match self {
                     $(Self::$variant(_) => <$task as Task>::NAME,)+
@@ -111,7 +111,7 @@ impl<T: Task + Into<TaskFile> + TryFrom<TaskFile, Error = TaskError>> Listed for
 
 /// Something that is done for a task that a recipe names.
 pub trait VisitSettings {
-    /// Its result.
+    /// The result of the visit.
     type Output;
 
     /// Does it for the task `T`.
@@ -120,7 +120,7 @@ pub trait VisitSettings {
 
 /// Something that is done with the task of a model folder.
 pub trait VisitTask {
-    /// Its result.
+    /// The result of the visit.
     type Output;
 
     /// Does it with `task`, whose files are read as `settings` say.

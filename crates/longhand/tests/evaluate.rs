@@ -111,8 +111,8 @@ fn metrics_are_those_of_the_predictions() {
     assert_eq!(again["intervals"], found["intervals"]);
     let other = evaluation(&[&model, "--data", &test, "--seed", "1"]);
     assert_ne!(other["intervals"], found["intervals"]);
-    let none = evaluation(&[&model, "--data", &test, "--samples", "0"]);
-    assert_eq!(none["intervals"], json!({}));
+    let few = evaluation(&[&model, "--data", &test, "--samples", "10"]);
+    assert_ne!(few["intervals"], found["intervals"]);
     let (_, told, _) = longhand(&["eval", &model, "--data", &test], b"");
     assert!(told.contains("accuracy") && told.contains("95 % interval"), "{told}");
     assert!(told.contains("precision") && told.contains("true ↓ answer →"), "{told}");
@@ -242,6 +242,7 @@ fn what_cannot_be_measured_gets_one_sentence() {
     refused(&[&model, "--data", &strange], 1, "\"odd\"");
     refused(&[&model, "--data", &test, "--label-column", "none"], 1, "no column \"none\"");
     refused(&[&model, "--data", &text], 1, "text.txt");
+    refused(&[&model, "--data", &test, "--samples", "0"], 2, "--samples");
     refused(&[&model, "--data", &test, "--window", "8"], 2, "--window is for language models");
     refused(&[&model, "--data", &test, "--split", "valid"], 2, "--split is for language models");
     refused(&[&model, "--data", &test, "--against", "none"], 1, "there is no folder none");

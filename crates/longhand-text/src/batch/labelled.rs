@@ -8,7 +8,7 @@ use crate::error::TextError;
 pub struct LabelledIds<L = u32> {
     /// The ids of the text.
     pub ids: Vec<u32>,
-    /// The right answer.
+    /// The right answer for these ids.
     pub label: L,
 }
 
@@ -35,7 +35,7 @@ pub struct LabelledBatch<L = u32> {
     pub examples: Vec<usize>,
 }
 
-/// No example.
+/// A batch without any example.
 impl<L> Default for LabelledBatch<L> {
     fn default() -> Self {
         let (ids, lengths, labels, examples) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());

@@ -38,7 +38,7 @@ enum Row {
 
 impl WholeTable {
     /// Reads the rows of a file that [`read_table`] reads with the same options and without labels.
-    /// Of a Parquet file only the text is kept, and written as JSON lines; `LABEL text` lines are
+    /// A Parquet file keeps its text alone, which is written as JSON lines; `LABEL text` lines are
     /// written as tab-separated values.
     ///
     /// # Errors

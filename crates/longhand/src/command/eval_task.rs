@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,9 +11,7 @@ use clap::Args;
 use longhand_tasks::examples::read_known;
 use longhand_tasks::intervals::{self, Difference, Interval, McNemar, SAMPLES};
 use longhand_tasks::task::{Reading, Report};
-use longhand_tasks::{
-    Evaluation, Listed, Measured, Predictor, VisitTask, evaluate, predictor,
-};
+use longhand_tasks::{Evaluation, Listed, Measured, Predictor, VisitTask, evaluate, predictor};
 use longhand_text::Tokenizer;
 use serde_json::{Map, Value, json};
 
@@ -33,9 +32,9 @@ pub(crate) struct TaskArguments {
     /// Another model folder of the same task: whether the two differ more than by chance
     #[arg(long, value_name = "DIR")]
     against: Option<PathBuf>,
-    /// Samples of the examples that 95 % intervals are drawn from; 0 for none [default: 1000]
+    /// Samples of the examples that 95 % intervals are drawn from [default: 1000]
     #[arg(long, value_name = "N")]
-    samples: Option<usize>,
+    samples: Option<NonZeroUsize>,
     /// Seed of those samples [default: 0]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -130,7 +129,7 @@ impl VisitTask for Measure<'_> {
         let examples = measured(&first, read(&first.task)?)?;
         let evaluation = answered(&first, &examples, what)?;
         let (samples, seed) =
-            (what.arguments.samples.unwrap_or(SAMPLES), what.arguments.seed.unwrap_or(0));
+            (what.arguments.samples.map_or(SAMPLES, NonZeroUsize::get), what.arguments.seed.unwrap_or(0));
         let comparison = match &second {
             Some(second) => {
                 let examples = measured(second, read(&second.task)?)?;
