@@ -104,11 +104,24 @@ pub fn read_known<T: Task>(
     reading: &Reading,
 ) -> Result<Vec<T::Example>, TaskError> {
     let examples = T::read(settings, path, reading)?.examples;
+    check_known(task, &examples, path)?;
+    Ok(examples)
+}
+
+/// Checks the examples of a file that a model's task is measured on.
+///
+/// # Errors
+/// An example whose right answer the model can never give.
+pub fn check_known<T: Task>(
+    task: &T,
+    examples: &[T::Example],
+    path: &Path,
+) -> Result<(), TaskError> {
     let name = path.display().to_string();
     for (place, example) in examples.iter().enumerate() {
         task.check(example, At { name: &name, example: place + 1 })?;
     }
-    Ok(examples)
+    Ok(())
 }
 
 fn read_all<T: Task>(

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use longhand_tasks::examples::read_known;
+use longhand_tasks::examples::{check_known, read_known};
 use longhand_tasks::intervals::{self, Difference, Interval, McNemar, SAMPLES};
 use longhand_tasks::task::{Reading, Report};
 use longhand_tasks::{Evaluation, Listed, Measured, Predictor, VisitTask, evaluate, predictor};
@@ -119,20 +119,23 @@ impl VisitTask for Measure<'_> {
             }
             None => None,
         };
-        let read = |task: &T| -> Result<Vec<T::Example>> {
-            let mut examples = Vec::new();
-            for path in what.data {
-                examples.extend(read_known(task, settings, path, &reading)?);
+        let mut examples = Vec::new();
+        for path in what.data {
+            let read = read_known(&first.task, settings, path, &reading)?;
+            // A pipe can be read once, and the other model's labels may differ.
+            if let Some(second) = &second {
+                check_known(&second.task, &read, path)?;
             }
-            Ok(examples)
-        };
-        let examples = measured(&first, read(&first.task)?)?;
+            examples.extend(read);
+        }
+        let examples = measured(&first, examples)?;
         let evaluation = answered(&first, &examples, what)?;
         let (samples, seed) =
             (what.arguments.samples.map_or(SAMPLES, NonZeroUsize::get), what.arguments.seed.unwrap_or(0));
         let comparison = match &second {
             Some(second) => {
-                let examples = measured(second, read(&second.task)?)?;
+                let examples = examples.examples.iter().map(|known| known.example.clone());
+                let examples = measured(second, examples.collect())?;
                 let other = answered(second, &examples, what)?;
                 let first = (&first.task, &evaluation.scored()[..]);
                 let second = (&second.task, &other.scored()[..]);
