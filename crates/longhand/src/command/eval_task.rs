@@ -130,8 +130,10 @@ impl VisitTask for Measure<'_> {
         }
         let examples = measured(&first, examples)?;
         let evaluation = answered(&first, &examples, what)?;
-        let (samples, seed) =
-            (what.arguments.samples.map_or(SAMPLES, NonZeroUsize::get), what.arguments.seed.unwrap_or(0));
+        let (samples, seed) = (
+            what.arguments.samples.map_or(SAMPLES, NonZeroUsize::get),
+            what.arguments.seed.unwrap_or(0),
+        );
         let comparison = match &second {
             Some(second) => {
                 let examples = examples.examples.iter().map(|known| known.example.clone());
