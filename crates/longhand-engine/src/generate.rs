@@ -85,6 +85,11 @@ impl Generation {
         self.continuation.finish_reason()
     }
 
+    /// How many tokens were taken back, because a stop text begins before their end.
+    pub fn taken_back(&self) -> usize {
+        self.continuation.rewind().map_or(0, |rewind| rewind.tokens)
+    }
+
     /// The session, to read on. Before the end it may have read tokens whose text is withheld.
     pub fn into_session(self) -> Session {
         let mut session = self.session;

@@ -128,6 +128,38 @@ fn a_prompt_comes_from_stdin_too() {
     assert_eq!(shown["header"]["position"], 3 + written);
 }
 
+/// The object holds the text that is otherwise written, its tokens and the reason of its end.
+#[test]
+fn a_generation_is_written_as_json_too() {
+    let place = Place::new(Preset::LonghandNano, 1);
+    let model = &place.model()[..];
+    let generate = |flags: &[&str]| {
+        stdout(&[&["generate", model, "--prompt", "abc", "--max-tokens", "20"], flags].concat(), b"")
+    };
+    let json = |flags: &[&str]| -> Value {
+        serde_json::from_str(&generate(&[&["--json"], flags].concat())).unwrap()
+    };
+    let (plain, object) = (generate(&[]), json(&[]));
+    assert_eq!(object["text"], plain);
+    assert_eq!(object["finish"], "length");
+    assert_eq!(object["ids"].as_array().unwrap().len(), 20);
+    let surprises = object["log_probabilities"].as_array().unwrap();
+    assert_eq!(surprises.len(), 20);
+    assert!(surprises.iter().all(|x| x.as_f64().is_some_and(|x| x <= 0.0)));
+    assert_eq!(generate(&["--echo"]), format!("abc{plain}"));
+    assert_eq!(json(&["--echo"])["text"], format!("abc{plain}"));
+    let characters: Vec<char> = plain.chars().collect();
+    let whole = |pair: &&[char]| pair.iter().all(|&character| !"<unk>".contains(character));
+    let stop: String = characters.windows(2).find(whole).unwrap().iter().collect();
+    let stopped = json(&["--stop", &stop]);
+    let text = &plain[..plain.find(&stop).unwrap()];
+    assert_eq!((&stopped["text"], &stopped["finish"]), (&text.into(), &"stop".into()));
+    assert_eq!(stopped["stop"], stop);
+    // One token for each character, `<unk>` included.
+    let count = text.replace("<unk>", "?").chars().count();
+    assert_eq!(stopped["ids"].as_array().unwrap().len(), count);
+}
+
 /// Flags go before the model folder's file, and the file before the default.
 #[test]
 fn a_model_folder_says_how_its_text_is_drawn() {
@@ -345,6 +377,7 @@ fn bad_input_gets_one_sentence() {
     let cases: [(&[&str], &[u8], i32, &str); 30] = [
         (&["generate", "no-such-folder", "--prompt", "a"], b"", 1, "there is no folder"),
         (&["generate", model], b"", 2, "nothing to continue"),
+        (&["generate", model, "--prompt", "-", "--echo"], b"a", 2, "--echo writes a prompt"),
         (&["generate", model, "--prompt", ""], b"", 1, "nothing has been read yet"),
         (&[&generate[..], &["--temperature", "-1"]].concat(), b"", 2, "the temperature is -1"),
         (&[&generate[..], &["--top-p", "1.5"]].concat(), b"", 2, "the top-p is 1.5"),

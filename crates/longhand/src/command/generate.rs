@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use anyhow::Result;
 use clap::Args;
 use longhand_engine::threads::faster_to_decode;
-use longhand_engine::{GenerateOptions, Generation, Reader};
+use longhand_engine::{FinishReason, GenerateOptions, Generation, Reader, Session};
+use serde::Serialize;
 
 use crate::error::Usage;
 use crate::interrupt::{self, STOP};
@@ -18,7 +19,8 @@ use crate::talk::say;
 #[derive(Args)]
 #[command(
     after_help = "Example:\n  longhand generate model --prompt 'One day' --max-tokens 200\n  \
-                        longhand generate model --memory story.safetensors --temperature 0.7"
+                        longhand generate model --memory story.safetensors --temperature 0.7\n  \
+                        longhand generate model --prompt 'One day' --json"
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -42,11 +44,33 @@ pub(crate) struct Arguments {
     /// Overwrite that file if it exists
     #[arg(long)]
     force: bool,
+    /// Write the prompt before the new text
+    #[arg(long, requires = "prompt")]
+    echo: bool,
+    /// Print one JSON object: text, token ids, their log-probabilities and why the text ends
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     sampler: SamplerArguments,
     /// Replace invalid UTF-8 on stdin instead of stopping
     #[arg(long)]
     lossy: bool,
+}
+
+/// The object that `--json` prints.
+#[derive(Serialize)]
+struct Written {
+    /// The new text, behind the prompt with `--echo`.
+    text: String,
+    /// Ids of the new tokens. A token that a stop text begins within is not among them.
+    ids: Vec<u32>,
+    /// ln p of each new token by the model itself, whatever the sampler's settings.
+    log_probabilities: Vec<Option<f32>>,
+    /// `length`, `stop`, `end` (of the document) or `interrupted`.
+    finish: &'static str,
+    /// The stop text that came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop: Option<String>,
 }
 
 /// With fewer tokens to write, the number of threads is not measured.
@@ -67,22 +91,10 @@ impl Arguments {
         let mut reader = engine.reader(&cpu);
         let mut session = session(&engine, self.memory.as_deref())?;
         self.sampler.apply(&mut session)?;
-        match self.prompt.as_deref() {
-            Some("-") => {
-                TextArguments::plain(self.lossy).read(&["-".into()], &mut reader, &mut session)?;
-            }
-            Some(prompt) => {
-                let ids = engine.tokenizer().encode(prompt)?;
-                let unknown = engine.tokenizer().count_unknown(&ids);
-                if unknown > 0 {
-                    say!("{unknown} of the prompt's {} tokens are unknown to the model", ids.len());
-                }
-                session.read(&mut reader, &ids)?;
-            }
-            None => {}
-        }
+        self.read_prompt(&mut reader, &mut session)?;
         let max_tokens = self.max_tokens.unwrap_or(engine.generation().max_tokens);
-        let options = GenerateOptions { max_tokens, stop: self.stop, ..Default::default() };
+        let log_probabilities = self.json.then_some(0);
+        let options = GenerateOptions { max_tokens, stop: self.stop, log_probabilities };
         let mut generation = Generation::new(session, options)?;
         // Ctrl-C ends the writing, so that the memory is saved; without one it ends the process.
         if self.save_memory.is_some() {
@@ -93,7 +105,12 @@ impl Arguments {
         if measured {
             reader = engine.reader(&faster_to_decode(&engine, &cpu)?);
         }
-        let written = write(&mut generation, &mut reader);
+        let echo = self.prompt.filter(|_| self.echo).unwrap_or_default();
+        let written = if self.json {
+            write_json(&mut generation, &mut reader, echo)
+        } else {
+            write(&mut generation, &mut reader, &echo)
+        };
         // Whoever has read enough of the text may still want its memory.
         let saved = match &self.save_memory {
             Some(path) => save(&generation.into_session(), path, force),
@@ -101,11 +118,33 @@ impl Arguments {
         };
         saved.and(written)
     }
+
+    /// Prefills the prompt.
+    fn read_prompt(&self, reader: &mut Reader, session: &mut Session) -> Result<()> {
+        match self.prompt.as_deref() {
+            Some("-") if self.echo => {
+                let what = "--echo writes a prompt that is given as text: name it with --prompt";
+                Err(Usage(what.into()).into())
+            }
+            Some("-") => TextArguments::plain(self.lossy).read(&["-".into()], reader, session),
+            Some(prompt) => {
+                let tokenizer = session.engine().tokenizer();
+                let ids = tokenizer.encode(prompt)?;
+                let unknown = tokenizer.count_unknown(&ids);
+                if unknown > 0 {
+                    say!("{unknown} of the prompt's {} tokens are unknown to the model", ids.len());
+                }
+                Ok(session.read(reader, &ids)?)
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Writes the text as it comes, until it ends or Ctrl-C was pressed.
-fn write(generation: &mut Generation, reader: &mut Reader) -> Result<()> {
+fn write(generation: &mut Generation, reader: &mut Reader, echo: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
+    out.write_all(echo.as_bytes())?;
     while !STOP.load(Ordering::Relaxed) {
         let Some(next) = generation.next(reader)? else { break };
         if !next.text.is_empty() {
@@ -117,4 +156,32 @@ fn write(generation: &mut Generation, reader: &mut Reader) -> Result<()> {
         writeln!(out)?;
     }
     Ok(())
+}
+
+/// Prints the whole text as one JSON object at its end, or after Ctrl-C.
+fn write_json(generation: &mut Generation, reader: &mut Reader, echo: String) -> Result<()> {
+    let (ids, log_probabilities) = (Vec::new(), Vec::new());
+    let finish = "interrupted";
+    let mut written = Written { text: echo, ids, log_probabilities, finish, stop: None };
+    while !STOP.load(Ordering::Relaxed) {
+        let Some(next) = generation.next(reader)? else { break };
+        written.text.push_str(&next.text);
+        if next.is_read() {
+            written.ids.push(next.id);
+            written.log_probabilities.push(next.log_probability);
+        }
+    }
+    // The tokens of a stop text were generated, and are not part of the text.
+    let kept = written.ids.len().saturating_sub(generation.taken_back());
+    written.ids.truncate(kept);
+    written.log_probabilities.truncate(kept);
+    (written.finish, written.stop) = match generation.finish_reason() {
+        None => ("interrupted", None),
+        Some(FinishReason::Length) => ("length", None),
+        Some(FinishReason::End) => ("end", None),
+        Some(FinishReason::Stop(stop)) => ("stop", Some(stop.clone())),
+    };
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, &written)?;
+    Ok(writeln!(out)?)
 }
