@@ -173,18 +173,16 @@ fn a_table_comes_out_with_its_labels() {
         "id,sentence,note\n1,\"she was\nglad\",\"a, b\"\n2, ,x\n3,sad then,\"say \"\"hi\"\"\"\n";
     let table = folder.write("new.csv", csv);
     let out = predict(&["--data", &table]);
-    let probability = |text: &str| {
-        let (_, line, _) =
-            longhand(&["predict", &model, "--columns", "probability"], text.as_bytes());
-        line.trim_end().to_owned()
-    };
-    let sad = probability("sad then\n");
+    let alone = longhand(&["predict", &model, "--columns", "probability"], b"sad then\n").1;
+    let sad: f64 = alone.trim_end().parse().unwrap();
     let rows: Vec<&str> = out.split('\n').collect();
     assert_eq!(rows[0], "id,sentence,note,label,probability");
     assert_eq!(rows[1], "1,\"she was");
     assert!(rows[2].starts_with("glad\",\"a, b\",good,0."), "{out}");
     assert_eq!(rows[3], "2, ,x,,");
-    assert_eq!(rows[4], format!("3,sad then,\"say \"\"hi\"\"\",bad,{sad}"));
+    let shared = "3,sad then,\"say \"\"hi\"\"\",bad,";
+    let found: f64 = rows[4].strip_prefix(shared).unwrap_or_default().parse().unwrap();
+    assert!((found - sad).abs() < 1e-5, "{found}, alone {sad}");
     assert_eq!(rows.len(), 6, "{out}");
 
     let lines = "{\"text\":\"so glad\",\"label\":\"?\"}\n\n{\"text\":\"\"}\n";
@@ -252,7 +250,8 @@ fn what_cannot_be_measured_gets_one_sentence() {
     refused(&[&writer, "--data", &text, "--against", &model], 2, "--against is for classifiers");
     // A language model's evaluation is as it was.
     let found = evaluation(&[&writer, "--data", &text]);
-    let keys: Vec<&String> = found.as_object().unwrap().keys().collect();
+    let mut keys: Vec<&String> = found.as_object().unwrap().keys().collect();
+    keys.sort();
     let known = ["bits_per_byte", "loss", "perplexity", "seconds", "tokens", "unknown"];
     assert_eq!(keys, known);
 }
