@@ -134,7 +134,10 @@ fn a_generation_is_written_as_json_too() {
     let place = Place::new(Preset::LonghandNano, 1);
     let model = &place.model()[..];
     let generate = |flags: &[&str]| {
-        stdout(&[&["generate", model, "--prompt", "abc", "--max-tokens", "20"], flags].concat(), b"")
+        stdout(
+            &[&["generate", model, "--prompt", "abc", "--max-tokens", "20"], flags].concat(),
+            b"",
+        )
     };
     let json = |flags: &[&str]| -> Value {
         serde_json::from_str(&generate(&[&["--json"], flags].concat())).unwrap()
@@ -374,7 +377,7 @@ fn bad_input_gets_one_sentence() {
     let folder = place.file("");
     let nowhere = place.file("nowhere/m.safetensors");
     let score = ["score", model, "--save-memory"];
-    let cases: [(&[&str], &[u8], i32, &str); 30] = [
+    let cases: [(&[&str], &[u8], i32, &str); 31] = [
         (&["generate", "no-such-folder", "--prompt", "a"], b"", 1, "there is no folder"),
         (&["generate", model], b"", 2, "nothing to continue"),
         (&["generate", model, "--prompt", "-", "--echo"], b"a", 2, "--echo writes a prompt"),
