@@ -11,8 +11,9 @@ const CONFIG: &[u8] = br#"{"model_type":"longhand","format":2,"vocab_size":16,"w
     "blocks":[{"long":{"type":"rnn","hidden":2},"residual":false,"fusion":"none"}],
     "norm":"none","heads":[{"type":"language-model"}]}"#;
 
-fuzz_target!(|files: (&[u8], &[u8])| {
-    let Ok(adapter) = Adapter::from_bytes(Path::new(""), files.0, files.1) else { return };
+fuzz_target!(|files: (Vec<u8>, Vec<u8>)| {
+    let read = Adapter::from_bytes(Path::new(""), &files.0, &files.1);
+    let Ok(adapter) = read else { return };
     let config = Config::from_json(CONFIG).expect("a checked configuration");
     let base = Model::new(config, 1).expect("a small model");
     let Ok(mut model) = adapter.apply(&base) else { return };

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use longhand_model::{
-    Ablation, Cpu, Gates, LossOptions, Mode, Model, Sequence, State, Tape, Targets, Var,
+    Ablation, Cpu, Gates, LossOptions, Mode, Model, Sequence, State, Tape, Targets, Var, adapter,
 };
 use longhand_text::{Tokenizer, TokenizerKind};
 
@@ -35,7 +35,15 @@ impl Engine {
     /// [`EngineError::File`], [`EngineError::Text`] or [`EngineError::Generation`] if a file is
     /// missing or refused, and the errors of [`Engine::new`].
     pub fn load(folder: &Path) -> Result<Arc<Self>, EngineError> {
-        let (model, tokenizer) = language_model(folder)?;
+        Self::load_with(folder, None)
+    }
+
+    /// Reads a model folder and applies an adapter, whose folder is given, to the model.
+    ///
+    /// # Errors
+    /// As [`Engine::load`], and an adapter that is damaged or belongs to another model.
+    pub fn load_with(folder: &Path, adapter: Option<&Path>) -> Result<Arc<Self>, EngineError> {
+        let (model, tokenizer) = language_model(folder, adapter)?;
         Self::with_generation(model, tokenizer, GenerationConfig::of_folder(folder)?)
     }
 
@@ -209,9 +217,12 @@ impl Reader {
 ///
 /// # Errors
 /// The errors of [`Engine::load`] for a folder that is not usable.
-pub fn language_model(folder: &Path) -> Result<(Model, Tokenizer), EngineError> {
+pub fn language_model(
+    folder: &Path,
+    adapter: Option<&Path>,
+) -> Result<(Model, Tokenizer), EngineError> {
     let tokenizer = Tokenizer::of_folder(folder)?;
-    let model = Model::load(folder)?;
+    let model = adapter::load(folder, adapter)?;
     check(&model, &tokenizer)?;
     Ok((model, tokenizer))
 }

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use longhand_model::{FileError, ModelError, StateError};
+use longhand_model::{AdapterError, FileError, ModelError, StateError};
 use longhand_text::TextError;
 
 use crate::model_name::ModelName;
@@ -15,6 +15,9 @@ pub enum EngineError {
     /// The model folder cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
+    /// An adapter cannot be read or applied.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// The tokeniser or a text cannot be read.
     #[error(transparent)]
     Text(#[from] TextError),

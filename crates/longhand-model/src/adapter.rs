@@ -80,7 +80,7 @@ impl Adapter {
         {
             let module = module(&parameter.name);
             let LowRank { rank, a, b, scale, dropout } = change;
-            let alpha = scale * rank as f32;
+            let alpha = alpha(scale, rank);
             if targets.is_empty() {
                 (config.r, config.lora_alpha, config.lora_dropout) = (rank, alpha, dropout);
             }
@@ -324,14 +324,30 @@ impl Adapter {
     }
 }
 
-/// Reads a model folder, with an adapter applied where one is given.
+/// Reads a model folder, with an adapter applied where one is given. A folder that holds an adapter
+/// alone is read with the base model that it names.
 ///
 /// # Errors
-/// As [`Model::load`], [`Adapter::load`] and [`Adapter::apply`].
+/// As [`Model::load`], [`Adapter::load`] and [`Adapter::apply`]; a base model that is not where the
+/// adapter says.
 pub fn load(folder: &Path, adapter: Option<&Path>) -> Result<Model, AdapterError> {
-    let Some(adapter) = adapter else { return Ok(Model::load(folder)?) };
-    let adapter = Adapter::load(adapter)?;
-    adapter.apply(&Model::load(folder)?)
+    if let Some(adapter) = adapter {
+        return Adapter::load(adapter)?.apply(&Model::load(folder)?);
+    }
+    if !is_adapter(folder) {
+        return Ok(Model::load(folder)?);
+    }
+    let adapter = Adapter::load(folder)?;
+    let base = adapter.config.base_model_name_or_path.clone().unwrap_or_default();
+    if !Path::new(&base).is_dir() {
+        return Err(AdapterError::NoBase { adapter: folder.into(), base });
+    }
+    adapter.apply(&Model::load(Path::new(&base))?)
+}
+
+/// Whether a folder holds an adapter and no whole model.
+pub fn is_adapter(folder: &Path) -> bool {
+    folder.join(ADAPTER_CONFIG_FILE).is_file() && !folder.join(file::CONFIG_FILE).is_file()
 }
 
 impl Tensor {
@@ -350,6 +366,13 @@ impl Tensor {
     fn check(&self, name: &str, expected: &[usize]) -> Result<(), AdapterError> {
         check_shape(name, expected, &self.shape)
     }
+}
+
+/// The α that gives a scale again, bit for bit.
+fn alpha(scale: f32, rank: usize) -> f32 {
+    let (near, rank) = (scale * rank as f32, rank as f32);
+    let neighbours = [near, near.next_up(), near.next_down()];
+    neighbours.into_iter().find(|alpha| alpha / rank == scale).unwrap_or(near)
 }
 
 /// The module that a matrix belongs to.

@@ -1,13 +1,14 @@
 use std::path::PathBuf;
 
 use longhand_engine::EngineError;
-use longhand_model::{ConfigError, FileError, ModelError};
+use longhand_model::{AdapterError, ConfigError, FileError, ModelError};
 use longhand_tasks::TaskError;
 use longhand_text::TextError;
 use longhand_train::TrainError;
 use longhand_train::log::LogError;
 
 use crate::recipe::RecipeError;
+use crate::tuning::TuningError;
 
 /// Why a run failed or cannot begin. Each message is one sentence for the user.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,12 @@ pub enum RunError {
     /// A model file cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
+    /// An adapter cannot be read, applied or written.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    /// The model cannot be tuned as the recipe says.
+    #[error(transparent)]
+    Tuning(#[from] TuningError),
     /// Training ended with an error.
     #[error(transparent)]
     Train(#[from] TrainError),

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use longhand_model::adapter::Base;
 use longhand_model::{Cpu, Model, file};
 use longhand_text::{TOKENIZER_FILE, Tokenizer};
 use longhand_train::log::LogError;
 use longhand_train::record::WriteSample;
+use longhand_train::saved::SavedWeights;
 use longhand_train::{
     Checkpoints, End, Event, Objective, Outcome, Progress, RunLog, Score, TrainError, Trainer,
 };
@@ -17,6 +19,7 @@ use crate::card::{CARD_FILE, card};
 use crate::error::RunError;
 use crate::output::{self, CHECKPOINTS_FOLDER, Existing, LOGS_FOLDER};
 use crate::training::{LabelCounts, Results, Training};
+use crate::tuning::Tuned;
 use crate::watch::{DataSize, Introduction, Preparation, Watch};
 
 /// The folder of a run, and the flag that ends it.
@@ -35,6 +38,8 @@ pub(crate) struct Prepared<'a> {
     pub(crate) training: Training,
     /// The tokeniser that the model reads by.
     pub(crate) tokenizer: &'a Tokenizer,
+    /// The settings that the trainer uses, and the base of an adapter.
+    pub(crate) tuned: Tuned,
     /// Names and contents of further files of the model folder.
     pub(crate) files: Vec<(&'static str, Vec<u8>)>,
     /// Size of the data, for whoever watches.
@@ -125,7 +130,7 @@ impl Prepared<'_> {
                 test => test?,
             },
         };
-        finish(self.training, self.files, outcome, test, out)
+        finish(self.training, self.files, self.tuned.base.as_ref(), outcome, test, out)
     }
 
     /// The trainer of a model, with checkpoints in the run's folder.
@@ -135,22 +140,26 @@ impl Prepared<'_> {
         objective: O,
         cpu: &Arc<Cpu>,
     ) -> Result<Trainer<O>, RunError> {
-        let settings = self.training.recipe.training.clone();
+        let settings = self.tuned.settings.clone();
         let folder = self.place.out.join(CHECKPOINTS_FOLDER);
         let mut checkpoints = Checkpoints::new(&folder, settings.keep)
             .with_file(TOKENIZER_FILE, self.tokenizer.to_json()?.into_bytes());
         for (name, content) in &self.files {
             checkpoints = checkpoints.with_file(name, content.clone());
         }
+        if let Some(base) = &self.tuned.base {
+            checkpoints = checkpoints.with_base(base.clone());
+        }
         let trainer = Trainer::new(settings, model, objective, cpu.clone())?;
         Ok(trainer.with_checkpoints(checkpoints))
     }
 }
 
-/// Writes the model and the record of how it was trained.
+/// Writes the model, or its adapter, and the record of how it was trained.
 fn finish(
     mut training: Training,
     files: Vec<(&'static str, Vec<u8>)>,
+    base: Option<&Base>,
     outcome: Outcome,
     test: Option<Test>,
     out: &Path,
@@ -160,9 +169,12 @@ fn finish(
         return Err(RunError::TestNotFinite);
     }
     let (test, labels) = test.map(|test| (test.score, test.labels)).unzip();
-    model.save(out)?;
+    SavedWeights::write(&model, base, out)?;
+    let trained = model.weights.iter().filter(|parameter| parameter.group.trainable);
+    let trained = trained.map(|parameter| parameter.shape.iter().product::<usize>()).sum();
     training.results = Some(Results {
         parameters: model.weights.count(),
+        trainable_parameters: Some(trained),
         steps,
         tokens,
         seconds,
@@ -196,6 +208,7 @@ fn same_run(begun: &Training, now: &Training) -> Result<(), RunError> {
         ),
         ("tokeniser", begun.recipe.tokenizer == now.recipe.tokenizer),
         ("model", begun.recipe.model == now.recipe.model),
+        ("way of tuning", begun.recipe.tuning == now.recipe.tuning),
         ("task", begun.recipe.task == now.recipe.task),
     ] {
         if !same {

@@ -22,6 +22,7 @@ mod sample_text;
 mod tasks;
 pub mod text_data;
 pub mod training;
+pub mod tuning;
 mod watch;
 
 pub use card::CARD_FILE;
@@ -32,4 +33,5 @@ pub use output::Existing;
 pub use recipe::{Recipe, RecipeError};
 pub use run::Run;
 pub use training::{TRAINING_FILE, Training};
+pub use tuning::{Tuning, TuningError};
 pub use watch::{DataSize, Introduction, Preparation, Watch};

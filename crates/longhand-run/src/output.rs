@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use longhand_engine::GENERATION_FILE;
+use longhand_model::adapter::{ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE};
 use longhand_text::TOKENIZER_FILE;
 
 use crate::card::CARD_FILE;
@@ -20,10 +21,12 @@ pub const TOKENS_FOLDER: &str = "tokens";
 
 /// Files and folders that a run writes after [`TRAINING_FILE`]. Without that file they
 /// belong to another program.
-const WRITTEN: [&str; 6] = [
+const WRITTEN: [&str; 8] = [
     CHECKPOINTS_FOLDER,
     "config.json",
     "model.safetensors",
+    ADAPTER_CONFIG_FILE,
+    ADAPTER_WEIGHTS_FILE,
     GENERATION_FILE,
     CARD_FILE,
     longhand_tasks::TASK_FILE,

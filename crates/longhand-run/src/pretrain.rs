@@ -46,11 +46,13 @@ pub(crate) fn run(
     let config = recipe.model.config(tokenizer.vocab_size())?;
     let settings = recipe.training.clone();
     let objective = LanguageModelling::new(&settings, ids.train.clone(), ids.valid.clone())?;
-    let model = Model::new(config, settings.seed)?;
+    let mut model = Model::new(config, settings.seed)?;
+    let tuned = recipe.tuning.apply(&mut model, None, &settings)?;
     let prompt = prompt(&ids, &tokenizer)?;
     let prepared = Prepared {
         training: Training::new(recipe, ids.facts.clone()),
         tokenizer: &tokenizer,
+        tuned,
         files: vec![(GENERATION_FILE, GenerationConfig::default().to_json())],
         data: DataSize::Tokens {
             train: ids.train.len(),

@@ -41,6 +41,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::tuning::Tuning;
+
 /// The variable that names the folder of a recipe's data.
 pub const DATA_VARIABLE: &str = "LONGHAND_DATA";
 
@@ -62,6 +64,9 @@ pub struct Recipe {
     pub model: ModelSettings,
     /// How it is trained.
     pub training: Settings,
+    /// How a base model is tuned.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tuning: Tuning,
     /// What is learnt, where that is not the next token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskSettings>,
@@ -317,6 +322,7 @@ impl Recipe {
                 given.over(Settings::for_examples()).map_err(|e| refused(e.to_string()))?;
         }
         recipe.training.check().map_err(|error| refused(error.to_string()))?;
+        recipe.tuning.check().map_err(|error| refused(error.to_string()))?;
         // Any vocabulary will do to find a wrong key.
         recipe.model.config(256).map_err(|error| refused(error.to_string()))?;
         if !(0.0..1.0).contains(&recipe.data.valid_fraction) {
@@ -569,6 +575,10 @@ mod tests {
             "[task]\ntype = 'classify'\nlabels = 3",
             "[task]\ntype = 'classify'\nlongest = 0",
             "[model.base]\npath = 'm'",
+            "[tuning]\nmethod = 'half'",
+            "[tuning]\nranks = 3",
+            "[tuning]\nrank = 0",
+            "[tuning]\ndropout = 1.0",
             "[data]\ntrain = ['a']\n[data.sha256]\nb = '00'",
             "[training]\nthreads = 1000000",
             "not toml",

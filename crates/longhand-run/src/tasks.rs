@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use longhand_engine::engine::model_hash;
+use longhand_model::adapter::Base;
 use longhand_model::{Cpu, Model};
 use longhand_tasks::task::Reading;
 use longhand_tasks::{
@@ -52,7 +53,9 @@ impl VisitSettings for TaskRun<'_> {
             None => train_tokenizer(&mut recipe, &examples, watch)?,
         };
         let meaning = examples.task.clone();
-        let model = model(&recipe, (&meaning, task), trained.as_ref(), &tokenizer, watch)?;
+        let (mut model, own) =
+            model(&recipe, (&meaning, task), trained.as_ref(), &tokenizer, watch)?;
+        let tuned = recipe.tuning.apply(&mut model, base_of(&recipe, own), &settings)?;
         let counts = meaning.counts(&examples.train);
         let notes = examples.notes.clone();
         let bytes = [
@@ -78,6 +81,7 @@ impl VisitSettings for TaskRun<'_> {
         let prepared = Prepared {
             training: Training::new(recipe, facts),
             tokenizer: &tokenizer,
+            tuned,
             files: vec![(TASK_FILE, file.to_json())],
             data: size,
             write_sample: None,
@@ -103,24 +107,31 @@ impl VisitSettings for TaskRun<'_> {
     }
 }
 
-/// The untrained model: drawn at random, or begun with a trained model.
+/// The untrained model, drawn at random or begun with a trained model, and the names of the
+/// parameters that were drawn.
 fn model<T: Task>(
     recipe: &Recipe,
     (meaning, task): (&T, &T::Settings),
     trained: Option<&(Model, Tokenizer)>,
     tokenizer: &Tokenizer,
     watch: &mut dyn Watch,
-) -> Result<Model, RunError> {
+) -> Result<(Model, Vec<String>), RunError> {
     let config = recipe.model.config(tokenizer.vocab_size())?;
     let head = meaning.head(task, config.head());
     let config = start::with_head(config, head);
     let seed = recipe.training.seed;
     let Some((trained, _)) = trained else {
-        return Ok(start::fresh(config, tokenizer, seed)?);
+        return Ok((start::fresh(config, tokenizer, seed)?, Vec::new()));
     };
     let (model, drawn) = start::from_trained(config, trained, seed)?;
     tell_drawn(&model, &drawn, watch)?;
-    Ok(model)
+    Ok((model, drawn))
+}
+
+/// The base model of a recipe as an adapter names it; the base lacks the `own` parameters.
+fn base_of(recipe: &Recipe, own: Vec<String>) -> Option<Base> {
+    let base = recipe.model.base.as_ref()?;
+    Some(Base { name: base.path.display().to_string(), hash: base.hash.clone(), own })
 }
 
 /// Reads the model that the recipe begins with, and its tokeniser. Writes their kind and

@@ -61,6 +61,9 @@ pub struct PartFacts {
 pub struct Results {
     /// Numbers in the model.
     pub parameters: usize,
+    /// Numbers that were trained; none in files of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trainable_parameters: Option<usize>,
     /// Steps made since the run began.
     pub steps: u64,
     /// Tokens read since the run began.

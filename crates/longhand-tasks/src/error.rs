@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use longhand_model::file::FileError;
-use longhand_model::{ConfigError, ModelError};
+use longhand_model::{AdapterError, ConfigError, ModelError};
 use longhand_text::TextError;
 use longhand_train::TrainError;
 
@@ -15,6 +15,9 @@ pub enum TaskError {
     /// A model folder cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
+    /// An adapter cannot be read or applied.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// A configuration that cannot be.
     #[error(transparent)]
     Config(#[from] ConfigError),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use longhand_kernel::Cpu;
 use longhand_model::config::HeadKind;
-use longhand_model::{Model, Tape};
+use longhand_model::{Model, Tape, adapter};
 use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
 
@@ -15,12 +15,16 @@ use crate::task::{At, Task};
 use crate::task_file::TASK_FILE;
 use crate::tasks::{Listed, TaskFile};
 
-/// Reads a model folder and its task.
+/// Reads a model folder and its task. With a `base`, `folder` holds an adapter of that model; a
+/// folder that holds an adapter alone is otherwise read with the base model that it names.
 ///
 /// # Errors
-/// A folder that lacks a file, or whose model learnt no task.
-pub fn open(folder: &Path) -> Result<(TaskFile, Model), TaskError> {
-    let model = Model::load(folder)?;
+/// A folder that lacks a file, or whose model learnt no task; a base model that is not the adapter's.
+pub fn open(folder: &Path, base: Option<&Path>) -> Result<(TaskFile, Model), TaskError> {
+    let model = match base {
+        Some(base) => adapter::load(base, Some(folder))?,
+        None => adapter::load(folder, None)?,
+    };
     if matches!(model.config().head(), None | Some(HeadKind::LanguageModel { .. })) {
         return Err(TaskError::NotATask(folder.into()));
     }
@@ -56,7 +60,7 @@ impl<T: Task> Predictor<T> {
     where
         T: Listed,
     {
-        let (file, model) = open(folder)?;
+        let (file, model) = open(folder, None)?;
         Self::checked(folder, file.try_into()?, model, tokenizer, cpu)
     }
 

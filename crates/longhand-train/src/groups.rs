@@ -79,7 +79,7 @@ pub(crate) fn next_change(groups: &[GroupSettings], spent: f64) -> f64 {
 }
 
 /// Whether a pattern names a parameter; `*` matches any characters.
-fn matches(pattern: &str, name: &str) -> bool {
+pub fn matches(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
     let Some(last) = parts.next_back() else { return rest.is_empty() };

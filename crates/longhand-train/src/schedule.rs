@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounds::{SettingsError, positive, share};
+use crate::bounds::{SettingsError, bound, positive, share};
 
 /// The learning rate, as a share of its highest value, by how much of the budget is spent.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -14,6 +14,9 @@ pub enum Schedule {
     Cosine(Cosine),
     /// Up, then down to almost nothing (Smith and Topin, "Super-convergence", 2018).
     OneCycle(OneCycle),
+    /// A short straight rise, then a long straight fall (Howard and Ruder, "Universal language
+    /// model fine-tuning for text classification", 2018, equation 3).
+    SlantedTriangular(SlantedTriangular),
     /// Lowered each time the validation loss has stopped to fall.
     Plateau(Plateau),
 }
@@ -55,6 +58,22 @@ pub struct Plateau {
     pub end: f64,
 }
 
+/// From `1 / ratio` straight up to 1, and straight down again.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SlantedTriangular {
+    /// Share of the budget that the rise takes (0.1).
+    pub cut: f64,
+    /// The highest rate divided by the lowest, at least 1 (32).
+    pub ratio: f64,
+}
+
+impl Default for SlantedTriangular {
+    fn default() -> Self {
+        Self { cut: 0.1, ratio: 32.0 }
+    }
+}
+
 impl Default for Schedule {
     fn default() -> Self {
         Schedule::Cosine(Cosine::default())
@@ -94,6 +113,11 @@ impl Schedule {
                     half_cosine(1.0, end, (spent - rise) / (1.0 - rise))
                 }
             }
+            Schedule::SlantedTriangular(SlantedTriangular { cut, ratio }) => {
+                let height =
+                    if spent < cut { spent / cut } else { 1.0 - (spent - cut) / (1.0 - cut) };
+                (1.0 + height * (ratio - 1.0)) / ratio
+            }
             Schedule::Plateau(Plateau { factor, end, .. }) => {
                 factor.powf(f64::from(plateaus)).max(end)
             }
@@ -115,6 +139,10 @@ impl Schedule {
                 share("schedule.start", start)?;
                 share("schedule.rise", rise)?;
                 share("schedule.end", end)
+            }
+            Schedule::SlantedTriangular(SlantedTriangular { cut, ratio }) => {
+                share("schedule.cut", cut)?;
+                bound("schedule.ratio", ratio, ratio >= 1.0, "at least 1")
             }
             Schedule::Plateau(Plateau { factor, patience, end }) => {
                 positive("schedule.factor", factor)?;
@@ -149,6 +177,12 @@ mod tests {
         check(cycle, 0.0, 0, 0.04);
         check(cycle, 0.3, 0, 1.0);
         check(cycle, 1.0, 0, 1e-4);
+        let slanted = Schedule::SlantedTriangular(SlantedTriangular::default());
+        check(slanted, 0.0, 0, 1.0 / 32.0);
+        check(slanted, 0.05, 0, (1.0 + 0.5 * 31.0) / 32.0);
+        check(slanted, 0.1, 0, 1.0);
+        check(slanted, 0.55, 0, (1.0 + 0.5 * 31.0) / 32.0);
+        check(slanted, 1.0, 0, 1.0 / 32.0);
         let plateau = Schedule::Plateau(Plateau::default());
         check(plateau, 0.7, 0, 1.0);
         check(plateau, 0.7, 2, 0.0625);

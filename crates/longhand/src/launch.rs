@@ -161,6 +161,7 @@ fn tell_program(finished: &Finished, out: &Path) -> Result<()> {
         "test": test,
         "expected": expected,
         "parameters": results.parameters,
+        "trainable_parameters": results.trainable_parameters,
         "step": results.steps,
         "tokens": results.tokens,
         "seconds": results.seconds,

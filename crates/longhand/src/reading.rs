@@ -30,6 +30,9 @@ pub(crate) struct ModelArguments {
     /// Folder of the trained model
     #[arg(value_name = "DIR")]
     pub(crate) model: PathBuf,
+    /// The folder of an adapter of the model
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) threads: Threads,
 }
@@ -117,7 +120,8 @@ impl From<LanguageName> for Language {
 impl ModelArguments {
     /// Reads the model folder and starts the threads.
     pub(crate) fn open(&self) -> Result<(Arc<Engine>, Arc<Cpu>)> {
-        Ok((Engine::load(model_folder(&self.model)?)?, self.threads.cpu()))
+        let model = model_folder(&self.model)?;
+        Ok((Engine::load_with(model, self.adapter.as_deref())?, self.threads.cpu()))
     }
 }
 

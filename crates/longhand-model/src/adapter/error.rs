@@ -44,6 +44,17 @@ pub enum AdapterError {
          beside it were saved with", .0.display()
     )]
     Seal(PathBuf),
+    /// A base model that is not where the adapter says.
+    #[error(
+        "{} holds an adapter, and its base model {base:?} is not there: name the base model's folder, \
+         and this one as its adapter", adapter.display()
+    )]
+    NoBase {
+        /// The adapter's folder.
+        adapter: PathBuf,
+        /// The base model's folder or name.
+        base: String,
+    },
     /// A base model that the adapter was not trained on.
     #[error(
         "the adapter belongs to the base model with hash {expected}, but this model has hash {got}: \

@@ -44,6 +44,16 @@ fn answers(model: &Model) -> Vec<f32> {
     out
 }
 
+#[test]
+fn a_scale_is_kept_bit_for_bit() {
+    for rank in 1..200 {
+        for alpha in [0.1, 1.0, 3.0, 7.3, 16.0, 1e-3, 333.3f32] {
+            let scale = alpha / rank as f32;
+            assert_eq!(super::alpha(scale, rank) / rank as f32, scale, "{alpha} / {rank}");
+        }
+    }
+}
+
 fn read_back(adapter: &Adapter) -> Adapter {
     let (config, weights) = adapter.to_bytes();
     Adapter::from_bytes(Path::new(""), config.as_bytes(), &weights).unwrap()

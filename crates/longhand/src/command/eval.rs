@@ -45,6 +45,9 @@ pub(crate) struct Arguments {
     /// Read the text as one stream: slower, and exactly as a reader would see it
     #[arg(long)]
     exact: bool,
+    /// The folder of an adapter of the model
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     #[command(flatten)]
     threads: Threads,
     #[command(flatten)]
@@ -87,7 +90,7 @@ impl Arguments {
             return Err(Usage("--window must be at least 1".into()).into());
         }
         // The weights as they are stored, so that the loss is training's to the last digit.
-        let (model, tokenizer) = language_model(model_folder(folder)?)?;
+        let (model, tokenizer) = language_model(model_folder(folder)?, self.adapter.as_deref())?;
         let tokenizer = self.threads.tokenizer(tokenizer);
         let corpus = self.part(folder, self.reading.open(data)?)?;
         let (tokens, bytes) = encode(&corpus, &tokenizer, !self.json)?;

@@ -93,7 +93,7 @@ impl TaskArguments {
 impl TaskEvaluation<'_> {
     pub(crate) fn run(&self) -> Result<()> {
         let tokenizer = Tokenizer::of_folder(self.folder)?;
-        let (file, model) = predictor::open(self.folder)?;
+        let (file, model) = predictor::open(self.folder, None)?;
         let (mut task, reading) =
             task_data::reading(self.folder, &file, self.text, &self.arguments.table)?;
         if let Some(column) = &self.arguments.label_column {

@@ -17,7 +17,9 @@ use longhand_train::settings::{AdamWSettings, OptimizerSettings};
 use longhand_train::{Budget, Settings as TrainSettings};
 use serde_json::Value;
 
-use super::flags::{BudgetFlags, DataFlags, ModelFlags, OutputFlags, TrainingFlags, check, set};
+use super::flags::{
+    BudgetFlags, DataFlags, ModelFlags, OutputFlags, TrainingFlags, TuningFlags, check, set,
+};
 use crate::error::Usage;
 use crate::launch::Launch;
 use crate::reading::{absolute, recipe_folder};
@@ -61,6 +63,8 @@ pub(crate) struct Arguments {
     /// How the positions of a text become one vector [default: the preset's, or max]
     #[arg(long, help_heading = "Model")]
     pooling: Option<PoolingName>,
+    #[command(flatten)]
+    tuning: TuningFlags,
     #[command(flatten)]
     budget: BudgetFlags,
     #[command(flatten)]
@@ -124,6 +128,7 @@ impl Arguments {
             recipe.model = ModelSettings { base: Some(base), ..ModelSettings::default() };
         }
         self.model.apply(&mut recipe)?;
+        self.tuning.apply(&mut recipe.tuning)?;
         self.budget.apply(&mut recipe.training);
         self.training.apply(&mut recipe.training);
         set(&mut recipe.training.label_smoothing, self.label_smoothing);

@@ -7,6 +7,7 @@ use clap::Args;
 use longhand::recipe::{Data, ModelSettings, Recipe};
 use longhand_model::Preset;
 use longhand_run::Existing;
+use longhand_run::tuning::{Method, Tuning, Unfreeze};
 use longhand_text::{TableFormat, Tokenizer, TokenizerKind};
 use longhand_train::SettingsError;
 use longhand_train::{Budget, PrecisionSetting, Settings};
@@ -52,6 +53,32 @@ pub(super) struct ModelFlags {
     tokenizer: Option<TokenizerKind>,
     #[arg(long, value_name = "N", help = vocabulary_help())]
     vocab: Option<usize>,
+}
+
+/// How a base model is tuned.
+#[derive(Args)]
+#[command(next_help_heading = "Tuning")]
+pub(super) struct TuningFlags {
+    /// The parameters of MODEL that are trained: full for all, frozen for the new head alone, lora
+    /// for the head and changes of low rank, saved as an adapter [default: full]
+    #[arg(long, value_name = "METHOD", value_parser = method)]
+    method: Option<Method>,
+    /// gradual: train the head first and one more block with each epoch, lower ones more slowly
+    #[arg(long, value_name = "WHEN", value_parser = unfreeze)]
+    unfreeze: Option<Unfreeze>,
+    /// Rank of the changes of lora [default: 8]
+    #[arg(long, value_name = "R")]
+    lora_rank: Option<usize>,
+    /// The changes of lora are scaled by ALPHA / rank [default: 16]
+    #[arg(long, value_name = "ALPHA")]
+    lora_alpha: Option<f32>,
+    /// Share of the inputs of lora's changes that is dropped in training [default: 0]
+    #[arg(long, value_name = "X")]
+    lora_dropout: Option<f32>,
+    /// A matrix that lora changes, by its name, with * for any characters; may be given several
+    /// times [default: every large matrix between the embedding and the head]
+    #[arg(long, value_name = "PATTERN")]
+    lora_targets: Vec<String>,
 }
 
 /// When a run ends.
@@ -156,6 +183,38 @@ impl ModelFlags {
             return Err(Usage(text.into()));
         }
         Ok(())
+    }
+}
+
+impl TuningFlags {
+    /// Flags win over the recipe.
+    pub(super) fn apply(&self, tuning: &mut Tuning) -> Result<(), Usage> {
+        set(&mut tuning.method, self.method);
+        set(&mut tuning.unfreeze, self.unfreeze);
+        set(&mut tuning.rank, self.lora_rank);
+        set(&mut tuning.alpha, self.lora_alpha);
+        set(&mut tuning.dropout, self.lora_dropout);
+        if !self.lora_targets.is_empty() {
+            tuning.targets.clone_from(&self.lora_targets);
+        }
+        tuning.check().map_err(|SettingsError { name, value, allowed }| {
+            let flag = name.replace("tuning.", "--lora-");
+            Usage(format!("{flag} is {value}, but must be {allowed}"))
+        })
+    }
+}
+
+fn method(name: &str) -> Result<Method, String> {
+    let known = Method::ALL.into_iter().find(|method| method.name() == name);
+    let names = Method::ALL.map(Method::name).join(", ");
+    known.ok_or_else(|| format!("the methods are {names}"))
+}
+
+fn unfreeze(name: &str) -> Result<Unfreeze, String> {
+    match name {
+        "gradual" => Ok(Unfreeze::Gradual),
+        "at-once" => Ok(Unfreeze::AtOnce),
+        _ => Err("the ways are gradual and at-once".into()),
     }
 }
 

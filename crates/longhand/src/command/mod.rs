@@ -5,6 +5,7 @@ use clap::Subcommand;
 
 use crate::error::Product;
 
+mod adapter;
 mod bench;
 mod data;
 mod eval;
@@ -22,6 +23,7 @@ mod train;
 /// The verb, with its arguments.
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    Adapter(adapter::Arguments),
     Bench(bench::Arguments),
     Data(data::Arguments),
     Eval(eval::Arguments),
@@ -46,6 +48,7 @@ impl Command {
 
     pub(crate) fn run(self) -> Result<()> {
         match self {
+            Command::Adapter(arguments) => arguments.run(),
             Command::Bench(arguments) => arguments.run(),
             Command::Data(arguments) => arguments.run(),
             Command::Eval(arguments) => arguments.run(),

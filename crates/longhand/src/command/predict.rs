@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
     /// The model folder of a classifier
     #[arg(value_name = "DIR")]
     model: PathBuf,
+    /// The folder of an adapter of the model, which holds the task
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// One JSON object a line: the text, the label, its probability, and the probability of each
     #[arg(long)]
     json: bool,
@@ -85,14 +88,22 @@ struct Predict<'a> {
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
-        let tokenizer = Tokenizer::of_folder(model_folder(&self.model)?)?;
-        let (file, model) = predictor::open(&self.model)?;
-        let (task, reading) = task_data::reading(&self.model, &file, &self.text, &self.table)?;
+        let model = model_folder(&self.model)?;
+        let base = self.adapter.as_ref().map(|_| model);
+        let folder = self.folder();
+        let tokenizer = Tokenizer::of_folder(folder)?;
+        let (file, model) = predictor::open(folder, base)?;
+        let (task, reading) = task_data::reading(folder, &file, &self.text, &self.table)?;
         let reading = Reading { unlabelled: true, ..reading };
         if self.data.is_none() {
             self.check_lines()?;
         }
         file.visit(&task, Predict { arguments: &self, model, tokenizer, reading })
+    }
+
+    /// The folder that holds the task.
+    fn folder(&self) -> &Path {
+        self.adapter.as_ref().unwrap_or(&self.model)
     }
 
     /// Refuses flags of tables where lines are read.
@@ -150,7 +161,7 @@ impl VisitTask for Predict<'_> {
         let Self { arguments, model, tokenizer, reading } = self;
         arguments.check_columns::<T>()?;
         let cpu = arguments.threads.cpu();
-        let predictor = Predictor::checked(&arguments.model, task, model, tokenizer, cpu)?;
+        let predictor = Predictor::checked(arguments.folder(), task, model, tokenizer, cpu)?;
         match &arguments.data {
             None => arguments.lines(predictor, std::io::stdin().lock(), INPUT),
             Some(path) if T::UNIT == Unit::Line => {

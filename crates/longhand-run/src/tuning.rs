@@ -1,0 +1,381 @@
+//! Ways of tuning a trained model: which parameters are trained, and how they are saved.
+
+use longhand_model::adapter::Base;
+use longhand_model::{LowRankSettings, Model, ModelError, Parameter};
+use longhand_train::groups::matches;
+use longhand_train::schedule::{Schedule, SlantedTriangular};
+use longhand_train::{Budget, GroupSettings, Settings, SettingsError};
+use serde::{Deserialize, Serialize};
+
+/// Factor between the learning rates of a layer and of the one below it (Howard and Ruder, 2018,
+/// section 3.2).
+const RATE_OF_LOWER: f32 = 2.6;
+/// Matrices with fewer rows or columns get no change of low rank unless a target names them: they
+/// steer whole heads, and a change would be as large as the matrix.
+const SMALLEST_TARGET: usize = 16;
+
+/// How a trained model is tuned: `[tuning]` in a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tuning {
+    /// Which parameters are trained (`full`).
+    pub method: Method,
+    /// When they are trained (`at-once`); `gradual` is for `full`.
+    pub unfreeze: Unfreeze,
+    /// Rank of the changes of `lora` (8).
+    pub rank: usize,
+    /// α of the changes of `lora` (16): a change is α / rank · B·A.
+    pub alpha: f32,
+    /// Share of the changes' inputs that is dropped in training (0).
+    pub dropout: f32,
+    /// Names of the matrices that `lora` changes; `*` matches any characters. Without any, every
+    /// attention, recurrent, fusion and feed-forward matrix of at least 16 rows and columns.
+    pub targets: Vec<String>,
+}
+
+/// Which parameters are trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// All of them.
+    #[default]
+    Full,
+    /// The new head alone.
+    Frozen,
+    /// The new head, and changes of low rank beside the matrices, saved as an adapter (Hu et al.,
+    /// "LoRA: Low-rank adaptation of large language models", 2021).
+    Lora,
+}
+
+/// When parameters are trained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unfreeze {
+    /// From the first step on.
+    #[default]
+    AtOnce,
+    /// The head first and one more block with each epoch, lower ones at lower rates, on a slanted
+    /// triangular schedule (Howard and Ruder, "Universal language model fine-tuning for text
+    /// classification", 2018).
+    Gradual,
+}
+
+/// Why a model cannot be tuned as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum TuningError {
+    /// A setting is out of its bounds.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A change of low rank does not fit the model.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// A model that begins from nothing.
+    #[error("`{0}` tunes a trained model, but the run begins from nothing: name a base model")]
+    NoBase(&'static str),
+    /// Groups that the method decides.
+    #[error("`{0}` decides which parameters are trained: leave out `training.groups`")]
+    Groups(&'static str),
+    /// Gradual unfreezing of what stays frozen.
+    #[error("gradual unfreezing trains the whole model: leave it out, or tune with `full`")]
+    Unfreeze,
+    /// Gradual unfreezing without epochs.
+    #[error("gradual unfreezing adds a block with each epoch: give the budget in epochs")]
+    Epochs,
+    /// A pattern that names no matrix.
+    #[error(
+        "`{pattern}` matches no matrix that can have a change of low rank: names look like \
+         `{example}`, and `*` matches any characters"
+    )]
+    NoTarget {
+        /// The pattern.
+        pattern: String,
+        /// A matrix of the model.
+        example: String,
+    },
+}
+
+/// The settings that a tuned model is trained with.
+pub(crate) struct Tuned {
+    /// The run's settings, with the method's groups and schedule.
+    pub(crate) settings: Settings,
+    /// The base model, where an adapter is trained.
+    pub(crate) base: Option<Base>,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            method: Method::Full,
+            unfreeze: Unfreeze::AtOnce,
+            rank: 8,
+            alpha: 16.0,
+            dropout: 0.0,
+            targets: Vec::new(),
+        }
+    }
+}
+
+impl Method {
+    /// Every method.
+    pub const ALL: [Self; 3] = [Self::Full, Self::Frozen, Self::Lora];
+
+    /// The name in recipes.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Frozen => "frozen",
+            Self::Lora => "lora",
+        }
+    }
+}
+
+impl Tuning {
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// The first setting that is out of its bounds.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        let refused = |name, value: String, allowed| Err(SettingsError { name, value, allowed });
+        if self.rank == 0 {
+            return refused("tuning.rank", "0".into(), "at least 1");
+        }
+        if !(self.alpha > 0.0 && self.alpha.is_finite()) {
+            return refused("tuning.alpha", self.alpha.to_string(), "above 0");
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            let allowed = "at least 0 and less than 1";
+            return refused("tuning.dropout", self.dropout.to_string(), allowed);
+        }
+        Ok(())
+    }
+
+    /// Checks the tuning against the rest of a recipe.
+    ///
+    /// # Errors
+    /// A method without a base model, beside groups, or beside a budget that it cannot have.
+    pub(crate) fn check_beside(
+        &self,
+        has_base: bool,
+        settings: &Settings,
+    ) -> Result<(), TuningError> {
+        let gradual = self.unfreeze == Unfreeze::Gradual;
+        let name = if gradual { "gradual" } else { self.method.name() };
+        if self.method == Method::Full && !gradual {
+            return Ok(());
+        }
+        if gradual && self.method != Method::Full {
+            return Err(TuningError::Unfreeze);
+        }
+        if !has_base {
+            return Err(TuningError::NoBase(name));
+        }
+        if !settings.groups.is_empty() {
+            return Err(TuningError::Groups(name));
+        }
+        match settings.budget {
+            Budget::Epochs(_) => Ok(()),
+            _ if gradual => Err(TuningError::Epochs),
+            _ => Ok(()),
+        }
+    }
+
+    /// Prepares a model that was begun with `base`, whose `own` parameters the base model lacks.
+    ///
+    /// # Errors
+    /// A tuning that cannot be, or a change that does not fit a matrix.
+    pub(crate) fn apply(
+        &self,
+        model: &mut Model,
+        base: Option<Base>,
+        settings: &Settings,
+    ) -> Result<Tuned, TuningError> {
+        self.check()?;
+        self.check_beside(base.is_some(), settings)?;
+        let mut settings = settings.clone();
+        let Some(base) = base else { return Ok(Tuned { settings, base: None }) };
+        match (self.method, self.unfreeze) {
+            (Method::Full, Unfreeze::AtOnce) => Ok(Tuned { settings, base: None }),
+            (Method::Full, Unfreeze::Gradual) => {
+                let epochs = match settings.budget {
+                    Budget::Epochs(epochs) => epochs,
+                    _ => 1.0,
+                };
+                settings.groups = layers(model, epochs);
+                if settings.schedule == Schedule::default() {
+                    settings.schedule = Schedule::SlantedTriangular(SlantedTriangular::default());
+                    // The schedule has a rise of its own.
+                    settings.warmup = 0;
+                }
+                Ok(Tuned { settings, base: None })
+            }
+            (Method::Frozen, _) => {
+                settings.groups = only(base.own);
+                Ok(Tuned { settings, base: None })
+            }
+            (Method::Lora, _) => {
+                self.add_changes(model, settings.seed)?;
+                let factors = ["*.lora_a", "*.lora_b"].map(str::to_owned);
+                settings.groups = only(factors.into_iter().chain(base.own.clone()).collect());
+                Ok(Tuned { settings, base: Some(base) })
+            }
+        }
+    }
+
+    fn add_changes(&self, model: &mut Model, seed: u64) -> Result<(), TuningError> {
+        let between = |parameter: &&Parameter| parameter.hidden_matrices() > 0;
+        let large =
+            |parameter: &&Parameter| parameter.matrix().into_iter().min() >= Some(SMALLEST_TARGET);
+        let names = |found: Vec<&Parameter>| -> Vec<String> {
+            found.into_iter().map(|parameter| parameter.name.clone()).collect()
+        };
+        let all = names(model.weights.iter().filter(between).collect());
+        let wanted = if self.targets.is_empty() {
+            names(model.weights.iter().filter(between).filter(large).collect())
+        } else {
+            let unmatched = |pattern: &&String| !all.iter().any(|name| matches(pattern, name));
+            if let Some(pattern) = self.targets.iter().find(unmatched) {
+                let example = all.first().cloned().unwrap_or_default();
+                return Err(TuningError::NoTarget { pattern: pattern.clone(), example });
+            }
+            let named = |name: &String| self.targets.iter().any(|target| matches(target, name));
+            all.into_iter().filter(named).collect()
+        };
+        let Self { rank, alpha, dropout, .. } = *self;
+        let settings = LowRankSettings { rank, alpha, dropout, seed };
+        model.add_low_rank(settings, |name| wanted.iter().any(|wanted| wanted == name))?;
+        Ok(())
+    }
+}
+
+/// Everything frozen but some parameters.
+fn only(parameters: Vec<String>) -> Vec<GroupSettings> {
+    let mut groups = vec![GroupSettings::frozen("*")];
+    if !parameters.is_empty() {
+        groups.push(GroupSettings { parameters, ..GroupSettings::default() });
+    }
+    groups
+}
+
+/// A group for each block from the last to the first, and one for the embedding: each begins an
+/// epoch later and learns more slowly than the one above it. The head and the last norm are in no
+/// group: they are trained from the first step on. In fewer epochs than there are groups, the
+/// groups begin evenly over the run, so that each is trained.
+fn layers(model: &Model, epochs: f64) -> Vec<GroupSettings> {
+    let blocks = model.config().blocks.len();
+    let step = (1.0 / epochs).min(1.0 / (blocks + 2) as f64);
+    let group = |depth: usize, parameters: Vec<String>| GroupSettings {
+        parameters,
+        rate: RATE_OF_LOWER.powi(-(depth as i32)),
+        from: depth as f64 * step,
+        ..GroupSettings::default()
+    };
+    let block = |depth: usize| group(depth, vec![format!("blocks.{}.*", blocks - depth)]);
+    let tables = ["embedding.weight", "positions.weight"].map(str::to_owned).into_iter();
+    let has = |name: &String| model.weights.iter().any(|parameter| parameter.name == *name);
+    let mut groups: Vec<GroupSettings> = (1..=blocks).map(block).collect();
+    groups.push(group(blocks + 1, tables.filter(has).collect()));
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use longhand_model::Preset;
+
+    use super::*;
+
+    fn model() -> Model {
+        Model::new(Preset::LonghandNano.config(40), 3).unwrap()
+    }
+
+    fn base(own: &[&str]) -> Option<Base> {
+        let own = own.iter().map(|name| name.to_string()).collect();
+        Some(Base { name: "base".into(), hash: "00".into(), own })
+    }
+
+    fn trained(model: &Model, groups: &[GroupSettings]) -> Vec<String> {
+        let last = |name: &str| {
+            let mut groups = groups.iter().rev();
+            groups.find(|group| group.parameters.iter().any(|p| matches(p, name)))
+        };
+        let names = model.weights.iter().map(|parameter| parameter.name.clone());
+        names.filter(|name| last(name).is_none_or(|group| group.trainable)).collect()
+    }
+
+    #[test]
+    fn each_method_trains_its_parameters() {
+        let settings = Settings::for_examples();
+        let own = ["head.weight"];
+        let apply = |tuning: &Tuning| {
+            let mut model = model();
+            let tuned = tuning.apply(&mut model, base(&own), &settings).unwrap();
+            (trained(&model, &tuned.settings.groups), tuned, model)
+        };
+        let (names, tuned, model) = apply(&Tuning::default());
+        assert_eq!((names.len(), tuned.base), (model.weights.len(), None));
+        assert_eq!(tuned.settings, settings);
+        let frozen = Tuning { method: Method::Frozen, ..Tuning::default() };
+        assert_eq!(apply(&frozen).0, own);
+        let lora = Tuning { method: Method::Lora, rank: 4, ..Tuning::default() };
+        let (names, tuned, model) = apply(&lora);
+        assert!(names.iter().all(|name| name.contains(".lora_") || name == own[0]), "{names:?}");
+        for part in ["attention.qkv", "weight_hh", "weight_ih", "feed_forward.up", "fusion"] {
+            assert!(names.iter().any(|name| name.contains(part)), "{part}");
+        }
+        assert!(tuned.base.is_some() && model.weights.has_low_rank());
+        let targets = vec!["*.attention.*".into()];
+        let (names, ..) = apply(&Tuning { targets, ..lora });
+        assert!(names.iter().all(|name| name.contains("attention") || name == own[0]));
+    }
+
+    #[test]
+    fn gradual_unfreezing_goes_down_with_each_epoch() {
+        let settings = Settings { budget: Budget::Epochs(20.0), ..Settings::for_examples() };
+        let gradual = Tuning { unfreeze: Unfreeze::Gradual, ..Tuning::default() };
+        let mut model = model();
+        let blocks = model.config().blocks.len();
+        let tuned = gradual.apply(&mut model, base(&["head.weight"]), &settings).unwrap().settings;
+        assert_eq!(tuned.groups.len(), blocks + 1);
+        for (place, group) in tuned.groups.iter().enumerate() {
+            assert!((group.from - (place + 1) as f64 / 20.0).abs() < 1e-9);
+            assert!((group.rate - 2.6f32.powi(-(place as i32 + 1))).abs() < 1e-6);
+        }
+        assert_eq!(tuned.groups[0].parameters, [format!("blocks.{}.*", blocks - 1)]);
+        assert_eq!(tuned.groups[blocks].parameters, ["embedding.weight"]);
+        assert!(matches!(tuned.schedule, Schedule::SlantedTriangular(_)));
+        tuned.check().unwrap();
+        let few = Settings { budget: Budget::Epochs(2.0), ..settings };
+        let few = gradual.apply(&mut model, base(&[]), &few).unwrap().settings;
+        few.check().unwrap();
+        assert!(few.groups.iter().all(|group| group.from < 1.0));
+    }
+
+    #[test]
+    fn what_cannot_be_tuned_is_named() {
+        let error = |tuning: Tuning, base: Option<Base>, settings: &Settings| {
+            let error = tuning.apply(&mut model(), base, settings).err().unwrap().to_string();
+            assert_eq!(error.lines().count(), 1, "{error}");
+            error
+        };
+        let settings = Settings::for_examples();
+        let lora = || Tuning { method: Method::Lora, ..Tuning::default() };
+        assert!(error(lora(), None, &settings).contains("base model"));
+        let groups = vec![GroupSettings::frozen("*")];
+        let grouped = Settings { groups, ..settings.clone() };
+        assert!(error(lora(), base(&[]), &grouped).contains("training.groups"));
+        let large = Tuning { rank: 100_000, ..lora() };
+        assert!(error(large, base(&[]), &settings).contains("rank 100000"));
+        let none = Tuning { targets: vec!["embedding.*".into()], ..lora() };
+        assert!(error(none, base(&[]), &settings).contains("`embedding.*`"));
+        let gradual = || Tuning { unfreeze: Unfreeze::Gradual, ..Tuning::default() };
+        assert!(error(gradual(), base(&[]), &settings).contains("epochs"));
+        let both = Tuning { method: Method::Lora, ..gradual() };
+        assert!(error(both, base(&[]), &settings).contains("whole model"));
+        for (tuning, name) in [
+            (Tuning { rank: 0, ..lora() }, "tuning.rank"),
+            (Tuning { alpha: f32::NAN, ..lora() }, "tuning.alpha"),
+            (Tuning { dropout: 1.0, ..lora() }, "tuning.dropout"),
+        ] {
+            assert!(error(tuning, base(&[]), &settings).contains(name));
+        }
+    }
+}

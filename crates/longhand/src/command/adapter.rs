@@ -1,0 +1,125 @@
+//! `longhand adapter`: what was trained beside a base model, merged into it or described.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use longhand_engine::GENERATION_FILE;
+use longhand_model::adapter::{self, Adapter};
+use longhand_run::{FolderLock, output};
+use longhand_tasks::TASK_FILE;
+use longhand_text::TOKENIZER_FILE;
+use serde_json::json;
+
+use crate::reading::model_folder;
+use crate::talk::say;
+
+/// Merges an adapter into its base model, or describes it.
+#[derive(Args)]
+#[command(after_help = "Example:\n  longhand finetune book --task classify --data train.tsv \
+                        --method lora --out topics\n  longhand adapter show topics\n  longhand \
+                        adapter merge book topics --out merged")]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Merge(Merge),
+    Show(Show),
+}
+
+/// Write a plain model folder that answers as the base model does with the adapter.
+#[derive(Args)]
+struct Merge {
+    /// The base model's folder
+    #[arg(value_name = "BASE")]
+    base: PathBuf,
+    /// The adapter's folder
+    #[arg(value_name = "ADAPTER")]
+    adapter: PathBuf,
+    /// The folder to write, which must be empty or absent
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+}
+
+/// Print an adapter's base model, its settings, and the matrices that it changes.
+#[derive(Args)]
+struct Show {
+    /// The adapter's folder
+    #[arg(value_name = "ADAPTER")]
+    adapter: PathBuf,
+    /// One JSON object on stdout
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> Result<()> {
+        match self.verb {
+            Verb::Merge(merge) => merge.run(),
+            Verb::Show(show) => show.run(),
+        }
+    }
+}
+
+impl Merge {
+    fn run(self) -> Result<()> {
+        let Self { base, adapter, out } = &self;
+        let mut model = adapter::load(model_folder(base)?, Some(adapter))?;
+        if output::is_occupied(out)? {
+            bail!("the folder {} is not empty: name another one with --out", out.display());
+        }
+        fs_err::create_dir_all(out)?;
+        let _lock = FolderLock::take(out)?;
+        model.merge_low_rank();
+        // The adapter's files win: its task is the merged model's.
+        for name in [TOKENIZER_FILE, GENERATION_FILE, TASK_FILE] {
+            let has = |folder: &&Path| folder.join(name).is_file();
+            if let Some(folder) = [adapter.as_path(), base.as_path()].into_iter().find(has) {
+                fs_err::copy(folder.join(name), out.join(name))?;
+            }
+        }
+        model.save(out)?;
+        say!("the merged model is in {}", out.display());
+        Ok(())
+    }
+}
+
+impl Show {
+    fn run(self) -> Result<()> {
+        let adapter = Adapter::load(&self.adapter)?;
+        let config = adapter.config();
+        let base = adapter.base().unwrap_or_default();
+        let name = config.base_model_name_or_path.clone().unwrap_or_default();
+        let changes = adapter.changes();
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            let changes: Vec<_> = changes
+                .iter()
+                .map(|(module, rank, shape)| json!({"module": module, "r": rank, "shape": shape}))
+                .collect();
+            let line = json!({
+                "peft_type": config.peft_type, "base": name, "base_hash": base.hash,
+                "lora_alpha": config.lora_alpha, "lora_dropout": config.lora_dropout,
+                "changes": changes, "own": base.own, "parameters": adapter.count(),
+            });
+            return Ok(writeln!(out, "{line}")?);
+        }
+        writeln!(out, "base model  {name}")?;
+        if !base.hash.is_empty() {
+            writeln!(out, "base hash   {}", base.hash)?;
+        }
+        writeln!(out, "alpha       {}", config.lora_alpha)?;
+        writeln!(out, "parameters  {}", adapter.count())?;
+        for (module, rank, [rows, columns]) in changes {
+            writeln!(out, "  {module}  rank {rank} of {rows} × {columns}")?;
+        }
+        for name in base.own {
+            writeln!(out, "  {name}  whole")?;
+        }
+        Ok(())
+    }
+}

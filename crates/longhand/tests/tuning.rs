@@ -1,0 +1,167 @@
+//! Ways of tuning, and adapters, through the real binary.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+use assert_cmd::Command;
+use serde_json::Value;
+use tempfile::TempDir;
+
+struct Place(TempDir);
+
+impl Place {
+    /// A folder with a language model `base`, another one `other`, and a table whose label is which
+    /// of two words a text holds.
+    fn new() -> Self {
+        let place = Self(TempDir::new().unwrap());
+        let text = "she was glad then. he was sad then. ".repeat(60);
+        place.write("text.txt", &text);
+        place.write(
+            "base.toml",
+            "[tokenizer]\nkind = 'word'\n[model]\npreset = 'longhand-nano'\n[model.overrides]\n\
+             width = 32\nblocks = [{ working = { type = 'attention', heads = 2, kv_heads = 1, \
+             head_width = 16, window = 8 }, long = { type = 'lstm', hidden = 32 }, \
+             feed_forward = 48 }]\n[training]\nbudget = { steps = 30 }\nbatch = 4\nchunk = 16\n",
+        );
+        let train = "train text.txt --recipe base.toml --threads 1 --json --out";
+        place.done(&format!("{train} base"));
+        place.done(&format!("{train} other --seed 2"));
+        let rows = |count: usize| {
+            let row = |i: usize| match i % 3 {
+                0 => format!("good\t{}glad then\n", "she was ".repeat(i % 4)),
+                _ => format!("bad\t{}sad then\n", "he was ".repeat(i % 5)),
+            };
+            (0..count).map(row).collect::<String>()
+        };
+        place.write("train.tsv", &format!("label\ttext\n{}", rows(90)));
+        place.write("test.tsv", &format!("label\ttext\n{}", rows(30)));
+        place
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs_err::write(self.0.path().join(name), text).unwrap();
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.path().join(name).exists()
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs_err::read(self.0.path().join(name)).unwrap()
+    }
+
+    fn run(&self, line: &str, input: &str) -> (i32, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_longhand"));
+        command.current_dir(self.0.path()).args(line.split(' ')).write_stdin(input);
+        let output = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+
+    /// The last line of JSON, or the text, of a command that succeeds.
+    fn done(&self, line: &str) -> Value {
+        let (code, stdout, errors) = self.run(line, "");
+        assert_eq!(code, 0, "{line}: {errors}");
+        serde_json::from_str(stdout.lines().last().unwrap_or("null")).unwrap_or(Value::Null)
+    }
+
+    fn refused(&self, line: &str, part: &str) {
+        let (code, _, errors) = self.run(line, "");
+        assert_ne!(code, 0, "{line}");
+        assert!(errors.contains(part), "{line}: {errors}");
+    }
+
+    fn tune(&self, further: &str) -> Value {
+        let line = "finetune base --task classify --data train.tsv --test test.tsv --threads 1 \
+                    --batch 8 --learning-rate 0.01 --json";
+        self.done(&format!("{line} {further}"))
+    }
+
+    /// Probabilities of the first label for some lines.
+    fn answers(&self, line: &str) -> Vec<f64> {
+        let (code, answers, errors) =
+            self.run(&format!("predict {line} --json"), "she was glad\nsad then\nthen\n");
+        assert_eq!(code, 0, "{line}: {errors}");
+        let share = |line: &str| {
+            let answer: Value = serde_json::from_str(line).unwrap();
+            answer["probabilities"]["good"].as_f64().unwrap()
+        };
+        answers.lines().map(share).collect()
+    }
+}
+
+fn difference(a: &[f64], b: &[f64]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).fold(0.0, |most, (a, b)| most.max((a - b).abs()))
+}
+
+#[test]
+fn an_adapter_is_trained_resumed_applied_and_merged() {
+    let place = Place::new();
+    let lora = "--method lora --lora-rank 4 --lora-alpha 8 --lora-dropout 0.1 --evaluate-every 10";
+    let last = place.tune(&format!("{lora} --steps 60 --out whole"));
+    assert!(last["test"]["accuracy"].as_f64().unwrap() > 0.9, "{last}");
+    let [trained, all] =
+        ["trainable_parameters", "parameters"].map(|name| last[name].as_u64().unwrap());
+    assert!(0 < trained && trained < all / 2, "{trained} of {all}");
+    assert!(place.has("whole/adapter_config.json") && place.has("whole/adapter_model.safetensors"));
+    assert!(!place.has("whole/model.safetensors") && !place.has("whole/config.json"));
+
+    place.tune(&format!("{lora} --steps 30 --patience 50 --out part"));
+    let resumed = place.tune(&format!("{lora} --steps 60 --patience 50 --out part --resume"));
+    assert_eq!(resumed["step"], 60);
+    place.refused(
+        "finetune base --task classify --data train.tsv --method frozen --resume --out part",
+        "way of tuning",
+    );
+
+    let alone = place.answers("whole");
+    let applied = place.answers("base --adapter whole");
+    assert_eq!(alone, applied);
+    place.refused("predict other --adapter whole", "base model with hash");
+    place.done("adapter merge base whole --out merged");
+    assert!(difference(&alone, &place.answers("merged")) < 1e-5);
+    place.refused("adapter merge base whole --out merged", "not empty");
+    place.refused("adapter merge other whole --out never", "base model with hash");
+
+    let shown = place.done("adapter show whole --json");
+    assert_eq!((&shown["peft_type"], &shown["lora_alpha"]), (&"LORA".into(), &8.0.into()));
+    assert_eq!(shown["parameters"].as_u64(), Some(trained));
+    assert_eq!(shown["own"], serde_json::json!(["head.bias", "head.weight"]));
+    let (_, text, _) = place.run("adapter show whole", "");
+    assert!(text.contains("blocks.0.lstm.weight_hh_l0  rank 4 of 128 × 32"), "{text}");
+    place.refused("adapter show base", "adapter_config.json is missing");
+}
+
+#[test]
+fn the_head_alone_is_trained_or_one_block_after_the_other() {
+    let place = Place::new();
+    let frozen = place.tune("--method frozen --steps 30 --out frozen");
+    // Two classes over a width of 32, and their biases.
+    assert_eq!(frozen["trainable_parameters"], 2 * 32 + 2);
+    assert!(place.has("frozen/model.safetensors"));
+    let gradual = place.tune("--unfreeze gradual --epochs 4 --patience 50 --out gradual");
+    assert_eq!(gradual["trainable_parameters"], gradual["parameters"]);
+    assert!(gradual["test"]["accuracy"].as_f64().unwrap() > 0.9, "{gradual}");
+    let full = place.tune("--method full --steps 3 --out full");
+    assert_eq!(full["trainable_parameters"], full["parameters"]);
+
+    let tune = "finetune base --task classify --data train.tsv --steps 2 --out never";
+    place.refused(&format!("{tune} --unfreeze gradual"), "epochs");
+    place.refused(&format!("{tune} --method lora --lora-rank 1000"), "rank 1000");
+    place.refused(&format!("{tune} --method lora --lora-rank 0"), "--lora-rank is 0");
+    place.refused(&format!("{tune} --method lora --lora-targets nothing*"), "`nothing*`");
+    place.refused(&format!("{tune} --method half"), "full, frozen, lora");
+    let from_nothing = "finetune --task classify --data train.tsv --steps 2 --out never";
+    place.refused(&format!("{from_nothing} --method lora"), "base model");
+    assert!(!place.has("never/model.safetensors"));
+}
+
+#[test]
+fn an_adapter_must_fit_what_it_is_used_for() {
+    let place = Place::new();
+    // The adapter of a classifier: its head cannot write.
+    place.tune("--method lora --steps 5 --out tuned");
+    place.refused("generate base --adapter tuned --prompt she", "language model");
+    place.refused("eval base --adapter tuned --data text.txt", "language model");
+    place.refused("generate base --adapter base --prompt she", "adapter_config.json is missing");
+    assert!(!place.read("tuned/adapter_model.safetensors").is_empty());
+}
