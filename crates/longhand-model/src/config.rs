@@ -41,6 +41,10 @@ pub struct Config {
     pub vocab_size: usize,
     /// D: width of the embedding and of the residual stream.
     pub width: usize,
+    /// Sizes of tables of further features of a position, such as the ending of a word. A vector of
+    /// each table is added to the token's embedding (default: none).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<usize>,
     /// Position information added to the embedding (default: none).
     #[serde(default)]
     pub positions: Positions,
@@ -342,8 +346,12 @@ pub enum HeadKind {
     },
     /// One tag at each position.
     Tags {
-        /// Number of tags to choose from.
+        /// K: number of tags to choose from.
         tags: usize,
+        /// Whether a linear-chain CRF scores neighbouring tags and both ends of a sequence
+        /// (default: false).
+        #[serde(default, skip_serializing_if = "fields::is_default")]
+        crf: bool,
     },
     /// The first and the last position of a span of the sequence.
     Span {},

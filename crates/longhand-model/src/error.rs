@@ -11,6 +11,26 @@ pub enum ModelError {
         /// V: tokens that the embedding has.
         vocab_size: usize,
     },
+    /// A feature that its table does not have.
+    #[error("feature {feature} of a position is {value}, but its table has {rows} rows")]
+    Feature {
+        /// Which feature, counted from 0.
+        feature: usize,
+        /// The value.
+        value: u32,
+        /// Rows of the table.
+        rows: usize,
+    },
+    /// More or fewer features than the model reads at each position.
+    #[error("{got} values were given for {expected} features of {positions} positions")]
+    Features {
+        /// How many values.
+        got: usize,
+        /// Features that the model reads at a position.
+        expected: usize,
+        /// T·B.
+        positions: usize,
+    },
     /// More or fewer ids than the sequences have positions.
     #[error("{got} token ids were given for {time} positions of {batch} sequences")]
     Length {
@@ -151,6 +171,17 @@ pub enum HeadError {
         head: String,
         /// Place of the target, counted from 0.
         place: usize,
+    },
+    /// A sequence of which a CRF is given some tags but not all.
+    #[error(
+        "the head `{head}` is a CRF and learns whole sequences: give all tags of sequence \
+         {sequence}, or `IGNORE` for each"
+    )]
+    PartOfTags {
+        /// The head's name.
+        head: String,
+        /// The sequence, counted from 0.
+        sequence: usize,
     },
     /// A flag that is no number from 0 to 1.
     #[error("flag {place} of the head `{head}` is {value}, but must be from 0 to 1")]

@@ -2,10 +2,14 @@
 
 use std::ops::Range;
 
+use longhand_kernel::Sequence;
+use longhand_kernel::crf::Legal;
+
 use crate::block::NormLayer;
 use crate::config::{Config, Dropout, HeadConfig, HeadKind};
 use crate::error::{HeadError, ModelError};
-use crate::tape::{IGNORE, LossOptions, Output, Tape, Total, Var};
+use crate::tape::{Crf, IGNORE, LossOptions, Output, Tape, Total, Var};
+use crate::tape::{best_tags, tag_probabilities};
 use crate::weights::{Builder, Init, ParameterId, Role, Weights};
 
 /// A named head: the linear layer behind the body, and what its numbers mean.
@@ -15,6 +19,8 @@ pub struct Head {
     /// Numbers in a row of its answer.
     outputs: usize,
     output: Output,
+    /// The scores of tags beside each other, where the head has them.
+    crf: Option<Crf>,
     /// The norm behind the pooling, where the body has none.
     norm: Option<NormLayer>,
     dropout: f32,
@@ -57,8 +63,10 @@ impl Head {
         };
         let bias = kind.has_bias();
         let bias = bias.then(|| builder.add(format!("{name}.bias"), &[outputs], Init::Zeros));
+        let crf = matches!(kind, HeadKind::Tags { crf: true, .. });
+        let crf = crf.then(|| crf_scores(&name, outputs, builder));
         let Dropout { output: dropout, locked, .. } = config.dropout;
-        Self { name, kind, outputs, output: Output { weight, bias }, norm, dropout, locked }
+        Self { name, kind, outputs, output: Output { weight, bias }, crf, norm, dropout, locked }
     }
 
     /// Its name in the configuration.
@@ -78,7 +86,9 @@ impl Head {
 
     /// Its own parameters, the embedding that it is tied to included.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = ParameterId> {
-        [Some(self.output.weight), self.output.bias].into_iter().flatten()
+        let crf = self.crf.map(|Crf { transitions, start, end }| [transitions, start, end]);
+        let output = [Some(self.output.weight), self.output.bias].into_iter().flatten();
+        output.chain(crf.into_iter().flatten())
     }
 
     /// Rows of its answer to the body's output `x`: the positions, or the sequences where it pools.
@@ -107,15 +117,50 @@ impl Head {
     }
 
     /// Writes the probabilities of every row for the body's output `x` into `out`:
-    /// `[rows, outputs]`. They sum to 1 in each row; for independent labels each is by itself, and
-    /// for a span either end's sum to 1 over the positions of a sequence.
+    /// `[rows, outputs]`. They sum to 1 in each row. Each of independent labels is by itself. Either
+    /// end of a span sums to 1 over the positions of a sequence. A CRF's are the marginals over all
+    /// paths, with zeros for padding.
     pub fn probabilities(&self, weights: &Weights, tape: &mut Tape, x: Var, out: &mut Vec<f32>) {
         self.logits(weights, tape, x, 0..self.rows(tape, x), out);
-        match self.kind {
-            HeadKind::MultiLabel { .. } => tape.flag_probabilities(out),
-            HeadKind::Span {} => tape.span_probabilities(x, out),
+        match (&self.kind, self.crf) {
+            (HeadKind::MultiLabel { .. }, _) => tape.flag_probabilities(out),
+            (HeadKind::Span {}, _) => tape.span_probabilities(x, out),
+            (_, Some(_)) => self.tag_probabilities(weights, &tape.sequence(x, false), out),
             _ => tape.softmax(self.outputs, out),
         }
+    }
+
+    /// Replaces the logits `[T·B, tags]` of all positions by the probability of each tag; padding
+    /// gets 0. With a CRF they are the marginals over all paths.
+    ///
+    /// # Panics
+    /// If the logits are not of that shape.
+    pub fn tag_probabilities(
+        &self,
+        weights: &Weights,
+        sequence: &Sequence<'_>,
+        logits: &mut [f32],
+    ) {
+        tag_probabilities(weights, self.crf, sequence, logits);
+    }
+
+    /// Writes the most probable tags of each sequence for the logits `[T·B, tags]` of all positions
+    /// into `out` `[T·B]`, of all paths that are `legal`; padding gets 0. A sequence without a legal
+    /// path gets the best of all. Without a CRF the logits alone score a path.
+    ///
+    /// # Panics
+    /// If the logits or `legal` are not of these shapes.
+    pub fn best_tags(
+        &self,
+        weights: &Weights,
+        sequence: &Sequence<'_>,
+        logits: &[f32],
+        legal: Option<Legal<'_>>,
+        out: &mut Vec<u32>,
+    ) {
+        out.clear();
+        out.resize(sequence.rows(), 0);
+        best_tags(weights, self.crf, sequence, logits, legal, out);
     }
 
     /// The loss of the answers to the body's output `x` against `targets`, summed, in nats. Drops
@@ -136,15 +181,19 @@ impl Head {
         let x = self.pool(weights, tape, x);
         let x = tape.dropout(x, self.dropout, self.locked);
         let trains = options.gradients.is_some();
-        Ok(match targets {
-            Targets::Tokens(ids) | Targets::Labels(ids) | Targets::Tags(ids) => {
+        Ok(match (targets, self.crf) {
+            (Targets::Tags(tags), Some(crf)) => {
+                let scores = tape.scores(weights, x, self.output, trains);
+                tape.crf_loss(weights, scores, crf, tags, options)
+            }
+            (Targets::Tokens(ids) | Targets::Labels(ids) | Targets::Tags(ids), _) => {
                 tape.cross_entropy(weights, x, self.output, ids, options)
             }
-            Targets::Flags(flags) => {
+            (Targets::Flags(flags), _) => {
                 let logits = tape.scores(weights, x, self.output, trains);
                 tape.flag_cross_entropy(logits, flags, options)
             }
-            Targets::Spans(spans) => {
+            (Targets::Spans(spans), _) => {
                 let scores = tape.scores(weights, x, self.output, trains);
                 tape.span_cross_entropy(scores, spans, options)
             }
@@ -176,19 +225,7 @@ impl Head {
         }
         match targets {
             Targets::Tokens(ids) | Targets::Labels(ids) | Targets::Tags(ids) => {
-                let known = |&id: &u32| id == IGNORE || (id as usize) < self.outputs;
-                if let Some(place) = ids.iter().position(|id| !known(id)) {
-                    let (target, outputs) = (ids[place], self.outputs);
-                    return Err(HeadError::Target { head: name(), place, target, outputs });
-                }
-                let batch = sequence.batch.max(1);
-                let padded = |row: usize| !sequence.is_real(row / batch, row % batch);
-                let lengths = sequence.lengths.filter(|_| self.kind.pooling().is_none());
-                let mut rows = lengths.map_or(0..0, |_| 0..ids.len());
-                match rows.find(|&row| ids[row] != IGNORE && padded(row)) {
-                    Some(place) => Err(HeadError::Padding { head: name(), place }),
-                    None => Ok(()),
-                }
+                self.check_ids(sequence, ids)
             }
             Targets::Flags(flags) => {
                 match flags.iter().position(|flag| !(0.0..=1.0).contains(flag)) {
@@ -213,6 +250,42 @@ impl Head {
             }
         }
     }
+
+    /// Checks tokens, classes or tags.
+    fn check_ids(&self, sequence: Sequence<'_>, ids: &[u32]) -> Result<(), HeadError> {
+        let name = || self.name.clone();
+        let known = |&id: &u32| id == IGNORE || (id as usize) < self.outputs;
+        if let Some(place) = ids.iter().position(|id| !known(id)) {
+            let (target, outputs) = (ids[place], self.outputs);
+            return Err(HeadError::Target { head: name(), place, target, outputs });
+        }
+        if self.kind.pooling().is_some() {
+            return Ok(());
+        }
+        let batch = sequence.batch;
+        for (place, _) in ids.iter().enumerate().filter(|&(_, &id)| id != IGNORE) {
+            if !sequence.is_real(place / batch, place % batch) {
+                return Err(HeadError::Padding { head: name(), place });
+            }
+        }
+        let is_ignored = |t: usize, b: usize| ids[t * batch + b] == IGNORE;
+        let in_part =
+            |b: usize| (1..sequence.real(b)).any(|t| is_ignored(t, b) != is_ignored(0, b));
+        match (0..batch).find(|&b| self.crf.is_some() && in_part(b)) {
+            Some(b) => Err(HeadError::PartOfTags { head: name(), sequence: b }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Lays out the scores of a CRF. They begin at zero: any tag may follow any other.
+fn crf_scores(name: &str, tags: usize, builder: &mut Builder) -> Crf {
+    let transitions = builder.add(format!("{name}.transitions"), &[tags, tags], Init::Zeros);
+    // Nothing is multiplied with it.
+    builder.role(transitions, Role::Vector);
+    let [start, end] =
+        ["start", "end"].map(|end| builder.add(format!("{name}.{end}"), &[tags], Init::Zeros));
+    Crf { transitions, start, end }
 }
 
 impl Targets<'_> {
@@ -248,7 +321,7 @@ impl HeadKind {
                 classes
             }
             HeadKind::MultiLabel { labels, .. } => labels,
-            HeadKind::Tags { tags } => tags,
+            HeadKind::Tags { tags, .. } => tags,
             HeadKind::Span {} => 2,
         }
     }

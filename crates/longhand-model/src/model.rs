@@ -21,11 +21,22 @@ pub struct Model {
     pub weights: Weights,
     state: Arc<StateLayout>,
     embedding: ParameterId,
+    /// The tables of further features.
+    features: Vec<ParameterId>,
     positions: Option<ParameterId>,
     blocks: Vec<Block>,
     /// The norm before the heads; none where the only head has it behind its pooling.
     norm: NormLayer,
     heads: Vec<Head>,
+}
+
+/// The tokens of a sequence, and further features of each.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// `[T·B]` token ids, time-major.
+    pub ids: &'a [u32],
+    /// `[F, T·B]`: the value of each feature at each position, one feature after another.
+    pub features: &'a [u32],
 }
 
 impl Clone for Model {
@@ -140,6 +151,7 @@ impl Model {
         let shape = [config.vocab_size, config.width];
         let embedding = builder.add("embedding.weight".into(), &shape, init);
         builder.role(embedding, if tied { Role::TiedTable } else { Role::Table });
+        let features = feature_tables(&config, &mut builder);
         let positions = match config.positions {
             Positions::Learned { count } => {
                 let shape = [count, config.width];
@@ -163,7 +175,7 @@ impl Model {
             .map(|head| Head::new(&config, head, embedding, behind_pooling.take(), &mut builder))
             .collect();
         let (weights, state) = builder.finish();
-        Self { config, weights, state, embedding, positions, blocks, norm, heads }
+        Self { config, weights, state, embedding, features, positions, blocks, norm, heads }
     }
 
     /// The configuration that the model was built from.
@@ -239,11 +251,25 @@ impl Model {
         sequence: &Sequence,
         state: &mut State,
     ) -> Result<Var, ModelError> {
+        self.forward_with_features(pass, Input { ids, features: &[] }, sequence, state)
+    }
+
+    /// As [`Model::forward`] for a model that reads further features of each position.
+    ///
+    /// # Errors
+    /// As [`Model::forward`], and if the features do not fit.
+    pub fn forward_with_features(
+        &self,
+        pass: &mut Pass<'_>,
+        input: Input<'_>,
+        sequence: &Sequence,
+        state: &mut State,
+    ) -> Result<Var, ModelError> {
         if self.blocks.iter().any(Block::is_cross) {
             return Err(ModelError::NoSource);
         }
-        self.check_input(pass, ids, sequence, state)?;
-        Ok(self.run(pass, ids, sequence, None, state))
+        self.check_input(pass, input, sequence, state)?;
+        Ok(self.run(pass, input, sequence, None, state))
     }
 
     /// As [`Model::forward`] for a model with cross-attention: it reads the rows of `source`, which
@@ -260,23 +286,29 @@ impl Model {
         state: &mut State,
     ) -> Result<Var, ModelError> {
         self.check_source(pass, source, sequence)?;
-        self.check_input(pass, ids, sequence, state)?;
-        Ok(self.run(pass, ids, sequence, Some(source), state))
+        let input = Input { ids, features: &[] };
+        self.check_input(pass, input, sequence, state)?;
+        Ok(self.run(pass, input, sequence, Some(source), state))
     }
 
     /// The forward pass over checked input.
     fn run(
         &self,
         pass: &mut Pass<'_>,
-        ids: &[u32],
+        input: Input<'_>,
         sequence: &Sequence,
         source: Option<Var>,
         state: &mut State,
     ) -> Var {
+        let Input { ids, features } = input;
         let span = pass.open_span(sequence);
         let tape: &mut Tape = pass;
         let dropout = &self.config.dropout;
         let mut x = tape.embedding(&self.weights, self.embedding, ids, span, dropout.token);
+        for (&table, values) in self.features.iter().zip(features.chunks(ids.len().max(1))) {
+            let vectors = tape.embedding(&self.weights, table, values, span, 0.0);
+            x = tape.add(x, vectors);
+        }
         match (self.config.positions, self.positions) {
             (Positions::Learned { count }, Some(weight)) => {
                 let places = places(sequence, state.since_reset(), |p| (p % count as u64) as u32);
@@ -368,10 +400,11 @@ impl Model {
     fn check_input(
         &self,
         pass: &Pass<'_>,
-        ids: &[u32],
+        input: Input<'_>,
         sequence: &Sequence,
         state: &State,
     ) -> Result<(), ModelError> {
+        let ids = input.ids;
         let Sequence { time, batch, .. } = *sequence;
         if ids.len() != time * batch {
             return Err(ModelError::Length { got: ids.len(), time, batch });
@@ -388,9 +421,36 @@ impl Model {
         let vocab_size = self.config.vocab_size;
         match ids.iter().find(|&&id| id as usize >= vocab_size) {
             Some(&id) => Err(ModelError::Token { id, vocab_size }),
-            None => Ok(()),
+            None => self.check_features(input),
         }
     }
+
+    fn check_features(&self, Input { ids, features }: Input<'_>) -> Result<(), ModelError> {
+        let sizes = &self.config.features;
+        let (expected, positions) = (sizes.len(), ids.len());
+        if features.len() != expected * positions {
+            return Err(ModelError::Features { got: features.len(), expected, positions });
+        }
+        let parts = features.chunks(positions.max(1));
+        for (feature, (values, &rows)) in parts.zip(sizes).enumerate() {
+            if let Some(&value) = values.iter().find(|&&value| value as usize >= rows) {
+                return Err(ModelError::Feature { feature, value, rows });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lays out the tables of further features. They begin at zero, so that an unknown feature adds
+/// nothing.
+fn feature_tables(config: &Config, builder: &mut Builder) -> Vec<ParameterId> {
+    let table = |(index, &rows): (usize, &usize)| {
+        let shape = [rows, config.width];
+        let table = builder.add(format!("features.{index}.weight"), &shape, Init::Zeros);
+        builder.role(table, Role::Table);
+        table
+    };
+    config.features.iter().enumerate().map(table).collect()
 }
 
 /// The count, or the largest number that fits.

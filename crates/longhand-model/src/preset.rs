@@ -34,6 +34,8 @@ pub enum Preset {
     Transformer,
     /// Long memory alone: mLSTM blocks with one sLSTM block.
     Xlstm,
+    /// Attention beside an LSTM, both in two directions, and a CRF: a tag for each token.
+    Tagger,
 }
 
 /// No preset has this name.
@@ -43,7 +45,7 @@ pub struct UnknownPreset(pub String);
 
 impl Preset {
     /// All presets, the default one first.
-    pub const ALL: [Preset; 10] = [
+    pub const ALL: [Preset; 11] = [
         Preset::LonghandNano,
         Preset::LonghandSmall,
         Preset::LonghandBase,
@@ -54,6 +56,7 @@ impl Preset {
         Preset::TanhLstm,
         Preset::Transformer,
         Preset::Xlstm,
+        Preset::Tagger,
     ];
 
     /// Its name on the command line.
@@ -69,11 +72,12 @@ impl Preset {
             Preset::TanhLstm => "tanh-lstm",
             Preset::Transformer => "transformer",
             Preset::Xlstm => "xlstm",
+            Preset::Tagger => "tagger",
         }
     }
 
-    /// The configuration for a vocabulary of the given size. Classifiers get two classes; the
-    /// caller sets how many there are.
+    /// The configuration for a vocabulary of the given size. Classifiers get two classes and taggers
+    /// two tags; the caller sets how many there are.
     pub fn config(self, vocab_size: usize) -> Config {
         match self {
             Preset::LonghandNano => longhand(vocab_size, 160, 2, 4, 256, Dropout::small(0.25)),
@@ -148,6 +152,26 @@ impl Preset {
                     ..with_blocks(vocab_size, 160, vec![with(mlstm), with(slstm), with(mlstm)])
                 }
             }
+            Preset::Tagger => Config {
+                heads: vec![HeadConfig::new(HeadKind::Tags { tags: 2, crf: true })],
+                dropout: Dropout { input: 0.5, output: 0.5, ..Dropout::default() },
+                ..with_blocks(
+                    vocab_size,
+                    128,
+                    vec![BlockConfig {
+                        working: Some(WorkingMemory::Attention {
+                            heads: 4,
+                            kv_heads: 4,
+                            head_width: 32,
+                            window: 128,
+                            rotary: true,
+                            bidirectional: true,
+                        }),
+                        long: Some(lstm(128).in_both_directions()),
+                        ..block()
+                    }],
+                )
+            },
         }
     }
 }
@@ -198,6 +222,7 @@ fn with_blocks(vocab_size: usize, width: usize, blocks: Vec<BlockConfig>) -> Con
         format: FORMAT,
         vocab_size,
         width,
+        features: Vec::new(),
         positions: Positions::None {},
         norm: Norm::Rms,
         blocks,

@@ -8,8 +8,8 @@ use crate::config::{
     BlockConfig, Cell, Config, Dropout, HeadKind, LongMemory, Pooling, WorkingMemory,
 };
 use crate::{
-    Ablation, Cpu, Gradients, IGNORE, LossOptions, Mode, Model, Preset, Sequence, State, Tape,
-    Targets,
+    Ablation, Cpu, Gradients, IGNORE, Input, LossOptions, Mode, Model, ModelError, Pass, Preset,
+    Sequence, State, Tape, Targets, Var,
 };
 
 mod operand;
@@ -26,7 +26,7 @@ fn ids(count: usize, seed: u32) -> Vec<u32> {
 }
 
 /// Layers that no preset has: every fusion, order, norm, kind of positions, head and direction.
-const OTHERS: [(&str, &str); 8] = [
+const OTHERS: [(&str, &str); 9] = [
     (
         "gated",
         r#""width": 12, "norm": "layer", "positions": {"type": "learned", "count": 11},
@@ -112,6 +112,12 @@ const OTHERS: [(&str, &str); 8] = [
         }],
         "heads": [{"type": "classifier", "classes": 3, "pooling": "mean"}]"#,
     ),
+    (
+        "features-and-crf",
+        r#""width": 12, "features": [5, 9], "norm": "none",
+        "blocks": [{"long": {"type": "lstm", "hidden": 6, "bidirectional": true}}],
+        "heads": [{"type": "tags", "tags": 4, "crf": true}]"#,
+    ),
 ];
 
 /// Every preset whose layers no other one has, narrow but otherwise itself, and the others.
@@ -151,6 +157,20 @@ fn language_models() -> impl Iterator<Item = (&'static str, Model)> {
     models().into_iter().filter(|(_, model)| model.config().is_language_model())
 }
 
+/// The body's output for ids with features that follow from them.
+fn forward(
+    model: &Model,
+    pass: &mut Pass<'_>,
+    ids: &[u32],
+    sequence: &Sequence,
+    state: &mut State,
+) -> Var {
+    let feature = |&rows: &usize| ids.iter().map(move |id| id * 7 % rows as u32);
+    let features: Vec<u32> = model.config().features.iter().flat_map(feature).collect();
+    let input = Input { ids, features: &features };
+    model.forward_with_features(pass, input, sequence, state).unwrap()
+}
+
 fn read(
     model: &Model,
     tape: &mut Tape,
@@ -160,7 +180,7 @@ fn read(
     state: &mut State,
 ) -> Vec<f32> {
     let mut pass = tape.pass(mode);
-    let x = model.forward(&mut pass, ids, sequence, state).unwrap();
+    let x = forward(model, &mut pass, ids, sequence, state);
     let mut logits = Vec::new();
     model.logits(&mut pass, x, 0..ids.len(), &mut logits);
     logits
@@ -291,18 +311,26 @@ fn a_padded_example_is_the_same_alone_and_in_a_batch() {
         let mut tape = Tape::new(cpu.clone());
         let mut classify = |ids: &[u32], sequence: &Sequence| {
             let (mut pass, mut state) = (tape.pass(Mode::Read), model.state(sequence.batch));
-            let x = model.forward(&mut pass, ids, sequence, &mut state).unwrap();
+            let x = forward(&model, &mut pass, ids, sequence, &mut state);
+            let rows = model.heads()[0].rows(&pass, x);
             let mut logits = Vec::new();
-            model.logits(&mut pass, x, 0..sequence.batch, &mut logits);
+            model.logits(&mut pass, x, 0..rows, &mut logits);
             logits
         };
+        let outputs = model.outputs();
+        let pools = model.config().head().and_then(HeadKind::pooling).is_some();
         let padded = Sequence { lengths: Some(&lengths), ..Sequence::new(time, batch) };
         let together = classify(&ids, &padded);
-        for (b, logits) in together.chunks(model.outputs()).enumerate() {
-            let real = lengths[b] as usize;
+        for (b, &length) in lengths.iter().enumerate() {
+            let real = length as usize;
+            let row = |row: usize| together[row * outputs..][..outputs].iter().copied();
+            let logits: Vec<f32> = match pools {
+                true => row(b).collect(),
+                false => (0..real).flat_map(|t| row(t * batch + b)).collect(),
+            };
             let own: Vec<u32> = ids.iter().skip(b).step_by(batch).take(real).copied().collect();
             let alone = classify(&own, &Sequence::new(real, 1));
-            let off = difference(logits, &alone);
+            let off = difference(&logits, &alone);
             assert!(off < 1e-4, "{name}, row {b}: off by {off}");
         }
     }
@@ -317,11 +345,12 @@ fn loss(
     gradients: Option<&mut Gradients>,
 ) -> f64 {
     let (mut pass, mut state) = (tape.pass(mode), model.state(sequence.batch));
-    let x = model.forward(&mut pass, ids, sequence, &mut state).unwrap();
+    let x = forward(model, &mut pass, ids, sequence, &mut state);
     let scale = 1.0 / targets.len() as f32;
-    let answers = match model.config().is_language_model() {
-        true => Targets::Tokens(targets),
-        false => Targets::Labels(targets),
+    let answers = match model.config().head() {
+        Some(HeadKind::LanguageModel { .. }) => Targets::Tokens(targets),
+        Some(HeadKind::Tags { .. }) => Targets::Tags(targets),
+        _ => Targets::Labels(targets),
     };
     let smoothing = 0.1;
     match gradients {
@@ -337,6 +366,20 @@ fn loss(
             total.nats / targets.len() as f64
         }
     }
+}
+
+/// Tags below 2 of every real position.
+fn tags(sequence: &Sequence) -> Vec<u32> {
+    let (batch, rows) = (sequence.batch, sequence.rows());
+    let tag = |row: usize| {
+        let real = sequence.is_real(row / batch, row % batch);
+        if real { (row * row / 3 % 2) as u32 } else { IGNORE }
+    };
+    (0..rows).map(tag).collect()
+}
+
+fn tags_each_token(model: &Model) -> bool {
+    matches!(model.config().head(), Some(HeadKind::Tags { .. }))
 }
 
 /// As many values in −1..1.
@@ -407,7 +450,9 @@ fn check_slopes(name: &str, mut model: Model, mode: Mode) {
     let classifies = !model.config().is_language_model();
     let lengths = classifies.then_some(&[20, 9, 14][..]);
     let sequence = Sequence { lengths, ..Sequence::new(time, batch) };
-    let targets: Vec<u32> = if classifies {
+    let targets: Vec<u32> = if tags_each_token(&model) {
+        tags(&sequence)
+    } else if classifies {
         vec![0, 1, 1]
     } else {
         ids.iter().enumerate().map(|(i, &id)| if i % 7 == 0 { IGNORE } else { id }).collect()
@@ -481,7 +526,11 @@ fn any_parameter_can_be_frozen_or_trained_by_itself() {
         let ids = ids(18, 41);
         let sequence = Sequence::new(9, 2);
         let classifies = !model.config().is_language_model();
-        let targets = if classifies { vec![0, 1] } else { ids.clone() };
+        let targets = match classifies {
+            _ if tags_each_token(&model) => tags(&sequence),
+            true => vec![0, 1],
+            false => ids.clone(),
+        };
         let pass = (&ids[..], &targets[..], &sequence);
         let mut tape = Tape::new(Arc::new(Cpu::new(1)));
         let mut run = |model: &Model| {
@@ -579,7 +628,7 @@ fn gates_of_every_long_memory_can_be_read_where_nothing_is_padded() {
             let ids = ids(2 * time, 31);
             let sequence = Sequence { lengths, ..Sequence::new(time, 2) };
             let (mut pass, mut state) = (tape.pass(Mode::Record), model.state(2));
-            model.forward(&mut pass, &ids, &sequence, &mut state).unwrap();
+            forward(&model, &mut pass, &ids, &sequence, &mut state);
             let gates = pass.gates(&model.weights);
             let gated = model.config().blocks.iter().flat_map(|block| block.long);
             let gated = gated.filter(|long| long.cell() != Cell::Rnn);
@@ -599,6 +648,67 @@ fn gates_of_every_long_memory_can_be_read_where_nothing_is_padded() {
             }
         }
     }
+}
+
+#[test]
+fn features_add_to_the_embedding() {
+    let (_, mut model) =
+        models().into_iter().find(|(name, _)| *name == "features-and-crf").unwrap();
+    for (seed, parameter) in (5..).zip(model.weights.iter_mut()) {
+        let values = draws(parameter.data.len(), seed);
+        parameter.data.copy_from_slice(&values);
+    }
+    let (time, batch) = (6, 2);
+    let ids = ids(time * batch, 3);
+    let sequence = Sequence::new(time, batch);
+    let logits = |model: &Model, ids: &[u32], features: &[u32]| {
+        let mut tape = Tape::new(Arc::new(Cpu::new(1)));
+        let mut pass = tape.pass(Mode::Read);
+        let (mut state, input) = (model.state(batch), Input { ids, features });
+        let x = model.forward_with_features(&mut pass, input, &sequence, &mut state)?;
+        let mut logits = Vec::new();
+        model.logits(&mut pass, x, 0..ids.len(), &mut logits);
+        Ok::<_, ModelError>(logits)
+    };
+    let values = |table: usize, rows: u32| ids.iter().map(move |id| (id + table as u32) % rows);
+    let features: Vec<u32> = values(0, 5).chain(values(1, 9)).collect();
+    let found = logits(&model, &ids, &features).unwrap();
+    // The same sums as the rows of one embedding, each position with a token of its own.
+    let config = Config { features: Vec::new(), vocab_size: ids.len(), ..model.config().clone() };
+    let mut summed = Model::new(config, 1).unwrap();
+    let of = |name: &str, row: u32| {
+        let table = model.weights.iter().find(|p| p.name == name).unwrap();
+        table.data[row as usize * 12..][..12].to_vec()
+    };
+    for parameter in summed.weights.iter_mut() {
+        if parameter.name == "embedding.weight" {
+            for (row, &id) in ids.iter().enumerate() {
+                let parts = [
+                    of("embedding.weight", id),
+                    of("features.0.weight", features[row]),
+                    of("features.1.weight", features[ids.len() + row]),
+                ];
+                for d in 0..12 {
+                    parameter.data[row * 12 + d] = parts.iter().map(|part| part[d]).sum();
+                }
+            }
+        } else {
+            let source = model.weights.iter().find(|p| p.name == parameter.name).unwrap();
+            parameter.data.copy_from_slice(&source.data);
+        }
+    }
+    let own: Vec<u32> = (0..ids.len() as u32).collect();
+    assert!(difference(&found, &logits(&summed, &own, &[]).unwrap()) < 1e-5);
+    let mut packed = model.clone();
+    packed.pack();
+    assert!(difference(&found, &logits(&packed, &ids, &features).unwrap()) < 1e-5);
+
+    let error = |features: &[u32]| logits(&model, &ids, features).unwrap_err();
+    let (got, expected, positions) = (12, 2, 12);
+    assert_eq!(error(&features[..12]), ModelError::Features { got, expected, positions });
+    let mut outside = features.clone();
+    outside[13] = 9;
+    assert_eq!(error(&outside), ModelError::Feature { feature: 1, value: 9, rows: 9 });
 }
 
 #[test]

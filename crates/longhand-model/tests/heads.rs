@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use longhand_kernel::loss::{self, binary, span};
-use longhand_kernel::{linear, pooling};
+use longhand_kernel::{crf, linear, pooling};
 use longhand_model::config::{HeadKind, Pooling};
 use longhand_model::{
     Config, ConfigError, Cpu, Format, Gradients, HeadError, IGNORE, LossOptions, Mode, Model,
@@ -71,7 +71,15 @@ impl Wanted {
         };
         match *kind {
             HeadKind::LanguageModel { .. } | HeadKind::MaskedTokens { .. } => rows(VOCAB),
-            HeadKind::Tags { tags } => rows(tags),
+            // A CRF takes whole sequences, and here leaves the last one out.
+            HeadKind::Tags { tags, crf: true } => {
+                let id = |row: usize| {
+                    let left_out = padded(row) || row % BATCH == BATCH - 1;
+                    if left_out { IGNORE } else { (row % tags) as u32 }
+                };
+                Wanted::Ids((0..TIME * BATCH).map(id).collect())
+            }
+            HeadKind::Tags { tags, crf: false } => rows(tags),
             HeadKind::Classifier { .. } | HeadKind::SentencePair { .. } => {
                 Wanted::Ids(vec![0, IGNORE, 1])
             }
@@ -171,6 +179,12 @@ fn head_loss(parameters: &Parameters, name: &str, kind: &HeadKind, x: &[f64]) ->
     let size = linear::Size { rows, input: WIDTH, output: outputs };
     linear::reference::forward(size, x, weight, bias, &mut logits);
     match Wanted::of(kind) {
+        Wanted::Ids(ids) if is_crf(kind) => {
+            let of = |part: &str| &parameters[&format!("{name}.{part}")][..];
+            let (transitions, start, end) = (of("transitions"), of("start"), of("end"));
+            let scores = crf::Scores { emissions: &logits, transitions, start, end };
+            crf::reference::negative_log_likelihood(sequence(), scores, &ids, None)
+        }
         Wanted::Ids(ids) => {
             let size = loss::Size { rows, width: WIDTH, vocabulary: outputs };
             let mut losses = vec![0.0; rows];
@@ -189,6 +203,10 @@ fn head_loss(parameters: &Parameters, name: &str, kind: &HeadKind, x: &[f64]) ->
     }
 }
 
+fn is_crf(kind: &HeadKind) -> bool {
+    matches!(kind, HeadKind::Tags { crf: true, .. })
+}
+
 /// The scale of a head's loss.
 fn scale(place: usize) -> f32 {
     [0.7, 1.3, 0.5][place % 3]
@@ -203,6 +221,8 @@ fn gradients_of_several_heads_on_one_body_are_central_differences() {
            {"name": "answer", "type": "span"}"#,
         r#"{"name": "words", "type": "tags", "tags": 4},
            {"name": "head", "type": "classifier", "classes": 3}"#,
+        r#"{"name": "words", "type": "tags", "tags": 4, "crf": true},
+           {"name": "head", "type": "tags", "tags": 1, "crf": true}"#,
         r#"{"name": "a", "type": "language-model"}, {"name": "b", "type": "tags", "tags": 2},
            {"name": "c", "type": "span"}, {"name": "d", "type": "classifier", "classes": 2},
            {"name": "e", "type": "multi-label", "labels": 1}"#,
@@ -229,7 +249,8 @@ fn check_gradients(model: &Model, threads: usize) {
         model.heads().iter().map(|head| (head.name(), *head.kind())).collect();
     for (place, head) in model.heads().iter().enumerate() {
         let wanted = Wanted::of(head.kind());
-        let mut losses = vec![9.0; head.rows(&pass, x)];
+        let rows = if is_crf(head.kind()) { BATCH } else { head.rows(&pass, x) };
+        let mut losses = vec![9.0; rows];
         let mut each = Some(&mut losses[..]);
         if matches!(head.kind(), HeadKind::Span {}) {
             each = None;
@@ -290,7 +311,8 @@ const ALL: &str = r#"{"name": "lm", "type": "language-model"},
     {"name": "class", "type": "classifier", "classes": 3, "pooling": "mean"},
     {"name": "pair", "type": "sentence-pair", "pooling": "max"},
     {"name": "flags", "type": "multi-label", "labels": 3},
-    {"name": "tags", "type": "tags", "tags": 4}, {"name": "span", "type": "span"}"#;
+    {"name": "tags", "type": "tags", "tags": 4}, {"name": "span", "type": "span"},
+    {"name": "crf", "type": "tags", "tags": 3, "crf": true}"#;
 
 #[test]
 fn targets_that_do_not_fit_their_head_are_told() {
@@ -323,6 +345,7 @@ fn targets_that_do_not_fit_their_head_are_told() {
             ("flags", "flags"),
             ("tags", "tags"),
             ("span", "spans"),
+            ("crf", "tags"),
         ] {
             for targets in others(fitting) {
                 let got = targets.name();
@@ -340,6 +363,12 @@ fn targets_that_do_not_fit_their_head_are_told() {
         tags[3 * BATCH + 1] = 0;
         let padding = refuse("tags", Targets::Tags(&tags));
         assert_eq!(padding, HeadError::Padding { head: "tags".into(), place: 3 * BATCH + 1 });
+        for place in [0, 2 * BATCH] {
+            let mut tags = rows.clone();
+            tags[place] = 1;
+            let part = refuse("crf", Targets::Tags(&tags));
+            assert_eq!(part, HeadError::PartOfTags { head: "crf".into(), sequence: 0 });
+        }
         let mut flags = [0.0; 3 * BATCH];
         flags[4] = f32::NAN;
         let flag = refuse("flags", Targets::Flags(&flags));
@@ -371,6 +400,12 @@ fn probabilities_are_those_of_the_answers() {
                     let pairs = probabilities.iter().zip(&logits);
                     assert!(pairs.into_iter().all(|(p, x)| close(*p, 1.0 / (1.0 + (-x).exp()))));
                 }
+                HeadKind::Tags { crf: true, tags } => {
+                    for (row, p) in probabilities.chunks(*tags).enumerate() {
+                        let expected = if padded(row) { 0.0 } else { 1.0 };
+                        assert!(close(p.iter().sum(), expected), "{row}");
+                    }
+                }
                 HeadKind::Span {} => {
                     for (b, &length) in LENGTHS.iter().enumerate() {
                         for end in 0..2 {
@@ -388,6 +423,53 @@ fn probabilities_are_those_of_the_answers() {
                         assert!(close((p[0] / p[1]).ln(), x[0] - x[1]), "{}", head.name());
                     }
                 }
+            }
+        }
+    });
+}
+
+#[test]
+fn the_best_tags_are_the_likeliest_legal_path() {
+    let heads = r#"{"name": "tags", "type": "tags", "tags": 3},
+        {"name": "crf", "type": "tags", "tags": 3, "crf": true}"#;
+    with_read(heads, |model, tape, x| {
+        // No tag after itself, and no sequence begins with tag 0.
+        let transitions: Vec<bool> = (0..9).map(|place| place % 4 != 0).collect();
+        let (start, end) = ([false, true, true], [true; 3]);
+        let legal = crf::Legal { transitions: &transitions, start: &start, end: &end };
+        for head in model.heads() {
+            let mut logits = Vec::new();
+            head.logits(&model.weights, tape, x, 0..TIME * BATCH, &mut logits);
+            for legal in [None, Some(legal)] {
+                let mut found = Vec::new();
+                head.best_tags(&model.weights, &sequence(), &logits, legal, &mut found);
+                for (b, &length) in LENGTHS.iter().enumerate() {
+                    let n = length as usize;
+                    let mut likeliest = (f64::INFINITY, Vec::new());
+                    for number in 0..3_usize.pow(n as u32) {
+                        let path: Vec<u32> =
+                            (0..n).map(|t| (number / 3_usize.pow(t as u32) % 3) as u32).collect();
+                        let steps = path.windows(2).all(|pair| pair[0] != pair[1]);
+                        if legal.is_some() && !(steps && path[0] != 0) {
+                            continue;
+                        }
+                        let mut targets = vec![IGNORE; TIME * BATCH];
+                        (0..n).for_each(|t| targets[t * BATCH + b] = path[t]);
+                        let (targets, options) = (Targets::Tags(&targets), LossOptions::default());
+                        let loss = head.loss(&model.weights, tape, x, targets, options).unwrap();
+                        if loss.nats < likeliest.0 {
+                            likeliest = (loss.nats, path);
+                        }
+                    }
+                    let own: Vec<u32> = (0..n).map(|t| found[t * BATCH + b]).collect();
+                    assert_eq!(own, likeliest.1, "{}, {}", head.name(), legal.is_some());
+                }
+            }
+            let mut probabilities = logits.clone();
+            head.tag_probabilities(&model.weights, &sequence(), &mut probabilities);
+            for (row, p) in probabilities.chunks(3).enumerate() {
+                let expected = if padded(row) { 0.0 } else { 1.0 };
+                assert!((p.iter().sum::<f32>() - expected).abs() < 1e-5, "{row}");
             }
         }
     });
@@ -475,6 +557,16 @@ fn a_gradient_of_a_packed_head_is_refused_whatever_the_head() {
 }
 
 #[test]
+fn a_tag_head_without_a_crf_is_written_as_before() {
+    let tags = config(r#"{"type": "tags", "tags": 3}"#);
+    assert_eq!(tags.head(), Some(&HeadKind::Tags { tags: 3, crf: false }));
+    assert!(!tags.to_json().contains("crf"), "{}", tags.to_json());
+    let crf = config(r#"{"type": "tags", "tags": 3, "crf": true}"#);
+    assert_eq!(Config::from_json(crf.to_json().as_bytes()).unwrap(), crf);
+    assert_ne!(crf.hash(), tags.hash());
+}
+
+#[test]
 fn heads_that_cannot_be_are_refused() {
     let refuse = |heads: &str| {
         let mut value = serde_json::to_value(config(r#"{"type": "language-model"}"#)).unwrap();
@@ -513,10 +605,12 @@ fn the_norm_behind_the_pooling_needs_one_head_that_pools() {
 fn a_trained_body_takes_a_new_head() {
     let trained = model(r#"{"type": "language-model", "tied": true, "bias": true}"#);
     let heads = r#"{"name": "topics", "type": "multi-label", "labels": 3},
-        {"name": "head", "type": "tags", "tags": 3}"#;
+        {"name": "head", "type": "tags", "tags": 3, "crf": true}"#;
     let mut model = Model::new(config(heads), 11).unwrap();
     let drawn = model.take_over(&trained);
-    assert_eq!(drawn, ["topics.weight", "topics.bias", "head.weight", "head.bias"]);
+    let topics = ["topics.weight", "topics.bias"];
+    let head = ["head.weight", "head.bias", "head.transitions", "head.start", "head.end"];
+    assert_eq!(drawn, [&topics[..], &head].concat());
     for parameter in model.weights.iter().filter(|p| !drawn.contains(&p.name)) {
         let source = trained.weights.iter().find(|source| source.name == parameter.name).unwrap();
         assert_eq!(parameter.data[..], source.data[..], "{}", parameter.name);

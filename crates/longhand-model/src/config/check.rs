@@ -14,7 +14,7 @@ use super::{
 const LARGEST: usize = 1 << 20;
 
 /// Names of the body's parameters, which no head may take.
-const BODY: [&str; 4] = ["embedding", "positions", "blocks", "norm"];
+const BODY: [&str; 5] = ["embedding", "features", "positions", "blocks", "norm"];
 
 impl Config {
     /// Checks every size, and every pair of settings that must agree.
@@ -30,6 +30,10 @@ impl Config {
         size("width", self.width, 1, LARGEST)?;
         size("the number of blocks", self.blocks.len(), 1, 1024)?;
         size("the number of heads", self.heads.len(), 1, 64)?;
+        size("the number of features", self.features.len(), 0, 64)?;
+        for (index, &rows) in self.features.iter().enumerate() {
+            size(&format!("features[{index}]"), rows, 1, LARGEST)?;
+        }
         if let Positions::Learned { count } = self.positions {
             size("positions.count", count, 1, LARGEST)?;
         }
@@ -212,7 +216,7 @@ impl HeadConfig {
                 ("classes", classes)
             }
             HeadKind::MultiLabel { labels, .. } => ("labels", labels),
-            HeadKind::Tags { tags } => ("tags", tags),
+            HeadKind::Tags { tags, .. } => ("tags", tags),
             HeadKind::LanguageModel { .. } | HeadKind::MaskedTokens { .. } | HeadKind::Span {} => {
                 return Ok(());
             }

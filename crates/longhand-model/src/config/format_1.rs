@@ -126,6 +126,7 @@ impl Config1 {
             format: FORMAT,
             vocab_size: self.vocab_size,
             width: self.width,
+            features: Vec::new(),
             positions: self.positions,
             norm: self.norm,
             blocks,
@@ -147,7 +148,8 @@ impl Config1 {
         };
         let blocks = config.blocks.iter().map(Block1::downgrade).collect::<Option<_>>()?;
         let same_function = config.final_norm == final_norm(config.norm, kind);
-        (name == HeadConfig::NAME && same_function).then_some(Self {
+        let same_input = config.features.is_empty();
+        (name == HeadConfig::NAME && same_function && same_input).then_some(Self {
             model_type: config.model_type,
             format: 1,
             vocab_size: config.vocab_size,

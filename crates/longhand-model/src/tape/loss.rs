@@ -2,7 +2,7 @@
 //! head's linear layer are one operation, so that the logits of a batch are never whole in memory.
 
 use longhand_kernel::loss::{self, Gradient, Layer, Size, Targets, binary, span};
-use longhand_kernel::weights as packed;
+use longhand_kernel::{Sequence, crf, weights as packed};
 
 use super::profile::{Cost, Way};
 use super::{Tape, Var};
@@ -19,13 +19,24 @@ pub(crate) struct Output {
     pub(crate) bias: Option<ParameterId>,
 }
 
+/// The scores of a linear-chain CRF beside its emissions, which are a head's logits.
+#[derive(Clone, Copy)]
+pub(crate) struct Crf {
+    /// `[K, K]`: the score of the tag of the column right after the tag of the row.
+    pub(crate) transitions: ParameterId,
+    /// `[K]`: the score of each first tag.
+    pub(crate) start: ParameterId,
+    /// `[K]`: the score of each last tag.
+    pub(crate) end: ParameterId,
+}
+
 /// How a loss is measured, and what is wanted beside its sum.
 #[derive(Default)]
 pub struct LossOptions<'a> {
-    /// ε of label smoothing: the share of the target distribution that is spread evenly over
-    /// all answers (default: 0).
+    /// ε of label smoothing: the share of the target distribution that is spread evenly over all
+    /// answers (default: 0). A CRF ignores it.
     pub smoothing: f32,
-    /// Receives each row's loss in nats: `[T·B]` for tokens and tags, `[B]` otherwise.
+    /// Receives each loss in nats: `[T·B]` for tokens and for tags without a CRF, `[B]` otherwise.
     pub losses: Option<&'a mut [f32]>,
     /// A scale, and where the gradient of scale × the summed loss is added. It also begins the
     /// backward pass at the head's input.
@@ -159,6 +170,43 @@ impl Tape {
         })
     }
 
+    /// Negative log-likelihood of `tags` under a CRF with these emissions, summed. The gradient
+    /// begins the backward pass at the emissions.
+    pub(crate) fn crf_loss(
+        &mut self,
+        weights: &Weights,
+        emissions: Var,
+        crf: Crf,
+        tags: &[u32],
+        options: LossOptions<'_>,
+    ) -> Total {
+        let LossOptions { losses, gradients, .. } = options;
+        let Some((scale, gradients)) = gradients else {
+            let sequence = self.sequence(emissions, false);
+            let scores = crf.scores(weights, self.data(emissions));
+            return crf::negative_log_likelihood(sequence, scores, tags, losses, None);
+        };
+        let mut into_emissions = self.open(emissions);
+        let Crf { transitions, start, end } = crf;
+        let mut into = [transitions, start, end].map(|id| gradients.take(id));
+        let [into_transitions, into_start, into_end] = into.each_mut();
+        let gradient = crf::Gradient {
+            scale,
+            emissions: into_emissions.as_deref_mut(),
+            transitions: into_transitions.as_deref_mut(),
+            start: into_start.as_deref_mut(),
+            end: into_end.as_deref_mut(),
+        };
+        let sequence = self.sequence(emissions, false);
+        let scores = crf.scores(weights, self.data(emissions));
+        let total = crf::negative_log_likelihood(sequence, scores, tags, losses, Some(gradient));
+        for (id, gradient) in [transitions, start, end].into_iter().zip(into) {
+            gradients.put(id, gradient);
+        }
+        self.close(emissions, into_emissions);
+        total
+    }
+
     fn loss_of_logits(
         &mut self,
         logits: Var,
@@ -172,6 +220,63 @@ impl Tape {
         let total = loss(self, smoothing, losses, into);
         self.close(logits, gradient);
         total
+    }
+}
+
+/// Replaces a head's logits `[T·B, K]` by the probability of each tag over all paths; padding gets
+/// 0.
+pub(crate) fn tag_probabilities(
+    weights: &Weights,
+    crf: Option<Crf>,
+    sequence: &Sequence<'_>,
+    logits: &mut [f32],
+) {
+    let emissions = logits.to_vec();
+    with_scores(weights, crf, sequence, &emissions, |scores| {
+        crf::marginals(*sequence, scores, logits);
+    });
+}
+
+/// Writes the tags `[T·B]` of the best legal paths for a head's logits `[T·B, K]`.
+pub(crate) fn best_tags(
+    weights: &Weights,
+    crf: Option<Crf>,
+    sequence: &Sequence<'_>,
+    logits: &[f32],
+    legal: Option<crf::Legal<'_>>,
+    tags: &mut [u32],
+) {
+    with_scores(weights, crf, sequence, logits, |scores| {
+        crf::viterbi(*sequence, scores, legal, tags);
+    });
+}
+
+/// Hands on the scores of a CRF, or of one whose transitions are all zero.
+fn with_scores(
+    weights: &Weights,
+    crf: Option<Crf>,
+    sequence: &Sequence<'_>,
+    emissions: &[f32],
+    take: impl FnOnce(crf::Scores<'_>),
+) {
+    if let Some(crf) = crf {
+        return take(crf.scores(weights, emissions));
+    }
+    let tags = emissions.len() / sequence.rows().max(1);
+    let zeros = vec![0.0; tags * tags];
+    let (start, end) = (&zeros[..tags], &zeros[..tags]);
+    take(crf::Scores { emissions, transitions: &zeros, start, end });
+}
+
+impl Crf {
+    /// The scores with the emissions `[T·B, K]`.
+    fn scores<'a>(&self, weights: &'a Weights, emissions: &'a [f32]) -> crf::Scores<'a> {
+        crf::Scores {
+            emissions,
+            transitions: weights.values(self.transitions),
+            start: weights.values(self.start),
+            end: weights.values(self.end),
+        }
     }
 }
 

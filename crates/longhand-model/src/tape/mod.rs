@@ -29,7 +29,7 @@ use crate::error::ModelError;
 use crate::weights::{Gradients, ParameterId, Weights};
 
 pub(crate) use cell::LongCell;
-pub(crate) use loss::Output;
+pub(crate) use loss::{Crf, Output, best_tags, tag_probabilities};
 pub use loss::{IGNORE, LossOptions, Total};
 pub use memory::Gates;
 pub(crate) use memory::MatrixMemory;

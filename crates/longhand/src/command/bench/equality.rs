@@ -50,7 +50,9 @@ impl Arguments {
                 self.compare(&path.display().to_string(), &Model::load(model_folder(path)?)?)
             }
             (None, Some("all")) => {
-                Preset::ALL.iter().try_for_each(|&preset| self.untrained(preset))
+                // A model that looks ahead has no other way of reading.
+                let causal = |preset: &&Preset| preset.config(VOCABULARY).is_causal();
+                Preset::ALL.iter().filter(causal).try_for_each(|&preset| self.untrained(preset))
             }
             (None, Some(name)) => {
                 let unknown = |error: UnknownPreset| Usage(error.to_string());
