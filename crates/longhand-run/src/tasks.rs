@@ -13,9 +13,9 @@ use longhand_tasks::{
     Data, Examples, Files, Listed, Measured, TASK_FILE, Task, TaskFile, TaskObjective,
     VisitSettings, start,
 };
-use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
 use longhand_text::tokenizer::{TokenizerChoice, TrainingSettings, Writing};
+use longhand_text::{Tokenizer, TokenizerKind};
 
 use crate::error::RunError;
 use crate::execute::{Ended, Place, Prepared, Test};
@@ -118,7 +118,7 @@ fn model<T: Task>(
 ) -> Result<(Model, Vec<String>), RunError> {
     let config = recipe.model.config(tokenizer.vocab_size())?;
     let head = meaning.head(task, config.head());
-    let config = start::with_head(config, head);
+    let config = meaning.body(start::with_head(config, head));
     let seed = recipe.training.seed;
     let Some((trained, _)) = trained else {
         return Ok((start::fresh(config, tokenizer, seed)?, Vec::new()));
@@ -199,7 +199,10 @@ fn train_tokenizer<T: Task>(
     }
     let settings = TrainingSettings {
         kind: wanted.kind,
-        vocabulary: wanted.vocabulary,
+        vocabulary: wanted.vocabulary.or_else(|| match wanted.kind {
+            TokenizerKind::Word | TokenizerKind::Char => T::vocabulary(&examples.train),
+            _ => None,
+        }),
         threads: NonZeroUsize::new(recipe.training.threads),
     };
     // Each text is a line of its own, so that no token reaches from one into the next.

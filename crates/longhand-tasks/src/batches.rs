@@ -1,22 +1,23 @@
 //! Examples read side by side, each from an empty state.
 
-use longhand_model::{Mode, Model, ModelError, Pass, Sequence, Tape, Var};
+use longhand_model::{Input, Mode, Model, ModelError, Pass, Sequence, Tape, Var};
 use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledBatches, LabelledIds};
 
 use crate::error::TaskError;
+use crate::task::Task;
 
 /// Examples in a batch when nothing is learnt.
 pub(crate) const ROWS: usize = 64;
 
 /// Reads sequences in batches of similar lengths. `take` receives the body's output for each batch,
 /// whose `examples` are places in the list given.
-pub(crate) fn in_batches<L: Clone, E: From<TaskError>>(
-    model: &Model,
-    tape: &mut Tape,
-    items: &[&LabelledIds<L>],
+pub(crate) fn in_batches<T: Task, E: From<TaskError>>(
+    task: &T,
+    (model, tape): (&Model, &mut Tape),
+    items: &[&LabelledIds<T::Target>],
     padding: u32,
-    mut take: impl FnMut(&mut Pass<'_>, Var, &LabelledBatch<L>) -> Result<(), E>,
+    mut take: impl FnMut(&mut Pass<'_>, Var, &LabelledBatch<T::Target>) -> Result<(), E>,
 ) -> Result<(), E> {
     if items.is_empty() {
         return Ok(());
@@ -32,20 +33,23 @@ pub(crate) fn in_batches<L: Clone, E: From<TaskError>>(
             *place = order[*place];
         }
         let mut pass = tape.pass(Mode::Read);
-        let x = read(model, &mut pass, &batch).map_err(TaskError::from)?;
+        let x = read(task, model, &mut pass, &batch).map_err(TaskError::from)?;
         take(&mut pass, x, &batch)?;
     }
     Ok(())
 }
 
 /// The body's output for a batch.
-pub(crate) fn read<L>(
+pub(crate) fn read<T: Task>(
+    task: &T,
     model: &Model,
     pass: &mut Pass<'_>,
-    batch: &LabelledBatch<L>,
+    batch: &LabelledBatch<T::Target>,
 ) -> Result<Var, ModelError> {
     let (lengths, mut state) = (lengths(batch), model.state(batch.batch));
-    model.forward(pass, &batch.ids, &sequence(batch, &lengths), &mut state)
+    let features = task.features(batch);
+    let input = Input { ids: &batch.ids, features: &features };
+    model.forward_with_features(pass, input, &sequence(batch, &lengths), &mut state)
 }
 
 /// Rows of the first head's answer to the body's output `x`.

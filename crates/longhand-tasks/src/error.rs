@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use longhand_model::file::FileError;
 use longhand_model::{AdapterError, ConfigError, ModelError};
-use longhand_text::TextError;
+use longhand_text::{TextError, TokenizerKind};
 use longhand_train::TrainError;
 
 /// Why a task cannot be learnt or done. Each message is one sentence for the user.
@@ -123,6 +123,19 @@ pub enum TaskError {
         /// Why it is refused.
         reason: String,
     },
+    /// Entities were asked for in tags that mark none.
+    #[error(
+        "the tags of {name} mark no entities, as the scheme {wanted} does: leave the scheme out"
+    )]
+    NoScheme {
+        /// The file.
+        name: String,
+        /// The scheme.
+        wanted: &'static str,
+    },
+    /// A tokeniser that makes several tokens of a word.
+    #[error("to tag words, the tokeniser must be word or char: {0} makes several tokens of one")]
+    OneTokenAWord(TokenizerKind),
     /// The task's file and the model do not belong together.
     #[error("{} is not usable: {reason}", path.display())]
     TaskFile {

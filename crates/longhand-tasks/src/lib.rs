@@ -8,8 +8,8 @@
 //! 4. [`start`] makes the model: with new weights, or with the body of a trained model.
 //! 5. [`TaskObjective`] is what the training loop learns from.
 //! 6. [`Predictor`] answers, and [`score`] measures the answers.
-
-pub mod tags;
+//!
+//! [`tags`] knows how the tags of tokens mark entities.
 
 mod batches;
 pub mod classify;
@@ -23,6 +23,8 @@ mod objective;
 pub mod predictor;
 pub mod score;
 pub mod start;
+pub mod tag;
+pub mod tags;
 pub mod task;
 mod task_file;
 pub mod tasks;
@@ -35,6 +37,7 @@ pub use ids::{Data, Measured};
 pub use objective::TaskObjective;
 pub use predictor::Predictor;
 pub use score::{Evaluation, evaluate};
+pub use tag::Tagging;
 pub use task::Task;
 pub use task_file::TASK_FILE;
 pub use tasks::{Listed, TaskFile, TaskSettings, VisitSettings, VisitTask};

@@ -3,7 +3,7 @@
 //! Each sequence is read from an empty state. Shorter ones are padded, and a recurrence stops at the
 //! last token of a sequence.
 
-use longhand_model::{Gates, Mode, Model, Tape, Targets};
+use longhand_model::{Gates, Input, Mode, Model, Tape, Targets};
 use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledBatches, LabelledIds, LabelledPosition};
 use longhand_train::objective::{Objective, Part, Pass, Score, Watch};
@@ -64,7 +64,11 @@ impl<T: Task> Objective for TaskObjective<T> {
         self.batches.next(&mut self.batch);
         let lengths = lengths(&self.batch);
         let mut state = pass.model.state(self.batch.batch);
-        let x = pass.forward(&self.batch.ids, &sequence(&self.batch, &lengths), &mut state)?;
+        let features = self.task.features(&self.batch);
+        let input = Input { ids: &self.batch.ids, features: &features };
+        let sequence = sequence(&self.batch, &lengths);
+        let model = pass.model;
+        let x = model.forward_with_features(&mut pass.tape, input, &sequence, &mut state)?;
         let learn = |targets: Targets<'_>| pass.loss(x, targets, self.label_smoothing);
         let total = self.task.with_targets(&self.batch, learn)?;
         let tokens = self.batch.lengths.iter().map(|&length| length as u64).sum();
@@ -108,7 +112,7 @@ impl<T: Task> Objective for TaskObjective<T> {
         if self.batch.batch == 0 {
             return Ok(Vec::new());
         }
-        read(model, &mut tape.pass(Mode::Record), &self.batch)?;
+        read(&self.task, model, &mut tape.pass(Mode::Record), &self.batch)?;
         Ok(tape.gates(&model.weights))
     }
 

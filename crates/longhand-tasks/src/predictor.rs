@@ -103,9 +103,10 @@ impl<T: Task> Predictor<T> {
         }
         let items: Vec<&LabelledIds<T::Target>> = items.iter().collect();
         let Self { task, model, tokenizer, tape } = self;
+        let (task, model) = (&*task, &*model);
         let mut found: Vec<Option<T::Answer>> = vec![None; items.len()];
         let mut logits = Vec::new();
-        in_batches(model, tape, &items, padding(tokenizer), |pass, x, batch| {
+        in_batches(task, (model, tape), &items, padding(tokenizer), |pass, x, batch| {
             let rows = rows(model, pass, x);
             model.logits(pass, x, 0..rows, &mut logits);
             // Row t·B + b, or b where the head pools: both belong to sequence `row % B`.

@@ -71,7 +71,7 @@ pub(crate) fn score<'a, T: Task>(
     let mut answers: Vec<Option<T::Answer>> = vec![None; items.len()];
     let (mut nats, mut targets, mut done) = (0.0, 0, 0);
     let mut logits = Vec::new();
-    in_batches(model, tape, &items, padding, |pass, x, batch| {
+    in_batches(task, (model, tape), &items, padding, |pass, x, batch| {
         let total = task
             .with_targets(batch, |targets| model.loss(pass, x, targets, LossOptions::default()));
         let total = total.map_err(TaskError::from)?;

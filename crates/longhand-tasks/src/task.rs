@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use longhand_model::config::HeadKind;
-use longhand_model::{Model, Pass, Targets};
+use longhand_model::{Config, Model, Pass, Preset, Targets};
 use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledIds};
 use longhand_text::corpus::table::{Header, TableFormat, TableOptions};
@@ -23,6 +23,8 @@ pub trait Task: Clone {
     const ABOUT: &'static str;
     /// How the examples to predict follow one another in a text.
     const UNIT: Unit;
+    /// The model of a run that names none.
+    const PRESET: Preset = Preset::StackedLstmClassifier;
     /// The metrics that a person is told at the end of a run: the key of [`Task::measure`], and the
     /// words for it. Each value is a share from 0 to 1.
     const METRICS: &'static [(&'static str, &'static str)];
@@ -72,6 +74,12 @@ pub trait Task: Clone {
     /// The texts on which a tokeniser is trained.
     fn texts(example: &Self::Example) -> Vec<&str>;
 
+    /// The most tokens of a vocabulary of whole words where nobody says how many; every word by
+    /// default.
+    fn vocabulary(_examples: &[Self::Example]) -> Option<usize> {
+        None
+    }
+
     /// The names of the possible answers with their numbers among examples; empty where answers
     /// have no names.
     fn counts(&self, _examples: &[Self::Example]) -> Vec<(String, usize)> {
@@ -83,6 +91,12 @@ pub trait Task: Clone {
 
     /// The head that answers. `own` is the first head of the model that the run begins with.
     fn head(&self, settings: &Self::Settings, own: Option<&HeadKind>) -> HeadKind;
+
+    /// The configuration with what the task changes in the body, such as tables of features;
+    /// nothing by default.
+    fn body(&self, config: Config) -> Config {
+        config
+    }
 
     /// Why a model with this head cannot answer; none if it can.
     fn misfit(&self, head: &HeadKind) -> Option<String>;
@@ -97,6 +111,12 @@ pub trait Task: Clone {
         tokenizer: &Tokenizer,
         example: &Self::Example,
     ) -> Result<Encoded<Self::Target>, TaskError>;
+
+    /// `[F, T·B]`: the features of a batch's tokens, for a model whose configuration has any; none
+    /// by default.
+    fn features(&self, _batch: &LabelledBatch<Self::Target>) -> Vec<u32> {
+        Vec::new()
+    }
 
     /// Hands a batch's right answers to `learn` in the form that the head takes.
     fn with_targets<R>(

@@ -1,9 +1,11 @@
 //! The tasks: the one list that names each of them.
 
+use longhand_model::Preset;
 use serde::{Deserialize, Serialize};
 
 use crate::classify::Classify;
 use crate::error::TaskError;
+use crate::tag::Tagging;
 use crate::task::Task;
 
 /// Writes the enums of all tasks, and what is done with whichever it is.
@@ -47,6 +49,13 @@ macro_rules! tasks {
             pub fn metrics(&self) -> &'static [(&'static str, &'static str)] {
                 match self {
                     $(Self::$variant(_) => <$task as Task>::METRICS,)+
+                }
+            }
+
+            /// The model of a run that names none ([`Task::PRESET`]).
+            pub fn preset(&self) -> Preset {
+                match self {
+                    $(Self::$variant(_) => <$task as Task>::PRESET,)+
                 }
             }
 
@@ -102,6 +111,8 @@ macro_rules! tasks {
 tasks! {
     /// One label for each text.
     Classify => Classify,
+    /// One tag for each token.
+    Tag => Tagging,
 }
 
 /// A task of the list.

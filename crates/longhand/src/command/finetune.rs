@@ -8,7 +8,6 @@ use anyhow::Result;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use longhand::recipe::{BaseModel, ModelSettings, Recipe};
-use longhand_model::Preset;
 use longhand_run::Training;
 use longhand_tasks::TaskSettings;
 use longhand_text::TokenizerKind;
@@ -48,9 +47,19 @@ pub(crate) struct Arguments {
     train: Vec<PathBuf>,
     #[command(flatten)]
     data: DataFlags,
-    /// The column of the label, by name or by number from 0 [default: label]
-    #[arg(long, value_name = "COLUMN", help_heading = "Data")]
+    /// The column of the label, by name or by number from 0, for tags also from -1 on the right
+    /// [default: label; for tags -1]
+    #[arg(long, value_name = "COLUMN", help_heading = "Data", allow_hyphen_values = true)]
     label_column: Option<String>,
+    /// The column of the words to tag [default: 0]
+    #[arg(long, value_name = "COLUMN", help_heading = "Data", allow_hyphen_values = true)]
+    word_column: Option<String>,
+    /// A further column that a tagger reads; may be given several times
+    #[arg(long, value_name = "COLUMN", help_heading = "Data", allow_hyphen_values = true)]
+    feature_column: Vec<String>,
+    /// The scheme of the tags that the model learns: iob1, iob2, bioes or raw [default: the data's]
+    #[arg(long, value_name = "SCHEME", help_heading = "Data")]
+    scheme: Option<String>,
     /// Whether the first row of a .csv, .tsv or .txt table names the columns: auto, yes
     /// or no [default: auto]
     #[arg(long, value_name = "WHICH", help_heading = "Data")]
@@ -63,6 +72,10 @@ pub(crate) struct Arguments {
     /// How the positions of a text become one vector [default: the preset's, or max]
     #[arg(long, help_heading = "Model")]
     pooling: Option<PoolingName>,
+    /// Whether a CRF scores neighbouring tags [default: the preset's, or true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+          help_heading = "Model")]
+    crf: Option<bool>,
     #[command(flatten)]
     tuning: TuningFlags,
     #[command(flatten)]
@@ -110,7 +123,12 @@ impl Arguments {
             (None, Some(earlier)) => earlier,
             (None, None) => first_recipe(self.base.is_some()),
         };
-        recipe.task = Some(self.task(recipe.task.take())?);
+        let begins = self.recipe.is_none() && recipe.task.is_none();
+        let task = self.task(recipe.task.take())?;
+        if begins {
+            recipe.model.preset = task.preset().to_string();
+        }
+        recipe.task = Some(task);
         if !self.train.is_empty() {
             recipe.data.learn_from(self.train.iter().map(absolute).collect::<Result<_>>()?);
         }
@@ -158,6 +176,11 @@ impl Arguments {
             settings.extend(value.map(|value| (key.to_owned(), value)));
         };
         add("label_column", self.label_column.clone().map(Value::from));
+        add("word_column", self.word_column.clone().map(Value::from));
+        let features = Some(&self.feature_column).filter(|columns| !columns.is_empty());
+        add("feature_columns", features.map(|columns| columns.as_slice().into()));
+        add("scheme", self.scheme.clone().map(Value::from));
+        add("crf", self.crf.map(Value::from));
         add("pooling", self.pooling.map(|pooling| pooling.name().into()));
         for setting in &self.set {
             let Some((key, value)) = setting.split_once('=') else {
@@ -174,7 +197,6 @@ impl Arguments {
 /// What is done where neither a recipe nor a flag says otherwise.
 fn first_recipe(trained: bool) -> Recipe {
     let mut recipe = Recipe::default();
-    recipe.model.preset = Preset::StackedLstmClassifier.to_string();
     recipe.tokenizer.kind = TokenizerKind::Word;
     recipe.tokenizer.may_change = true;
     // What was learnt before is to be changed gently.

@@ -147,7 +147,12 @@ impl Arguments {
             return Ok(writeln!(out, "{}", cells.collect::<Vec<_>>().join("\t"))?);
         }
         if !self.json {
-            return Ok(writeln!(out, "{}", task.plain(example, answers))?);
+            writeln!(out, "{}", task.plain(example, answers))?;
+            if T::UNIT == Unit::Block {
+                // An empty line ends a block.
+                writeln!(out)?;
+            }
+            return Ok(());
         }
         serde_json::to_writer(&mut *out, &task.fields(example, answers))?;
         Ok(writeln!(out)?)

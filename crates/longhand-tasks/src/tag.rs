@@ -1,0 +1,399 @@
+//! Tagging: one tag for each token of a sentence, such as the parts of names.
+//!
+//! Sentences are read from CoNLL columns. A token is a word of the vocabulary, and its features
+//! ([`Feature`](features::Feature)) have vectors of their own, which the model adds.
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+
+use longhand_model::config::HeadKind;
+use longhand_model::{Config, IGNORE, LegalTags, Model, Pass, Preset, Targets};
+use longhand_text::batch::{LabelledBatch, LabelledIds};
+use longhand_text::corpus::conll::{Conll, ConllColumn, Sentence};
+use longhand_text::{Tokenizer, TokenizerKind};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::batches::{lengths, sequence};
+use crate::error::TaskError;
+use crate::tags::{Entity, Scheme, Tag, entities};
+use crate::task::{At, Encoded, Read, Reading, Report, Scored, Task, Unit};
+
+mod example;
+pub mod features;
+mod meaning;
+#[cfg(test)]
+mod tests;
+
+use example::Columns;
+pub use example::Example;
+use features::{Feature, FeatureTable, Words};
+
+/// How tokens are tagged. A column is a number from 0, or from −1 on the right, or a name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// The column of the words (default: 0).
+    pub word_column: String,
+    /// The column of the tags (default: −1, the last one).
+    pub label_column: String,
+    /// Further columns that the model reads, such as a part of speech (default: none).
+    pub feature_columns: Vec<String>,
+    /// The scheme of the tags that the model gives (default: the data's own, IOB2 for IOB1). What is
+    /// written is in the data's own scheme.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<Scheme>,
+    /// Whether a CRF scores neighbouring tags (default: as the model's own head does, or true).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub crf: Option<bool>,
+    /// Whether the model reads each word's spelling, or the pairs of characters in Chinese
+    /// (default: true).
+    pub spelling: bool,
+    /// The number of first words of a sentence that are read (default: 1024).
+    pub longest: NonZeroUsize,
+}
+
+/// The default of [`Settings::longest`].
+const LONGEST: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            word_column: "0".into(),
+            label_column: "-1".into(),
+            feature_columns: Vec::new(),
+            scheme: None,
+            crf: None,
+            spelling: true,
+            longest: LONGEST,
+        }
+    }
+}
+
+/// The meaning of a tagger's answers, and how it reads a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tagging {
+    /// The tags, in the order of the model's outputs.
+    tags: Vec<String>,
+    /// Their scheme.
+    scheme: Scheme,
+    /// The scheme of the training data, in which tags are written.
+    written: Scheme,
+    /// The columns of a file to tag.
+    columns: Columns,
+    /// The features, in the order of the model's tables.
+    features: Vec<FeatureTable>,
+    longest: NonZeroUsize,
+}
+
+/// The tags and the features of a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// A tag for each token.
+    pub tags: Vec<u32>,
+    /// `[F, n]`: the rows of each feature, one feature after another.
+    pub features: Vec<u32>,
+}
+
+/// The tags of a sentence, and their probabilities.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// A tag for each token that was read.
+    pub tags: Vec<u32>,
+    /// The probability of each of these tags, over all paths.
+    pub probabilities: Vec<f32>,
+}
+
+impl Task for Tagging {
+    const NAME: &'static str = "tag";
+    const ABOUT: &'static str = "a tag for each token: names, phrases, parts of speech";
+    const UNIT: Unit = Unit::Block;
+    const PRESET: Preset = Preset::Tagger;
+    const METRICS: &'static [(&'static str, &'static str)] =
+        &[("entity_f1", "entity F1"), ("accuracy", "accuracy")];
+    const COLUMNS: &'static [&'static str] = &["tags"];
+
+    type Settings = Settings;
+    type Example = Example;
+    type Target = Target;
+    type Answer = Answer;
+
+    fn read(
+        settings: &Settings,
+        file: &Path,
+        reading: &Reading,
+    ) -> Result<Read<Example>, TaskError> {
+        let examples = example::read(settings, file, reading)?;
+        let mut notes = BTreeMap::new();
+        let repaired = example::illegal_tags(&examples);
+        if repaired > 0 {
+            notes
+                .insert("tag(s) that may not follow the one before were repaired".into(), repaired);
+        }
+        Ok(Read { examples, notes })
+    }
+
+    fn learn(settings: &Settings, examples: &[Example], files: &str) -> Result<Self, TaskError> {
+        let written = example::scheme_of(examples);
+        let scheme = match (written, settings.scheme) {
+            (Scheme::Raw, Some(Scheme::Raw) | None) | (_, Some(Scheme::Raw)) => Scheme::Raw,
+            (Scheme::Raw, Some(wanted)) => {
+                let wanted = wanted.name();
+                return Err(TaskError::NoScheme { name: files.into(), wanted });
+            }
+            (Scheme::Iob1, None) => Scheme::Iob2,
+            (written, wanted) => wanted.unwrap_or(written),
+        };
+        let tags = example::tags_of(examples, scheme);
+        if let [only] = &tags[..] {
+            return Err(TaskError::OneLabel { name: files.into(), label: only.clone() });
+        }
+        let mut features = Vec::new();
+        if settings.spelling {
+            let words = || examples.iter().flat_map(Example::words);
+            let characters = words().map(|word| word.chars().count()).sum();
+            features = Feature::suited(words().count(), characters);
+        }
+        let columns = examples.first().and_then(|example| example.columns.clone());
+        let columns = columns.unwrap_or(Columns { word: 0, label: None, features: Vec::new() });
+        features.extend((0..columns.features.len()).map(Feature::Column));
+        let read: Vec<(Vec<&str>, Vec<Vec<&str>>)> = examples
+            .iter()
+            .map(|example| {
+                let cells = columns.features.iter().map(|&place| example.cells(place));
+                (example.words(), cells.collect())
+            })
+            .collect();
+        let sentences = || read.iter().map(|(words, columns)| Words { words, columns });
+        let features =
+            features.into_iter().map(|feature| FeatureTable::learn(feature, sentences())).collect();
+        let columns = Columns { label: None, ..columns };
+        Ok(Self { tags, scheme, written, columns, features, longest: settings.longest })
+    }
+
+    fn check(&self, example: &Example, at: At<'_>) -> Result<(), TaskError> {
+        match self.numbers(example).iter().position(Option::is_none) {
+            None => Ok(()),
+            Some(place) => Err(TaskError::UnknownLabel {
+                name: at.name.into(),
+                example: at.example,
+                label: example.tags().get(place).copied().unwrap_or_default().into(),
+                known: self.tags.join(", "),
+            }),
+        }
+    }
+
+    fn texts(example: &Example) -> Vec<&str> {
+        example.words()
+    }
+
+    fn vocabulary(examples: &[Example]) -> Option<usize> {
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for word in examples.iter().flat_map(Example::words) {
+            *counts.entry(word).or_default() += 1;
+        }
+        // Words that occur once teach the model what it does not know.
+        let frequent = counts.values().filter(|&&count| count > 1).count();
+        Some(frequent + SPECIAL)
+    }
+
+    fn counts(&self, examples: &[Example]) -> Vec<(String, usize)> {
+        let mut counts = vec![0; self.tags.len()];
+        for tag in examples.iter().flat_map(|example| self.numbers(example)).flatten() {
+            counts[tag as usize] += 1;
+        }
+        self.tags.iter().cloned().zip(counts).collect()
+    }
+
+    fn longest(&self) -> usize {
+        self.longest.get()
+    }
+
+    fn head(&self, settings: &Settings, own: Option<&HeadKind>) -> HeadKind {
+        let own = own.and_then(|own| match *own {
+            HeadKind::Tags { crf, .. } => Some(crf),
+            _ => None,
+        });
+        HeadKind::Tags { tags: self.tags.len(), crf: settings.crf.or(own).unwrap_or(true) }
+    }
+
+    fn body(&self, config: Config) -> Config {
+        Config { features: self.features.iter().map(FeatureTable::rows).collect(), ..config }
+    }
+
+    fn misfit(&self, head: &HeadKind) -> Option<String> {
+        let names = self.tags.len();
+        match *head {
+            HeadKind::Tags { tags, .. } if tags == names => None,
+            HeadKind::Tags { tags, .. } => {
+                Some(format!("it names {names} tags, the model has {tags}"))
+            }
+            _ => Some("the model gives no tags".into()),
+        }
+    }
+
+    fn encode(
+        &self,
+        tokenizer: &Tokenizer,
+        example: &Example,
+    ) -> Result<Encoded<Target>, TaskError> {
+        if !matches!(tokenizer.kind(), TokenizerKind::Word | TokenizerKind::Char) {
+            return Err(TaskError::OneTokenAWord(tokenizer.kind()));
+        }
+        if example.sentence.tokens.is_empty() {
+            return Ok(Encoded { items: Vec::new(), is_cut: false });
+        }
+        let columns = self.columns(example);
+        for place in columns.features.iter().chain([&columns.word]) {
+            example.file.place(&ConllColumn::Index(*place as i64))?;
+        }
+        let words = example.cells(columns.word);
+        let length = words.len().min(self.longest.get());
+        let mut ids = Vec::with_capacity(length);
+        for word in &words[..length] {
+            // The first token of a word with white space in it.
+            ids.push(tokenizer.encode(word)?.first().copied().unwrap_or(0));
+        }
+        let mut tags: Vec<u32> =
+            self.numbers(example).into_iter().map(Option::unwrap_or_default).collect();
+        tags.resize(length, 0);
+        let features = self.feature_rows(example).into_iter();
+        let features = features.flat_map(|rows| rows.into_iter().take(length)).collect();
+        let label = Target { tags, features };
+        let items = vec![LabelledIds { ids, label }];
+        Ok(Encoded { items, is_cut: length < words.len() })
+    }
+
+    fn features(&self, batch: &LabelledBatch<Target>) -> Vec<u32> {
+        let rows = batch.time * batch.batch;
+        let mut all = vec![0; self.features.len() * rows];
+        for (b, target) in batch.labels.iter().enumerate() {
+            let length = target.tags.len().max(1);
+            for (feature, values) in target.features.chunks(length).enumerate() {
+                for (t, &value) in values.iter().enumerate() {
+                    all[feature * rows + t * batch.batch + b] = value;
+                }
+            }
+        }
+        all
+    }
+
+    fn with_targets<R>(
+        &self,
+        batch: &LabelledBatch<Target>,
+        learn: impl FnOnce(Targets<'_>) -> R,
+    ) -> R {
+        let mut tags = vec![IGNORE; batch.time * batch.batch];
+        for (b, target) in batch.labels.iter().enumerate() {
+            for (t, &tag) in target.tags.iter().enumerate() {
+                tags[t * batch.batch + b] = tag;
+            }
+        }
+        learn(Targets::Tags(&tags))
+    }
+
+    fn target_bytes(target: &Target) -> Vec<u8> {
+        target.tags.iter().chain(&target.features).flat_map(|x| x.to_le_bytes()).collect()
+    }
+
+    fn answers(
+        &self,
+        model: &Model,
+        _pass: &mut Pass<'_>,
+        logits: &[f32],
+        batch: &LabelledBatch<Target>,
+    ) -> Vec<Answer> {
+        let Some(head) = model.heads().first() else { return Vec::new() };
+        let lengths = lengths(batch);
+        let sequence = sequence(batch, &lengths);
+        let [transitions, start, end] = &self.legal();
+        let legal = LegalTags { transitions, start, end };
+        let mut best = Vec::new();
+        head.best_tags(&model.weights, &sequence, logits, Some(legal), &mut best);
+        let mut probabilities = logits.to_vec();
+        head.tag_probabilities(&model.weights, &sequence, &mut probabilities);
+        let answer = |b: usize| {
+            let rows = || (0..batch.labels[b].tags.len()).map(move |t| t * batch.batch + b);
+            let tags: Vec<u32> = rows().map(|row| best[row]).collect();
+            let own = rows().zip(&tags);
+            let probability =
+                |(row, &tag): (usize, &u32)| probabilities[row * self.tags.len() + tag as usize];
+            Answer { probabilities: own.map(probability).collect(), tags }
+        };
+        (0..batch.labels.len()).map(answer).collect()
+    }
+
+    fn measure(&self, scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64> {
+        let (mut right, mut all) = (0, 0);
+        for Scored { example, answers, .. } in scored {
+            let truth = self.numbers(example);
+            let found = answers.first().map_or(&[][..], |answer| &answer.tags);
+            all += truth.len();
+            right +=
+                truth.iter().zip(found).filter(|(truth, found)| **truth == Some(**found)).count();
+        }
+        let mut metrics = BTreeMap::new();
+        metrics.insert("accuracy".into(), right as f64 / all.max(1) as f64);
+        if self.scheme != Scheme::Raw {
+            let scores = self.scores(scored);
+            let overall = scores.overall();
+            metrics.insert("entity_f1".into(), overall.f1());
+            metrics.insert("entity_precision".into(), overall.precision());
+            metrics.insert("entity_recall".into(), overall.recall());
+            metrics.insert("entity_macro_f1".into(), scores.macro_f1());
+        }
+        metrics
+    }
+
+    fn report(&self, scored: &[Scored<'_, Self>]) -> Report {
+        if self.scheme == Scheme::Raw {
+            return Report::default();
+        }
+        let scores = self.scores(scored);
+        let mut json = Map::new();
+        json.insert("entities".into(), json!(scores));
+        Report { text: scores.table(), json, ..Report::default() }
+    }
+
+    fn parse(text: &str, at: At<'_>) -> Result<Vec<Example>, TaskError> {
+        let file = Arc::new(Conll::block(at.name, text, at.example as u64)?);
+        let sentence = file.sentences().first().cloned();
+        let sentence = sentence.unwrap_or(Sentence { tokens: 0..0, document: 0 });
+        Ok(vec![Example { file, sentence, columns: None }])
+    }
+
+    fn plain(&self, example: &Example, answers: &[Answer]) -> String {
+        let tags = self.written(answers.first(), example.sentence.tokens.len());
+        let mut lines = Vec::new();
+        // Writing into memory cannot fail.
+        let tags = tags.iter().map(String::as_str);
+        let _ = example.file.write_with("predicted", tags, &mut lines);
+        String::from_utf8_lossy(&lines).trim_end_matches('\n').to_owned()
+    }
+
+    fn fields(&self, example: &Example, answers: &[Answer]) -> Map<String, Value> {
+        let words = example.cells(self.columns(example).word);
+        let tags = self.written(answers.first(), words.len());
+        let probabilities = answers.first().map_or(&[][..], |answer| &answer.probabilities);
+        let parsed: Option<Vec<Tag<'_>>> = tags.iter().map(|tag| Tag::parse(tag)).collect();
+        let marked = if self.scheme == Scheme::Raw { None } else { parsed };
+        let entity = |&Entity { kind, first, last }: &Entity<'_>| {
+            let text = words[first..=last].join(" ");
+            json!({"type": kind, "first": first, "last": last, "text": text})
+        };
+        let marked: Vec<Value> = entities(&marked.unwrap_or_default()).iter().map(entity).collect();
+        let fields = [
+            ("words", json!(words)),
+            ("tags", json!(tags)),
+            ("probabilities", json!(probabilities)),
+            ("entities", json!(marked)),
+        ];
+        fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}
+
+/// `<unk>` and `<eos>`.
+const SPECIAL: usize = 2;

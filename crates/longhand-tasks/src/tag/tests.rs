@@ -1,0 +1,242 @@
+use std::sync::Arc;
+
+use longhand_kernel::Cpu;
+use longhand_model::{Mode, Preset, Sequence, Tape};
+
+use super::*;
+use crate::start;
+
+const TRAIN: &str = "-DOCSTART- -X- O\n\nEU NNP I-ORG\nrejects VBZ O\nGerman JJ I-MISC\ncall NN O\n\n\
+    Peter NNP I-PER\nBlackburn NNP I-PER\n\nEU NNP I-ORG\nEU NNP B-ORG\nrejects VBZ O\n";
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs_err::write(file.path(), text).unwrap();
+    file
+}
+
+fn read(settings: &Settings, text: &str) -> Result<Read<Example>, TaskError> {
+    Tagging::read(settings, file(text).path(), &Reading::default())
+}
+
+fn learnt(settings: &Settings, text: &str) -> (Tagging, Vec<Example>) {
+    let examples = read(settings, text).unwrap().examples;
+    (Tagging::learn(settings, &examples, "it").unwrap(), examples)
+}
+
+fn tokenizer(examples: &[Example]) -> Tokenizer {
+    let texts = examples.iter().flat_map(Tagging::texts).map(|text| Ok(format!("{text}\n")));
+    let vocabulary = Tagging::vocabulary(examples);
+    Tokenizer::train(TokenizerKind::Word, vocabulary, texts, &mut |_| {}).unwrap()
+}
+
+#[test]
+fn tags_are_learnt_in_a_scheme_and_written_in_the_data_s() {
+    let (task, examples) = learnt(&Settings::default(), TRAIN);
+    assert_eq!((task.scheme, task.written), (Scheme::Iob2, Scheme::Iob1));
+    assert_eq!(task.tags, ["O", "B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER"]);
+    let numbers: Vec<u32> = task.numbers(&examples[2]).into_iter().flatten().collect();
+    assert_eq!(numbers, [3, 3, 0]);
+    let answer = Answer { tags: numbers, probabilities: vec![1.0; 3] };
+    assert_eq!(task.written(Some(&answer), 4), ["I-ORG", "B-ORG", "O", "O"]);
+
+    let settings = Settings { scheme: Some(Scheme::Bioes), ..Settings::default() };
+    let (task, examples) = learnt(&settings, TRAIN);
+    assert_eq!(task.tags.len(), 13);
+    let numbers: Vec<u32> = task.numbers(&examples[1]).into_iter().flatten().collect();
+    let names: Vec<&str> = numbers.iter().map(|&n| task.tags[n as usize].as_str()).collect();
+    assert_eq!(names, ["B-PER", "E-PER"]);
+    let json = serde_json::to_string(&task).unwrap();
+    assert_eq!(serde_json::from_str::<Tagging>(&json).unwrap(), task);
+}
+
+#[test]
+fn raw_tags_have_no_entities() {
+    let settings = Settings { label_column: "1".into(), ..Settings::default() };
+    let (task, examples) = learnt(&settings, TRAIN);
+    assert_eq!(task.scheme, Scheme::Raw);
+    assert_eq!(task.tags, ["JJ", "NN", "NNP", "VBZ"]);
+    assert!(task.legal()[0].iter().all(|&legal| legal));
+    let answers = [Answer { tags: vec![2, 3, 0, 0], probabilities: vec![1.0; 4] }];
+    let scored = Scored { example: &examples[0], items: &[], answers: &answers };
+    let metrics = task.measure(&[scored]);
+    assert_eq!(metrics.into_iter().collect::<Vec<_>>(), [("accuracy".to_owned(), 0.75)]);
+    let settings = Settings { scheme: Some(Scheme::Iob2), ..settings };
+    let error = Tagging::learn(&settings, &examples, "it").unwrap_err().to_string();
+    assert!(error.contains("it") && error.contains("iob2"), "{error}");
+}
+
+#[test]
+fn only_legal_tags_may_follow() {
+    let (task, _) = learnt(&Settings::default(), TRAIN);
+    let [pairs, first, last] = task.legal();
+    let at = |name: &str| task.tags.iter().position(|tag| tag == name).unwrap();
+    let legal = |a: &str, b: &str| pairs[at(a) * task.tags.len() + at(b)];
+    assert!(legal("B-PER", "I-PER") && legal("O", "B-PER") && legal("I-PER", "B-ORG"));
+    assert!(!legal("O", "I-PER") && !legal("B-ORG", "I-PER"));
+    assert!(first[at("O")] && first[at("B-PER")] && !first[at("I-PER")]);
+    assert!(last.iter().all(|&legal| legal));
+}
+
+#[test]
+fn a_sentence_becomes_ids_tags_and_features() {
+    let settings = Settings { feature_columns: vec!["1".into()], ..Settings::default() };
+    let (task, examples) = learnt(&settings, TRAIN);
+    let tokenizer = tokenizer(&examples);
+    // `<unk>`, `<eos>`, `EU` and `rejects`.
+    assert_eq!(tokenizer.vocab_size(), 4);
+    let encoded = task.encode(&tokenizer, &examples[0]).unwrap();
+    let [LabelledIds { ids, label }] = &encoded.items[..] else { panic!() };
+    assert_eq!(ids[..], [2, 3, 0, 0]);
+    assert_eq!(label.tags, [3, 0, 1, 0]);
+    // Two features of the whole word, eight affixes, one column.
+    assert_eq!(label.features.len(), 11 * 4);
+    // NNP is the most frequent part of speech, then VBZ.
+    assert_eq!(label.features[40..42], [2, 3]);
+    // `EU` has no affix of three characters.
+    assert_eq!((label.features[6 * 4], label.features[7 * 4]), (1, 1));
+
+    let batch = LabelledBatch {
+        batch: 2,
+        time: 4,
+        ids: Vec::new(),
+        lengths: vec![4, 2],
+        labels: vec![
+            label.clone(),
+            task.encode(&tokenizer, &examples[1]).unwrap().items[0].label.clone(),
+        ],
+        examples: vec![0, 1],
+    };
+    task.with_targets(&batch, |targets| {
+        let Targets::Tags(tags) = targets else { panic!() };
+        assert_eq!(tags, [3, 5, 0, 6, 1, IGNORE, 0, IGNORE]);
+    });
+    let features = Task::features(&task, &batch);
+    let column: Vec<u32> = features[10 * 8..].to_vec();
+    assert_eq!(column[..4], [2, 2, 3, 2]);
+    assert_eq!((column[5], column[7]), (0, 0));
+
+    let short = Settings { longest: NonZeroUsize::new(3).unwrap(), ..settings };
+    let (task, examples) = learnt(&short, TRAIN);
+    let encoded = task.encode(&tokenizer, &examples[0]).unwrap();
+    assert!(encoded.is_cut);
+    assert_eq!(encoded.items[0].label.tags, [3, 0, 1]);
+    assert_eq!(encoded.items[0].label.features.len(), 11 * 3);
+    let bytes = Tokenizer::byte().unwrap();
+    let error = task.encode(&bytes, &examples[0]).unwrap_err().to_string();
+    assert!(error.contains("byte") && error.contains("word"), "{error}");
+}
+
+#[test]
+fn bad_files_are_told() {
+    let check = |settings: &Settings, text: &str, words: &[&str]| {
+        let error = read(settings, text).unwrap_err().to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    };
+    let settings = Settings::default();
+    check(&settings, "a O\n\nb\n", &["line 3", "1 column(s)"]);
+    check(&settings, "a\tO\nb\t\n", &["line 2", "label is empty"]);
+    check(&Settings { label_column: "5".into(), ..settings.clone() }, "a O\n", &["no column 5"]);
+    let named = Settings { word_column: "form".into(), ..settings.clone() };
+    check(&named, "word tag\na O\n", &["no column \"form\"", "\"word\""]);
+    let only = read(&settings, "a O\n").unwrap().examples;
+    let error = Tagging::learn(&settings, &only, "it").unwrap_err().to_string();
+    assert!(error.contains("it") && error.contains("\"O\""), "{error}");
+
+    let notes = read(&settings, "a B-X\nb I-X\n\nc I-X\nd B-X\n\ne O\n").unwrap().notes;
+    assert_eq!(notes.into_values().collect::<Vec<_>>(), [1]);
+    let (task, _) = learnt(&settings, TRAIN);
+    let other = read(&settings, "a I-LOC\n").unwrap().examples;
+    let error = task.check(&other[0], At { name: "it", example: 7 }).unwrap_err().to_string();
+    assert!(error.contains("LOC") && error.contains("example 7 of it"), "{error}");
+}
+
+#[test]
+fn entities_are_measured() {
+    let (task, examples) = learnt(&Settings::default(), TRAIN);
+    let answers = [
+        [Answer { tags: vec![3, 0, 0, 0], probabilities: vec![1.0; 4] }],
+        [Answer { tags: vec![5, 6], probabilities: vec![1.0; 2] }],
+        [Answer { tags: vec![3, 4, 0], probabilities: vec![1.0; 3] }],
+    ];
+    let scored: Vec<Scored<'_, Tagging>> = examples
+        .iter()
+        .zip(&answers)
+        .map(|(example, answers)| Scored { example, items: &[], answers })
+        .collect();
+    let metrics = task.measure(&scored);
+    // Of five entities two are found, and one that is none.
+    assert!((metrics["entity_precision"] - 2.0 / 3.0).abs() < 1e-12);
+    assert!((metrics["entity_recall"] - 0.4).abs() < 1e-12);
+    assert!((metrics["entity_f1"] - 0.5).abs() < 1e-12);
+    assert!((metrics["accuracy"] - 7.0 / 9.0).abs() < 1e-12);
+    let report = task.report(&scored);
+    assert_eq!(report.json["entities"]["PER"]["right"], 1);
+    assert!(report.text.contains("MISC"), "{}", report.text);
+}
+
+#[test]
+fn lines_come_back_with_their_tags() {
+    let (task, examples) = learnt(&Settings::default(), TRAIN);
+    let at = At { name: "it", example: 4 };
+    let [block] = &Tagging::parse("# a comment line\nPeter NNP\nsaid VBD", at).unwrap()[..] else {
+        panic!()
+    };
+    let encoded = task.encode(&tokenizer(&examples), block).unwrap();
+    assert_eq!(encoded.items[0].ids.len(), 2);
+    let answers = [Answer { tags: vec![5, 0], probabilities: vec![0.75, 0.5] }];
+    let plain = task.plain(block, &answers);
+    assert_eq!(plain, "# a comment line\nPeter NNP I-PER\nsaid VBD O");
+    let fields = task.fields(block, &answers);
+    assert_eq!(fields["tags"], json!(["I-PER", "O"]));
+    assert_eq!(fields["words"], json!(["Peter", "said"]));
+    assert_eq!(fields["probabilities"], json!([0.75, 0.5]));
+    let expected = json!([{"type": "PER", "first": 0, "last": 0, "text": "Peter"}]);
+    assert_eq!(fields["entities"], expected);
+
+    let [empty] = &Tagging::parse("-DOCSTART- -X-", at).unwrap()[..] else { panic!() };
+    assert!(task.encode(&tokenizer(&examples), empty).unwrap().items.is_empty());
+    assert_eq!(task.plain(empty, &[]), "-DOCSTART- -X-");
+    let error = Tagging::parse("a b\nc", at).unwrap_err().to_string();
+    assert!(error.starts_with("it, line 5"), "{error}");
+}
+
+#[test]
+fn a_model_answers_with_the_best_legal_path() {
+    let (task, examples) = learnt(&Settings::default(), TRAIN);
+    let tokenizer = tokenizer(&examples);
+    let config = Preset::Tagger.config(tokenizer.vocab_size());
+    let head = task.head(&Settings::default(), config.head());
+    assert_eq!(head, HeadKind::Tags { tags: 7, crf: true });
+    assert_eq!(task.misfit(&head), None);
+    assert!(task.misfit(&HeadKind::Tags { tags: 6, crf: true }).is_some());
+    assert!(task.misfit(&HeadKind::Span {}).is_some());
+    let config = task.body(start::with_head(config, head));
+    assert_eq!(config.features.len(), 10);
+    let model = start::fresh(config, &tokenizer, 1).unwrap();
+
+    let items: Vec<LabelledIds<Target>> =
+        examples.iter().map(|e| task.encode(&tokenizer, e).unwrap().items.remove(0)).collect();
+    let mut tape = Tape::new(Arc::new(Cpu::new(1)));
+    let mut batches = longhand_text::batch::LabelledBatches::in_order(items, 3, 0).unwrap();
+    let mut batch = LabelledBatch::default();
+    batches.next(&mut batch);
+    let mut pass = tape.pass(Mode::Read);
+    let lengths = lengths(&batch);
+    let sequence = Sequence { lengths: Some(&lengths), ..Sequence::new(batch.time, batch.batch) };
+    let x = crate::batches::read(&task, &model, &mut pass, &batch).unwrap();
+    let mut logits = Vec::new();
+    model.logits(&mut pass, x, 0..sequence.rows(), &mut logits);
+    // Every position would begin with the inside of an entity.
+    logits.iter_mut().for_each(|logit| *logit = 0.0);
+    for row in logits.chunks_mut(7) {
+        row[6] = 5.0;
+    }
+    let answers = task.answers(&model, &mut pass, &logits, &batch);
+    for (answer, &length) in answers.iter().zip(&lengths) {
+        assert_eq!(answer.tags.len(), length as usize);
+        assert_eq!(answer.tags[0], 5, "an entity begins with B");
+        assert!(answer.tags[1..].iter().all(|&tag| tag == 6));
+        assert!(answer.probabilities.iter().all(|p| (0.0..=1.0).contains(p)));
+    }
+}

@@ -1,0 +1,96 @@
+//! `longhand finetune --task tag` and its predictions through the real binary.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+use assert_cmd::Command;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+fn longhand(arguments: &[&str], input: &str) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longhand"));
+    let output = command.args(arguments).write_stdin(input).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn write(folder: &TempDir, name: &str, text: &str) -> String {
+    let path = folder.path().join(name);
+    fs_err::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// Sentences with names in IOB1. A capital tells a name, so that unknown names are found too.
+fn sentences(from: usize, count: usize) -> String {
+    let mut text = String::from("-DOCSTART- -X- O\n\n");
+    for i in from..from + count {
+        let name = format!("{}{}", ["Bo", "Ka", "Lu", "Mi"][i % 4], ["ra", "to", "ne"][i % 3]);
+        let verb = ["sees", "calls", "knows"][i % 3];
+        text += &format!("{name}{i} NNP I-PER\n");
+        if i % 2 == 0 {
+            text += &format!("{name} NNP I-PER\n");
+        }
+        text += &format!("{verb} VBZ O\n");
+        if i % 5 == 0 {
+            text += &format!("{name} NNP I-PER\nZu{i} NNP B-PER\n");
+        }
+        text += "the DT O\nriver NN O\n. . O\n\n";
+    }
+    text
+}
+
+#[test]
+fn columns_become_a_tagger_that_writes_columns() {
+    let folder = TempDir::new().unwrap();
+    let train = write(&folder, "train.conll", &sentences(0, 120));
+    let test = write(&folder, "test.conll", &sentences(500, 30));
+    let out = folder.path().join("tagger").to_str().unwrap().to_owned();
+    let arguments = [
+        &["finetune", "--task", "tag", "--data", &train, "--test", &test][..],
+        &["--label-column", "-1", "--feature-column", "1", "--scheme", "bioes", "--crf"],
+        &["--epochs", "30", "--threads", "1", "--json", "--out", &out],
+    ];
+    let (code, stdout, errors) = longhand(&arguments.concat(), "");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(last["done"], true);
+    assert!(last["test"]["entity_f1"].as_f64().unwrap() > 0.9, "{last}");
+    assert!(last["test"]["accuracy"].as_f64().unwrap() > 0.9, "{last}");
+
+    let input = "-DOCSTART- -X-\n\n# a comment\nBora999 NNP\nsees VBZ\n. .\n\nthe DT\nriver NN\n";
+    let (code, tagged, errors) = longhand(&["predict", &out], input);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let expected = "-DOCSTART- -X-\n\n# a comment\nBora999 NNP I-PER\nsees VBZ O\n. . O\n\n\
+        the DT O\nriver NN O\n\n";
+    assert_eq!(tagged, expected);
+    let (_, answers, _) = longhand(&["predict", &out, "--json"], "Bora999 NNP\nsees VBZ\n");
+    let answer: Value = serde_json::from_str(&answers).unwrap();
+    assert_eq!(answer["tags"], json!(["I-PER", "O"]));
+    assert_eq!(answer["entities"][0]["text"], "Bora999");
+    assert!(answer["probabilities"][0].as_f64().unwrap() > 0.5);
+}
+
+#[test]
+fn bad_input_is_told_in_one_sentence() {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("tagger").to_str().unwrap().to_owned();
+    let good = write(&folder, "good.conll", &sentences(0, 20));
+    let check = |data: &str, further: &[&str], words: &[&str]| {
+        let arguments = [&["finetune", "--task", "tag", "--data", data, "--out", &out], further];
+        let (code, _, errors) = longhand(&arguments.concat(), "");
+        assert_ne!(code, 0, "{words:?}");
+        assert!(words.iter().all(|word| errors.contains(word)), "{errors}");
+        assert!(!errors.contains("panicked"), "{errors}");
+    };
+    let ragged = write(&folder, "ragged.conll", "a O\n\nb\n");
+    check(&ragged, &[], &["ragged.conll, line 3", "1 column(s)"]);
+    check(&good, &["--label-column", "7"], &["good.conll has no column 7"]);
+    check(&good, &["--word-column", "form"], &["no column \"form\""]);
+    check(&good, &["--scheme", "bilou"], &["bilou", "bioes"]);
+    check(&good, &["--label-column", "1", "--scheme", "iob2"], &["mark no entities"]);
+    check(&good, &["--tokenizer", "bpe", "--vocab", "300"], &["bpe", "word or char"]);
+    let one = write(&folder, "one.conll", "a O\nb O\n");
+    check(&one, &[], &["one.conll", "\"O\""]);
+    let unseen = write(&folder, "unseen.conll", "a B-LOC\n");
+    check(&good, &["--test", &unseen], &["unseen.conll", "LOC", "I-PER"]);
+    let empty = write(&folder, "empty.conll", "\n\n");
+    check(&empty, &[], &["empty.conll is empty"]);
+}
