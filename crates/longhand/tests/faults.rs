@@ -180,7 +180,7 @@ fn numbers_out_of_form_or_range_are_told_with_flag_and_range() {
             "train text.txt --tokenizer byte --vocab 5 --out m",
             "always has 256 tokens: leave out --vocab",
         ),
-        ("nope", "there is no verb `nope`: the verbs are bench, data, eval, finetune"),
+        ("nope", "there is no verb `nope`: the verbs are adapter, bench, data, eval, finetune"),
     ] {
         if line.starts_with("generate") {
             place.model();

@@ -33,6 +33,7 @@ enum Verb {
 
 /// Write a plain model folder that answers as the base model does with the adapter.
 #[derive(Args)]
+#[command(after_help = "Example:\n  longhand adapter merge book topics --out merged")]
 struct Merge {
     /// The base model's folder
     #[arg(value_name = "BASE")]
@@ -47,6 +48,7 @@ struct Merge {
 
 /// Print an adapter's base model, its settings, and the matrices that it changes.
 #[derive(Args)]
+#[command(after_help = "Example:\n  longhand adapter show topics --json")]
 struct Show {
     /// The adapter's folder
     #[arg(value_name = "ADAPTER")]

@@ -283,7 +283,11 @@ impl Shape {
                 let hidden = self.hidden.unwrap_or_else(|| scaled(long.hidden()));
                 let cell = self.cell.map_or(long.cell(), CellName::cell);
                 let heads = self.heads.unwrap_or(long.heads());
+                let both = long.is_bidirectional();
                 *long = LongMemory::new(cell, hidden).with_heads(heads);
+                if both {
+                    *long = long.in_both_directions();
+                }
             }
             if self.no_fusion && !(block.working.is_some() && block.long.is_some()) {
                 block.fusion = Fusion::None;
