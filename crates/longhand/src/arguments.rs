@@ -118,7 +118,9 @@ mod tests {
 
     #[test]
     fn an_unknown_verb_is_told_with_the_verbs_there_are() {
-        assert!(sentence("longhand nope").contains("`nope`: the verbs are adapter, bench, data, eval"));
+        assert!(
+            sentence("longhand nope").contains("`nope`: the verbs are adapter, bench, data, eval")
+        );
     }
 
     #[test]
