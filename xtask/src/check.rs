@@ -100,26 +100,21 @@ fn fuzz(root: &Path) -> Result<Outcome> {
 fn tensorboard(root: &Path) -> Result<Outcome> {
     let expected = ["--scalar", "train/loss", "--scalar", "valid/loss"];
     let expected = [&expected[..], &["--histogram", "gates/forget", "--text", "sample"]].concat();
-    read_in_python(root, "tensorboard", ("longhand-train", "tensorboard_sample"), &expected)
+    read_in_python(root, "tensorboard", "tensorboard_sample", &expected)
 }
 
 /// Trains each kind of tokeniser and encodes with the Python package `tokenizers`.
 fn tokenizers(root: &Path) -> Result<Outcome> {
-    read_in_python(root, "tokenizers", ("longhand-text", "tokenizers_sample"), &[])
+    read_in_python(root, "tokenizers", "tokenizers_sample", &[])
 }
 
 /// Scores the entities of random tags and compares with the Python package `seqeval`.
 fn entities(root: &Path) -> Result<Outcome> {
-    read_in_python(root, "entities", ("longhand-tasks", "entities_sample"), &[])
+    read_in_python(root, "entities", "entities_sample", &[])
 }
 
 /// Has an example write a folder, and `scripts/check_NAME.py` read it.
-fn read_in_python(
-    root: &Path,
-    name: &str,
-    (package, example): (&str, &str),
-    arguments: &[&str],
-) -> Result<Outcome> {
+fn read_in_python(root: &Path, name: &str, example: &str, arguments: &[&str]) -> Result<Outcome> {
     let script = format!("scripts/check_{name}.py");
     if !root.join(&script).exists() {
         return Ok(Outcome::skipped(&format!("{script} is absent")));
@@ -136,8 +131,11 @@ fn read_in_python(
     if folder.exists() {
         fs_err::remove_dir_all(&folder)?;
     }
-    let example = ["cargo", "run", "--quiet", "--package", package, "--example", example, "--"];
-    capture(command(root, &example).arg(&folder))?;
+    // Of the whole workspace, as the tests built it: one package alone has other features, and
+    // would compile its dependencies anew.
+    run(root, &["cargo", "build", "--quiet", "--workspace", "--example", example])?;
+    let program = target_directory(root).join("debug/examples").join(example);
+    capture(Command::new(program).current_dir(root).arg(&folder))?;
     let mut reader = Command::new(python);
     capture(reader.current_dir(root).arg(script).arg(&folder).args(arguments))
 }

@@ -341,19 +341,24 @@ impl Linear {
 impl Linear {
     /// The part of the backward pass that goes through the change of low rank, if there is one.
     fn change_backward(&self, pass: &mut Backward, dy: &[f32]) {
-        let parts: Vec<Var> = self.change_parts.into_iter().flatten().collect();
         if pass.weights.change(self.weight).is_none() {
             return;
         }
-        let mut dx: Vec<Option<Buffer>> = parts.iter().map(|&part| pass.tape.open(part)).collect();
+        let [first, second] = self.change_parts;
+        let parts: &[Var] = match (&first, second) {
+            (Some(first), Some(second)) => &[*first, second],
+            (first, _) => first.as_slice(),
+        };
+        let mut dx = self.change_parts.map(|part| pass.tape.open(part?));
         pass.factors(self.weight, |tape, change, wanted| {
-            let inputs = &tape.inputs(&parts)[..parts.len()];
-            let mut d_inputs: Vec<_> = dx.iter_mut().map(Option::as_deref_mut).collect();
-            let (cpu, hidden) = (&tape.cpu, &self.hidden);
-            low_rank::add_backward(cpu, change, inputs, hidden, dy, &mut d_inputs, wanted);
+            let inputs = &tape.inputs(parts)[..parts.len()];
+            let d_inputs = &mut dx.each_mut().map(Option::as_deref_mut)[..parts.len()];
+            low_rank::add_backward(&tape.cpu, change, inputs, &self.hidden, dy, d_inputs, wanted);
         });
-        for (part, dx) in parts.into_iter().zip(dx) {
-            pass.tape.close(part, dx);
+        for (part, dx) in self.change_parts.into_iter().zip(dx) {
+            if let Some(part) = part {
+                pass.tape.close(part, dx);
+            }
         }
     }
 }
