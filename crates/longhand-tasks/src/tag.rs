@@ -1,7 +1,7 @@
 //! Tagging: one tag for each token of a sentence, such as the parts of names.
 //!
 //! Sentences are read from CoNLL columns. A token is a word of the vocabulary, and its features
-//! ([`Feature`](features::Feature)) have vectors of their own, which the model adds.
+//! ([`Feature`]) have vectors of their own, which the model adds.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
