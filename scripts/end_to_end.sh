@@ -78,7 +78,8 @@ done
 stops=("${train[@]}" --evaluate-every 20)
 "${stops[@]}" --out unstopped >unstopped.jsonl 2>unstopped.err
 for ((round = 1; round <= 5; round++)); do
-    rm -rf stopped
+    # The lines of the round before must not be taken for this one's.
+    rm -rf stopped stopped.jsonl
     "${stops[@]}" --out stopped >stopped.jsonl 2>stopped.err &
     pid=$!
     until [[ -s stopped.jsonl ]] || ! kill -0 $pid 2>/dev/null; do sleep 0.01; done
