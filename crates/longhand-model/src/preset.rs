@@ -152,27 +152,32 @@ impl Preset {
                     ..with_blocks(vocab_size, 160, vec![with(mlstm), with(slstm), with(mlstm)])
                 }
             }
-            Preset::Tagger => Config {
-                heads: vec![HeadConfig::new(HeadKind::Tags { tags: 2, crf: true })],
-                dropout: Dropout { input: 0.5, output: 0.5, ..Dropout::default() },
-                ..with_blocks(
-                    vocab_size,
-                    128,
-                    vec![BlockConfig {
-                        working: Some(WorkingMemory::Attention {
-                            heads: 4,
-                            kv_heads: 4,
-                            head_width: 32,
-                            window: 128,
-                            rotary: true,
-                            bidirectional: true,
-                        }),
-                        long: Some(lstm(128).in_both_directions()),
-                        ..block()
-                    }],
-                )
-            },
+            Preset::Tagger => tagger(vocab_size),
         }
+    }
+}
+
+/// Both memories read both directions, and a CRF scores neighbouring tags.
+fn tagger(vocab_size: usize) -> Config {
+    Config {
+        heads: vec![HeadConfig::new(HeadKind::Tags { tags: 2, crf: true })],
+        dropout: Dropout { input: 0.5, output: 0.5, ..Dropout::default() },
+        ..with_blocks(
+            vocab_size,
+            128,
+            vec![BlockConfig {
+                working: Some(WorkingMemory::Attention {
+                    heads: 4,
+                    kv_heads: 4,
+                    head_width: 32,
+                    window: 128,
+                    rotary: true,
+                    bidirectional: true,
+                }),
+                long: Some(lstm(128).in_both_directions()),
+                ..block()
+            }],
+        )
     }
 }
 

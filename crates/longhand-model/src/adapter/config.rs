@@ -11,7 +11,7 @@ const VERSION: u32 = 1;
 const LORA: &str = "LORA";
 
 /// The settings of an adapter. Other programs write this file too: their further keys are ignored,
-/// except for those that change the weights in a way that is not implemented.
+/// except for those that change the weights in a way that cannot be applied here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AdapterConfig {
@@ -114,7 +114,8 @@ impl AdapterConfig {
     /// Reads `adapter_config.json`, and refuses what cannot be applied.
     ///
     /// # Errors
-    /// If the text has another form, or asks for something that is not implemented.
+    /// [`AdapterConfigError`] if the text has another form, or asks for a change of another kind than
+    /// plain low rank.
     pub fn from_json(bytes: &[u8]) -> Result<Self, AdapterConfigError> {
         // Without the method's name the other keys mean nothing.
         #[derive(Deserialize)]
