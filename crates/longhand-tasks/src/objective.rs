@@ -88,6 +88,10 @@ impl<T: Task> Objective for TaskObjective<T> {
         Ok(Some(result.score()))
     }
 
+    fn criterion(&self) -> Option<&str> {
+        T::CRITERION
+    }
+
     fn held_out(&self) -> u64 {
         self.valid.tokens()
     }

@@ -5,20 +5,21 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use longhand_model::config::HeadKind;
 use longhand_model::{Config, IGNORE, LegalTags, Model, Pass, Preset, Targets};
 use longhand_text::batch::{LabelledBatch, LabelledIds};
-use longhand_text::corpus::conll::{Conll, ConllColumn, Sentence};
+use longhand_text::corpus::conll::{Conll, ConllColumn};
 use longhand_text::{Tokenizer, TokenizerKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::batches::{lengths, sequence};
 use crate::error::TaskError;
-use crate::tags::{Entity, Scheme, Tag, entities};
+use crate::tags::{Entity, Scheme};
 use crate::task::{At, Encoded, Read, Reading, Report, Scored, Task, Unit};
 
 mod example;
@@ -51,7 +52,13 @@ pub struct Settings {
     /// Whether the model reads each word's spelling, or the pairs of characters in Chinese
     /// (default: true).
     pub spelling: bool,
-    /// The number of first words of a sentence that are read (default: 1024).
+    /// Whether each word ends with its place in a longer word, a digit: `科0 技1` in Weibo NER. The
+    /// model reads the digit apart from the word (default: false).
+    pub place_digits: bool,
+    /// Whether the sentences of a document are read together, so that a name in one of them is known
+    /// in the others (default: false).
+    pub document: bool,
+    /// The most words of a sequence (default: 1024). Longer sentences and documents become several.
     pub longest: NonZeroUsize,
 }
 
@@ -67,6 +74,8 @@ impl Default for Settings {
             scheme: None,
             crf: None,
             spelling: true,
+            place_digits: false,
+            document: false,
             longest: LONGEST,
         }
     }
@@ -86,6 +95,9 @@ pub struct Tagging {
     columns: Columns,
     /// The features, in the order of the model's tables.
     features: Vec<FeatureTable>,
+    /// Whether the sentences of a document are read together.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    document: bool,
     longest: NonZeroUsize,
 }
 
@@ -114,6 +126,8 @@ impl Task for Tagging {
     const PRESET: Preset = Preset::Tagger;
     const METRICS: &'static [(&'static str, &'static str)] =
         &[("entity_f1", "entity F1"), ("accuracy", "accuracy")];
+    // A tagger goes on to find more entities while its loss rises.
+    const CRITERION: Option<&'static str> = Some("entity_f1");
     const COLUMNS: &'static [&'static str] = &["tags"];
 
     type Settings = Settings;
@@ -158,20 +172,18 @@ impl Task for Tagging {
             features = Feature::suited(words().count(), characters);
         }
         let columns = examples.first().and_then(|example| example.columns.clone());
-        let columns = columns.unwrap_or(Columns { word: 0, label: None, features: Vec::new() });
-        features.extend((0..columns.features.len()).map(Feature::Column));
+        let columns = columns.unwrap_or_default();
+        features.extend((0..columns.features()).map(Feature::Column));
         let read: Vec<(Vec<&str>, Vec<Vec<&str>>)> = examples
             .iter()
-            .map(|example| {
-                let cells = columns.features.iter().map(|&place| example.cells(place));
-                (example.words(), cells.collect())
-            })
+            .map(|example| (example.words(), example.features_of(&columns)))
             .collect();
         let sentences = || read.iter().map(|(words, columns)| Words { words, columns });
         let features =
             features.into_iter().map(|feature| FeatureTable::learn(feature, sentences())).collect();
         let columns = Columns { label: None, ..columns };
-        Ok(Self { tags, scheme, written, columns, features, longest: settings.longest })
+        let (document, longest) = (settings.document, settings.longest);
+        Ok(Self { tags, scheme, written, columns, features, document, longest })
     }
 
     fn check(&self, example: &Example, at: At<'_>) -> Result<(), TaskError> {
@@ -243,28 +255,29 @@ impl Task for Tagging {
         if !matches!(tokenizer.kind(), TokenizerKind::Word | TokenizerKind::Char) {
             return Err(TaskError::OneTokenAWord(tokenizer.kind()));
         }
-        if example.sentence.tokens.is_empty() {
+        if example.len() == 0 {
             return Ok(Encoded { items: Vec::new(), is_cut: false });
         }
         let columns = self.columns(example);
         for place in columns.features.iter().chain([&columns.word]) {
             example.file.place(&ConllColumn::Index(*place as i64))?;
         }
-        let words = example.cells(columns.word);
-        let length = words.len().min(self.longest.get());
-        let mut ids = Vec::with_capacity(length);
-        for word in &words[..length] {
+        let mut ids = Vec::with_capacity(example.len());
+        for word in example.words_of(columns) {
             // The first token of a word with white space in it.
             ids.push(tokenizer.encode(word)?.first().copied().unwrap_or(0));
         }
         let mut tags: Vec<u32> =
             self.numbers(example).into_iter().map(Option::unwrap_or_default).collect();
-        tags.resize(length, 0);
-        let features = self.feature_rows(example).into_iter();
-        let features = features.flat_map(|rows| rows.into_iter().take(length)).collect();
-        let label = Target { tags, features };
-        let items = vec![LabelledIds { ids, label }];
-        Ok(Encoded { items, is_cut: length < words.len() })
+        tags.resize(ids.len(), 0);
+        let features = self.feature_rows(example);
+        let window = |place: Range<usize>| {
+            let features = features.iter().flat_map(|rows| &rows[place.clone()]).copied().collect();
+            let label = Target { tags: tags[place.clone()].to_vec(), features };
+            LabelledIds { ids: ids[place].to_vec(), label }
+        };
+        let items = example.windows(self.longest.get()).into_iter().map(window).collect();
+        Ok(Encoded { items, is_cut: false })
     }
 
     fn features(&self, batch: &LabelledBatch<Target>) -> Vec<u32> {
@@ -330,7 +343,7 @@ impl Task for Tagging {
         let (mut right, mut all) = (0, 0);
         for Scored { example, answers, .. } in scored {
             let truth = self.numbers(example);
-            let found = answers.first().map_or(&[][..], |answer| &answer.tags);
+            let found = answers.iter().flat_map(|answer| &answer.tags);
             all += truth.len();
             right +=
                 truth.iter().zip(found).filter(|(truth, found)| **truth == Some(**found)).count();
@@ -358,15 +371,18 @@ impl Task for Tagging {
         Report { text: scores.table(), json, ..Report::default() }
     }
 
+    fn unit(&self) -> Unit {
+        if self.document { Unit::Whole } else { Self::UNIT }
+    }
+
     fn parse(text: &str, at: At<'_>) -> Result<Vec<Example>, TaskError> {
         let file = Arc::new(Conll::block(at.name, text, at.example as u64)?);
-        let sentence = file.sentences().first().cloned();
-        let sentence = sentence.unwrap_or(Sentence { tokens: 0..0, document: 0 });
-        Ok(vec![Example { file, sentence, columns: None }])
+        let sentences = file.sentences().to_vec();
+        Ok(vec![Example { file, sentences, columns: None }])
     }
 
     fn plain(&self, example: &Example, answers: &[Answer]) -> String {
-        let tags = self.written(answers.first(), example.sentence.tokens.len());
+        let tags = self.written(example, answers);
         let mut lines = Vec::new();
         // Writing into memory cannot fail.
         let tags = tags.iter().map(String::as_str);
@@ -375,16 +391,19 @@ impl Task for Tagging {
     }
 
     fn fields(&self, example: &Example, answers: &[Answer]) -> Map<String, Value> {
-        let words = example.cells(self.columns(example).word);
-        let tags = self.written(answers.first(), words.len());
-        let probabilities = answers.first().map_or(&[][..], |answer| &answer.probabilities);
-        let parsed: Option<Vec<Tag<'_>>> = tags.iter().map(|tag| Tag::parse(tag)).collect();
-        let marked = if self.scheme == Scheme::Raw { None } else { parsed };
-        let entity = |&Entity { kind, first, last }: &Entity<'_>| {
+        let words = example.words_of(self.columns(example));
+        let tags = self.written(example, answers);
+        let probabilities: Vec<f32> =
+            answers.iter().flat_map(|answer| &answer.probabilities).copied().collect();
+        let entity = |Entity { kind, first, last }: Entity<'_>| {
             let text = words[first..=last].join(" ");
             json!({"type": kind, "first": first, "last": last, "text": text})
         };
-        let marked: Vec<Value> = entities(&marked.unwrap_or_default()).iter().map(entity).collect();
+        let mut marked: Vec<Value> = Vec::new();
+        if self.scheme != Scheme::Raw {
+            let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+            marked.extend(example.entities_of(&tags).into_iter().map(entity));
+        }
         let fields = [
             ("words", json!(words)),
             ("tags", json!(tags)),

@@ -28,6 +28,8 @@ pub trait Task: Clone {
     /// The metrics that a person is told at the end of a run: the key of [`Task::measure`], and the
     /// words for it. Each value is a share from 0 to 1.
     const METRICS: &'static [(&'static str, &'static str)];
+    /// The metric of [`Task::measure`] by which the best weights are chosen; the loss by default.
+    const CRITERION: Option<&'static str> = None;
     /// The keys of [`Task::fields`] that a table of predictions gets as columns.
     const COLUMNS: &'static [&'static str];
 
@@ -151,7 +153,12 @@ pub trait Task: Clone {
         None
     }
 
-    /// The examples to predict in one unit of text ([`Task::UNIT`]), their answers unknown.
+    /// How the examples to predict follow one another, where that differs from model to model.
+    fn unit(&self) -> Unit {
+        Self::UNIT
+    }
+
+    /// The examples to predict in one unit of text ([`Task::unit`]), their answers unknown.
     ///
     /// # Errors
     /// A text of another form.

@@ -32,6 +32,11 @@ pub trait Objective {
         watch: &mut Watch<'_>,
     ) -> Result<Option<Score>, TrainError>;
 
+    /// The metric by which the best weights are chosen, higher values first; none for the loss.
+    fn criterion(&self) -> Option<&str> {
+        None
+    }
+
     /// Tokens that [`Objective::validate`] reads; 0 where nothing is held out.
     fn held_out(&self) -> u64 {
         0
@@ -174,7 +179,7 @@ pub struct Part {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Score {
-    /// The mean loss in nats: lower is better, and the lowest is kept.
+    /// The mean loss in nats: lower is better.
     pub loss: f64,
     /// Whatever else was measured, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -204,5 +209,36 @@ impl Score {
     /// A loss and nothing else.
     pub fn of(loss: f64) -> Self {
         Self { loss, metrics: BTreeMap::new() }
+    }
+
+    /// Whether weights with this score are kept rather than those with `other`: `metric` is higher,
+    /// or the loss lower where both have the same value or none.
+    pub fn beats(&self, other: &Self, metric: Option<&str>) -> bool {
+        let value = |score: &Self| metric.and_then(|name| score.metrics.get(name).copied());
+        match (value(self), value(other)) {
+            (Some(own), Some(other)) if own != other => own > other,
+            _ => self.loss < other.loss,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_criterion_comes_before_the_loss() {
+        let score = |loss, f1: Option<f64>| {
+            let metrics = f1.map(|f1| ("f1".to_owned(), f1)).into_iter().collect();
+            Score { loss, metrics }
+        };
+        let (low, high) = (score(1.0, Some(0.5)), score(2.0, Some(0.6)));
+        assert!(high.beats(&low, Some("f1")) && !low.beats(&high, Some("f1")));
+        assert!(low.beats(&high, None) && !high.beats(&low, None));
+        // A metric that a score lacks, or that both share, leaves it to the loss.
+        assert!(low.beats(&high, Some("accuracy")));
+        assert!(score(1.0, Some(0.6)).beats(&high, Some("f1")));
+        assert!(score(1.0, None).beats(&high, Some("f1")));
+        assert!(!low.beats(&low, Some("f1")));
     }
 }

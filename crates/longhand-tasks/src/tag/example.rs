@@ -1,6 +1,7 @@
-//! Sentences of CoNLL files.
+//! Sentences and documents of CoNLL files.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,32 +15,101 @@ use crate::error::TaskError;
 use crate::tags::{Entity, Place, Scheme, Tag, entities};
 use crate::task::Reading;
 
-/// A sentence of a file, or some lines to tag.
+/// A sentence or a document of a file, or some lines to tag.
 #[derive(Clone, Debug)]
 pub struct Example {
     pub(super) file: Arc<Conll>,
-    pub(super) sentence: Sentence,
+    /// Sentences in a row; none where the lines hold no token.
+    pub(super) sentences: Vec<Sentence>,
     /// None for lines to tag: the task knows the columns.
     pub(super) columns: Option<Columns>,
 }
 
 /// Places of columns, from 0.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Columns {
     pub(super) word: usize,
     /// None where the tags are unknown.
     pub(super) label: Option<usize>,
     pub(super) features: Vec<usize>,
+    /// Whether each word ends with a digit that is no part of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) place_digits: bool,
+}
+
+impl Columns {
+    /// The number of features that are read from the file.
+    pub(super) fn features(&self) -> usize {
+        self.features.len() + usize::from(self.place_digits)
+    }
 }
 
 impl Example {
+    /// The number of tokens.
+    pub(super) fn len(&self) -> usize {
+        self.sentences.iter().map(|sentence| sentence.tokens.len()).sum()
+    }
+
+    /// The place of each sentence among the tokens of the example.
+    pub(super) fn places(&self) -> impl Iterator<Item = Range<usize>> {
+        self.sentences.iter().scan(0, |end, sentence| {
+            let start = *end;
+            *end += sentence.tokens.len();
+            Some(start..*end)
+        })
+    }
+
+    /// The places of sequences of at most `longest` tokens: as many whole sentences of one document
+    /// as fit, and the parts of a sentence that does not.
+    pub(super) fn windows(&self, longest: usize) -> Vec<Range<usize>> {
+        let mut windows: Vec<Range<usize>> = Vec::new();
+        let mut document = None;
+        for (sentence, place) in self.sentences.iter().zip(self.places()) {
+            let fits = |window: &&mut Range<usize>| {
+                document == Some(sentence.document) && place.end - window.start <= longest
+            };
+            match windows.last_mut().filter(fits) {
+                Some(window) => window.end = place.end,
+                None => windows.extend(
+                    place
+                        .clone()
+                        .step_by(longest)
+                        .map(|start| start..place.end.min(start + longest)),
+                ),
+            }
+            document = Some(sentence.document);
+        }
+        windows
+    }
+
     pub(super) fn cells(&self, place: usize) -> Vec<&str> {
-        self.file.cells(&self.sentence, place).collect()
+        let cells = |sentence| self.file.cells(sentence, place);
+        self.sentences.iter().flat_map(cells).collect()
     }
 
     pub(super) fn words(&self) -> Vec<&str> {
-        self.columns.as_ref().map_or(Vec::new(), |columns| self.cells(columns.word))
+        self.columns.as_ref().map_or(Vec::new(), |columns| self.words_of(columns))
+    }
+
+    /// The words of its tokens in these columns.
+    pub(super) fn words_of(&self, columns: &Columns) -> Vec<&str> {
+        let mut words = self.cells(columns.word);
+        if columns.place_digits {
+            words.iter_mut().for_each(|word| *word = with_digit(word).0);
+        }
+        words
+    }
+
+    /// The values of each feature that is read from the file.
+    pub(super) fn features_of(&self, columns: &Columns) -> Vec<Vec<&str>> {
+        let mut features: Vec<Vec<&str>> =
+            columns.features.iter().map(|&place| self.cells(place)).collect();
+        if columns.place_digits {
+            let words = self.cells(columns.word).into_iter();
+            features.push(words.map(|word| with_digit(word).1).collect());
+        }
+        features
     }
 
     /// The tags as the file has them; empty where they are unknown.
@@ -48,14 +118,35 @@ impl Example {
         label.map_or(Vec::new(), |label| self.cells(label))
     }
 
-    /// The entities that its tags mark; none of raw tags.
+    /// The tags of each sentence; empty where they are unknown.
+    pub(super) fn tags_of_sentences(&self) -> Vec<Vec<&str>> {
+        let label = self.columns.as_ref().and_then(|columns| columns.label);
+        let tags = |sentence| label.map(|label| self.file.cells(sentence, label).collect());
+        self.sentences.iter().filter_map(tags).collect()
+    }
+
+    /// The entities that its tags mark, sentence by sentence; none of raw tags.
     pub(super) fn entities(&self) -> Vec<Entity<'_>> {
-        let parsed: Option<Vec<Tag<'_>>> = self.tags().into_iter().map(Tag::parse).collect();
-        entities(&parsed.unwrap_or_default())
+        self.entities_of(&self.tags())
+    }
+
+    /// The entities that `tags` of its tokens mark, sentence by sentence; none of raw tags.
+    pub(super) fn entities_of<'a>(&self, tags: &[&'a str]) -> Vec<Entity<'a>> {
+        let mut all = Vec::new();
+        for place in self.places() {
+            let tags = tags.get(place.clone()).unwrap_or_default();
+            let parsed: Option<Vec<Tag<'a>>> = tags.iter().map(|tag| Tag::parse(tag)).collect();
+            all.extend(entities(&parsed.unwrap_or_default()).into_iter().map(|entity| Entity {
+                first: entity.first + place.start,
+                last: entity.last + place.start,
+                ..entity
+            }));
+        }
+        all
     }
 }
 
-/// Reads the sentences of a file.
+/// Reads the sentences of a file, or its documents.
 pub(super) fn read(
     settings: &Settings,
     file: &Path,
@@ -75,38 +166,47 @@ pub(super) fn read(
         word: place(&word)?,
         label: if reading.unlabelled { None } else { Some(place(&label)?) },
         features: features.iter().map(place).collect::<Result<_, _>>()?,
+        place_digits: settings.place_digits,
     };
     let file = Arc::new(file);
-    let example = |sentence: &Sentence| Example {
-        file: file.clone(),
-        sentence: sentence.clone(),
-        columns: Some(columns.clone()),
-    };
-    let examples: Vec<Example> = file.sentences().iter().map(example).collect();
-    for example in &examples {
-        if let Some(at) = example.tags().iter().position(|tag| tag.is_empty()) {
-            let line = file.line(example.sentence.tokens.start + at);
-            let (name, fault) = (file.name().to_owned(), LineFault::NoLabel);
-            return Err(TextError::Line { name, line, fault }.into());
+    if let Some(label) = columns.label {
+        for sentence in file.sentences() {
+            if let Some(at) = file.cells(sentence, label).position(str::is_empty) {
+                let line = file.line(sentence.tokens.start + at);
+                let (name, fault) = (file.name().to_owned(), LineFault::NoLabel);
+                return Err(TextError::Line { name, line, fault }.into());
+            }
         }
     }
-    Ok(examples)
+    let together = |a: &Sentence, b: &Sentence| settings.document && a.document == b.document;
+    let examples = file.sentences().chunk_by(together).map(|sentences| Example {
+        file: file.clone(),
+        sentences: sentences.to_vec(),
+        columns: Some(columns.clone()),
+    });
+    Ok(examples.collect())
+}
+
+/// A word and the digit at its end; a word without a digit, or of a digit alone, keeps all.
+fn with_digit(word: &str) -> (&str, &str) {
+    let place = word.len() - usize::from(word.ends_with(|c: char| c.is_ascii_digit()));
+    if place == 0 { (word, "") } else { word.split_at(place) }
 }
 
 /// The scheme of the examples' tags.
 pub(super) fn scheme_of(examples: &[Example]) -> Scheme {
-    let tags: Vec<Vec<&str>> = examples.iter().map(Example::tags).collect();
+    let tags: Vec<Vec<&str>> = examples.iter().flat_map(Example::tags_of_sentences).collect();
     Scheme::of(tags.iter().map(Vec::as_slice))
 }
 
 /// Tags of the examples that their scheme does not allow after the tag before.
 pub(super) fn illegal_tags(examples: &[Example]) -> usize {
     let scheme = scheme_of(examples);
-    let violations = |example: &Example| {
-        let parsed: Option<Vec<Tag<'_>>> = example.tags().into_iter().map(Tag::parse).collect();
+    let violations = |tags: Vec<&str>| {
+        let parsed: Option<Vec<Tag<'_>>> = tags.into_iter().map(Tag::parse).collect();
         parsed.map_or(0, |tags| scheme.violations(&tags))
     };
-    examples.iter().map(violations).sum()
+    examples.iter().flat_map(Example::tags_of_sentences).map(violations).sum()
 }
 
 /// The tags of a scheme for every type of entity in the examples, or the raw tags themselves.

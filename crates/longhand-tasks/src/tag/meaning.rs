@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::example::{Columns, Example};
 use super::features::Words;
 use super::{Answer, Tagging};
-use crate::tags::{EntityScores, Scheme, Tag, entities};
+use crate::tags::{EntityScores, Scheme, Tag};
 use crate::task::Scored;
 
 impl Tagging {
@@ -17,9 +17,8 @@ impl Tagging {
     /// The row of each feature of each token.
     pub(super) fn feature_rows(&self, example: &Example) -> Vec<Vec<u32>> {
         let columns = self.columns(example);
-        let words = example.cells(columns.word);
-        let cells: Vec<Vec<&str>> =
-            columns.features.iter().map(|&place| example.cells(place)).collect();
+        let words = example.words_of(columns);
+        let cells = example.features_of(columns);
         let sentence = Words { words: &words, columns: &cells };
         self.features.iter().map(|table| table.encode(sentence).collect()).collect()
     }
@@ -27,17 +26,19 @@ impl Tagging {
     /// The numbers of an example's tags; none for a tag that training lacks.
     pub(super) fn numbers(&self, example: &Example) -> Vec<Option<u32>> {
         let known: HashMap<&str, u32> = self.tags.iter().map(String::as_str).zip(0..).collect();
-        let tags = self.written.convert(&example.tags(), self.scheme);
-        tags.iter().map(|tag| known.get(tag.as_str()).copied()).collect()
+        let sentences = example.tags_of_sentences().into_iter();
+        let tags = sentences.flat_map(|tags| self.written.convert(&tags, self.scheme));
+        tags.map(|tag| known.get(tag.as_str()).copied()).collect()
     }
 
-    /// An answer's tags in the data's own scheme, with the tag of nothing for words beyond it.
-    pub(super) fn written(&self, answer: Option<&Answer>, words: usize) -> Vec<String> {
-        let tags = answer.map_or(&[][..], |answer| &answer.tags);
+    /// The tags of an example's sequences in the data's own scheme. Without an answer, every word
+    /// has the tag of nothing.
+    pub(super) fn written(&self, example: &Example, answers: &[Answer]) -> Vec<String> {
         let name = |&tag: &u32| self.tags.get(tag as usize).map_or("O", String::as_str);
-        let mut tags: Vec<&str> = tags.iter().map(name).collect();
-        tags.resize(words, "O");
-        self.scheme.convert(&tags, self.written)
+        let mut tags: Vec<&str> = answers.iter().flat_map(|a| &a.tags).map(name).collect();
+        tags.resize(example.len(), "O");
+        let places = example.places();
+        places.flat_map(|place| self.scheme.convert(&tags[place], self.written)).collect()
     }
 
     /// Which of the model's tags may follow each other: pairs, first tags and last tags.
@@ -59,9 +60,9 @@ impl Tagging {
     pub(super) fn scores(&self, scored: &[Scored<'_, Self>]) -> EntityScores {
         let mut scores = EntityScores::default();
         for Scored { example, answers, .. } in scored {
-            let found = self.written(answers.first(), example.sentence.tokens.len());
-            let parsed: Option<Vec<Tag<'_>>> = found.iter().map(|tag| Tag::parse(tag)).collect();
-            scores.add(&example.entities(), &entities(&parsed.unwrap_or_default()));
+            let found = self.written(example, answers);
+            let found: Vec<&str> = found.iter().map(String::as_str).collect();
+            scores.add(&example.entities(), &example.entities_of(&found));
         }
         scores
     }

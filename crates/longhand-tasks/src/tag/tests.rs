@@ -38,7 +38,9 @@ fn tags_are_learnt_in_a_scheme_and_written_in_the_data_s() {
     let numbers: Vec<u32> = task.numbers(&examples[2]).into_iter().flatten().collect();
     assert_eq!(numbers, [3, 3, 0]);
     let answer = Answer { tags: numbers, probabilities: vec![1.0; 3] };
-    assert_eq!(task.written(Some(&answer), 4), ["I-ORG", "B-ORG", "O", "O"]);
+    assert_eq!(task.written(&examples[2], &[answer.clone()]), ["I-ORG", "B-ORG", "O"]);
+    // Words without an answer have the tag of nothing.
+    assert_eq!(task.written(&examples[0], &[answer]), ["I-ORG", "B-ORG", "O", "O"]);
 
     let settings = Settings { scheme: Some(Scheme::Bioes), ..Settings::default() };
     let (task, examples) = learnt(&settings, TRAIN);
@@ -119,12 +121,68 @@ fn a_sentence_becomes_ids_tags_and_features() {
     let short = Settings { longest: NonZeroUsize::new(3).unwrap(), ..settings };
     let (task, examples) = learnt(&short, TRAIN);
     let encoded = task.encode(&tokenizer, &examples[0]).unwrap();
-    assert!(encoded.is_cut);
-    assert_eq!(encoded.items[0].label.tags, [3, 0, 1]);
-    assert_eq!(encoded.items[0].label.features.len(), 11 * 3);
+    // A long sentence becomes two sequences, and no word is lost.
+    assert!(!encoded.is_cut);
+    let [first, second] = &encoded.items[..] else { panic!() };
+    assert_eq!((&first.label.tags[..], &second.label.tags[..]), (&[3, 0, 1][..], &[0][..]));
+    assert_eq!((&first.ids[..], &second.ids[..]), (&ids[..3], &ids[3..]));
+    assert_eq!(first.label.features.len(), 11 * 3);
+    assert_eq!(second.label.features[10], label.features[10 * 4 + 3]);
     let bytes = Tokenizer::byte().unwrap();
     let error = task.encode(&bytes, &examples[0]).unwrap_err().to_string();
     assert!(error.contains("byte") && error.contains("word"), "{error}");
+}
+
+#[test]
+fn a_document_is_read_as_one_sequence() {
+    let text = format!("{TRAIN}\n-DOCSTART- -X- O\n\nEU NNP I-ORG\nEU NNP I-ORG\n");
+    let settings = Settings { document: true, ..Settings::default() };
+    let (task, examples) = learnt(&settings, &text);
+    assert_eq!(examples.iter().map(Example::len).collect::<Vec<_>>(), [9, 2]);
+    assert_eq!(task.unit(), Unit::Whole);
+    // Each sentence keeps its own entities, and an entity of one does not go on in the next.
+    let first: Vec<_> = examples[0].entities().iter().map(|e| (e.first, e.last)).collect();
+    assert_eq!(first, [(0, 0), (2, 2), (4, 5), (6, 6), (7, 7)]);
+    let tokenizer = tokenizer(&examples);
+    let encoded = task.encode(&tokenizer, &examples[0]).unwrap();
+    assert_eq!(encoded.items.len(), 1);
+    assert_eq!(encoded.items[0].label.tags, [3, 0, 1, 0, 5, 6, 3, 3, 0]);
+    let answers = [Answer { tags: vec![5; 9], probabilities: vec![1.0; 9] }];
+    let expected = ["I-PER", "B-PER", "B-PER", "B-PER", "I-PER", "B-PER", "I-PER", "B-PER"];
+    assert_eq!(task.written(&examples[0], &answers)[..8], expected);
+
+    // A file to tag is one example, whose documents do not see each other.
+    let [whole] = &Tagging::parse(&text, At { name: "it", example: 1 }).unwrap()[..] else {
+        panic!()
+    };
+    assert_eq!(whole.windows(1024), [0..9, 9..11]);
+    // Sentences stay whole where they fit.
+    assert_eq!(whole.windows(5), [0..4, 4..9, 9..11]);
+    assert_eq!(whole.windows(3), [0..3, 3..6, 6..9, 9..11]);
+    let answers = [9, 2].map(|n| Answer { tags: vec![0; n], probabilities: vec![1.0; n] });
+    assert_eq!(task.plain(whole, &answers).lines().count(), text.lines().count());
+    let json = serde_json::to_string(&task).unwrap();
+    assert_eq!(serde_json::from_str::<Tagging>(&json).unwrap(), task);
+}
+
+#[test]
+fn place_digits_are_read_apart_from_the_word() {
+    let text = "科0\tO\n技1\tO\n\u{fffd}\u{fffd}0\tB-X\n1\tO\n\n科0\tB-X\n7\tO\n学1\tO\n";
+    let settings = Settings { place_digits: true, ..Settings::default() };
+    let (task, examples) = learnt(&settings, text);
+    assert_eq!(examples[0].words(), ["科", "技", "\u{fffd}\u{fffd}", "1"]);
+    assert_eq!(Tagging::texts(&examples[1]), ["科", "7", "学"]);
+    let columns = task.columns(&examples[1]);
+    assert_eq!(examples[1].features_of(columns), [["0", "", "1"]]);
+    // 0 is the most frequent digit.
+    assert_eq!(task.feature_rows(&examples[0]).last().unwrap()[..], [2, 4, 2, 3]);
+
+    let [block] = &Tagging::parse("科0\n技1", At { name: "it", example: 1 }).unwrap()[..] else {
+        panic!()
+    };
+    let answers = [Answer { tags: vec![0, 0], probabilities: vec![1.0; 2] }];
+    assert_eq!(task.plain(block, &answers), "科0 O\n技1 O");
+    assert_eq!(task.fields(block, &answers)["words"], json!(["科", "技"]));
 }
 
 #[test]

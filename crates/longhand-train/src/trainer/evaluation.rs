@@ -121,7 +121,9 @@ impl<O: Objective> Trainer<O> {
             return Err(self.diverged("validation loss", score.loss, rate));
         }
         let evaluation_seconds = began.elapsed().as_secs_f64();
-        let best = self.state.best.as_ref().is_none_or(|best| score.loss < best.score.loss);
+        let criterion = self.objective.criterion();
+        let best = self.state.best.as_ref();
+        let best = best.is_none_or(|best| score.beats(&best.score, criterion));
         if best {
             match &self.checkpoints {
                 Some(checkpoints) => drop(checkpoints.save_best(step, &self.learner.model)?),

@@ -57,6 +57,10 @@ pub(crate) struct Arguments {
     /// A further column that a tagger reads; may be given several times
     #[arg(long, value_name = "COLUMN", help_heading = "Data", allow_hyphen_values = true)]
     feature_column: Vec<String>,
+    /// Whether a tagger reads the sentences of a document together [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+          help_heading = "Data")]
+    document: Option<bool>,
     /// The scheme of the tags that the model learns: iob1, iob2, bioes or raw [default: the data's]
     #[arg(long, value_name = "SCHEME", help_heading = "Data")]
     scheme: Option<String>,
@@ -180,6 +184,7 @@ impl Arguments {
         let features = Some(&self.feature_column).filter(|columns| !columns.is_empty());
         add("feature_columns", features.map(|columns| columns.as_slice().into()));
         add("scheme", self.scheme.clone().map(Value::from));
+        add("document", self.document.map(Value::from));
         add("crf", self.crf.map(Value::from));
         add("pooling", self.pooling.map(|pooling| pooling.name().into()));
         for setting in &self.set {

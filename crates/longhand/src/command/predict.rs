@@ -148,7 +148,7 @@ impl Arguments {
         }
         if !self.json {
             writeln!(out, "{}", task.plain(example, answers))?;
-            if T::UNIT == Unit::Block {
+            if task.unit() == Unit::Block {
                 // An empty line ends a block.
                 writeln!(out)?;
             }
@@ -169,7 +169,7 @@ impl VisitTask for Predict<'_> {
         let predictor = Predictor::checked(arguments.folder(), task, model, tokenizer, cpu)?;
         match &arguments.data {
             None => arguments.lines(predictor, std::io::stdin().lock(), INPUT),
-            Some(path) if T::UNIT == Unit::Line => {
+            Some(path) if predictor.task.unit() == Unit::Line => {
                 arguments.table(predictor, settings, path, &reading)
             }
             Some(path) => {
@@ -252,7 +252,7 @@ impl Arguments {
         let mut out = BufWriter::new(std::io::stdout().lock());
         let mut before = 0;
         loop {
-            let Units { texts, end } = input.read(T::UNIT);
+            let Units { texts, end } = input.read(predictor.task.unit());
             let mut examples = Vec::with_capacity(texts.len());
             for (line, text) in texts {
                 examples.extend(T::parse(&text, At { name, example: line })?);
