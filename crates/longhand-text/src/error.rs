@@ -83,6 +83,24 @@ pub enum TextError {
         /// Why it cannot be read.
         fault: LineFault,
     },
+    /// A file of questions has another form.
+    #[error("{name}, line {line}, column {column}: {}", shortened(reason))]
+    Questions {
+        /// The name of the file.
+        name: String,
+        /// The line, counted from 1.
+        line: u64,
+        /// The column in the line, counted from 1; 0 where the line has not begun.
+        column: usize,
+        /// The words of the JSON reader.
+        reason: String,
+    },
+    /// A file of questions without any.
+    #[error(
+        "{0} holds no question: give SQuAD's JSON, or lines of JSON with a context and a question \
+         each"
+    )]
+    NoQuestion(String),
     /// The text and the label would be the same.
     #[error("{name}: the text and the label are both column {column}: name two columns")]
     SameColumn {

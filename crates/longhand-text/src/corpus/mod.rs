@@ -18,6 +18,7 @@ mod options;
 mod parquet;
 mod piece_sample;
 mod pieces;
+pub mod questions;
 mod rows;
 mod separated;
 mod source;
