@@ -88,7 +88,7 @@ impl<T: Task> Objective for TaskObjective<T> {
         Ok(Some(result.score()))
     }
 
-    fn criterion(&self) -> Option<&str> {
+    fn criterion(&self) -> &'static [&'static str] {
         T::CRITERION
     }
 

@@ -4,8 +4,8 @@
 //! ([`Feature`]) have vectors of their own, which the model adds.
 
 use std::collections::{BTreeMap, HashMap};
+use std::iter::repeat;
 use std::num::NonZeroUsize;
-use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -40,6 +40,11 @@ pub struct Settings {
     pub word_column: String,
     /// The column of the tags (default: −1, the last one).
     pub label_column: String,
+    /// The column that marks predicates, for semantic roles (default: none). A cell of a token that
+    /// is none holds `_`. Each predicate has a column of tags, in order, behind this one, and
+    /// `label_column` is not read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicate_column: Option<String>,
     /// Further columns that the model reads, such as a part of speech (default: none).
     pub feature_columns: Vec<String>,
     /// The scheme of the tags that the model gives (default: the data's own, IOB2 for IOB1). What is
@@ -70,6 +75,7 @@ impl Default for Settings {
         Self {
             word_column: "0".into(),
             label_column: "-1".into(),
+            predicate_column: None,
             feature_columns: Vec::new(),
             scheme: None,
             crf: None,
@@ -125,9 +131,9 @@ impl Task for Tagging {
     const UNIT: Unit = Unit::Block;
     const PRESET: Preset = Preset::Tagger;
     const METRICS: &'static [(&'static str, &'static str)] =
-        &[("entity_f1", "entity F1"), ("accuracy", "accuracy")];
+        &[("entity_f1", "entity F1"), ("f1", "F1"), ("accuracy", "accuracy")];
     // A tagger goes on to find more entities while its loss rises.
-    const CRITERION: Option<&'static str> = Some("entity_f1");
+    const CRITERION: &'static [&'static str] = &["entity_f1", "f1"];
     const COLUMNS: &'static [&'static str] = &["tags"];
 
     type Settings = Settings;
@@ -176,7 +182,8 @@ impl Task for Tagging {
         features.extend((0..columns.features()).map(Feature::Column));
         let read: Vec<(Vec<&str>, Vec<Vec<&str>>)> = examples
             .iter()
-            .map(|example| (example.words(), example.features_of(&columns)))
+            .flat_map(|example| example.predicates(&columns).into_iter().zip(repeat(example)))
+            .map(|(predicate, example)| (example.words(), example.features_of(&columns, predicate)))
             .collect();
         let sentences = || read.iter().map(|(words, columns)| Words { words, columns });
         let features =
@@ -259,24 +266,30 @@ impl Task for Tagging {
             return Ok(Encoded { items: Vec::new(), is_cut: false });
         }
         let columns = self.columns(example);
-        for place in columns.features.iter().chain([&columns.word]) {
-            example.file.place(&ConllColumn::Index(*place as i64))?;
+        let places = columns.features.iter().chain([&columns.word]).chain(&columns.predicate);
+        for &place in places {
+            example.file.place(&ConllColumn::Index(place as i64))?;
         }
         let mut ids = Vec::with_capacity(example.len());
         for word in example.words_of(columns) {
             // The first token of a word with white space in it.
             ids.push(tokenizer.encode(word)?.first().copied().unwrap_or(0));
         }
+        let predicates = example.predicates(columns);
         let mut tags: Vec<u32> =
             self.numbers(example).into_iter().map(Option::unwrap_or_default).collect();
-        tags.resize(ids.len(), 0);
-        let features = self.feature_rows(example);
-        let window = |place: Range<usize>| {
-            let features = features.iter().flat_map(|rows| &rows[place.clone()]).copied().collect();
-            let label = Target { tags: tags[place.clone()].to_vec(), features };
-            LabelledIds { ids: ids[place].to_vec(), label }
-        };
-        let items = example.windows(self.longest.get()).into_iter().map(window).collect();
+        tags.resize(predicates.len() * ids.len(), 0);
+        let windows = example.windows(self.longest.get());
+        let mut items = Vec::with_capacity(predicates.len() * windows.len());
+        for (predicate, tags) in predicates.into_iter().zip(tags.chunks(ids.len())) {
+            let features = self.feature_rows(example, predicate);
+            items.extend(windows.iter().map(|place| {
+                let rows = features.iter().flat_map(|rows| &rows[place.clone()]);
+                let tags = tags[place.clone()].to_vec();
+                let label = Target { tags, features: rows.copied().collect() };
+                LabelledIds { ids: ids[place.clone()].to_vec(), label }
+            }));
+        }
         Ok(Encoded { items, is_cut: false })
     }
 
@@ -350,7 +363,13 @@ impl Task for Tagging {
         }
         let mut metrics = BTreeMap::new();
         metrics.insert("accuracy".into(), right as f64 / all.max(1) as f64);
-        if self.scheme != Scheme::Raw {
+        if self.scheme == Scheme::Raw {
+            if let Some(roles) = self.roles(scored) {
+                metrics.insert("f1".into(), roles.f1());
+                metrics.insert("precision".into(), roles.precision());
+                metrics.insert("recall".into(), roles.recall());
+            }
+        } else {
             let scores = self.scores(scored);
             let overall = scores.overall();
             metrics.insert("entity_f1".into(), overall.f1());
@@ -384,9 +403,15 @@ impl Task for Tagging {
     fn plain(&self, example: &Example, answers: &[Answer]) -> String {
         let tags = self.written(example, answers);
         let mut lines = Vec::new();
+        // With predicates, a token has a tag for each of them.
+        let of_token = |token| {
+            let tags = tags.iter().skip(token).step_by(example.len().max(1));
+            tags.map(String::as_str).collect::<Vec<_>>().join(example.file.separator())
+        };
+        let columns: Vec<String> = (0..example.len()).map(of_token).collect();
+        let columns = columns.iter().map(|tags| if tags.is_empty() { "_" } else { tags });
         // Writing into memory cannot fail.
-        let tags = tags.iter().map(String::as_str);
-        let _ = example.file.write_with("predicted", tags, &mut lines);
+        let _ = example.file.write_with("predicted", columns, &mut lines);
         String::from_utf8_lossy(&lines).trim_end_matches('\n').to_owned()
     }
 
@@ -399,6 +424,9 @@ impl Task for Tagging {
             let text = words[first..=last].join(" ");
             json!({"type": kind, "first": first, "last": last, "text": text})
         };
+        // Tokens whose tags follow one another.
+        let columns = self.columns(example);
+        let predicates: Vec<usize> = example.predicates(columns).into_iter().flatten().collect();
         let mut marked: Vec<Value> = Vec::new();
         if self.scheme != Scheme::Raw {
             let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
@@ -406,11 +434,14 @@ impl Task for Tagging {
         }
         let fields = [
             ("words", json!(words)),
+            ("predicates", json!(predicates)),
             ("tags", json!(tags)),
             ("probabilities", json!(probabilities)),
             ("entities", json!(marked)),
         ];
-        fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+        let is_told = |key: &str| key != "predicates" || columns.predicate.is_some();
+        let fields = fields.into_iter().filter(|(key, _)| is_told(key));
+        fields.map(|(key, value)| (key.to_owned(), value)).collect()
     }
 }
 

@@ -28,8 +28,9 @@ pub trait Task: Clone {
     /// The metrics that a person is told at the end of a run: the key of [`Task::measure`], and the
     /// words for it. Each value is a share from 0 to 1.
     const METRICS: &'static [(&'static str, &'static str)];
-    /// The metric of [`Task::measure`] by which the best weights are chosen; the loss by default.
-    const CRITERION: Option<&'static str> = None;
+    /// Metrics of [`Task::measure`]: the first that is measured chooses the best weights (default:
+    /// the loss chooses them).
+    const CRITERION: &'static [&'static str] = &[];
     /// The keys of [`Task::fields`] that a table of predictions gets as columns.
     const COLUMNS: &'static [&'static str];
 

@@ -32,9 +32,10 @@ pub trait Objective {
         watch: &mut Watch<'_>,
     ) -> Result<Option<Score>, TrainError>;
 
-    /// The metric by which the best weights are chosen, higher values first; none for the loss.
-    fn criterion(&self) -> Option<&str> {
-        None
+    /// Metrics, higher values first: the first that is measured chooses the best weights. The loss
+    /// chooses them where none is.
+    fn criterion(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// Tokens that [`Objective::validate`] reads; 0 where nothing is held out.
@@ -211,12 +212,12 @@ impl Score {
         Self { loss, metrics: BTreeMap::new() }
     }
 
-    /// Whether weights with this score are kept rather than those with `other`: `metric` is higher,
-    /// or the loss lower where both have the same value or none.
-    pub fn beats(&self, other: &Self, metric: Option<&str>) -> bool {
-        let value = |score: &Self| metric.and_then(|name| score.metrics.get(name).copied());
-        match (value(self), value(other)) {
-            (Some(own), Some(other)) if own != other => own > other,
+    /// Whether weights with this score are kept rather than those with `other`: the first of
+    /// `metrics` that both have is higher, or the loss lower where they are equal in it.
+    pub fn beats(&self, other: &Self, metrics: &[&str]) -> bool {
+        let both = |name: &&str| Some((self.metrics.get(*name)?, other.metrics.get(*name)?));
+        match metrics.iter().find_map(both) {
+            Some((own, other)) if own != other => own > other,
             _ => self.loss < other.loss,
         }
     }
@@ -233,12 +234,13 @@ mod tests {
             Score { loss, metrics }
         };
         let (low, high) = (score(1.0, Some(0.5)), score(2.0, Some(0.6)));
-        assert!(high.beats(&low, Some("f1")) && !low.beats(&high, Some("f1")));
-        assert!(low.beats(&high, None) && !high.beats(&low, None));
-        // A metric that a score lacks, or that both share, leaves it to the loss.
-        assert!(low.beats(&high, Some("accuracy")));
-        assert!(score(1.0, Some(0.6)).beats(&high, Some("f1")));
-        assert!(score(1.0, None).beats(&high, Some("f1")));
-        assert!(!low.beats(&low, Some("f1")));
+        assert!(high.beats(&low, &["f1"]) && !low.beats(&high, &["f1"]));
+        assert!(low.beats(&high, &[]) && !high.beats(&low, &[]));
+        // The first metric that both have counts.
+        assert!(high.beats(&low, &["accuracy", "f1"]));
+        assert!(low.beats(&high, &["accuracy"]));
+        assert!(score(1.0, Some(0.6)).beats(&high, &["f1"]));
+        assert!(score(1.0, None).beats(&high, &["f1"]));
+        assert!(!low.beats(&low, &["f1"]));
     }
 }

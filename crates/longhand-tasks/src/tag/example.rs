@@ -1,5 +1,6 @@
 //! Sentences and documents of CoNLL files.
 
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
@@ -25,13 +26,19 @@ pub struct Example {
     pub(super) columns: Option<Columns>,
 }
 
+/// The cells of tokens that are no predicate.
+const NO_MARK: [&str; 4] = ["_", "", "-", "O"];
+
 /// Places of columns, from 0.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Columns {
     pub(super) word: usize,
-    /// None where the tags are unknown.
+    /// None where the tags are unknown. With a column of predicates, the first predicate's tags.
     pub(super) label: Option<usize>,
+    /// The column that marks predicates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) predicate: Option<usize>,
     pub(super) features: Vec<usize>,
     /// Whether each word ends with a digit that is no part of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -41,7 +48,8 @@ pub(super) struct Columns {
 impl Columns {
     /// The number of features that are read from the file.
     pub(super) fn features(&self) -> usize {
-        self.features.len() + usize::from(self.place_digits)
+        let of_predicates = if self.predicate.is_some() { 2 } else { 0 };
+        self.features.len() + usize::from(self.place_digits) + of_predicates
     }
 }
 
@@ -101,28 +109,49 @@ impl Example {
         words
     }
 
-    /// The values of each feature that is read from the file.
-    pub(super) fn features_of(&self, columns: &Columns) -> Vec<Vec<&str>> {
+    /// The tokens that are predicates; each has tags of its own, and so a sequence of its own. One
+    /// sequence without a predicate where no column marks them.
+    pub(super) fn predicates(&self, columns: &Columns) -> Vec<Option<usize>> {
+        let Some(column) = columns.predicate else { return vec![None] };
+        let marks = self.cells(column).into_iter().enumerate();
+        marks.filter(|(_, mark)| !NO_MARK.contains(mark)).map(|(token, _)| Some(token)).collect()
+    }
+
+    /// The values of each feature that is read from the file, in the sequence of a predicate.
+    pub(super) fn features_of(
+        &self,
+        columns: &Columns,
+        predicate: Option<usize>,
+    ) -> Vec<Vec<&str>> {
         let mut features: Vec<Vec<&str>> =
             columns.features.iter().map(|&place| self.cells(place)).collect();
         if columns.place_digits {
             let words = self.cells(columns.word).into_iter();
             features.push(words.map(|word| with_digit(word).1).collect());
         }
+        if let Some(predicate) = predicate {
+            features.push((0..self.len()).map(|token| distance(token, predicate)).collect());
+            let word = self.cells(columns.word).get(predicate).copied().unwrap_or_default();
+            features.push(vec![word; self.len()]);
+        }
         features
     }
 
-    /// The tags as the file has them; empty where they are unknown.
+    /// The tags as the file has them, those of one predicate after another's; empty where they are
+    /// unknown.
     pub(super) fn tags(&self) -> Vec<&str> {
-        let label = self.columns.as_ref().and_then(|columns| columns.label);
-        label.map_or(Vec::new(), |label| self.cells(label))
+        self.tags_of_sentences().concat()
     }
 
-    /// The tags of each sentence; empty where they are unknown.
+    /// The tags of each sentence, for each of its predicates; empty where they are unknown.
     pub(super) fn tags_of_sentences(&self) -> Vec<Vec<&str>> {
-        let label = self.columns.as_ref().and_then(|columns| columns.label);
-        let tags = |sentence| label.map(|label| self.file.cells(sentence, label).collect());
-        self.sentences.iter().filter_map(tags).collect()
+        let Some(columns) = &self.columns else { return Vec::new() };
+        let Some(label) = columns.label else { return Vec::new() };
+        let count = self.predicates(columns).len();
+        let tags = |sentence| {
+            (label..label + count).map(move |place| self.file.cells(sentence, place).collect())
+        };
+        self.sentences.iter().flat_map(tags).collect()
     }
 
     /// The entities that its tags mark, sentence by sentence; none of raw tags.
@@ -158,33 +187,55 @@ pub(super) fn read(
     };
     let (word, label) = (column(&settings.word_column), column(&settings.label_column));
     let features: Vec<ConllColumn> = settings.feature_columns.iter().map(column).collect();
-    let mut all = features.iter().chain([&word, &label]);
+    let predicate = settings.predicate_column.as_ref().map(column);
+    let mut all = features.iter().chain([&word, &label]).chain(&predicate);
     let header = all.any(|column| matches!(column, ConllColumn::Name(_)));
-    let file = Conll::read(file, ConllOptions { header, lossy: reading.lossy })?;
+    let varying = predicate.is_some();
+    let file = Conll::read(file, ConllOptions { header, varying, lossy: reading.lossy })?;
     let place = |column: &ConllColumn| file.place(column);
+    let predicate = predicate.as_ref().map(place).transpose()?;
+    let label = match (reading.unlabelled, predicate) {
+        (true, _) => None,
+        (false, Some(predicate)) => Some(predicate + 1),
+        (false, None) => Some(place(&label)?),
+    };
     let columns = Columns {
         word: place(&word)?,
-        label: if reading.unlabelled { None } else { Some(place(&label)?) },
+        label,
+        predicate,
         features: features.iter().map(place).collect::<Result<_, _>>()?,
         place_digits: settings.place_digits,
     };
     let file = Arc::new(file);
-    if let Some(label) = columns.label {
-        for sentence in file.sentences() {
-            if let Some(at) = file.cells(sentence, label).position(str::is_empty) {
-                let line = file.line(sentence.tokens.start + at);
-                let (name, fault) = (file.name().to_owned(), LineFault::NoLabel);
-                return Err(TextError::Line { name, line, fault }.into());
-            }
-        }
-    }
-    let together = |a: &Sentence, b: &Sentence| settings.document && a.document == b.document;
+    let document = settings.document && predicate.is_none();
+    let together = |a: &Sentence, b: &Sentence| document && a.document == b.document;
     let examples = file.sentences().chunk_by(together).map(|sentences| Example {
         file: file.clone(),
         sentences: sentences.to_vec(),
         columns: Some(columns.clone()),
     });
-    Ok(examples.collect())
+    let examples: Vec<Example> = examples.collect();
+    for example in &examples {
+        if let Some(place) = example.tags().iter().position(|tag| tag.is_empty()) {
+            let first = example.sentences.first().map_or(0, |sentence| sentence.tokens.start);
+            let line = file.line(first + place % example.len().max(1));
+            let (name, fault) = (file.name().to_owned(), LineFault::NoLabel);
+            return Err(TextError::Line { name, line, fault }.into());
+        }
+    }
+    Ok(examples)
+}
+
+/// The place of a token beside its predicate, 0 for the predicate itself.
+fn distance(token: usize, predicate: usize) -> &'static str {
+    const BEFORE: [&str; 6] = ["-1", "-2", "-3", "-4", "-5", "before"];
+    const BEHIND: [&str; 6] = ["1", "2", "3", "4", "5", "behind"];
+    let name = |names: [&'static str; 6], distance: usize| names[distance.min(names.len()) - 1];
+    match token.cmp(&predicate) {
+        Ordering::Less => name(BEFORE, predicate - token),
+        Ordering::Equal => "0",
+        Ordering::Greater => name(BEHIND, token - predicate),
+    }
 }
 
 /// A word and the digit at its end; a word without a digit, or of a digit alone, keeps all.

@@ -5,8 +5,11 @@ use std::collections::HashMap;
 use super::example::{Columns, Example};
 use super::features::Words;
 use super::{Answer, Tagging};
-use crate::tags::{EntityScores, Scheme, Tag};
+use crate::tags::{EntityCounts, EntityScores, Scheme, Tag};
 use crate::task::Scored;
+
+/// Tags of tokens without a role, and of predicates.
+const SILENT: [&str; 4] = ["_", "O", "V", "C-V"];
 
 impl Tagging {
     /// The columns of an example's file.
@@ -14,11 +17,15 @@ impl Tagging {
         example.columns.as_ref().unwrap_or(&self.columns)
     }
 
-    /// The row of each feature of each token.
-    pub(super) fn feature_rows(&self, example: &Example) -> Vec<Vec<u32>> {
+    /// The row of each feature of each token, in the sequence of a predicate.
+    pub(super) fn feature_rows(
+        &self,
+        example: &Example,
+        predicate: Option<usize>,
+    ) -> Vec<Vec<u32>> {
         let columns = self.columns(example);
         let words = example.words_of(columns);
-        let cells = example.features_of(columns);
+        let cells = example.features_of(columns, predicate);
         let sentence = Words { words: &words, columns: &cells };
         self.features.iter().map(|table| table.encode(sentence).collect()).collect()
     }
@@ -31,14 +38,41 @@ impl Tagging {
         tags.map(|tag| known.get(tag.as_str()).copied()).collect()
     }
 
-    /// The tags of an example's sequences in the data's own scheme. Without an answer, every word
-    /// has the tag of nothing.
+    /// The tags of an example's tokens in the data's own scheme, for one predicate after another.
+    /// Without an answer, every word has the tag of nothing.
     pub(super) fn written(&self, example: &Example, answers: &[Answer]) -> Vec<String> {
         let name = |&tag: &u32| self.tags.get(tag as usize).map_or("O", String::as_str);
-        let mut tags: Vec<&str> = answers.iter().flat_map(|a| &a.tags).map(name).collect();
+        let tags = answers.iter().flat_map(|answer| &answer.tags).map(name);
+        let columns = self.columns(example);
+        if columns.predicate.is_some() {
+            return tags.map(str::to_owned).collect();
+        }
+        let mut tags: Vec<&str> = tags.collect();
         tags.resize(example.len(), "O");
         let places = example.places();
         places.flat_map(|place| self.scheme.convert(&tags[place], self.written)).collect()
+    }
+
+    /// Counts the tags that say something: all but those of tokens without a role, and of the
+    /// predicates themselves. None where every tag says something, as parts of speech do.
+    pub(super) fn roles(&self, scored: &[Scored<'_, Self>]) -> Option<EntityCounts> {
+        let speaks = |tag: &u32| {
+            self.tags.get(*tag as usize).is_some_and(|tag| !SILENT.contains(&tag.as_str()))
+        };
+        if (0..self.tags.len() as u32).all(|tag| speaks(&tag)) {
+            return None;
+        }
+        let mut counts = EntityCounts::default();
+        for Scored { example, answers, .. } in scored {
+            let truth = self.numbers(example).into_iter().map(Option::unwrap_or_default);
+            let found = answers.iter().flat_map(|answer| &answer.tags);
+            for (truth, found) in truth.zip(found) {
+                counts.truth += u64::from(speaks(&truth));
+                counts.found += u64::from(speaks(found));
+                counts.right += u64::from(speaks(found) && truth == *found);
+            }
+        }
+        Some(counts)
     }
 
     /// Which of the model's tags may follow each other: pairs, first tags and last tags.

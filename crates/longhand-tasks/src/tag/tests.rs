@@ -173,9 +173,9 @@ fn place_digits_are_read_apart_from_the_word() {
     assert_eq!(examples[0].words(), ["科", "技", "\u{fffd}\u{fffd}", "1"]);
     assert_eq!(Tagging::texts(&examples[1]), ["科", "7", "学"]);
     let columns = task.columns(&examples[1]);
-    assert_eq!(examples[1].features_of(columns), [["0", "", "1"]]);
+    assert_eq!(examples[1].features_of(columns, None), [["0", "", "1"]]);
     // 0 is the most frequent digit.
-    assert_eq!(task.feature_rows(&examples[0]).last().unwrap()[..], [2, 4, 2, 3]);
+    assert_eq!(task.feature_rows(&examples[0], None).last().unwrap()[..], [2, 4, 2, 3]);
 
     let [block] = &Tagging::parse("科0\n技1", At { name: "it", example: 1 }).unwrap()[..] else {
         panic!()
@@ -183,6 +183,58 @@ fn place_digits_are_read_apart_from_the_word() {
     let answers = [Answer { tags: vec![0, 0], probabilities: vec![1.0; 2] }];
     assert_eq!(task.plain(block, &answers), "科0 O\n技1 O");
     assert_eq!(task.fields(block, &answers)["words"], json!(["科", "技"]));
+}
+
+/// A sentence with two predicates, one with none, and one with one.
+const ROLES: &str = "Bush\tN\t_\tA0\t_\nnominated\tV\tnominate.01\tV\t_\nher\tN\t_\tA1\tA0\n\
+    to\tP\t_\t_\t_\ngo\tV\tgo.01\tA2\tV\n\nYes\tI\t_\t\n\nBush\tN\t_\tA0\nwent\tV\tgo.01\tV\n";
+
+#[test]
+fn each_predicate_has_a_sequence_of_its_own() {
+    let settings = Settings { predicate_column: Some("2".into()), ..Settings::default() };
+    let (task, examples) = learnt(&settings, ROLES);
+    assert_eq!(task.tags, ["A0", "A1", "A2", "V", "_"]);
+    assert_eq!(examples[0].tags(), ["A0", "V", "A1", "_", "A2", "_", "_", "A0", "_", "V"]);
+    let tokenizer = tokenizer(&examples);
+    let encoded: Vec<_> =
+        examples.iter().map(|e| task.encode(&tokenizer, e).unwrap().items).collect();
+    assert_eq!(encoded.iter().map(Vec::len).collect::<Vec<_>>(), [2, 0, 1]);
+    let [first, second] = &encoded[0][..] else { panic!() };
+    assert_eq!(first.ids, second.ids);
+    assert_eq!(
+        (&first.label.tags[..], &second.label.tags[..]),
+        (&[0, 3, 1, 4, 2][..], &[4, 4, 0, 4, 3][..])
+    );
+    let columns = task.columns(&examples[0]);
+    assert_eq!(
+        examples[0].features_of(columns, Some(1)),
+        [["-1", "0", "1", "2", "3"], ["nominated"; 5],]
+    );
+
+    // Two of four roles are found, and one that is none.
+    let answer = |tags: &[u32]| Answer { tags: tags.into(), probabilities: vec![1.0; tags.len()] };
+    let answers = [answer(&[0, 3, 0, 4, 4]), answer(&[4, 4, 0, 4, 3])];
+    let scored = Scored { example: &examples[0], items: &encoded[0], answers: &answers };
+    let metrics = task.measure(&[scored]);
+    assert!((metrics["recall"] - 0.5).abs() < 1e-12, "{metrics:?}");
+    assert!((metrics["precision"] - 2.0 / 3.0).abs() < 1e-12, "{metrics:?}");
+
+    let at = At { name: "it", example: 1 };
+    let [block] = &Tagging::parse("Bush\tN\t_\nwon\tV\twin.01\nhere\tR\t_", at).unwrap()[..] else {
+        panic!()
+    };
+    assert_eq!(task.encode(&tokenizer, block).unwrap().items.len(), 1);
+    let answers = [answer(&[0, 3, 4])];
+    let expected = "Bush\tN\t_\tA0\nwon\tV\twin.01\tV\nhere\tR\t_\t_";
+    assert_eq!(task.plain(block, &answers), expected);
+    assert_eq!(task.fields(block, &answers)["predicates"], json!([1]));
+    let [none] = &Tagging::parse("Yes\tI\t_", at).unwrap()[..] else { panic!() };
+    assert_eq!(task.plain(none, &[]), "Yes\tI\t_\t_");
+
+    // A predicate without a column of its own.
+    let error = read(&settings, "a\tN\t_\tA0\nb\tV\tb.01\tV\nc\tV\tc.01\tA1\n").unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("line 1") && error.contains("label is empty"), "{error}");
 }
 
 #[test]

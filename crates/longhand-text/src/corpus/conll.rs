@@ -31,6 +31,9 @@ pub enum ConllColumn {
 pub struct ConllOptions {
     /// Whether the first line names the columns, unless `# global.columns` does (default: false).
     pub header: bool,
+    /// Whether sentences may differ in their number of columns, as in files of semantic roles, which
+    /// have a column for each predicate (default: false).
+    pub varying: bool,
     /// Replace invalid UTF-8 by U+FFFD instead of stopping (default: false).
     pub lossy: bool,
 }
@@ -45,7 +48,7 @@ pub struct Conll {
     names: Vec<String>,
     /// The line that names the columns.
     naming: Option<usize>,
-    /// Cells in a line.
+    /// Cells in each line, or in the lines of the sentence that has the fewest.
     columns: usize,
     /// The line of each token.
     tokens: Vec<usize>,
@@ -98,7 +101,7 @@ impl Conll {
     /// A line with more or fewer cells than the first token's; `first_line` is the number of the
     /// block's first line, from 1.
     pub fn block(name: &str, text: &str, first_line: u64) -> Result<Self, TextError> {
-        Self::of_text(name, text.to_owned(), false).map_err(|error| match error {
+        Self::of_text(name, text.to_owned(), ConllOptions::default()).map_err(|error| match error {
             TextError::Line { name, line, fault } => {
                 TextError::Line { name, line: first_line + line - 1, fault }
             }
@@ -109,6 +112,11 @@ impl Conll {
     /// The name of the file.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The text between two cells of a line.
+    pub fn separator(&self) -> &'static str {
+        if self.tabs { "\t" } else { " " }
     }
 
     /// The sentences; a file has at least one.
@@ -169,7 +177,7 @@ impl Conll {
     ) -> io::Result<()> {
         let mut values = values.into_iter();
         let mut tokens = self.tokens.iter().copied().peekable();
-        let separator = if self.tabs { '\t' } else { ' ' };
+        let separator = self.separator();
         for number in 0..self.lines.ranges.len() {
             let (line, ending) = self.lines.with_ending(number);
             let is_token = tokens.next_if_eq(&number).is_some();
@@ -193,11 +201,11 @@ impl Conll {
         while let Some(block) = reader.next_block()? {
             text.push_str(&block);
         }
-        let file = Self::of_text(source.name(), text, options.header)?;
+        let file = Self::of_text(source.name(), text, options)?;
         if file.tokens.is_empty() { Err(TextError::Empty(file.name)) } else { Ok(file) }
     }
 
-    fn of_text(name: &str, text: String, header: bool) -> Result<Self, TextError> {
+    fn of_text(name: &str, text: String, options: ConllOptions) -> Result<Self, TextError> {
         let lines = Lines::of(text);
         let first = (0..lines.ranges.len())
             .map(|number| lines.get(number))
@@ -216,12 +224,15 @@ impl Conll {
             tokens: Vec::new(),
             sentences: Vec::new(),
         };
-        file.find_sentences(header)?;
+        file.find_sentences(options)?;
         Ok(file)
     }
 
-    fn find_sentences(&mut self, header: bool) -> Result<(), TextError> {
+    fn find_sentences(&mut self, options: ConllOptions) -> Result<(), TextError> {
+        let ConllOptions { header, varying, .. } = options;
         let (mut start, mut document) = (0, 0);
+        // Cells in the lines of the present sentence.
+        let mut expected = self.columns;
         for number in 0..self.lines.ranges.len() {
             let line = self.lines.get(number);
             let document_start = is_document_start(line);
@@ -238,8 +249,12 @@ impl Conll {
                 continue;
             }
             let found = cells(line, self.tabs).count();
-            if found != self.columns {
-                let fault = LineFault::Ragged { found, expected: self.columns };
+            if varying && start == self.tokens.len() {
+                expected = found;
+                self.columns = self.columns.min(found);
+            }
+            if found != expected {
+                let fault = LineFault::Ragged { found, expected };
                 let (name, line) = (self.name.clone(), number as u64 + 1);
                 return Err(TextError::Line { name, line, fault });
             }
@@ -343,7 +358,11 @@ mod tests {
         -DOCSTART- -X- O\n\n# sent_id = 3\nPeter NNP I-PER";
 
     fn parse(text: &str, header: bool) -> Result<Conll, TextError> {
-        Conll::parse("it", text.as_bytes().to_vec(), ConllOptions { header, lossy: false })
+        Conll::parse(
+            "it",
+            text.as_bytes().to_vec(),
+            ConllOptions { header, ..ConllOptions::default() },
+        )
     }
 
     fn column(file: &Conll, column: &str) -> Vec<Vec<String>> {
