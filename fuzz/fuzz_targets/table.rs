@@ -1,5 +1,5 @@
-//! A table of examples from arbitrary bytes: the format, the columns and the header as the first
-//! two bytes choose them.
+//! A table of examples from arbitrary bytes: the format, the columns, the labels and the header
+//! as the first two bytes choose them.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -15,6 +15,7 @@ fuzz_target!(|input: (u8, u8, Vec<u8>)| {
         TableFormat::Parquet,
         TableFormat::Labelled,
     ];
+    let further = usize::from(format) / formats.len();
     let format = formats[usize::from(format) % formats.len()];
     let numbered = options & 1 == 1;
     let within = options & 2 == 2;
@@ -25,6 +26,8 @@ fuzz_target!(|input: (u8, u8, Vec<u8>)| {
         header: [Header::Auto, Header::Yes, Header::No][usize::from(options >> 2) % 3],
         lossy: options & 64 == 64,
         unlabelled: options & 128 == 128,
+        second: (further & 1 == 1).then_some(Column::Index(2)),
+        several: further & 2 == 2,
         ..TableOptions::default()
     };
     let _ = parse_examples("input", bytes, format, &options);

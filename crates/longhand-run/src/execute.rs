@@ -1,5 +1,6 @@
 //! The part that every run shares: from an untrained model to a folder with a trained one.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -54,9 +55,15 @@ pub(crate) struct Prepared<'a> {
     pub(crate) since: Instant,
 }
 
-/// The result on a recipe's test files.
+/// The work behind training, which ends with the result on a recipe's test files.
+#[derive(Default)]
 pub(crate) struct Test {
-    pub(crate) score: Score,
+    /// The result, if the recipe names test files.
+    pub(crate) score: Option<Score>,
+    /// Figures of whatever was set on the held-out examples, by name.
+    pub(crate) calibration: BTreeMap<String, f64>,
+    /// Files of the model folder that replace those of the same name.
+    pub(crate) files: Vec<(&'static str, Vec<u8>)>,
     /// How often each label was taken for each, where the task is classification.
     pub(crate) labels: Option<LabelCounts>,
 }
@@ -165,10 +172,10 @@ fn finish(
     out: &Path,
 ) -> Result<Ended, RunError> {
     let Outcome { model, best, steps, tokens, seconds, end } = outcome;
-    if test.as_ref().is_some_and(|test| !test.score.loss.is_finite()) {
+    let Test { score: test, calibration, files: replaced, labels } = test.unwrap_or_default();
+    if test.as_ref().is_some_and(|score| !score.loss.is_finite()) {
         return Err(RunError::TestNotFinite);
     }
-    let (test, labels) = test.map(|test| (test.score, test.labels)).unzip();
     SavedWeights::write(&model, base, out)?;
     let trained = model.weights.iter().filter(|parameter| parameter.group.trainable);
     let trained = trained.map(|parameter| parameter.shape.iter().product::<usize>()).sum();
@@ -181,10 +188,12 @@ fn finish(
         best_step: best.as_ref().map(|best| best.step),
         valid: best.map(|best| best.score),
         test,
-        labels: labels.flatten(),
+        labels,
+        calibration,
     });
     training.save(out)?;
-    for (name, content) in &files {
+    // Of two files of one name the later one stays.
+    for (name, content) in files.iter().chain(&replaced) {
         file::write(&out.join(name), content)?;
     }
     file::write(&out.join(CARD_FILE), card(&folder_name(out), &training).as_bytes())?;

@@ -84,5 +84,5 @@ fn test(
     let total = evaluate::stretches(model, &mut tape, tokens, &whole, &mut watch)?;
     let mut score = Score::of(total.mean());
     score.metrics.insert("perplexity".into(), total.mean().exp().min(f64::MAX));
-    Ok(Some(Test { score, labels: None }))
+    Ok(Some(Test { score: Some(score), ..Test::default() }))
 }

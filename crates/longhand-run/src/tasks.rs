@@ -3,15 +3,16 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use longhand_engine::engine::model_hash;
 use longhand_model::adapter::Base;
 use longhand_model::{Cpu, Model};
-use longhand_tasks::task::Reading;
+use longhand_tasks::task::{Calibrates, Reading};
 use longhand_tasks::{
-    Data, Examples, Files, Listed, Measured, TASK_FILE, Task, TaskFile, TaskObjective,
-    VisitSettings, start,
+    Data, Examples, Files, Listed, Measured, TASK_FILE, Task, TaskError, TaskFile, TaskObjective,
+    VisitSettings, evaluate, start,
 };
 use longhand_text::batch::LabelledIds;
 use longhand_text::tokenizer::{TokenizerChoice, TrainingSettings, Writing};
@@ -50,7 +51,10 @@ impl VisitSettings for TaskRun<'_> {
         let tokenizer = match &trained {
             _ if begun => Tokenizer::of_folder(place.out)?,
             Some((_, tokenizer)) => tokenizer.clone(),
-            None => train_tokenizer(&mut recipe, &examples, watch)?,
+            None => {
+                let tokenizer = train_tokenizer(&mut recipe, &examples, watch)?;
+                tokenizer.with_special_tokens(examples.task.special_tokens())?
+            }
         };
         let meaning = examples.task.clone();
         let (mut model, own) =
@@ -76,6 +80,7 @@ impl VisitSettings for TaskRun<'_> {
             cut,
             longest: meaning.longest(),
         };
+        let held_out = to_calibrate_on::<T>(task, &valid)?;
         let objective = TaskObjective::new(meaning.clone(), &settings, &tokenizer, train, valid)?;
         let file: TaskFile = meaning.clone().into();
         let prepared = Prepared {
@@ -89,21 +94,61 @@ impl VisitSettings for TaskRun<'_> {
             begun,
             since,
         };
-        let evaluate = |model: &Model| {
-            if test.is_empty() {
-                return Ok(None);
-            }
-            let mut unheard = |_| Ok(());
-            let mut watch = longhand_train::Watch::new(place.stop, &mut unheard);
-            let result =
-                longhand_tasks::evaluate(&meaning, model, &tokenizer, &test, cpu, &mut watch)?;
-            let counts = result.report().confusion;
-            let labels = counts.map(|(labels, counts)| LabelCounts { labels, counts });
-            Ok(Some(Test { score: result.score(), labels }))
-        };
-        let Ended { training, model, end } =
-            prepared.train(model, objective, cpu, watch, evaluate)?;
+        let after = After { meaning, held_out, test: &test, tokenizer: &tokenizer, cpu };
+        let after = |model: &Model| after.run(task, model, place.stop);
+        let Ended { training, model, end } = prepared.train(model, objective, cpu, watch, after)?;
         Ok(Finished { training, model, tokenizer, end, prompt: None, cpu: cpu.clone() })
+    }
+}
+
+/// The work behind training: the answers are calibrated on the held-out examples, and the model is
+/// measured on the test files.
+struct After<'a, T: Task> {
+    meaning: T,
+    /// The examples to calibrate on; none where nothing is calibrated.
+    held_out: Option<Measured<T>>,
+    test: &'a Measured<T>,
+    tokenizer: &'a Tokenizer,
+    cpu: &'a Arc<Cpu>,
+}
+
+impl<T: Listed> After<'_, T> {
+    fn run(
+        self,
+        task: &T::Settings,
+        model: &Model,
+        stop: &AtomicBool,
+    ) -> Result<Option<Test>, RunError> {
+        let Self { mut meaning, held_out, test: examples, tokenizer, cpu } = self;
+        let mut unheard = |_| Ok(());
+        let mut watch = longhand_train::Watch::new(stop, &mut unheard);
+        let mut test = Test::default();
+        if let Some(held_out) = &held_out {
+            let first = meaning.clone();
+            let answers = evaluate(&first, model, tokenizer, held_out, cpu, &mut watch)?;
+            test.calibration = meaning.calibrate(task, &answers.scored());
+            let file: TaskFile = meaning.clone().into();
+            test.files.push((TASK_FILE, file.to_json()));
+        }
+        if !examples.is_empty() {
+            let result = evaluate(&meaning, model, tokenizer, examples, cpu, &mut watch)?;
+            let counts = result.report().confusion;
+            test.labels = counts.map(|(labels, counts)| LabelCounts { labels, counts });
+            test.score = Some(result.score());
+        }
+        Ok(Some(test))
+    }
+}
+
+/// The examples to calibrate on, if anything is calibrated.
+fn to_calibrate_on<T: Task>(
+    task: &T::Settings,
+    valid: &Measured<T>,
+) -> Result<Option<Measured<T>>, RunError> {
+    match T::calibrates(task) {
+        Calibrates::Always if valid.is_empty() => Err(TaskError::NothingHeldOut.into()),
+        Calibrates::Always | Calibrates::IfHeldOut if !valid.is_empty() => Ok(Some(valid.clone())),
+        _ => Ok(None),
     }
 }
 

@@ -79,6 +79,9 @@ pub struct Results {
     /// What a classifier took for what there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<LabelCounts>,
+    /// Figures of whatever was set on the held-out examples after training, by name: a threshold.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub calibration: BTreeMap<String, f64>,
 }
 
 /// How often each label was taken for each.

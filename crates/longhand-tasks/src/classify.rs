@@ -1,46 +1,27 @@
-//! Classification: one label for each text.
+//! Classification: one label for each text, or for each pair of texts.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
 use longhand_kernel::loss::{most_probable, softmax};
 use longhand_model::config::{HeadKind, Pooling};
 use longhand_model::{Model, Pass, Targets};
-use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledIds};
 use longhand_text::corpus::table::{Example, Labels, Table, TableOptions, read_table};
+use longhand_text::{SpecialTokens, Tokenizer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::confusion::{ClassScore, Confusion};
+use crate::calibration::calibration_error;
+use crate::confusion::{Confusion, class_report};
 use crate::error::TaskError;
-use crate::ids::encode;
+use crate::ids::{encode, encode_pair, separator};
 use crate::task::{At, Encoded, Read, Reading, Report, Scored, Task, Unit};
 
-/// How texts are classified.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// The column of the label, by name or by number from 0 (default: `label`).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub label_column: Option<String>,
-    /// How the positions become one vector (default: as the model's own head does, or the maximum).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pooling: Option<Pooling>,
-    /// The number of first tokens of a text that are read (default: 1024).
-    pub longest: NonZeroUsize,
-}
+mod settings;
 
-/// The default of [`Settings::longest`].
-const LONGEST: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { label_column: None, pooling: None, longest: LONGEST }
-    }
-}
+pub use settings::Settings;
 
 /// The meaning of a classifier's answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +31,10 @@ pub struct Classify {
     pub labels: Labels,
     /// The number of first tokens of a text that are read.
     pub longest: NonZeroUsize,
+    /// Whether an example is two texts, read as one sequence with a separator between them (default:
+    /// false).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub pair: bool,
 }
 
 /// The answer for one text.
@@ -63,7 +48,7 @@ pub struct Prediction {
 
 impl Task for Classify {
     const NAME: &'static str = "classify";
-    const ABOUT: &'static str = "One label for each text";
+    const ABOUT: &'static str = "One label for each text, or for each pair of texts";
     const UNIT: Unit = Unit::Line;
     const METRICS: &'static [(&'static str, &'static str)] =
         &[("accuracy", "accuracy"), ("macro_f1", "macro-F1")];
@@ -81,9 +66,10 @@ impl Task for Classify {
     ) -> Result<Read<Example>, TaskError> {
         // Parsing a column cannot fail: a text that is no number is a name.
         let label = settings.label_column.as_ref().and_then(|name| name.parse().ok());
-        let options = TableOptions { label, ..reading.table() };
+        let second = settings.pair_column.as_ref().and_then(|name| name.parse().ok());
+        let options = TableOptions { label, second, ..reading.table() };
         let Table { examples, trimmed, .. } = read_table(file, &options)?;
-        let blank = examples.iter().position(|example| is_blank(&example.text));
+        let blank = examples.iter().position(|example| texts(example).any(is_blank));
         if let Some(place) = blank.filter(|_| !reading.unlabelled) {
             let (name, example) = (file.display().to_string(), place + 1);
             return Err(TaskError::NoText { name, example });
@@ -98,7 +84,7 @@ impl Task for Classify {
             let (name, label) = (files.into(), label.clone());
             return Err(TaskError::OneLabel { name, label });
         }
-        Ok(Self { labels, longest: settings.longest })
+        Ok(Self { labels, longest: settings.longest, pair: settings.pair_column.is_some() })
     }
 
     fn check(&self, example: &Example, at: At<'_>) -> Result<(), TaskError> {
@@ -116,7 +102,7 @@ impl Task for Classify {
     }
 
     fn texts(example: &Example) -> Vec<&str> {
-        vec![&example.text]
+        texts(example).collect()
     }
 
     fn counts(&self, examples: &[Example]) -> Vec<(String, usize)> {
@@ -127,27 +113,48 @@ impl Task for Classify {
         self.longest.get()
     }
 
+    fn special_tokens(&self) -> &'static [&'static str] {
+        if self.pair { &[SpecialTokens::SEPARATOR] } else { &[] }
+    }
+
     fn head(&self, settings: &Settings, own: Option<&HeadKind>) -> HeadKind {
         let pooling = settings.pooling.or(own.and_then(HeadKind::pooling)).unwrap_or(Pooling::Max);
-        HeadKind::Classifier { classes: self.labels.len(), pooling }
+        let classes = self.labels.len();
+        match self.pair {
+            true => HeadKind::SentencePair { classes, pooling },
+            false => HeadKind::Classifier { classes, pooling },
+        }
     }
 
     fn misfit(&self, head: &HeadKind) -> Option<String> {
         let count = self.labels.len();
         match head {
-            HeadKind::Classifier { classes, .. } if *classes == count => None,
-            HeadKind::Classifier { classes, .. } => {
-                Some(format!("it names {count} labels, the model has {classes}"))
+            HeadKind::SentencePair { .. } if !self.pair => {
+                Some("it is of single texts, and the model reads pairs".into())
+            }
+            HeadKind::Classifier { .. } if self.pair => {
+                Some("it is of pairs of texts, and the model reads single ones".into())
+            }
+            HeadKind::Classifier { classes, .. } | HeadKind::SentencePair { classes, .. } => {
+                let differs = *classes != count;
+                differs.then(|| format!("it names {count} labels, the model has {classes}"))
             }
             _ => Some("it is a classifier's, and the model is none".into()),
         }
     }
 
     fn encode(&self, tokenizer: &Tokenizer, example: &Example) -> Result<Encoded<u32>, TaskError> {
-        if is_blank(&example.text) {
+        if texts(example).any(is_blank) {
             return Ok(Encoded { items: Vec::new(), is_cut: false });
         }
-        let (ids, is_cut) = encode(tokenizer, &example.text, self.longest)?;
+        let (ids, is_cut) = match (self.pair, &example.second) {
+            (true, Some(second)) => {
+                let texts = [&example.text, second.as_str()];
+                encode_pair(tokenizer, texts, self.longest, separator(tokenizer)?)?
+            }
+            (true, None) => return Err(TaskError::NoSecondText),
+            (false, _) => encode(tokenizer, &example.text, self.longest)?,
+        };
         let label = example.label.as_deref().map_or(Ok(0), |label| self.labels.id(label))?;
         Ok(Encoded { items: vec![LabelledIds { ids, label }], is_cut })
     }
@@ -186,29 +193,22 @@ impl Task for Classify {
             ("macro_precision", macro_precision),
             ("macro_recall", macro_recall),
             ("matthews", confusion.matthews()),
-            ("calibration_error", calibration_error(scored.iter().filter_map(pair))),
+            (
+                "calibration_error",
+                calibration_error(
+                    scored
+                        .iter()
+                        .filter_map(pair)
+                        .map(|(label, answer)| (label == answer.label, answer.probability())),
+                ),
+            ),
         ];
         metrics.map(|(name, value)| (name.to_owned(), value)).into()
     }
 
     fn report(&self, scored: &[Scored<'_, Self>]) -> Report {
         let (names, confusion) = (self.labels.names().to_vec(), self.confusion(scored));
-        let classes = confusion.classes();
-        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5);
-        let mut text = format!("{:<width$}  precision  recall      F1  examples", "label");
-        let mut labels = Map::new();
-        for (name, class) in names.iter().zip(&classes) {
-            let ClassScore { precision, recall, f1, support, .. } = *class;
-            // Writing to a string cannot fail.
-            let _ = write!(
-                text,
-                "\n{name:<width$}  {precision:>9.4}  {recall:>6.4}  {f1:>6.4}  {support:>8}"
-            );
-            labels.insert(
-                name.clone(),
-                json!({ "precision": precision, "recall": recall, "f1": f1, "support": support }),
-            );
-        }
+        let (text, labels) = class_report(&names, &confusion.classes());
         // With one answer to each example, the micro means are all the accuracy.
         let accuracy = confusion.accuracy();
         let micro = json!({ "precision": accuracy, "recall": accuracy, "f1": accuracy });
@@ -221,8 +221,15 @@ impl Task for Classify {
         pair(scored).map(|(label, answer)| label == answer.label)
     }
 
-    fn parse(text: &str, _at: At<'_>) -> Result<Vec<Example>, TaskError> {
-        Ok(vec![Example { label: None, text: text.into() }])
+    fn parse(&self, text: &str, at: At<'_>) -> Result<Vec<Example>, TaskError> {
+        let (text, second) = match text.split_once('\t') {
+            _ if !self.pair => (text, None),
+            Some((text, second)) => (text, Some(second.to_owned())),
+            // A blank line is answered by one.
+            None if is_blank(text) => (text, Some(String::new())),
+            None => return Err(TaskError::NotAPair { name: at.name.into(), line: at.example }),
+        };
+        Ok(vec![Example { label: None, text: text.into(), second }])
     }
 
     fn plain(&self, _example: &Example, answers: &[Prediction]) -> String {
@@ -242,7 +249,9 @@ impl Task for Classify {
             ("probability", json!(answer.map(|answer| answer.probability() as f32))),
             ("probabilities", json!(probabilities)),
         ];
-        fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+        let second = example.second.as_ref().map(|second| ("second", json!(second)));
+        let fields = fields.into_iter().chain(second);
+        fields.map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 
@@ -272,30 +281,20 @@ fn pair<'a>(scored: &Scored<'a, Classify>) -> Option<(u32, &'a Prediction)> {
     Some((scored.items.first()?.label, scored.answers.first()?))
 }
 
-/// Expected calibration error (Guo et al. 2017, equation 3): the answers are put into 15 bins of
-/// equal width by the probability of the label that is given; the error is the mean of
-/// |accuracy − mean probability| over the bins, weighted by their answers. 0 where there is none.
-fn calibration_error<'a>(answers: impl Iterator<Item = (u32, &'a Prediction)>) -> f64 {
-    const BINS: usize = 15;
-    // Right answers, sum of probabilities.
-    let mut bins = [(0.0_f64, 0.0_f64); BINS];
-    let mut all = 0_u64;
-    for (label, answer) in answers {
-        let chance = answer.probability();
-        // A bin holds its upper bound, as in the paper.
-        let bin = ((chance * BINS as f64).ceil() as usize).clamp(1, BINS) - 1;
-        bins[bin].0 += f64::from(u8::from(label == answer.label));
-        bins[bin].1 += chance;
-        all += 1;
-    }
-    bins.iter().map(|(right, sum)| (right - sum).abs()).sum::<f64>() / all.max(1) as f64
+/// The note on labels that were trimmed.
+pub(crate) const TRIMMED: &str = "label(s) lost the white space around them";
+
+/// The text of an example, and the second one if it has two.
+fn texts(example: &Example) -> impl Iterator<Item = &str> {
+    std::iter::once(example.text.as_str()).chain(example.second.as_deref())
 }
 
-/// The note on labels that were trimmed.
-const TRIMMED: &str = "label(s) lost the white space around them";
+fn is_false(value: &bool) -> bool {
+    !value
+}
 
 /// Whether a text has no character to read.
-fn is_blank(text: &str) -> bool {
+pub(crate) fn is_blank(text: &str) -> bool {
     text.trim().is_empty()
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 /// How often each label was taken for each: rows are the true labels, columns the answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,19 +58,7 @@ impl Confusion {
         let class = |label: usize| {
             let support: u64 = self.counts[label].iter().sum();
             let answered: u64 = self.counts.iter().map(|row| row[label]).sum();
-            let right = self.counts[label][label] as f64;
-            let share = |of: u64| if of == 0 { 0.0 } else { right / of as f64 };
-            ClassScore {
-                precision: share(answered),
-                recall: share(support),
-                f1: if support + answered == 0 {
-                    0.0
-                } else {
-                    2.0 * right / (support + answered) as f64
-                },
-                support,
-                answered,
-            }
+            ClassScore::of(self.counts[label][label], support, answered)
         };
         (0..self.counts.len()).map(class).collect()
     }
@@ -77,13 +66,7 @@ impl Confusion {
     /// Means of the labels' precision, recall and F1, over the labels that occur as truth or as an
     /// answer; 0 where none does.
     pub fn macro_means(&self) -> [f64; 3] {
-        let classes = self.classes();
-        let occurs = |class: &&ClassScore| class.support + class.answered > 0;
-        let count = classes.iter().filter(occurs).count().max(1) as f64;
-        let mean = |value: fn(&ClassScore) -> f64| {
-            classes.iter().filter(occurs).map(value).sum::<f64>() / count
-        };
-        [mean(|class| class.precision), mean(|class| class.recall), mean(|class| class.f1)]
+        macro_means(&self.classes())
     }
 
     /// The third of [`Confusion::macro_means`].
@@ -138,6 +121,53 @@ impl Confusion {
         }
         table
     }
+}
+
+impl ClassScore {
+    /// The score of a label that `support` examples have, that `answered` answers give, and that
+    /// `right` answers give rightly.
+    pub fn of(right: u64, support: u64, answered: u64) -> Self {
+        let share = |of: u64| if of == 0 { 0.0 } else { right as f64 / of as f64 };
+        let f1 = match support + answered {
+            0 => 0.0,
+            both => 2.0 * right as f64 / both as f64,
+        };
+        Self { precision: share(answered), recall: share(support), f1, support, answered }
+    }
+}
+
+/// Means of precision, recall and F1 over the labels that occur as truth or as an answer; 0 where
+/// none does.
+pub fn macro_means(classes: &[ClassScore]) -> [f64; 3] {
+    let occurs = |class: &&ClassScore| class.support + class.answered > 0;
+    let count = classes.iter().filter(occurs).count().max(1) as f64;
+    let mean = |value: fn(&ClassScore) -> f64| {
+        classes.iter().filter(occurs).map(value).sum::<f64>() / count
+    };
+    [mean(|class| class.precision), mean(|class| class.recall), mean(|class| class.f1)]
+}
+
+/// The scores of labels as a table for people, and by name for programs.
+pub(crate) fn class_report(
+    names: &[String],
+    classes: &[ClassScore],
+) -> (String, Map<String, Value>) {
+    let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0).max(5);
+    let mut text = format!("{:<width$}  precision  recall      F1  examples", "label");
+    let mut labels = Map::new();
+    for (name, class) in names.iter().zip(classes) {
+        let ClassScore { precision, recall, f1, support, .. } = *class;
+        // Writing to a string cannot fail.
+        let _ = write!(
+            text,
+            "\n{name:<width$}  {precision:>9.4}  {recall:>6.4}  {f1:>6.4}  {support:>8}"
+        );
+        labels.insert(
+            name.clone(),
+            json!({ "precision": precision, "recall": recall, "f1": f1, "support": support }),
+        );
+    }
+    (text, labels)
 }
 
 /// Characters of a label's name above its column.

@@ -53,6 +53,34 @@ pub enum TaskError {
         /// The labels of training.
         known: String,
     },
+    /// No example has a label.
+    #[error(
+        "no example of {name} has a label: name the column of the labels, or write __label__NAME \
+         before each text"
+    )]
+    NoLabels {
+        /// The paths of the tables.
+        name: String,
+    },
+    /// Nothing is held out to calibrate the answers on.
+    #[error("nothing is held out to calibrate on: hold out a part, or name a file to validate on")]
+    NothingHeldOut,
+    /// A tokeniser without a token that parts two texts.
+    #[error(
+        "the {0} tokeniser has no token that parts two texts: train the model with another one"
+    )]
+    NoSeparator(TokenizerKind),
+    /// An example of a single text where two are needed.
+    #[error("an example has one text, but the model compares two: name the column of the second")]
+    NoSecondText,
+    /// A line that is not two texts.
+    #[error("line {line} of {name} is not two texts with a tab between them")]
+    NotAPair {
+        /// Where the line came from.
+        name: String,
+        /// The line, counted from 1.
+        line: usize,
+    },
     /// An example without text.
     #[error("example {example} of {name} has no text: remove it, or name the column of the text")]
     NoText {

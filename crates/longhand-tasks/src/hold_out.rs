@@ -65,6 +65,7 @@ mod tests {
         let example = |label: usize, place: usize| Example {
             label: Some(label.to_string()),
             text: place.to_string(),
+            second: None,
         };
         let counts = [100, 50, 20, 5, 1];
         let examples: Vec<Example> = counts

@@ -2,8 +2,9 @@
 
 use std::num::NonZeroUsize;
 
-use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
+use longhand_text::tokenizer::END;
+use longhand_text::{SpecialTokens, Tokenizer};
 
 use crate::error::TaskError;
 use crate::examples::Examples;
@@ -62,6 +63,19 @@ impl<T: Task> Data<T> {
     }
 }
 
+// Derived, they would ask the same of the task.
+impl<T: Task> Clone for Measured<T> {
+    fn clone(&self) -> Self {
+        Self { examples: self.examples.clone(), cut: self.cut }
+    }
+}
+
+impl<T: Task> Clone for Known<T> {
+    fn clone(&self) -> Self {
+        Self { example: self.example.clone(), items: self.items.clone() }
+    }
+}
+
 impl<T: Task> Measured<T> {
     /// Encodes the examples.
     ///
@@ -106,6 +120,37 @@ impl<T: Task> Measured<T> {
     pub fn tokens(&self) -> u64 {
         self.items().map(|item| item.ids.len() as u64).sum()
     }
+}
+
+/// Two texts as one sequence of at most `longest` tokens with `separator` between them, and whether
+/// they have more. The longer one is cut first, and of texts of one length the second.
+pub(crate) fn encode_pair(
+    tokenizer: &Tokenizer,
+    [first, second]: [&str; 2],
+    longest: NonZeroUsize,
+    separator: u32,
+) -> Result<(Vec<u32>, bool), TaskError> {
+    let (mut ids, mut second) = (tokenizer.encode(first)?, tokenizer.encode(second)?);
+    let room = longest.get() - 1;
+    let is_cut = ids.len() + second.len() > room;
+    let half = room / 2;
+    let kept = ids.len().min(room - half.min(second.len()));
+    ids.truncate(kept);
+    second.truncate(room - kept);
+    ids.push(separator);
+    ids.extend(second);
+    Ok((ids, is_cut))
+}
+
+/// The token that parts two texts: `<sep>`, `[SEP]`, or the end of a document.
+///
+/// # Errors
+/// [`TaskError::NoSeparator`] for a tokeniser that has none of them.
+pub(crate) fn separator(tokenizer: &Tokenizer) -> Result<u32, TaskError> {
+    let special = tokenizer.special_tokens();
+    let found = special.id(SpecialTokens::SEPARATOR).or_else(|| special.id("[SEP]"));
+    let found = found.or_else(|| tokenizer.document_end_id());
+    found.or_else(|| tokenizer.id(END)).ok_or(TaskError::NoSeparator(tokenizer.kind()))
 }
 
 /// The first `longest` tokens of a text, and whether it has more.

@@ -12,6 +12,7 @@
 //! [`tags`] knows how the tags of tokens mark entities.
 
 mod batches;
+mod calibration;
 pub mod classify;
 pub mod confusion;
 mod error;
@@ -19,6 +20,7 @@ pub mod examples;
 mod hold_out;
 pub mod ids;
 pub mod intervals;
+pub mod multi_label;
 mod objective;
 pub mod predictor;
 pub mod score;
@@ -34,6 +36,7 @@ pub use confusion::Confusion;
 pub use error::TaskError;
 pub use examples::{Examples, Files};
 pub use ids::{Data, Measured};
+pub use multi_label::MultiLabel;
 pub use objective::TaskObjective;
 pub use predictor::Predictor;
 pub use score::{Evaluation, evaluate};

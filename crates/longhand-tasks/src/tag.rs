@@ -394,7 +394,7 @@ impl Task for Tagging {
         if self.document { Unit::Whole } else { Self::UNIT }
     }
 
-    fn parse(text: &str, at: At<'_>) -> Result<Vec<Example>, TaskError> {
+    fn parse(&self, text: &str, at: At<'_>) -> Result<Vec<Example>, TaskError> {
         let file = Arc::new(Conll::block(at.name, text, at.example as u64)?);
         let sentences = file.sentences().to_vec();
         Ok(vec![Example { file, sentences, columns: None }])

@@ -92,6 +92,12 @@ pub trait Task: Clone {
     /// The number of first tokens of a text that are read, or the length of a window.
     fn longest(&self) -> usize;
 
+    /// The special tokens that the tokeniser needs, see [`longhand_text::SpecialTokens`]; none by
+    /// default. The tokeniser of a base model is not changed.
+    fn special_tokens(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// The head that answers. `own` is the first head of the model that the run begins with.
     fn head(&self, settings: &Self::Settings, own: Option<&HeadKind>) -> HeadKind;
 
@@ -144,6 +150,21 @@ pub trait Task: Clone {
     /// Every metric by its key. Intervals are drawn by measuring samples of the same examples.
     fn measure(&self, scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64>;
 
+    /// Whether [`Task::calibrate`] is called after training; it is not by default.
+    fn calibrates(_settings: &Self::Settings) -> Calibrates {
+        Calibrates::Never
+    }
+
+    /// Sets whatever follows from the answers to the held-out examples after training, such as a
+    /// threshold. `task.json` holds it. Gives figures by name, for people and programs.
+    fn calibrate(
+        &mut self,
+        _settings: &Self::Settings,
+        _held_out: &[Scored<'_, Self>],
+    ) -> BTreeMap<String, f64> {
+        BTreeMap::new()
+    }
+
     /// Further results, measured once; nothing unless it is replaced.
     fn report(&self, _scored: &[Scored<'_, Self>]) -> Report {
         Report::default()
@@ -163,7 +184,7 @@ pub trait Task: Clone {
     ///
     /// # Errors
     /// A text of another form.
-    fn parse(text: &str, at: At<'_>) -> Result<Vec<Self::Example>, TaskError>;
+    fn parse(&self, text: &str, at: At<'_>) -> Result<Vec<Self::Example>, TaskError>;
 
     /// A prediction as plain text, without a line break at its end. `answers` is empty where there
     /// was nothing to read.
@@ -183,6 +204,17 @@ pub enum Unit {
     Block,
     /// The whole text has to be read first.
     Whole,
+}
+
+/// Whether something is set after training, on the answers to held-out examples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Calibrates {
+    /// Nothing is set.
+    Never,
+    /// It is set if examples are held out, and otherwise has a default.
+    IfHeldOut,
+    /// It is set, and a run without held-out examples is refused.
+    Always,
 }
 
 /// The place of an example, for messages.
@@ -216,7 +248,7 @@ impl Reading {
         // Parsing a column cannot fail: a text that is no number is a name.
         let text = self.text_column.as_ref().and_then(|name| name.parse().ok());
         let Self { format, header, lossy, unlabelled, .. } = *self;
-        TableOptions { text, label: None, format, header, lossy, unlabelled }
+        TableOptions { text, format, header, lossy, unlabelled, ..TableOptions::default() }
     }
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::classify::Classify;
 use crate::error::TaskError;
+use crate::multi_label::MultiLabel;
 use crate::tag::Tagging;
 use crate::task::Task;
 
@@ -111,6 +112,8 @@ macro_rules! tasks {
 tasks! {
     /// One label for each text.
     Classify => Classify,
+    /// Any number of labels for each text.
+    MultiLabel => MultiLabel,
     /// One tag for each token.
     Tag => Tagging,
 }

@@ -109,6 +109,16 @@ pub enum TextError {
         /// The column that was named twice.
         column: String,
     },
+    /// Two of the two texts and the label would be the same.
+    #[error(
+        "{name}: the two texts and the label need a column each, but column {column} is named twice"
+    )]
+    SameColumns {
+        /// The name of the table.
+        name: String,
+        /// The column that was named twice.
+        column: String,
+    },
     /// A column was asked for that the table lacks.
     #[error("{name} has no column {column}: its columns are {found}; name one of them")]
     Column {

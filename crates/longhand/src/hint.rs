@@ -69,6 +69,9 @@ fn of_text(error: &TextError) -> Option<String> {
         TextError::Row { fault: RowFault::MaybeHeader(_), .. } => {
             "pass --header yes or --header no"
         }
+        TextError::Row { fault: RowFault::SeveralLabels, .. } => {
+            "leave one, or pass --multi-label to learn them all"
+        }
         TextError::TooShortToSplit { .. } => "give a longer text, or pass --valid-fraction 0",
         _ => return None,
     };
@@ -95,6 +98,8 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
 
 fn of_task(error: &TaskError) -> Option<String> {
     match error {
+        TaskError::NoSecondText => Some("pass --pair-column".into()),
+        TaskError::NothingHeldOut => Some("pass --valid, or another --valid-fraction".into()),
         TaskError::Text(error) => of_text(error),
         TaskError::NotATask(folder) => Some(format!(
             "make one of it with `longhand finetune {} --task classify`",

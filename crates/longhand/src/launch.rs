@@ -92,6 +92,12 @@ fn tell_person(finished: &Finished, out: &Path) {
             say!("{part} loss {loss:.4} nats per token, perplexity {:.3}", loss.exp());
         }
     }
+    if !results.calibration.is_empty() {
+        let figure =
+            |(name, value): (&String, &f64)| format!("{} {value:.4}", name.replace('_', " "));
+        let figures: Vec<String> = results.calibration.iter().map(figure).collect();
+        say!("set on the held-out part: {}", figures.join(", "));
+    }
     tell_end(training, *end);
     let dir = out.display();
     say!("the model is in {dir}: try");
@@ -159,6 +165,7 @@ fn tell_program(finished: &Finished, out: &Path) -> Result<()> {
         "best_valid_loss": results.valid.as_ref().map(|score| score.loss),
         "best_step": results.best_step,
         "test": test,
+        "calibration": results.calibration,
         "expected": expected,
         "parameters": results.parameters,
         "trainable_parameters": results.trainable_parameters,

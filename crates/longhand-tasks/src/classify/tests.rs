@@ -9,6 +9,7 @@ use longhand_train::settings::OptimizerSettings;
 use longhand_train::{Budget, Objective, Settings as TrainSettings, Trainer};
 use tempfile::TempDir;
 
+use super::settings::LONGEST;
 use super::*;
 use crate::{Files, Measured, Predictor, TASK_FILE, TaskFile, TaskObjective, evaluate, start};
 
@@ -69,7 +70,7 @@ fn predict(
 ) -> Result<Vec<Option<Prediction>>, TaskError> {
     let at = At { name: "the test", example: first };
     let examples: Vec<Example> =
-        texts.iter().flat_map(|text| Classify::parse(text, at).unwrap()).collect();
+        texts.iter().flat_map(|text| predictor.task.parse(text, at).unwrap()).collect();
     let answers = predictor.predict(&examples, at)?;
     Ok(answers.into_iter().map(|answers| answers.into_iter().next()).collect())
 }
@@ -245,10 +246,12 @@ fn a_folder_that_is_no_classifier_is_refused() {
 fn a_blank_text_has_no_answer_and_one_that_is_no_number_is_refused() {
     let texts = ["low".to_owned(), " ".into(), String::new(), "high".into()];
     let tokenizer = Tokenizer::byte().unwrap();
-    let labels = Labels::of(
-        &["a", "b"].map(|label| Example { label: Some(label.into()), text: String::new() }),
-    );
-    let task = Classify { labels, longest: LONGEST };
+    let labels = Labels::of(&["a", "b"].map(|label| Example {
+        label: Some(label.into()),
+        text: String::new(),
+        second: None,
+    }));
+    let task = Classify { labels, longest: LONGEST, pair: false };
     let classifier = |model| Predictor::new(task.clone(), model, tokenizer.clone(), cpu());
     let mut broken = model(&tokenizer, 2, Pooling::Last);
     let answers = predict(&mut classifier(broken.clone()), &texts, 1).unwrap();
@@ -297,4 +300,60 @@ fn each_padded_example_counts_the_same_however_batches_are_cut() {
         let off = got.iter().zip(&expected).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
         assert!(off < 1e-6, "{accumulation} batches of {batch}: off by {off}");
     }
+}
+
+#[test]
+fn two_texts_are_one_sequence_with_a_separator() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = "a b\tc\tyes\nb c d\ta\tno\n".repeat(3);
+    let path = write(&folder, "pairs.tsv", &format!("one\ttwo\tlabel\n{rows}"));
+    let columns = Reading { text_column: Some("one".into()), ..Reading::default() };
+    let settings = Settings { pair_column: Some("two".into()), ..Settings::default() };
+    let files = Files { train: vec![path.clone()], reading: columns.clone(), ..Files::default() };
+    let examples = Examples::read(&settings, &files, 1).unwrap();
+    let task = Classify { longest: 5.try_into().unwrap(), ..examples.task.clone() };
+    assert!(task.pair);
+    let plain = words(&examples);
+    let tokenizer = plain.with_special_tokens(task.special_tokens()).unwrap();
+    let example = |text: &str, second: &str| {
+        let (text, second) = (text.to_owned(), Some(second.to_owned()));
+        Example { label: None, text, second }
+    };
+    let ids = |tokenizer: &Tokenizer, text: &str, second: &str| -> (String, bool) {
+        let encoded = task.encode(tokenizer, &example(text, second)).unwrap();
+        let ids = encoded.items.iter().flat_map(|item| item.ids.clone());
+        let tokens: Vec<String> = ids.map(|id| tokenizer.token(id).unwrap().to_owned()).collect();
+        (tokens.join(" "), encoded.is_cut)
+    };
+    assert_eq!(ids(&tokenizer, "a b", "c"), ("a b <sep> c".into(), false));
+    assert_eq!(ids(&tokenizer, "a b", "c d"), ("a b <sep> c d".into(), false));
+    // The longer text is cut first.
+    assert_eq!(ids(&tokenizer, "a b c d", "d"), ("a b c <sep> d".into(), true));
+    assert_eq!(ids(&tokenizer, "a", "d c b a"), ("a <sep> d c b".into(), true));
+    assert_eq!(ids(&tokenizer, "a b c", "d c b"), ("a b <sep> d c".into(), true));
+    assert_eq!(ids(&tokenizer, "a b", " "), (String::new(), false));
+    // A base model's tokeniser may have no separator.
+    assert_eq!(ids(&plain, "a", "b"), ("a <eos> b".into(), false));
+    let byte = Tokenizer::byte().unwrap();
+    let error = task.encode(&byte, &example("a", "b")).unwrap_err().to_string();
+    assert!(error.contains("the byte tokeniser has no token that parts two texts"), "{error}");
+
+    let kind = task.head(&settings, None);
+    assert_eq!(kind, HeadKind::SentencePair { classes: 2, pooling: Pooling::Max });
+    assert_eq!(task.misfit(&kind), None);
+    let single = HeadKind::Classifier { classes: 2, pooling: Pooling::Max };
+    assert!(task.misfit(&single).unwrap().contains("pairs"));
+    let at = At { name: "lines", example: 7 };
+    let parsed = task.parse("a b\tc", at).unwrap();
+    assert_eq!(parsed, [example("a b", "c")]);
+    let error = task.parse("a b c", at).unwrap_err().to_string();
+    assert!(error.contains("line 7 of lines is not two texts"), "{error}");
+    let error = Classify::read(
+        &Settings { pair_column: Some("three".into()), ..settings },
+        &path,
+        &columns,
+    );
+    assert!(error.unwrap_err().to_string().contains("no column \"three\""));
+    let file: TaskFile = task.clone().into();
+    assert!(String::from_utf8(file.to_json()).unwrap().contains("\"pair\": true"));
 }

@@ -38,7 +38,7 @@ fn tags_are_learnt_in_a_scheme_and_written_in_the_data_s() {
     let numbers: Vec<u32> = task.numbers(&examples[2]).into_iter().flatten().collect();
     assert_eq!(numbers, [3, 3, 0]);
     let answer = Answer { tags: numbers, probabilities: vec![1.0; 3] };
-    assert_eq!(task.written(&examples[2], &[answer.clone()]), ["I-ORG", "B-ORG", "O"]);
+    assert_eq!(task.written(&examples[2], std::slice::from_ref(&answer)), ["I-ORG", "B-ORG", "O"]);
     // Words without an answer have the tag of nothing.
     assert_eq!(task.written(&examples[0], &[answer]), ["I-ORG", "B-ORG", "O", "O"]);
 
@@ -152,9 +152,7 @@ fn a_document_is_read_as_one_sequence() {
     assert_eq!(task.written(&examples[0], &answers)[..8], expected);
 
     // A file to tag is one example, whose documents do not see each other.
-    let [whole] = &Tagging::parse(&text, At { name: "it", example: 1 }).unwrap()[..] else {
-        panic!()
-    };
+    let [whole] = &task.parse(&text, At { name: "it", example: 1 }).unwrap()[..] else { panic!() };
     assert_eq!(whole.windows(1024), [0..9, 9..11]);
     // Sentences stay whole where they fit.
     assert_eq!(whole.windows(5), [0..4, 4..9, 9..11]);
@@ -177,7 +175,7 @@ fn place_digits_are_read_apart_from_the_word() {
     // 0 is the most frequent digit.
     assert_eq!(task.feature_rows(&examples[0], None).last().unwrap()[..], [2, 4, 2, 3]);
 
-    let [block] = &Tagging::parse("科0\n技1", At { name: "it", example: 1 }).unwrap()[..] else {
+    let [block] = &task.parse("科0\n技1", At { name: "it", example: 1 }).unwrap()[..] else {
         panic!()
     };
     let answers = [Answer { tags: vec![0, 0], probabilities: vec![1.0; 2] }];
@@ -220,7 +218,7 @@ fn each_predicate_has_a_sequence_of_its_own() {
     assert!((metrics["precision"] - 2.0 / 3.0).abs() < 1e-12, "{metrics:?}");
 
     let at = At { name: "it", example: 1 };
-    let [block] = &Tagging::parse("Bush\tN\t_\nwon\tV\twin.01\nhere\tR\t_", at).unwrap()[..] else {
+    let [block] = &task.parse("Bush\tN\t_\nwon\tV\twin.01\nhere\tR\t_", at).unwrap()[..] else {
         panic!()
     };
     assert_eq!(task.encode(&tokenizer, block).unwrap().items.len(), 1);
@@ -228,7 +226,7 @@ fn each_predicate_has_a_sequence_of_its_own() {
     let expected = "Bush\tN\t_\tA0\nwon\tV\twin.01\tV\nhere\tR\t_\t_";
     assert_eq!(task.plain(block, &answers), expected);
     assert_eq!(task.fields(block, &answers)["predicates"], json!([1]));
-    let [none] = &Tagging::parse("Yes\tI\t_", at).unwrap()[..] else { panic!() };
+    let [none] = &task.parse("Yes\tI\t_", at).unwrap()[..] else { panic!() };
     assert_eq!(task.plain(none, &[]), "Yes\tI\t_\t_");
 
     // A predicate without a column of its own.
@@ -289,7 +287,7 @@ fn entities_are_measured() {
 fn lines_come_back_with_their_tags() {
     let (task, examples) = learnt(&Settings::default(), TRAIN);
     let at = At { name: "it", example: 4 };
-    let [block] = &Tagging::parse("# a comment line\nPeter NNP\nsaid VBD", at).unwrap()[..] else {
+    let [block] = &task.parse("# a comment line\nPeter NNP\nsaid VBD", at).unwrap()[..] else {
         panic!()
     };
     let encoded = task.encode(&tokenizer(&examples), block).unwrap();
@@ -304,10 +302,10 @@ fn lines_come_back_with_their_tags() {
     let expected = json!([{"type": "PER", "first": 0, "last": 0, "text": "Peter"}]);
     assert_eq!(fields["entities"], expected);
 
-    let [empty] = &Tagging::parse("-DOCSTART- -X-", at).unwrap()[..] else { panic!() };
+    let [empty] = &task.parse("-DOCSTART- -X-", at).unwrap()[..] else { panic!() };
     assert!(task.encode(&tokenizer(&examples), empty).unwrap().items.is_empty());
     assert_eq!(task.plain(empty, &[]), "-DOCSTART- -X-");
-    let error = Tagging::parse("a b\nc", at).unwrap_err().to_string();
+    let error = task.parse("a b\nc", at).unwrap_err().to_string();
     assert!(error.starts_with("it, line 5"), "{error}");
 }
 

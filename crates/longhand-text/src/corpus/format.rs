@@ -91,6 +91,16 @@ impl FromStr for Column {
     }
 }
 
+/// How cells are read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CellOptions {
+    /// Replace invalid UTF-8 and lone surrogates by U+FFFD (default: false).
+    pub(crate) lossy: bool,
+    /// Whether a cell may be a list, which is given as a JSON array of texts; without it a list is
+    /// refused (default: false).
+    pub(crate) lists: bool,
+}
+
 /// Whether the first row of a CSV, TSV or `LABEL text` table names the columns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::fault::RowFault;
-use super::format::Column;
+use super::format::{CellOptions, Column};
 use crate::quote::listed;
 
 /// An object's values by key, as they are written.
@@ -25,9 +26,13 @@ pub(super) enum JsonFault {
 }
 
 /// The asked-for cells of an object on one line.
-pub(super) fn cells(line: &str, columns: &[Column], lossy: bool) -> Result<Vec<String>, JsonFault> {
-    let object = object(line, lossy).map_err(JsonFault::Row)?;
-    columns.iter().map(|column| cell(&object, column, lossy)).collect()
+pub(super) fn cells(
+    line: &str,
+    columns: &[Column],
+    options: CellOptions,
+) -> Result<Vec<String>, JsonFault> {
+    let object = object(line, options.lossy).map_err(JsonFault::Row)?;
+    columns.iter().map(|column| cell(&object, column, options)).collect()
 }
 
 /// The object of a line. `NaN` and `Infinity`, which some programs write, count as null.
@@ -58,7 +63,7 @@ fn fault(error: &serde_json::Error) -> RowFault {
     RowFault::Json { reason, column: error.column() }
 }
 
-fn cell(object: &Object, column: &Column, lossy: bool) -> Result<String, JsonFault> {
+fn cell(object: &Object, column: &Column, options: CellOptions) -> Result<String, JsonFault> {
     let Column::Name(name) = column else { return Err(missing(object, column)) };
     let mut inner;
     let mut found = object.get(name);
@@ -78,8 +83,22 @@ fn cell(object: &Object, column: &Column, lossy: bool) -> Result<String, JsonFau
     }
     let raw = found.ok_or_else(|| missing(object, column))?.get();
     match raw.as_bytes().first() {
-        Some(b'"') => text(raw, lossy).map_err(JsonFault::Row),
+        Some(b'"') => text(raw, options.lossy).map_err(JsonFault::Row),
         Some(b'n') => Ok(String::new()),
+        Some(b'[') if options.lists => {
+            let items: Option<Vec<Box<RawValue>>> = serde_json::from_str(raw).ok();
+            let items =
+                items.ok_or_else(|| JsonFault::Row(RowFault::NotText(column.to_string())))?;
+            let item = |item: Box<RawValue>| match item.get().as_bytes().first() {
+                Some(b'"') => text(item.get(), options.lossy).map_err(JsonFault::Row),
+                Some(b'{' | b'[' | b'n') | None => {
+                    Err(JsonFault::Row(RowFault::NotText(column.to_string())))
+                }
+                Some(_) => Ok(item.get().to_owned()),
+            };
+            let items = items.into_iter().map(item).collect::<Result<Vec<String>, _>>()?;
+            Ok(Value::from(items).to_string())
+        }
         Some(b'{' | b'[') | None => Err(JsonFault::Row(RowFault::NotText(column.to_string()))),
         // A number keeps all its digits.
         Some(_) => Ok(raw.to_owned()),
@@ -146,7 +165,8 @@ mod tests {
     use super::*;
 
     fn read(line: &str, column: &str, lossy: bool) -> String {
-        match cells(line, &[Column::Name(column.into())], lossy) {
+        let options = CellOptions { lossy, lists: false };
+        match cells(line, &[Column::Name(column.into())], options) {
             Ok(cells) => cells.concat(),
             Err(JsonFault::Row(fault)) => format!("row: {fault}"),
             Err(JsonFault::Column { column, found }) => format!("no {column} in {found}"),
@@ -178,6 +198,21 @@ mod tests {
         assert!(read(line, "text", false).contains("lone surrogate"));
         assert_eq!(read(line, "text", true), "\u{fffd} a \u{fffd} 😀 \\ud83d");
         assert_eq!(read(r#"{"text":"a","b":"\ud83d"}"#, "text", true), "a");
+    }
+
+    #[test]
+    fn a_list_is_an_array_of_texts_where_asked_for() {
+        let read = |line: &str| {
+            let options = CellOptions { lossy: false, lists: true };
+            cells(line, &[Column::Name("a".into())], options).ok().map(|cells| cells.concat())
+        };
+        let list = read(r#"{"a": ["x, \u00e9", 1.50, true]}"#);
+        assert_eq!(list.as_deref(), Some(r#"["x, é","1.50","true"]"#));
+        assert_eq!(read(r#"{"a": []}"#).as_deref(), Some("[]"));
+        assert_eq!(read(r#"{"a": "x"}"#).as_deref(), Some("x"));
+        for bad in [r#"{"a": [null]}"#, r#"{"a": [[1]]}"#, r#"{"a": {"b": 1}}"#] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
     }
 
     #[test]

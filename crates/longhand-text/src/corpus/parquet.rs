@@ -4,6 +4,7 @@ use ::parquet::data_type::AsBytes;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::record::{Field, reader::RowIter};
 use ::parquet::schema::types::Type;
+use serde_json::Value;
 
 use super::fault::RowFault;
 use super::format::Column;
@@ -15,6 +16,8 @@ use crate::quote::{listed, shortened};
 pub(super) struct ParquetRows {
     rows: RowIter<'static>,
     cells: Vec<Cell>,
+    /// Whether a cell may be a list.
+    lists: bool,
 }
 
 /// Where a cell is in a row.
@@ -27,8 +30,13 @@ struct Cell {
 }
 
 impl ParquetRows {
-    /// Opens a table; a column `a.b` is the field `b` of the struct `a`.
-    pub(super) fn open(source: &Source, columns: &[Column]) -> Result<Self, TextError> {
+    /// Opens a table; a column `a.b` is the field `b` of the struct `a`. With `lists`, a cell may be
+    /// a list, which is given as a JSON array.
+    pub(super) fn open(
+        source: &Source,
+        columns: &[Column],
+        lists: bool,
+    ) -> Result<Self, TextError> {
         let name = source.name();
         let fail = |error: parquet::errors::ParquetError| TextError::Table {
             name: name.to_owned(),
@@ -64,7 +72,7 @@ impl ParquetRows {
         for cell in &mut cells {
             cell.place = read.iter().position(|&place| place == cell.place).unwrap_or(0);
         }
-        Ok(Self { rows, cells })
+        Ok(Self { rows, cells, lists })
     }
 }
 
@@ -79,7 +87,7 @@ impl Iterator for ParquetRows {
         let fields: Vec<&Field> = row.get_column_iter().map(|(_, field)| field).collect();
         let cells = self.cells.iter().map(|cell| {
             let field = fields.get(cell.place).copied();
-            let text = field.and_then(|field| text(field, &cell.within));
+            let text = field.and_then(|field| text(field, &cell.within, self.lists));
             text.ok_or_else(|| RowFault::NotText(cell.column.clone()))
         });
         Some(cells.collect())
@@ -123,13 +131,13 @@ fn leaves(group: &Type, prefix: &str) -> Vec<String> {
     names
 }
 
-fn text(field: &Field, within: &[String]) -> Option<String> {
+fn text(field: &Field, within: &[String], lists: bool) -> Option<String> {
     if let Some((name, rest)) = within.split_first() {
         return match field {
             Field::Null => Some(String::new()),
             Field::Group(row) => {
                 let inner = row.get_column_iter().find(|(found, _)| *found == name);
-                inner.and_then(|(_, field)| text(field, rest))
+                inner.and_then(|(_, field)| text(field, rest, lists))
             }
             _ => None,
         };
@@ -138,6 +146,10 @@ fn text(field: &Field, within: &[String]) -> Option<String> {
         Field::Str(text) => Some(text.clone()),
         Field::Null => Some(String::new()),
         Field::Bytes(bytes) => std::str::from_utf8(bytes.as_bytes()).ok().map(str::to_owned),
+        Field::ListInternal(list) if lists => {
+            let items = list.elements().iter().map(|item| text(item, &[], false));
+            Some(Value::from(items.collect::<Option<Vec<String>>>()?).to_string())
+        }
         Field::Group(_) | Field::ListInternal(_) | Field::MapInternal(_) => None,
         other => Some(other.to_string()),
     }

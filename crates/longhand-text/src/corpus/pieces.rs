@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::format::{Column, TableFormat};
+use super::format::{CellOptions, Column, TableFormat};
 use super::options::CorpusOptions;
 use super::piece_sample::PieceSample;
 use super::rows::Rows;
@@ -152,7 +152,8 @@ impl Current {
                     (Some(name), _) => Column::Name(name.clone()),
                 };
                 let header = format != TableFormat::Labelled;
-                let rows = Rows::open(source, format, header, &[column], options.lossy)?;
+                let cells = CellOptions { lossy: options.lossy, lists: false };
+                let rows = Rows::open(source, format, header, &[column], cells)?;
                 Ok(Self::Rows { rows, name, state })
             }
             None => {

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Lines};
 
 use super::fault::RowFault;
-use super::format::{Column, TableFormat};
+use super::format::{CellOptions, Column, TableFormat};
 use super::json::{self, JsonFault};
 use super::parquet::ParquetRows;
 use super::separated::{Record, Records};
@@ -16,7 +16,7 @@ pub(crate) struct Rows {
     name: String,
     row: u64,
     columns: Vec<Column>,
-    lossy: bool,
+    options: CellOptions,
     cells: Cells,
 }
 
@@ -41,10 +41,10 @@ impl Rows {
         format: TableFormat,
         header: bool,
         columns: &[Column],
-        lossy: bool,
+        options: CellOptions,
     ) -> Result<Self, TextError> {
         let name = source.name().to_owned();
-        let text = || Ok::<_, TextError>(BufReader::new(source.text(lossy)?));
+        let text = || Ok::<_, TextError>(BufReader::new(source.text(options.lossy)?));
         let mut row = 0;
         let cells = match format {
             TableFormat::JsonLines => Cells::Json(text()?.lines()),
@@ -60,9 +60,11 @@ impl Rows {
             }
             TableFormat::Csv => separated(&name, text()?, b',', header, columns, &mut row)?,
             TableFormat::Tsv => separated(&name, text()?, b'\t', header, columns, &mut row)?,
-            TableFormat::Parquet => Cells::Parquet(ParquetRows::open(source, columns)?),
+            TableFormat::Parquet => {
+                Cells::Parquet(ParquetRows::open(source, columns, options.lists)?)
+            }
         };
-        let mut rows = Self { name, row, columns: columns.to_vec(), lossy, cells };
+        let mut rows = Self { name, row, columns: columns.to_vec(), options, cells };
         if header && format == TableFormat::Labelled {
             rows.read()?;
         }
@@ -78,7 +80,7 @@ impl Rows {
         match &mut self.cells {
             Cells::Json(lines) => {
                 let Some(line) = next_line(lines, &mut self.row)? else { return Ok(None) };
-                json::cells(&line, &self.columns, self.lossy).map(Some).map_err(|fault| {
+                json::cells(&line, &self.columns, self.options).map(Some).map_err(|fault| {
                     let (name, row) = (&self.name, self.row);
                     match fault {
                         JsonFault::Row(fault) => row_fault(name, row, fault),
@@ -90,13 +92,14 @@ impl Rows {
             }
             Cells::Labelled(lines) => {
                 let Some(line) = next_line(lines, &mut self.row)? else { return Ok(None) };
-                let line = line.trim_end();
-                let (label, text) = labelled(line);
-                if text.starts_with(FASTTEXT) && line.starts_with(FASTTEXT) {
+                let (labels, text) = labelled(&line);
+                if labels.len() > 1 && !self.options.lists {
                     return Err(row_fault(&self.name, self.row, RowFault::SeveralLabels));
                 }
+                let label = if self.options.lists { labels_cell(&line) } else { labels.concat() };
+                let text = if self.options.lists { marked(&line).1 } else { text };
                 let cells = self.columns.iter().map(|column| match column {
-                    Column::Index(0) => label.to_owned(),
+                    Column::Index(0) => label.clone(),
                     _ => text.to_owned(),
                 });
                 Ok(Some(cells.collect()))
@@ -192,11 +195,31 @@ fn separated(
 /// What fastText writes before each label.
 const FASTTEXT: &str = "__label__";
 
-/// The label and the text of a `LABEL text` line; fastText's mark before the label is left out.
-pub(super) fn labelled(line: &str) -> (&str, &str) {
-    let line = line.trim_end();
-    let (label, text) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-    (label.strip_prefix(FASTTEXT).unwrap_or(label), text.trim_start())
+/// The labels and the text of a `LABEL text` line, which has one label, or of fastText's line, which
+/// has one or several; fastText's mark before a label is left out.
+pub(super) fn labelled(line: &str) -> (Vec<&str>, &str) {
+    let (labels, text) = marked(line);
+    if !labels.is_empty() {
+        return (labels, text);
+    }
+    let (label, text) = text.split_once([' ', '\t']).unwrap_or((text, ""));
+    (vec![label], text.trim_start())
+}
+
+/// The labels that fastText's mark marks at the beginning of a line, and the text behind them.
+fn marked(line: &str) -> (Vec<&str>, &str) {
+    let (mut labels, mut text) = (Vec::new(), line.trim_end());
+    while let Some(rest) = text.strip_prefix(FASTTEXT) {
+        let (label, rest) = rest.split_once([' ', '\t']).unwrap_or((rest, ""));
+        labels.push(label);
+        text = rest.trim_start();
+    }
+    (labels, text)
+}
+
+/// The marked labels of a line as a JSON array.
+fn labels_cell(line: &str) -> String {
+    serde_json::Value::from(marked(line).0).to_string()
 }
 
 /// The next line that is not blank, and its number.

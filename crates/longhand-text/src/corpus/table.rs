@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::fault::RowFault;
+use super::format::CellOptions;
 pub use super::format::{Column, Header, TableFormat};
 use super::rows::{Rows, row_fault};
 use super::source::Source;
@@ -21,6 +22,11 @@ pub struct TableOptions {
     pub text: Option<Column>,
     /// The column of the label; `label` where none is given.
     pub label: Option<Column>,
+    /// The column of a second text, which an example has beside the first (none).
+    pub second: Option<Column>,
+    /// Whether a text may have several labels, or none (false). The label of an example is then the
+    /// whole cell, and a JSON array if the labels are a list.
+    pub several: bool,
     /// Read the texts alone.
     pub unlabelled: bool,
     /// Whether the first row names the columns; found out by default.
@@ -36,6 +42,8 @@ pub struct Example {
     pub label: Option<String>,
     /// The text as it is written.
     pub text: String,
+    /// The second text as it is written, or none if no column was named for it.
+    pub second: Option<String>,
 }
 
 /// The examples of a table.
@@ -89,10 +97,14 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// The distinct labels of examples: whole numbers by value, others by their characters.
+    /// The distinct labels of examples, as [`Labels::of_names`] sorts them.
     pub fn of(examples: &[Example]) -> Self {
-        let mut names: Vec<String> =
-            examples.iter().filter_map(|example| example.label.clone()).collect();
+        Self::of_names(examples.iter().filter_map(|example| example.label.clone()))
+    }
+
+    /// The distinct names: whole numbers by value, others by their characters.
+    pub fn of_names(names: impl IntoIterator<Item = String>) -> Self {
+        let mut names: Vec<String> = names.into_iter().collect();
         names.sort_unstable();
         names.dedup();
         let numbers: Option<Vec<i64>> = names.iter().map(|name| name.parse().ok()).collect();
@@ -150,7 +162,8 @@ fn table(source: &Source, format: TableFormat, options: &TableOptions) -> Result
         Header::Yes => may_have,
         Header::No => false,
     };
-    let mut rows = Rows::open(source, format, header, &columns, options.lossy)?;
+    let cells = CellOptions { lossy: options.lossy, lists: options.several };
+    let mut rows = Rows::open(source, format, header, &columns, cells)?;
     let mut table = Table { header, ..Table::default() };
     let mut first_row = 0;
     while let Some(cells) = rows.next().transpose()? {
@@ -159,15 +172,16 @@ fn table(source: &Source, format: TableFormat, options: &TableOptions) -> Result
         }
         let mut cells = cells.into_iter();
         let text = cells.next().unwrap_or_default();
+        let second = options.second.as_ref().and_then(|_| cells.next());
         let label = cells.next().map(|label| {
             let trimmed = label.trim();
             table.trimmed += usize::from(trimmed.len() < label.len());
             trimmed.to_owned()
         });
-        if label.as_deref() == Some("") {
+        if label.as_deref() == Some("") && !options.several {
             return Err(row_fault(source.name(), rows.row(), RowFault::NoLabel));
         }
-        table.examples.push(Example { label, text });
+        table.examples.push(Example { label, text, second });
     }
     if may_have && !header && options.header == Header::Auto {
         match first_row_kind(&table.examples) {
@@ -187,7 +201,8 @@ fn table(source: &Source, format: TableFormat, options: &TableOptions) -> Result
     Ok(table)
 }
 
-/// The column of the text and, unless labels are left out, that of the label.
+/// The columns of the text, of the second text if there is one, and, unless labels are left out, of
+/// the label.
 fn columns(
     source: &Source,
     format: TableFormat,
@@ -198,15 +213,20 @@ fn columns(
         _ => (Column::Name("text".into()), Column::Name("label".into())),
     };
     let text = options.text.clone().unwrap_or(default_text);
-    if options.unlabelled {
-        return Ok(vec![text]);
+    let mut columns = vec![text];
+    columns.extend(options.second.clone());
+    if !options.unlabelled {
+        columns.push(options.label.clone().unwrap_or(default_label));
     }
-    let label = options.label.clone().unwrap_or(default_label);
-    if text == label {
-        let (name, column) = (source.name().to_owned(), text.to_string());
-        return Err(TextError::SameColumn { name, column });
+    let twice = (1..columns.len()).find(|&place| columns[..place].contains(&columns[place]));
+    if let Some(place) = twice {
+        let (name, column) = (source.name().to_owned(), columns[place].to_string());
+        return Err(match &options.second {
+            Some(_) => TextError::SameColumns { name, column },
+            None => TextError::SameColumn { name, column },
+        });
     }
-    Ok(vec![text, label])
+    Ok(columns)
 }
 
 /// The role of the first row of a table.

@@ -210,8 +210,11 @@ fn lossy_reading_goes_on() {
 
 #[test]
 fn tables_give_examples_by_name_and_by_number() {
-    let example =
-        |label: &str, text: &str| Example { label: Some(label.into()), text: text.into() };
+    let example = |label: &str, text: &str| Example {
+        label: Some(label.into()),
+        text: text.into(),
+        second: None,
+    };
     let both = [example("pos", "a, \"b\""), example("neg", "c")];
     let options = TableOptions::default();
     let parse = |bytes: &str, format, options: &TableOptions| {
@@ -245,10 +248,72 @@ fn tables_give_examples_by_name_and_by_number() {
     assert_eq!(parse(headerless, TableFormat::Tsv, &numbered).unwrap(), both);
     let unlabelled = TableOptions { unlabelled: true, ..Default::default() };
     let texts = parse(csv, TableFormat::Csv, &unlabelled).unwrap();
-    assert_eq!(texts[1], Example { label: None, text: "c".into() });
+    assert_eq!(texts[1], Example { label: None, text: "c".into(), second: None });
     for bad in ["", "label,text\n", "label,text\n,c\n", "a,b\n"] {
         assert!(parse(bad, TableFormat::Csv, &options).is_err(), "{bad:?}");
     }
+}
+
+/// The label cells of a table whose texts may have several labels.
+#[test]
+fn a_text_has_several_labels_or_none_where_asked_for() {
+    let labels = |bytes: &str, format| -> Vec<(String, String)> {
+        let options = TableOptions { several: true, ..TableOptions::default() };
+        let examples = parse_examples("t", bytes.as_bytes().to_vec(), format, &options).unwrap();
+        let pair = |example: Example| (example.label.unwrap(), example.text);
+        examples.into_iter().map(pair).collect()
+    };
+    let pair = |label: &str, text: &str| (label.to_owned(), text.to_owned());
+    let fasttext = "__label__a __label__b  one __label__c\nno label here\n__label__b\ttwo\n";
+    let expected = [
+        pair(r#"["a","b"]"#, "one __label__c"),
+        pair("[]", "no label here"),
+        pair(r#"["b"]"#, "two"),
+    ];
+    assert_eq!(labels(fasttext, TableFormat::Labelled), expected);
+    let csv = "label,text\n\"a, b\",one\n,two\n";
+    assert_eq!(labels(csv, TableFormat::Csv), [pair("a, b", "one"), pair("", "two")]);
+    let json =
+        "{\"label\": [\"a\", \"b\"], \"text\": \"one\"}\n{\"label\": null, \"text\": \"two\"}";
+    assert_eq!(
+        labels(json, TableFormat::JsonLines),
+        [pair(r#"["a","b"]"#, "one"), pair("", "two")]
+    );
+}
+
+#[test]
+fn an_example_may_have_a_second_text() {
+    let parse = |bytes: &str, format, options: &TableOptions| {
+        parse_examples("t", bytes.as_bytes().to_vec(), format, options)
+    };
+    let options = TableOptions {
+        text: Some(Column::Index(0)),
+        second: Some(Column::Index(1)),
+        label: Some(Column::Index(2)),
+        ..TableOptions::default()
+    };
+    let rows = "how much\twhat price\t1\nwho\twhere\t0\nwho\twhen\t0\nwhat\tcost\t1\n";
+    let examples = parse(rows, TableFormat::Tsv, &options).unwrap();
+    assert_eq!(examples.len(), 4);
+    let second = Some("what price".to_owned());
+    let expected = Example { label: Some("1".into()), text: "how much".into(), second };
+    assert_eq!(examples[0], expected);
+    let unlabelled = TableOptions { unlabelled: true, ..options.clone() };
+    assert_eq!(
+        parse(rows, TableFormat::Tsv, &unlabelled).unwrap()[1].second.as_deref(),
+        Some("where")
+    );
+    let named = TableOptions { second: Some(Column::Name("other".into())), ..Default::default() };
+    let json = "{\"text\": \"a\", \"other\": \"b\", \"label\": \"x\"}";
+    assert_eq!(
+        parse(json, TableFormat::JsonLines, &named).unwrap()[0].second.as_deref(),
+        Some("b")
+    );
+    let error = parse("text\tlabel\na\tx\n", TableFormat::Tsv, &named).unwrap_err().to_string();
+    assert!(error.contains("no column \"other\""), "{error}");
+    let twice = TableOptions { second: Some(Column::Name("text".into())), ..Default::default() };
+    let error = parse(json, TableFormat::JsonLines, &twice).unwrap_err().to_string();
+    assert!(error.contains("column \"text\" is named twice"), "{error}");
 }
 
 #[test]
@@ -339,7 +404,7 @@ fn labels_are_ordered_and_numbers_by_value() {
     let labels = |names: &[&str]| {
         let examples: Vec<Example> = names
             .iter()
-            .map(|name| Example { label: Some((*name).into()), text: String::new() })
+            .map(|name| Example { label: Some((*name).into()), text: String::new(), second: None })
             .collect();
         Labels::of(&examples)
     };
@@ -359,7 +424,7 @@ fn parquet_columns_are_read_by_name() {
     assert_eq!(pieces, ["one 中", "two"].map(text));
     let options = TableOptions::default();
     let examples = super::table::read_examples(&path, &options).unwrap();
-    assert_eq!(examples[1], Example { label: Some("2".into()), text: "two".into() });
+    assert_eq!(examples[1], Example { label: Some("2".into()), text: "two".into(), second: None });
     let options = CorpusOptions { text_column: Some("body".into()), ..Default::default() };
     let message = message(read(&[&path], options));
     assert!(message.contains("has no column \"body\": its columns are \"label\", \"text\""));

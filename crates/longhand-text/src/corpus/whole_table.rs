@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::fault::RowFault;
 use super::format::{Column, TableFormat};
-use super::rows::{labelled as split_label, row_fault};
+use super::rows::{labelled as split_labels, row_fault};
 use super::separated::{Record, Records};
 use super::source::{Source, unwrap_error};
 use super::table::{TableOptions, read_table};
@@ -45,7 +45,8 @@ impl WholeTable {
     /// As [`read_table`].
     pub fn read(path: &Path, options: &TableOptions) -> Result<Self, TextError> {
         let format = options.format.or_else(|| TableFormat::of_path(path));
-        let options = TableOptions { unlabelled: true, format, ..options.clone() };
+        // Whatever labels there are, the texts alone are read.
+        let options = TableOptions { unlabelled: true, several: true, format, ..options.clone() };
         let table = read_table(path, &options)?;
         let source = Source::open(path)?;
         let text = || Ok::<_, TextError>(BufReader::new(source.text(options.lossy)?));
@@ -207,8 +208,8 @@ fn labelled(text: impl BufRead) -> Result<Vec<Vec<String>>, TextError> {
     let lines = text.lines().filter(|line| !is_blank(line));
     let cells = lines.map(|line| {
         let line = line?;
-        let (label, text) = split_label(&line);
-        Ok(vec![label.to_owned(), text.to_owned()])
+        let (labels, text) = split_labels(&line);
+        Ok(vec![labels.join(","), text.to_owned()])
     });
     cells.collect::<io::Result<_>>().map_err(unwrap_error)
 }

@@ -82,6 +82,7 @@ impl TaskArguments {
         let flags = [
             ("--label-column", self.label_column.is_some()),
             ("--header", self.table.header.is_some()),
+            ("--pair-column", self.table.pair_column.is_some()),
             ("--against", self.against.is_some()),
             ("--samples", self.samples.is_some()),
             ("--seed", self.seed.is_some()),

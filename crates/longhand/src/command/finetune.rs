@@ -9,7 +9,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use longhand::recipe::{BaseModel, ModelSettings, Recipe};
 use longhand_run::Training;
-use longhand_tasks::TaskSettings;
+use longhand_tasks::{Classify, MultiLabel, Task, TaskSettings};
 use longhand_text::TokenizerKind;
 use longhand_text::corpus::Header;
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
@@ -51,6 +51,16 @@ pub(crate) struct Arguments {
     /// [default: label; for tags -1]
     #[arg(long, value_name = "COLUMN", help_heading = "Data", allow_hyphen_values = true)]
     label_column: Option<String>,
+    /// Learn any number of labels for each text: fastText's `__label__A __label__B text`, a list in
+    /// JSON, or a cell of labels with separators
+    #[arg(long, help_heading = "Data")]
+    multi_label: bool,
+    /// The text between the labels of a cell [default: a comma]
+    #[arg(long, value_name = "TEXT", help_heading = "Data")]
+    label_separator: Option<String>,
+    /// The column of a second text: a pair of texts has a label
+    #[arg(long, value_name = "COLUMN", help_heading = "Data")]
+    pair_column: Option<String>,
     /// The column of the words to tag [default: 0]
     #[arg(long, value_name = "COLUMN", help_heading = "Data", allow_hyphen_values = true)]
     word_column: Option<String>,
@@ -160,7 +170,15 @@ impl Arguments {
 
     /// The task with its settings: those of `earlier` count unless a flag says otherwise.
     fn task(&self, earlier: Option<TaskSettings>) -> Result<TaskSettings, Usage> {
-        let named = self.task.and_then(|TaskName((name, _))| TaskSettings::named(name));
+        let named = self.task.map(|TaskName((name, _))| *name);
+        let named = match (self.multi_label, named) {
+            (false, named) => named,
+            (true, None | Some(Classify::NAME | MultiLabel::NAME)) => Some(MultiLabel::NAME),
+            (true, Some(name)) => {
+                return Err(Usage(format!("--multi-label is for the task classify, not {name}")));
+            }
+        };
+        let named = named.and_then(TaskSettings::named);
         let mut task = match (earlier, named) {
             (Some(earlier), Some(named)) if earlier.name() != named.name() => named,
             (Some(earlier), _) => earlier,
@@ -180,6 +198,8 @@ impl Arguments {
             settings.extend(value.map(|value| (key.to_owned(), value)));
         };
         add("label_column", self.label_column.clone().map(Value::from));
+        add("label_separator", self.label_separator.clone().map(Value::from));
+        add("pair_column", self.pair_column.clone().map(Value::from));
         add("word_column", self.word_column.clone().map(Value::from));
         let features = Some(&self.feature_column).filter(|columns| !columns.is_empty());
         add("feature_columns", features.map(|columns| columns.as_slice().into()));

@@ -17,7 +17,7 @@ use crate::reading::{TextArguments, Threads, model_folder};
 use crate::task_data::{self, TableArguments};
 
 /// Names the label of each line of stdin: one line in, one line out. A blank line has no label, and
-/// a blank line is the answer. With --data, a table comes out again with the label and its
+/// a blank line is the answer. A line of a model of pairs is two texts with a tab between them. With --data, a table comes out again with the label and its
 /// probability as further columns.
 #[derive(Args)]
 #[command(after_help = "Example:\n  longhand finetune --task classify --data train.tsv\n  \
@@ -33,7 +33,8 @@ pub(crate) struct Arguments {
     /// One JSON object a line: the text, the label, its probability, and the probability of each
     #[arg(long)]
     json: bool,
-    /// Print these between tabs instead of the label alone: label, probability, text
+    /// Print these between tabs instead of the label alone: label, probability, text;
+    /// of a model of several labels labels, text
     #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "json")]
     columns: Vec<String>,
     /// A .csv, .tsv, .jsonl or .parquet table of texts instead of stdin; its rows come out with
@@ -112,6 +113,7 @@ impl Arguments {
             ("--text-column", self.text.text_column.is_some()),
             ("--format", self.text.format.is_some()),
             ("--header", self.table.header.is_some()),
+            ("--pair-column", self.table.pair_column.is_some()),
         ];
         match flags.into_iter().find(|(_, given)| *given) {
             Some((flag, _)) => {
@@ -255,7 +257,7 @@ impl Arguments {
             let Units { texts, end } = input.read(predictor.task.unit());
             let mut examples = Vec::with_capacity(texts.len());
             for (line, text) in texts {
-                examples.extend(T::parse(&text, At { name, example: line })?);
+                examples.extend(predictor.task.parse(&text, At { name, example: line })?);
             }
             let first = At { name, example: before + 1 };
             let answers = predictor.predict(&examples, first)?;

@@ -1,0 +1,336 @@
+//! Multi-label classification: any number of labels for each text.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use longhand_kernel::loss::binary;
+use longhand_model::config::{HeadKind, Pooling};
+use longhand_model::{Model, Pass, Targets};
+use longhand_text::Tokenizer;
+use longhand_text::batch::{LabelledBatch, LabelledIds};
+use longhand_text::corpus::table::{Labels, Table, TableOptions, read_table};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::classify::{TRIMMED, is_blank};
+use crate::confusion::{ClassScore, class_report, macro_means};
+use crate::error::TaskError;
+use crate::ids::encode;
+use crate::task::{At, Calibrates, Encoded, Read, Reading, Report, Scored, Task, Unit};
+
+mod settings;
+mod threshold;
+
+pub use settings::Settings;
+
+/// The meaning of the answers of a model that gives a text any number of labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MultiLabel {
+    /// The labels, in the order of the model's outputs.
+    pub labels: Labels,
+    /// The text between the labels of a plain answer.
+    pub separator: String,
+    /// The probability from which on a label is given, 0 to 1.
+    pub threshold: f32,
+    /// The number of first tokens of a text that are read.
+    pub longest: NonZeroUsize,
+}
+
+/// A text with its labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// The text as it is written.
+    pub text: String,
+    /// Its labels, each once and sorted; none where labels were not asked for.
+    pub labels: Vec<String>,
+}
+
+/// The answer for one text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prediction {
+    /// The ids of the labels that it has, rising.
+    pub labels: Vec<u32>,
+    /// The probability of each label.
+    pub probabilities: Vec<f32>,
+}
+
+/// Counts over the examples that are measured.
+struct Counts {
+    classes: Vec<ClassScore>,
+    /// Precision, recall and F1 over all decisions.
+    micro: ClassScore,
+    /// Examples, and those whose labels are all right.
+    examples: u64,
+    exact: u64,
+    /// Labels of examples that are rightly on or off.
+    right: u64,
+}
+
+impl Task for MultiLabel {
+    const NAME: &'static str = "multi-label";
+    const ABOUT: &'static str = "Any number of labels for each text";
+    const UNIT: Unit = Unit::Line;
+    const METRICS: &'static [(&'static str, &'static str)] = &[
+        ("f1", "micro-F1"),
+        ("macro_f1", "macro-F1"),
+        ("subset_accuracy", "all labels right"),
+        ("label_accuracy", "label accuracy"),
+    ];
+    const COLUMNS: &'static [&'static str] = &["labels"];
+
+    type Settings = Settings;
+    type Example = Example;
+    type Target = Vec<u32>;
+    type Answer = Prediction;
+
+    fn read(
+        settings: &Settings,
+        file: &Path,
+        reading: &Reading,
+    ) -> Result<Read<Example>, TaskError> {
+        // Parsing a column cannot fail: a text that is no number is a name.
+        let label = settings.label_column.as_ref().and_then(|name| name.parse().ok());
+        let options = TableOptions { label, several: true, ..reading.table() };
+        let Table { examples, trimmed, .. } = read_table(file, &options)?;
+        let blank = examples.iter().position(|example| is_blank(&example.text));
+        if let Some(place) = blank.filter(|_| !reading.unlabelled) {
+            let (name, example) = (file.display().to_string(), place + 1);
+            return Err(TaskError::NoText { name, example });
+        }
+        let note = (trimmed > 0).then(|| (TRIMMED.to_owned(), trimmed));
+        let examples = examples.into_iter().map(|example| {
+            let labels = example.label.map(|cell| settings.labels(&cell)).unwrap_or_default();
+            Example { text: example.text, labels }
+        });
+        Ok(Read { examples: examples.collect(), notes: note.into_iter().collect() })
+    }
+
+    fn learn(settings: &Settings, examples: &[Example], files: &str) -> Result<Self, TaskError> {
+        let labels = Labels::of_names(examples.iter().flat_map(|e| e.labels.iter().cloned()));
+        if labels.is_empty() {
+            return Err(TaskError::NoLabels { name: files.into() });
+        }
+        Ok(Self {
+            labels,
+            separator: settings.label_separator.clone(),
+            threshold: settings.threshold.unwrap_or(0.5),
+            longest: settings.longest,
+        })
+    }
+
+    fn check(&self, example: &Example, at: At<'_>) -> Result<(), TaskError> {
+        match example.labels.iter().find(|label| self.labels.id(label).is_err()) {
+            None => Ok(()),
+            Some(label) => Err(TaskError::UnknownLabel {
+                name: at.name.into(),
+                example: at.example,
+                label: label.clone(),
+                known: self.labels.names().join(", "),
+            }),
+        }
+    }
+
+    fn texts(example: &Example) -> Vec<&str> {
+        vec![&example.text]
+    }
+
+    fn counts(&self, examples: &[Example]) -> Vec<(String, usize)> {
+        let count = |name: &String| examples.iter().filter(|e| e.labels.contains(name)).count();
+        self.labels.names().iter().map(|name| (name.clone(), count(name))).collect()
+    }
+
+    fn longest(&self) -> usize {
+        self.longest.get()
+    }
+
+    fn head(&self, settings: &Settings, own: Option<&HeadKind>) -> HeadKind {
+        let pooling = settings.pooling.or(own.and_then(HeadKind::pooling)).unwrap_or(Pooling::Max);
+        HeadKind::MultiLabel { labels: self.labels.len(), pooling }
+    }
+
+    fn misfit(&self, head: &HeadKind) -> Option<String> {
+        let count = self.labels.len();
+        match head {
+            HeadKind::MultiLabel { labels, .. } if *labels == count => None,
+            HeadKind::MultiLabel { labels, .. } => {
+                Some(format!("it names {count} labels, the model has {labels}"))
+            }
+            _ => Some("it is of several labels a text, and the model has no such head".into()),
+        }
+    }
+
+    fn encode(
+        &self,
+        tokenizer: &Tokenizer,
+        example: &Example,
+    ) -> Result<Encoded<Vec<u32>>, TaskError> {
+        if is_blank(&example.text) {
+            return Ok(Encoded { items: Vec::new(), is_cut: false });
+        }
+        let (ids, is_cut) = encode(tokenizer, &example.text, self.longest)?;
+        let ids_of = example.labels.iter().map(|label| self.labels.id(label));
+        let mut label = ids_of.collect::<Result<Vec<u32>, _>>()?;
+        label.sort_unstable();
+        Ok(Encoded { items: vec![LabelledIds { ids, label }], is_cut })
+    }
+
+    fn with_targets<R>(
+        &self,
+        batch: &LabelledBatch<Vec<u32>>,
+        learn: impl FnOnce(Targets<'_>) -> R,
+    ) -> R {
+        let mut flags = vec![0.0; batch.batch * self.labels.len()];
+        for (row, labels) in flags.chunks_mut(self.labels.len()).zip(&batch.labels) {
+            labels.iter().for_each(|&label| row[label as usize] = 1.0);
+        }
+        learn(Targets::Flags(&flags))
+    }
+
+    fn target_bytes(labels: &Vec<u32>) -> Vec<u8> {
+        let count = (labels.len() as u32).to_le_bytes();
+        count.into_iter().chain(labels.iter().flat_map(|label| label.to_le_bytes())).collect()
+    }
+
+    fn answers(
+        &self,
+        _model: &Model,
+        _pass: &mut Pass<'_>,
+        logits: &[f32],
+        _batch: &LabelledBatch<Vec<u32>>,
+    ) -> Vec<Prediction> {
+        let mut shares = logits.to_vec();
+        binary::probabilities(&mut shares);
+        let answer = |row: &[f32]| {
+            let on = (0..).zip(row).filter(|&(_, &share)| share >= self.threshold);
+            Prediction { labels: on.map(|(id, _)| id).collect(), probabilities: row.to_vec() }
+        };
+        shares.chunks(self.labels.len()).map(answer).collect()
+    }
+
+    fn measure(&self, scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64> {
+        let counts = self.count(scored);
+        let [macro_precision, macro_recall, macro_f1] = macro_means(&counts.classes);
+        let share = |part: u64, of: u64| part as f64 / of.max(1) as f64;
+        let metrics = [
+            ("f1", counts.micro.f1),
+            ("precision", counts.micro.precision),
+            ("recall", counts.micro.recall),
+            ("macro_f1", macro_f1),
+            ("macro_precision", macro_precision),
+            ("macro_recall", macro_recall),
+            ("subset_accuracy", share(counts.exact, counts.examples)),
+            ("label_accuracy", share(counts.right, counts.examples * self.labels.len() as u64)),
+        ];
+        metrics.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    fn report(&self, scored: &[Scored<'_, Self>]) -> Report {
+        let counts = self.count(scored);
+        let (text, labels) = class_report(self.labels.names(), &counts.classes);
+        let ClassScore { precision, recall, f1, .. } = counts.micro;
+        let micro = json!({ "precision": precision, "recall": recall, "f1": f1 });
+        let json = [("classes", labels.into()), ("micro", micro)];
+        let json = json.map(|(name, value)| (name.to_owned(), value));
+        Report { confusion: None, json: json.into_iter().collect(), text }
+    }
+
+    fn is_right(&self, scored: &Scored<'_, Self>) -> Option<bool> {
+        pair(scored).map(|(labels, answer)| *labels == answer.labels)
+    }
+
+    fn calibrates(settings: &Settings) -> Calibrates {
+        match settings.threshold {
+            Some(_) => Calibrates::Never,
+            None => Calibrates::IfHeldOut,
+        }
+    }
+
+    fn calibrate(
+        &mut self,
+        _settings: &Settings,
+        held_out: &[Scored<'_, Self>],
+    ) -> BTreeMap<String, f64> {
+        let mut decisions = Vec::new();
+        for (labels, answer) in held_out.iter().filter_map(pair) {
+            let is_on = |id: usize| labels.contains(&(id as u32));
+            let shares = answer.probabilities.iter().enumerate();
+            decisions.extend(shares.map(|(id, &share)| (share, is_on(id))));
+        }
+        let before = threshold::f1(&decisions, self.threshold);
+        self.threshold = threshold::best(decisions.clone(), self.threshold);
+        let after = threshold::f1(&decisions, self.threshold);
+        let figures = [
+            ("threshold", f64::from(self.threshold)),
+            ("micro_f1_before", before),
+            ("micro_f1_after", after),
+        ];
+        figures.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    fn parse(&self, text: &str, _at: At<'_>) -> Result<Vec<Example>, TaskError> {
+        Ok(vec![Example { text: text.into(), labels: Vec::new() }])
+    }
+
+    fn plain(&self, _example: &Example, answers: &[Prediction]) -> String {
+        let names = answers.first().map(|answer| self.names(answer)).unwrap_or_default();
+        names.join(&self.separator)
+    }
+
+    fn fields(&self, example: &Example, answers: &[Prediction]) -> Map<String, Value> {
+        let answer = answers.first();
+        let probabilities = answer.map(|answer| -> BTreeMap<&str, f32> {
+            let names = self.labels.names().iter().map(String::as_str);
+            names.zip(answer.probabilities.iter().copied()).collect()
+        });
+        let fields = [
+            ("text", json!(example.text)),
+            ("labels", json!(answer.map(|answer| self.names(answer)))),
+            ("probabilities", json!(probabilities)),
+        ];
+        fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+    }
+}
+
+impl MultiLabel {
+    fn names(&self, answer: &Prediction) -> Vec<&str> {
+        let names = self.labels.names();
+        answer.labels.iter().filter_map(|&id| names.get(id as usize).map(String::as_str)).collect()
+    }
+
+    fn count(&self, scored: &[Scored<'_, Self>]) -> Counts {
+        // For each label: rightly given, true, given.
+        let mut of_label = vec![[0_u64; 3]; self.labels.len()];
+        let (mut examples, mut exact) = (0, 0);
+        for (labels, answer) in scored.iter().filter_map(pair) {
+            examples += 1;
+            exact += u64::from(*labels == answer.labels);
+            labels.iter().for_each(|&label| of_label[label as usize][1] += 1);
+            for &label in &answer.labels {
+                of_label[label as usize][0] += u64::from(labels.contains(&label));
+                of_label[label as usize][2] += 1;
+            }
+        }
+        let [right, support, given] =
+            [0, 1, 2].map(|place| of_label.iter().map(|counts| counts[place]).sum::<u64>());
+        let class = |&[right, support, given]: &[u64; 3]| ClassScore::of(right, support, given);
+        // Wrong are the labels that are given and not true, and those that are true and not given.
+        let wrong = support + given - 2 * right;
+        Counts {
+            classes: of_label.iter().map(class).collect(),
+            micro: ClassScore::of(right, support, given),
+            examples,
+            exact,
+            right: examples * self.labels.len() as u64 - wrong,
+        }
+    }
+}
+
+/// The right labels and the answer of an example.
+fn pair<'a>(scored: &Scored<'a, MultiLabel>) -> Option<(&'a Vec<u32>, &'a Prediction)> {
+    Some((&scored.items.first()?.label, scored.answers.first()?))
+}
+
+#[cfg(test)]
+mod tests;

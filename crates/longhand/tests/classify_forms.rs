@@ -1,0 +1,144 @@
+//! The forms of classification through the real binary: several labels a text, pairs of texts.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod tables;
+
+use serde_json::Value;
+
+use tables::{Folder, check, longhand};
+
+/// The last line of JSON of a run that must succeed, and its folder.
+fn finetune(folder: &Folder, out: &str, arguments: &[&str]) -> (Value, String) {
+    let out = folder.path(out);
+    let common = ["--threads", "2", "--json", "--out", &out];
+    let (code, told, errors) = longhand(&[&["finetune"], arguments, &common].concat(), b"");
+    assert_eq!((code, errors.as_str()), (0, ""), "{arguments:?}");
+    (serde_json::from_str(told.lines().last().unwrap()).unwrap(), out)
+}
+
+/// Lines of fastText whose labels are the words that the text holds.
+fn several(count: usize) -> String {
+    let line = |i: usize| {
+        let words = [(i.is_multiple_of(2), "wet", "rain"), (i.is_multiple_of(3), "cold", "snow")];
+        let held: Vec<_> = words.iter().filter(|(holds, ..)| *holds).collect();
+        let labels: String =
+            held.iter().map(|(_, label, _)| format!("__label__{label} ")).collect();
+        let words: Vec<&str> = held.iter().map(|(.., word)| *word).collect();
+        format!("{labels}today {} comes{}\n", words.join(" and "), " again".repeat(i % 4))
+    };
+    (0..count).map(line).collect()
+}
+
+#[test]
+fn several_labels_are_learnt_and_written_again() {
+    let folder = Folder::new();
+    let (train, test) =
+        (folder.write("train.txt", &several(180)), folder.write("test.txt", &several(36)));
+    let data = ["--task", "classify", "--multi-label", "--data", &train, "--test", &test];
+    let (last, out) = finetune(&folder, "out", &[&data[..], &["--epochs", "30"]].concat());
+    let test_of = |key: &str| last["test"][key].as_f64().unwrap();
+    assert_eq!((test_of("f1"), test_of("macro_f1"), test_of("subset_accuracy")), (1.0, 1.0, 1.0));
+    assert_eq!(last["calibration"]["micro_f1_after"], 1.0);
+    // The threshold is the folder's own, and not the one before training.
+    let task: Value =
+        serde_json::from_slice(&fs_err::read(format!("{out}/task.json")).unwrap()).unwrap();
+    assert_eq!(task["type"], "multi-label");
+    let threshold = task["threshold"].as_f64().unwrap();
+    assert!((threshold - last["calibration"]["threshold"].as_f64().unwrap()).abs() < 1e-6);
+    assert!(threshold != 0.5, "{task}");
+
+    let input = b"rain and snow comes\n\ntoday comes\nsnow";
+    let (code, answers, errors) = longhand(&["predict", &out], input);
+    assert_eq!((code, answers.as_str(), errors.as_str()), (0, "cold,wet\n\n\ncold\n", ""));
+    let (_, answers, _) = longhand(&["predict", &out, "--json"], b"rain\n");
+    let answer: Value = serde_json::from_str(&answers).unwrap();
+    assert_eq!(answer["labels"], serde_json::json!(["wet"]));
+    let share = |label: &str| answer["probabilities"][label].as_f64().unwrap();
+    assert!(share("wet") >= threshold && share("cold") < threshold);
+    let lines = ["predict", &out, "--data", &test, "--format", "labelled"];
+    let (code, table, errors) = longhand(&lines, b"");
+    assert_eq!(code, 0, "{errors}");
+    assert!(
+        table.starts_with("wet,cold\ttoday rain and snow comes\t[\"cold\",\"wet\"]\n"),
+        "{table}"
+    );
+    let eval = ["eval", &out, "--data", &test, "--samples", "20", "--json"];
+    let (_, told, _) = longhand(&eval, b"");
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&told["f1"], &told["task"]), (&1.0.into(), &"multi-label".into()));
+    assert_eq!(told["classes"]["wet"]["support"], 18);
+
+    let fixed = [&data[..], &["--set", "threshold=0.9", "--steps", "1"]].concat();
+    let (last, out) = finetune(&folder, "fixed", &fixed);
+    assert_eq!(last["calibration"], serde_json::json!({}));
+    let task = fs_err::read_to_string(format!("{out}/task.json")).unwrap();
+    assert!(task.contains("\"threshold\": 0.9"), "{task}");
+    let strange = folder.write("strange.txt", "__label__odd a\n");
+    let (train, bad) = (train.as_str(), folder.path("bad"));
+    let refuse = |arguments: &[&str], code, words: &str| {
+        let all = [&["finetune"], arguments, &["--steps", "1", "--out", &bad]].concat();
+        check(&longhand(&all, b""), code, words, words);
+    };
+    refuse(&["--task", "classify", "--data", train], 1, "pass --multi-label to learn them all");
+    refuse(&["--task", "tag", "--multi-label", "--data", train], 2, "--multi-label is for");
+    refuse(&["--multi-label", "--data", train, "--test", &strange], 1, "the label \"odd\"");
+    refuse(&["--multi-label", "--data", &strange], 1, "give more examples");
+    let none = folder.write("none.txt", "a\nb\n");
+    refuse(&["--multi-label", "--data", &none], 1, "no example of");
+}
+
+#[test]
+fn pairs_of_texts_are_compared() {
+    let folder = Folder::new();
+    // Whether the second text has the word of the first.
+    let words = ["rain", "snow", "sun"];
+    let row = |i: usize| {
+        let (first, second) = (words[i % 3], words[i / 3 % 3]);
+        let label = if first == second { "same" } else { "other" };
+        format!("see {first}{}\tnow {second}\t{label}\n", " here".repeat(i % 2))
+    };
+    let rows: String = (0..180).map(row).collect();
+    let table = folder.write("pairs.txt", &rows);
+    let columns = ["--text-column", "0", "--pair-column", "1", "--label-column", "2"];
+    let data = ["--task", "classify", "--data", &table, "--test", &table, "--format", "tsv"];
+    let budget = ["--epochs", "40", "--patience", "40", "--learning-rate", "0.01"];
+    let all = [&data[..], &columns, &budget].concat();
+    let (last, out) = finetune(&folder, "out", &all);
+    assert_eq!(last["test"]["accuracy"], 1.0, "{last}");
+    let config = fs_err::read_to_string(format!("{out}/config.json")).unwrap();
+    assert!(config.contains("\"sentence-pair\""), "{config}");
+    let (code, answers, errors) =
+        longhand(&["predict", &out], b"see sun\tnow sun\n\nsee sun\tnow snow");
+    assert_eq!((code, answers.as_str(), errors.as_str()), (0, "same\n\nother\n", ""));
+    let result = longhand(&["predict", &out], b"see sun\tnow sun\nsee sun\n");
+    check(&result, 1, "line 2 of the standard input is not two texts", "one text");
+    let (_, answers, _) = longhand(&["predict", &out, "--json"], b"see sun\tnow sun\n");
+    let answer: Value = serde_json::from_str(&answers).unwrap();
+    assert_eq!((&answer["text"], &answer["second"]), (&"see sun".into(), &"now sun".into()));
+    let (code, told, errors) =
+        longhand(&["eval", &out, "--data", &table, "--format", "tsv", "--json"], b"");
+    assert_eq!(code, 0, "{errors}");
+    assert_eq!(serde_json::from_str::<Value>(&told).unwrap()["accuracy"], 1.0);
+    // Other files may have other columns.
+    let new = folder.write("new.csv", "first,id,second\nsee sun,1,now sun\nsee sun,2,now rain\n");
+    let columns = ["--text-column", "first", "--pair-column", "second"];
+    let (code, table, errors) =
+        longhand(&[&["predict", &out, "--data", &new], &columns[..]].concat(), b"");
+    assert_eq!(code, 0, "{errors}");
+    let cells: Vec<&str> = table.lines().map(|line| line.split(',').nth(3).unwrap()).collect();
+    assert_eq!(cells, ["label", "same", "other"]);
+
+    let out_of_bad = folder.path("bad");
+    let bad = |arguments: &[&str], words: &str| {
+        let all = [&["finetune", "--out", &out_of_bad, "--steps", "1"], arguments].concat();
+        check(&longhand(&all, b""), 1, words, words);
+    };
+    let missing = ["--text-column", "0", "--pair-column", "9", "--label-column", "2"];
+    bad(&[&data[..], &missing].concat(), "it has only 3 column(s)");
+    let same = ["--text-column", "0", "--pair-column", "0", "--label-column", "2"];
+    bad(&[&data[..], &same].concat(), "column 0 is named twice");
+    let blank = folder.write("blank.tsv", "a\t \tsame\nb\tc\tother\n");
+    let blank = ["--task", "classify", "--data", &blank, "--text-column", "0"];
+    bad(&[&blank[..], &["--pair-column", "1", "--label-column", "2"]].concat(), "example 1 of");
+    check(&longhand(&["predict", &out, "--pair-column", "1"], b""), 2, "--pair-column", "lines");
+}
