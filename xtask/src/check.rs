@@ -37,6 +37,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     step("TensorBoard reads our logs", || tensorboard(root))?;
     step("Python reads our tokenisers", || tokenizers(root))?;
     step("seqeval scores as we do", || entities(root))?;
+    step("answers are measured as SQuAD", || spans(root))?;
     step("end to end", || end_to_end(root))
 }
 
@@ -111,6 +112,11 @@ fn tokenizers(root: &Path) -> Result<Outcome> {
 /// Scores the entities of random tags and compares with the Python package `seqeval`.
 fn entities(root: &Path) -> Result<Outcome> {
     read_in_python(root, "entities", "entities_sample", &[])
+}
+
+/// Measures random answers and compares with SQuAD's and CMRC's rules in Python.
+fn spans(root: &Path) -> Result<Outcome> {
+    read_in_python(root, "spans", "spans_sample", &[])
 }
 
 /// Has an example write a folder, and `scripts/check_NAME.py` read it.

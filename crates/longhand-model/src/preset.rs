@@ -36,6 +36,8 @@ pub enum Preset {
     Xlstm,
     /// Attention beside an LSTM, both in two directions, and a CRF: a tag for each token.
     Tagger,
+    /// Two blocks of attention beside an LSTM, both in two directions: a span of the text.
+    Reader,
 }
 
 /// No preset has this name.
@@ -45,7 +47,7 @@ pub struct UnknownPreset(pub String);
 
 impl Preset {
     /// All presets, the default one first.
-    pub const ALL: [Preset; 11] = [
+    pub const ALL: [Preset; 12] = [
         Preset::LonghandNano,
         Preset::LonghandSmall,
         Preset::LonghandBase,
@@ -57,6 +59,7 @@ impl Preset {
         Preset::Transformer,
         Preset::Xlstm,
         Preset::Tagger,
+        Preset::Reader,
     ];
 
     /// Its name on the command line.
@@ -73,6 +76,7 @@ impl Preset {
             Preset::Transformer => "transformer",
             Preset::Xlstm => "xlstm",
             Preset::Tagger => "tagger",
+            Preset::Reader => "reader",
         }
     }
 
@@ -153,6 +157,7 @@ impl Preset {
                 }
             }
             Preset::Tagger => tagger(vocab_size),
+            Preset::Reader => reader(vocab_size),
         }
     }
 }
@@ -178,6 +183,27 @@ fn tagger(vocab_size: usize) -> Config {
                 ..block()
             }],
         )
+    }
+}
+
+/// Attention in both directions compares the context with the question that comes before it.
+fn reader(vocab_size: usize) -> Config {
+    let block = BlockConfig {
+        working: Some(WorkingMemory::Attention {
+            heads: 4,
+            kv_heads: 4,
+            head_width: 32,
+            window: 128,
+            rotary: false,
+            bidirectional: true,
+        }),
+        long: Some(lstm(96).in_both_directions()),
+        ..block()
+    };
+    Config {
+        heads: vec![HeadConfig::new(HeadKind::Span {})],
+        dropout: Dropout { input: 0.3, block: 0.2, output: 0.2, ..Dropout::default() },
+        ..with_blocks(vocab_size, 128, vec![block; 2])
     }
 }
 

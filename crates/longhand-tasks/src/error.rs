@@ -151,6 +151,9 @@ pub enum TaskError {
         /// Why it is refused.
         reason: String,
     },
+    /// Questions without any answer to learn from or to compare with.
+    #[error("no question of {0} has an answer: give a file with answers, or predict them")]
+    NoAnswers(String),
     /// Entities were asked for in tags that mark none.
     #[error(
         "the tags of {name} mark no entities, as the scheme {wanted} does: leave the scheme out"

@@ -33,6 +33,9 @@ pub trait Task: Clone {
     const CRITERION: &'static [&'static str] = &[];
     /// The keys of [`Task::fields`] that a table of predictions gets as columns.
     const COLUMNS: &'static [&'static str];
+    /// The beginning, the separator and the end of all plain predictions together, where they are
+    /// one document; lines by default.
+    const FRAME: Option<[&'static str; 3]> = None;
 
     /// The settings in a recipe's `task` table.
     type Settings: Clone + Default;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::classify::Classify;
 use crate::error::TaskError;
 use crate::multi_label::MultiLabel;
+use crate::span::Spans;
 use crate::tag::Tagging;
 use crate::task::Task;
 
@@ -116,6 +117,8 @@ tasks! {
     MultiLabel => MultiLabel,
     /// One tag for each token.
     Tag => Tagging,
+    /// One span of a text for each question.
+    Span => Spans,
 }
 
 /// A task of the list.

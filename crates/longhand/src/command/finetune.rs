@@ -28,7 +28,8 @@ use crate::reading::{absolute, recipe_folder};
 #[command(after_help = "Example:\n  longhand data sample --table sentiment --out train.tsv\n  \
                         longhand finetune --task classify --data train.tsv\n  longhand \
                         predict classifier < lines.txt\n\nTables are .tsv, .csv, .jsonl or .parquet; \
-                        a file of any other name holds `LABEL text` lines.")]
+                        a file of any other name holds `LABEL text` lines. Tags are learnt from \
+                        CoNLL columns, spans from SQuAD's JSON.")]
 pub(crate) struct Arguments {
     /// The model folder to begin with; from nothing where not given
     #[arg(value_name = "MODEL", conflicts_with_all = ["preset", "tokenizer", "vocab"])]

@@ -17,8 +17,10 @@ use crate::reading::{TextArguments, Threads, model_folder};
 use crate::task_data::{self, TableArguments};
 
 /// Names the label of each line of stdin: one line in, one line out. A blank line has no label, and
-/// a blank line is the answer. A line of a model of pairs is two texts with a tab between them. With --data, a table comes out again with the label and its
-/// probability as further columns.
+/// a blank line is the answer. A line of a model of pairs is two texts with a tab between them. With
+/// --data, a table comes out again with the label and its probability as further columns. A tagger
+/// reads and writes CoNLL columns; a model that answers questions reads SQuAD's JSON and writes its
+/// form of predictions.
 #[derive(Args)]
 #[command(after_help = "Example:\n  longhand finetune --task classify --data train.tsv\n  \
                         echo 'Who wrote it ?' | longhand predict classifier --json\n  longhand \
@@ -136,13 +138,32 @@ impl Arguments {
         }
     }
 
+    /// What the predictions are written between, where they are one document.
+    fn frame<T: Task>(&self) -> Option<[&'static str; 3]> {
+        T::FRAME.filter(|_| !self.json && self.columns.is_empty())
+    }
+
+    /// Ends the document of `count` predictions, and writes out whatever is not yet.
+    fn finish<T: Task>(&self, out: &mut impl Write, count: usize) -> Result<()> {
+        if let Some([begin, _, end]) = self.frame::<T>() {
+            let before = if count == 0 { begin } else { "" };
+            writeln!(out, "{before}\n{end}")?;
+        }
+        Ok(out.flush()?)
+    }
+
+    /// Prints the prediction for the example of a place, from 0.
     fn print<T: Task>(
         &self,
         out: &mut impl Write,
         task: &T,
-        example: &T::Example,
+        (place, example): (usize, &T::Example),
         answers: &[T::Answer],
     ) -> Result<()> {
+        if let Some([begin, separator, _]) = self.frame::<T>() {
+            let before = if place == 0 { begin } else { separator };
+            return Ok(write!(out, "{before}\n{}", task.plain(example, answers))?);
+        }
         if !self.columns.is_empty() {
             let fields = task.fields(example, answers);
             let cells = self.columns.iter().map(|name| cell(fields.get(name)));
@@ -174,6 +195,7 @@ impl VisitTask for Predict<'_> {
             Some(path) if predictor.task.unit() == Unit::Line => {
                 arguments.table(predictor, settings, path, &reading)
             }
+            Some(path) if T::FRAME.is_some() => arguments.file(predictor, settings, path, &reading),
             Some(path) => {
                 let name = path.display().to_string();
                 arguments.lines(predictor, fs_err::File::open(path)?, &name)
@@ -230,7 +252,7 @@ impl Arguments {
             let answers = predictor.predict(examples, At { name: &name, example: first + 1 })?;
             for (place, (example, answers)) in examples.iter().zip(&answers).enumerate() {
                 if !again {
-                    self.print(&mut out, &predictor.task, example, answers)?;
+                    self.print(&mut out, &predictor.task, (first + place, example), answers)?;
                     continue;
                 }
                 let mut fields = predictor.task.fields(example, answers);
@@ -240,6 +262,27 @@ impl Arguments {
             }
         }
         Ok(out.flush()?)
+    }
+
+    /// Answers the examples of a file that is one document.
+    fn file<T: Task>(
+        &self,
+        mut predictor: Predictor<T>,
+        settings: &T::Settings,
+        path: &Path,
+        reading: &Reading,
+    ) -> Result<()> {
+        let examples = T::read(settings, path, reading)?.examples;
+        let name = path.display().to_string();
+        let mut out = BufWriter::new(std::io::stdout().lock());
+        for (part, some) in examples.chunks(ROWS).enumerate() {
+            let first = part * ROWS;
+            let answers = predictor.predict(some, At { name: &name, example: first + 1 })?;
+            for (place, (example, answers)) in some.iter().zip(&answers).enumerate() {
+                self.print(&mut out, &predictor.task, (first + place, example), answers)?;
+            }
+        }
+        self.finish::<T>(&mut out, examples.len())
     }
 
     /// Answers units of text as they come.
@@ -261,14 +304,15 @@ impl Arguments {
             }
             let first = At { name, example: before + 1 };
             let answers = predictor.predict(&examples, first)?;
-            for (example, answers) in examples.iter().zip(&answers) {
-                self.print(&mut out, &predictor.task, example, answers)?;
+            for (place, (example, answers)) in examples.iter().zip(&answers).enumerate() {
+                self.print(&mut out, &predictor.task, (before + place, example), answers)?;
             }
             // Whoever writes line by line gets each answer before the next line.
             out.flush()?;
             before += examples.len();
             if let Some(end) = end {
-                return end;
+                end?;
+                return self.finish::<T>(&mut out, before);
             }
         }
     }
