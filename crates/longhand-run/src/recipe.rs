@@ -103,6 +103,13 @@ pub struct Data {
     /// Whether the first row of a task's table names the columns: `auto`, `yes` or `no` (`auto`).
     #[serde(skip_serializing_if = "is_default")]
     pub header: Header,
+    /// The number of folds of a task's cross-validation, at least 2: each part of `train` is the test
+    /// of a run that learns from the others; no cross-validation where not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub folds: Option<NonZeroUsize>,
+    /// The fold that this run tests on, from 1; every fold in turns where not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fold: Option<NonZeroUsize>,
     /// Examples of each label that a task learns from, drawn by the training's seed; all where not
     /// given. What is held out to validate on stays whole.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -259,6 +266,8 @@ impl Default for Data {
             text_column: None,
             format: None,
             header: Header::Auto,
+            folds: None,
+            fold: None,
             shots: None,
             lossy: false,
             sample_seed: 1,
@@ -334,6 +343,7 @@ impl Recipe {
         if recipe.data.share.is_some() && recipe.task.is_some() {
             return Err(refused("`share` is for text: a task reads its tables whole".into()));
         }
+        recipe.check_folds().map_err(refused)?;
         if recipe.model.base.is_some() && recipe.task.is_none() {
             return Err(refused("`model.base` needs a `task` to begin with it".into()));
         }
@@ -349,6 +359,27 @@ impl Recipe {
             return Err(refused(format!("`sample_bytes` must be at most {MOST_SAMPLE_BYTES}")));
         }
         Ok(recipe)
+    }
+
+    /// Checks the folds of cross-validation.
+    ///
+    /// # Errors
+    /// A sentence on a number of folds, or a test beside them, that cannot be.
+    pub(crate) fn check_folds(&self) -> Result<(), String> {
+        let Data { folds, fold, test, .. } = &self.data;
+        match folds.map(NonZeroUsize::get) {
+            None if fold.is_some() => Err("`fold` needs `folds`, the number of all of them".into()),
+            None => Ok(()),
+            Some(1) => Err("`folds` must be at least 2".into()),
+            Some(_) if self.task.is_none() => Err("`folds` need a `task`".into()),
+            Some(_) if !test.is_empty() => {
+                Err("with `folds` each fold is a test: leave out `test`".into())
+            }
+            Some(folds) if fold.is_some_and(|fold| fold.get() > folds) => {
+                Err(format!("`fold` must be at most {folds}"))
+            }
+            Some(_) => Ok(()),
+        }
     }
 
     /// Checks that the model's first head can learn what the recipe asks for. A task brings a head
@@ -568,6 +599,12 @@ mod tests {
             "[data]\nvalid_fraction = 1.5",
             "[data]\nshare = 0.0",
             "[data]\nshare = 1.5",
+            "[data]\nfolds = 0\n[task]\ntype = 'classify'",
+            "[data]\nfolds = 1\n[task]\ntype = 'classify'",
+            "[data]\nfolds = 3\nfold = 4\n[task]\ntype = 'classify'",
+            "[data]\nfolds = 3\ntest = ['a']\n[task]\ntype = 'classify'",
+            "[data]\nfold = 1\n[task]\ntype = 'classify'",
+            "[data]\nfolds = 3",
             "[data]\nsample_bytes = 1000000000000000",
             "[data]\nformat = 'xml'",
             "[expected]\nloss = { below = 3 }",

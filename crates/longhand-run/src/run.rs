@@ -39,7 +39,7 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// Trains the model and writes its folder.
+    /// Trains the model and writes its folder. A recipe with folds is several runs, see [`crate::Folds`].
     ///
     /// # Errors
     /// A recipe, text or folder that cannot be used, and any failure of training. A run that cannot
@@ -48,6 +48,9 @@ impl<'a> Run<'a> {
         let Self { mut recipe, out, existing, stop } = self;
         if let Some(path) = recipe.paths().find(|path| path.to_str().is_none()) {
             return Err(RunError::NotUnicode(path.into()));
+        }
+        if let (Some(folds), None) = (recipe.data.folds, recipe.data.fold) {
+            return Err(RunError::SeveralFolds(folds.get()));
         }
         recipe.training = recipe.training.resolved();
         let never = AtomicBool::new(false);

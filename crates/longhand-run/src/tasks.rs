@@ -9,6 +9,7 @@ use std::time::Instant;
 use longhand_engine::engine::model_hash;
 use longhand_model::adapter::Base;
 use longhand_model::{Cpu, Model};
+use longhand_tasks::examples::Fold;
 use longhand_tasks::task::{Calibrates, Reading};
 use longhand_tasks::{
     Data, Examples, Files, Listed, Measured, TASK_FILE, Task, TaskError, TaskFile, TaskObjective,
@@ -269,6 +270,7 @@ fn files(recipe: &Recipe) -> Files {
         valid: data.valid.clone(),
         test: data.test.clone(),
         valid_fraction: data.valid_fraction,
+        fold: data.folds.zip(data.fold).map(|(of, number)| Fold { number, of }),
         shots: data.shots,
         reading,
     }

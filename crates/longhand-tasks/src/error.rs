@@ -128,6 +128,21 @@ pub enum TaskError {
         /// Examples of each label that are asked for.
         shots: usize,
     },
+    /// Fewer examples, of a label or of all, than folds.
+    #[error(
+        "{name} has {examples} examples{}, but each of the {folds} folds needs one of them",
+        if label.is_empty() { String::new() } else { format!(" of the label {label:?}") }
+    )]
+    TooFewForFolds {
+        /// The paths of the tables.
+        name: String,
+        /// The label that has too few; empty where examples are not parted by their labels.
+        label: String,
+        /// Its examples.
+        examples: usize,
+        /// The number of folds.
+        folds: usize,
+    },
     /// A model that learnt no task.
     #[error("{} is a language model, not a classifier or another task's model", .0.display())]
     NotATask(PathBuf),

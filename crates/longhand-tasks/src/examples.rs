@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use crate::error::TaskError;
-use crate::hold_out::{few, hold_out};
+use crate::hold_out::{few, fold, hold_out};
 use crate::task::{At, Read, Reading, Task};
 
 /// The files of a task's examples.
@@ -19,11 +19,22 @@ pub struct Files {
     pub test: Vec<PathBuf>,
     /// Share of the training examples that is held out to validate on, from 0 to 1 (default: 0).
     pub valid_fraction: f64,
+    /// The fold of `train` that is the test, in place of files to test on (default: none).
+    pub fold: Option<Fold>,
     /// Examples of each [`Task::stratum`] to learn from, drawn by the seed (default: all). What is
     /// held out is not changed by it.
     pub shots: Option<NonZeroUsize>,
     /// How each file is read.
     pub reading: Reading,
+}
+
+/// One of the parts that cross-validation tests on in turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fold {
+    /// The number of this fold, counted from 1.
+    pub number: NonZeroUsize,
+    /// The number of folds, at least 2.
+    pub of: NonZeroUsize,
 }
 
 /// The examples of a run, and what is learnt.
@@ -58,6 +69,10 @@ impl<T: Task> Examples<T> {
             Ok(examples)
         };
         let (valid, test) = (known(&files.valid)?, known(&files.test)?);
+        let (train, test) = match files.fold {
+            None => (train, test),
+            Some(fold) => parted::<T>(train, fold, files, seed)?,
+        };
         let fraction = files.valid_fraction;
         let (train, valid) = if valid.is_empty() && fraction > 0.0 {
             let examples = train.len();
@@ -91,6 +106,20 @@ impl<T: Task> Examples<T> {
     pub fn held_out_texts(&self) -> impl Iterator<Item = &str> {
         self.valid.iter().flat_map(T::texts)
     }
+}
+
+/// The examples of the other folds, and those of a fold.
+fn parted<T: Task>(
+    train: Vec<T::Example>,
+    Fold { number, of }: Fold,
+    files: &Files,
+    seed: u64,
+) -> Result<(Vec<T::Example>, Vec<T::Example>), TaskError> {
+    let (number, folds) = (number.get() - 1, of.get());
+    fold(train, T::stratum, (number, folds), seed).map_err(|(label, examples)| {
+        let name = names(&files.train);
+        TaskError::TooFewForFolds { name, label, examples, folds }
+    })
 }
 
 /// Reads a file that a model's task is measured on.

@@ -1,4 +1,4 @@
-//! Which examples are held out, and which few are learnt from.
+//! Which examples are held out, which few are learnt from, and the folds of cross-validation.
 
 use std::collections::BTreeMap;
 
@@ -23,6 +23,35 @@ pub(crate) fn hold_out<E>(
         if taken(place + 1) > taken(place) { held_out.push(example) } else { kept.push(example) }
     }
     (kept, held_out)
+}
+
+/// Splits examples into those of the other folds and those of fold `number`, from 0 to `of`, each in
+/// the order given. The examples of each stratum are shuffled by `seed` and dealt to the folds in
+/// turns, so that each fold has the same share of a stratum and of all.
+///
+/// # Errors
+/// A stratum that has fewer examples than there are folds, and how many it has.
+pub(crate) fn fold<E>(
+    examples: Vec<E>,
+    stratum: impl Fn(&E) -> &str,
+    (number, of): (usize, usize),
+    seed: u64,
+) -> Result<(Vec<E>, Vec<E>), (String, usize)> {
+    let mut order: Vec<usize> = (0..examples.len()).collect();
+    order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+    order.sort_by(|&a, &b| stratum(&examples[a]).cmp(stratum(&examples[b])));
+    let same = |&a: &usize, &b: &usize| stratum(&examples[a]) == stratum(&examples[b]);
+    if let Some(few) = order.chunk_by(same).find(|places| places.len() < of) {
+        return Err((stratum(&examples[few[0]]).to_owned(), few.len()));
+    }
+    let mut is_own = vec![false; examples.len()];
+    let own = order.iter().enumerate().filter(|(turn, _)| turn % of == number);
+    own.for_each(|(_, &place)| is_own[place] = true);
+    let (mut others, mut own) = (Vec::new(), Vec::new());
+    for (example, is_own) in examples.into_iter().zip(is_own) {
+        if is_own { own.push(example) } else { others.push(example) }
+    }
+    Ok((others, own))
 }
 
 /// `count` examples of each stratum, drawn by `seed`, in the order given.
@@ -82,6 +111,31 @@ mod tests {
         }
         assert_eq!(hold_out(examples.clone(), 0.1, 7), (kept.clone(), held_out));
         assert_ne!(hold_out(examples, 0.1, 8).0, kept);
+    }
+
+    #[test]
+    fn the_folds_part_the_examples_and_each_has_its_share() {
+        let examples: Vec<(String, usize)> =
+            (0..103).map(|place| ((place % 7 / 3).to_string(), place)).collect();
+        let fold = |number, of, seed| super::fold(examples.clone(), |e| &e.0, (number, of), seed);
+        let mut tested = Vec::new();
+        for number in 0..5 {
+            let (others, own) = fold(number, 5, 3).unwrap();
+            assert_eq!(others.len() + own.len(), examples.len());
+            assert!((20..=21).contains(&own.len()), "{}", own.len());
+            assert!(own.iter().all(|example| !others.contains(example)));
+            for label in ["0", "1", "2"] {
+                let count = |of: &[(String, usize)]| of.iter().filter(|e| e.0 == label).count();
+                let share = count(&examples) as f64 / 5.0;
+                assert!((count(&own) as f64 - share).abs() <= 1.0, "{label}: {share}");
+            }
+            tested.extend(own);
+        }
+        tested.sort_by_key(|example| example.1);
+        assert_eq!(tested, examples);
+        assert_eq!(fold(1, 5, 3), fold(1, 5, 3));
+        assert_ne!(fold(1, 5, 3), fold(1, 5, 4));
+        assert_eq!(fold(0, 15, 1), Err(("2".to_owned(), 14)));
     }
 
     #[test]

@@ -115,6 +115,42 @@ pub fn mcnemar<T: Task>(
     Some(McNemar { only_first, only_second, p: sign_test(only_first, only_second) })
 }
 
+/// The 95 % interval of the mean of `count` independent values with a standard deviation from n − 1
+/// degrees of freedom: mean ± t·deviation/√n, with t of Student's distribution. A single value has no
+/// width.
+pub fn interval_of_mean(mean: f64, deviation: f64, count: usize) -> Interval {
+    let half = match count {
+        0 | 1 => 0.0,
+        _ => student_t(count - 1) * deviation / (count as f64).sqrt(),
+    };
+    Interval { low: mean - half, high: mean + half }
+}
+
+/// The 97.5th percentile of Student's t. From 10 degrees of freedom n on it is the normal
+/// percentile z with the first terms of its expansion in 1/n (Abramowitz & Stegun 26.7.5), which are
+/// right to four digits.
+fn student_t(degrees: usize) -> f64 {
+    const FIRST: [f64; 9] = [
+        12.706204736432095,
+        4.302652729911275,
+        3.182446305284263,
+        2.7764451051977987,
+        2.5705818366147395,
+        2.4469118511449692,
+        2.3646242515927844,
+        2.306004135204166,
+        2.2621571627409915,
+    ];
+    if let Some(&t) = degrees.checked_sub(1).and_then(|place| FIRST.get(place)) {
+        return t;
+    }
+    let (z, n) = (1.959963984540054_f64, degrees as f64);
+    let power = |exponent| z.powi(exponent);
+    z + (power(3) + z) / (4.0 * n)
+        + (5.0 * power(5) + 16.0 * power(3) + 3.0 * z) / (96.0 * n * n)
+        + (3.0 * power(7) + 19.0 * power(5) + 17.0 * power(3) - 15.0 * z) / (384.0 * n.powi(3))
+}
+
 /// min(1, 2·Σₖ C(n, k)/2ⁿ) for k from 0 to the smaller count and n the sum of both. Terms are
 /// multiplied up in logarithms, so that a large n does not underflow.
 fn sign_test(a: u64, b: u64) -> f64 {
@@ -171,6 +207,24 @@ mod tests {
             assert_eq!(sign_test(a, b), sign_test(b, a));
         }
         assert!(sign_test(5000, 5000) == 1.0 && sign_test(0, 10_000) < 1e-300);
+    }
+
+    #[test]
+    fn the_percentiles_of_students_t_are_those_of_the_tables() {
+        // scipy.stats.t.ppf(0.975, n).
+        for (degrees, expected) in [
+            (1, 12.706204736432095),
+            (9, 2.2621571627409915),
+            (10, 2.2281388519649385),
+            (19, 2.093024054408263),
+            (100, 1.9839715184496334),
+        ] {
+            let got = student_t(degrees);
+            assert!((got - expected).abs() < 2e-4, "{degrees}: {got}");
+        }
+        let Interval { low, high } = interval_of_mean(0.5, 0.1, 10);
+        assert!((high - low - 2.0 * 2.2621571627409915 * 0.1 / 10_f64.sqrt()).abs() < 1e-12);
+        assert_eq!(interval_of_mean(0.5, 0.0, 1), Interval { low: 0.5, high: 0.5 });
     }
 
     #[test]

@@ -45,7 +45,7 @@ fn of_run(error: &RunError) -> Option<String> {
             "pass --force to overwrite it, --resume to go on with its run, or another --out"
         }
         RunError::OutputLocked { .. } => "wait for it or stop it, or name another --out",
-        RunError::OutputForeign { .. } => "name another --out",
+        RunError::OutputForeign { .. } | RunError::OutputIsOneRun(_) => "name another --out",
         RunError::OutputIsBase(_) => "name another --out, so that it stays",
         RunError::NoTable { .. } => {
             "say with --format which one the text is, or leave out --text-column"

@@ -1,15 +1,16 @@
 //! Runs a recipe, and tells a person or a program how it ended.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use longhand::recipe::Recipe;
-use longhand_run::training::LabelCounts;
-use longhand_run::{Existing, Finished, Run, Training};
+use longhand_run::training::{LabelCounts, Results};
+use longhand_run::{Existing, Finished, Folds, Run, Training};
 use longhand_train::log::JsonLines;
 use longhand_train::{End, Score};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use crate::interrupt::STOP;
 use crate::progress::Display;
@@ -29,6 +30,9 @@ pub(crate) struct Launch {
 impl Launch {
     /// Runs a recipe to its end.
     pub(crate) fn run(&self, recipe: Recipe) -> Result<()> {
+        if let Some(folds) = Folds::new(&recipe, &self.out, self.existing)? {
+            return self.run_folds(&recipe, &folds);
+        }
         let mut display = Display::new(self.json, recipe.task.is_none());
         let run = Run::new(recipe, &self.out).existing(self.existing).stop(&STOP);
         let finished = run.start(&mut display);
@@ -50,13 +54,17 @@ impl Launch {
 
 /// Fails where a run that came to its end is worse than its recipe expects. The model is saved.
 fn check_expectations(finished: &Finished) -> Result<()> {
-    let expectations = finished.training.expectations();
-    let mut unmet = expectations.into_iter().filter(|(_, (_, met))| !met);
-    match unmet.next() {
-        Some((name, (value, _))) if finished.end != End::Stopped => {
-            Err(Unmet { name, value }.into())
-        }
-        _ => Ok(()),
+    match finished.end {
+        End::Stopped => Ok(()),
+        _ => check_met(finished.training.expectations()),
+    }
+}
+
+/// Fails for the first expectation that is not met.
+pub(crate) fn check_met(expectations: BTreeMap<String, (Option<f64>, bool)>) -> Result<()> {
+    match expectations.into_iter().find(|(_, (_, met))| !met) {
+        Some((name, (value, _))) => Err(Unmet { name, value }.into()),
+        None => Ok(()),
     }
 }
 
@@ -135,11 +143,9 @@ fn tell_end(training: &Training, end: End) {
     }
 }
 
-/// The last line of JSON.
-fn tell_program(finished: &Finished, out: &Path) -> Result<()> {
-    let Finished { training, end, .. } = finished;
-    let Some(results) = &training.results else { return Ok(()) };
-    let test = results.test.as_ref().map(|score| {
+/// The metrics of a test; none where nothing was tested.
+pub(crate) fn test_json(results: &Results) -> Option<Value> {
+    results.test.as_ref().map(|score| {
         let mut test = json!({ "loss": score.loss });
         for (name, value) in &score.metrics {
             test[name] = json!(value);
@@ -149,12 +155,22 @@ fn tell_program(finished: &Finished, out: &Path) -> Result<()> {
             test["confusion"] = json!(counts);
         }
         test
-    });
-    let expected = training.expectations();
-    let expected: serde_json::Map<_, _> = expected
-        .into_iter()
-        .map(|(name, (value, met))| (name, json!({ "value": value, "met": met })))
-        .collect();
+    })
+}
+
+/// Each expectation by name, with its value and whether it is met.
+pub(crate) fn expected_json(
+    expectations: BTreeMap<String, (Option<f64>, bool)>,
+) -> Map<String, Value> {
+    let verdict = |(name, (value, met))| (name, json!({ "value": value, "met": met }));
+    expectations.into_iter().map(verdict).collect()
+}
+
+/// The last line of JSON.
+fn tell_program(finished: &Finished, out: &Path) -> Result<()> {
+    let Finished { training, end, .. } = finished;
+    let Some(results) = &training.results else { return Ok(()) };
+    let (test, expected) = (test_json(results), expected_json(training.expectations()));
     let line = json!({
         "done": *end != End::Stopped,
         "end": match end {

@@ -142,3 +142,57 @@ fn pairs_of_texts_are_compared() {
     bad(&[&blank[..], &["--pair-column", "1", "--label-column", "2"]].concat(), "example 1 of");
     check(&longhand(&["predict", &out, "--pair-column", "1"], b""), 2, "--pair-column", "lines");
 }
+
+#[test]
+fn each_fold_is_a_run_and_complete_ones_are_not_repeated() {
+    let folder = Folder::new();
+    let table = folder.table("all.tsv", 60);
+    let data = ["--task", "classify", "--data", &table, "--folds", "3", "--epochs", "12"];
+    let data = [&data[..], &tables::COLUMNS].concat();
+    let (last, out) = finetune(&folder, "out", &data);
+    let folds = last["folds"].as_array().unwrap();
+    let accuracies: Vec<f64> = folds.iter().map(|f| f["accuracy"].as_f64().unwrap()).collect();
+    assert_eq!((&last["done"], accuracies.len()), (&true.into(), 3));
+    let mean = accuracies.iter().sum::<f64>() / 3.0;
+    assert!((last["test"]["accuracy"].as_f64().unwrap() - mean).abs() < 1e-12);
+    assert!(last["spread"]["accuracy"].is_f64() && last["intervals"]["accuracy"].is_array());
+    let counts = |fold: &Value| -> u64 {
+        let rows = fold["confusion"].as_array().unwrap().iter();
+        rows.flat_map(|row| row.as_array().unwrap()).map(|count| count.as_u64().unwrap()).sum()
+    };
+    assert_eq!(folds.iter().map(counts).collect::<Vec<_>>(), [20, 20, 20]);
+    let model = |fold: &str| format!("{out}/{fold}/model.safetensors");
+    assert_eq!(longhand(&["predict", &format!("{out}/fold-02")], b"glad\n").0, 0);
+
+    // One that is missing is made again, alone; the others are read.
+    let before: Vec<Vec<u8>> =
+        ["fold-01", "fold-02"].map(|fold| fs_err::read(model(fold)).unwrap()).into();
+    let when = |fold: &str| fs_err::metadata(model(fold)).unwrap().modified().unwrap();
+    let first = when("fold-01");
+    fs_err::remove_dir_all(format!("{out}/fold-02")).unwrap();
+    let resume = ["finetune", "--resume", "--threads", "2", "--json", "--out", &out];
+    let (code, told, errors) = longhand(&resume, b"");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert_eq!(when("fold-01"), first);
+    assert_eq!(fs_err::read(model("fold-02")).unwrap(), before[1]);
+    assert_ne!(before[0], before[1]);
+    let again: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    assert_eq!(again["folds"], last["folds"]);
+    let (code, _, told) = longhand(&["finetune", "--resume", "--threads", "2", "--out", &out], b"");
+    assert_eq!(code, 0, "{told}");
+    assert!(told.contains("over 3 folds:") && told.contains("95 % interval of the mean"), "{told}");
+    assert!(!told.contains("fold 1 of 3"), "{told}");
+
+    let refuse = |arguments: &[&str], code, words: &str| {
+        let all = [&["finetune"], &data[..4], &tables::COLUMNS, arguments].concat();
+        check(&longhand(&[&all[..], &["--steps", "1"]].concat(), b""), code, words, words);
+    };
+    let new = folder.path("new");
+    refuse(&["--folds", "3", "--out", &out], 1, "is not empty");
+    refuse(&["--folds", "1", "--out", &new], 2, "--folds is 1, but must be at least 2");
+    refuse(&["--folds", "3", "--out", &new, "--test", &table], 2, "--folds");
+    let many = "20 examples of the label \"good\", but each of the 21 folds needs one";
+    refuse(&["--folds", "21", "--out", &new], 1, many);
+    let (_, single) = finetune(&folder, "single", &[&data[..4], &tables::COLUMNS, &["--steps", "1"]].concat());
+    refuse(&["--folds", "3", "--force", "--out", &single], 1, "holds a run without folds");
+}

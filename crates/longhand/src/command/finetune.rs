@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use longhand::recipe::{BaseModel, ModelSettings, Recipe};
-use longhand_run::Training;
+use longhand_run::{Folds, Training};
 use longhand_tasks::{Classify, MultiLabel, Task, TaskSettings};
 use longhand_text::TokenizerKind;
 use longhand_text::corpus::Header;
@@ -82,6 +82,10 @@ pub(crate) struct Arguments {
     /// Learn from K examples of each label, drawn by the seed; the held-out part stays whole
     #[arg(long, value_name = "K", help_heading = "Data")]
     shots: Option<NonZeroUsize>,
+    /// Cross-validation: K runs, each tested on another fold of the examples, into the folders
+    /// fold-01, fold-02 … of --out
+    #[arg(long, value_name = "K", help_heading = "Data", conflicts_with = "test")]
+    folds: Option<NonZeroUsize>,
     #[command(flatten)]
     model: ModelFlags,
     /// How the positions of a text become one vector [default: the preset's, or max]
@@ -132,8 +136,7 @@ impl Arguments {
 
     /// What is to be run.
     fn recipe(&self) -> Result<Recipe> {
-        let earlier = if self.output.resume { Training::begun(&self.out)? } else { None };
-        let mut recipe = match (&self.recipe, earlier) {
+        let mut recipe = match (&self.recipe, self.earlier()?) {
             (Some(path), _) => Recipe::load(path, &recipe_folder()?)?,
             (None, Some(earlier)) => earlier,
             (None, None) => first_recipe(self.base.is_some()),
@@ -153,6 +156,10 @@ impl Arguments {
         self.data.apply(&mut recipe.data)?;
         set(&mut recipe.data.header, self.header);
         recipe.data.shots = self.shots.or(recipe.data.shots);
+        recipe.data.folds = self.folds.or(recipe.data.folds);
+        if self.folds.is_some_and(|folds| folds.get() < 2) {
+            return Err(Usage("--folds is 1, but must be at least 2".into()).into());
+        }
         if self.recipe.is_some() {
             recipe.data.verify()?;
         }
@@ -167,6 +174,17 @@ impl Arguments {
         set(&mut recipe.training.label_smoothing, self.label_smoothing);
         check(&recipe.training)?;
         Ok(recipe)
+    }
+
+    /// The recipe of the run, or of the folds, to resume.
+    fn earlier(&self) -> Result<Option<Recipe>> {
+        if !self.output.resume {
+            return Ok(None);
+        }
+        Ok(match Training::begun(&self.out)? {
+            Some(recipe) => Some(recipe),
+            None => Folds::begun(&self.out)?,
+        })
     }
 
     /// The task with its settings: those of `earlier` count unless a flag says otherwise.
