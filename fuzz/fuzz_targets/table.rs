@@ -14,6 +14,7 @@ fuzz_target!(|input: (u8, u8, Vec<u8>)| {
         TableFormat::Tsv,
         TableFormat::Parquet,
         TableFormat::Labelled,
+        TableFormat::Trees,
     ];
     let further = usize::from(format) / formats.len();
     let format = formats[usize::from(format) % formats.len()];

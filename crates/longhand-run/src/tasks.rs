@@ -263,7 +263,7 @@ fn files(recipe: &Recipe) -> Files {
         format: data.format,
         header: data.header,
         lossy: data.lossy,
-        unlabelled: false,
+        ..Reading::default()
     };
     Files {
         train: data.train.clone(),

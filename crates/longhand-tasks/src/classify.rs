@@ -10,6 +10,7 @@ use longhand_model::{Model, Pass, Targets};
 use longhand_text::batch::{LabelledBatch, LabelledIds};
 use longhand_text::corpus::table::{Example, Labels, Table, TableOptions, read_table};
 use longhand_text::{SpecialTokens, Tokenizer};
+use longhand_text::corpus::treebank::{Nodes, TreeOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -67,7 +68,9 @@ impl Task for Classify {
         // Parsing a column cannot fail: a text that is no number is a name.
         let label = settings.label_column.as_ref().and_then(|name| name.parse().ok());
         let second = settings.pair_column.as_ref().and_then(|name| name.parse().ok());
-        let options = TableOptions { label, second, ..reading.table() };
+        let nodes = if reading.to_learn { settings.nodes } else { Nodes::Sentences };
+        let trees = TreeOptions { nodes, ratings: settings.ratings };
+        let options = TableOptions { label, second, trees, ..reading.table() };
         let Table { examples, trimmed, .. } = read_table(file, &options)?;
         let blank = examples.iter().position(|example| texts(example).any(is_blank));
         if let Some(place) = blank.filter(|_| !reading.unlabelled) {

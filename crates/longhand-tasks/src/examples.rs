@@ -159,8 +159,9 @@ fn read_all<T: Task>(
     files: &Files,
 ) -> Result<Read<T::Example>, TaskError> {
     let mut all = Read { examples: Vec::new(), notes: BTreeMap::new() };
+    let reading = Reading { to_learn: true, ..files.reading.clone() };
     for path in paths {
-        let Read { examples, notes } = T::read(settings, path, &files.reading)?;
+        let Read { examples, notes } = T::read(settings, path, &reading)?;
         all.examples.extend(examples);
         for (note, count) in notes {
             *all.notes.entry(note).or_default() += count;

@@ -240,6 +240,9 @@ pub struct Reading {
     pub header: Header,
     /// Whether invalid UTF-8 is replaced instead of refused (default: false).
     pub lossy: bool,
+    /// Whether the file is learnt from: of a treebank, phrases may then be examples beside sentences
+    /// (default: false).
+    pub to_learn: bool,
     /// Whether right answers are left out, as for examples to predict; an example may then have
     /// nothing to read (default: false).
     pub unlabelled: bool,

@@ -50,7 +50,7 @@ pub(crate) fn reading(
         format: text.format,
         header: table.header.unwrap_or(header),
         lossy: text.lossy,
-        unlabelled: false,
+        ..Reading::default()
     };
     Ok((task, reading))
 }

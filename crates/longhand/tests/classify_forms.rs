@@ -196,3 +196,42 @@ fn each_fold_is_a_run_and_complete_ones_are_not_repeated() {
     let (_, single) = finetune(&folder, "single", &[&data[..4], &tables::COLUMNS, &["--steps", "1"]].concat());
     refuse(&["--folds", "3", "--force", "--out", &single], 1, "holds a run without folds");
 }
+
+#[test]
+fn phrases_of_trees_are_learnt_from_and_sentences_measured() {
+    let folder = Folder::new();
+    let tree = |i: usize| match i % 3 {
+        0 => format!("(3 (2 it) (4 (2 {}) (4 glad)))\n", ["is", "was"][i / 3 % 2]),
+        1 => format!("(1 (2 it) (0 (2 {}) (0 sad)))\n", ["is", "was"][i / 3 % 2]),
+        _ => "(2 (2 it) (2 is))\n".to_owned(),
+    };
+    let trees: String = (0..90).map(tree).collect();
+    let table = folder.write("trees.txt", &trees);
+    let data = ["--task", "classify", "--data", &table, "--valid", &table, "--test", &table];
+    let trees = ["--format", "trees", "--nodes", "phrases", "--ratings", "binary"];
+    let budget = ["--epochs", "40", "--batch", "4", "--patience", "40"];
+    let (last, out) = finetune(&folder, "out", &[&data[..], &trees, &budget].concat());
+    // Every sentence that is not neutral, though each is in the file many times.
+    assert_eq!(last["test"]["confusion"], serde_json::json!([[30, 0], [0, 30]]));
+    assert_eq!(last["test"]["labels"], serde_json::json!(["negative", "positive"]));
+    let predict = ["predict", &out, "--data", &table, "--format", "trees"];
+    let (code, told, errors) = longhand(&predict, b"");
+    assert_eq!((code, told.lines().count()), (0, 90), "{errors}");
+    assert!(told.starts_with("it is glad\tpositive\t"), "{told}");
+    let (code, told, errors) = longhand(&["eval", &out, "--data", &table, "--format", "trees", "--json"], b"");
+    assert_eq!(code, 0, "{errors}");
+    assert_eq!(serde_json::from_str::<Value>(&told).unwrap()["examples"], 60);
+
+    let bad = folder.write("bad.txt", "(3 (2 it) (4 is))\n(3 it\n");
+    let refuse = |arguments: &[&str], code, words: &str| {
+        let new = folder.path("new");
+        let all = [&["finetune", "--task", "classify", "--steps", "1", "--out", &new], arguments];
+        check(&longhand(&all.concat(), b""), code, words, words);
+    };
+    refuse(&["--data", &bad, "--format", "trees"], 1, "row 2: a parenthesis is not closed");
+    refuse(&["--data", &table, "--format", "trees", "--nodes", "words"], 2, "nodes");
+    refuse(&["--data", &table, "--format", "trees", "--text-column", "0"], 1, "has no column 0");
+    let neutral = folder.write("neutral.txt", "(2 (2 it) (2 is))\n");
+    let binary = ["--data", &neutral, "--format", "trees", "--ratings", "binary"];
+    refuse(&binary, 1, "is empty");
+}

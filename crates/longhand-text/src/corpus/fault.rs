@@ -53,6 +53,14 @@ pub enum RowFault {
     /// The first row may name the columns or be an example.
     #[error("it may name the columns or be an example: no other row has the label {}", quoted(.0))]
     MaybeHeader(String),
+    /// The line is no tree of rated nodes.
+    #[error("{reason} at its column {column}")]
+    Tree {
+        /// The fault.
+        reason: &'static str,
+        /// The column in the line, counted from 1.
+        column: usize,
+    },
     /// The Parquet reader failed.
     #[error("{}", shortened(.0))]
     Parquet(String),

@@ -22,6 +22,8 @@ pub enum TableFormat {
     Tsv,
     /// Columns in Apache Parquet.
     Parquet,
+    /// A tree of rated phrases a line, as in the Stanford Sentiment Treebank.
+    Trees,
     /// `LABEL text…` or fastText's `__label__LABEL text…`: the label, one space, the text.
     Labelled,
 }
@@ -56,10 +58,11 @@ impl FromStr for TableFormat {
             "tsv" => Ok(Self::Tsv),
             "parquet" => Ok(Self::Parquet),
             "labelled" => Ok(Self::Labelled),
+            "trees" => Ok(Self::Trees),
             _ => Err(TextError::Setting {
                 what: "the format",
                 value: name.to_owned(),
-                allowed: "jsonl, csv, tsv, parquet or labelled",
+                allowed: "jsonl, csv, tsv, parquet, labelled or trees",
             }),
         }
     }

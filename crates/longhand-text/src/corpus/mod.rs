@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::error::TextError;
 
 pub mod conll;
+mod example;
 pub(crate) mod fault;
 mod format;
 mod json;
@@ -25,6 +26,7 @@ mod source;
 pub mod table;
 #[cfg(test)]
 mod tests;
+pub mod treebank;
 mod whole_table;
 
 pub use fault::{LineFault, RowFault};

@@ -147,7 +147,7 @@ impl Current {
         match options.format_of(source) {
             Some(format) => {
                 let column = match (&options.text_column, format) {
-                    (None, TableFormat::Labelled) => Column::Index(1),
+                    (None, TableFormat::Labelled | TableFormat::Trees) => Column::Index(1),
                     (None, _) => Column::Name("text".into()),
                     (Some(name), _) => Column::Name(name.clone()),
                 };

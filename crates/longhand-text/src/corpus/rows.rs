@@ -8,6 +8,7 @@ use super::json::{self, JsonFault};
 use super::parquet::ParquetRows;
 use super::separated::{Record, Records};
 use super::source::{Source, TextReader, unwrap_error};
+use super::treebank::Tree;
 use crate::error::TextError;
 use crate::quote::listed;
 
@@ -30,6 +31,7 @@ enum Cells {
         separator: &'static str,
     },
     Labelled(Lines<BufReader<TextReader>>),
+    Trees(Lines<BufReader<TextReader>>),
     Parquet(ParquetRows),
 }
 
@@ -48,7 +50,7 @@ impl Rows {
         let mut row = 0;
         let cells = match format {
             TableFormat::JsonLines => Cells::Json(text()?.lines()),
-            TableFormat::Labelled => {
+            TableFormat::Labelled | TableFormat::Trees => {
                 if let Some(column) = columns.iter().find(|column| !is_labelled(column)) {
                     return Err(TextError::Column {
                         name,
@@ -56,7 +58,11 @@ impl Rows {
                         found: "0, the label, and 1, the text".into(),
                     });
                 }
-                Cells::Labelled(text()?.lines())
+                let lines = text()?.lines();
+                match format {
+                    TableFormat::Trees => Cells::Trees(lines),
+                    _ => Cells::Labelled(lines),
+                }
             }
             TableFormat::Csv => separated(&name, text()?, b',', header, columns, &mut row)?,
             TableFormat::Tsv => separated(&name, text()?, b'\t', header, columns, &mut row)?,
@@ -101,6 +107,16 @@ impl Rows {
                 let cells = self.columns.iter().map(|column| match column {
                     Column::Index(0) => label.clone(),
                     _ => text.to_owned(),
+                });
+                Ok(Some(cells.collect()))
+            }
+            Cells::Trees(lines) => {
+                let Some(line) = next_line(lines, &mut self.row)? else { return Ok(None) };
+                let tree = Tree::parse(&line);
+                let tree = tree.map_err(|fault| row_fault(&self.name, self.row, fault))?;
+                let cells = self.columns.iter().map(|column| match column {
+                    Column::Index(0) => tree.rating(),
+                    _ => tree.sentence(),
                 });
                 Ok(Some(cells.collect()))
             }
@@ -236,7 +252,7 @@ fn next_line(
     }
 }
 
-/// Whether `LABEL text` lines have a column.
+/// Whether `LABEL text` lines, and trees, have a column.
 fn is_labelled(column: &Column) -> bool {
     matches!(column, Column::Index(0 | 1))
 }

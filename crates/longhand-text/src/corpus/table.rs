@@ -5,11 +5,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::example::Example;
 use super::fault::RowFault;
 use super::format::CellOptions;
 pub use super::format::{Column, Header, TableFormat};
 use super::rows::{Rows, row_fault};
 use super::source::Source;
+use super::treebank::{self, TreeOptions};
 use crate::error::TextError;
 
 /// How a table of examples is read.
@@ -27,23 +29,14 @@ pub struct TableOptions {
     /// Whether a text may have several labels, or none (false). The label of an example is then the
     /// whole cell, and a JSON array if the labels are a list.
     pub several: bool,
+    /// How the trees of a treebank become examples (default: each sentence with its rating).
+    pub trees: TreeOptions,
     /// Read the texts alone.
     pub unlabelled: bool,
     /// Whether the first row names the columns; found out by default.
     pub header: Header,
     /// Replace invalid UTF-8 by U+FFFD instead of stopping.
     pub lossy: bool,
-}
-
-/// A text with its label.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Example {
-    /// The label without white space around it, or none where labels were not asked for.
-    pub label: Option<String>,
-    /// The text as it is written.
-    pub text: String,
-    /// The second text as it is written, or none if no column was named for it.
-    pub second: Option<String>,
 }
 
 /// The examples of a table.
@@ -154,6 +147,10 @@ impl Labels {
 }
 
 fn table(source: &Source, format: TableFormat, options: &TableOptions) -> Result<Table, TextError> {
+    if format == TableFormat::Trees {
+        let examples = treebank(source, options)?;
+        return Ok(Table { examples, ..Table::default() });
+    }
     let columns = columns(source, format, options)?;
     let named = columns.iter().any(|column| matches!(column, Column::Name(_)));
     let may_have = matches!(format, TableFormat::Csv | TableFormat::Tsv | TableFormat::Labelled);
@@ -199,6 +196,22 @@ fn table(source: &Source, format: TableFormat, options: &TableOptions) -> Result
         return Err(TextError::Empty(source.name().to_owned()));
     }
     Ok(table)
+}
+
+/// The examples of a treebank, at least one.
+fn treebank(source: &Source, options: &TableOptions) -> Result<Vec<Example>, TextError> {
+    if let Some(column) = [&options.text, &options.label, &options.second].into_iter().flatten().next()
+    {
+        let (name, column) = (source.name().to_owned(), column.to_string());
+        let found = "none, as its lines are trees".into();
+        return Err(TextError::Column { name, column, found });
+    }
+    let (unlabelled, lossy) = (options.unlabelled, options.lossy);
+    let examples = treebank::examples(source, options.trees, (unlabelled, lossy))?;
+    match examples.is_empty() {
+        true => Err(TextError::Empty(source.name().to_owned())),
+        false => Ok(examples),
+    }
 }
 
 /// The columns of the text, of the second text if there is one, and, unless labels are left out, of

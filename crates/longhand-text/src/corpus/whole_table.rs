@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::example::Example;
 use super::fault::RowFault;
 use super::format::{Column, TableFormat};
 use super::rows::{labelled as split_labels, row_fault};
@@ -38,8 +39,8 @@ enum Row {
 
 impl WholeTable {
     /// Reads the rows of a file that [`read_table`] reads with the same options and without labels.
-    /// A Parquet file keeps its text alone, which is written as JSON lines; `LABEL text` lines are
-    /// written as tab-separated values.
+    /// A Parquet file keeps its text alone, which is written as JSON lines; `LABEL text` lines and
+    /// the sentences of trees are written as tab-separated values.
     ///
     /// # Errors
     /// As [`read_table`].
@@ -63,6 +64,11 @@ impl WholeTable {
                 };
                 let row = |text: &str| Row::Json(format!("{{{}:{}}}", json(name), json(text)));
                 (Form::Json, table.examples.iter().map(|example| row(&example.text)).collect())
+            }
+            Some(TableFormat::Trees) => {
+                let row = |example: Example| Row::Cells(vec![example.text]);
+                let rows = table.examples.into_iter().map(row).collect();
+                (Form::Separated { separator: "\t", names: None }, rows)
             }
             format => {
                 let separator = if format == Some(TableFormat::Csv) { "," } else { "\t" };

@@ -62,6 +62,13 @@ pub(crate) struct Arguments {
     /// The column of a second text: a pair of texts has a label
     #[arg(long, value_name = "COLUMN", help_heading = "Data")]
     pair_column: Option<String>,
+    /// The nodes of a treebank to learn from: sentences or phrases [default: sentences]
+    #[arg(long, value_name = "WHICH", help_heading = "Data")]
+    nodes: Option<String>,
+    /// How the ratings of a treebank become labels: fine, or binary without the neutral ones
+    /// [default: fine]
+    #[arg(long, value_name = "HOW", help_heading = "Data")]
+    ratings: Option<String>,
     /// The column of the words to tag [default: 0]
     #[arg(long, value_name = "COLUMN", help_heading = "Data", allow_hyphen_values = true)]
     word_column: Option<String>,
@@ -219,6 +226,8 @@ impl Arguments {
         add("label_column", self.label_column.clone().map(Value::from));
         add("label_separator", self.label_separator.clone().map(Value::from));
         add("pair_column", self.pair_column.clone().map(Value::from));
+        add("nodes", self.nodes.clone().map(Value::from));
+        add("ratings", self.ratings.clone().map(Value::from));
         add("word_column", self.word_column.clone().map(Value::from));
         let features = Some(&self.feature_column).filter(|columns| !columns.is_empty());
         add("feature_columns", features.map(|columns| columns.as_slice().into()));

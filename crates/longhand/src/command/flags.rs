@@ -33,7 +33,7 @@ pub(super) struct DataFlags {
     #[arg(long, value_name = "COLUMN")]
     text_column: Option<String>,
     /// The format of tables whose names do not tell it: jsonl, csv, tsv, parquet, or with a task
-    /// labelled (`LABEL text` lines)
+    /// labelled (`LABEL text` lines) and trees (of the Stanford Sentiment Treebank)
     #[arg(long, value_name = "FORMAT")]
     format: Option<TableFormat>,
     /// Replace invalid UTF-8 instead of stopping
