@@ -6,23 +6,25 @@ use std::path::Path;
 
 use longhand_kernel::loss::{most_probable, softmax};
 use longhand_model::config::{HeadKind, Pooling};
-use longhand_model::{Model, Pass, Targets};
+use longhand_model::{IGNORE, Model, Pass, Targets};
 use longhand_text::batch::{LabelledBatch, LabelledIds};
 use longhand_text::corpus::table::{Example, Labels, Table, TableOptions, read_table};
-use longhand_text::{SpecialTokens, Tokenizer};
 use longhand_text::corpus::treebank::{Nodes, TreeOptions};
+use longhand_text::{SpecialTokens, Tokenizer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::calibration::calibration_error;
+use crate::calibration::{Temperature, calibration_error};
 use crate::confusion::{Confusion, class_report};
 use crate::error::TaskError;
 use crate::ids::{encode, encode_pair, separator};
-use crate::task::{At, Encoded, Read, Reading, Report, Scored, Task, Unit};
+use crate::ranking::{auc, mean};
+use crate::task::{At, Calibrates, Encoded, Read, Reading, Report, Scored, Task, Unit};
 
+mod ordered;
 mod settings;
 
-pub use settings::Settings;
+pub use settings::{ClassWeights, Settings, WeightRule};
 
 /// The meaning of a classifier's answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +38,16 @@ pub struct Classify {
     /// false).
     #[serde(default, skip_serializing_if = "is_false")]
     pub pair: bool,
+    /// Whether labels are numbers, sorted by their values, whose distance counts (default: false).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub ordered: bool,
+    /// The temperature that logits are divided by before they become probabilities, above 0
+    /// (default: 1).
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub temperature: f32,
+    /// The weight of each label in the training loss; empty for 1 each.
+    #[serde(skip)]
+    pub(crate) weights: Vec<f32>,
 }
 
 /// The answer for one text.
@@ -52,7 +64,11 @@ impl Task for Classify {
     const ABOUT: &'static str = "One label for each text, or for each pair of texts";
     const UNIT: Unit = Unit::Line;
     const METRICS: &'static [(&'static str, &'static str)] =
-        &[("accuracy", "accuracy"), ("macro_f1", "macro-F1")];
+        &[("accuracy", "accuracy"), ("macro_f1", "macro-F1"), ("auc", "AUC")];
+    const NUMBERS: &'static [(&'static str, &'static str)] = &[
+        ("mean_absolute_error", "mean absolute error"),
+        ("weighted_kappa", "quadratic weighted kappa"),
+    ];
     const COLUMNS: &'static [&'static str] = &["label", "probability"];
 
     type Settings = Settings;
@@ -87,7 +103,21 @@ impl Task for Classify {
             let (name, label) = (files.into(), label.clone());
             return Err(TaskError::OneLabel { name, label });
         }
-        Ok(Self { labels, longest: settings.longest, pair: settings.pair_column.is_some() })
+        let labels = if settings.ordered { ordered::by_value(labels, files)? } else { labels };
+        let faulty = settings.class_weights.as_ref().and_then(|weights| weights.fault(&labels));
+        if let Some((label, weight, reason)) = faulty {
+            let value = format!("{label}={weight}");
+            let (task, key, reason) = (Self::NAME, "class_weights".into(), reason.into());
+            return Err(TaskError::Setting { task, key, value, reason });
+        }
+        Ok(Self {
+            labels,
+            longest: settings.longest,
+            pair: settings.pair_column.is_some(),
+            ordered: settings.ordered,
+            temperature: 1.0,
+            weights: Vec::new(),
+        })
     }
 
     fn check(&self, example: &Example, at: At<'_>) -> Result<(), TaskError> {
@@ -98,6 +128,11 @@ impl Task for Classify {
             label: label.into(),
             known: self.labels.names().join(", "),
         })
+    }
+
+    fn weigh(&mut self, settings: &Settings, train: &[Example]) {
+        let weights = settings.class_weights.as_ref();
+        self.weights = weights.map(|weights| weights.of(&self.labels, train)).unwrap_or_default();
     }
 
     fn stratum(example: &Example) -> &str {
@@ -132,6 +167,9 @@ impl Task for Classify {
     fn misfit(&self, head: &HeadKind) -> Option<String> {
         let count = self.labels.len();
         match head {
+            _ if self.temperature.is_nan() || self.temperature <= 0.0 => {
+                Some("its temperature must be above 0".into())
+            }
             HeadKind::SentencePair { .. } if !self.pair => {
                 Some("it is of single texts, and the model reads pairs".into())
             }
@@ -166,6 +204,24 @@ impl Task for Classify {
         learn(Targets::Labels(&batch.labels))
     }
 
+    fn with_weighted_targets<E>(
+        &self,
+        batch: &LabelledBatch,
+        learn: &mut impl FnMut(Targets<'_>, f32) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let weight = |label: u32| self.weights.get(label as usize).copied().unwrap_or(1.0);
+        let mut weights: Vec<f32> = batch.labels.iter().map(|&label| weight(label)).collect();
+        weights.sort_by(f32::total_cmp);
+        weights.dedup();
+        // The loss takes one weight, so the labels of other weights are left out of it.
+        for part in weights {
+            let kept = |&label: &u32| if weight(label) == part { label } else { IGNORE };
+            let labels: Vec<u32> = batch.labels.iter().map(kept).collect();
+            learn(Targets::Labels(&labels), part)?;
+        }
+        Ok(())
+    }
+
     fn target_bytes(label: &u32) -> Vec<u8> {
         label.to_le_bytes().into()
     }
@@ -179,7 +235,7 @@ impl Task for Classify {
     ) -> Vec<Prediction> {
         let (labels, mut largest) = (self.labels.len(), vec![0; batch.batch]);
         most_probable(pass.cpu(), labels, logits, &mut largest);
-        let mut shares = logits.to_vec();
+        let mut shares: Vec<f32> = logits.iter().map(|logit| logit / self.temperature).collect();
         softmax(pass.cpu(), labels, &mut shares);
         let answer =
             |(label, row): (u32, &[f32])| Prediction { label, probabilities: row.to_vec() };
@@ -206,7 +262,26 @@ impl Task for Classify {
                 ),
             ),
         ];
-        metrics.map(|(name, value)| (name.to_owned(), value)).into()
+        let mut metrics: BTreeMap<String, f64> =
+            metrics.map(|(name, value)| (name.to_owned(), value)).into();
+        if self.ordered {
+            metrics.extend(ordered::measures(&self.labels, &confusion));
+        }
+        metrics
+    }
+
+    fn measure_once(&self, scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64> {
+        let pairs: Vec<_> = scored.iter().filter_map(pair).collect();
+        let of_label = |label: u32| {
+            let decision = |(truth, answer): &(u32, &Prediction)| {
+                (answer.probabilities[label as usize], *truth == label)
+            };
+            auc(pairs.iter().map(decision).collect())
+        };
+        // Of two labels the second is the positive one, and the other's value is the same.
+        let first = u32::from(self.labels.len() == 2);
+        let auc = mean((first..self.labels.len() as u32).filter_map(of_label));
+        auc.map(|auc| ("auc".to_owned(), auc)).into_iter().collect()
     }
 
     fn report(&self, scored: &[Scored<'_, Self>]) -> Report {
@@ -222,6 +297,27 @@ impl Task for Classify {
 
     fn is_right(&self, scored: &Scored<'_, Self>) -> Option<bool> {
         pair(scored).map(|(label, answer)| label == answer.label)
+    }
+
+    fn calibrates(settings: &Settings) -> Calibrates {
+        if settings.calibrate { Calibrates::Always } else { Calibrates::Never }
+    }
+
+    fn calibrate(
+        &mut self,
+        _settings: &Settings,
+        held_out: &[Scored<'_, Self>],
+    ) -> BTreeMap<String, f64> {
+        let pairs: Vec<_> = held_out.iter().filter_map(pair).collect();
+        let rows = pairs.iter().map(|(label, answer)| (answer.probabilities.as_slice(), *label));
+        let fitted = Temperature::fit(&rows.collect::<Vec<_>>());
+        self.temperature *= fitted.temperature as f32;
+        let figures = [
+            ("temperature", f64::from(self.temperature)),
+            ("calibration_error_before", fitted.error_before),
+            ("calibration_error_after", fitted.error_after),
+        ];
+        figures.map(|(name, value)| (name.to_owned(), value)).into()
     }
 
     fn parse(&self, text: &str, at: At<'_>) -> Result<Vec<Example>, TaskError> {
@@ -290,6 +386,14 @@ pub(crate) const TRIMMED: &str = "label(s) lost the white space around them";
 /// The text of an example, and the second one if it has two.
 fn texts(example: &Example) -> impl Iterator<Item = &str> {
     std::iter::once(example.text.as_str()).chain(example.second.as_deref())
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+fn is_one(value: &f32) -> bool {
+    *value == 1.0
 }
 
 fn is_false(value: &bool) -> bool {

@@ -38,6 +38,14 @@ pub enum TaskError {
         /// The only label of all examples.
         label: String,
     },
+    /// A label that is no number, where labels are ordered.
+    #[error("{name} has the label {label:?}, but ordered labels must be numbers")]
+    NotANumber {
+        /// The paths of the tables.
+        name: String,
+        /// The label.
+        label: String,
+    },
     /// A label that training does not have.
     #[error(
         "example {example} of {name} has the label {label:?}, which the training examples lack: \

@@ -60,7 +60,7 @@ impl<T: Task> Examples<T> {
     /// hold some out.
     pub fn read(settings: &T::Settings, files: &Files, seed: u64) -> Result<Self, TaskError> {
         let Read { examples: train, notes } = read_all::<T>(settings, &files.train, files)?;
-        let task = T::learn(settings, &train, &names(&files.train))?;
+        let mut task = T::learn(settings, &train, &names(&files.train))?;
         let known = |paths: &[PathBuf]| -> Result<Vec<T::Example>, TaskError> {
             let mut examples = Vec::new();
             for path in paths {
@@ -94,6 +94,7 @@ impl<T: Task> Examples<T> {
                 })?
             }
         };
+        task.weigh(settings, &train);
         Ok(Self { task, notes, train, valid, test })
     }
 

@@ -23,6 +23,7 @@ pub mod intervals;
 pub mod multi_label;
 mod objective;
 pub mod predictor;
+mod ranking;
 pub mod score;
 pub mod span;
 pub mod start;

@@ -17,6 +17,7 @@ use crate::classify::{TRIMMED, is_blank};
 use crate::confusion::{ClassScore, class_report, macro_means};
 use crate::error::TaskError;
 use crate::ids::encode;
+use crate::ranking::{auc, average_precision, mean};
 use crate::task::{At, Calibrates, Encoded, Read, Reading, Report, Scored, Task, Unit};
 
 mod settings;
@@ -77,6 +78,7 @@ impl Task for MultiLabel {
         ("macro_f1", "macro-F1"),
         ("subset_accuracy", "all labels right"),
         ("label_accuracy", "label accuracy"),
+        ("average_precision", "average precision"),
     ];
     const COLUMNS: &'static [&'static str] = &["labels"];
 
@@ -112,10 +114,16 @@ impl Task for MultiLabel {
         if labels.is_empty() {
             return Err(TaskError::NoLabels { name: files.into() });
         }
+        let threshold = settings.threshold.unwrap_or(0.5);
+        if !(0.0..=1.0).contains(&threshold) {
+            let (value, reason) = (threshold.to_string(), "it must be from 0 to 1".into());
+            let (task, key) = (Self::NAME, "threshold".into());
+            return Err(TaskError::Setting { task, key, value, reason });
+        }
         Ok(Self {
             labels,
             separator: settings.label_separator.clone(),
-            threshold: settings.threshold.unwrap_or(0.5),
+            threshold,
             longest: settings.longest,
         })
     }
@@ -224,6 +232,25 @@ impl Task for MultiLabel {
             ("label_accuracy", share(counts.right, counts.examples * self.labels.len() as u64)),
         ];
         metrics.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    fn measure_once(&self, scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64> {
+        let pairs: Vec<_> = scored.iter().filter_map(pair).collect();
+        let of_label = |label: usize| -> Vec<(f32, bool)> {
+            let decision = |(labels, answer): &(&Vec<u32>, &Prediction)| {
+                (answer.probabilities[label], labels.contains(&(label as u32)))
+            };
+            pairs.iter().map(decision).collect()
+        };
+        let labels = || 0..self.labels.len();
+        let metrics = [
+            ("auc", mean(labels().filter_map(|label| auc(of_label(label))))),
+            (
+                "average_precision",
+                mean(labels().filter_map(|label| average_precision(of_label(label)))),
+            ),
+        ];
+        metrics.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
 
     fn report(&self, scored: &[Scored<'_, Self>]) -> Report {

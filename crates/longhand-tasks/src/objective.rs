@@ -3,7 +3,7 @@
 //! Each sequence is read from an empty state. Shorter ones are padded, and a recurrence stops at the
 //! last token of a sequence.
 
-use longhand_model::{Gates, Input, Mode, Model, Tape, Targets};
+use longhand_model::{Gates, Input, Mode, Model, ModelError, Tape, Targets};
 use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledBatches, LabelledIds, LabelledPosition};
 use longhand_train::objective::{Objective, Part, Pass, Score, Watch};
@@ -69,10 +69,15 @@ impl<T: Task> Objective for TaskObjective<T> {
         let sequence = sequence(&self.batch, &lengths);
         let model = pass.model;
         let x = model.forward_with_features(&mut pass.tape, input, &sequence, &mut state)?;
-        let learn = |targets: Targets<'_>| pass.loss(x, targets, self.label_smoothing);
-        let total = self.task.with_targets(&self.batch, learn)?;
         let tokens = self.batch.lengths.iter().map(|&length| length as u64).sum();
-        Ok(Part::of(total, tokens))
+        let mut part = Part { tokens, ..Part::default() };
+        let mut learn = |targets: Targets<'_>, weight: f32| -> Result<(), ModelError> {
+            let total = pass.weighted_loss(x, targets, weight, self.label_smoothing)?;
+            part.add(Part { nats: total.nats * f64::from(weight), ..Part::of(total, 0) });
+            Ok(())
+        };
+        self.task.with_weighted_targets(&self.batch, &mut learn)?;
+        Ok(part)
     }
 
     fn validate(

@@ -33,7 +33,9 @@ impl<T: Task> Evaluation<'_, T> {
     /// The loss with the task's metrics beside it.
     pub fn score(&self) -> Score {
         let mut score = Score::of(self.loss);
-        score.metrics = self.task.measure(&self.scored());
+        let scored = self.scored();
+        score.metrics = self.task.measure(&scored);
+        score.metrics.extend(self.task.measure_once(&scored));
         score
     }
 

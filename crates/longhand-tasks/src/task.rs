@@ -31,6 +31,8 @@ pub trait Task: Clone {
     /// Metrics of [`Task::measure`]: the first that is measured chooses the best weights (default:
     /// the loss chooses them).
     const CRITERION: &'static [&'static str] = &[];
+    /// As [`Task::METRICS`], of metrics that are no shares.
+    const NUMBERS: &'static [(&'static str, &'static str)] = &[];
     /// The keys of [`Task::fields`] that a table of predictions gets as columns.
     const COLUMNS: &'static [&'static str];
     /// The beginning, the separator and the end of all plain predictions together, where they are
@@ -71,6 +73,10 @@ pub trait Task: Clone {
     /// # Errors
     /// If the model can never give its right answer.
     fn check(&self, example: &Self::Example, at: At<'_>) -> Result<(), TaskError>;
+
+    /// Takes notice of the examples that are learnt from, none of which is held out; nothing by
+    /// default.
+    fn weigh(&mut self, _settings: &Self::Settings, _train: &[Self::Example]) {}
 
     /// A key of the right answer. The same share of the examples of each key is held out.
     fn stratum(_example: &Self::Example) -> &str {
@@ -137,6 +143,19 @@ pub trait Task: Clone {
         learn: impl FnOnce(Targets<'_>) -> R,
     ) -> R;
 
+    /// Hands a batch's right answers to `learn` in training, in parts of which each has a weight of
+    /// its loss; one part of weight 1 by default.
+    ///
+    /// # Errors
+    /// The error of `learn`.
+    fn with_weighted_targets<E>(
+        &self,
+        batch: &LabelledBatch<Self::Target>,
+        learn: &mut impl FnMut(Targets<'_>, f32) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.with_targets(batch, |targets| learn(targets, 1.0))
+    }
+
     /// A target's bytes, for the hash by which a resumed run knows its data.
     fn target_bytes(target: &Self::Target) -> Vec<u8>;
 
@@ -165,6 +184,12 @@ pub trait Task: Clone {
         _settings: &Self::Settings,
         _held_out: &[Scored<'_, Self>],
     ) -> BTreeMap<String, f64> {
+        BTreeMap::new()
+    }
+
+    /// Further metrics by their keys, which have no intervals, as they take too long to be measured
+    /// on many samples; none by default.
+    fn measure_once(&self, _scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64> {
         BTreeMap::new()
     }
 

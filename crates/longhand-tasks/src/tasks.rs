@@ -54,6 +54,13 @@ macro_rules! tasks {
                 }
             }
 
+            /// The metrics that are no shares ([`Task::NUMBERS`]).
+            pub fn numbers(&self) -> &'static [(&'static str, &'static str)] {
+                match self {
+                    $(Self::$variant(_) => <$task as Task>::NUMBERS,)+
+                }
+            }
+
             /// The model of a run that names none ([`Task::PRESET`]).
             pub fn preset(&self) -> Preset {
                 match self {

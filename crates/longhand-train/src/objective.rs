@@ -115,7 +115,22 @@ impl Pass<'_> {
         targets: Targets<'_>,
         smoothing: f32,
     ) -> Result<Total, ModelError> {
-        let gradients = Some((1.0, &mut *self.gradients));
+        self.weighted_loss(x, targets, 1.0, smoothing)
+    }
+
+    /// As [`Pass::loss`], with the gradient of `weight` × the loss. Several parts of a batch, whose
+    /// other rows are `IGNORE`, can be learnt in one pass.
+    ///
+    /// # Errors
+    /// [`ModelError::Head`] if the targets do not fit the head.
+    pub fn weighted_loss(
+        &mut self,
+        x: Var,
+        targets: Targets<'_>,
+        weight: f32,
+        smoothing: f32,
+    ) -> Result<Total, ModelError> {
+        let gradients = Some((weight, &mut *self.gradients));
         let options = LossOptions { smoothing, losses: None, gradients };
         self.model.loss(&mut self.tape, x, targets, options)
     }

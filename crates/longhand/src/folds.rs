@@ -1,5 +1,7 @@
 //! Runs the folds of a recipe, and tells a person or a program how they ended together.
 
+use std::num::NonZeroUsize;
+
 use anyhow::Result;
 use longhand::recipe::Recipe;
 use longhand_run::training::Results;
@@ -19,7 +21,7 @@ impl Launch {
         let mut results = Vec::new();
         let mut end = End::Budget;
         for number in 1..=folds.count().get() {
-            let Some(place) = std::num::NonZeroUsize::new(number) else { continue };
+            let Some(place) = NonZeroUsize::new(number) else { continue };
             let training = match folds.fold(place)? {
                 FoldState::Complete(training) => *training,
                 FoldState::ToRun(run) => {
@@ -86,7 +88,9 @@ fn tell_person(recipe: &Recipe, folded: &Folded, end: End) {
     let words = recipe.task.as_ref().map(|task| task.metrics()).unwrap_or_default();
     say!("over {} folds:", folded.results.len());
     for (name, words) in words {
-        let Some(Spread { mean, deviation, interval }) = folded.metrics.get(*name) else { continue };
+        let Some(Spread { mean, deviation, interval }) = folded.metrics.get(*name) else {
+            continue;
+        };
         let [mean, deviation, low, high] =
             [*mean, *deviation, interval.low, interval.high].map(percent);
         say!(
@@ -94,8 +98,11 @@ fn tell_person(recipe: &Recipe, folded: &Folded, end: End) {
              {low:.2} to {high:.2})"
         );
     }
-    if let Some(Spread { mean, deviation, .. }) = folded.metrics.get("loss") {
-        say!("loss {mean:.4} (standard deviation {deviation:.4})");
+    let numbers = recipe.task.as_ref().map(|task| task.numbers()).unwrap_or_default();
+    for (name, words) in numbers.iter().chain(&[("loss", "loss")]) {
+        if let Some(Spread { mean, deviation, .. }) = folded.metrics.get(*name) {
+            say!("{words} {mean:.4} (standard deviation {deviation:.4})");
+        }
     }
     if end == End::Stopped {
         say!("stopped and saved: the same command with --resume goes on");

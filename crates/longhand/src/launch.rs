@@ -95,6 +95,11 @@ fn tell_person(finished: &Finished, out: &Path) {
                     line += &format!(", {words} {:.2} %", 100.0 * value);
                 }
             }
+            for (name, words) in task.numbers() {
+                if let Some(value) = score.metrics.get(*name) {
+                    line += &format!(", {words} {value:.4}");
+                }
+            }
             say!("{line}");
         } else {
             say!("{part} loss {loss:.4} nats per token, perplexity {:.3}", loss.exp());

@@ -193,7 +193,8 @@ fn each_fold_is_a_run_and_complete_ones_are_not_repeated() {
     refuse(&["--folds", "3", "--out", &new, "--test", &table], 2, "--folds");
     let many = "20 examples of the label \"good\", but each of the 21 folds needs one";
     refuse(&["--folds", "21", "--out", &new], 1, many);
-    let (_, single) = finetune(&folder, "single", &[&data[..4], &tables::COLUMNS, &["--steps", "1"]].concat());
+    let (_, single) =
+        finetune(&folder, "single", &[&data[..4], &tables::COLUMNS, &["--steps", "1"]].concat());
     refuse(&["--folds", "3", "--force", "--out", &single], 1, "holds a run without folds");
 }
 
@@ -218,15 +219,16 @@ fn phrases_of_trees_are_learnt_from_and_sentences_measured() {
     let (code, told, errors) = longhand(&predict, b"");
     assert_eq!((code, told.lines().count()), (0, 90), "{errors}");
     assert!(told.starts_with("it is glad\tpositive\t"), "{told}");
-    let (code, told, errors) = longhand(&["eval", &out, "--data", &table, "--format", "trees", "--json"], b"");
+    let (code, told, errors) =
+        longhand(&["eval", &out, "--data", &table, "--format", "trees", "--json"], b"");
     assert_eq!(code, 0, "{errors}");
     assert_eq!(serde_json::from_str::<Value>(&told).unwrap()["examples"], 60);
 
     let bad = folder.write("bad.txt", "(3 (2 it) (4 is))\n(3 it\n");
     let refuse = |arguments: &[&str], code, words: &str| {
         let new = folder.path("new");
-        let all = [&["finetune", "--task", "classify", "--steps", "1", "--out", &new], arguments];
-        check(&longhand(&all.concat(), b""), code, words, words);
+        let common = ["finetune", "--task", "classify", "--steps", "1", "--out", &new];
+        check(&longhand(&[&common, arguments].concat(), b""), code, words, words);
     };
     refuse(&["--data", &bad, "--format", "trees"], 1, "row 2: a parenthesis is not closed");
     refuse(&["--data", &table, "--format", "trees", "--nodes", "words"], 2, "nodes");
@@ -234,4 +236,63 @@ fn phrases_of_trees_are_learnt_from_and_sentences_measured() {
     let neutral = folder.write("neutral.txt", "(2 (2 it) (2 is))\n");
     let binary = ["--data", &neutral, "--format", "trees", "--ratings", "binary"];
     refuse(&binary, 1, "is empty");
+}
+
+#[test]
+fn ratings_are_weighted_ordered_and_calibrated() {
+    let folder = Folder::new();
+    let words = [("1", "awful"), ("2", "fair"), ("10", "great")];
+    // Some are wrong, so that no model is sure and right.
+    let row = |i: usize| {
+        let (rating, _) = words[if i % 7 == 0 { i / 7 % 3 } else { i % 3 }];
+        format!("{rating}\tit was {}{}\n", words[i % 3].1, " then".repeat(i % 4))
+    };
+    let rows: String = (0..240).map(row).collect();
+    let table = folder.write("ratings.tsv", &format!("label\ttext\n{rows}"));
+    let data = ["--task", "classify", "--data", &table, "--test", &table, "--ordered"];
+    let further = ["--class-weights", "balanced", "--calibrate", "--epochs", "15"];
+    let split = ["--valid-fraction", "0.3"];
+    let (last, out) = finetune(&folder, "out", &[&data[..], &further, &split].concat());
+    assert_eq!(last["test"]["labels"], serde_json::json!(["1", "2", "10"]));
+    let test_of = |key: &str| last["test"][key].as_f64().unwrap();
+    assert!(test_of("mean_absolute_error") > 0.0 && test_of("weighted_kappa") > 0.5, "{last}");
+    assert!(test_of("auc") > 0.8, "{last}");
+    let calibration = &last["calibration"];
+    assert!(calibration["calibration_error_before"].is_f64(), "{calibration}");
+    let temperature = calibration["temperature"].as_f64().unwrap();
+    let path = format!("{out}/task.json");
+    let task = fs_err::read_to_string(&path).unwrap();
+    let stored: Value = serde_json::from_str(&task).unwrap();
+    assert!((stored["temperature"].as_f64().unwrap() - temperature).abs() < 1e-6, "{task}");
+    assert_eq!(stored["ordered"], true);
+    // The temperature is applied: without it the same answers have other probabilities.
+    let share = || {
+        let (_, told, _) = longhand(&["predict", &out, "--json"], b"it was great\n");
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told["label"], "10");
+        told["probability"].as_f64().unwrap()
+    };
+    let calibrated = share();
+    fs_err::write(&path, r#"{"type": "classify", "labels": ["1", "2", "10"], "longest": 9}"#)
+        .unwrap();
+    let plain = share();
+    assert_eq!(plain > calibrated, temperature > 1.0, "{plain} {calibrated} {temperature}");
+    assert!(plain != calibrated);
+    fs_err::write(&path, task).unwrap();
+    let (code, told, errors) = longhand(&["eval", &out, "--data", &table, "--samples", "20"], b"");
+    assert_eq!(code, 0, "{errors}");
+    assert!(told.contains("quadratic weighted kappa 0.") && told.contains("AUC "), "{told}");
+
+    let new = folder.path("new");
+    let refuse = |arguments: &[&str], code, words: &str| {
+        let all = [&["finetune", "--steps", "1", "--out", &new], &data[..4], arguments].concat();
+        check(&longhand(&all, b""), code, words, words);
+    };
+    refuse(&["--class-weights", "heavy"], 2, "neither balanced nor NAME=WEIGHT");
+    refuse(&["--class-weights", "3=2"], 1, "no training example has that label");
+    refuse(&["--calibrate", "--valid-fraction", "0"], 1, "nothing is held out to calibrate on");
+    let mood = folder.table("mood.tsv", 30);
+    let words = ["finetune", "--task", "classify", "--data", &mood, "--ordered", "--out", &new];
+    let told = longhand(&[&words[..], &tables::COLUMNS].concat(), b"");
+    check(&told, 1, "the label \"bad\", but ordered labels must be numbers", "words");
 }

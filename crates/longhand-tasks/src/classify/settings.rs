@@ -1,8 +1,10 @@
 //! The settings of classification.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use longhand_model::config::Pooling;
+use longhand_text::corpus::table::{Example, Labels};
 use longhand_text::corpus::treebank::{Nodes, Ratings};
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,17 @@ pub struct Settings {
     /// The column of a second text, which is read behind the first (none: one text an example).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pair_column: Option<String>,
+    /// Weights of the labels in the loss: `balanced`, or weights by label, with 1 for the others
+    /// (default: 1 for all).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<ClassWeights>,
+    /// Whether labels are numbers whose distance counts, such as ratings (default: false).
+    #[serde(skip_serializing_if = "is_default")]
+    pub ordered: bool,
+    /// Whether a temperature is fitted on the held-out examples after training, so that
+    /// probabilities are as often right as they say (default: false).
+    #[serde(skip_serializing_if = "is_default")]
+    pub calibrate: bool,
     /// The nodes of a treebank that are examples to learn from: `sentences` or `phrases` (default:
     /// sentences). A model is always measured on sentences, but for a part that is held out.
     #[serde(skip_serializing_if = "is_default")]
@@ -31,15 +44,72 @@ pub struct Settings {
     pub longest: NonZeroUsize,
 }
 
+/// Weights of the labels in the loss.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "it must be \"balanced\", or a weight for each label named")]
+pub enum ClassWeights {
+    /// A rule.
+    Rule(WeightRule),
+    /// The weight of each label that is named, above 0; other labels have weight 1.
+    Named(BTreeMap<String, f32>),
+}
+
+/// A rule for the weights of labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightRule {
+    /// n / (C·n_c) for label c of C labels, with n examples of which n_c have the label: each label
+    /// counts the same, and the mean weight of an example is 1.
+    Balanced,
+}
+
+impl ClassWeights {
+    /// The weight of each label, by its id.
+    pub(super) fn of(&self, labels: &Labels, examples: &[Example]) -> Vec<f32> {
+        match self {
+            Self::Rule(WeightRule::Balanced) => {
+                let counts = labels.counts(examples);
+                let mean = examples.len() as f32 / labels.len().max(1) as f32;
+                counts.into_iter().map(|count| mean / count.max(1) as f32).collect()
+            }
+            Self::Named(weights) => {
+                let weight = |name| weights.get(name).copied().unwrap_or(1.0);
+                labels.names().iter().map(weight).collect()
+            }
+        }
+    }
+
+    /// The first weight that is not above 0, or whose label is none of `labels`, and why it is
+    /// refused.
+    pub(super) fn fault(&self, labels: &Labels) -> Option<(&str, f32, &'static str)> {
+        let Self::Named(weights) = self else { return None };
+        weights.iter().find_map(|(name, &weight)| {
+            let reason = match labels.id(name) {
+                Err(_) => "no training example has that label",
+                Ok(_) if !(weight > 0.0 && weight.is_finite()) => "a weight must be above 0",
+                Ok(_) => return None,
+            };
+            Some((name.as_str(), weight, reason))
+        })
+    }
+}
+
 /// The default of [`Settings::longest`].
 pub(super) const LONGEST: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { label_column: None, pair_column: None,
+        Self {
+            label_column: None,
+            pair_column: None,
+            class_weights: None,
+            ordered: false,
+            calibrate: false,
             nodes: Nodes::Sentences,
             ratings: Ratings::Fine,
-            pooling: None, longest: LONGEST }
+            pooling: None,
+            longest: LONGEST,
+        }
     }
 }
 

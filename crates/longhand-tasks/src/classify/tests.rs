@@ -234,6 +234,8 @@ fn a_folder_that_is_no_classifier_is_refused() {
     assert!(matches!(load(), TaskError::TaskFile { .. }));
     write(r#"{"type": "classify", "labels": ["a", "b", "c"], "longest": 5}"#);
     assert!(load().to_string().contains("3 labels"));
+    write(r#"{"type": "classify", "labels": ["a", "b"], "longest": 5, "temperature": 0}"#);
+    assert!(load().to_string().contains("its temperature must be above 0"), "{}", load());
     write(r#"{"type": "classify", "labels": ["a", "b"], "longest": 5}"#);
     Model::new(small(40), 1).unwrap().save(folder.path()).unwrap();
     assert!(load().to_string().contains("the model knows 40"));
@@ -251,7 +253,14 @@ fn a_blank_text_has_no_answer_and_one_that_is_no_number_is_refused() {
         text: String::new(),
         second: None,
     }));
-    let task = Classify { labels, longest: LONGEST, pair: false };
+    let task = Classify {
+        labels,
+        longest: LONGEST,
+        pair: false,
+        ordered: false,
+        temperature: 1.0,
+        weights: Vec::new(),
+    };
     let classifier = |model| Predictor::new(task.clone(), model, tokenizer.clone(), cpu());
     let mut broken = model(&tokenizer, 2, Pooling::Last);
     let answers = predict(&mut classifier(broken.clone()), &texts, 1).unwrap();
@@ -356,4 +365,69 @@ fn two_texts_are_one_sequence_with_a_separator() {
     assert!(error.unwrap_err().to_string().contains("no column \"three\""));
     let file: TaskFile = task.clone().into();
     assert!(String::from_utf8(file.to_json()).unwrap().contains("\"pair\": true"));
+}
+
+/// The weights after one step on three texts, with the settings given.
+fn weighted_step(class_weights: Option<ClassWeights>, table: &str) -> Vec<f32> {
+    let folder = tempfile::tempdir().unwrap();
+    let files = Files { valid_fraction: 0.0, ..files(&folder, table, table) };
+    let settings = Settings { class_weights, ..Settings::default() };
+    let examples = Examples::read(&settings, &files, 1).unwrap();
+    // The ids do not depend on the table.
+    let text = std::iter::once(Ok("high low so it is".to_owned()));
+    let tokenizer = Tokenizer::train(TokenizerKind::Word, None, text, &mut |_| {}).unwrap();
+    let task = examples.task.clone();
+    let train = Data::encode(examples, &tokenizer).unwrap().train;
+    let mut start = model(&tokenizer, 2, Pooling::Last).config().clone();
+    start.dropout = Default::default();
+    let start = Model::new(start, 3).unwrap();
+    let training = TrainSettings {
+        batch: 8,
+        budget: Budget::Steps(1),
+        warmup: 0,
+        clip: 0.0,
+        average: 0.0,
+        optimizer: OptimizerSettings::Sgd(Default::default()),
+        ..TrainSettings::default()
+    };
+    let valid = Measured::none();
+    let objective = TaskObjective::new(task, &training, &tokenizer, train, valid).unwrap();
+    let trainer = Trainer::new(training, start, objective, cpu()).unwrap();
+    let outcome = trainer.run(&mut (), &AtomicBool::new(false)).unwrap();
+    outcome.model.weights.iter().flat_map(|parameter| parameter.data.to_vec()).collect()
+}
+
+#[test]
+fn a_weight_of_a_label_counts_as_that_many_examples() {
+    let once = "label\ttext\na\thigh\na\tlow\nb\tso it is\n";
+    let differ = |one: &[f32], other: &[f32]| {
+        one.iter().zip(other).fold(0f32, |most, (a, b)| most.max((a - b).abs()))
+    };
+    let plain = weighted_step(None, once);
+    // Balanced weights of 2 and 1 examples are 3/4 and 3/2.
+    let balanced = weighted_step(Some(ClassWeights::Rule(WeightRule::Balanced)), once);
+    let named = [("a".to_owned(), 0.75), ("b".to_owned(), 1.5)];
+    let named = weighted_step(Some(ClassWeights::Named(named.into())), once);
+    assert!(differ(&balanced, &named) < 1e-7 && differ(&balanced, &plain) > 1e-6);
+    // The same as the text of b twice, but for the number of examples that the sum is divided by.
+    let twice = weighted_step(None, &format!("{once}b\tso it is\n"));
+    assert!(differ(&balanced, &twice) < 1e-6, "{}", differ(&balanced, &twice));
+}
+
+#[test]
+fn weights_and_orders_that_cannot_be_get_one_sentence() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = files(&folder, &table(30), &table(30));
+    let told = |settings: Settings| Examples::read(&settings, &files, 1).err().unwrap().to_string();
+    let named = |name: &str, weight: f32| {
+        let weights = ClassWeights::Named([(name.to_owned(), weight)].into());
+        told(Settings { class_weights: Some(weights), ..Settings::default() })
+    };
+    assert!(named("sideways", 2.0).contains("sideways=2: no training example has that label"));
+    assert!(named("up", 0.0).contains("up=0: a weight must be above 0"));
+    assert!(named("up", f32::NAN).contains("a weight must be above 0"));
+    let ordered = told(Settings { ordered: true, ..Settings::default() });
+    assert!(ordered.contains("label \"down\", but ordered labels must be numbers"), "{ordered}");
+    let wrong = serde_json::from_str::<Settings>(r#"{"class_weights": 3}"#).unwrap_err();
+    assert!(wrong.to_string().contains("it must be \"balanced\""), "{wrong}");
 }

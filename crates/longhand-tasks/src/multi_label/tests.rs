@@ -59,6 +59,9 @@ fn the_metrics_are_those_of_the_definitions() {
     for (name, value) in expected {
         assert!((metrics[name] - value).abs() < 1e-12, "{name}: {}", metrics[name]);
     }
+    // Of label a the true ones come first, of label b too; c has none.
+    let once = task.measure_once(&scored);
+    assert_eq!((once["auc"], once["average_precision"]), (1.0, 1.0));
     assert_eq!(scored.iter().filter(|scored| task.is_right(scored) == Some(true)).count(), 2);
     let mut tuned = task.clone();
     let figures = tuned.calibrate(&Settings::default(), &scored);
@@ -95,6 +98,10 @@ fn bad_tables_get_one_sentence() {
     let told = |text: &str| learn(text).unwrap_err().to_string();
     assert!(told("good a text\nbad another\n").contains("no example of t.txt has a label"));
     assert!(told("__label__a x\n__label__b\n").contains("example 2 of"), "no text");
+    let settings = Settings { threshold: Some(1.5), ..Settings::default() };
+    let examples = read("t.txt", "__label__a x\n", &settings).unwrap();
+    let error = MultiLabel::learn(&settings, &examples, "t.txt").unwrap_err().to_string();
+    assert!(error.contains("threshold = 1.5: it must be from 0 to 1"), "{error}");
     let strange = Example { text: "x".into(), labels: vec!["a".into(), "odd".into()] };
     let error = task().check(&strange, At { name: "test.txt", example: 3 }).unwrap_err();
     assert!(error.to_string().contains("example 3 of test.txt has the label \"odd\""), "{error}");

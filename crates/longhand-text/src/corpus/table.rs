@@ -107,6 +107,12 @@ impl Labels {
         Self { names }
     }
 
+    /// The same labels, with ids by rising `key`.
+    pub fn sorted_by_key(mut self, key: impl Fn(&str) -> f64) -> Self {
+        self.names.sort_by(|a, b| key(a).total_cmp(&key(b)));
+        self
+    }
+
     /// How many labels there are.
     pub fn len(&self) -> usize {
         self.names.len()
@@ -200,7 +206,8 @@ fn table(source: &Source, format: TableFormat, options: &TableOptions) -> Result
 
 /// The examples of a treebank, at least one.
 fn treebank(source: &Source, options: &TableOptions) -> Result<Vec<Example>, TextError> {
-    if let Some(column) = [&options.text, &options.label, &options.second].into_iter().flatten().next()
+    if let Some(column) =
+        [&options.text, &options.label, &options.second].into_iter().flatten().next()
     {
         let (name, column) = (source.name().to_owned(), column.to_string());
         let found = "none, as its lines are trees".into();

@@ -70,6 +70,8 @@ struct Told<'a> {
     metrics: &'a BTreeMap<String, f64>,
     /// The metrics that a person is told, with their words.
     words: &'static [(&'static str, &'static str)],
+    /// The same for metrics that are no shares.
+    numbers: &'static [(&'static str, &'static str)],
     intervals: BTreeMap<String, Interval>,
     report: Report,
     comparison: Option<Comparison>,
@@ -153,6 +155,7 @@ impl VisitTask for Measure<'_> {
             loss: score.loss,
             metrics: &score.metrics,
             words: T::METRICS,
+            numbers: T::NUMBERS,
             intervals: intervals::bootstrap(&first.task, &evaluation.scored(), samples, seed),
             report: evaluation.report(),
             comparison,
@@ -238,6 +241,10 @@ impl Told<'_> {
                 text += &format!(" (95 % interval {low:.2} to {high:.2})");
             }
             text += ", ";
+        }
+        for (name, words) in self.numbers {
+            let Some(value) = self.metrics.get(*name) else { continue };
+            text += &format!("{words} {value:.4}, ");
         }
         text += &format!(
             "loss {:.4} over {} examples in {:.1} s",

@@ -62,6 +62,10 @@ pub(crate) struct Arguments {
     /// The column of a second text: a pair of texts has a label
     #[arg(long, value_name = "COLUMN", help_heading = "Data")]
     pair_column: Option<String>,
+    /// Labels are numbers, such as ratings: tell the mean absolute error and the quadratic weighted
+    /// kappa too
+    #[arg(long, help_heading = "Data")]
+    ordered: bool,
     /// The nodes of a treebank to learn from: sentences or phrases [default: sentences]
     #[arg(long, value_name = "WHICH", help_heading = "Data")]
     nodes: Option<String>,
@@ -112,6 +116,13 @@ pub(crate) struct Arguments {
     /// [default: 0]
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
     label_smoothing: Option<f32>,
+    /// Weights of labels in the loss: balanced, or NAME=WEIGHT, which may be given several times
+    #[arg(long, value_name = "WEIGHTS", help_heading = "Training")]
+    class_weights: Vec<String>,
+    /// Fit a temperature on the held-out part after training, so that probabilities are as often
+    /// right as they say
+    #[arg(long, help_heading = "Training")]
+    calibrate: bool,
     /// The folder to write the model into
     #[arg(long, value_name = "DIR", default_value = "classifier", help_heading = "Output")]
     out: PathBuf,
@@ -226,6 +237,9 @@ impl Arguments {
         add("label_column", self.label_column.clone().map(Value::from));
         add("label_separator", self.label_separator.clone().map(Value::from));
         add("pair_column", self.pair_column.clone().map(Value::from));
+        add("ordered", self.ordered.then_some(true.into()));
+        add("calibrate", self.calibrate.then_some(true.into()));
+        add("class_weights", class_weights(&self.class_weights)?);
         add("nodes", self.nodes.clone().map(Value::from));
         add("ratings", self.ratings.clone().map(Value::from));
         add("word_column", self.word_column.clone().map(Value::from));
@@ -245,6 +259,25 @@ impl Arguments {
         }
         Ok(settings)
     }
+}
+
+/// The weights of labels as a recipe writes them; none where no flag names any.
+fn class_weights(flags: &[String]) -> Result<Option<Value>, Usage> {
+    if let [rule] = flags
+        && rule == "balanced"
+    {
+        return Ok(Some(rule.as_str().into()));
+    }
+    let weight = |flag: &String| -> Result<(String, Value), Usage> {
+        let pair = flag.rsplit_once('=').and_then(|(name, weight)| {
+            let weight: f64 = weight.parse().ok()?;
+            Some((name.to_owned(), weight.into()))
+        });
+        let text = || Usage(format!("--class-weights {flag} is neither balanced nor NAME=WEIGHT"));
+        pair.ok_or_else(text)
+    };
+    let weights = flags.iter().map(weight).collect::<Result<serde_json::Map<_, _>, _>>()?;
+    Ok((!weights.is_empty()).then(|| weights.into()))
 }
 
 /// What is done where neither a recipe nor a flag says otherwise.
