@@ -25,9 +25,6 @@ impl Launch {
             let training = match folds.fold(place)? {
                 FoldState::Complete(training) => *training,
                 FoldState::ToRun(run) => {
-                    if !self.json {
-                        say!("fold {number} of {}", folds.count());
-                    }
                     let mut display = Display::new(self.json, false);
                     let finished = run.stop(&STOP).start(&mut display);
                     display.finish();

@@ -229,6 +229,10 @@ impl Watch for Display {
             }
             Preparation::Begins(introduction) => {
                 self.spinner = None;
+                let data = &introduction.recipe.data;
+                if let (Some(fold), Some(folds)) = (data.fold, data.folds) {
+                    self.say(&format!("fold {fold} of {folds}"));
+                }
                 self.say(&introduce(introduction));
                 // Before, there is nothing to save, and Ctrl-C ends the process.
                 if let Err(error) = interrupt::listen(|| {}) {

@@ -244,7 +244,7 @@ fn ratings_are_weighted_ordered_and_calibrated() {
     let words = [("1", "awful"), ("2", "fair"), ("10", "great")];
     // Some are wrong, so that no model is sure and right.
     let row = |i: usize| {
-        let (rating, _) = words[if i % 7 == 0 { i / 7 % 3 } else { i % 3 }];
+        let (rating, _) = words[if i.is_multiple_of(7) { (i / 7 + 1) % 3 } else { i % 3 }];
         format!("{rating}\tit was {}{}\n", words[i % 3].1, " then".repeat(i % 4))
     };
     let rows: String = (0..240).map(row).collect();
