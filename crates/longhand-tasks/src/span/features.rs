@@ -72,7 +72,7 @@ pub struct Frequent {
 
 /// The most words that [`Frequent`] holds.
 const MOST_FREQUENT: usize = 2000;
-/// Words of a stem, in characters: words that begin alike are alike.
+/// Characters of a stem: words that begin with the same ones are alike.
 const STEM: usize = 5;
 
 impl Frequent {
