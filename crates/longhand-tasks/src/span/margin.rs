@@ -39,7 +39,7 @@ mod tests {
         let decision = |i: usize| Decision {
             log_ratio: (i * 37 % 101) as f32 / 10.0 - 5.0,
             with_span: f64::from(u8::from(i * 37 % 101 < 40 + i % 30)),
-            without: f64::from(u8::from(i % 3 == 0)),
+            without: f64::from(u8::from(i.is_multiple_of(3))),
         };
         let decisions: Vec<Decision> = (0..200).map(decision).collect();
         let mean = |margin: f32| -> f64 {
