@@ -229,6 +229,9 @@ pub fn language_model(
 
 fn check(model: &Model, tokenizer: &Tokenizer) -> Result<(), EngineError> {
     let config = model.config();
+    if config.is_bicausal() || config.fills_masks() {
+        return Err(EngineError::NotCausal);
+    }
     if !config.is_language_model() {
         return Err(EngineError::NotLanguageModel);
     }

@@ -52,8 +52,8 @@ pub enum EngineError {
     },
     /// A model whose memories look ahead.
     #[error(
-        "the model reads in both directions, so it cannot continue a text: use a model whose \
-         memories all look backward"
+        "the model reads in both directions, so it can neither continue nor score a text: begin a \
+         task with it, or use a model whose memories all look backward"
     )]
     NotCausal,
     /// A model whose head does not predict tokens.

@@ -44,10 +44,11 @@ struct FeedForward {
 }
 
 impl Block {
-    pub(crate) fn new(config: &Config, index: usize, builder: &mut Builder) -> Self {
+    /// Lays out a block whose parameters' names begin with `stack`.
+    pub(crate) fn new(config: &Config, stack: &str, index: usize, builder: &mut Builder) -> Self {
         let block = &config.blocks[index];
         let input = config.blocks[..index].iter().fold(config.width, |w, b| b.output_width(w));
-        let prefix = format!("blocks.{index}");
+        let prefix = format!("{stack}blocks.{index}");
         let norm = NormLayer::new(config.norm, &format!("{prefix}.norm"), input, builder);
         let (working_input, long_input) = block.inputs(input);
         let working = (block.working.as_ref())

@@ -23,6 +23,7 @@ use longhand_kernel::recurrence::CellKind;
 use longhand_kernel::weights::Format;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use check::BACKWARD;
 pub use error::{BlockError, ConfigError};
 pub(crate) use error::{MOST_PARAMETERS, MOST_STATE};
 
@@ -54,6 +55,10 @@ pub struct Config {
     pub norm: Norm,
     /// The blocks, first to last.
     pub blocks: Vec<BlockConfig>,
+    /// The stacks of these blocks, and the order in which each reads the text (default: one,
+    /// forward).
+    #[serde(default, skip_serializing_if = "fields::is_default")]
+    pub stacks: Stacks,
     /// Where the last norm is applied (default: before the heads).
     #[serde(default, skip_serializing_if = "fields::is_default")]
     pub final_norm: FinalNorm,
@@ -110,6 +115,19 @@ pub enum Norm {
     Layer,
     /// No norm, as in the classical stacks.
     None,
+}
+
+/// The stacks of blocks of a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stacks {
+    /// One stack reads the sequence from its first position to its last.
+    #[default]
+    Forward,
+    /// Two stacks of causal blocks, each with parameters of its own, on one embedding. One reads
+    /// the sequence, the other one the reversed sequence; the body's output is [forward; backward]
+    /// (Peters et al., "Deep contextualized word representations", 2018, section 3.1).
+    Bicausal,
 }
 
 /// Where the norm behind the last block is applied.
@@ -405,8 +423,23 @@ impl Config {
         self.heads.first().map(|head| &head.kind)
     }
 
-    /// Whether the first head is a language model's.
+    /// Whether the first head is a language model's on one stack, which continues a text.
     pub fn is_language_model(&self) -> bool {
+        self.stacks == Stacks::Forward && self.predicts_next()
+    }
+
+    /// Whether it learns the objective `bicausal`: the first head is a language model's on two
+    /// stacks.
+    pub fn is_bicausal(&self) -> bool {
+        self.stacks == Stacks::Bicausal && self.predicts_next()
+    }
+
+    /// Whether it learns the objective `masked`: the first head is one for masked tokens.
+    pub fn fills_masks(&self) -> bool {
+        matches!(self.head(), Some(HeadKind::MaskedTokens { .. }))
+    }
+
+    fn predicts_next(&self) -> bool {
         matches!(self.head(), Some(HeadKind::LanguageModel { .. }))
     }
 
@@ -415,9 +448,26 @@ impl Config {
         self.heads.iter().any(|head| head.kind.is_tied())
     }
 
-    /// Width of the last block's output.
+    /// Width of the body's output, which the heads of tasks read.
     pub fn output_width(&self) -> usize {
+        match self.stacks {
+            Stacks::Forward => self.stack_width(),
+            Stacks::Bicausal => 2 * self.stack_width(),
+        }
+    }
+
+    /// Width of the last block's output.
+    pub(crate) fn stack_width(&self) -> usize {
         self.blocks.iter().fold(self.width, |width, block| block.output_width(width))
+    }
+
+    /// Width of the rows that a head reads. A language model's head reads one stack at a time: it
+    /// would see its target in the other one.
+    pub(crate) fn input_width(&self, head: &HeadKind) -> usize {
+        match head {
+            HeadKind::LanguageModel { .. } => self.stack_width(),
+            _ => self.output_width(),
+        }
     }
 
     /// W: the largest window of the blocks' attention; none where no block has attention.
@@ -431,6 +481,11 @@ impl Config {
 
     /// Whether every memory looks backward only, so that the model can decode step by step.
     pub fn is_causal(&self) -> bool {
+        self.stacks == Stacks::Forward && self.has_causal_blocks()
+    }
+
+    /// Whether no memory of a block reads ahead.
+    pub(crate) fn has_causal_blocks(&self) -> bool {
         self.blocks.iter().all(|block| {
             !block.long.is_some_and(|long| long.is_bidirectional())
                 && !matches!(

@@ -94,6 +94,14 @@ pub enum ModelError {
         /// The width that each block's cross-attention reads.
         expected: Vec<usize>,
     },
+    /// A model of two stacks was given a state that is not empty.
+    #[error(
+        "the model reads each sequence in both directions, whole and from an empty state: it cannot          go on where another pass ended"
+    )]
+    NotEmpty,
+    /// A model of one stack was asked for the outputs of two.
+    #[error("the model reads in one direction: its `stacks` are not `bicausal`")]
+    OneStack,
     /// Some rows of a larger state, given to a pass that is recorded or reads several positions.
     #[error(
         "rows of a larger state can read one position of each stream, in a pass without gradients"
@@ -131,6 +139,18 @@ pub enum HeadError {
         name: String,
         /// The names of the model's heads.
         heads: Vec<String>,
+    },
+    /// Rows of another width than the head reads.
+    #[error(
+        "the head `{head}` reads rows of width {expected}, not {got}: a language model's head reads          one stack at a time"
+    )]
+    Width {
+        /// Name of the head.
+        head: String,
+        /// Width of the rows that it reads.
+        expected: usize,
+        /// Width of the rows that were given.
+        got: usize,
     },
     /// Targets of another kind.
     #[error("the head `{head}` learns {expected}, not {got}")]

@@ -18,6 +18,8 @@ pub struct Head {
     kind: HeadKind,
     /// Numbers in a row of its answer.
     outputs: usize,
+    /// Width of the rows that it reads.
+    width: usize,
     output: Output,
     /// The scores of tags beside each other, where the head has them.
     crf: Option<Crf>,
@@ -53,10 +55,11 @@ impl Head {
     ) -> Self {
         let HeadConfig { name, kind } = head.clone();
         let outputs = kind.outputs(config.vocab_size);
+        let width = config.input_width(&kind);
         let weight = if kind.is_tied() {
             embedding
         } else {
-            let shape = [outputs, config.output_width()];
+            let shape = [outputs, width];
             let weight = builder.add(format!("{name}.weight"), &shape, Init::Normal(0.02));
             builder.role(weight, Role::Head);
             weight
@@ -66,7 +69,8 @@ impl Head {
         let crf = matches!(kind, HeadKind::Tags { crf: true, .. });
         let crf = crf.then(|| crf_scores(&name, outputs, builder));
         let Dropout { output: dropout, locked, .. } = config.dropout;
-        Self { name, kind, outputs, output: Output { weight, bias }, crf, norm, dropout, locked }
+        let output = Output { weight, bias };
+        Self { name, kind, outputs, width, output, crf, norm, dropout, locked }
     }
 
     /// Its name in the configuration.
@@ -163,11 +167,12 @@ impl Head {
         best_tags(weights, self.crf, sequence, logits, legal, out);
     }
 
-    /// The loss of the answers to the body's output `x` against `targets`, summed, in nats. Drops
+    /// The loss of the answers to `x`, the output of the body or of one of its stacks, against `targets`, summed, in nats. Drops
     /// out what the configuration says where the pass is a training pass.
     ///
     /// # Errors
-    /// [`ModelError::Head`] for targets of another kind, another number or out of range.
+    /// [`ModelError::Head`] for an `x` of another width, and for targets of another kind, another
+    /// number or out of range.
     /// Nothing was recorded then.
     pub fn loss(
         &self,
@@ -216,6 +221,10 @@ impl Head {
             Targets::Flags(flags) => (sequence.batch * self.outputs, flags.len()),
             Targets::Spans(spans) => (sequence.batch, spans.len()),
         };
+        if tape.width(x) != self.width {
+            let (expected, got) = (self.width, tape.width(x));
+            return Err(HeadError::Width { head: name(), expected, got });
+        }
         if self.kind.targets() != targets.name() {
             let (expected, got) = (self.kind.targets(), targets.name());
             return Err(HeadError::Targets { head: name(), expected, got });

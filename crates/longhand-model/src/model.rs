@@ -1,4 +1,4 @@
-//! The model: a body (embedding → blocks → norm) and its heads, run on a tape.
+//! The model: a body (embedding → one stack of blocks or two → norm) and its heads, run on a tape.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,11 +7,13 @@ use longhand_kernel::weights::{Format, Rows};
 use longhand_kernel::{Precision, Sequence};
 
 use crate::block::{Block, NormLayer};
-use crate::config::{Config, ConfigError, FinalNorm, MOST_PARAMETERS, MOST_STATE, Positions};
+use crate::config::{
+    BACKWARD, Config, ConfigError, FinalNorm, MOST_PARAMETERS, MOST_STATE, Positions, Stacks,
+};
 use crate::error::{HeadError, ModelError};
 use crate::head::{Head, Targets};
 use crate::state::{State, StateLayout};
-use crate::tape::{LossOptions, Pass, Tape, Total, Var};
+use crate::tape::{LossOptions, Pass, Tape, Total, Var, reversed_row};
 use crate::weights::{Builder, Init, ParameterId, Role, Weights};
 
 /// A configuration with its weights.
@@ -24,10 +26,17 @@ pub struct Model {
     /// The tables of further features.
     features: Vec<ParameterId>,
     positions: Option<ParameterId>,
+    forward: Stack,
+    /// The stack that reads the reversed sequence.
+    backward: Option<Stack>,
+    heads: Vec<Head>,
+}
+
+/// The blocks that read a sequence one after the other.
+struct Stack {
     blocks: Vec<Block>,
     /// The norm before the heads; none where the only head has it behind its pooling.
     norm: NormLayer,
-    heads: Vec<Head>,
 }
 
 /// The tokens of a sequence, and further features of each.
@@ -161,21 +170,19 @@ impl Model {
             }
             Positions::None {} | Positions::Sinusoidal {} => None,
         };
-        let blocks = (0..config.blocks.len())
-            .map(|index| Block::new(&config, index, &mut builder))
-            .collect();
-        let width = config.output_width();
-        let norm = NormLayer::new(config.norm, "norm", width, &mut builder);
-        let (norm, mut behind_pooling) = match config.final_norm {
-            FinalNorm::BeforeHeads => (norm, None),
-            FinalNorm::AfterPooling => (NormLayer::None, Some(norm)),
+        let mut forward = Stack::new(&config, "", &mut builder);
+        let mut behind_pooling = match config.final_norm {
+            FinalNorm::BeforeHeads => None,
+            FinalNorm::AfterPooling => Some(std::mem::replace(&mut forward.norm, NormLayer::None)),
         };
+        let backward = (config.stacks == Stacks::Bicausal)
+            .then(|| Stack::new(&config, &format!("{BACKWARD}."), &mut builder));
         let heads = config.heads.iter();
         let heads = heads
             .map(|head| Head::new(&config, head, embedding, behind_pooling.take(), &mut builder))
             .collect();
         let (weights, state) = builder.finish();
-        Self { config, weights, state, embedding, features, positions, blocks, norm, heads }
+        Self { config, weights, state, embedding, features, positions, forward, backward, heads }
     }
 
     /// The configuration that the model was built from.
@@ -237,13 +244,13 @@ impl Model {
     }
 
     /// Reads `ids [T·B]` (time-major) in a pass, which may read other sequences too, of this model
-    /// or of others. Returns the body's output `[T·B, D]`, which the heads read. `state` advances
-    /// over the real positions.
+    /// or of others. Returns the body's output `[T·B, D]`, which the heads read; `[T·B, 2·D]` where
+    /// two stacks read in both directions. `state` advances over the real positions.
     ///
     /// # Errors
     /// [`ModelError::Token`] if an id is out of range; [`ModelError::Length`],
-    /// [`ModelError::State`] or [`ModelError::Layout`] if the sizes do not agree. Pass and
-    /// state are unchanged then.
+    /// [`ModelError::State`] or [`ModelError::Layout`] if the sizes do not agree;
+    /// [`ModelError::NotEmpty`] if two stacks are to read on. Pass and state are unchanged then.
     pub fn forward(
         &self,
         pass: &mut Pass<'_>,
@@ -265,11 +272,33 @@ impl Model {
         sequence: &Sequence,
         state: &mut State,
     ) -> Result<Var, ModelError> {
-        if self.blocks.iter().any(Block::is_cross) {
+        if self.forward.blocks.iter().any(Block::is_cross) {
             return Err(ModelError::NoSource);
         }
         self.check_input(pass, input, sequence, state)?;
-        Ok(self.run(pass, input, sequence, None, state))
+        Ok(match self.run_both(pass, input, sequence, state) {
+            Some([forward, backward]) => pass.join(forward, backward),
+            None => self.run(pass, input, sequence, None, state),
+        })
+    }
+
+    /// As [`Model::forward`] for a model of two stacks: the outputs of the one that reads forward
+    /// and of the one that reads backward, each `[T·B, D]` in the order of the sequence. The first
+    /// one has seen the tokens up to each position, the second one those from there on.
+    ///
+    /// # Errors
+    /// [`ModelError::OneStack`] for a model of one stack, [`ModelError::NotEmpty`] for a state that
+    /// is not empty, and the errors of [`Model::forward`].
+    pub fn forward_both(
+        &self,
+        pass: &mut Pass<'_>,
+        ids: &[u32],
+        sequence: &Sequence,
+        state: &mut State,
+    ) -> Result<[Var; 2], ModelError> {
+        let input = Input { ids, features: &[] };
+        self.check_input(pass, input, sequence, state)?;
+        self.run_both(pass, input, sequence, state).ok_or(ModelError::OneStack)
     }
 
     /// As [`Model::forward`] for a model with cross-attention: it reads the rows of `source`, which
@@ -291,7 +320,7 @@ impl Model {
         Ok(self.run(pass, input, sequence, Some(source), state))
     }
 
-    /// The forward pass over checked input.
+    /// The forward pass of the only stack over checked input.
     fn run(
         &self,
         pass: &mut Pass<'_>,
@@ -299,6 +328,41 @@ impl Model {
         sequence: &Sequence,
         source: Option<Var>,
         state: &mut State,
+    ) -> Var {
+        let x = self.embed(pass, input, sequence, state);
+        let x = self.forward.run(pass, &self.weights, x, source, state);
+        state.advance(sequence);
+        x
+    }
+
+    /// The forward pass of both stacks over checked input; none of a model that has one.
+    fn run_both(
+        &self,
+        pass: &mut Pass<'_>,
+        input: Input<'_>,
+        sequence: &Sequence,
+        state: &mut State,
+    ) -> Option<[Var; 2]> {
+        let backward = self.backward.as_ref()?;
+        let x = self.embed(pass, input, sequence, state);
+        let ahead = self.forward.run(pass, &self.weights, x, None, state);
+        let (ids, features) = (reversed(sequence, input.ids), reversed(sequence, input.features));
+        let input = Input { ids: &ids, features: &features };
+        let resets = sequence.resets.map(|resets| reversed_resets(sequence, resets));
+        let other = Sequence { resets: resets.as_deref(), ..*sequence };
+        let x = self.embed(pass, input, &other, state);
+        let x = backward.run(pass, &self.weights, x, None, state);
+        state.advance(sequence);
+        Some([ahead, pass.reverse(x, ahead)])
+    }
+
+    /// Opens a span for a sequence; the first block's input.
+    fn embed(
+        &self,
+        pass: &mut Pass<'_>,
+        input: Input<'_>,
+        sequence: &Sequence,
+        state: &State,
     ) -> Var {
         let Input { ids, features } = input;
         let span = pass.open_span(sequence);
@@ -321,14 +385,7 @@ impl Model {
             }
             _ => {}
         }
-        x = tape.dropout(x, dropout.input, dropout.locked);
-        for block in &self.blocks {
-            let first = tape.values();
-            x = block.run(tape, &self.weights, x, source, state);
-            tape.settle(first, x);
-        }
-        state.advance(sequence);
-        self.norm.run(tape, &self.weights, x)
+        tape.dropout(x, dropout.input, dropout.locked)
     }
 
     /// The heads, in the order of the configuration.
@@ -415,6 +472,9 @@ impl Model {
         if !state.has_layout(&self.state) {
             return Err(ModelError::Layout);
         }
+        if self.backward.is_some() && state.positions().iter().any(|&read| read > 0) {
+            return Err(ModelError::NotEmpty);
+        }
         if state.lent().is_some() && (time > 1 || pass.records()) {
             return Err(ModelError::Lent);
         }
@@ -439,6 +499,52 @@ impl Model {
         }
         Ok(())
     }
+}
+
+impl Stack {
+    /// Lays out a stack whose parameters' names begin with `name`.
+    fn new(config: &Config, name: &str, builder: &mut Builder) -> Self {
+        let blocks = 0..config.blocks.len();
+        let blocks = blocks.map(|index| Block::new(config, name, index, builder)).collect();
+        let width = config.stack_width();
+        Self { blocks, norm: NormLayer::new(config.norm, &format!("{name}norm"), width, builder) }
+    }
+
+    /// The output of the last block, normed.
+    fn run(
+        &self,
+        tape: &mut Tape,
+        weights: &Weights,
+        mut x: Var,
+        source: Option<Var>,
+        state: &mut State,
+    ) -> Var {
+        for block in &self.blocks {
+            let first = tape.values();
+            x = block.run(tape, weights, x, source, state);
+            tape.settle(first, x);
+        }
+        self.norm.run(tape, weights, x)
+    }
+}
+
+/// Values of positions, one list `[T·B]` of them after another, with each sequence reversed.
+fn reversed(sequence: &Sequence, values: &[u32]) -> Vec<u32> {
+    let lists = values.chunks(sequence.rows().max(1));
+    let rows = 0..sequence.rows();
+    lists.flat_map(|list| rows.clone().map(|row| list[reversed_row(sequence, row)])).collect()
+}
+
+/// Where documents start when each sequence is reversed: a document is entered at its last
+/// position, the one before another document's start.
+fn reversed_resets(sequence: &Sequence, resets: &[bool]) -> Vec<bool> {
+    let batch = sequence.batch;
+    let starts = |row: usize| {
+        let at = reversed_row(sequence, row) + batch;
+        let is_next_real = sequence.is_real(at / batch, at % batch);
+        sequence.is_real(row / batch, row % batch) && is_next_real && resets[at]
+    };
+    (0..sequence.rows()).map(starts).collect()
 }
 
 /// Lays out the tables of further features. They begin at zero, so that an unknown feature adds

@@ -8,7 +8,7 @@ use longhand_kernel::weights::Format;
 
 use crate::config::{
     BlockConfig, Cell, Config, Dropout, FORMAT, FinalNorm, Fusion, HeadConfig, HeadKind,
-    LongMemory, ModelType, Norm, Order, Pooling, Positions, WorkingMemory,
+    LongMemory, ModelType, Norm, Order, Pooling, Positions, Stacks, WorkingMemory,
 };
 
 /// A configuration known by its name, such as `longhand-nano`.
@@ -38,6 +38,14 @@ pub enum Preset {
     Tagger,
     /// Two blocks of attention beside an LSTM, both in two directions: a span of the text.
     Reader,
+    /// Two stacks, one for each direction of reading, of about half a million parameters each.
+    BicausalNano,
+    /// The same of about three million parameters each.
+    BicausalSmall,
+    /// Both memories in two directions, and a head for masked tokens: about a million parameters.
+    EncoderNano,
+    /// The same of about five million parameters.
+    EncoderSmall,
 }
 
 /// No preset has this name.
@@ -47,7 +55,7 @@ pub struct UnknownPreset(pub String);
 
 impl Preset {
     /// All presets, the default one first.
-    pub const ALL: [Preset; 12] = [
+    pub const ALL: [Preset; 16] = [
         Preset::LonghandNano,
         Preset::LonghandSmall,
         Preset::LonghandBase,
@@ -60,6 +68,10 @@ impl Preset {
         Preset::Xlstm,
         Preset::Tagger,
         Preset::Reader,
+        Preset::BicausalNano,
+        Preset::BicausalSmall,
+        Preset::EncoderNano,
+        Preset::EncoderSmall,
     ];
 
     /// Its name on the command line.
@@ -77,6 +89,10 @@ impl Preset {
             Preset::Xlstm => "xlstm",
             Preset::Tagger => "tagger",
             Preset::Reader => "reader",
+            Preset::BicausalNano => "bicausal-nano",
+            Preset::BicausalSmall => "bicausal-small",
+            Preset::EncoderNano => "encoder-nano",
+            Preset::EncoderSmall => "encoder-small",
         }
     }
 
@@ -158,6 +174,10 @@ impl Preset {
             }
             Preset::Tagger => tagger(vocab_size),
             Preset::Reader => reader(vocab_size),
+            Preset::BicausalNano => bicausal(vocab_size, 128, 2, Dropout::small(0.25)),
+            Preset::BicausalSmall => bicausal(vocab_size, 256, 3, Dropout::small(0.2)),
+            Preset::EncoderNano => encoder(vocab_size, 160, 2, Dropout::small(0.1)),
+            Preset::EncoderSmall => encoder(vocab_size, 256, 4, Dropout::small(0.1)),
         }
     }
 }
@@ -205,6 +225,28 @@ fn reader(vocab_size: usize) -> Config {
         dropout: Dropout { input: 0.3, block: 0.2, output: 0.2, ..Dropout::default() },
         ..with_blocks(vocab_size, 128, vec![block; 2])
     }
+}
+
+/// Two stacks of attention beside an LSTM, and one softmax, the embedding's, for both directions.
+fn bicausal(vocab_size: usize, width: usize, layers: usize, dropout: Dropout) -> Config {
+    Config {
+        stacks: Stacks::Bicausal,
+        heads: vec![HeadConfig::new(HeadKind::LanguageModel { tied: true, bias: true })],
+        ..longhand(vocab_size, width, layers, 4, 64, dropout)
+    }
+}
+
+/// Blocks whose memories both read the whole text, and a softmax for masked tokens.
+fn encoder(vocab_size: usize, width: usize, layers: usize, dropout: Dropout) -> Config {
+    let mut config = longhand(vocab_size, width, layers, 4, 128, dropout);
+    for block in &mut config.blocks {
+        if let Some(WorkingMemory::Attention { bidirectional, .. }) = &mut block.working {
+            *bidirectional = true;
+        }
+        block.long = Some(lstm(width / 2).in_both_directions());
+    }
+    config.heads = vec![HeadConfig::new(HeadKind::MaskedTokens { tied: true, bias: true })];
+    config
 }
 
 impl Dropout {
@@ -257,6 +299,7 @@ fn with_blocks(vocab_size: usize, width: usize, blocks: Vec<BlockConfig>) -> Con
         positions: Positions::None {},
         norm: Norm::Rms,
         blocks,
+        stacks: Stacks::Forward,
         final_norm: FinalNorm::BeforeHeads,
         heads: vec![HeadConfig::new(HeadKind::LanguageModel { tied: false, bias: false })],
         dropout: Dropout::default(),

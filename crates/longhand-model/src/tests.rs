@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use crate::config::{
-    BlockConfig, Cell, Config, Dropout, HeadKind, LongMemory, Pooling, WorkingMemory,
+    BlockConfig, Cell, Config, Dropout, HeadKind, LongMemory, Pooling, Stacks, WorkingMemory,
 };
 use crate::{
     Ablation, Cpu, Gradients, IGNORE, Input, LossOptions, Mode, Model, ModelError, Pass, Preset,
@@ -26,7 +26,7 @@ fn ids(count: usize, seed: u32) -> Vec<u32> {
 }
 
 /// Layers that no preset has: every fusion, order, norm, kind of positions, head and direction.
-const OTHERS: [(&str, &str); 9] = [
+const OTHERS: [(&str, &str); 10] = [
     (
         "gated",
         r#""width": 12, "norm": "layer", "positions": {"type": "learned", "count": 11},
@@ -118,12 +118,28 @@ const OTHERS: [(&str, &str); 9] = [
         "blocks": [{"long": {"type": "lstm", "hidden": 6, "bidirectional": true}}],
         "heads": [{"type": "tags", "tags": 4, "crf": true}]"#,
     ),
+    (
+        "two-stacks",
+        r#""width": 12, "features": [5], "stacks": "bicausal",
+        "positions": {"type": "learned", "count": 11},
+        "blocks": [{
+            "working": {"type": "attention", "heads": 2, "kv_heads": 1, "head_width": 6, "window": 4},
+            "long": {"type": "slstm", "hidden": 12, "heads": 2}
+        }, {
+            "long": {"type": "lstm", "hidden": 7}, "fusion": "none", "residual": false
+        }],
+        "heads": [{"type": "tags", "tags": 4, "crf": true}]"#,
+    ),
 ];
 
 /// Every preset whose layers no other one has, narrow but otherwise itself, and the others.
 fn configs() -> Vec<(&'static str, Config)> {
     let presets = Preset::ALL.into_iter().filter(|preset| {
-        !matches!(preset, Preset::LonghandSmall | Preset::LonghandBase | Preset::LonghandLarge)
+        use Preset::{BicausalSmall, EncoderSmall, LonghandBase, LonghandLarge, LonghandSmall};
+        !matches!(
+            preset,
+            LonghandSmall | LonghandBase | LonghandLarge | BicausalSmall | EncoderSmall
+        )
     });
     let presets = presets.map(|preset| (preset.name(), narrow(preset.config(VOCAB))));
     let others = OTHERS.map(|(name, rest)| {
@@ -155,6 +171,12 @@ fn models() -> Vec<(&'static str, Model)> {
 
 fn language_models() -> impl Iterator<Item = (&'static str, Model)> {
     models().into_iter().filter(|(_, model)| model.config().is_language_model())
+}
+
+/// Whether its first head predicts tokens, of one stack or of two.
+fn predicts_tokens(model: &Model) -> bool {
+    let config = model.config();
+    config.is_language_model() || config.is_bicausal() || config.fills_masks()
 }
 
 /// The body's output for ids with features that follow from them.
@@ -303,7 +325,7 @@ fn a_padded_example_is_the_same_alone_and_in_a_batch() {
     let cpu = Arc::new(Cpu::new(2));
     let (time, lengths) = (70, [70u32, 1, 37, 66]);
     for (name, model) in models() {
-        if model.config().is_language_model() {
+        if predicts_tokens(&model) && !model.config().fills_masks() {
             continue;
         }
         let batch = lengths.len();
@@ -345,27 +367,38 @@ fn loss(
     gradients: Option<&mut Gradients>,
 ) -> f64 {
     let (mut pass, mut state) = (tape.pass(mode), model.state(sequence.batch));
-    let x = forward(model, &mut pass, ids, sequence, &mut state);
+    let outputs = match model.config().is_bicausal() {
+        true => model.forward_both(&mut pass, ids, sequence, &mut state).unwrap().to_vec(),
+        false => vec![forward(model, &mut pass, ids, sequence, &mut state)],
+    };
     let scale = 1.0 / targets.len() as f32;
+    let spans: Vec<(u32, u32)> =
+        targets.iter().map(|&first| (first, first.saturating_add(1))).collect();
     let answers = match model.config().head() {
-        Some(HeadKind::LanguageModel { .. }) => Targets::Tokens(targets),
+        _ if predicts_tokens(model) => Targets::Tokens(targets),
         Some(HeadKind::Tags { .. }) => Targets::Tags(targets),
+        Some(HeadKind::Span {}) => Targets::Spans(&spans),
         _ => Targets::Labels(targets),
     };
     let smoothing = 0.1;
+    let mut nats = 0.0;
     match gradients {
         None => {
-            let options = LossOptions { smoothing, ..LossOptions::default() };
-            model.loss(&mut pass, x, answers, options).unwrap().nats / targets.len() as f64
+            for x in outputs {
+                let options = LossOptions { smoothing, ..LossOptions::default() };
+                nats += model.loss(&mut pass, x, answers, options).unwrap().nats;
+            }
         }
         Some(gradients) => {
-            let wanted = Some((scale, &mut *gradients));
-            let options = LossOptions { smoothing, gradients: wanted, losses: None };
-            let total = model.loss(&mut pass, x, answers, options).unwrap();
+            for x in outputs {
+                let wanted = Some((scale, &mut *gradients));
+                let options = LossOptions { smoothing, gradients: wanted, losses: None };
+                nats += model.loss(&mut pass, x, answers, options).unwrap().nats;
+            }
             pass.backward(&model.weights, gradients).unwrap();
-            total.nats / targets.len() as f64
         }
     }
+    nats / targets.len() as f64
 }
 
 /// Tags below 2 of every real position.
@@ -447,7 +480,7 @@ fn check_slopes(name: &str, mut model: Model, mode: Mode) {
     }
     let (time, batch) = (20, 3);
     let ids = ids(time * batch, 17);
-    let classifies = !model.config().is_language_model();
+    let classifies = !predicts_tokens(&model);
     let lengths = classifies.then_some(&[20, 9, 14][..]);
     let sequence = Sequence { lengths, ..Sequence::new(time, batch) };
     let targets: Vec<u32> = if tags_each_token(&model) {
@@ -525,7 +558,7 @@ fn any_parameter_can_be_frozen_or_trained_by_itself() {
         let mut model = Model::new(with_dropout(config, true), 1).unwrap();
         let ids = ids(18, 41);
         let sequence = Sequence::new(9, 2);
-        let classifies = !model.config().is_language_model();
+        let classifies = !predicts_tokens(&model);
         let targets = match classifies {
             _ if tags_each_token(&model) => tags(&sequence),
             true => vec![0, 1],
@@ -633,10 +666,12 @@ fn gates_of_every_long_memory_can_be_read_where_nothing_is_padded() {
             let gated = model.config().blocks.iter().flat_map(|block| block.long);
             let gated = gated.filter(|long| long.cell() != Cell::Rnn);
             let memories: usize = gated.map(|long| 1 + usize::from(long.is_bidirectional())).sum();
-            assert_eq!(gates.len(), memories, "{name}");
+            let stacks = 1 + usize::from(model.config().stacks == Stacks::Bicausal);
+            assert_eq!(gates.len(), stacks * memories, "{name}");
             let rows = lengths.map_or(2 * time, |lengths| lengths.iter().sum::<u32>() as usize);
             for gates in gates {
-                assert!(gates.memory.starts_with("blocks."), "{}", gates.memory);
+                let name = gates.memory.trim_start_matches("backward.");
+                assert!(name.starts_with("blocks."), "{}", gates.memory);
                 assert_eq!(gates.input.len(), rows * gates.width);
                 assert_eq!(gates.forget.len(), rows * gates.width);
                 let all = gates.input.iter().chain(&gates.forget);

@@ -17,8 +17,8 @@ const COMPRESSED: [Format; 3] = [Format::Bf16, Format::Int8, Format::Int4];
 
 fn small_presets() -> impl Iterator<Item = Preset> {
     Preset::ALL.into_iter().filter(|preset| {
-        let large = [Preset::LonghandSmall, Preset::LonghandBase, Preset::LonghandLarge];
-        !large.contains(preset)
+        use Preset::{BicausalSmall, EncoderSmall, LonghandBase, LonghandLarge, LonghandSmall};
+        ![LonghandSmall, LonghandBase, LonghandLarge, BicausalSmall, EncoderSmall].contains(preset)
     })
 }
 
@@ -36,10 +36,20 @@ fn ids(count: usize) -> Vec<u32> {
     (0..count as u32).map(|i| i * i % VOCABULARY as u32).collect()
 }
 
-/// Logits at every position of `ids`, read in chunks of `chunk`, and the state after them.
+/// Logits at every position of `ids`, read in chunks of `chunk`, and the state after them. Two
+/// stacks read everything at once, and give the logits of one and then of the other.
 fn logits(model: &Model, ids: &[u32], chunk: usize) -> (Vec<f32>, State) {
     let mut tape = Tape::new(Arc::new(Cpu::new(2)));
     let (mut state, mut all, mut some) = (model.state(1), Vec::new(), Vec::new());
+    if model.config().is_bicausal() {
+        let mut pass = tape.pass(Mode::Read);
+        let sequence = Sequence::new(ids.len(), 1);
+        for x in model.forward_both(&mut pass, ids, &sequence, &mut state).unwrap() {
+            model.logits(&mut pass, x, 0..ids.len(), &mut some);
+            all.extend_from_slice(&some);
+        }
+        return (all, state);
+    }
     for ids in ids.chunks(chunk) {
         let sequence = Sequence::new(ids.len(), 1);
         let mut pass = tape.pass(Mode::Read);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::objective::PretrainingObjective;
 use crate::training::Training;
 
 /// The card's file name.
@@ -16,7 +17,12 @@ pub(crate) fn card(name: &str, training: &Training) -> String {
         let _ = writeln!(card, "{text}");
     };
     let classifies = recipe.task.is_some();
-    let pipeline = if classifies { "text-classification" } else { "text-generation" };
+    let continues = recipe.objective == PretrainingObjective::Causal;
+    let pipeline = match (classifies, continues) {
+        (true, _) => "text-classification",
+        (false, true) => "text-generation",
+        (false, false) => "feature-extraction",
+    };
     line(format_args!("---\nlibrary_name: longhand\npipeline_tag: {pipeline}\n---\n"));
     line(format_args!("# {name}\n"));
     if !recipe.description.is_empty() {
@@ -67,7 +73,8 @@ pub(crate) fn card(name: &str, training: &Training) -> String {
     let mut shown = recipe.clone();
     // Whoever reads the card has other folders.
     let lists = [&mut shown.data.train, &mut shown.data.valid, &mut shown.data.test];
-    for path in lists.into_iter().flatten() {
+    let further = shown.pretraining.iter_mut().flat_map(|pretraining| &mut pretraining.text);
+    for path in lists.into_iter().flatten().chain(further) {
         *path = path.file_name().unwrap_or_default().into();
     }
     if let Some(base) = &mut shown.model.base {
@@ -76,7 +83,11 @@ pub(crate) fn card(name: &str, training: &Training) -> String {
     shown.data.sha256.clear();
     let toml = toml::to_string(&shown).unwrap_or_default();
     line(format_args!("```toml\n{}```\n", toml));
-    let usage = if classifies { "predict DIR < lines" } else { "generate DIR --prompt \"…\"" };
+    let usage = match (classifies, continues) {
+        (true, _) => "predict DIR < lines",
+        (false, true) => "generate DIR --prompt \"…\"",
+        (false, false) => "finetune DIR --task classify --data train.tsv --out classifier",
+    };
     line(format_args!("## Use\n\n    longhand {usage}"));
     card
 }

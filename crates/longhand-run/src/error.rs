@@ -125,6 +125,9 @@ pub enum RunError {
         /// Hash of the model in the folder.
         got: String,
     },
+    /// A tokeniser without the token that hides others.
+    #[error("the tokeniser has no token <mask>, which the objective masked needs")]
+    NoMask,
     /// No weight of the base model fits the model to train.
     #[error("the model to begin with has no weight of the shapes that this one needs")]
     NothingShared,

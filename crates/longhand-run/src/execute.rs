@@ -114,6 +114,9 @@ impl Prepared<'_> {
             trainer.resume()?;
         } else {
             output::clear(out)?;
+            if self.training.recipe.pretraining.is_none() {
+                output::clear_pretrained(out)?;
+            }
         }
         self.tokenizer.save(&out.join(TOKENIZER_FILE))?;
         self.training.save(out)?;
@@ -217,6 +220,8 @@ fn same_run(begun: &Training, now: &Training) -> Result<(), RunError> {
         ),
         ("tokeniser", begun.recipe.tokenizer == now.recipe.tokenizer),
         ("model", begun.recipe.model == now.recipe.model),
+        ("objective", begun.recipe.objective == now.recipe.objective),
+        ("pretraining", begun.recipe.pretraining == now.recipe.pretraining),
         ("way of tuning", begun.recipe.tuning == now.recipe.tuning),
         ("task", begun.recipe.task == now.recipe.task),
     ] {

@@ -21,14 +21,17 @@ pub struct Finished {
     pub tokenizer: Tokenizer,
     /// Why the run ended.
     pub end: End,
-    /// The beginning of a line of the held-out text; none where a task was learnt.
+    /// Whether the model is the one that the recipe describes; false where a run stopped in the
+    /// pretraining of its task's body.
+    pub is_whole: bool,
+    /// The beginning of a line of the held-out text; none where the model cannot continue texts.
     pub prompt: Option<String>,
     pub(crate) cpu: Arc<Cpu>,
 }
 
 impl Finished {
     /// The prompt and at most `count` tokens that the model writes after it, until `stop` is set;
-    /// none where a task was learnt.
+    /// none where the model cannot continue texts.
     ///
     /// # Errors
     /// [`RunError::Engine`] if the model cannot write.

@@ -18,6 +18,8 @@ pub const CHECKPOINTS_FOLDER: &str = "checkpoints";
 pub const LOGS_FOLDER: &str = "logs";
 /// Token shards of a text too large for memory.
 pub const TOKENS_FOLDER: &str = "tokens";
+/// The pretrained body of a task's model.
+pub const PRETRAINED_FOLDER: &str = "pretrained";
 
 /// Files and folders that a run writes after [`TRAINING_FILE`]. Without that file they
 /// belong to another program.
@@ -115,6 +117,15 @@ pub(crate) fn clear(folder: &Path) -> Result<(), RunError> {
         } else if path.is_file() {
             fs_err::remove_file(path)?;
         }
+    }
+    Ok(())
+}
+
+/// Removes the pretrained body that an earlier run in a folder began with.
+pub(crate) fn clear_pretrained(folder: &Path) -> Result<(), RunError> {
+    let folder = folder.join(PRETRAINED_FOLDER);
+    if holds_run(&folder) {
+        fs_err::remove_dir_all(folder)?;
     }
     Ok(())
 }

@@ -9,11 +9,12 @@ use longhand_engine::{GENERATION_FILE, GenerationConfig};
 use longhand_model::{Cpu, Model, Tape};
 use longhand_text::Tokenizer;
 use longhand_train::evaluate::{self, Stretches};
-use longhand_train::{LanguageModelling, Score};
+use longhand_train::{Bicausal, LanguageModelling, MaskedTokens, Masking, Score, bicausal, masked};
 
 use crate::error::RunError;
 use crate::execute::{Ended, Place, Prepared, Test};
 use crate::finished::Finished;
+use crate::objective::PretrainingObjective;
 use crate::output::{self, Existing, Ready};
 use crate::recipe::Recipe;
 use crate::sample_text::{prompt, sample_writer};
@@ -39,49 +40,103 @@ pub(crate) fn run(
     if place.existing == Existing::Resume && !begun {
         watch.prepare(&Preparation::NothingToResume(place.out));
     }
-    let tokenizer =
-        if begun { Tokenizer::of_folder(place.out)? } else { texts.tokenizer(&recipe, watch)? };
+    let tokenizer = match begun {
+        true => Tokenizer::of_folder(place.out)?,
+        false => recipe.objective.prepare(texts.tokenizer(&recipe, watch)?)?,
+    };
     let tokenizer = tokenizer.with_threads(NonZeroUsize::new(recipe.training.threads));
     let ids = texts.encode(&tokenizer, &place.out.join(output::TOKENS_FOLDER), watch)?;
     let config = recipe.model.config(tokenizer.vocab_size())?;
     let settings = recipe.training.clone();
-    let objective = LanguageModelling::new(&settings, ids.train.clone(), ids.valid.clone())?;
     let mut model = Model::new(config, settings.seed)?;
     let tuned = recipe.tuning.apply(&mut model, None, &settings)?;
-    let prompt = prompt(&ids, &tokenizer)?;
+    let continues = recipe.objective == PretrainingObjective::Causal;
+    let prompt = continues.then(|| prompt(&ids, &tokenizer)).transpose()?;
+    let generation = (GENERATION_FILE, GenerationConfig::default().to_json());
     let prepared = Prepared {
         training: Training::new(recipe, ids.facts.clone()),
         tokenizer: &tokenizer,
         tuned,
-        files: vec![(GENERATION_FILE, GenerationConfig::default().to_json())],
+        files: continues.then_some(generation).into_iter().collect(),
         data: DataSize::Tokens {
             train: ids.train.len(),
             valid: ids.valid.as_ref().map_or(0, |valid| valid.len()),
         },
-        write_sample: Some(sample_writer(&tokenizer, &prompt)),
+        write_sample: prompt.as_ref().map(|prompt| sample_writer(&tokenizer, prompt)),
         place,
         begun,
         since,
     };
-    let test = |model: &Model| test(&ids, model, cpu, place.stop);
-    let Ended { training, model, end } = prepared.train(model, objective, cpu, watch, test)?;
-    let (prompt, cpu) = (Some(prompt), cpu.clone());
-    Ok(Finished { training, model, tokenizer, end, prompt, cpu })
+    let Ended { training, model, end } = learn(prepared, model, &ids, cpu, watch)?;
+    let is_whole = true;
+    Ok(Finished { training, model, tokenizer, end, is_whole, prompt, cpu: cpu.clone() })
+}
+
+/// Trains by the objective of the run's recipe.
+pub(crate) fn learn(
+    prepared: Prepared<'_>,
+    model: Model,
+    ids: &Ids,
+    cpu: &Arc<Cpu>,
+    watch: &mut dyn Watch,
+) -> Result<Ended, RunError> {
+    let objective = prepared.training.recipe.objective;
+    let settings = prepared.tuned.settings.clone();
+    let (train, valid) = (ids.train.clone(), ids.valid.clone());
+    let (stop, longest) = (prepared.place.stop, settings.chunk);
+    let masking = Masking::new(prepared.tokenizer);
+    let passages = Passages { objective, longest, masking: masking.as_ref() };
+    let test = |model: &Model| test((ids, passages), model, cpu, stop);
+    match objective {
+        PretrainingObjective::Causal => {
+            let objective = LanguageModelling::new(&settings, train, valid)?;
+            prepared.train(model, objective, cpu, watch, test)
+        }
+        PretrainingObjective::Bicausal => {
+            let objective = Bicausal::new(&settings, train, valid)?;
+            prepared.train(model, objective, cpu, watch, test)
+        }
+        PretrainingObjective::Masked => {
+            let masking = masking.clone().ok_or(RunError::NoMask)?;
+            let objective = MaskedTokens::new(&settings, train, valid, masking)?;
+            prepared.train(model, objective, cpu, watch, test)
+        }
+    }
+}
+
+/// What is measured on a text, and how the text is cut.
+#[derive(Clone, Copy)]
+struct Passages<'a> {
+    objective: PretrainingObjective,
+    /// Most tokens of a passage.
+    longest: usize,
+    masking: Option<&'a Masking>,
 }
 
 /// The loss on the test files, if the recipe names any.
 fn test(
-    ids: &Ids,
+    (ids, Passages { objective, longest, masking }): (&Ids, Passages<'_>),
     model: &Model,
     cpu: &Arc<Cpu>,
     stop: &AtomicBool,
 ) -> Result<Option<Test>, RunError> {
     let Some(tokens) = &ids.test else { return Ok(None) };
     let mut tape = Tape::new(cpu.clone());
-    let whole = Stretches::whole(tokens, evaluate::STREAMS);
     let mut unheard = |_| Ok(());
     let mut watch = longhand_train::Watch::new(stop, &mut unheard);
-    let total = evaluate::stretches(model, &mut tape, tokens, &whole, &mut watch)?;
+    let total = match objective {
+        PretrainingObjective::Causal => {
+            let whole = Stretches::whole(tokens, evaluate::STREAMS);
+            evaluate::stretches(model, &mut tape, tokens, &whole, &mut watch)?
+        }
+        PretrainingObjective::Bicausal => {
+            bicausal::evaluate(model, &mut tape, tokens.clone(), longest, &mut watch)?
+        }
+        PretrainingObjective::Masked => {
+            let masking = masking.ok_or(RunError::NoMask)?;
+            masked::evaluate((model, &mut tape), tokens.clone(), longest, masking, &mut watch)?
+        }
+    };
     let mut score = Score::of(total.mean());
     score.metrics.insert("perplexity".into(), total.mean().exp().min(f64::MAX));
     Ok(Some(Test { score: Some(score), ..Test::default() }))

@@ -31,7 +31,7 @@ use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use longhand_model::config::FORMAT;
+use longhand_model::config::{FORMAT, HeadKind};
 use longhand_model::{Config, ConfigError, Model, Preset, UnknownPreset};
 use longhand_tasks::TaskSettings;
 use longhand_text::corpus::Header;
@@ -41,6 +41,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use crate::objective::{Pretraining, PretrainingObjective};
 use crate::tuning::Tuning;
 
 /// The variable that names the folder of a recipe's data.
@@ -56,6 +57,9 @@ pub struct Recipe {
     /// What it is, for people.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub description: String,
+    /// What is learnt from text where no task is (`causal`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub objective: PretrainingObjective,
     /// The text or the tables that the run reads.
     pub data: Data,
     /// How text becomes ids.
@@ -67,7 +71,10 @@ pub struct Recipe {
     /// How a base model is tuned.
     #[serde(skip_serializing_if = "is_default")]
     pub tuning: Tuning,
-    /// What is learnt, where that is not the next token.
+    /// How a task's body is pretrained on the texts of its examples (not at all).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pretraining: Option<Pretraining>,
+    /// The task that is learnt, where one is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskSettings>,
     /// What is expected of the result, by metric: `valid.loss`, `test.accuracy`.
@@ -235,9 +242,27 @@ pub enum RecipeError {
          another preset or head, or say in `task` what it learns"
     )]
     NoLanguageModel(String),
+    /// A model that cannot learn the objective.
+    #[error(
+        "the model ({model}) cannot learn the objective {objective}, which needs {}: choose \
+         another preset, such as {}, or another objective", objective.needs(), objective.preset()
+    )]
+    Unfit {
+        /// Name of the model.
+        model: String,
+        /// The objective that was asked for.
+        objective: PretrainingObjective,
+    },
     /// A refused model configuration.
     #[error("invalid model configuration: {0}")]
     Config(ConfigError),
+}
+
+impl RecipeError {
+    /// A model that cannot learn an objective.
+    pub(crate) fn unfit(model: &ModelSettings, objective: PretrainingObjective) -> Self {
+        Self::Unfit { model: model.name(), objective }
+    }
 }
 
 impl From<ConfigError> for RecipeError {
@@ -295,14 +320,21 @@ impl Default for ModelSettings {
     }
 }
 
-/// The training keys that a recipe gives, apart from their defaults.
+/// The keys that a recipe gives, apart from their defaults.
 #[derive(Deserialize)]
 struct Given {
     #[serde(default)]
     training: Map<String, Value>,
+    #[serde(default)]
+    model: Map<String, Value>,
 }
 
 impl Given {
+    /// Whether the recipe says which model is trained.
+    fn names_model(&self) -> bool {
+        ["preset", "config", "base"].iter().any(|key| self.model.contains_key(*key))
+    }
+
     /// The given keys, and the defaults of a task for all others.
     fn over(self, defaults: Settings) -> Result<Settings, serde_json::Error> {
         let mut settings = serde_json::to_value(defaults)?;
@@ -325,13 +357,31 @@ impl Recipe {
             refused(format!("line {line}: {}", error.message().replace('\n', ", ")))
         };
         let mut recipe: Self = toml::from_str(text).map_err(located)?;
+        let given: Given = toml::from_str(text).map_err(located)?;
+        if !given.names_model() {
+            let pretraining = recipe.pretraining.as_ref().map(|pretraining| pretraining.objective);
+            recipe.model.preset = pretraining.unwrap_or(recipe.objective).preset().to_string();
+        }
         if recipe.task.is_some() {
-            let given: Given = toml::from_str(text).map_err(located)?;
             recipe.training =
                 given.over(Settings::for_examples()).map_err(|e| refused(e.to_string()))?;
         }
         recipe.training.check().map_err(|error| refused(error.to_string()))?;
         recipe.tuning.check().map_err(|error| refused(error.to_string()))?;
+        if let Some(pretraining) = &recipe.pretraining {
+            pretraining.check().map_err(|error| refused(format!("pretraining: {error}")))?;
+        }
+        if recipe.pretraining.is_some() && recipe.task.is_none() {
+            return Err(refused(
+                "`pretraining` is for a `task`: without one, `objective` says what is learnt"
+                    .into(),
+            ));
+        }
+        if recipe.task.is_some() && recipe.objective != PretrainingObjective::default() {
+            return Err(refused(
+                "`objective` is for text: the table `pretraining` of a task has one".into(),
+            ));
+        }
         // Any vocabulary will do to find a wrong key.
         recipe.model.config(256).map_err(|error| refused(error.to_string()))?;
         if !(0.0..1.0).contains(&recipe.data.valid_fraction) {
@@ -382,24 +432,35 @@ impl Recipe {
         }
     }
 
-    /// Checks that the model's first head can learn what the recipe asks for. A task brings a head
-    /// of its own; without a task the head must be a language model's.
+    /// Checks that the model can learn what the recipe asks for. A task brings a head of its own;
+    /// without a task the model must fit the objective.
     ///
     /// # Errors
-    /// [`RecipeError::NoLanguageModel`] where it cannot, or a refused configuration.
+    /// [`RecipeError::NoLanguageModel`] or [`RecipeError::Unfit`] where it cannot, or a refused
+    /// configuration.
     pub fn check_head(&self) -> Result<(), RecipeError> {
-        // Any vocabulary will do to find the kind of a head.
-        if self.task.is_none() && !self.model.config(256)?.is_language_model() {
-            return Err(RecipeError::NoLanguageModel(self.model.name()));
+        if self.task.is_some() {
+            return Ok(());
         }
-        Ok(())
+        // Any vocabulary will do to find the kind of a head.
+        let config = self.model.config(256)?;
+        let predicts_next = matches!(config.head(), Some(HeadKind::LanguageModel { .. }));
+        match self.objective {
+            objective if objective.fits(&config) => Ok(()),
+            PretrainingObjective::Causal if !predicts_next => {
+                Err(RecipeError::NoLanguageModel(self.model.name()))
+            }
+            objective => Err(RecipeError::unfit(&self.model, objective)),
+        }
     }
 
     /// Every path that the recipe names: data files and the base model.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
         let Data { train, valid, test, .. } = &self.data;
         let base = self.model.base.iter().map(|base| base.path.as_path());
-        [train, valid, test].into_iter().flatten().map(PathBuf::as_path).chain(base)
+        let further = self.pretraining.iter().flat_map(|pretraining| &pretraining.text);
+        let files = [train, valid, test].into_iter().flatten().chain(further);
+        files.map(PathBuf::as_path).chain(base)
     }
 
     /// Reads a recipe file, with its data looked for under `root`; [`Data::verify`] comes when what
@@ -417,6 +478,9 @@ impl Recipe {
         recipe.data.resolve(root);
         if let Some(base) = &mut recipe.model.base {
             base.path = root.join(&base.path);
+        }
+        for path in recipe.pretraining.iter_mut().flat_map(|pretraining| &mut pretraining.text) {
+            *path = root.join(&*path);
         }
         Ok(recipe)
     }
@@ -561,7 +625,7 @@ fn merge(config: &mut Value, overrides: &Map<String, Value>) {
 
 #[cfg(test)]
 mod tests {
-    use longhand_model::config::{Cell, HeadKind, LongMemory};
+    use longhand_model::config::{Cell, LongMemory};
     use longhand_train::Budget;
     use longhand_train::settings::OptimizerSettings;
 

@@ -17,12 +17,14 @@ use longhand_tasks::{
 };
 use longhand_text::batch::LabelledIds;
 use longhand_text::tokenizer::{TokenizerChoice, TrainingSettings, Writing};
-use longhand_text::{Tokenizer, TokenizerKind};
+use longhand_text::{TOKENIZER_FILE, Tokenizer, TokenizerKind};
+use longhand_train::End;
 
 use crate::error::RunError;
 use crate::execute::{Ended, Place, Prepared, Test};
 use crate::finished::Finished;
 use crate::output::{self, Ready};
+use crate::pretrained::{self, Begun, Body, Documents, Part};
 use crate::recipe::{self, Recipe, TokenizerSettings};
 use crate::training::{DataFacts, LabelCounts, PartFacts, Training};
 use crate::watch::{DataSize, Preparation, Watch};
@@ -48,19 +50,14 @@ impl VisitSettings for TaskRun<'_> {
         let examples = Examples::<T>::read(task, &files(&recipe), settings.seed)?;
         let trained = read_base(&mut recipe)?;
         keep_base(&recipe, place.out)?;
+        pretrained::check(&recipe)?;
         let Ready { begun, lock: _lock } = output::prepare(place.out, place.existing)?;
         let tokenizer = match &trained {
             _ if begun => Tokenizer::of_folder(place.out)?,
             Some((_, tokenizer)) => tokenizer.clone(),
-            None => {
-                let tokenizer = train_tokenizer(&mut recipe, &examples, watch)?;
-                tokenizer.with_special_tokens(examples.task.special_tokens())?
-            }
+            None => train_tokenizer(&mut recipe, &examples, watch)?,
         };
         let meaning = examples.task.clone();
-        let (mut model, own) =
-            model(&recipe, (&meaning, task), trained.as_ref(), &tokenizer, watch)?;
-        let tuned = recipe.tuning.apply(&mut model, base_of(&recipe, own), &settings)?;
         let counts = meaning.counts(&examples.train);
         let notes = examples.notes.clone();
         let bytes = [
@@ -70,6 +67,21 @@ impl VisitSettings for TaskRun<'_> {
         let Data { train, train_examples, valid, test, cut, unknown } =
             Data::encode(examples, &tokenizer)?;
         let facts = facts::<T>(&recipe, &train, &valid, bytes)?;
+        let texts = || Documents {
+            train: Part::of(train.iter(), bytes[0]),
+            valid: Part::of(valid.items(), bytes[1]),
+        };
+        let before = Before { recipe: &recipe, tokenizer: &tokenizer, facts: &facts, place, begun };
+        let (trained, since) = match before.body(trained, texts, cpu, watch)? {
+            Start::Given(trained) => (*trained, since),
+            Start::Pretrained(model) => (Some((*model, tokenizer.clone())), Instant::now()),
+            Start::Stopped(finished) => return Ok(*finished),
+        };
+        let begun = before.resumes();
+        let (mut model, own) =
+            model(&recipe, (&meaning, task), trained.as_ref(), &tokenizer, watch)?;
+        let base = base_of(&recipe, place.out, trained.as_ref(), own);
+        let tuned = recipe.tuning.apply(&mut model, base, &settings)?;
         let size = DataSize::Examples {
             train: train_examples,
             valid: valid.len(),
@@ -98,7 +110,65 @@ impl VisitSettings for TaskRun<'_> {
         let after = After { meaning, held_out, test: &test, tokenizer: &tokenizer, cpu };
         let after = |model: &Model| after.run(task, model, place.stop);
         let Ended { training, model, end } = prepared.train(model, objective, cpu, watch, after)?;
-        Ok(Finished { training, model, tokenizer, end, prompt: None, cpu: cpu.clone() })
+        let (is_whole, prompt) = (true, None);
+        Ok(Finished { training, model, tokenizer, end, is_whole, prompt, cpu: cpu.clone() })
+    }
+}
+
+/// A task's run before its model is there.
+struct Before<'a> {
+    recipe: &'a Recipe,
+    tokenizer: &'a Tokenizer,
+    facts: &'a DataFacts,
+    place: &'a Place<'a>,
+    /// Whether the folder holds a run to resume.
+    begun: bool,
+}
+
+/// The weights that a task begins with.
+enum Start {
+    /// Those of the recipe's base model, if it names one.
+    Given(Box<Option<(Model, Tokenizer)>>),
+    /// Those of a body that the run pretrained.
+    Pretrained(Box<Model>),
+    /// The run was stopped while it pretrained the body.
+    Stopped(Box<Finished>),
+}
+
+impl Before<'_> {
+    /// Whether the learning of the task itself was begun.
+    fn resumes(&self) -> bool {
+        let learns = || self.place.out.join(output::CHECKPOINTS_FOLDER).is_dir();
+        self.begun && (self.recipe.pretraining.is_none() || learns())
+    }
+
+    /// Pretrains the body where the recipe says so.
+    fn body(
+        &self,
+        trained: Option<(Model, Tokenizer)>,
+        texts: impl FnOnce() -> Documents,
+        cpu: &Arc<Cpu>,
+        watch: &mut dyn Watch,
+    ) -> Result<Start, RunError> {
+        let &Self { recipe, tokenizer, facts, place, begun } = self;
+        let Some(pretraining) = &recipe.pretraining else {
+            return Ok(Start::Given(Box::new(trained)));
+        };
+        if !begun {
+            // From here on the folder holds this run: what stops the pretraining can be resumed.
+            output::clear(place.out)?;
+            output::clear_pretrained(place.out)?;
+            tokenizer.save(&place.out.join(TOKENIZER_FILE))?;
+            Training::new(recipe.clone(), facts.clone()).save(place.out)?;
+        }
+        let base = trained.as_ref().map(|(model, _)| model);
+        let begun = Begun { recipe, pretraining, tokenizer, base, place, begun };
+        let Body { model, stopped } = pretrained::body(&begun, texts(), cpu, watch)?;
+        let Some(training) = stopped else { return Ok(Start::Pretrained(Box::new(model))) };
+        let (tokenizer, end, is_whole, prompt) = (tokenizer.clone(), End::Stopped, false, None);
+        let finished =
+            Finished { training, model, tokenizer, end, is_whole, prompt, cpu: cpu.clone() };
+        Ok(Start::Stopped(Box::new(finished)))
     }
 }
 
@@ -174,8 +244,18 @@ fn model<T: Task>(
     Ok((model, drawn))
 }
 
-/// The base model of a recipe as an adapter names it; the base lacks the `own` parameters.
-fn base_of(recipe: &Recipe, own: Vec<String>) -> Option<Base> {
+/// The model that the task begins with as an adapter names it: the body that the run in `out`
+/// pretrained, or the recipe's base model. It lacks the `own` parameters.
+fn base_of(
+    recipe: &Recipe,
+    out: &Path,
+    trained: Option<&(Model, Tokenizer)>,
+    own: Vec<String>,
+) -> Option<Base> {
+    if let (Some(_), Some((model, _))) = (&recipe.pretraining, trained) {
+        let name = out.join(output::PRETRAINED_FOLDER).display().to_string();
+        return Some(Base { name, hash: model_hash(model), own });
+    }
     let base = recipe.model.base.as_ref()?;
     Some(Base { name: base.path.display().to_string(), hash: base.hash.clone(), own })
 }
@@ -229,7 +309,8 @@ fn tell_drawn(model: &Model, drawn: &[String], watch: &mut dyn Watch) -> Result<
     Ok(())
 }
 
-/// Trains the recipe's tokeniser, or one of the kind that suits the text better.
+/// Trains the recipe's tokeniser, or one of the kind that suits the text better, and adds the special
+/// tokens of the task and of its pretraining.
 fn train_tokenizer<T: Task>(
     recipe: &mut Recipe,
     examples: &Examples<T>,
@@ -253,7 +334,12 @@ fn train_tokenizer<T: Task>(
     };
     // Each text is a line of its own, so that no token reaches from one into the next.
     let texts = examples.texts().map(|text| Ok(format!("{text}\n")));
-    Ok(Tokenizer::train_with(settings, texts, &mut |_| {})?)
+    let tokenizer = Tokenizer::train_with(settings, texts, &mut |_| {})?;
+    let tokenizer = tokenizer.with_special_tokens(examples.task.special_tokens())?;
+    Ok(match &recipe.pretraining {
+        Some(pretraining) => pretraining.objective.prepare(tokenizer)?,
+        None => tokenizer,
+    })
 }
 
 fn files(recipe: &Recipe) -> Files {

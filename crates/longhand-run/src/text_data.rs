@@ -258,8 +258,22 @@ pub fn encode_in_passing(
     encode(corpus, tokenizer, &folder.path().join("data.tokens"), progress)
 }
 
+/// The ids of further text of a task's pretraining, without the runs in its folders, and the bytes
+/// of the text.
+pub(crate) fn further(
+    paths: &[PathBuf],
+    lossy: bool,
+    tokenizer: &Tokenizer,
+    out: &Path,
+    watch: &mut dyn Watch,
+) -> Result<(Tokens, u64), RunError> {
+    let corpus = open(paths, &CorpusOptions { lossy, ..CorpusOptions::default() }, out)?;
+    let mut progress = |progress| watch.prepare(&Preparation::Encoding(progress));
+    encode_in_passing(&corpus, tokenizer, &mut progress)
+}
+
 /// BLAKE3 of the ids, each as four bytes.
-fn hash(tokens: &Tokens) -> Result<String, RunError> {
+pub(crate) fn hash(tokens: &Tokens) -> Result<String, RunError> {
     let mut hasher = blake3::Hasher::new();
     let mut ids = vec![0; 1 << 16];
     let mut at = 0;

@@ -1,6 +1,7 @@
 //! Ways of tuning a trained model: which parameters are trained, and how they are saved.
 
 use longhand_model::adapter::Base;
+use longhand_model::config::Stacks;
 use longhand_model::{LowRankSettings, Model, ModelError, Parameter};
 use longhand_train::groups::matches;
 use longhand_train::schedule::{Schedule, SlantedTriangular};
@@ -269,7 +270,12 @@ fn layers(model: &Model, epochs: f64) -> Vec<GroupSettings> {
         from: depth as f64 * step,
         ..GroupSettings::default()
     };
-    let block = |depth: usize| group(depth, vec![format!("blocks.{}.*", blocks - depth)]);
+    let stacks: &[&str] = match model.config().stacks {
+        Stacks::Forward => &[""],
+        Stacks::Bicausal => &["", "backward."],
+    };
+    let names = |index: usize| stacks.iter().map(move |stack| format!("{stack}blocks.{index}.*"));
+    let block = |depth: usize| group(depth, names(blocks - depth).collect());
     let tables = ["embedding.weight", "positions.weight"].map(str::to_owned).into_iter();
     let has = |name: &String| model.weights.iter().any(|parameter| parameter.name == *name);
     let mut groups: Vec<GroupSettings> = (1..=blocks).map(block).collect();

@@ -33,6 +33,7 @@
 //! ```
 
 pub mod average;
+pub mod bicausal;
 mod bounds;
 pub mod checkpoint;
 pub mod divergence;
@@ -42,8 +43,10 @@ pub mod groups;
 mod language;
 mod learner;
 pub mod log;
+pub mod masked;
 pub mod objective;
 pub mod optimizer;
+mod passages;
 pub mod progress;
 mod random;
 pub mod record;
@@ -55,12 +58,14 @@ mod trainer;
 #[cfg(test)]
 mod tests;
 
+pub use bicausal::Bicausal;
 pub use bounds::SettingsError;
 pub use checkpoint::Checkpoints;
 pub use error::{RestoreError, TrainError};
 pub use groups::GroupSettings;
 pub use language::LanguageModelling;
 pub use learner::{Learner, Plan, Step};
+pub use masked::{MaskedTokens, Masking};
 pub use objective::{Objective, Part, Pass, Score, Watch};
 pub use progress::{Event, Progress};
 pub use record::RunLog;

@@ -112,10 +112,15 @@ fn tell_person(finished: &Finished, out: &Path) {
         say!("set on the held-out part: {}", figures.join(", "));
     }
     tell_end(training, *end);
+    if !finished.is_whole {
+        return;
+    }
     let dir = out.display();
     say!("the model is in {dir}: try");
     if training.recipe.task.is_some() {
         say!("  longhand predict {dir} < lines.txt");
+    } else if finished.prompt.is_none() {
+        say!("  longhand finetune {dir} --task classify --data train.tsv --out classifier");
     } else {
         say!("  longhand generate {dir} --prompt {}", quoted(finished.prompt.as_deref()));
         say!("  longhand eval {dir} --data other.txt");
@@ -176,7 +181,7 @@ fn tell_program(finished: &Finished, out: &Path) -> Result<()> {
     let Finished { training, end, .. } = finished;
     let Some(results) = &training.results else { return Ok(()) };
     let (test, expected) = (test_json(results), expected_json(training.expectations()));
-    let line = json!({
+    let mut line = json!({
         "done": *end != End::Stopped,
         "end": match end {
             End::Budget => "budget",
@@ -195,6 +200,11 @@ fn tell_program(finished: &Finished, out: &Path) -> Result<()> {
         "seconds": results.seconds,
         "out": out.to_string_lossy(),
     });
+    if training.recipe.task.is_none() {
+        let loss = results.valid.as_ref().map(|score| score.loss);
+        line["objective"] = training.recipe.objective.name().into();
+        line["best_valid_perplexity"] = loss.map(f64::exp).into();
+    }
     Ok(JsonLines::new(std::io::stdout()).write(&line)?)
 }
 

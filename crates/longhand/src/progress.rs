@@ -32,6 +32,8 @@ pub(crate) struct Display {
     predicts_text: bool,
     /// When the last step was made, or the last line of an evaluation written.
     silent_since: Instant,
+    /// Whether Ctrl-C is listened for: a run of two phases begins twice.
+    listens: bool,
     /// The work before the first step, while it goes on.
     spinner: Option<(&'static str, Spinner)>,
 }
@@ -49,7 +51,8 @@ impl Display {
     /// JSON if asked for, a bar where a person looks, lines otherwise.
     pub(crate) fn new(json: bool, predicts_text: bool) -> Self {
         let silent_since = Instant::now();
-        Self { form: Form::new(json), predicts_text, silent_since, spinner: None }
+        let listens = false;
+        Self { form: Form::new(json), predicts_text, silent_since, listens, spinner: None }
     }
 
     /// Removes the bar from the terminal.
@@ -229,12 +232,16 @@ impl Watch for Display {
             }
             Preparation::Begins(introduction) => {
                 self.spinner = None;
+                self.predicts_text = introduction.recipe.task.is_none();
                 let data = &introduction.recipe.data;
                 if let (Some(fold), Some(folds)) = (data.fold, data.folds) {
                     self.say(&format!("fold {fold} of {folds}"));
                 }
                 self.say(&introduce(introduction));
                 // Before, there is nothing to save, and Ctrl-C ends the process.
+                if std::mem::replace(&mut self.listens, true) {
+                    return;
+                }
                 if let Err(error) = interrupt::listen(|| {}) {
                     self.say(&format!("{error:#}: an interrupted run goes back to its checkpoint"));
                 }

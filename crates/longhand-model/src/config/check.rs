@@ -6,12 +6,15 @@ use longhand_kernel::weights::{Format, MOST_INT8_COLUMNS};
 use super::error::{BlockError, ConfigError};
 use super::{
     BlockConfig, Cell, Config, CrossAttention, Dropout, FORMAT, FinalNorm, Fusion, HeadConfig,
-    HeadKind, Order, Positions, WorkingMemory,
+    HeadKind, Order, Positions, Stacks, WorkingMemory,
 };
 
 /// The largest value of any single size: far above what a machine can hold, and small enough that
 /// no product of three overflows.
 const LARGEST: usize = 1 << 20;
+
+/// The first part of the names of the second stack's parameters.
+pub(crate) const BACKWARD: &str = "backward";
 
 /// Names of the body's parameters, which no head may take.
 const BODY: [&str; 5] = ["embedding", "features", "positions", "blocks", "norm"];
@@ -42,10 +45,29 @@ impl Config {
         for (index, block) in self.blocks.iter().enumerate() {
             width = block.check(index, width)?;
         }
+        self.check_stacks()?;
         self.check_heads()?;
         self.check_weights()?;
         self.check_kv_cache()?;
         self.check_dropout()
+    }
+
+    fn check_stacks(&self) -> Result<(), ConfigError> {
+        if self.stacks == Stacks::Forward {
+            return Ok(());
+        }
+        let crosses = self.blocks.iter().any(|block| block.cross.is_some());
+        let named = |head: &HeadConfig| head.name == BACKWARD;
+        let refused = [
+            (!self.has_causal_blocks(), "blocks that read forward: leave out `bidirectional`"),
+            (crosses, "blocks without `cross`"),
+            (self.final_norm != FinalNorm::BeforeHeads, "`final_norm` before the heads"),
+            (self.heads.iter().any(named), "heads of another name than `backward`"),
+        ];
+        match refused.into_iter().find(|(is_refused, _)| *is_refused) {
+            Some((_, needs)) => Err(ConfigError::Bicausal(needs)),
+            None => Ok(()),
+        }
     }
 
     fn check_heads(&self) -> Result<(), ConfigError> {
@@ -54,12 +76,12 @@ impl Config {
             if self.heads[..place].iter().any(|other| other.name == head.name) {
                 return Err(ConfigError::SameHeadName(head.name.clone()));
             }
-            let output = self.output_width();
+            let output = self.input_width(&head.kind);
             if head.kind.is_tied() && output != self.width {
                 let (head, width) = (head.name.clone(), self.width);
                 return Err(ConfigError::TiedWidth { head, width, output });
             }
-            if matches!(head.kind, HeadKind::LanguageModel { .. }) && !self.is_causal() {
+            if matches!(head.kind, HeadKind::LanguageModel { .. }) && !self.has_causal_blocks() {
                 return Err(ConfigError::SeesAhead(head.name.clone()));
             }
         }
@@ -80,7 +102,7 @@ impl Config {
 
     /// The largest number of columns of any matrix, or a little more.
     fn widest(&self) -> usize {
-        let mut widest = self.width;
+        let mut widest = self.width.max(self.output_width());
         let mut width = self.width;
         for block in &self.blocks {
             let working = block.working.map_or(0, |w| w.output_width(width));

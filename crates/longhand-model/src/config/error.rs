@@ -53,15 +53,13 @@ pub enum ConfigError {
     #[error("two heads are named `{0}`: give each a `name` of its own")]
     SameHeadName(String),
     /// A tied head needs the embedding's width.
-    #[error(
-        "head `{head}`: `tied` needs a last block of the embedding's width {width}, not {output}"
-    )]
+    #[error("head `{head}`: `tied` needs an input of the embedding's width {width}, not {output}")]
     TiedWidth {
         /// Name of the head.
         head: String,
         /// Width of the embedding.
         width: usize,
-        /// Width of the last block's output.
+        /// Width of the rows that the head reads.
         output: usize,
     },
     /// A language model would see the tokens that it predicts.
@@ -70,6 +68,9 @@ pub enum ConfigError {
          `bidirectional` out of the memories"
     )]
     SeesAhead(String),
+    /// The two stacks of a bicausal model cannot be.
+    #[error("`stacks` can be `bicausal` only with {0}")]
+    Bicausal(&'static str),
     /// A norm behind the pooling needs one head that pools.
     #[error("`final_norm` can be `after-pooling` only with one head, which pools")]
     FinalNorm,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::error::{BlockError, ConfigError};
 use super::{
     BlockConfig, Cell, Config, Dropout, FORMAT, FinalNorm, Fusion, HeadConfig, HeadKind,
-    LongMemory, ModelType, Norm, Order, Pooling, Positions, WorkingMemory, fields,
+    LongMemory, ModelType, Norm, Order, Pooling, Positions, Stacks, WorkingMemory, fields,
 };
 
 /// The keys of the file, in the order in which they were written.
@@ -130,6 +130,7 @@ impl Config1 {
             positions: self.positions,
             norm: self.norm,
             blocks,
+            stacks: Stacks::Forward,
             final_norm: final_norm(self.norm, &kind),
             heads: vec![HeadConfig::new(kind)],
             dropout: self.dropout,
@@ -148,8 +149,8 @@ impl Config1 {
         };
         let blocks = config.blocks.iter().map(Block1::downgrade).collect::<Option<_>>()?;
         let same_function = config.final_norm == final_norm(config.norm, kind);
-        let same_input = config.features.is_empty();
-        (name == HeadConfig::NAME && same_function && same_input).then_some(Self {
+        let same_body = config.features.is_empty() && config.stacks == Stacks::Forward;
+        (name == HeadConfig::NAME && same_function && same_body).then_some(Self {
             model_type: config.model_type,
             format: 1,
             vocab_size: config.vocab_size,

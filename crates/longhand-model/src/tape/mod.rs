@@ -16,6 +16,7 @@ mod memos;
 mod operand;
 mod profile;
 mod reduce;
+mod reverse;
 mod span;
 
 use std::cell::RefCell;
@@ -35,6 +36,7 @@ pub use memory::Gates;
 pub(crate) use memory::MatrixMemory;
 use profile::Way;
 pub use profile::{Entry, Profile};
+pub(crate) use reverse::reversed_row;
 pub(crate) use span::SpanId;
 use span::Spans;
 
@@ -137,6 +139,7 @@ enum Operation {
     Changed(operand::Changed),
     Join(reduce::Join),
     Pool(reduce::Pool),
+    Reverse(reverse::Reverse),
 }
 
 /// A running backward pass.
@@ -266,6 +269,7 @@ impl Tape {
             Operation::Changed(op) => op.backward(&mut pass),
             Operation::Join(op) => op.backward(&mut pass),
             Operation::Pool(op) => op.backward(&mut pass),
+            Operation::Reverse(op) => op.backward(&mut pass),
         }
         if let Some(cost) = cost {
             pass.tape.timed(Way::Backward, || cost);
@@ -429,7 +433,8 @@ impl Operation {
             | Operation::Dropped(_)
             | Operation::Changed(_)
             | Operation::Join(_)
-            | Operation::Pool(_) => {}
+            | Operation::Pool(_)
+            | Operation::Reverse(_) => {}
             Operation::Linear(op) => cpu.buffers().give(op.hidden),
             Operation::Norm(op) => cpu.buffers().give(op.saved),
             Operation::Attention(op) => cpu.buffers().give(op.saved),

@@ -5,6 +5,7 @@
 mod bucketed;
 mod chunk;
 mod labelled;
+mod passages;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ mod windows;
 pub use bucketed::{Bucketed, BucketedPosition, Measured};
 pub use chunk::{Batch, IGNORED};
 pub use labelled::{LabelledBatch, LabelledBatches, LabelledIds};
+pub use passages::{Passage, PassageBatch, Passages};
 pub use streams::{Streams, StreamsPosition};
 pub use windows::Windows;
 

@@ -24,6 +24,7 @@ mod special;
 #[cfg(test)]
 mod tests;
 mod train;
+mod words;
 mod workers;
 
 pub use choice::{TokenizerChoice, Writing};
@@ -35,5 +36,6 @@ pub use kind::{END, TokenizerKind, UNKNOWN, UnknownTokenizer};
 pub use model::{TOKENIZER_FILE, Tokenizer};
 pub use special::SpecialTokens;
 pub use train::{TrainingProgress, TrainingSettings, TrainingStage};
+pub use words::WordParts;
 
 pub(crate) use cuts::{last_common_cut, last_safe_cut};

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use longhand::recipe::{BaseModel, ModelSettings, Recipe};
-use longhand_run::{Folds, Training};
+use longhand_run::{Folds, PretrainingObjective, Training};
 use longhand_tasks::{Classify, MultiLabel, Task, TaskSettings};
 use longhand_text::TokenizerKind;
 use longhand_text::corpus::Header;
@@ -17,7 +17,8 @@ use longhand_train::{Budget, Settings as TrainSettings};
 use serde_json::Value;
 
 use super::flags::{
-    BudgetFlags, DataFlags, ModelFlags, OutputFlags, TrainingFlags, TuningFlags, check, set,
+    BudgetFlags, DataFlags, ModelFlags, OutputFlags, PretrainingFlags, TrainingFlags, TuningFlags,
+    check, set,
 };
 use crate::error::Usage;
 use crate::launch::Launch;
@@ -107,6 +108,8 @@ pub(crate) struct Arguments {
           help_heading = "Model")]
     crf: Option<bool>,
     #[command(flatten)]
+    pretraining: PretrainingFlags,
+    #[command(flatten)]
     tuning: TuningFlags,
     #[command(flatten)]
     budget: BudgetFlags,
@@ -162,7 +165,9 @@ impl Arguments {
         let begins = self.recipe.is_none() && recipe.task.is_none();
         let task = self.task(recipe.task.take())?;
         if begins {
-            recipe.model.preset = task.preset().to_string();
+            let pretraining = self.pretraining.objective();
+            let preset = pretraining.map(PretrainingObjective::preset);
+            recipe.model.preset = preset.unwrap_or_else(|| task.preset()).to_string();
         }
         recipe.task = Some(task);
         if !self.train.is_empty() {
@@ -186,6 +191,7 @@ impl Arguments {
             recipe.model = ModelSettings { base: Some(base), ..ModelSettings::default() };
         }
         self.model.apply(&mut recipe)?;
+        self.pretraining.apply(&mut recipe)?;
         self.tuning.apply(&mut recipe.tuning)?;
         self.budget.apply(&mut recipe.training);
         self.training.apply(&mut recipe.training);

@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::Args;
 use longhand::recipe::{Data, ModelSettings, Recipe};
 use longhand_model::Preset;
-use longhand_run::Existing;
 use longhand_run::tuning::{Method, Tuning, Unfreeze};
+use longhand_run::{Existing, PretrainingObjective};
 use longhand_text::{TableFormat, Tokenizer, TokenizerKind};
 use longhand_train::SettingsError;
 use longhand_train::{Budget, PrecisionSetting, Settings};
@@ -53,6 +53,26 @@ pub(super) struct ModelFlags {
     tokenizer: Option<TokenizerKind>,
     #[arg(long, value_name = "N", help = vocabulary_help())]
     vocab: Option<usize>,
+}
+
+/// How the body of a task's model is pretrained.
+#[derive(Args)]
+#[command(next_help_heading = "Pretraining")]
+pub(super) struct PretrainingFlags {
+    #[arg(long, value_name = "OBJECTIVE", help = pretrain_help())]
+    pretrain: Option<PretrainingObjective>,
+    /// Passes over the texts in the pretraining [default: 10]
+    #[arg(long, value_name = "E", group = "pretraining_budget")]
+    pretrain_epochs: Option<f64>,
+    /// Minutes of the pretraining, instead of passes
+    #[arg(long, value_name = "M", group = "pretraining_budget")]
+    pretrain_minutes: Option<f64>,
+    /// The highest learning rate of the pretraining [default: 0.01]
+    #[arg(long, value_name = "X")]
+    pretrain_learning_rate: Option<f64>,
+    /// A file or folder of text to pretrain on beside the examples; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pretrain_text: Vec<PathBuf>,
 }
 
 /// How a base model is tuned.
@@ -186,6 +206,39 @@ impl ModelFlags {
     }
 }
 
+impl PretrainingFlags {
+    /// The objective, if a flag names one.
+    pub(super) fn objective(&self) -> Option<PretrainingObjective> {
+        self.pretrain
+    }
+
+    /// Flags win over the recipe.
+    pub(super) fn apply(&self, recipe: &mut Recipe) -> Result<()> {
+        let Self { pretrain, pretrain_epochs, pretrain_minutes, pretrain_learning_rate, .. } = self;
+        if let Some(objective) = *pretrain {
+            recipe.pretraining.get_or_insert_default().objective = objective;
+        }
+        let budget = pretrain_epochs.map(Budget::Epochs);
+        let budget = budget.or(pretrain_minutes.map(Budget::Minutes));
+        let text = self.pretrain_text.iter().map(absolute).collect::<Result<Vec<_>>>()?;
+        let Some(pretraining) = &mut recipe.pretraining else {
+            let is_alone = budget.is_none() && pretrain_learning_rate.is_none() && text.is_empty();
+            let text = "say what the pretraining learns: pass --pretrain bicausal";
+            return if is_alone { Ok(()) } else { Err(Usage(text.into()).into()) };
+        };
+        set(&mut pretraining.budget, budget);
+        pretraining.learning_rate = pretrain_learning_rate.or(pretraining.learning_rate);
+        if !text.is_empty() {
+            pretraining.text = text;
+        }
+        pretraining.check().map_err(|SettingsError { name, value, allowed }| {
+            let flag = name.replace("budget.", "--pretrain-");
+            let flag = flag.replace("optimizer.learning_rate", "--pretrain-learning-rate");
+            Usage(format!("{flag} is {value}, but must be {allowed}")).into()
+        })
+    }
+}
+
 impl TuningFlags {
     /// Flags win over the recipe.
     pub(super) fn apply(&self, tuning: &mut Tuning) -> Result<(), Usage> {
@@ -309,7 +362,25 @@ fn learning_rate_help() -> String {
     format!("The highest learning rate [default: {rate}, of finetune 0.002, with MODEL 0.0005]")
 }
 
+/// The help of `--objective`.
+pub(super) fn objective_help() -> String {
+    let list = PretrainingObjective::ALL.map(|it| format!("{it}: {}", it.about())).join(". ");
+    format!("What the model learns [default: {}]. {list}", PretrainingObjective::default())
+}
+
+fn pretrain_help() -> String {
+    let names = PretrainingObjective::ALL.map(PretrainingObjective::name).join(" or ");
+    format!(
+        "First pretrain the model on the texts of the examples: {names}. The preset must fit \
+         [default preset then: {}]",
+        PretrainingObjective::Bicausal.preset()
+    )
+}
+
 /// The help of `--chunk`.
 pub(super) fn chunk_help() -> String {
-    format!("Tokens that gradients flow through [default: {}]", Settings::default().chunk)
+    format!(
+        "Tokens that gradients flow through, or most tokens of a passage [default: {}]",
+        Settings::default().chunk
+    )
 }

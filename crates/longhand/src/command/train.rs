@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use longhand::recipe::Recipe;
-use longhand_run::Training;
+use longhand_run::{PretrainingObjective, Training};
 use longhand_train::Budget;
 
 use super::flags::{
-    BudgetFlags, DataFlags, ModelFlags, OutputFlags, TrainingFlags, check, chunk_help, set,
+    BudgetFlags, DataFlags, ModelFlags, OutputFlags, TrainingFlags, check, chunk_help,
+    objective_help, set,
 };
 use crate::launch::Launch;
 use crate::reading::{absolute, recipe_folder};
@@ -33,6 +34,8 @@ pub(crate) struct Arguments {
     recipe: Option<PathBuf>,
     #[command(flatten)]
     data: DataFlags,
+    #[arg(long, value_name = "OBJECTIVE", help_heading = "Model", help = objective_help())]
+    objective: Option<PretrainingObjective>,
     #[command(flatten)]
     model: ModelFlags,
     #[command(flatten)]
@@ -58,6 +61,7 @@ impl Arguments {
     /// The recipe that the flags describe.
     fn recipe(&self) -> Result<Recipe> {
         let earlier = if self.output.resume { Training::begun(&self.out)? } else { None };
+        let begins = self.recipe.is_none() && earlier.is_none();
         let on_sample = self.recipe.is_none() && earlier.is_none() && self.text.is_empty();
         let mut recipe = match (&self.recipe, earlier) {
             (Some(path), earlier) => {
@@ -73,6 +77,12 @@ impl Arguments {
         if on_sample {
             recipe.training.budget = Budget::Minutes(SAMPLE_MINUTES);
             recipe.data.valid_fraction = SAMPLE_HELD_OUT;
+        }
+        if let Some(objective) = self.objective {
+            recipe.objective = objective;
+            if begins {
+                recipe.model.preset = objective.preset().to_string();
+            }
         }
         self.apply(&mut recipe)?;
         if self.recipe.is_some() {
@@ -122,5 +132,13 @@ mod tests {
         let path = folder.path().join("r.toml");
         fs_err::write(&path, "").unwrap();
         assert_eq!(recipe(&["--recipe", path.to_str().unwrap()]), Recipe::default());
+    }
+
+    #[test]
+    fn an_objective_chooses_its_preset_unless_one_is_named() {
+        let preset = |line: &[&str]| recipe(line).model.preset;
+        assert_eq!(preset(&["--objective", "bicausal"]), "bicausal-nano");
+        assert_eq!(preset(&["--objective", "bicausal", "--preset", "lstm"]), "lstm");
+        assert_eq!(preset(&[]), "longhand-nano");
     }
 }

@@ -144,8 +144,16 @@ impl Work for Learning {
             if !predicts {
                 *state = pass.model.state(*batch);
             }
+            if pass.model.config().is_bicausal() {
+                let (model, mut part) = (pass.model, Part::default());
+                for x in model.forward_both(&mut pass.tape, &ids[..rows], &sequence, state)? {
+                    let total = pass.loss(x, Targets::Tokens(&ids[*batch..]), 0.0)?;
+                    part.add(Part::of(total, 0));
+                }
+                return Ok(Part { tokens: rows as u64, ..part });
+            }
             let x = pass.forward(&ids[..rows], &sequence, state)?;
-            let total = if predicts {
+            let total = if predicts || pass.model.config().fills_masks() {
                 pass.loss(x, Targets::Tokens(&ids[*batch..]), 0.0)?
             } else {
                 let classes = pass.model.outputs() as u32;

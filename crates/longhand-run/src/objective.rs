@@ -1,0 +1,185 @@
+//! What a body learns from plain text.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use longhand_model::config::{HeadKind, Stacks};
+use longhand_model::{Config, Preset};
+use longhand_text::{SpecialTokens, TextError, Tokenizer};
+use longhand_train::{Budget, Settings, SettingsError};
+use serde::{Deserialize, Serialize};
+
+/// What a body learns from plain text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PretrainingObjective {
+    /// The next token of contiguous streams.
+    #[default]
+    Causal,
+    /// The next and the previous token, each by a stack of its own, in separate passages.
+    Bicausal,
+    /// Tokens that are masked, in separate passages that are read in both directions.
+    Masked,
+}
+
+/// No objective has this name.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "there is no objective `{0}`; there are {names}",
+    names = PretrainingObjective::ALL.map(PretrainingObjective::name).join(", ")
+)]
+pub struct UnknownObjective(pub String);
+
+/// The pretraining of a task's body, before the task is learnt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Pretraining {
+    /// What the body learns (`bicausal`).
+    pub objective: PretrainingObjective,
+    /// When the pretraining ends (10 epochs).
+    pub budget: Budget,
+    /// The highest learning rate of Muon (1e-2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
+    /// Passages or streams in a batch (16).
+    pub batch: usize,
+    /// Most tokens of a passage (128).
+    pub chunk: usize,
+    /// Files and folders of text to read beside the texts of the training examples (none). They are
+    /// held in memory.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub text: Vec<PathBuf>,
+}
+
+impl PretrainingObjective {
+    /// All objectives, the default one first.
+    pub const ALL: [Self; 3] = [Self::Causal, Self::Bicausal, Self::Masked];
+
+    /// Its name in recipes and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Causal => "causal",
+            Self::Bicausal => "bicausal",
+            Self::Masked => "masked",
+        }
+    }
+
+    /// One line for people.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Causal => "the next token; the model can continue texts",
+            Self::Bicausal => {
+                "the next and the previous token, by two stacks; for tasks that read whole texts"
+            }
+            Self::Masked => "15 % of the tokens, whole words, from all others; for such tasks",
+        }
+    }
+
+    /// The model of a run that names none.
+    pub fn preset(self) -> Preset {
+        match self {
+            Self::Causal => Preset::LonghandNano,
+            Self::Bicausal => Preset::BicausalNano,
+            Self::Masked => Preset::EncoderNano,
+        }
+    }
+
+    /// The head that learns it.
+    pub(crate) fn head(self) -> HeadKind {
+        match self {
+            Self::Causal | Self::Bicausal => HeadKind::LanguageModel { tied: true, bias: true },
+            Self::Masked => HeadKind::MaskedTokens { tied: true, bias: true },
+        }
+    }
+
+    /// Whether a model with this configuration can learn it.
+    pub(crate) fn fits(self, config: &Config) -> bool {
+        match self {
+            Self::Causal => config.is_language_model(),
+            Self::Bicausal => config.is_bicausal(),
+            Self::Masked => self.fits_body(config) && config.fills_masks(),
+        }
+    }
+
+    /// Whether a body with this configuration can learn it once it has the head.
+    pub(crate) fn fits_body(self, config: &Config) -> bool {
+        match self {
+            Self::Causal => config.is_causal(),
+            Self::Bicausal => config.stacks == Stacks::Bicausal,
+            Self::Masked => config.stacks == Stacks::Forward && !config.is_causal(),
+        }
+    }
+
+    /// The tokeniser with the special token that the objective needs.
+    ///
+    /// # Errors
+    /// If its vocabulary has such a token for text.
+    pub(crate) fn prepare(self, tokenizer: Tokenizer) -> Result<Tokenizer, TextError> {
+        let has_mask = tokenizer.special_tokens().id(SpecialTokens::MASK).is_some();
+        match self {
+            Self::Masked if !has_mask => tokenizer.with_special_tokens(&[SpecialTokens::MASK]),
+            _ => Ok(tokenizer),
+        }
+    }
+
+    /// What a model needs to learn it.
+    pub(crate) fn needs(self) -> &'static str {
+        match self {
+            Self::Causal => "one stack of memories that look backward, and a language-model head",
+            Self::Bicausal => "`stacks = \"bicausal\"` and a language-model head",
+            Self::Masked => "one stack with a `bidirectional` memory, and a masked-tokens head",
+        }
+    }
+}
+
+impl Pretraining {
+    /// The settings of the pretraining, in a run whose task is learnt with `task`.
+    pub(crate) fn settings(&self, task: &Settings) -> Settings {
+        let Self { budget, batch, chunk, .. } = *self;
+        let Settings { seed, threads, precision, .. } = *task;
+        let mut settings =
+            Settings { budget, batch, chunk, seed, threads, precision, ..Settings::default() };
+        if let Some(rate) = self.learning_rate {
+            settings.optimizer.set_learning_rate(rate);
+        }
+        settings
+    }
+
+    /// Checks every setting against its bounds.
+    ///
+    /// # Errors
+    /// [`SettingsError`] names the first setting that is out of its bounds.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        self.settings(&Settings::default()).check()
+    }
+}
+
+impl Default for Pretraining {
+    fn default() -> Self {
+        let Settings { batch, chunk, .. } = Settings::default();
+        Self {
+            objective: PretrainingObjective::Bicausal,
+            budget: Budget::Epochs(10.0),
+            learning_rate: None,
+            batch,
+            chunk,
+            text: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for PretrainingObjective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for PretrainingObjective {
+    type Err = UnknownObjective;
+
+    fn from_str(name: &str) -> Result<Self, UnknownObjective> {
+        let found = Self::ALL.into_iter().find(|objective| objective.name() == name);
+        found.ok_or_else(|| UnknownObjective(name.into()))
+    }
+}
