@@ -28,7 +28,14 @@ pub(crate) fn card(name: &str, training: &Training) -> String {
     if !recipe.description.is_empty() {
         line(format_args!("{}\n", recipe.description));
     }
-    line(format_args!("Model: {}. Tokeniser: {}.\n", recipe.model.name(), recipe.tokenizer.kind));
+    match &recipe.baseline {
+        Some(baseline) => line(format_args!("A baseline: {}.\n", baseline.name())),
+        None => line(format_args!(
+            "Model: {}. Tokeniser: {}.\n",
+            recipe.model.name(),
+            recipe.tokenizer.kind
+        )),
+    }
     if let Some(results) = &training.results {
         line(format_args!("## Results\n"));
         line(format_args!(

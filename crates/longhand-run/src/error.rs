@@ -128,6 +128,9 @@ pub enum RunError {
     /// A tokeniser without the token that hides others.
     #[error("the tokeniser has no token <mask>, which the objective masked needs")]
     NoMask,
+    /// A baseline is to be resumed.
+    #[error("a baseline has no checkpoints to resume")]
+    BaselineResumed,
     /// No weight of the base model fits the model to train.
     #[error("the model to begin with has no weight of the shapes that this one needs")]
     NothingShared,

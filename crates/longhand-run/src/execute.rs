@@ -204,7 +204,7 @@ fn finish(
 }
 
 /// The folder's own name, also where the path ends in `.` or `..`.
-fn folder_name(out: &Path) -> String {
+pub(crate) fn folder_name(out: &Path) -> String {
     let absolute = fs_err::canonicalize(out).unwrap_or_else(|_| out.into());
     absolute.file_name().unwrap_or(out.as_os_str()).to_string_lossy().into_owned()
 }

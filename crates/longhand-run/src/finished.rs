@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use longhand_model::{Cpu, Model};
-use longhand_text::Tokenizer;
+use longhand_model::Cpu;
+use longhand_tasks::predictor::Trained;
 use longhand_train::End;
 
 use crate::error::RunError;
@@ -15,10 +15,8 @@ use crate::training::Training;
 pub struct Finished {
     /// The recipe, the data and the results.
     pub training: Training,
-    /// The model with the best weights.
-    pub model: Model,
-    /// The tokeniser that the model reads by.
-    pub tokenizer: Tokenizer,
+    /// The model with the best weights and its tokeniser, or a baseline.
+    pub trained: Trained,
     /// Why the run ended.
     pub end: End,
     /// Whether the model is the one that the recipe describes; false where a run stopped in the
@@ -36,8 +34,11 @@ impl Finished {
     /// # Errors
     /// [`RunError::Engine`] if the model cannot write.
     pub fn sample(&self, count: usize, stop: &AtomicBool) -> Result<Option<String>, RunError> {
-        let Some(prompt) = &self.prompt else { return Ok(None) };
-        let Self { model, tokenizer, cpu, .. } = self;
-        sample_text::write(model, tokenizer, cpu, prompt, count, stop).map(Some)
+        match (&self.prompt, &self.trained) {
+            (Some(prompt), Trained::Network(model, tokenizer)) => {
+                sample_text::write(model, tokenizer, &self.cpu, prompt, count, stop).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 }

@@ -9,6 +9,7 @@
 //!
 //! A [`Watch`] is told of everything on the way; the crate itself prints nothing.
 
+mod baseline;
 mod card;
 mod error;
 mod execute;

@@ -23,7 +23,7 @@ pub const PRETRAINED_FOLDER: &str = "pretrained";
 
 /// Files and folders that a run writes after [`TRAINING_FILE`]. Without that file they
 /// belong to another program.
-const WRITTEN: [&str; 8] = [
+const WRITTEN: [&str; 9] = [
     CHECKPOINTS_FOLDER,
     "config.json",
     "model.safetensors",
@@ -32,6 +32,7 @@ const WRITTEN: [&str; 8] = [
     GENERATION_FILE,
     CARD_FILE,
     longhand_tasks::TASK_FILE,
+    longhand_tasks::BASELINE_FILE,
 ];
 
 /// A folder that is ready to be written.

@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 
 use longhand_model::config::{FORMAT, HeadKind};
 use longhand_model::{Config, ConfigError, Model, Preset, UnknownPreset};
-use longhand_tasks::TaskSettings;
+use longhand_tasks::{BaselineSettings, TaskSettings};
 use longhand_text::corpus::Header;
 use longhand_text::{TableFormat, TokenizerKind};
 use longhand_train::Settings;
@@ -77,6 +77,9 @@ pub struct Recipe {
     /// The task that is learnt, where one is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskSettings>,
+    /// The model of a task without a neural body, in place of `model` and `training`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub baseline: Option<BaselineSettings>,
     /// What is expected of the result, by metric: `valid.loss`, `test.accuracy`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub expected: BTreeMap<String, Bound>,
@@ -394,6 +397,12 @@ impl Recipe {
             return Err(refused("`share` is for text: a task reads its tables whole".into()));
         }
         recipe.check_folds().map_err(refused)?;
+        if let Some(baseline) = &recipe.baseline {
+            baseline.check().map_err(|error| refused(error.to_string()))?;
+            if recipe.task.is_none() || recipe.model.base.is_some() {
+                return Err(refused("`baseline` needs a `task`, and no `model.base`".into()));
+            }
+        }
         if recipe.model.base.is_some() && recipe.task.is_none() {
             return Err(refused("`model.base` needs a `task` to begin with it".into()));
         }

@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
+use longhand_tasks::{BaselineError, TaskError};
+
+use crate::baseline::BaselineRun;
 use crate::error::RunError;
 use crate::execute::Place;
 use crate::finished::Finished;
@@ -11,6 +14,9 @@ use crate::pretrain;
 use crate::recipe::Recipe;
 use crate::tasks::TaskRun;
 use crate::watch::Watch;
+
+/// The name of the task that a recipe without one has.
+const LANGUAGE: &str = "language modelling";
 
 /// A run that has not started.
 #[derive(Clone, Debug)]
@@ -56,9 +62,14 @@ impl<'a> Run<'a> {
         let never = AtomicBool::new(false);
         let place = Place { out: &out, existing, stop: stop.unwrap_or(&never) };
         let cpu = recipe.training.cpu();
-        match recipe.task.clone() {
-            Some(task) => task.visit(TaskRun { recipe, place: &place, cpu: &cpu, watch }),
-            None => pretrain::run(recipe, &place, &cpu, watch),
+        let place = &place;
+        match (recipe.task.clone(), recipe.baseline.clone()) {
+            (Some(task), Some(settings)) => {
+                task.visit(BaselineRun { recipe, settings, place, cpu: &cpu, watch })
+            }
+            (Some(task), None) => task.visit(TaskRun { recipe, place, cpu: &cpu, watch }),
+            (None, Some(_)) => Err(TaskError::from(BaselineError::Task(LANGUAGE)).into()),
+            (None, None) => pretrain::run(recipe, place, &cpu, watch),
         }
     }
 }

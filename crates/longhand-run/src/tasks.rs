@@ -1,7 +1,8 @@
 //! A task from a recipe: examples → tokeniser → model → training → test.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -10,6 +11,7 @@ use longhand_engine::engine::model_hash;
 use longhand_model::adapter::Base;
 use longhand_model::{Cpu, Model};
 use longhand_tasks::examples::Fold;
+use longhand_tasks::predictor::Trained;
 use longhand_tasks::task::{Calibrates, Reading};
 use longhand_tasks::{
     Data, Examples, Files, Listed, Measured, TASK_FILE, Task, TaskError, TaskFile, TaskObjective,
@@ -111,7 +113,8 @@ impl VisitSettings for TaskRun<'_> {
         let after = |model: &Model| after.run(task, model, place.stop);
         let Ended { training, model, end } = prepared.train(model, objective, cpu, watch, after)?;
         let (is_whole, prompt) = (true, None);
-        Ok(Finished { training, model, tokenizer, end, is_whole, prompt, cpu: cpu.clone() })
+        let trained = Trained::Network(Box::new(model), Box::new(tokenizer));
+        Ok(Finished { training, trained, end, is_whole, prompt, cpu: cpu.clone() })
     }
 }
 
@@ -165,9 +168,9 @@ impl Before<'_> {
         let begun = Begun { recipe, pretraining, tokenizer, base, place, begun };
         let Body { model, stopped } = pretrained::body(&begun, texts(), cpu, watch)?;
         let Some(training) = stopped else { return Ok(Start::Pretrained(Box::new(model))) };
-        let (tokenizer, end, is_whole, prompt) = (tokenizer.clone(), End::Stopped, false, None);
-        let finished =
-            Finished { training, model, tokenizer, end, is_whole, prompt, cpu: cpu.clone() };
+        let trained = Trained::Network(Box::new(model), Box::new(tokenizer.clone()));
+        let (end, is_whole, prompt) = (End::Stopped, false, None);
+        let finished = Finished { training, trained, end, is_whole, prompt, cpu: cpu.clone() };
         Ok(Start::Stopped(Box::new(finished)))
     }
 }
@@ -342,7 +345,8 @@ fn train_tokenizer<T: Task>(
     })
 }
 
-fn files(recipe: &Recipe) -> Files {
+/// The files of a recipe, and how they are read.
+pub(crate) fn files(recipe: &Recipe) -> Files {
     let data = &recipe.data;
     let reading = Reading {
         text_column: data.text_column.clone(),
@@ -371,12 +375,16 @@ fn facts<T: Task>(
     let train = part::<T>(train.iter(), train_bytes);
     let valid = (!valid.is_empty()).then(|| part::<T>(valid.items(), valid_bytes));
     let mut facts = DataFacts { train, valid, ..DataFacts::default() };
+    facts.sha256 = hashes(recipe)?;
+    Ok(facts)
+}
+
+/// SHA-256 of each file of a recipe.
+pub(crate) fn hashes(recipe: &Recipe) -> Result<BTreeMap<PathBuf, String>, RunError> {
     let files = [&recipe.data.train, &recipe.data.valid, &recipe.data.test];
     // A pipe has been read, and its hash cannot be had again.
-    for file in files.into_iter().flatten().filter(|file| file.is_file()) {
-        facts.sha256.insert(file.clone(), recipe::sha256(file)?);
-    }
-    Ok(facts)
+    let files = files.into_iter().flatten().filter(|file| file.is_file());
+    files.map(|file| Ok((file.clone(), recipe::sha256(file)?))).collect()
 }
 
 fn part<'a, T: Task>(

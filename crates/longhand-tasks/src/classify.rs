@@ -185,9 +185,9 @@ impl Task for Classify {
     }
 
     fn encode(&self, tokenizer: &Tokenizer, example: &Example) -> Result<Encoded<u32>, TaskError> {
-        if texts(example).any(is_blank) {
+        let Some(label) = self.plain_target(example)? else {
             return Ok(Encoded { items: Vec::new(), is_cut: false });
-        }
+        };
         let (ids, is_cut) = match (self.pair, &example.second) {
             (true, Some(second)) => {
                 let texts = [&example.text, second.as_str()];
@@ -196,7 +196,6 @@ impl Task for Classify {
             (true, None) => return Err(TaskError::NoSecondText),
             (false, _) => encode(tokenizer, &example.text, self.longest)?,
         };
-        let label = example.label.as_deref().map_or(Ok(0), |label| self.labels.id(label))?;
         Ok(Encoded { items: vec![LabelledIds { ids, label }], is_cut })
     }
 
@@ -318,6 +317,22 @@ impl Task for Classify {
             ("calibration_error_after", fitted.error_after),
         ];
         figures.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    fn plain_target(&self, example: &Example) -> Result<Option<u32>, TaskError> {
+        if texts(example).any(is_blank) {
+            return Ok(None);
+        }
+        Ok(Some(example.label.as_deref().map_or(Ok(0), |label| self.labels.id(label))?))
+    }
+
+    fn plain_answer(&self, logits: &[f32]) -> Option<Prediction> {
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let shares: Vec<f32> = logits.iter().map(|logit| (logit - largest).exp()).collect();
+        let sum: f32 = shares.iter().sum();
+        let label = logits.iter().position(|logit| *logit == largest)?;
+        let probabilities = shares.iter().map(|share| share / sum).collect();
+        Some(Prediction { label: label as u32, probabilities })
     }
 
     fn parse(&self, text: &str, at: At<'_>) -> Result<Vec<Example>, TaskError> {

@@ -5,6 +5,8 @@ use longhand_model::{AdapterError, ConfigError, ModelError};
 use longhand_text::{TextError, TokenizerKind};
 use longhand_train::TrainError;
 
+use crate::baseline::BaselineError;
+
 /// Why a task cannot be learnt or done. Each message is one sentence for the user.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -18,6 +20,9 @@ pub enum TaskError {
     /// An adapter cannot be read or applied.
     #[error(transparent)]
     Adapter(#[from] AdapterError),
+    /// A baseline cannot be trained or read.
+    #[error(transparent)]
+    Baseline(#[from] BaselineError),
     /// A configuration that cannot be.
     #[error(transparent)]
     Config(#[from] ConfigError),

@@ -9,8 +9,11 @@
 //! 5. [`TaskObjective`] is what the training loop learns from.
 //! 6. [`Predictor`] answers, and [`score`] measures the answers.
 //!
+//! A [`baseline`] takes the place of steps 3 to 5, as [`plain`] says.
+//!
 //! [`tags`] knows how the tags of tokens mark entities.
 
+pub mod baseline;
 mod batches;
 mod calibration;
 pub mod classify;
@@ -22,6 +25,7 @@ pub mod ids;
 pub mod intervals;
 pub mod multi_label;
 mod objective;
+pub mod plain;
 pub mod predictor;
 mod ranking;
 pub mod score;
@@ -33,6 +37,7 @@ pub mod task;
 mod task_file;
 pub mod tasks;
 
+pub use baseline::{BASELINE_FILE, Baseline, BaselineError, BaselineSettings};
 pub use classify::Classify;
 pub use confusion::Confusion;
 pub use error::TaskError;

@@ -4,23 +4,48 @@ use std::path::Path;
 use std::sync::Arc;
 
 use longhand_kernel::Cpu;
-use longhand_model::config::HeadKind;
+use longhand_model::config::{HeadKind, Pooling};
 use longhand_model::{Model, Tape, adapter};
 use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
+use longhand_train::{TrainError, Watch};
 
+use crate::baseline::Baseline;
 use crate::batches::{in_batches, padding, rows};
 use crate::error::TaskError;
+use crate::ids::Measured;
+use crate::plain;
+use crate::score::{self, Evaluation};
 use crate::task::{At, Task};
 use crate::task_file::TASK_FILE;
 use crate::tasks::{Listed, TaskFile};
+
+/// A model that learnt a task.
+#[derive(Clone)]
+pub enum Trained {
+    /// A network whose first head answers, and the tokeniser that it was trained with.
+    Network(Box<Model>, Box<Tokenizer>),
+    /// A baseline, which reads texts.
+    Baseline(Box<Baseline>),
+}
 
 /// Reads a model folder and its task. With a `base`, `folder` holds an adapter of that model; a
 /// folder that holds an adapter alone is otherwise read with the base model that it names.
 ///
 /// # Errors
 /// A folder that lacks a file, or whose model learnt no task; a base model that is not the adapter's.
-pub fn open(folder: &Path, base: Option<&Path>) -> Result<(TaskFile, Model), TaskError> {
+pub fn open(folder: &Path, base: Option<&Path>) -> Result<(TaskFile, Trained), TaskError> {
+    let missing = || TaskError::TaskFile {
+        path: folder.join(TASK_FILE),
+        reason: "it is missing, and names the model's labels".into(),
+    };
+    if base.is_none()
+        && let Some(baseline) = Baseline::load(folder)?
+    {
+        let file = TaskFile::load(folder)?.ok_or_else(missing)?;
+        return Ok((file, Trained::Baseline(Box::new(baseline))));
+    }
+    let tokenizer = Tokenizer::of_folder(folder)?;
     let model = match base {
         Some(base) => adapter::load(base, Some(folder))?,
         None => adapter::load(folder, None)?,
@@ -28,40 +53,35 @@ pub fn open(folder: &Path, base: Option<&Path>) -> Result<(TaskFile, Model), Tas
     if matches!(model.config().head(), None | Some(HeadKind::LanguageModel { .. })) {
         return Err(TaskError::NotATask(folder.into()));
     }
-    let missing = || TaskError::TaskFile {
-        path: folder.join(TASK_FILE),
-        reason: "it is missing, and names the model's labels".into(),
-    };
-    Ok((TaskFile::load(folder)?.ok_or_else(missing)?, model))
+    let file = TaskFile::load(folder)?.ok_or_else(missing)?;
+    Ok((file, Trained::Network(Box::new(model), Box::new(tokenizer))))
 }
 
 /// A model that does a task.
 pub struct Predictor<T: Task> {
     /// The meaning of its answers.
     pub task: T,
-    /// The model, whose first head answers.
-    pub model: Model,
-    /// The tokeniser that the model was trained with.
-    pub tokenizer: Tokenizer,
+    trained: Trained,
     tape: Tape,
 }
 
 impl<T: Task> Predictor<T> {
     /// A predictor made from its parts.
     pub fn new(task: T, model: Model, tokenizer: Tokenizer, cpu: Arc<Cpu>) -> Self {
-        Self { task, model, tokenizer, tape: Tape::new(cpu) }
+        let trained = Trained::Network(Box::new(model), Box::new(tokenizer));
+        Self { task, trained, tape: Tape::new(cpu) }
     }
 
     /// Reads a model folder whose task is `T`.
     ///
     /// # Errors
     /// A folder that lacks a file, or whose model does another task.
-    pub fn load(folder: &Path, tokenizer: Tokenizer, cpu: Arc<Cpu>) -> Result<Self, TaskError>
+    pub fn load(folder: &Path, cpu: Arc<Cpu>) -> Result<Self, TaskError>
     where
         T: Listed,
     {
-        let (file, model) = open(folder, None)?;
-        Self::checked(folder, file.try_into()?, model, tokenizer, cpu)
+        let (file, trained) = open(folder, None)?;
+        Self::checked(folder, file.try_into()?, trained, cpu)
     }
 
     /// A predictor of the task and the model that [`open`] read from `folder`.
@@ -71,15 +91,57 @@ impl<T: Task> Predictor<T> {
     pub fn checked(
         folder: &Path,
         task: T,
-        model: Model,
-        tokenizer: Tokenizer,
+        trained: Trained,
         cpu: Arc<Cpu>,
     ) -> Result<Self, TaskError> {
-        if let Some(reason) = model.config().head().and_then(|head| task.misfit(head)) {
+        let heads = |classes| {
+            let pooling = Pooling::Mean;
+            [HeadKind::Classifier { classes, pooling }, HeadKind::SentencePair { classes, pooling }]
+        };
+        let misfit = match &trained {
+            Trained::Network(model, _) => model.config().head().and_then(|head| task.misfit(head)),
+            // A baseline reads single texts and pairs alike.
+            Trained::Baseline(baseline) => {
+                let [single, pair] = heads(baseline.classes()).map(|head| task.misfit(&head));
+                single.filter(|_| pair.is_some())
+            }
+        };
+        if let Some(reason) = misfit {
             return Err(TaskError::TaskFile { path: folder.join(TASK_FILE), reason });
         }
-        model.check_vocabulary(tokenizer.vocab_size())?;
-        Ok(Self::new(task, model, tokenizer, cpu))
+        if let Trained::Network(model, tokenizer) = &trained {
+            model.check_vocabulary(tokenizer.vocab_size())?;
+        }
+        Ok(Self { task, trained, tape: Tape::new(cpu) })
+    }
+
+    /// Examples in the form that this model is measured on.
+    ///
+    /// # Errors
+    /// If the tokeniser refuses a text, or the task an answer.
+    pub fn measured(&self, examples: Vec<T::Example>) -> Result<Measured<T>, TaskError> {
+        match &self.trained {
+            Trained::Network(_, tokenizer) => Measured::encode(&self.task, examples, tokenizer),
+            Trained::Baseline(_) => plain::measured(&self.task, examples),
+        }
+    }
+
+    /// Answers examples whose right answers are known.
+    ///
+    /// # Errors
+    /// If an id or a target is none of the model's; [`TrainError::Stopped`] of `watch`.
+    pub fn evaluate<'a>(
+        &'a self,
+        examples: &'a Measured<T>,
+        cpu: &Arc<Cpu>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Evaluation<'a, T>, TrainError> {
+        match &self.trained {
+            Trained::Network(model, tokenizer) => {
+                score::evaluate(&self.task, model, tokenizer, examples, cpu, watch)
+            }
+            Trained::Baseline(baseline) => plain::evaluate(&self.task, baseline, examples, watch),
+        }
     }
 
     /// Answers examples in batches: for each example the answers to its sequences, or none where
@@ -93,17 +155,21 @@ impl<T: Task> Predictor<T> {
         examples: &[T::Example],
         first: At<'_>,
     ) -> Result<Vec<Vec<T::Answer>>, TaskError> {
+        let Self { task, trained, tape } = self;
+        let task = &*task;
+        let (model, tokenizer) = match trained {
+            Trained::Network(model, tokenizer) => (&**model, &**tokenizer),
+            Trained::Baseline(baseline) => return plain::predict(task, baseline, examples),
+        };
         let mut items = Vec::with_capacity(examples.len());
         // The example of each sequence.
         let mut owners = Vec::with_capacity(examples.len());
         for (place, example) in examples.iter().enumerate() {
-            let encoded = self.task.encode(&self.tokenizer, example)?.items;
+            let encoded = task.encode(tokenizer, example)?.items;
             owners.resize(owners.len() + encoded.len(), place);
             items.extend(encoded);
         }
         let items: Vec<&LabelledIds<T::Target>> = items.iter().collect();
-        let Self { task, model, tokenizer, tape } = self;
-        let (task, model) = (&*task, &*model);
         let mut found: Vec<Option<T::Answer>> = vec![None; items.len()];
         let mut logits = Vec::new();
         in_batches(task, (model, tape), &items, padding(tokenizer), |pass, x, batch| {

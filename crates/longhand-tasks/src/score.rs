@@ -23,6 +23,18 @@ pub struct Evaluation<'a, T: Task> {
     pub answers: Vec<Vec<T::Answer>>,
 }
 
+impl<'a, T: Task> Evaluation<'a, T> {
+    /// The answers to the sequences of each example, and the mean loss.
+    pub(crate) fn new(
+        task: &'a T,
+        examples: &'a Measured<T>,
+        loss: f64,
+        answers: Vec<Vec<T::Answer>>,
+    ) -> Self {
+        Self { task, examples, loss, answers }
+    }
+}
+
 impl<T: Task> Evaluation<'_, T> {
     /// Each example with its answers.
     pub fn scored(&self) -> Vec<Scored<'_, T>> {
@@ -92,5 +104,5 @@ pub(crate) fn score<'a, T: Task>(
     let mut answers = answers.into_iter().flatten();
     let of_example = |known: &Known<T>| answers.by_ref().take(known.items.len()).collect();
     let answers = examples.examples.iter().map(of_example).collect();
-    Ok(Evaluation { task, examples, loss, answers })
+    Ok(Evaluation::new(task, examples, loss, answers))
 }

@@ -208,6 +208,21 @@ pub trait Task: Clone {
         Self::UNIT
     }
 
+    /// The right answer of an example for a baseline; none where there is nothing to read, and by
+    /// default, where no baseline does the task.
+    ///
+    /// # Errors
+    /// If the answer is none of the task's.
+    fn plain_target(&self, _example: &Self::Example) -> Result<Option<Self::Target>, TaskError> {
+        Ok(None)
+    }
+
+    /// The answer by the logits of a baseline's classes; none by default, where no baseline does
+    /// the task.
+    fn plain_answer(&self, _logits: &[f32]) -> Option<Self::Answer> {
+        None
+    }
+
     /// The examples to predict in one unit of text ([`Task::unit`]), their answers unknown.
     ///
     /// # Errors

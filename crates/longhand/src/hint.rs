@@ -46,6 +46,7 @@ fn of_run(error: &RunError) -> Option<String> {
         }
         RunError::OutputLocked { .. } => "wait for it or stop it, or name another --out",
         RunError::OutputForeign { .. } | RunError::OutputIsOneRun(_) => "name another --out",
+        RunError::BaselineResumed => "pass --force to train it anew",
         RunError::OutputIsBase(_) => "name another --out, so that it stays",
         RunError::NoTable { .. } => {
             "say with --format which one the text is, or leave out --text-column"

@@ -280,10 +280,14 @@ fn introduce(introduction: &Introduction<'_>) -> String {
             longest,
         } => {
             let task = recipe.task.as_ref().map_or("", TaskSettings::name);
-            let mut text = format!(
-                "{task}: {train} examples, {valid} held out, {test} to test, {vocabulary} tokens, \
-                 {millions:.2} million parameters, {precision}"
-            );
+            let model = match &recipe.baseline {
+                Some(baseline) => format!("the baseline {}", baseline.name()),
+                None => {
+                    format!("{vocabulary} tokens, {millions:.2} million parameters, {precision}")
+                }
+            };
+            let mut text =
+                format!("{task}: {train} examples, {valid} held out, {test} to test, {model}");
             if !counts.is_empty() {
                 let (labels, listed) = (counts.len(), list_labels(counts));
                 text += &format!("\n{labels} labels; examples of each label: {listed}");

@@ -117,7 +117,7 @@ fn what_tells_labels_apart_is_learnt_and_a_saved_classifier_answers_alike() {
     assert_eq!(counts.counts(), [[40, 0], [0, 20]]);
     assert!(result.scored().iter().all(|scored| task.is_right(scored) == Some(true)));
     let mut kept = Predictor::new(task.clone(), outcome.model, tokenizer.clone(), cpu.clone());
-    let mut loaded = Predictor::load(folder.path(), tokenizer, cpu).unwrap();
+    let mut loaded = Predictor::load(folder.path(), cpu).unwrap();
     assert_eq!(loaded.task, task);
     let texts = ["it is high there there".to_owned(), "low".to_owned()];
     let answers = predict(&mut loaded, &texts, 1).unwrap();
@@ -221,8 +221,8 @@ fn bad_tables_get_one_sentence() {
 fn a_folder_that_is_no_classifier_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let tokenizer = Tokenizer::byte().unwrap();
-    let load =
-        || Predictor::<Classify>::load(folder.path(), tokenizer.clone(), cpu()).err().unwrap();
+    tokenizer.save(&folder.path().join("tokenizer.json")).unwrap();
+    let load = || Predictor::<Classify>::load(folder.path(), cpu()).err().unwrap();
     assert!(load().to_string().contains("missing"));
     let small = |vocab| Preset::StackedLstmClassifier.config(vocab);
     Model::new(Preset::TanhLstm.config(256), 1).unwrap().save(folder.path()).unwrap();

@@ -90,8 +90,8 @@ impl fmt::Display for TokenizerChoice {
     }
 }
 
-/// Whether a script writes a character without spaces between words.
-fn is_unspaced(character: char) -> bool {
+/// Whether a character is of a script without spaces between words, such as Chinese or Thai.
+pub fn is_unspaced(character: char) -> bool {
     matches!(
         character,
         // Thai and Lao, Myanmar, Khmer.

@@ -27,7 +27,7 @@ mod train;
 mod words;
 mod workers;
 
-pub use choice::{TokenizerChoice, Writing};
+pub use choice::{TokenizerChoice, Writing, is_unspaced};
 pub use cuts::settled;
 pub use decode::Decoder;
 pub use encoding::{Encoding, Offsets};

@@ -10,9 +10,9 @@ use anyhow::{Result, bail};
 use clap::Args;
 use longhand_tasks::examples::{check_known, read_known};
 use longhand_tasks::intervals::{self, Difference, Interval, McNemar, SAMPLES};
+use longhand_tasks::predictor::{self, Trained};
 use longhand_tasks::task::{Reading, Report};
-use longhand_tasks::{Evaluation, Listed, Measured, Predictor, VisitTask, evaluate, predictor};
-use longhand_text::Tokenizer;
+use longhand_tasks::{Evaluation, Listed, Measured, Predictor, VisitTask};
 use serde_json::{Map, Value, json};
 
 use crate::error::Usage;
@@ -53,7 +53,7 @@ pub(crate) struct TaskEvaluation<'a> {
 /// The same, once the task is known.
 struct Measure<'a> {
     what: &'a TaskEvaluation<'a>,
-    predictor: (longhand_model::Model, Tokenizer),
+    trained: Trained,
     reading: Reading,
 }
 
@@ -95,15 +95,14 @@ impl TaskArguments {
 
 impl TaskEvaluation<'_> {
     pub(crate) fn run(&self) -> Result<()> {
-        let tokenizer = Tokenizer::of_folder(self.folder)?;
-        let (file, model) = predictor::open(self.folder, None)?;
+        let (file, trained) = predictor::open(self.folder, None)?;
         let (mut task, reading) =
             task_data::reading(self.folder, &file, self.text, &self.arguments.table)?;
         if let Some(column) = &self.arguments.label_column {
             let set = task.set("label_column", column.as_str().into());
             set.map_err(|error| Usage(error.to_string()))?;
         }
-        file.visit(&task, Measure { what: self, predictor: (model, tokenizer), reading })
+        file.visit(&task, Measure { what: self, trained, reading })
     }
 }
 
@@ -111,15 +110,12 @@ impl VisitTask for Measure<'_> {
     type Output = Result<()>;
 
     fn visit<T: Listed>(self, task: T, settings: &T::Settings) -> Result<()> {
-        let Self { what, predictor: (model, tokenizer), reading } = self;
+        let Self { what, trained, reading } = self;
         let cpu = what.threads.cpu();
         let began = Instant::now();
-        let first = Predictor::checked(what.folder, task, model, tokenizer, cpu.clone())?;
+        let first = Predictor::checked(what.folder, task, trained, cpu.clone())?;
         let second = match &what.arguments.against {
-            Some(folder) => {
-                let tokenizer = Tokenizer::of_folder(model_folder(folder)?)?;
-                Some(Predictor::<T>::load(folder, tokenizer, cpu)?)
-            }
+            Some(folder) => Some(Predictor::<T>::load(model_folder(folder)?, cpu)?),
             None => None,
         };
         let mut examples = Vec::new();
@@ -131,7 +127,7 @@ impl VisitTask for Measure<'_> {
             }
             examples.extend(read);
         }
-        let examples = measured(&first, examples)?;
+        let examples = first.measured(examples)?;
         let evaluation = answered(&first, &examples, what)?;
         let (samples, seed) = (
             what.arguments.samples.map_or(SAMPLES, NonZeroUsize::get),
@@ -140,7 +136,7 @@ impl VisitTask for Measure<'_> {
         let comparison = match &second {
             Some(second) => {
                 let examples = examples.examples.iter().map(|known| known.example.clone());
-                let examples = measured(second, examples.collect())?;
+                let examples = second.measured(examples.collect())?;
                 let other = answered(second, &examples, what)?;
                 let first = (&first.task, &evaluation.scored()[..]);
                 let second = (&second.task, &other.scored()[..]);
@@ -169,19 +165,14 @@ impl VisitTask for Measure<'_> {
     }
 }
 
-fn measured<T: Listed>(predictor: &Predictor<T>, examples: Vec<T::Example>) -> Result<Measured<T>> {
-    Ok(Measured::encode(&predictor.task, examples, &predictor.tokenizer)?)
-}
-
 fn answered<'a, T: Listed>(
     predictor: &'a Predictor<T>,
     examples: &'a Measured<T>,
     what: &TaskEvaluation<'_>,
 ) -> Result<Evaluation<'a, T>> {
-    let Predictor { task, model, tokenizer, .. } = predictor;
     let mut unheard = |_| Ok(());
     let mut watch = longhand_train::Watch::new(&STOP, &mut unheard);
-    let result = evaluate(task, model, tokenizer, examples, &what.threads.cpu(), &mut watch)?;
+    let result = predictor.evaluate(examples, &what.threads.cpu(), &mut watch)?;
     if !result.loss.is_finite() {
         bail!("the loss is not finite: the model's weights are damaged or have diverged");
     }

@@ -16,9 +16,10 @@ use longhand_train::settings::{AdamWSettings, OptimizerSettings};
 use longhand_train::{Budget, Settings as TrainSettings};
 use serde_json::Value;
 
+use super::baseline::{self, BaselineFlags, Others};
 use super::flags::{
     BudgetFlags, DataFlags, ModelFlags, OutputFlags, PretrainingFlags, TrainingFlags, TuningFlags,
-    check, set,
+    check, first, set,
 };
 use crate::error::Usage;
 use crate::launch::Launch;
@@ -41,7 +42,8 @@ pub(crate) struct Arguments {
     /// What to learn [default: the recipe's]
     #[arg(long, help_heading = "Data")]
     task: Option<TaskName>,
-    /// Any setting of the task, as a recipe writes it; may be given several times
+    /// Any setting of the task, or as baseline.KEY of the baseline, as a recipe writes it; may be
+    /// given several times
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Data")]
     set: Vec<String>,
     /// The file of examples to learn from; may be given several times
@@ -109,6 +111,8 @@ pub(crate) struct Arguments {
     crf: Option<bool>,
     #[command(flatten)]
     pretraining: PretrainingFlags,
+    #[command(flatten)]
+    baseline: BaselineFlags,
     #[command(flatten)]
     tuning: TuningFlags,
     #[command(flatten)]
@@ -186,6 +190,10 @@ impl Arguments {
         if self.recipe.is_some() {
             recipe.data.verify()?;
         }
+        if self.baseline.apply(&mut recipe, &self.others())? {
+            self.training.apply_plain(&mut recipe.training);
+            return Ok(recipe);
+        }
         if let Some(folder) = &self.base {
             let base = BaseModel { path: absolute(folder)?, hash: String::new() };
             recipe.model = ModelSettings { base: Some(base), ..ModelSettings::default() };
@@ -209,6 +217,25 @@ impl Arguments {
             Some(recipe) => Some(recipe),
             None => Folds::begun(&self.out)?,
         })
+    }
+
+    /// The flags besides its own that matter to a baseline.
+    fn others(&self) -> Others<'_> {
+        let base = self.base.as_ref().map(|_| "MODEL");
+        let preset = self.model.names_preset().then_some("--preset");
+        let own = [
+            ("--pooling", self.pooling.is_some()),
+            ("--crf", self.crf.is_some()),
+            ("--label-smoothing", self.label_smoothing.is_some()),
+        ];
+        let of_network = self.model.given().or(self.tuning.given()).or(self.budget.given());
+        Others {
+            of_base: base.or(preset),
+            of_network: of_network.or(self.training.given()).or(self.pretraining.given()).or(first(&own)),
+            epochs: self.budget.epochs(),
+            learning_rate: self.training.learning_rate(),
+            set: &self.set,
+        }
     }
 
     /// The task with its settings: those of `earlier` count unless a flag says otherwise.
@@ -255,7 +282,7 @@ impl Arguments {
         add("document", self.document.map(Value::from));
         add("crf", self.crf.map(Value::from));
         add("pooling", self.pooling.map(|pooling| pooling.name().into()));
-        for setting in &self.set {
+        for setting in self.set.iter().filter(|text| baseline::setting(text).is_none()) {
             let Some((key, value)) = setting.split_once('=') else {
                 return Err(Usage(format!("--set {setting} is not of the form KEY=VALUE")));
             };

@@ -186,6 +186,20 @@ impl DataFlags {
 }
 
 impl ModelFlags {
+    /// The first flag that is given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        first(&[
+            ("--preset", self.preset.is_some()),
+            ("--tokenizer", self.tokenizer.is_some()),
+            ("--vocab", self.vocab.is_some()),
+        ])
+    }
+
+    /// Whether a preset is named.
+    pub(super) fn names_preset(&self) -> bool {
+        self.preset.is_some()
+    }
+
     /// Flags win over the recipe.
     pub(super) fn apply(&self, recipe: &mut Recipe) -> Result<(), Usage> {
         if let Some(preset) = self.preset {
@@ -239,7 +253,32 @@ impl PretrainingFlags {
     }
 }
 
+impl PretrainingFlags {
+    /// The first flag that is given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        first(&[
+            ("--pretrain", self.pretrain.is_some()),
+            ("--pretrain-epochs", self.pretrain_epochs.is_some()),
+            ("--pretrain-minutes", self.pretrain_minutes.is_some()),
+            ("--pretrain-learning-rate", self.pretrain_learning_rate.is_some()),
+            ("--pretrain-text", !self.pretrain_text.is_empty()),
+        ])
+    }
+}
+
 impl TuningFlags {
+    /// The first flag that is given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        first(&[
+            ("--method", self.method.is_some()),
+            ("--unfreeze", self.unfreeze.is_some()),
+            ("--lora-rank", self.lora_rank.is_some()),
+            ("--lora-alpha", self.lora_alpha.is_some()),
+            ("--lora-dropout", self.lora_dropout.is_some()),
+            ("--lora-targets", !self.lora_targets.is_empty()),
+        ])
+    }
+
     /// Flags win over the recipe.
     pub(super) fn apply(&self, tuning: &mut Tuning) -> Result<(), Usage> {
         set(&mut tuning.method, self.method);
@@ -272,6 +311,20 @@ fn unfreeze(name: &str) -> Result<Unfreeze, String> {
 }
 
 impl BudgetFlags {
+    /// The first flag besides `--epochs` that is given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        first(&[
+            ("--minutes", self.minutes.is_some()),
+            ("--steps", self.steps.is_some()),
+            ("--patience", self.patience.is_some()),
+        ])
+    }
+
+    /// Passes over the data.
+    pub(super) fn epochs(&self) -> Option<f64> {
+        self.epochs
+    }
+
     /// Flags win over the recipe.
     pub(super) fn apply(&self, settings: &mut Settings) {
         set(&mut settings.budget, self.minutes.map(Budget::Minutes));
@@ -282,6 +335,27 @@ impl BudgetFlags {
 }
 
 impl TrainingFlags {
+    /// The first flag of a network alone that is given.
+    pub(super) fn given(&self) -> Option<&'static str> {
+        first(&[
+            ("--batch", self.batch.is_some()),
+            ("--precision", self.precision.is_some()),
+            ("--evaluate-every", self.evaluate_every.is_some()),
+            ("--checkpoint-every", self.checkpoint_every.is_some()),
+        ])
+    }
+
+    /// The highest learning rate.
+    pub(super) fn learning_rate(&self) -> Option<f64> {
+        self.learning_rate
+    }
+
+    /// Takes over the seed and the number of threads alone.
+    pub(super) fn apply_plain(&self, settings: &mut Settings) {
+        set(&mut settings.seed, self.seed);
+        set(&mut settings.threads, self.threads.given());
+    }
+
     /// Flags win over the recipe.
     pub(super) fn apply(&self, settings: &mut Settings) {
         set(&mut settings.batch, self.batch);
@@ -289,8 +363,7 @@ impl TrainingFlags {
             settings.optimizer.set_learning_rate(rate);
         }
         set(&mut settings.precision, self.precision);
-        set(&mut settings.seed, self.seed);
-        set(&mut settings.threads, self.threads.given());
+        self.apply_plain(settings);
         settings.evaluate_every = self.evaluate_every.or(settings.evaluate_every);
         settings.checkpoint_every = self.checkpoint_every.or(settings.checkpoint_every);
     }
@@ -326,6 +399,11 @@ pub(super) fn check(settings: &Settings) -> Result<(), Usage> {
         };
         Usage(format!("{flag} is {value}, but must be {allowed}"))
     })
+}
+
+/// The first flag that is given.
+pub(super) fn first(flags: &[(&'static str, bool)]) -> Option<&'static str> {
+    flags.iter().find_map(|&(flag, given)| given.then_some(flag))
 }
 
 /// Replaces a setting where a flag is given.

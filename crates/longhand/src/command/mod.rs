@@ -6,6 +6,7 @@ use clap::Subcommand;
 use crate::error::Product;
 
 mod adapter;
+mod baseline;
 mod bench;
 mod data;
 mod eval;

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use longhand_model::Model;
+use longhand_tasks::predictor::{self, Trained};
 use longhand_tasks::task::{At, Reading, Unit};
-use longhand_tasks::{Listed, Predictor, Task, VisitTask, predictor};
+use longhand_tasks::{Listed, Predictor, Task, VisitTask};
+use longhand_text::TableFormat;
 use longhand_text::corpus::WholeTable;
-use longhand_text::{TableFormat, Tokenizer};
 use serde_json::Value;
 
 use crate::error::Usage;
@@ -84,8 +84,7 @@ struct Input<'a, R: Read> {
 /// A folder's task and its model.
 struct Predict<'a> {
     arguments: &'a Arguments,
-    model: Model,
-    tokenizer: Tokenizer,
+    trained: Trained,
     reading: Reading,
 }
 
@@ -94,14 +93,13 @@ impl Arguments {
         let model = model_folder(&self.model)?;
         let base = self.adapter.as_ref().map(|_| model);
         let folder = self.folder();
-        let tokenizer = Tokenizer::of_folder(folder)?;
-        let (file, model) = predictor::open(folder, base)?;
+        let (file, trained) = predictor::open(folder, base)?;
         let (task, reading) = task_data::reading(folder, &file, &self.text, &self.table)?;
         let reading = Reading { unlabelled: true, ..reading };
         if self.data.is_none() {
             self.check_lines()?;
         }
-        file.visit(&task, Predict { arguments: &self, model, tokenizer, reading })
+        file.visit(&task, Predict { arguments: &self, trained, reading })
     }
 
     /// The folder that holds the task.
@@ -186,10 +184,10 @@ impl VisitTask for Predict<'_> {
     type Output = Result<()>;
 
     fn visit<T: Listed>(self, task: T, settings: &T::Settings) -> Result<()> {
-        let Self { arguments, model, tokenizer, reading } = self;
+        let Self { arguments, trained, reading } = self;
         arguments.check_columns::<T>()?;
         let cpu = arguments.threads.cpu();
-        let predictor = Predictor::checked(arguments.folder(), task, model, tokenizer, cpu)?;
+        let predictor = Predictor::checked(arguments.folder(), task, trained, cpu)?;
         match &arguments.data {
             None => arguments.lines(predictor, std::io::stdin().lock(), INPUT),
             Some(path) if predictor.task.unit() == Unit::Line => {

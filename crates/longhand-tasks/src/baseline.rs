@@ -1,0 +1,178 @@
+//! Baselines: models without a neural body, which show what a body buys.
+//!
+//! The path of the data:
+//! 1. [`settings`]: a recipe's `baseline` table names the model;
+//! 2. `grams` cuts texts into n-grams, and `index` numbers them;
+//! 3. `majority`, `nb_lr` and `ngram_linear` are the models, `logistic` the descent that one needs;
+//! 4. `tensors` writes them to `model.safetensors`, beside [`BASELINE_FILE`].
+//!
+//! They learn from texts and classes, and know no task.
+
+use std::path::Path;
+
+use longhand_model::file::WEIGHTS_FILE;
+use longhand_train::{TrainError, Watch};
+
+mod error;
+mod grams;
+mod index;
+pub mod learning;
+mod logistic;
+mod majority;
+mod nb_lr;
+mod ngram_linear;
+pub mod settings;
+mod tensors;
+
+pub use error::BaselineError;
+pub use learning::{Labelled, Learning};
+pub use settings::BaselineSettings;
+
+use majority::Majority;
+use nb_lr::NbLr;
+use ngram_linear::NgramLinear;
+use settings::{NbLrSettings, NgramLinearSettings};
+use tensors::Tensors;
+
+/// The file of a model folder that names the baseline and its settings.
+pub const BASELINE_FILE: &str = "baseline.json";
+
+/// A trained baseline: it tells classes of texts apart.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Baseline {
+    /// The commonest class for every text.
+    Majority(Majority),
+    /// Naive Bayes logistic regression.
+    NbLr(NbLrSettings, NbLr),
+    /// The classifier of fastText, by the mean of vectors.
+    NgramLinear(NgramLinearSettings, NgramLinear),
+}
+
+impl Baseline {
+    /// Trains a baseline on examples.
+    ///
+    /// # Errors
+    /// [`TrainError::Stopped`] of `watch`; texts with too many n-grams.
+    pub fn fit(
+        settings: &BaselineSettings,
+        learning: &Learning<'_>,
+        watch: &mut Watch<'_>,
+    ) -> Result<Self, TrainError> {
+        Ok(match settings.clone() {
+            BaselineSettings::Majority {} => Self::Majority(Majority::fit(learning)),
+            BaselineSettings::NbLr(settings) => {
+                let model = NbLr::fit(&settings, learning, watch)?;
+                Self::NbLr(settings, model)
+            }
+            BaselineSettings::NgramLinear(settings) => {
+                let model = NgramLinear::fit(&settings, learning, watch)?;
+                Self::NgramLinear(settings, model)
+            }
+        })
+    }
+
+    /// `[K]`: the logits of the classes for the texts of one example.
+    pub fn logits(&self, texts: &[&str]) -> Vec<f32> {
+        match self {
+            Self::Majority(model) => model.logits(),
+            Self::NbLr(_, model) => model.logits(texts),
+            Self::NgramLinear(_, model) => model.logits(texts),
+        }
+    }
+
+    /// The number of classes K.
+    pub fn classes(&self) -> usize {
+        match self {
+            Self::Majority(model) => model.logits().len(),
+            Self::NbLr(_, model) => model.classes(),
+            Self::NgramLinear(_, model) => model.classes(),
+        }
+    }
+
+    /// Numbers in the model.
+    pub fn parameters(&self) -> usize {
+        self.tensors().parameters()
+    }
+
+    /// The settings that it was trained with.
+    pub fn settings(&self) -> BaselineSettings {
+        match self {
+            Self::Majority(_) => BaselineSettings::Majority {},
+            Self::NbLr(settings, _) => BaselineSettings::NbLr(settings.clone()),
+            Self::NgramLinear(settings, _) => BaselineSettings::NgramLinear(settings.clone()),
+        }
+    }
+
+    /// Names and contents of its files, the one that names the baseline last.
+    pub fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let settings = self.settings();
+        let weights = self.tensors().to_bytes(&line(&settings));
+        // Plain data with string keys: serialising it cannot fail.
+        let mut json = serde_json::to_vec_pretty(&settings).unwrap_or_default();
+        json.push(b'\n');
+        vec![(WEIGHTS_FILE, weights), (BASELINE_FILE, json)]
+    }
+
+    /// Reads the baseline of a model folder; none where the folder holds another kind of model.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged, or that does not belong to the other one.
+    pub fn load(folder: &Path) -> Result<Option<Self>, BaselineError> {
+        let path = folder.join(BASELINE_FILE);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let bytes = fs_err::read(&path)?;
+        let refused = |source| BaselineError::Settings { path: path.clone(), source };
+        let settings: BaselineSettings = serde_json::from_slice(&bytes).map_err(refused)?;
+        settings.check()?;
+        let path = folder.join(WEIGHTS_FILE);
+        Self::from_bytes(&settings, &fs_err::read(&path)?, &path).map(Some)
+    }
+
+    /// Reads the weights file at `path`, whose bytes are given.
+    ///
+    /// # Errors
+    /// Bytes that are damaged, or the weights of other settings.
+    pub fn from_bytes(
+        settings: &BaselineSettings,
+        bytes: &[u8],
+        path: &Path,
+    ) -> Result<Self, BaselineError> {
+        let tensors = Tensors::from_bytes(bytes, path, &line(settings))?;
+        let baseline = match settings.clone() {
+            BaselineSettings::Majority {} => Self::Majority(Majority::read(&tensors)?),
+            BaselineSettings::NbLr(settings) => {
+                let model = NbLr::read(&settings, &tensors)?;
+                Self::NbLr(settings, model)
+            }
+            BaselineSettings::NgramLinear(settings) => {
+                let model = NgramLinear::read(&settings, &tensors)?;
+                Self::NgramLinear(settings, model)
+            }
+        };
+        match baseline.classes() >= 2 {
+            true => Ok(baseline),
+            false => Err(tensors.wrong("it has fewer than two classes".into())),
+        }
+    }
+
+    fn tensors(&self) -> Tensors {
+        let mut tensors = Tensors::default();
+        match self {
+            Self::Majority(model) => model.write(&mut tensors),
+            Self::NbLr(_, model) => model.write(&mut tensors),
+            Self::NgramLinear(_, model) => model.write(&mut tensors),
+        }
+        tensors
+    }
+}
+
+/// The settings in one line, as the weights file names them.
+fn line(settings: &BaselineSettings) -> String {
+    // Plain data with string keys: serialising it cannot fail.
+    serde_json::to_string(settings).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! The n-grams of a text, as 64-bit hashes. Nothing is allocated for each n-gram.
+
+use longhand_text::tokenizer::is_unspaced;
+
+/// Which n-grams of a text are features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Grams {
+    /// The longest n-gram, in words; at least 1.
+    pub(crate) words: usize,
+    /// Shortest and longest n-grams of the characters of a word, if there are any.
+    pub(crate) characters: Option<(usize, usize)>,
+    /// Whether upper and lower case differ.
+    pub(crate) case: bool,
+}
+
+/// A feature of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gram {
+    /// The hash of a word.
+    Word(u64),
+    /// The hash of two or more words, or of characters.
+    Several(u64),
+}
+
+/// Buffers that texts are cut in, one after the other.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    hashes: Vec<u64>,
+    /// A word between `<` and `>`, and the first byte of each of its characters.
+    word: Vec<u8>,
+    bounds: Vec<usize>,
+}
+
+/// The multiplier by which fastText joins the hashes of words.
+const JOIN: u64 = 116_049_371;
+/// Offset and prime of the 64-bit FNV-1a hash.
+const FNV: (u64, u64) = (0xcbf2_9ce4_8422_2325, 0x0100_0000_01b3);
+
+impl Grams {
+    /// Calls `add` with each n-gram of the text, in a fixed order. A word is a run of letters and
+    /// digits, with apostrophes between them. Any other visible character is a word of its own, as
+    /// is each character of a script without spaces.
+    pub(crate) fn each(&self, text: &str, scratch: &mut Scratch, mut add: impl FnMut(Gram)) {
+        scratch.hashes.clear();
+        for word in words(text) {
+            let hash = self.hash(word);
+            scratch.hashes.push(hash);
+            add(Gram::Word(hash));
+            if let Some((shortest, longest)) = self.characters {
+                self.spell(word, scratch);
+                spelling(&scratch.word, &scratch.bounds, shortest..=longest, &mut add);
+            }
+        }
+        for first in 0..scratch.hashes.len() {
+            let mut joined = scratch.hashes[first];
+            for &hash in scratch.hashes[first + 1..].iter().take(self.words - 1) {
+                joined = joined.wrapping_mul(JOIN).wrapping_add(hash);
+                add(Gram::Several(joined));
+            }
+        }
+    }
+
+    /// The FNV-1a hash of a word, in lower case unless case counts.
+    fn hash(&self, word: &str) -> u64 {
+        let mut hash = FNV.0;
+        let mut byte = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(FNV.1);
+        if self.case {
+            word.bytes().for_each(byte);
+            return hash;
+        }
+        if word.is_ascii() {
+            word.bytes().for_each(|code| byte(code.to_ascii_lowercase()));
+            return hash;
+        }
+        for letter in word.chars().flat_map(char::to_lowercase) {
+            letter.encode_utf8(&mut [0; 4]).bytes().for_each(&mut byte);
+        }
+        hash
+    }
+
+    /// Writes `<word>` into the buffer.
+    fn spell(&self, word: &str, scratch: &mut Scratch) {
+        scratch.word.clear();
+        scratch.bounds.clear();
+        let mut put = |letter: char| {
+            scratch.bounds.push(scratch.word.len());
+            scratch.word.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+        };
+        put('<');
+        match self.case {
+            true => word.chars().for_each(&mut put),
+            false => word.chars().flat_map(char::to_lowercase).for_each(&mut put),
+        }
+        put('>');
+    }
+}
+
+/// Calls `add` with the n-grams of a word's characters.
+fn spelling(
+    word: &[u8],
+    bounds: &[usize],
+    lengths: std::ops::RangeInclusive<usize>,
+    add: &mut impl FnMut(Gram),
+) {
+    for first in 0..bounds.len() {
+        // Another start than that of whole words, so that `<a>` is not the word `<a>`.
+        let mut hash = !FNV.0;
+        for length in 1..=*lengths.end() {
+            let Some(&begin) = bounds.get(first + length - 1) else { break };
+            let end = bounds.get(first + length).copied().unwrap_or(word.len());
+            for &code in &word[begin..end] {
+                hash = (hash ^ u64::from(code)).wrapping_mul(FNV.1);
+            }
+            // A bracket alone says nothing.
+            let is_bracket = length == 1 && (first == 0 || first + 1 == bounds.len());
+            if lengths.contains(&length) && !is_bracket {
+                add(Gram::Several(hash));
+            }
+        }
+    }
+}
+
+/// The words of a text.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        rest = rest.trim_start();
+        let first = rest.chars().next()?;
+        let length = match in_word(first) {
+            true => run(rest),
+            false => first.len_utf8(),
+        };
+        let (word, tail) = rest.split_at(length);
+        rest = tail;
+        Some(word)
+    })
+}
+
+/// The length in bytes of the letters and digits that a text begins with, apostrophes between them
+/// included.
+fn run(text: &str) -> usize {
+    let mut characters = text.char_indices().peekable();
+    while let Some((place, character)) = characters.next() {
+        let next = characters.peek().map(|(_, next)| *next);
+        let joins = matches!(character, '\'' | '’') && place > 0 && next.is_some_and(in_word);
+        if !in_word(character) && !joins {
+            return place;
+        }
+    }
+    text.len()
+}
+
+/// Whether a character continues a word.
+fn in_word(character: char) -> bool {
+    match character {
+        'a'..='z' | 'A'..='Z' | '0'..='9' => true,
+        _ if character.is_ascii() => false,
+        _ => character.is_alphanumeric() && !is_unspaced(character),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_cut_at_spaces_punctuation_and_between_ideographs() {
+        let cut = |text: &str| words(text).map(str::to_owned).collect::<Vec<_>>().join("|");
+        assert_eq!(cut(" It's 'great',<br />no? "), "It's|'|great|'|,|<|br|/|>|no|?");
+        assert_eq!(cut("大宗商品 A股3000点"), "大|宗|商|品|A|股|3000|点");
+        assert_eq!((cut(""), cut(" \n\t")), (String::new(), String::new()));
+    }
+
+    fn all(grams: Grams, text: &str) -> Vec<Gram> {
+        let mut found = Vec::new();
+        grams.each(text, &mut Scratch::default(), |gram| found.push(gram));
+        found
+    }
+
+    #[test]
+    fn n_grams_are_counted_once_each_and_tell_orders_apart() {
+        let grams = Grams { words: 3, characters: None, case: false };
+        let found = all(grams, "a b c d");
+        // Four words, three pairs, two triples, all different.
+        assert_eq!(found.len(), 9);
+        for (place, gram) in found.iter().enumerate() {
+            assert!(!found[..place].contains(gram));
+        }
+        assert_eq!(found, all(grams, "A B  C d"));
+        assert_ne!(found, all(Grams { case: true, ..grams }, "A B C d"));
+        assert_ne!(all(grams, "a b"), all(grams, "b a"));
+        assert_eq!(all(grams, "Ünd"), all(grams, "ünd"));
+        let Gram::Word(hash) = all(grams, "a")[0] else { panic!() };
+        // The published FNV-1a hash of "a".
+        assert_eq!(hash, 0xaf63_dc4c_8601_ec8c);
+    }
+
+    #[test]
+    fn characters_of_a_word_are_cut_with_its_bounds() {
+        let grams = Grams { words: 1, characters: Some((2, 3)), case: false };
+        // <a ab b> <ab ab>, and the word itself.
+        assert_eq!(all(grams, "ab").len(), 6);
+        let one = Grams { characters: Some((1, 1)), ..grams };
+        assert_eq!(all(one, "äb").len(), 3);
+        let shared =
+            all(grams, "walked").iter().filter(|g| all(grams, "talked").contains(g)).count();
+        assert!(shared > 4, "{shared}");
+    }
+}

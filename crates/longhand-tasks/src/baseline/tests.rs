@@ -1,0 +1,145 @@
+use std::sync::atomic::AtomicBool;
+
+use longhand_model::Cpu;
+
+use super::*;
+
+/// Texts of `classes` kinds, told apart by the order of two words alone where `ordered`.
+fn texts(classes: usize, ordered: bool) -> Vec<(String, u32)> {
+    let text = |place: usize| {
+        let class = place % classes;
+        let noise = ["the film", "a story of", "and then, again"][place % 3];
+        let text = match (ordered, class) {
+            (true, 0) => format!("{noise} not good"),
+            (true, _) => format!("{noise} good not"),
+            (false, class) => format!("{noise} word{class} . {noise}"),
+        };
+        (text, class as u32)
+    };
+    (0..60 * classes).map(text).collect()
+}
+
+fn labelled(texts: &[(String, u32)]) -> Vec<Labelled<'_>> {
+    texts.iter().map(|(text, class)| Labelled { texts: vec![text], class: *class }).collect()
+}
+
+fn fit(settings: &BaselineSettings, classes: usize, texts: &[(String, u32)]) -> Baseline {
+    let (all, cpu, never) = (labelled(texts), Cpu::new(2), AtomicBool::new(false));
+    let (train, valid) = all.split_at(all.len() * 3 / 4);
+    let learning = Learning { classes, train, valid, seed: 1, cpu: &cpu };
+    Baseline::fit(settings, &learning, &mut Watch::new(&never, &mut |_| Ok(()))).unwrap()
+}
+
+fn right(baseline: &Baseline, texts: &[(String, u32)]) -> f64 {
+    let is_right = |(text, class): &&(String, u32)| {
+        learning::largest(&baseline.logits(&[text])) == *class as usize
+    };
+    texts.iter().filter(is_right).count() as f64 / texts.len() as f64
+}
+
+fn trained() -> impl Iterator<Item = BaselineSettings> {
+    ["nb-lr", "ngram-linear"].into_iter().filter_map(BaselineSettings::named)
+}
+
+#[test]
+fn what_tells_classes_apart_is_learnt() {
+    for settings in trained() {
+        for (classes, ordered) in [(2, false), (5, false), (2, true)] {
+            let texts = texts(classes, ordered);
+            let baseline = fit(&settings, classes, &texts);
+            assert_eq!(baseline.classes(), classes);
+            assert_eq!(right(&baseline, &texts), 1.0, "{settings:?} {classes} {ordered}");
+            assert_eq!(fit(&settings, classes, &texts), baseline, "the same each time");
+        }
+        // Words alone do not tell orders apart.
+        let mut single = settings.clone();
+        single.set("ngrams", 1.into()).unwrap();
+        assert!(right(&fit(&single, 2, &texts(2, true)), &texts(2, true)) < 0.9);
+    }
+    let mut spelled = BaselineSettings::named("ngram-linear").unwrap();
+    spelled.set("characters", serde_json::json!([2, 4])).unwrap();
+    assert_eq!(right(&fit(&spelled, 3, &texts(3, false)), &texts(3, false)), 1.0);
+}
+
+#[test]
+fn the_majority_is_the_commonest_class_and_its_share() {
+    let mut texts = texts(3, false);
+    texts.retain(|(_, class)| *class != 1);
+    texts.extend(vec![("more".to_owned(), 2); 120]);
+    let (all, cpu, never) = (labelled(&texts), Cpu::new(1), AtomicBool::new(false));
+    let learning = Learning { classes: 3, train: &all, valid: &[], seed: 1, cpu: &cpu };
+    let settings = BaselineSettings::named("majority").unwrap();
+    let mut unheard = |_| Ok(());
+    let mut watch = Watch::new(&never, &mut unheard);
+    let baseline = Baseline::fit(&settings, &learning, &mut watch).unwrap();
+    // 60, 0 and 180 examples, one more of each.
+    let expected = [61.0_f32, 1.0, 181.0].map(|count| (count / 243.0).ln());
+    for (found, expected) in baseline.logits(&["anything"]).iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+    }
+}
+
+#[test]
+fn a_folder_gives_the_same_answers_and_a_damaged_one_is_refused() {
+    for name in BaselineSettings::NAMES {
+        let mut settings = BaselineSettings::named(name).unwrap();
+        if name == "ngram-linear" {
+            settings.set("width", 20.into()).unwrap();
+        }
+        let texts = texts(3, false);
+        let baseline = fit(&settings, 3, &texts);
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(Baseline::load(folder.path()).unwrap(), None);
+        for (name, content) in baseline.files() {
+            fs_err::write(folder.path().join(name), content).unwrap();
+        }
+        assert_eq!(Baseline::load(folder.path()).unwrap(), Some(baseline));
+
+        let path = folder.path().join(WEIGHTS_FILE);
+        let bytes = fs_err::read(&path).unwrap();
+        for place in (8..bytes.len()).step_by(bytes.len() / 50 + 1).chain([bytes.len() - 1]) {
+            let mut damaged = bytes.clone();
+            damaged[place] ^= 1;
+            fs_err::write(&path, damaged).unwrap();
+            let error = Baseline::load(folder.path()).unwrap_err().to_string();
+            assert!(error.contains(WEIGHTS_FILE), "{name}, byte {place}: {error}");
+        }
+        fs_err::write(&path, &bytes).unwrap();
+        // Settings that the weights were not trained with.
+        let json = fs_err::read_to_string(folder.path().join(BASELINE_FILE)).unwrap();
+        let other = match name {
+            "majority" => json.replace("majority", "nb-lr"),
+            _ => json.replace("\"case\": false", "\"case\": true"),
+        };
+        assert_ne!(json, other);
+        fs_err::write(folder.path().join(BASELINE_FILE), other).unwrap();
+        let error = Baseline::load(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("its settings are others"), "{error}");
+        fs_err::write(folder.path().join(BASELINE_FILE), "{}").unwrap();
+        let error = Baseline::load(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(BASELINE_FILE), "{error}");
+    }
+}
+
+#[test]
+fn settings_out_of_their_bounds_are_refused() {
+    for (name, key, value) in [
+        ("majority", "ngrams", serde_json::json!(2)),
+        ("nb-lr", "ngrams", 0.into()),
+        ("nb-lr", "ngrams", 17.into()),
+        ("nb-lr", "cost", (-1).into()),
+        ("nb-lr", "smoothing", 0.into()),
+        ("nb-lr", "interpolation", 1.5.into()),
+        ("nb-lr", "colour", "red".into()),
+        ("ngram-linear", "characters", serde_json::json!([3, 2])),
+        ("ngram-linear", "buckets", 0.into()),
+        ("ngram-linear", "width", 5000.into()),
+        ("ngram-linear", "learning_rate", 0.into()),
+    ] {
+        let mut settings = BaselineSettings::named(name).unwrap();
+        let error = settings.set(key, value).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains(key), "{error}");
+        assert_eq!(settings, BaselineSettings::named(name).unwrap());
+    }
+    assert_eq!(BaselineSettings::named("oracle"), None);
+}

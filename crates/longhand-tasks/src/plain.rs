@@ -1,0 +1,121 @@
+//! A baseline in the place of a task's model: the task's examples and answers without ids.
+
+use longhand_model::Targets;
+use longhand_text::batch::{LabelledBatch, LabelledIds};
+use longhand_train::{TrainError, Watch};
+
+use crate::baseline::{Baseline, BaselineError, Labelled};
+use crate::error::TaskError;
+use crate::ids::{Known, Measured};
+use crate::score::Evaluation;
+use crate::task::Task;
+
+/// The texts and classes that a baseline learns from. An example without text is left out.
+///
+/// # Errors
+/// [`BaselineError::Task`] if no baseline does the task.
+pub fn labelled<'a, T: Task>(
+    task: &T,
+    examples: &'a [T::Example],
+) -> Result<Vec<Labelled<'a>>, TaskError> {
+    let mut found = Vec::with_capacity(examples.len());
+    for example in examples {
+        if let Some(target) = task.plain_target(example)? {
+            found.push(Labelled { texts: T::texts(example), class: class(task, &target)? });
+        }
+    }
+    // Every example to learn from has a text.
+    match found.is_empty() && !examples.is_empty() {
+        true => Err(BaselineError::Task(T::NAME).into()),
+        false => Ok(found),
+    }
+}
+
+/// The examples that a baseline is measured on; their sequences have no ids.
+///
+/// # Errors
+/// If an example has another answer than the task knows.
+pub fn measured<T: Task>(task: &T, examples: Vec<T::Example>) -> Result<Measured<T>, TaskError> {
+    let known = |example: T::Example| {
+        let target = task.plain_target(&example)?;
+        let item = target.map(|label| LabelledIds { ids: Vec::new(), label });
+        Ok(Known { example, items: item.into_iter().collect() })
+    };
+    let examples = examples.into_iter().map(known).collect::<Result<_, TaskError>>()?;
+    Ok(Measured { examples, cut: 0 })
+}
+
+/// Answers examples whose right answers are known. The loss is −ln p of the right class.
+///
+/// # Errors
+/// [`TrainError::Stopped`] of `watch`; [`BaselineError::Task`] if no baseline does the task.
+pub fn evaluate<'a, T: Task>(
+    task: &'a T,
+    baseline: &Baseline,
+    examples: &'a Measured<T>,
+    watch: &mut Watch<'_>,
+) -> Result<Evaluation<'a, T>, TrainError> {
+    let (mut nats, mut count) = (0.0, 0_u64);
+    let mut answers = Vec::with_capacity(examples.len());
+    for (place, Known { example, items }) in examples.examples.iter().enumerate() {
+        let mut found = Vec::new();
+        if let Some(item) = items.first() {
+            let logits = baseline.logits(&T::texts(example));
+            nats += loss(&logits, class(task, &item.label)? as usize);
+            count += 1;
+            found.push(answer(task, &logits)?);
+        }
+        answers.push(found);
+        if place % TOLD == 0 {
+            watch.done(place as f64 / examples.len() as f64)?;
+        }
+    }
+    Ok(Evaluation::new(task, examples, nats / count.max(1) as f64, answers))
+}
+
+/// A baseline's answers to examples, or none where there is nothing to read.
+///
+/// # Errors
+/// [`BaselineError::Task`] if no baseline does the task.
+pub(crate) fn predict<T: Task>(
+    task: &T,
+    baseline: &Baseline,
+    examples: &[T::Example],
+) -> Result<Vec<Vec<T::Answer>>, TaskError> {
+    let answers = |example| match task.plain_target(example)? {
+        Some(_) => Ok(vec![answer(task, &baseline.logits(&T::texts(example)))?]),
+        None => Ok(Vec::new()),
+    };
+    examples.iter().map(answers).collect()
+}
+
+/// Examples between two calls of a watch.
+const TOLD: usize = 256;
+
+fn answer<T: Task>(task: &T, logits: &[f32]) -> Result<T::Answer, TaskError> {
+    task.plain_answer(logits).ok_or_else(|| BaselineError::Task(T::NAME).into())
+}
+
+/// The class that is the right answer.
+fn class<T: Task>(task: &T, target: &T::Target) -> Result<u32, TaskError> {
+    let batch = LabelledBatch {
+        batch: 1,
+        time: 1,
+        ids: vec![0],
+        lengths: vec![1],
+        labels: vec![target.clone()],
+        examples: vec![0],
+    };
+    let class = task.with_targets(&batch, |targets| match targets {
+        Targets::Labels(labels) => labels.first().copied(),
+        _ => None,
+    });
+    class.ok_or_else(|| BaselineError::Task(T::NAME).into())
+}
+
+/// ln Σₖ exp(logitₖ) less the logit of the class.
+fn loss(logits: &[f32], class: usize) -> f64 {
+    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
+    sum.ln() + f64::from(largest - logits.get(class).copied().unwrap_or(f32::NEG_INFINITY))
+}

@@ -1,0 +1,152 @@
+//! The flags of `longhand finetune` that name a baseline.
+
+use std::num::NonZeroUsize;
+
+use anyhow::Result;
+use clap::{Args, ValueEnum};
+use longhand::recipe::{ModelSettings, Recipe};
+use longhand_model::Preset;
+use longhand_model::config::{Cell, LongMemory};
+use longhand_tasks::BaselineSettings;
+use serde_json::Value;
+
+use crate::error::Usage;
+
+/// A simple model to compare with.
+#[derive(Args)]
+#[command(next_help_heading = "Baseline")]
+pub(super) struct BaselineFlags {
+    /// A simple model to compare with, trained on the same examples
+    #[arg(long, value_name = "NAME")]
+    baseline: Option<BaselineName>,
+    /// The longest n-gram of nb-lr and ngram-linear, in words [default: 3, of ngram-linear 2]
+    #[arg(long, value_name = "N")]
+    ngrams: Option<NonZeroUsize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum BaselineName {
+    /// The commonest label for each text
+    Majority,
+    /// Logistic regression on n-grams weighted by Naive Bayes (Wang and Manning 2012)
+    NbLr,
+    /// The mean of n-gram vectors and a linear layer (fastText)
+    NgramLinear,
+    /// The default network with Elman's recurrence in place of LSTM
+    Rnn,
+    /// Attention alone: the preset `transformer`
+    Transformer,
+}
+
+/// Flags that a baseline may not have, and those that it understands.
+pub(super) struct Others<'a> {
+    /// The first flag that no baseline has.
+    pub(super) of_base: Option<&'static str>,
+    /// The first flag that networks alone have.
+    pub(super) of_network: Option<&'static str>,
+    /// The value of --epochs.
+    pub(super) epochs: Option<f64>,
+    /// The value of --learning-rate.
+    pub(super) learning_rate: Option<f64>,
+    /// The values of --set.
+    pub(super) set: &'a [String],
+}
+
+/// What the key of a setting of the baseline begins with.
+const PREFIX: &str = "baseline.";
+
+/// The key and the value of `--set baseline.KEY=VALUE`; none for a setting of the task.
+pub(super) fn setting(text: &str) -> Option<(&str, Value)> {
+    let (key, value) = text.strip_prefix(PREFIX)?.split_once('=')?;
+    // A value that is not JSON is a text.
+    Some((key, serde_json::from_str(value).unwrap_or_else(|_| value.into())))
+}
+
+impl BaselineFlags {
+    /// Flags win over the recipe. Whether the recipe has a baseline without a neural body.
+    pub(super) fn apply(&self, recipe: &mut Recipe, others: &Others<'_>) -> Result<bool> {
+        if let Some(name) = self.baseline {
+            let refuse = |flag| {
+                let name = name.to_possible_value();
+                let name = name.as_ref().map_or("", |name| name.get_name());
+                Usage(format!("--baseline {name} is a whole model: leave out {flag}"))
+            };
+            if let Some(flag) = others.of_base {
+                return Err(refuse(flag).into());
+            }
+            recipe.baseline = name.settings();
+            recipe.model = name.model()?;
+            recipe.tuning = Default::default();
+        }
+        let Some(baseline) = &mut recipe.baseline else {
+            let flag = match self.ngrams {
+                Some(_) => Some("--ngrams".to_owned()),
+                None => {
+                    let other = others.set.iter().find(|text| text.starts_with(PREFIX));
+                    other.map(|text| format!("--set {text}"))
+                }
+            };
+            return match flag {
+                Some(flag) => {
+                    let names = "the baselines majority, nb-lr and ngram-linear";
+                    Err(Usage(format!("{flag} is for {names}: name one with --baseline")).into())
+                }
+                None => Ok(false),
+            };
+        };
+        if let Some(flag) = others.of_base.or(others.of_network) {
+            let name = baseline.name();
+            return Err(
+                Usage(format!("{flag} is not for the baseline {name}: leave it out")).into()
+            );
+        }
+        for (key, value) in self.settings(others)? {
+            baseline.set(&key, value).map_err(|error| Usage(error.to_string()))?;
+        }
+        Ok(true)
+    }
+
+    /// The settings that flags name.
+    fn settings(&self, others: &Others<'_>) -> Result<Vec<(String, Value)>, Usage> {
+        let mut settings = Vec::new();
+        settings.extend(self.ngrams.map(|ngrams| ("ngrams".to_owned(), ngrams.get().into())));
+        if let Some(epochs) = others.epochs {
+            if epochs.fract() != 0.0 || !(1.0..1e9).contains(&epochs) {
+                let text = "of a baseline must be a whole number from 1";
+                return Err(Usage(format!("--epochs {text}, not {epochs}")));
+            }
+            settings.push(("epochs".to_owned(), (epochs as u64).into()));
+        }
+        settings.extend(others.learning_rate.map(|rate| ("learning_rate".to_owned(), rate.into())));
+        let set = others.set.iter().filter_map(|text| setting(text));
+        settings.extend(set.map(|(key, value)| (key.to_owned(), value)));
+        Ok(settings)
+    }
+}
+
+impl BaselineName {
+    /// The settings of a model without a neural body.
+    fn settings(self) -> Option<BaselineSettings> {
+        let name = self.to_possible_value()?;
+        BaselineSettings::named(name.get_name())
+    }
+
+    /// The network; the default one, which is not used, for a model without a neural body.
+    fn model(self) -> Result<ModelSettings> {
+        let mut model = ModelSettings::default();
+        match self {
+            Self::Majority | Self::NbLr | Self::NgramLinear => {}
+            Self::Transformer => model.preset = Preset::Transformer.to_string(),
+            Self::Rnn => {
+                model.preset = Preset::StackedLstmClassifier.to_string();
+                // Any vocabulary will do to list the blocks.
+                let mut blocks = Preset::StackedLstmClassifier.config(256).blocks;
+                for long in blocks.iter_mut().filter_map(|block| block.long.as_mut()) {
+                    *long = LongMemory::new(Cell::Rnn, long.hidden());
+                }
+                model.overrides.insert("blocks".into(), serde_json::to_value(blocks)?);
+            }
+        }
+        Ok(model)
+    }
+}

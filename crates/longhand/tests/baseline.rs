@@ -1,0 +1,125 @@
+//! `longhand finetune --baseline` and its model folders through the real binary.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+mod tables;
+
+use serde_json::Value;
+
+use tables::{Folder, check, longhand};
+
+/// Trains on labels of the built-in sample, and gives the folder and the last line of JSON.
+fn train(folder: &Folder, name: &str, further: &[&str]) -> (String, Value) {
+    let (train, test, out) = (folder.path("train.tsv"), folder.path("test.tsv"), folder.path(name));
+    for (path, rows, seed) in [(&train, "400", "1"), (&test, "120", "2")] {
+        let arguments = ["data", "sample", "--table", "topic", "--language", "english"];
+        let further = ["--rows", rows, "--seed", seed, "--out", path, "--force"];
+        if !std::path::Path::new(path).exists() {
+            assert_eq!(longhand(&[&arguments[..], &further[..6]].concat(), b"").0, 0);
+        }
+    }
+    let arguments = ["finetune", "--task", "classify", "--data", &train, "--test", &test];
+    let output = ["--out", &out, "--json", "--threads", "2", "--baseline", name];
+    let (code, stdout, errors) = longhand(&[&arguments[..], &output, further].concat(), b"");
+    assert_eq!((code, errors.as_str()), (0, ""), "{name}");
+    (out, serde_json::from_str(stdout.lines().last().unwrap()).unwrap())
+}
+
+#[test]
+fn baselines_are_trained_measured_and_asked_like_any_model() {
+    let folder = Folder::new();
+    let test = folder.path("test.tsv");
+    let accuracy = |last: &Value| last["test"]["accuracy"].as_f64().unwrap();
+    let (majority, last) = train(&folder, "majority", &[]);
+    assert_eq!(last["done"], true);
+    let least = accuracy(&last);
+    assert!(least < 0.5, "{last}");
+    for (name, further) in [("nb-lr", ["--ngrams", "2"]), ("ngram-linear", ["--epochs", "20"])] {
+        let (out, last) = train(&folder, name, &further);
+        assert!(accuracy(&last) > least + 0.3, "{name}: {last}");
+        assert!(last["parameters"].as_u64().unwrap() > 1000 && last["best_valid_loss"].is_f64());
+        assert_eq!(last["test"]["labels"].as_array().unwrap().len(), 6);
+
+        let arguments = ["eval", &out, "--data", &test, "--against", &majority, "--json"];
+        let (code, stdout, errors) = longhand(&arguments, b"");
+        assert_eq!((code, errors.as_str()), (0, ""));
+        let eval: Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(eval["accuracy"], last["test"]["accuracy"]);
+        assert_eq!(eval["confusion"], last["test"]["confusion"]);
+        let difference = &eval["against"]["differences"]["accuracy"];
+        let expected = accuracy(&last) - least;
+        assert!((difference["value"].as_f64().unwrap() - expected).abs() < 1e-9);
+
+        let text = fs_err::read_to_string(&test).unwrap();
+        let first = text.lines().nth(1).unwrap().split('\t').next().unwrap();
+        let input = format!("{first}\n\n");
+        let (code, answers, errors) = longhand(&["predict", &out, "--json"], input.as_bytes());
+        assert_eq!((code, errors.as_str()), (0, ""));
+        let answers: Vec<Value> =
+            answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let shares = answers[0]["probabilities"].as_object().unwrap().values();
+        assert!((shares.map(|x| x.as_f64().unwrap()).sum::<f64>() - 1.0).abs() < 1e-5);
+        assert_eq!((answers.len(), &answers[1]["label"]), (2, &Value::Null));
+
+        let training = fs_err::read(format!("{out}/training.json")).unwrap();
+        let training: Value = serde_json::from_slice(&training).unwrap();
+        assert_eq!(training["recipe"]["baseline"]["type"], name);
+        let card = fs_err::read_to_string(format!("{out}/README.md")).unwrap();
+        assert!(card.contains(&format!("A baseline: {name}.")), "{card}");
+        // A run that is not asked to overwrite it leaves it.
+        let resume = ["finetune", "--resume", "--out", &out];
+        check(&longhand(&resume, b""), 1, "no checkpoints to resume: pass --force", "resume");
+        let weights = format!("{out}/model.safetensors");
+        let mut bytes = fs_err::read(&weights).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs_err::write(&weights, bytes).unwrap();
+        check(&longhand(&["predict", &out], b"a\n"), 1, "is damaged", "a flipped bit");
+    }
+}
+
+#[test]
+fn networks_of_one_memory_are_baselines_too() {
+    let folder = Folder::new();
+    for (name, memory) in [("rnn", "\"rnn\""), ("transformer", "\"attention\"")] {
+        let (out, last) = train(&folder, name, &["--steps", "3"]);
+        assert_eq!(last["step"], 3);
+        let config = fs_err::read_to_string(format!("{out}/config.json")).unwrap();
+        assert!(config.contains(memory) && !config.contains("\"lstm\""), "{config}");
+    }
+}
+
+#[test]
+fn flags_that_a_baseline_has_no_use_for_are_refused() {
+    let folder = Folder::new();
+    let table = folder.table("train.tsv", 60);
+    let out = folder.path("out");
+    let refused = |further: &[&str], words: &str| {
+        let arguments = ["finetune", "--task", "classify", "--data", &table, "--out", &out];
+        let columns = ["--text-column", "sentence", "--label-column", "mood"];
+        check(&longhand(&[&arguments[..], &columns, further].concat(), b""), 2, words, words);
+        assert!(!std::path::Path::new(&out).exists(), "{words}");
+    };
+    refused(&["--baseline", "nb-lr", "--preset", "lstm"], "a whole model: leave out --preset");
+    refused(&["--baseline", "rnn", "--preset", "lstm"], "a whole model: leave out --preset");
+    refused(&["base", "--baseline", "nb-lr"], "a whole model: leave out MODEL");
+    refused(&["--baseline", "nb-lr", "--steps", "3"], "--steps is not for the baseline nb-lr");
+    refused(&["--baseline", "nb-lr", "--tokenizer", "bpe"], "--tokenizer is not for the baseline");
+    refused(&["--baseline", "nb-lr", "--method", "lora"], "--method is not for the baseline");
+    refused(&["--baseline", "nb-lr", "--pretrain", "masked"], "--pretrain is not for");
+    refused(&["--baseline", "nb-lr", "--batch", "8"], "--batch is not for the baseline");
+    refused(&["--baseline", "nb-lr", "--pooling", "max"], "--pooling is not for the baseline");
+    refused(&["--baseline", "nb-lr", "--epochs", "2"], "nb-lr cannot have this epochs");
+    refused(&["--baseline", "majority", "--ngrams", "2"], "majority cannot have this ngrams");
+    refused(&["--baseline", "ngram-linear", "--epochs", "1.5"], "a whole number from 1, not 1.5");
+    refused(&["--baseline", "nb-lr", "--set", "baseline.cost=-1"], "cost: it must be above 0");
+    refused(&["--ngrams", "2"], "name one with --baseline");
+    refused(&["--baseline", "oracle"], "oracle");
+    let weighted = ["finetune", "--task", "classify", "--data", &table, "--out", &out];
+    let columns = ["--text-column", "sentence", "--label-column", "mood"];
+    let weights = ["--baseline", "nb-lr", "--set", "class_weights=balanced"];
+    let weighted = longhand(&[&weighted[..], &columns, &weights].concat(), b"");
+    check(&weighted, 1, "nb-lr does not use the task's class_weights", "weights");
+    let columns = folder.write("a.conll", "a B\n\nc D\n\n");
+    let tag = ["finetune", "--task", "tag", "--data", &columns, "--out", &out];
+    let tag = [&tag[..], &["--valid-fraction", "0", "--baseline", "nb-lr"]].concat();
+    check(&longhand(&tag, b""), 1, "one label, which is not what the task tag asks for", "tag");
+}
