@@ -8,8 +8,8 @@ use std::time::Instant;
 use longhand_model::{Cpu, file};
 use longhand_tasks::predictor::Trained;
 use longhand_tasks::{
-    Baseline, BaselineError, BaselineSettings, Examples, Listed, Measured, TASK_FILE, Task, TaskError, TaskFile,
-    VisitSettings, baseline::Learning, plain,
+    Baseline, BaselineError, BaselineSettings, Examples, Listed, Measured, TASK_FILE, Task,
+    TaskError, TaskFile, VisitSettings, baseline::Learning, plain,
 };
 use longhand_train::{End, Score, Watch as Hearer};
 

@@ -231,7 +231,10 @@ impl Arguments {
         let of_network = self.model.given().or(self.tuning.given()).or(self.budget.given());
         Others {
             of_base: base.or(preset),
-            of_network: of_network.or(self.training.given()).or(self.pretraining.given()).or(first(&own)),
+            of_network: of_network
+                .or(self.training.given())
+                .or(self.pretraining.given())
+                .or(first(&own)),
             epochs: self.budget.epochs(),
             learning_rate: self.training.learning_rate(),
             set: &self.set,
