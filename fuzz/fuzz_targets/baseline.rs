@@ -1,5 +1,5 @@
-//! A baseline's settings and weights file from arbitrary bytes: refused with one sentence, or one
-//! that answers.
+//! A baseline's settings and weights file from arbitrary bytes: refused with one sentence,
+//! or one that answers.
 #![no_main]
 
 use std::path::Path;

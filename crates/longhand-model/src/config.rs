@@ -55,8 +55,8 @@ pub struct Config {
     pub norm: Norm,
     /// The blocks, first to last.
     pub blocks: Vec<BlockConfig>,
-    /// The stacks of these blocks, and the order in which each reads the text (default: one,
-    /// forward).
+    /// The stacks of these blocks, and the order in which each reads the
+    /// text (default: one, forward).
     #[serde(default, skip_serializing_if = "fields::is_default")]
     pub stacks: Stacks,
     /// Where the last norm is applied (default: before the heads).
@@ -366,8 +366,8 @@ pub enum HeadKind {
     Tags {
         /// K: number of tags to choose from.
         tags: usize,
-        /// Whether a linear-chain CRF scores neighbouring tags and both ends of a sequence
-        /// (default: false).
+        /// Whether a linear-chain CRF scores neighbouring tags and both ends of
+        /// a sequence (default: false).
         #[serde(default, skip_serializing_if = "fields::is_default")]
         crf: bool,
     },
@@ -428,8 +428,8 @@ impl Config {
         self.stacks == Stacks::Forward && self.predicts_next()
     }
 
-    /// Whether it learns the objective `bicausal`: the first head is a language model's on two
-    /// stacks.
+    /// Whether it learns the objective `bicausal`: the first head is a language
+    /// model's on two stacks.
     pub fn is_bicausal(&self) -> bool {
         self.stacks == Stacks::Bicausal && self.predicts_next()
     }

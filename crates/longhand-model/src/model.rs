@@ -547,8 +547,8 @@ fn reversed_resets(sequence: &Sequence, resets: &[bool]) -> Vec<bool> {
     (0..sequence.rows()).map(starts).collect()
 }
 
-/// Lays out the tables of further features. They begin at zero, so that an unknown feature adds
-/// nothing.
+/// Lays out the tables of further features. They begin at zero, so that an
+/// unknown feature adds nothing.
 fn feature_tables(config: &Config, builder: &mut Builder) -> Vec<ParameterId> {
     let table = |(index, &rows): (usize, &usize)| {
         let shape = [rows, config.width];

@@ -110,15 +110,7 @@ impl Preset {
                 heads: vec![HeadConfig::new(HeadKind::LanguageModel { tied: false, bias: true })],
                 ..with_blocks(vocab_size, 256, vec![plain(lstm(256)); 2])
             },
-            Preset::StackedLstmClassifier => Config {
-                norm: Norm::None,
-                heads: vec![HeadConfig::new(HeadKind::Classifier {
-                    classes: 2,
-                    pooling: Pooling::Last,
-                })],
-                dropout: Dropout { input: 0.3, block: 0.3, ..Dropout::default() },
-                ..with_blocks(vocab_size, 64, vec![plain(lstm(64)), plain(lstm(32))])
-            },
+            Preset::StackedLstmClassifier => stacked_lstm_classifier(vocab_size),
             Preset::AttentionLstm => Config {
                 positions: Positions::Sinusoidal {},
                 dropout: Dropout { block: 0.1, ..Dropout::default() },
@@ -179,6 +171,17 @@ impl Preset {
             Preset::EncoderNano => encoder(vocab_size, 160, 2, Dropout::small(0.1)),
             Preset::EncoderSmall => encoder(vocab_size, 256, 4, Dropout::small(0.1)),
         }
+    }
+}
+
+/// Two LSTMs, the last hidden state of the second in front of the classes.
+fn stacked_lstm_classifier(vocab_size: usize) -> Config {
+    let head = HeadKind::Classifier { classes: 2, pooling: Pooling::Last };
+    Config {
+        norm: Norm::None,
+        heads: vec![HeadConfig::new(head)],
+        dropout: Dropout { input: 0.3, block: 0.3, ..Dropout::default() },
+        ..with_blocks(vocab_size, 64, vec![plain(lstm(64)), plain(lstm(32))])
     }
 }
 

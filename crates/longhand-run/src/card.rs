@@ -2,8 +2,11 @@
 
 use std::fmt::Write;
 
+use longhand_tasks::TaskSettings;
+
 use crate::objective::PretrainingObjective;
-use crate::training::Training;
+use crate::recipe::Recipe;
+use crate::training::{Results, Training};
 
 /// The card's file name.
 pub const CARD_FILE: &str = "README.md";
@@ -12,73 +15,100 @@ pub const CARD_FILE: &str = "README.md";
 pub(crate) fn card(name: &str, training: &Training) -> String {
     let recipe = &training.recipe;
     let mut card = String::new();
-    let mut line = |text: std::fmt::Arguments| {
-        // Writing to a string cannot fail.
-        let _ = writeln!(card, "{text}");
-    };
-    let classifies = recipe.task.is_some();
-    let continues = recipe.objective == PretrainingObjective::Causal;
-    let pipeline = match (classifies, continues) {
-        (true, _) => "text-classification",
-        (false, true) => "text-generation",
-        (false, false) => "feature-extraction",
-    };
-    line(format_args!("---\nlibrary_name: longhand\npipeline_tag: {pipeline}\n---\n"));
-    line(format_args!("# {name}\n"));
+    // Writing to a string cannot fail.
+    let _ =
+        write!(card, "---\nlibrary_name: longhand\npipeline_tag: {}\n---\n\n", pipeline(recipe));
+    let _ = write!(card, "# {name}\n\n");
     if !recipe.description.is_empty() {
-        line(format_args!("{}\n", recipe.description));
+        let _ = write!(card, "{}\n\n", recipe.description);
     }
-    match &recipe.baseline {
-        Some(baseline) => line(format_args!("A baseline: {}.\n", baseline.name())),
-        None => line(format_args!(
-            "Model: {}. Tokeniser: {}.\n",
-            recipe.model.name(),
-            recipe.tokenizer.kind
-        )),
-    }
-    if let Some(results) = &training.results {
-        line(format_args!("## Results\n"));
-        line(format_args!(
-            "{} parameters; {} steps over {} tokens in {:.0} seconds.\n",
-            results.parameters, results.steps, results.tokens, results.seconds
-        ));
-        line(format_args!("| part | metric | value |\n|---|---|---|"));
-        for (part, score) in [("validation", &results.valid), ("test", &results.test)] {
-            let Some(score) = score else { continue };
-            let per = if classifies { "example" } else { "token" };
-            line(format_args!("| {part} | loss (nats per {per}) | {:.4} |", score.loss));
-            if !classifies {
-                line(format_args!("| {part} | perplexity | {:.3} |", score.loss.exp()));
-            }
-            for (metric, value) in &score.metrics {
-                line(format_args!("| {part} | {metric} | {value:.4} |"));
-            }
+    let _ = match &recipe.baseline {
+        Some(baseline) => write!(card, "A baseline: {}.\n\n", baseline.name()),
+        None => {
+            let (model, tokenizer) = (recipe.model.name(), recipe.tokenizer.kind);
+            write!(card, "Model: {model}. Tokeniser: {tokenizer}.\n\n")
         }
-        line(format_args!(""));
+    };
+    if let Some(results) = &training.results {
+        write_results(&mut card, results, recipe.task.is_some());
     }
-    line(format_args!("## Data\n"));
-    let data = &training.data;
-    line(format_args!("| part | tokens | bytes | BLAKE3 of the ids |\n|---|---|---|---|"));
+    write_data(&mut card, training);
+    let _ = write!(card, "\n## Recipe\n\n```toml\n{}```\n\n", shown(recipe));
+    let _ = write!(card, "## Use\n\n    longhand {}\n", usage(recipe));
+    card
+}
+
+/// The hub's name of what the model does.
+fn pipeline(recipe: &Recipe) -> &'static str {
+    match (&recipe.task, recipe.objective) {
+        (Some(TaskSettings::Tag(_)), _) => "token-classification",
+        (Some(TaskSettings::Span(_)), _) => "question-answering",
+        (Some(_), _) => "text-classification",
+        (None, PretrainingObjective::Causal) => "text-generation",
+        (None, PretrainingObjective::Masked) => "fill-mask",
+        (None, PretrainingObjective::Bicausal) => "feature-extraction",
+    }
+}
+
+/// The command that a person tries first.
+fn usage(recipe: &Recipe) -> &'static str {
+    match (&recipe.task, recipe.objective) {
+        (Some(TaskSettings::Tag(_)), _) => "predict DIR < columns.conll",
+        (Some(TaskSettings::Span(_)), _) => "predict DIR < questions.json",
+        (Some(_), _) => "predict DIR < lines",
+        (None, PretrainingObjective::Causal) => "generate DIR --prompt \"…\"",
+        (None, _) => "finetune DIR --task classify --data train.tsv --out classifier",
+    }
+}
+
+/// Parameters, steps, and every metric of both parts. `of_task`: the loss is an example's.
+fn write_results(card: &mut String, results: &Results, of_task: bool) {
+    let Results { parameters, steps, tokens, seconds, .. } = results;
+    let _ = write!(
+        card,
+        "## Results\n\n{parameters} parameters; {steps} steps over {tokens} tokens in {seconds:.0} \
+         seconds.\n\n| part | metric | value |\n|---|---|---|\n"
+    );
+    for (part, score) in [("validation", &results.valid), ("test", &results.test)] {
+        let Some(score) = score else { continue };
+        let per = if of_task { "example" } else { "token" };
+        let _ = writeln!(card, "| {part} | loss (nats per {per}) | {:.4} |", score.loss);
+        if !of_task {
+            let _ = writeln!(card, "| {part} | perplexity | {:.3} |", score.loss.exp());
+        }
+        for (metric, value) in &score.metrics {
+            let _ = writeln!(card, "| {part} | {metric} | {value:.4} |");
+        }
+    }
+    card.push('\n');
+}
+
+/// The sizes and hashes of the data, and of the base model.
+fn write_data(card: &mut String, training: &Training) {
+    let Training { recipe, data, .. } = training;
+    card.push_str("## Data\n\n| part | tokens | bytes | BLAKE3 of the ids |\n|---|---|---|---|\n");
     for (part, facts) in [("train", Some(&data.train)), ("validation", data.valid.as_ref())] {
         let Some(facts) = facts else { continue };
         let (tokens, bytes, hash) = (facts.tokens, facts.bytes, &facts.blake3);
-        line(format_args!("| {part} | {tokens} | {bytes} | `{hash}` |"));
+        let _ = writeln!(card, "| {part} | {tokens} | {bytes} | `{hash}` |");
     }
-    line(format_args!(""));
+    card.push('\n');
     if recipe.data.train.is_empty() {
         let (seed, bytes) = (recipe.data.sample_seed, recipe.data.sample_bytes);
-        line(format_args!("The built-in sample, seed {seed}, at least {bytes} bytes.\n"));
+        let _ = write!(card, "The built-in sample, seed {seed}, at least {bytes} bytes.\n\n");
     }
     if let Some(base) = &recipe.model.base {
-        line(format_args!("Begun with the model of BLAKE3 `{}`.\n", base.hash));
+        let _ = write!(card, "Begun with the model of BLAKE3 `{}`.\n\n", base.hash);
     }
     for (path, hash) in &data.sha256 {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        line(format_args!("- `{name}`, SHA-256 `{hash}`"));
+        let _ = writeln!(card, "- `{name}`, SHA-256 `{hash}`");
     }
-    line(format_args!("\n## Recipe\n"));
+}
+
+/// The recipe in TOML, with the names of files alone: whoever reads the card has other folders.
+fn shown(recipe: &Recipe) -> String {
     let mut shown = recipe.clone();
-    // Whoever reads the card has other folders.
     let lists = [&mut shown.data.train, &mut shown.data.valid, &mut shown.data.test];
     let further = shown.pretraining.iter_mut().flat_map(|pretraining| &mut pretraining.text);
     for path in lists.into_iter().flatten().chain(further) {
@@ -88,13 +118,5 @@ pub(crate) fn card(name: &str, training: &Training) -> String {
         base.path = base.path.file_name().unwrap_or_default().into();
     }
     shown.data.sha256.clear();
-    let toml = toml::to_string(&shown).unwrap_or_default();
-    line(format_args!("```toml\n{}```\n", toml));
-    let usage = match (classifies, continues) {
-        (true, _) => "predict DIR < lines",
-        (false, true) => "generate DIR --prompt \"…\"",
-        (false, false) => "finetune DIR --task classify --data train.tsv --out classifier",
-    };
-    line(format_args!("## Use\n\n    longhand {usage}"));
-    card
+    toml::to_string(&shown).unwrap_or_default()
 }

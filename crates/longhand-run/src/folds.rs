@@ -26,7 +26,7 @@ pub enum FoldState<'a> {
     /// Its run is complete, and is not repeated.
     Complete(Box<Training>),
     /// Its run is to be started, or resumed.
-    ToRun(Run<'a>),
+    ToRun(Box<Run<'a>>),
 }
 
 /// The results of several folds.
@@ -96,7 +96,7 @@ impl Folds {
                 return Ok(FoldState::Complete(Box::new(earlier)));
             }
         }
-        Ok(FoldState::ToRun(Run::new(recipe, folder).existing(self.existing)))
+        Ok(FoldState::ToRun(Box::new(Run::new(recipe, folder).existing(self.existing))))
     }
 
     /// The recipe of the cross-validation in a folder, if there is one.

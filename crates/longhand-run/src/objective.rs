@@ -46,8 +46,8 @@ pub struct Pretraining {
     pub batch: usize,
     /// Most tokens of a passage (128).
     pub chunk: usize,
-    /// Files and folders of text to read beside the texts of the training examples (none). They are
-    /// held in memory.
+    /// Files and folders of text to read beside the texts of the training examples (none). They
+    /// are held in memory.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub text: Vec<PathBuf>,
 }

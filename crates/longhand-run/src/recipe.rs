@@ -445,8 +445,8 @@ impl Recipe {
     /// without a task the model must fit the objective.
     ///
     /// # Errors
-    /// [`RecipeError::NoLanguageModel`] or [`RecipeError::Unfit`] where it cannot, or a refused
-    /// configuration.
+    /// [`RecipeError::NoLanguageModel`] or [`RecipeError::Unfit`] where it cannot,
+    /// or a refused configuration.
     pub fn check_head(&self) -> Result<(), RecipeError> {
         if self.task.is_some() {
             return Ok(());

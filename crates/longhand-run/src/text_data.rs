@@ -258,8 +258,8 @@ pub fn encode_in_passing(
     encode(corpus, tokenizer, &folder.path().join("data.tokens"), progress)
 }
 
-/// The ids of further text of a task's pretraining, without the runs in its folders, and the bytes
-/// of the text.
+/// The ids of further text of a task's pretraining, without the runs in its folders, and the
+/// bytes of the text.
 pub(crate) fn further(
     paths: &[PathBuf],
     lossy: bool,

@@ -8,8 +8,8 @@ use longhand_train::schedule::{Schedule, SlantedTriangular};
 use longhand_train::{Budget, GroupSettings, Settings, SettingsError};
 use serde::{Deserialize, Serialize};
 
-/// Factor between the learning rates of a layer and of the one below it (Howard and Ruder, 2018,
-/// section 3.2).
+/// Factor between the learning rates of a layer and of the one below it (Howard and
+/// Ruder, 2018, section 3.2).
 const RATE_OF_LOWER: f32 = 2.6;
 /// Matrices with fewer rows or columns get no change of low rank unless a target names them: they
 /// steer whole heads, and a change would be as large as the matrix.
@@ -55,9 +55,9 @@ pub enum Unfreeze {
     /// From the first step on.
     #[default]
     AtOnce,
-    /// The head first and one more block with each epoch, lower ones at lower rates, on a slanted
-    /// triangular schedule (Howard and Ruder, "Universal language model fine-tuning for text
-    /// classification", 2018).
+    /// The head first and one more block with each epoch, lower ones at lower rates, on a
+    /// slanted triangular schedule (Howard and Ruder, "Universal language model fine-tuning
+    /// for text classification", 2018).
     Gradual,
 }
 

@@ -34,15 +34,15 @@ pub struct Classify {
     pub labels: Labels,
     /// The number of first tokens of a text that are read.
     pub longest: NonZeroUsize,
-    /// Whether an example is two texts, read as one sequence with a separator between them (default:
-    /// false).
+    /// Whether an example is two texts, read as one sequence with a separator
+    /// between them (default: false).
     #[serde(default, skip_serializing_if = "is_false")]
     pub pair: bool,
     /// Whether labels are numbers, sorted by their values, whose distance counts (default: false).
     #[serde(default, skip_serializing_if = "is_false")]
     pub ordered: bool,
-    /// The temperature that logits are divided by before they become probabilities, above 0
-    /// (default: 1).
+    /// The temperature that logits are divided by before they become probabilities,
+    /// above 0 (default: 1).
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub temperature: f32,
     /// The weight of each label in the training loss; empty for 1 each.

@@ -136,8 +136,8 @@ impl ClassScore {
     }
 }
 
-/// Means of precision, recall and F1 over the labels that occur as truth or as an answer; 0 where
-/// none does.
+/// Means of precision, recall and F1 over the labels that occur as truth or as an answer;
+/// 0 where none does.
 pub fn macro_means(classes: &[ClassScore]) -> [f64; 3] {
     let occurs = |class: &&ClassScore| class.support + class.answered > 0;
     let count = classes.iter().filter(occurs).count().max(1) as f64;

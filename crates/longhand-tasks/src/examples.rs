@@ -56,8 +56,8 @@ impl<T: Task> Examples<T> {
     /// examples, the same share of each [`Task::stratum`], drawn by `seed`.
     ///
     /// # Errors
-    /// A file that cannot be read; examples that cannot be learnt from or measured on; too few to
-    /// hold some out.
+    /// A file that cannot be read; examples that cannot be learnt from or measured on; too few
+    /// to hold some out.
     pub fn read(settings: &T::Settings, files: &Files, seed: u64) -> Result<Self, TaskError> {
         let Read { examples: train, notes } = read_all::<T>(settings, &files.train, files)?;
         let mut task = T::learn(settings, &train, &names(&files.train))?;
@@ -109,13 +109,16 @@ impl<T: Task> Examples<T> {
     }
 }
 
+/// Examples to learn from, and examples of the same file that are kept apart.
+type Parted<E> = (Vec<E>, Vec<E>);
+
 /// The examples of the other folds, and those of a fold.
 fn parted<T: Task>(
     train: Vec<T::Example>,
     Fold { number, of }: Fold,
     files: &Files,
     seed: u64,
-) -> Result<(Vec<T::Example>, Vec<T::Example>), TaskError> {
+) -> Result<Parted<T::Example>, TaskError> {
     let (number, folds) = (number.get() - 1, of.get());
     fold(train, T::stratum, (number, folds), seed).map_err(|(label, examples)| {
         let name = names(&files.train);

@@ -115,9 +115,9 @@ pub fn mcnemar<T: Task>(
     Some(McNemar { only_first, only_second, p: sign_test(only_first, only_second) })
 }
 
-/// The 95 % interval of the mean of `count` independent values with a standard deviation from n − 1
-/// degrees of freedom: mean ± t·deviation/√n, with t of Student's distribution. A single value has no
-/// width.
+/// The 95 % interval of the mean of `count` independent values with a standard deviation from n
+/// − 1 degrees of freedom: mean ± t·deviation/√n, with t of Student's distribution. A single
+/// value has no width.
 pub fn interval_of_mean(mean: f64, deviation: f64, count: usize) -> Interval {
     let half = match count {
         0 | 1 => 0.0,
@@ -185,8 +185,8 @@ fn interval(mut values: Vec<f64>) -> Interval {
     Interval { low: percentile(&values, 0.025), high: percentile(&values, 0.975) }
 }
 
-/// The value below which a share of sorted values is, between two of them in proportion; 0 where
-/// there is none.
+/// The value below which a share of sorted values is, between two of them in proportion; 0
+/// where there is none.
 fn percentile(sorted: &[f64], share: f64) -> f64 {
     let place = share * sorted.len().saturating_sub(1) as f64;
     let at = |place: f64| sorted.get(place as usize).copied().unwrap_or(0.0);

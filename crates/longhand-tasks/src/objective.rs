@@ -29,8 +29,8 @@ pub struct TaskObjective<T: Task> {
 }
 
 impl<T: Task> TaskObjective<T> {
-    /// Trains on `train` in shuffled batches of similar lengths, and validates on `valid` unless it
-    /// is empty.
+    /// Trains on `train` in shuffled batches of similar lengths, and validates on `valid`
+    /// unless it is empty.
     ///
     /// # Errors
     /// If there is no example.

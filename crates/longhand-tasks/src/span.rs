@@ -58,8 +58,8 @@ pub struct Settings {
     pub no_answer_margin: Option<f32>,
     /// Whether the model reads how words match the question (default: true).
     pub matches: bool,
-    /// Whether the model reads each word's spelling, or the pairs of characters in Chinese
-    /// (default: true).
+    /// Whether the model reads each word's spelling, or the pairs of characters
+    /// in Chinese (default: true).
     pub spelling: bool,
 }
 
@@ -393,8 +393,8 @@ impl Task for Spans {
 }
 
 impl Spans {
-    /// The rows of the features of each word of a question, of the mark, and of each word of the
-    /// context.
+    /// The rows of the features of each word of a question, of the mark, and of each
+    /// word of the context.
     fn rows(&self, question: &Words<'_>, context: &Words<'_>) -> [Vec<Vec<u32>>; 3] {
         let spelt = |words: &Words<'_>| -> Vec<Vec<u32>> {
             let own = words.words();
@@ -460,8 +460,8 @@ fn known_span(example: &Example, tokens: &[Token]) -> Known {
     }
 }
 
-/// The target of a window behind `asked` tokens and the mark. A window that lacks a part of the answer
-/// has none.
+/// The target of a window behind `asked` tokens and the mark. A window that lacks a part of
+/// the answer has none.
 fn placed(span: Known, window: &Range<usize>, asked: usize) -> (u32, u32) {
     match span {
         Known::Unknown => UNKNOWN,

@@ -54,8 +54,8 @@ pub struct Settings {
     /// Whether a CRF scores neighbouring tags (default: as the model's own head does, or true).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub crf: Option<bool>,
-    /// Whether the model reads each word's spelling, or the pairs of characters in Chinese
-    /// (default: true).
+    /// Whether the model reads each word's spelling, or the pairs of characters
+    /// in Chinese (default: true).
     pub spelling: bool,
     /// Whether each word ends with its place in a longer word, a digit: `科0 技1` in Weibo NER. The
     /// model reads the digit apart from the word (default: false).

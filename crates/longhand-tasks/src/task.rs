@@ -74,8 +74,8 @@ pub trait Task: Clone {
     /// If the model can never give its right answer.
     fn check(&self, example: &Self::Example, at: At<'_>) -> Result<(), TaskError>;
 
-    /// Takes notice of the examples that are learnt from, none of which is held out; nothing by
-    /// default.
+    /// Takes notice of the examples that are learnt from, none of which is held
+    /// out; nothing by default.
     fn weigh(&mut self, _settings: &Self::Settings, _train: &[Self::Example]) {}
 
     /// A key of the right answer. The same share of the examples of each key is held out.
@@ -86,14 +86,14 @@ pub trait Task: Clone {
     /// The texts on which a tokeniser is trained.
     fn texts(example: &Self::Example) -> Vec<&str>;
 
-    /// The most tokens of a vocabulary of whole words where nobody says how many; every word by
-    /// default.
+    /// The most tokens of a vocabulary of whole words where nobody says how many;
+    /// every word by default.
     fn vocabulary(_examples: &[Self::Example]) -> Option<usize> {
         None
     }
 
-    /// The names of the possible answers with their numbers among examples; empty where answers
-    /// have no names.
+    /// The names of the possible answers with their numbers among examples; empty where
+    /// answers have no names.
     fn counts(&self, _examples: &[Self::Example]) -> Vec<(String, usize)> {
         Vec::new()
     }
@@ -110,8 +110,8 @@ pub trait Task: Clone {
     /// The head that answers. `own` is the first head of the model that the run begins with.
     fn head(&self, settings: &Self::Settings, own: Option<&HeadKind>) -> HeadKind;
 
-    /// The configuration with what the task changes in the body, such as tables of features;
-    /// nothing by default.
+    /// The configuration with what the task changes in the body, such as tables of
+    /// features; nothing by default.
     fn body(&self, config: Config) -> Config {
         config
     }
@@ -130,8 +130,8 @@ pub trait Task: Clone {
         example: &Self::Example,
     ) -> Result<Encoded<Self::Target>, TaskError>;
 
-    /// `[F, T·B]`: the features of a batch's tokens, for a model whose configuration has any; none
-    /// by default.
+    /// `[F, T·B]`: the features of a batch's tokens, for a model whose configuration has
+    /// any; none by default.
     fn features(&self, _batch: &LabelledBatch<Self::Target>) -> Vec<u32> {
         Vec::new()
     }
@@ -217,8 +217,8 @@ pub trait Task: Clone {
         Ok(None)
     }
 
-    /// The answer by the logits of a baseline's classes; none by default, where no baseline does
-    /// the task.
+    /// The answer by the logits of a baseline's classes; none by default, where no
+    /// baseline does the task.
     fn plain_answer(&self, _logits: &[f32]) -> Option<Self::Answer> {
         None
     }
@@ -233,8 +233,8 @@ pub trait Task: Clone {
     /// was nothing to read.
     fn plain(&self, example: &Self::Example, answers: &[Self::Answer]) -> String;
 
-    /// A prediction's named values, in the same form for every example. `answers` is as for
-    /// [`Task::plain`].
+    /// A prediction's named values, in the same form for every example. `answers`
+    /// is as for [`Task::plain`].
     fn fields(&self, example: &Self::Example, answers: &[Self::Answer]) -> Map<String, Value>;
 }
 
@@ -280,8 +280,8 @@ pub struct Reading {
     pub header: Header,
     /// Whether invalid UTF-8 is replaced instead of refused (default: false).
     pub lossy: bool,
-    /// Whether the file is learnt from: of a treebank, phrases may then be examples beside sentences
-    /// (default: false).
+    /// Whether the file is learnt from: of a treebank, phrases may then be examples
+    /// beside sentences (default: false).
     pub to_learn: bool,
     /// Whether right answers are left out, as for examples to predict; an example may then have
     /// nothing to read (default: false).

@@ -136,8 +136,8 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The length in bytes of the letters and digits that a text begins with, apostrophes between them
-/// included.
+/// The length in bytes of the letters and digits that a text begins with,
+/// apostrophes between them included.
 fn run(text: &str) -> usize {
     let mut characters = text.char_indices().peekable();
     while let Some((place, character)) = characters.next() {

@@ -212,8 +212,8 @@ impl<'a> Problems<'a> {
     }
 }
 
-/// r·((1 − β)·w̄ + β·w) for each n-gram, with the mean magnitude w̄ of the weights (the paper's
-/// equation 4).
+/// r·((1 − β)·w̄ + β·w) for each n-gram, with the mean magnitude w̄ of the weights
+/// (the paper's equation 4).
 fn interpolated(solution: &Solution, ratios: &[f32], share: f64) -> Vec<f32> {
     if share == 1.0 {
         return solution.weights.clone();

@@ -141,8 +141,8 @@ impl Features {
         Self { grams, buckets: settings.buckets.get() as u64 }
     }
 
-    /// Writes the numbers of a text's features into `row`: words by their hash, all others by
-    /// their bucket.
+    /// Writes the numbers of a text's features into `row`: words by their hash, all
+    /// others by their bucket.
     fn row(
         &self,
         texts: &[&str],

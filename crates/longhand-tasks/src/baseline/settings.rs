@@ -32,8 +32,8 @@ pub struct NbLrSettings {
     pub cost: Option<f64>,
     /// α: added to the count of each n-gram (default: 1).
     pub smoothing: f64,
-    /// β: share of the trained weights; the rest is their mean magnitude, which leaves Naive Bayes
-    /// (default: 1).
+    /// β: share of the trained weights; the rest is their mean magnitude, which leaves
+    /// Naive Bayes (default: 1).
     pub interpolation: f64,
 }
 

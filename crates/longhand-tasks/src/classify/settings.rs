@@ -79,8 +79,8 @@ impl ClassWeights {
         }
     }
 
-    /// The first weight that is not above 0, or whose label is none of `labels`, and why it is
-    /// refused.
+    /// The first weight that is not above 0, or whose label is none of `labels`, and
+    /// why it is refused.
     pub(super) fn fault(&self, labels: &Labels) -> Option<(&str, f32, &'static str)> {
         let Self::Named(weights) = self else { return None };
         weights.iter().find_map(|(name, &weight)| {

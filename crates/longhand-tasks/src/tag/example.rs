@@ -137,8 +137,8 @@ impl Example {
         features
     }
 
-    /// The tags as the file has them, those of one predicate after another's; empty where they are
-    /// unknown.
+    /// The tags as the file has them, those of one predicate after another's; empty
+    /// where they are unknown.
     pub(super) fn tags(&self) -> Vec<&str> {
         self.tags_of_sentences().concat()
     }

@@ -99,8 +99,8 @@ impl FromStr for Column {
 pub(crate) struct CellOptions {
     /// Replace invalid UTF-8 and lone surrogates by U+FFFD (default: false).
     pub(crate) lossy: bool,
-    /// Whether a cell may be a list, which is given as a JSON array of texts; without it a list is
-    /// refused (default: false).
+    /// Whether a cell may be a list, which is given as a JSON array of texts; without it a list
+    /// is refused (default: false).
     pub(crate) lists: bool,
 }
 

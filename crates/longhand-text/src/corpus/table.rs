@@ -221,8 +221,8 @@ fn treebank(source: &Source, options: &TableOptions) -> Result<Vec<Example>, Tex
     }
 }
 
-/// The columns of the text, of the second text if there is one, and, unless labels are left out, of
-/// the label.
+/// The columns of the text, of the second text if there is one, and, unless labels are left
+/// out, of the label.
 fn columns(
     source: &Source,
     format: TableFormat,

@@ -95,8 +95,8 @@ impl WholeTable {
         self.rows.is_empty()
     }
 
-    /// The name for a further column: `wanted`, or `predicted_` and it where the table has such a
-    /// column.
+    /// The name for a further column: `wanted`, or `predicted_` and it where the table
+    /// has such a column.
     pub fn free_name(&self, wanted: &str) -> String {
         let taken = match &self.form {
             Form::Separated { names, .. } => {
@@ -126,8 +126,8 @@ impl WholeTable {
         }
     }
 
-    /// Writes row number `row`, from 0, with the values of further columns; nothing where there is
-    /// no such row.
+    /// Writes row number `row`, from 0, with the values of further columns; nothing where there
+    /// is no such row.
     ///
     /// # Errors
     /// If the output cannot be written.

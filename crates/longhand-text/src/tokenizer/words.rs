@@ -96,10 +96,13 @@ mod tests {
     #[test]
     fn tokens_of_one_word_belong_together_and_chinese_characters_do_not() {
         let text = "unhappily tuned 小梅 sat.\n".repeat(3);
-        for (kind, size) in [(TokenizerKind::Bpe, 262), (TokenizerKind::Wordpiece, 40)] {
+        for (kind, size) in [(TokenizerKind::Bpe, 262), (TokenizerKind::Wordpiece, 120)] {
             let texts = std::iter::once(Ok(text.clone()));
             let tokenizer = Tokenizer::train(kind, Some(size), texts, &mut |_| {}).unwrap();
-            let found = words(&tokenizer, "unhappily tuned");
+            let found: Vec<String> = words(&tokenizer, "unhappily tuned")
+                .into_iter()
+                .filter(|word| !word.is_empty())
+                .collect();
             assert_eq!(found, ["unhappily", "tuned"], "{kind}");
             let chinese: Vec<String> =
                 words(&tokenizer, "小梅").into_iter().filter(|word| !word.is_empty()).collect();

@@ -42,8 +42,8 @@ pub(crate) struct Arguments {
     /// What to learn [default: the recipe's]
     #[arg(long, help_heading = "Data")]
     task: Option<TaskName>,
-    /// Any setting of the task, or as baseline.KEY of the baseline, as a recipe writes it; may be
-    /// given several times
+    /// Any setting of the task, or as baseline.KEY of the baseline, as a recipe writes it; may
+    /// be given several times
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Data")]
     set: Vec<String>,
     /// The file of examples to learn from; may be given several times
@@ -65,15 +65,15 @@ pub(crate) struct Arguments {
     /// The column of a second text: a pair of texts has a label
     #[arg(long, value_name = "COLUMN", help_heading = "Data")]
     pair_column: Option<String>,
-    /// Labels are numbers, such as ratings: tell the mean absolute error and the quadratic weighted
-    /// kappa too
+    /// Labels are numbers, such as ratings: tell the mean absolute error and the
+    /// quadratic weighted kappa too
     #[arg(long, help_heading = "Data")]
     ordered: bool,
     /// The nodes of a treebank to learn from: sentences or phrases [default: sentences]
     #[arg(long, value_name = "WHICH", help_heading = "Data")]
     nodes: Option<String>,
-    /// How the ratings of a treebank become labels: fine, or binary without the neutral ones
-    /// [default: fine]
+    /// How the ratings of a treebank become labels: fine, or binary without the
+    /// neutral ones [default: fine]
     #[arg(long, value_name = "HOW", help_heading = "Data")]
     ratings: Option<String>,
     /// The column of the words to tag [default: 0]
@@ -119,8 +119,8 @@ pub(crate) struct Arguments {
     budget: BudgetFlags,
     #[command(flatten)]
     training: TrainingFlags,
-    /// Share of each right answer's probability that is spread over all answers, below 1
-    /// [default: 0]
+    /// Share of each right answer's probability that is spread over all answers,
+    /// below 1 [default: 0]
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
     label_smoothing: Option<f32>,
     /// Weights of labels in the loss: balanced, or NAME=WEIGHT, which may be given several times

@@ -17,10 +17,10 @@ use crate::reading::{TextArguments, Threads, model_folder};
 use crate::task_data::{self, TableArguments};
 
 /// Names the label of each line of stdin: one line in, one line out. A blank line has no label, and
-/// a blank line is the answer. A line of a model of pairs is two texts with a tab between them. With
-/// --data, a table comes out again with the label and its probability as further columns. A tagger
-/// reads and writes CoNLL columns; a model that answers questions reads SQuAD's JSON and writes its
-/// form of predictions.
+/// a blank line is the answer. A line of a model of pairs is two texts with a tab between them.
+/// With --data, a table comes out again with the label and its probability as further columns. A
+/// tagger reads and writes CoNLL columns; a model that answers questions reads SQuAD's JSON and
+/// writes its form of predictions.
 #[derive(Args)]
 #[command(after_help = "Example:\n  longhand finetune --task classify --data train.tsv\n  \
                         echo 'Who wrote it ?' | longhand predict classifier --json\n  longhand \
@@ -39,8 +39,8 @@ pub(crate) struct Arguments {
     /// of a model of several labels labels, text
     #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "json")]
     columns: Vec<String>,
-    /// A .csv, .tsv, .jsonl or .parquet table of texts instead of stdin; its rows come out with
-    /// further columns
+    /// A .csv, .tsv, .jsonl or .parquet table of texts instead of stdin; its rows come
+    /// out with further columns
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     #[command(flatten)]
