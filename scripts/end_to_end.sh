@@ -7,8 +7,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 kills=${1:-2}
 
-# The development profile is optimised as well, and checks for overflow.
-cargo build --quiet
+# The development profile is optimised as well, and checks for overflow. Of the whole workspace, as
+# the tests built it: one package alone has other features, and would be compiled anew.
+cargo build --quiet --workspace
 longhand="${CARGO_TARGET_DIR:-target}/debug/longhand"
 longhand=$(realpath "$longhand")
 work=$(mktemp -d)

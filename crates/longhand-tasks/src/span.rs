@@ -109,7 +109,7 @@ pub struct Target {
 
 impl Task for Spans {
     const NAME: &'static str = "span";
-    const ABOUT: &'static str = "the span of a text that answers a question";
+    const ABOUT: &'static str = "The span of a text that answers a question";
     const UNIT: Unit = Unit::Whole;
     const PRESET: Preset = Preset::Reader;
     const METRICS: &'static [(&'static str, &'static str)] = &[

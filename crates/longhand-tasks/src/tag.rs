@@ -127,7 +127,7 @@ pub struct Answer {
 
 impl Task for Tagging {
     const NAME: &'static str = "tag";
-    const ABOUT: &'static str = "a tag for each token: names, phrases, parts of speech";
+    const ABOUT: &'static str = "A tag for each token: names, phrases, parts of speech";
     const UNIT: Unit = Unit::Block;
     const PRESET: Preset = Preset::Tagger;
     const METRICS: &'static [(&'static str, &'static str)] =

@@ -416,9 +416,12 @@ pub(super) fn set<T>(slot: &mut T, value: Option<T>) {
 fn preset_help() -> String {
     let names = Preset::ALL.map(Preset::name).join(", ");
     format!(
-        "The model's configuration: {names} [default: {}, of finetune {}]",
+        "The model's configuration: {names} [default: {}, of texts with labels {}, of tags {}, of \
+         spans {}]",
         ModelSettings::default().preset,
-        Preset::StackedLstmClassifier
+        Preset::StackedLstmClassifier,
+        Preset::Tagger,
+        Preset::Reader
     )
 }
 
