@@ -7,7 +7,7 @@ use longhand_text::corpus::conll::{Conll, ConllColumn, ConllOptions};
 fuzz_target!(|input: (u8, i64, Vec<u8>)| {
     let (options, index, bytes) = input;
     let bit = |place: u8| options >> place & 1 == 1;
-    let options = ConllOptions { header: bit(0), lossy: bit(1), varying: bit(2) };
+    let options = ConllOptions { header: bit(0), lossy: bit(1), varying: bit(2), numbered: bit(3) };
     let Ok(file) = Conll::parse("input", bytes, options) else { return };
     let places = [ConllColumn::Index(index), ConllColumn::Index(-1)].map(|c| file.place(&c));
     let mut values = Vec::new();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use longhand_model::config::HeadKind;
 use longhand_model::{Config, IGNORE, LegalTags, Model, Pass, Preset, Targets};
 use longhand_text::batch::{LabelledBatch, LabelledIds};
-use longhand_text::corpus::conll::{Conll, ConllColumn};
+use longhand_text::corpus::conll::{Conll, ConllColumn, ConllOptions};
 use longhand_text::{Tokenizer, TokenizerKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -395,7 +395,8 @@ impl Task for Tagging {
     }
 
     fn parse(&self, text: &str, at: At<'_>) -> Result<Vec<Example>, TaskError> {
-        let file = Arc::new(Conll::block(at.name, text, at.example as u64)?);
+        let options = ConllOptions { numbered: self.columns.word != 0, ..ConllOptions::default() };
+        let file = Arc::new(Conll::block(at.name, text, at.example as u64, options)?);
         let sentences = file.sentences().to_vec();
         Ok(vec![Example { file, sentences, columns: None }])
     }

@@ -191,7 +191,10 @@ pub(super) fn read(
     let mut all = features.iter().chain([&word, &label]).chain(&predicate);
     let header = all.any(|column| matches!(column, ConllColumn::Name(_)));
     let varying = predicate.is_some();
-    let file = Conll::read(file, ConllOptions { header, varying, lossy: reading.lossy })?;
+    // Where the words are not first, numbers can be.
+    let numbered = settings.word_column != "0";
+    let options = ConllOptions { header, varying, numbered, lossy: reading.lossy };
+    let file = Conll::read(file, options)?;
     let place = |column: &ConllColumn| file.place(column);
     let predicate = predicate.as_ref().map(place).transpose()?;
     let label = match (reading.unlabelled, predicate) {

@@ -34,6 +34,9 @@ pub struct ConllOptions {
     /// Whether sentences may differ in their number of columns, as in files of semantic roles, which
     /// have a column for each predicate (default: false).
     pub varying: bool,
+    /// Whether the first column numbers the tokens, as in CoNLL-U (default: false). A line of a
+    /// multiword token, such as `3-4`, or of an empty node, such as `5.1`, is then no token.
+    pub numbered: bool,
     /// Replace invalid UTF-8 by U+FFFD instead of stopping (default: false).
     pub lossy: bool,
 }
@@ -100,8 +103,13 @@ impl Conll {
     /// # Errors
     /// A line with more or fewer cells than the first token's; `first_line` is the number of the
     /// block's first line, from 1.
-    pub fn block(name: &str, text: &str, first_line: u64) -> Result<Self, TextError> {
-        Self::of_text(name, text.to_owned(), ConllOptions::default()).map_err(|error| match error {
+    pub fn block(
+        name: &str,
+        text: &str,
+        first_line: u64,
+        options: ConllOptions,
+    ) -> Result<Self, TextError> {
+        Self::of_text(name, text.to_owned(), options).map_err(|error| match error {
             TextError::Line { name, line, fault } => {
                 TextError::Line { name, line: first_line + line - 1, fault }
             }
@@ -229,7 +237,7 @@ impl Conll {
     }
 
     fn find_sentences(&mut self, options: ConllOptions) -> Result<(), TextError> {
-        let ConllOptions { header, varying, .. } = options;
+        let ConllOptions { header, varying, numbered, .. } = options;
         let (mut start, mut document) = (0, 0);
         // Cells in the lines of the present sentence.
         let mut expected = self.columns;
@@ -246,6 +254,9 @@ impl Conll {
                     self.names = names;
                     self.naming = Some(number);
                 }
+                continue;
+            }
+            if numbered && cells(line, self.tabs).next().is_some_and(is_no_word) {
                 continue;
             }
             let found = cells(line, self.tabs).count();
@@ -335,6 +346,12 @@ fn is_blank(line: &str) -> bool {
     line.trim_matches(SPACES).is_empty()
 }
 
+/// Whether a number of CoNLL-U is that of a multiword token or of an empty node.
+fn is_no_word(number: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    number.split_once(['-', '.']).is_some_and(|(a, b)| is_number(a) && is_number(b))
+}
+
 fn is_document_start(line: &str) -> bool {
     line.split(SPACES).next() == Some(DOCUMENT_START)
 }
@@ -386,6 +403,24 @@ mod tests {
         let documents: Vec<usize> = file.sentences().iter().map(|s| s.document).collect();
         assert_eq!(documents, [1, 1, 2]);
         assert_eq!((file.tokens(), file.line(0), file.line(4)), (5, 3, 14));
+    }
+
+    #[test]
+    fn sentences_may_differ_in_their_columns_and_some_lines_are_no_words() {
+        let text = "1\tgo\tgo.01\tV\n1.1\thas\t\t\n2-3\tdon't\t\t\n\n1\tYes\t_\n";
+        let options = ConllOptions { varying: true, numbered: true, ..ConllOptions::default() };
+        let read = |options| Conll::parse("it", text.as_bytes().to_vec(), options);
+        let file = read(options).unwrap();
+        assert_eq!(column(&file, "1"), [["go"], ["Yes"]]);
+        assert_eq!(column(&file, "2"), [["go.01"], ["_"]]);
+        // The columns that every sentence has.
+        assert!(file.place(&"3".parse().unwrap()).is_err());
+        let out = written(&file, "role", &["V", "_"]);
+        assert_eq!(out.lines().nth(1), Some("1.1\thas\t\t"));
+        assert_eq!(out.lines().last(), Some("1\tYes\t_\t_"));
+        assert_eq!(read(ConllOptions { numbered: false, ..options }).unwrap().tokens(), 4);
+        let error = read(ConllOptions { varying: false, ..options }).unwrap_err().to_string();
+        assert!(error.contains("line 5"), "{error}");
     }
 
     #[test]
@@ -441,12 +476,18 @@ mod tests {
 
     #[test]
     fn a_block_may_hold_no_token() {
-        let comment = Conll::block("it", "# text = a\n", 7).unwrap();
+        let comment = Conll::block("it", "# text = a\n", 7, ConllOptions::default()).unwrap();
         assert_eq!((comment.sentences(), comment.tokens()), (&[][..], 0));
         assert_eq!(written(&comment, "x", &[]), "# text = a\n");
-        let error = Conll::block("it", "a b\nc\n", 7).unwrap_err().to_string();
+        let error =
+            Conll::block("it", "a b\nc\n", 7, ConllOptions::default()).unwrap_err().to_string();
         assert!(error.starts_with("it, line 8:"), "{error}");
-        assert!(Conll::block("it", "", 1).unwrap().place(&ConllColumn::Index(0)).is_err());
+        assert!(
+            Conll::block("it", "", 1, ConllOptions::default())
+                .unwrap()
+                .place(&ConllColumn::Index(0))
+                .is_err()
+        );
     }
 
     #[test]
