@@ -64,12 +64,13 @@ impl Tagging {
         }
         let mut counts = EntityCounts::default();
         for Scored { example, answers, .. } in scored {
-            let truth = self.numbers(example).into_iter().map(Option::unwrap_or_default);
+            let truth = self.numbers(example);
             let found = answers.iter().flat_map(|answer| &answer.tags);
-            for (truth, found) in truth.zip(found) {
-                counts.truth += u64::from(speaks(&truth));
+            for (truth, found) in truth.iter().zip(found) {
+                // A role that training lacks is never found.
+                counts.truth += u64::from(truth.as_ref().is_none_or(speaks));
                 counts.found += u64::from(speaks(found));
-                counts.right += u64::from(speaks(found) && truth == *found);
+                counts.right += u64::from(speaks(found) && *truth == Some(*found));
             }
         }
         Some(counts)

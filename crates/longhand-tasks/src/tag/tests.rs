@@ -229,6 +229,13 @@ fn each_predicate_has_a_sequence_of_its_own() {
     let [none] = &task.parse("Yes\tI\t_", at).unwrap()[..] else { panic!() };
     assert_eq!(task.plain(none, &[]), "Yes\tI\t_\t_");
 
+    // A role that training lacks is a role that was not found.
+    let rare = read(&settings, "He\tN\t_\tA9\nwent\tV\tgo.01\tV\n").unwrap().examples;
+    task.check(&rare[0], At { name: "it", example: 1 }).unwrap();
+    let answers = [answer(&[0, 3])];
+    let metrics = task.measure(&[Scored { example: &rare[0], items: &[], answers: &answers }]);
+    assert_eq!((metrics["recall"], metrics["precision"]), (0.0, 0.0));
+
     // A predicate without a column of its own.
     let error = read(&settings, "a\tN\t_\tA0\nb\tV\tb.01\tV\nc\tV\tc.01\tA1\n").unwrap_err();
     let error = error.to_string();
