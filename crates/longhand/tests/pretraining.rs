@@ -72,7 +72,7 @@ fn a_bicausal_model_is_trained_resumed_and_tuned_and_continues_no_text() {
     for verb in ["generate body --prompt a", "score body", "eval body --data text.txt"] {
         place.refused(verb, "reads in both directions");
     }
-    let tune = "finetune body --task classify --data train.tsv --threads 1 --steps 3 --json";
+    let tune = "finetune body --task classify --data train.tsv --threads 1 --steps 3 --set longest=24 --json";
     let tuned = place.done(&format!("{tune} --out tuned"));
     assert_eq!(tuned["done"], true);
     assert!(tuned["objective"].is_null(), "{tuned}");
@@ -115,7 +115,7 @@ fn each_objective_pretrains_on_the_sample_and_a_task_begins_with_it() {
         let train = format!("{train} --preset {preset} {steps}");
         place.done(&format!("{train} --out whole-{objective}"));
         resumes_bit_for_bit(&place, &train, &format!("whole-{objective}"));
-        let tune = "--task classify --data train.tsv --threads 1 --steps 2 --json";
+        let tune = "--task classify --data train.tsv --threads 1 --steps 2 --set longest=64 --json";
         place.done(&format!("finetune {objective} {tune} --out tuned-{objective}"));
         place.done(&format!(
             "finetune {tune} --pretrain {objective} --pretrain-epochs 0.05 --out both-{objective}"
