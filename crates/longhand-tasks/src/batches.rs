@@ -67,6 +67,23 @@ pub(crate) fn sequence<'a, L>(batch: &LabelledBatch<L>, lengths: &'a [u32]) -> S
     Sequence { lengths: Some(lengths), ..Sequence::new(batch.time, batch.batch) }
 }
 
+/// `[F, T·B]`: the features of a batch from those of each example, `[F, n]` for its n tokens. A
+/// padded position has zeros.
+pub(crate) fn features<L>(batch: &LabelledBatch<L>, of: impl Fn(&L) -> &[u32]) -> Vec<u32> {
+    let rows = batch.time * batch.batch;
+    let mut all = Vec::new();
+    for (b, (label, &length)) in batch.labels.iter().zip(&batch.lengths).enumerate() {
+        let own = of(label);
+        all.resize(all.len().max(own.len() / length.max(1) * rows), 0);
+        for (feature, values) in own.chunks(length.max(1)).enumerate() {
+            for (t, &value) in values.iter().enumerate() {
+                all[feature * rows + t * batch.batch + b] = value;
+            }
+        }
+    }
+    all
+}
+
 /// The id that fills the batches up.
 pub(crate) fn padding(tokenizer: &Tokenizer) -> u32 {
     // Any id will do: the lengths say where padding begins.

@@ -18,6 +18,7 @@ use longhand_text::corpus::questions::Questions;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::batches::features as features_of;
 use crate::error::TaskError;
 use crate::tag::features::{Feature, FeatureTable, Words as Sentence};
 use crate::task::{At, Calibrates, Encoded, Read, Reading, Scored, Task, Unit};
@@ -259,18 +260,7 @@ impl Task for Spans {
     }
 
     fn features(&self, batch: &LabelledBatch<Target>) -> Vec<u32> {
-        let rows = batch.time * batch.batch;
-        let tables = batch.labels.first().map_or(0, |target| target.features.len());
-        let tables = tables / batch.lengths.first().copied().unwrap_or(1).max(1);
-        let mut all = vec![0; tables * rows];
-        for (b, (target, &length)) in batch.labels.iter().zip(&batch.lengths).enumerate() {
-            for (feature, values) in target.features.chunks(length.max(1)).enumerate() {
-                for (t, &value) in values.iter().enumerate() {
-                    all[feature * rows + t * batch.batch + b] = value;
-                }
-            }
-        }
-        all
+        features_of(batch, |target| &target.features)
     }
 
     fn with_targets<R>(

@@ -17,7 +17,7 @@ use longhand_text::{Tokenizer, TokenizerKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::batches::{lengths, sequence};
+use crate::batches::{features as features_of, lengths, sequence};
 use crate::error::TaskError;
 use crate::tags::{Entity, Scheme};
 use crate::task::{At, Encoded, Read, Reading, Report, Scored, Task, Unit};
@@ -297,17 +297,7 @@ impl Task for Tagging {
     }
 
     fn features(&self, batch: &LabelledBatch<Target>) -> Vec<u32> {
-        let rows = batch.time * batch.batch;
-        let mut all = vec![0; self.features.len() * rows];
-        for (b, target) in batch.labels.iter().enumerate() {
-            let length = target.tags.len().max(1);
-            for (feature, values) in target.features.chunks(length).enumerate() {
-                for (t, &value) in values.iter().enumerate() {
-                    all[feature * rows + t * batch.batch + b] = value;
-                }
-            }
-        }
-        all
+        features_of(batch, |target| &target.features)
     }
 
     fn with_targets<R>(

@@ -92,7 +92,9 @@ pub(super) fn articles(
 ) -> Result<Vec<Article>, TextError> {
     let mut reading = Reading { count: 0, repairs };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let Some(first) = text.lines().find(|line| !line.trim().is_empty()) else {
+        return Ok(Vec::new());
+    };
     let is_line = serde_json::from_str::<Probe>(first)
         .is_ok_and(|Probe { question, context }| question.is_some() || context.is_some());
     if !is_line {

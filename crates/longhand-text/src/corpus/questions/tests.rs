@@ -115,7 +115,8 @@ fn bad_files_are_told_in_one_sentence() {
     check("{\"data\": [{\"title\": \"\"}]}", "it, line 1, column 23: missing field `paragraphs`");
     check("{\"dat\": []}", "missing field `data`");
     check("{\"data\": []}", "it holds no question");
-    check("", "it, line 1, column 0: EOF");
+    check("", "it holds no question");
+    check("\u{feff} \n\n", "it holds no question");
     check("[1]", "it, line 1");
     let good = json!({"context": "a", "question": "b"});
     check(&format!("{good}\n\n{{\"context\": \"a\"}}\n"), "it, line 3, column 16: missing field");
