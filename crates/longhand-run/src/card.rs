@@ -29,6 +29,9 @@ pub(crate) fn card(name: &str, training: &Training) -> String {
             write!(card, "Model: {model}. Tokeniser: {tokenizer}.\n\n")
         }
     };
+    if let Some(beside) = &recipe.ensemble {
+        let _ = write!(card, "Beside it answers a baseline: {}.\n\n", beside.name());
+    }
     if let Some(results) = &training.results {
         write_results(&mut card, results, recipe.task.is_some());
     }

@@ -224,6 +224,7 @@ fn same_run(begun: &Training, now: &Training) -> Result<(), RunError> {
         ("pretraining", begun.recipe.pretraining == now.recipe.pretraining),
         ("way of tuning", begun.recipe.tuning == now.recipe.tuning),
         ("task", begun.recipe.task == now.recipe.task),
+        ("ensemble", begun.recipe.ensemble == now.recipe.ensemble),
     ] {
         if !same {
             return Err(RunError::Changed { what });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use longhand_model::Cpu;
-use longhand_tasks::predictor::Trained;
+use longhand_tasks::predictor::{Network, Trained};
 use longhand_train::End;
 
 use crate::error::RunError;
@@ -35,7 +35,8 @@ impl Finished {
     /// [`RunError::Engine`] if the model cannot write.
     pub fn sample(&self, count: usize, stop: &AtomicBool) -> Result<Option<String>, RunError> {
         match (&self.prompt, &self.trained) {
-            (Some(prompt), Trained::Network(model, tokenizer)) => {
+            (Some(prompt), Trained::Network(network)) => {
+                let Network { model, tokenizer, .. } = &**network;
                 sample_text::write(model, tokenizer, &self.cpu, prompt, count, stop).map(Some)
             }
             _ => Ok(None),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use longhand_engine::GENERATION_FILE;
 use longhand_model::adapter::{ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE};
+use longhand_tasks::{BASELINE_FILE, TASK_FILES};
 use longhand_text::TOKENIZER_FILE;
 
 use crate::card::CARD_FILE;
@@ -23,7 +24,7 @@ pub const PRETRAINED_FOLDER: &str = "pretrained";
 
 /// Files and folders that a run writes after [`TRAINING_FILE`]. Without that file they
 /// belong to another program.
-const WRITTEN: [&str; 9] = [
+const WRITTEN: [&str; 11] = [
     CHECKPOINTS_FOLDER,
     "config.json",
     "model.safetensors",
@@ -31,8 +32,10 @@ const WRITTEN: [&str; 9] = [
     ADAPTER_WEIGHTS_FILE,
     GENERATION_FILE,
     CARD_FILE,
-    longhand_tasks::TASK_FILE,
-    longhand_tasks::BASELINE_FILE,
+    BASELINE_FILE,
+    TASK_FILES[0],
+    TASK_FILES[1],
+    TASK_FILES[2],
 ];
 
 /// A folder that is ready to be written.

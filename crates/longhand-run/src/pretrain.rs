@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use longhand_engine::{GENERATION_FILE, GenerationConfig};
 use longhand_model::{Cpu, Model, Tape};
-use longhand_tasks::predictor::Trained;
+use longhand_tasks::predictor::{Network, Trained};
 use longhand_text::Tokenizer;
 use longhand_train::evaluate::{self, Stretches};
 use longhand_train::{Bicausal, LanguageModelling, MaskedTokens, Masking, Score, bicausal, masked};
@@ -70,7 +70,7 @@ pub(crate) fn run(
     };
     let Ended { training, model, end } = learn(prepared, model, &ids, cpu, watch)?;
     let is_whole = true;
-    let trained = Trained::Network(Box::new(model), Box::new(tokenizer));
+    let trained = Trained::Network(Box::new(Network { model, tokenizer, ensemble: None }));
     Ok(Finished { training, trained, end, is_whole, prompt, cpu: cpu.clone() })
 }
 

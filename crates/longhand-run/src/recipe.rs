@@ -78,6 +78,9 @@ pub struct Recipe {
     /// The model of a task without a neural body, in place of `model` and `training`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<BaselineSettings>,
+    /// What answers beside the network of a task, trained on the same examples (nothing).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ensemble: Option<BaselineSettings>,
     /// What is expected of the result, by metric: `valid.loss`, `test.accuracy`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub expected: BTreeMap<String, Bound>,
@@ -178,6 +181,12 @@ impl Recipe {
             baseline.check().map_err(|error| refused(error.to_string()))?;
             if recipe.task.is_none() || recipe.model.base.is_some() {
                 return Err(refused("`baseline` needs a `task`, and no `model.base`".into()));
+            }
+        }
+        if let Some(ensemble) = &recipe.ensemble {
+            ensemble.check().map_err(|error| refused(error.to_string()))?;
+            if recipe.task.is_none() || recipe.baseline.is_some() {
+                return Err(refused("`ensemble` needs a `task`, and no `baseline`".into()));
             }
         }
         if recipe.model.base.is_some() && recipe.task.is_none() {

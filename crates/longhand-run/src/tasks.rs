@@ -10,12 +10,15 @@ use std::time::Instant;
 use longhand_engine::engine::model_hash;
 use longhand_model::adapter::Base;
 use longhand_model::{Cpu, Model};
+use longhand_tasks::baseline::Learning;
 use longhand_tasks::examples::Fold;
-use longhand_tasks::predictor::Trained;
+use longhand_tasks::predictor::{Network, Trained};
+
+use longhand_tasks::ensemble::Exponents;
 use longhand_tasks::task::{Calibrates, Reading};
 use longhand_tasks::{
-    Data, Examples, Files, Listed, Measured, TASK_FILE, Task, TaskError, TaskFile, TaskObjective,
-    VisitSettings, evaluate, start,
+    Baseline, BaselineSettings, Data, Ensemble, Examples, Files, Listed, Measured, TASK_FILE, Task,
+    TaskError, TaskFile, TaskObjective, VisitSettings, evaluate, plain, start,
 };
 use longhand_text::batch::LabelledIds;
 use longhand_text::tokenizer::{TokenizerChoice, TrainingSettings, Writing};
@@ -62,6 +65,7 @@ impl VisitSettings for TaskRun<'_> {
         let meaning = examples.task.clone();
         let counts = meaning.counts(&examples.train);
         let notes = examples.notes.clone();
+        let beside = Beside::of(&recipe, &examples)?;
         let bytes = [
             examples.texts().map(str::len).sum::<usize>() as u64,
             examples.held_out_texts().map(str::len).sum::<usize>() as u64,
@@ -95,7 +99,7 @@ impl VisitSettings for TaskRun<'_> {
             cut,
             longest: meaning.longest(),
         };
-        let held_out = to_calibrate_on::<T>(task, &valid)?;
+        let held_out = to_set_on::<T>(task, beside.is_some(), &valid)?;
         let objective = TaskObjective::new(meaning.clone(), &settings, &tokenizer, train, valid)?;
         let file: TaskFile = meaning.clone().into();
         let prepared = Prepared {
@@ -109,11 +113,16 @@ impl VisitSettings for TaskRun<'_> {
             begun,
             since,
         };
-        let after = After { meaning, held_out, test: &test, tokenizer: &tokenizer, cpu };
-        let after = |model: &Model| after.run(task, model, place.stop);
+        let after = After { meaning, beside, held_out, test: &test, tokenizer: &tokenizer, cpu };
+        let mut ensemble = None;
+        let after = |model: &Model| {
+            let (test, together) = after.run(task, model, place.stop)?;
+            ensemble = together;
+            Ok(Some(test))
+        };
         let Ended { training, model, end } = prepared.train(model, objective, cpu, watch, after)?;
         let (is_whole, prompt) = (true, None);
-        let trained = Trained::Network(Box::new(model), Box::new(tokenizer));
+        let trained = Trained::Network(Box::new(Network { model, tokenizer, ensemble }));
         Ok(Finished { training, trained, end, is_whole, prompt, cpu: cpu.clone() })
     }
 }
@@ -168,18 +177,21 @@ impl Before<'_> {
         let begun = Begun { recipe, pretraining, tokenizer, base, place, begun };
         let Body { model, stopped } = pretrained::body(&begun, texts(), cpu, watch)?;
         let Some(training) = stopped else { return Ok(Start::Pretrained(Box::new(model))) };
-        let trained = Trained::Network(Box::new(model), Box::new(tokenizer.clone()));
+        let network = Network { model, tokenizer: tokenizer.clone(), ensemble: None };
+        let trained = Trained::Network(Box::new(network));
         let (end, is_whole, prompt) = (End::Stopped, false, None);
         let finished = Finished { training, trained, end, is_whole, prompt, cpu: cpu.clone() };
         Ok(Start::Stopped(Box::new(finished)))
     }
 }
 
-/// The work behind training: the answers are calibrated on the held-out examples, and the model is
-/// measured on the test files.
+/// The work behind training: a baseline is trained to answer beside the network, the answers are
+/// calibrated on the held-out examples, and the model is measured on the test files.
 struct After<'a, T: Task> {
     meaning: T,
-    /// The examples to calibrate on; none where nothing is calibrated.
+    /// What answers beside the network, if anything does.
+    beside: Option<Beside<T>>,
+    /// The examples that exponents and thresholds are set on; none where nothing is set.
     held_out: Option<Measured<T>>,
     test: &'a Measured<T>,
     tokenizer: &'a Tokenizer,
@@ -192,34 +204,84 @@ impl<T: Listed> After<'_, T> {
         task: &T::Settings,
         model: &Model,
         stop: &AtomicBool,
-    ) -> Result<Option<Test>, RunError> {
-        let Self { mut meaning, held_out, test: examples, tokenizer, cpu } = self;
+    ) -> Result<(Test, Option<Ensemble>), RunError> {
+        let Self { mut meaning, beside, held_out, test: examples, tokenizer, cpu } = self;
         let mut unheard = |_| Ok(());
         let mut watch = longhand_train::Watch::new(stop, &mut unheard);
         let mut test = Test::default();
-        if let Some(held_out) = &held_out {
+        let mut ensemble = None;
+        if let (Some(beside), Some(held_out)) = (&beside, &held_out) {
+            let network = (model, tokenizer);
+            let together = beside.fit(&meaning, network, held_out, cpu, &mut watch)?;
+            let Exponents { network, baseline } = together.exponents();
+            let figures = [("network_exponent", network), ("baseline_exponent", baseline)];
+            test.calibration.extend(figures.map(|(name, value)| (name.to_owned(), value)));
+            test.files.extend(together.files());
+            ensemble = Some(together);
+        }
+        let network = (model, tokenizer, ensemble.as_ref());
+        if let Some(held_out) = held_out.filter(|_| T::calibrates(task) != Calibrates::Never) {
             let first = meaning.clone();
-            let answers = evaluate(&first, model, tokenizer, held_out, cpu, &mut watch)?;
-            test.calibration = meaning.calibrate(task, &answers.scored());
+            let answers = evaluate(&first, network, &held_out, cpu, &mut watch)?;
+            test.calibration.extend(meaning.calibrate(task, &answers.scored()));
             let file: TaskFile = meaning.clone().into();
             test.files.push((TASK_FILE, file.to_json()));
         }
         if !examples.is_empty() {
-            let result = evaluate(&meaning, model, tokenizer, examples, cpu, &mut watch)?;
+            let result = evaluate(&meaning, network, examples, cpu, &mut watch)?;
             let counts = result.report().confusion;
             test.labels = counts.map(|(labels, counts)| LabelCounts { labels, counts });
             test.score = Some(result.score());
         }
-        Ok(Some(test))
+        Ok((test, ensemble))
     }
 }
 
-/// The examples to calibrate on, if anything is calibrated.
-fn to_calibrate_on<T: Task>(
+/// A baseline that is to answer beside a network, and the examples that it learns from.
+struct Beside<T: Task> {
+    settings: BaselineSettings,
+    train: Vec<T::Example>,
+    seed: u64,
+}
+
+impl<T: Task> Beside<T> {
+    /// What the recipe names; refused where no baseline does the task.
+    fn of(recipe: &Recipe, examples: &Examples<T>) -> Result<Option<Self>, RunError> {
+        let Some(settings) = recipe.ensemble.clone() else { return Ok(None) };
+        plain::labelled(&examples.task, &examples.train)?;
+        Ok(Some(Self { settings, train: examples.train.clone(), seed: recipe.training.seed }))
+    }
+
+    fn fit(
+        &self,
+        meaning: &T,
+        network: (&Model, &Tokenizer),
+        held_out: &Measured<T>,
+        cpu: &Arc<Cpu>,
+        watch: &mut longhand_train::Watch<'_>,
+    ) -> Result<Ensemble, RunError> {
+        let known = held_out.examples.iter().map(|known| known.example.clone());
+        let valid: Vec<T::Example> = known.collect();
+        let learning = Learning {
+            classes: meaning.counts(&[]).len(),
+            train: &plain::labelled(meaning, &self.train)?,
+            valid: &plain::labelled(meaning, &valid)?,
+            seed: self.seed,
+            cpu,
+        };
+        let baseline = Baseline::fit(&self.settings, &learning, watch)?;
+        Ok(Ensemble::fit(meaning, baseline, network, held_out, cpu)?)
+    }
+}
+
+/// The examples to set exponents and thresholds on, if anything is set.
+fn to_set_on<T: Task>(
     task: &T::Settings,
+    ensemble: bool,
     valid: &Measured<T>,
 ) -> Result<Option<Measured<T>>, RunError> {
-    match T::calibrates(task) {
+    let calibrates = if ensemble { Calibrates::Always } else { T::calibrates(task) };
+    match calibrates {
         Calibrates::Always if valid.is_empty() => Err(TaskError::NothingHeldOut.into()),
         Calibrates::Always | Calibrates::IfHeldOut if !valid.is_empty() => Ok(Some(valid.clone())),
         _ => Ok(None),

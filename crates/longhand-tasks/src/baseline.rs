@@ -106,11 +106,15 @@ impl Baseline {
     /// Names and contents of its files, the one that names the baseline last.
     pub fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
         let settings = self.settings();
-        let weights = self.tensors().to_bytes(&line(&settings));
         // Plain data with string keys: serialising it cannot fail.
         let mut json = serde_json::to_vec_pretty(&settings).unwrap_or_default();
         json.push(b'\n');
-        vec![(WEIGHTS_FILE, weights), (BASELINE_FILE, json)]
+        vec![(WEIGHTS_FILE, self.to_bytes()), (BASELINE_FILE, json)]
+    }
+
+    /// The content of the weights file, see [`Self::from_bytes`].
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.tensors().to_bytes(&line(&self.settings()))
     }
 
     /// Reads the baseline of a model folder; none where the folder holds another kind of model.

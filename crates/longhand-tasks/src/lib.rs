@@ -9,7 +9,8 @@
 //! 5. [`TaskObjective`] is what the training loop learns from.
 //! 6. [`Predictor`] answers, and [`score`] measures the answers.
 //!
-//! A [`baseline`] takes the place of steps 3 to 5, as [`plain`] says.
+//! A [`baseline`] takes the place of steps 3 to 5, as [`plain`] says, or answers beside the network in
+//! an [`ensemble`].
 //!
 //! [`tags`] knows how the tags of tokens mark entities.
 
@@ -18,6 +19,7 @@ mod batches;
 mod calibration;
 pub mod classify;
 pub mod confusion;
+pub mod ensemble;
 mod error;
 pub mod examples;
 mod hold_out;
@@ -40,15 +42,16 @@ pub mod tasks;
 pub use baseline::{BASELINE_FILE, Baseline, BaselineError, BaselineSettings};
 pub use classify::Classify;
 pub use confusion::Confusion;
+pub use ensemble::Ensemble;
 pub use error::TaskError;
 pub use examples::{Examples, Files};
 pub use ids::{Data, Measured};
 pub use multi_label::MultiLabel;
 pub use objective::TaskObjective;
-pub use predictor::Predictor;
+pub use predictor::{Network, Predictor};
 pub use score::{Evaluation, evaluate};
 pub use span::Spans;
 pub use tag::Tagging;
 pub use task::Task;
-pub use task_file::TASK_FILE;
+pub use task_file::{TASK_FILE, TASK_FILES};
 pub use tasks::{Listed, TaskFile, TaskSettings, VisitSettings, VisitTask};

@@ -89,7 +89,7 @@ impl<T: Task> Objective for TaskObjective<T> {
         if self.valid.is_empty() {
             return Ok(None);
         }
-        let result = score(&self.task, (model, tape), &self.valid, self.padding, watch)?;
+        let result = score(&self.task, (model, tape, None), &self.valid, self.padding, watch)?;
         Ok(Some(result.score()))
     }
 

@@ -61,7 +61,7 @@ pub fn evaluate<'a, T: Task>(
         let mut found = Vec::new();
         if let Some(item) = items.first() {
             let logits = baseline.logits(&T::texts(example));
-            nats += loss(&logits, class(task, &item.label)? as usize);
+            nats += nats_of(task, &item.label, &logits)?;
             count += 1;
             found.push(answer(task, &logits)?);
         }
@@ -97,7 +97,7 @@ fn answer<T: Task>(task: &T, logits: &[f32]) -> Result<T::Answer, TaskError> {
 }
 
 /// The class that is the right answer.
-fn class<T: Task>(task: &T, target: &T::Target) -> Result<u32, TaskError> {
+pub(crate) fn class<T: Task>(task: &T, target: &T::Target) -> Result<u32, TaskError> {
     let batch = LabelledBatch {
         batch: 1,
         time: 1,
@@ -113,9 +113,14 @@ fn class<T: Task>(task: &T, target: &T::Target) -> Result<u32, TaskError> {
     class.ok_or_else(|| BaselineError::Task(T::NAME).into())
 }
 
-/// ln Σₖ exp(logitₖ) less the logit of the class.
-fn loss(logits: &[f32], class: usize) -> f64 {
+/// −ln p of the right answer: ln Σₖ exp(logitₖ) less the logit of its class.
+pub(crate) fn nats_of<T: Task>(
+    task: &T,
+    target: &T::Target,
+    logits: &[f32],
+) -> Result<f64, TaskError> {
+    let class = class(task, target)? as usize;
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
-    sum.ln() + f64::from(largest - logits.get(class).copied().unwrap_or(f32::NEG_INFINITY))
+    Ok(sum.ln() + f64::from(largest - logits.get(class).copied().unwrap_or(f32::NEG_INFINITY)))
 }

@@ -10,8 +10,9 @@ use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
 use longhand_train::{TrainError, Watch};
 
-use crate::baseline::Baseline;
+use crate::baseline::{Baseline, BaselineError};
 use crate::batches::{in_batches, padding, rows};
+use crate::ensemble::{ENSEMBLE_WEIGHTS_FILE, Ensemble};
 use crate::error::TaskError;
 use crate::ids::Measured;
 use crate::plain;
@@ -23,10 +24,21 @@ use crate::tasks::{Listed, TaskFile};
 /// A model that learnt a task.
 #[derive(Clone)]
 pub enum Trained {
-    /// A network whose first head answers, and the tokeniser that it was trained with.
-    Network(Box<Model>, Box<Tokenizer>),
+    /// A network.
+    Network(Box<Network>),
     /// A baseline, which reads texts.
     Baseline(Box<Baseline>),
+}
+
+/// A network whose first head answers.
+#[derive(Clone)]
+pub struct Network {
+    /// The network.
+    pub model: Model,
+    /// The tokeniser that it was trained with.
+    pub tokenizer: Tokenizer,
+    /// What answers beside it, if anything does.
+    pub ensemble: Option<Ensemble>,
 }
 
 /// Reads a model folder and its task. With a `base`, `folder` holds an adapter of that model; a
@@ -54,7 +66,22 @@ pub fn open(folder: &Path, base: Option<&Path>) -> Result<(TaskFile, Trained), T
         return Err(TaskError::NotATask(folder.into()));
     }
     let file = TaskFile::load(folder)?.ok_or_else(missing)?;
-    Ok((file, Trained::Network(Box::new(model), Box::new(tokenizer))))
+    let ensemble = Ensemble::load(folder)?;
+    Ok((file, Trained::Network(Box::new(Network { model, tokenizer, ensemble }))))
+}
+
+impl Network {
+    /// Checks that the parts belong together.
+    fn check(&self, folder: &Path) -> Result<(), TaskError> {
+        let Self { model, tokenizer, ensemble } = self;
+        model.check_vocabulary(tokenizer.vocab_size())?;
+        let classes = ensemble.as_ref().map_or(model.outputs(), Ensemble::classes);
+        if classes == model.outputs() {
+            return Ok(());
+        }
+        let reason = format!("it has {classes} classes, the model has {}", model.outputs());
+        Err(BaselineError::Weights { path: folder.join(ENSEMBLE_WEIGHTS_FILE), reason }.into())
+    }
 }
 
 /// A model that does a task.
@@ -68,7 +95,7 @@ pub struct Predictor<T: Task> {
 impl<T: Task> Predictor<T> {
     /// A predictor made from its parts.
     pub fn new(task: T, model: Model, tokenizer: Tokenizer, cpu: Arc<Cpu>) -> Self {
-        let trained = Trained::Network(Box::new(model), Box::new(tokenizer));
+        let trained = Trained::Network(Box::new(Network { model, tokenizer, ensemble: None }));
         Self { task, trained, tape: Tape::new(cpu) }
     }
 
@@ -99,7 +126,9 @@ impl<T: Task> Predictor<T> {
             [HeadKind::Classifier { classes, pooling }, HeadKind::SentencePair { classes, pooling }]
         };
         let misfit = match &trained {
-            Trained::Network(model, _) => model.config().head().and_then(|head| task.misfit(head)),
+            Trained::Network(network) => {
+                network.model.config().head().and_then(|head| task.misfit(head))
+            }
             // A baseline reads single texts and pairs alike.
             Trained::Baseline(baseline) => {
                 let [single, pair] = heads(baseline.classes()).map(|head| task.misfit(&head));
@@ -109,8 +138,8 @@ impl<T: Task> Predictor<T> {
         if let Some(reason) = misfit {
             return Err(TaskError::TaskFile { path: folder.join(TASK_FILE), reason });
         }
-        if let Trained::Network(model, tokenizer) = &trained {
-            model.check_vocabulary(tokenizer.vocab_size())?;
+        if let Trained::Network(network) = &trained {
+            network.check(folder)?;
         }
         Ok(Self { task, trained, tape: Tape::new(cpu) })
     }
@@ -121,7 +150,7 @@ impl<T: Task> Predictor<T> {
     /// If the tokeniser refuses a text, or the task an answer.
     pub fn measured(&self, examples: Vec<T::Example>) -> Result<Measured<T>, TaskError> {
         match &self.trained {
-            Trained::Network(_, tokenizer) => Measured::encode(&self.task, examples, tokenizer),
+            Trained::Network(network) => Measured::encode(&self.task, examples, &network.tokenizer),
             Trained::Baseline(_) => plain::measured(&self.task, examples),
         }
     }
@@ -137,8 +166,10 @@ impl<T: Task> Predictor<T> {
         watch: &mut Watch<'_>,
     ) -> Result<Evaluation<'a, T>, TrainError> {
         match &self.trained {
-            Trained::Network(model, tokenizer) => {
-                score::evaluate(&self.task, model, tokenizer, examples, cpu, watch)
+            Trained::Network(network) => {
+                let Network { model, tokenizer, ensemble } = &**network;
+                let answering = (model, tokenizer, ensemble.as_ref());
+                score::evaluate(&self.task, answering, examples, cpu, watch)
             }
             Trained::Baseline(baseline) => plain::evaluate(&self.task, baseline, examples, watch),
         }
@@ -157,8 +188,8 @@ impl<T: Task> Predictor<T> {
     ) -> Result<Vec<Vec<T::Answer>>, TaskError> {
         let Self { task, trained, tape } = self;
         let task = &*task;
-        let (model, tokenizer) = match trained {
-            Trained::Network(model, tokenizer) => (&**model, &**tokenizer),
+        let Network { model, tokenizer, ensemble } = match trained {
+            Trained::Network(network) => &**network,
             Trained::Baseline(baseline) => return plain::predict(task, baseline, examples),
         };
         let mut items = Vec::with_capacity(examples.len());
@@ -184,6 +215,11 @@ impl<T: Task> Predictor<T> {
             if let Some(row) = (0..rows).find(|&row| is_real(row) && !is_finite(row)) {
                 let example = first.example + owners[batch.examples[row % batch.batch]];
                 return Err(TaskError::NotFinite { name: first.name.into(), example });
+            }
+            if let Some(ensemble) = ensemble {
+                for (logits, &place) in logits.chunks_mut(model.outputs()).zip(&batch.examples) {
+                    ensemble.join(logits, &T::texts(&examples[owners[place]]));
+                }
             }
             let answers = task.answers(model, pass, &logits, batch);
             for (answer, &place) in answers.into_iter().zip(&batch.examples) {

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use longhand_kernel::Cpu;
-use longhand_model::{LossOptions, Model, Tape};
+use longhand_model::{LossOptions, Model, Tape, Targets};
 use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
 use longhand_train::{Score, TrainError, Watch};
 
 use crate::batches::{in_batches, padding, rows};
+use crate::ensemble::Ensemble;
 use crate::error::TaskError;
 use crate::ids::{Known, Measured};
+use crate::plain;
 use crate::task::{Report, Scored, Task};
 
 /// A model's answers to examples whose right answers are known.
@@ -57,42 +59,52 @@ impl<T: Task> Evaluation<'_, T> {
     }
 }
 
-/// Answers examples whose right answers are known.
+/// Answers examples whose right answers are known, by a network and what answers beside it.
 ///
 /// # Errors
 /// If an id or a target is none of the model's; [`TrainError::Stopped`] of `watch`.
 pub fn evaluate<'a, T: Task>(
     task: &'a T,
-    model: &Model,
-    tokenizer: &Tokenizer,
+    (model, tokenizer, ensemble): (&Model, &Tokenizer, Option<&Ensemble>),
     examples: &'a Measured<T>,
     cpu: &Arc<Cpu>,
     watch: &mut Watch<'_>,
 ) -> Result<Evaluation<'a, T>, TrainError> {
     let mut tape = Tape::new(cpu.clone());
-    score(task, (model, &mut tape), examples, padding(tokenizer), watch)
+    score(task, (model, &mut tape, ensemble), examples, padding(tokenizer), watch)
 }
 
 /// As [`evaluate`], on a tape that exists.
 pub(crate) fn score<'a, T: Task>(
     task: &'a T,
-    (model, tape): (&Model, &mut Tape),
+    (model, tape, ensemble): (&Model, &mut Tape, Option<&Ensemble>),
     examples: &'a Measured<T>,
     padding: u32,
     watch: &mut Watch<'_>,
 ) -> Result<Evaluation<'a, T>, TrainError> {
     let items: Vec<&LabelledIds<T::Target>> = examples.items().collect();
+    let texts =
+        || examples.examples.iter().flat_map(|known| known.items.iter().map(|_| &known.example));
+    let owners: Vec<&T::Example> = ensemble.iter().flat_map(|_| texts()).collect();
     let mut answers: Vec<Option<T::Answer>> = vec![None; items.len()];
     let (mut nats, mut targets, mut done) = (0.0, 0, 0);
     let mut logits = Vec::new();
     in_batches(task, (model, tape), &items, padding, |pass, x, batch| {
-        let total = task
-            .with_targets(batch, |targets| model.loss(pass, x, targets, LossOptions::default()));
-        let total = total.map_err(TaskError::from)?;
-        nats += total.nats;
-        targets += total.count;
         let rows = rows(model, pass, x);
         model.logits(pass, x, 0..rows, &mut logits);
+        if let Some(ensemble) = ensemble {
+            let each = logits.chunks_mut(model.outputs()).zip(&batch.examples).zip(&batch.labels);
+            for ((logits, &place), label) in each {
+                ensemble.join(logits, &T::texts(owners[place]));
+                nats += plain::nats_of(task, label, logits)?;
+                targets += 1;
+            }
+        } else {
+            let loss = |targets: Targets<'_>| model.loss(pass, x, targets, LossOptions::default());
+            let total = task.with_targets(batch, loss).map_err(TaskError::from)?;
+            nats += total.nats;
+            targets += total.count;
+        }
         let found = task.answers(model, pass, &logits, batch);
         for (answer, &place) in found.into_iter().zip(&batch.examples) {
             answers[place] = Some(answer);

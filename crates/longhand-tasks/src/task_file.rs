@@ -2,11 +2,14 @@
 
 use std::path::Path;
 
+use crate::ensemble::{ENSEMBLE_FILE, ENSEMBLE_WEIGHTS_FILE};
 use crate::error::TaskError;
 use crate::tasks::TaskFile;
 
 /// The file of a model folder that gives the meaning of the model's answers.
 pub const TASK_FILE: &str = "task.json";
+/// The files of a task beside those of its network: a copy of the model needs them all.
+pub const TASK_FILES: [&str; 3] = [TASK_FILE, ENSEMBLE_FILE, ENSEMBLE_WEIGHTS_FILE];
 
 impl TaskFile {
     /// Reads the file of a model folder; none where there is no such file, as for a language model.

@@ -77,6 +77,84 @@ fn baselines_are_trained_measured_and_asked_like_any_model() {
 }
 
 #[test]
+fn a_baseline_answers_beside_a_network() {
+    let folder = Folder::new();
+    // A text is a glad one if it has one of two words, and the network is hardly trained.
+    let further = ["--ensemble", "nb-lr", "--epochs", "1", "--set", "baseline.cost=10"];
+    let (train, test) = (folder.table("train.tsv", 150), folder.table("test.tsv", 30));
+    let out = folder.path("both");
+    let data = ["finetune", "--task", "classify", "--data", &train, "--test", &test];
+    let output = ["--out", &out, "--threads", "2", "--json"];
+    let arguments = [&data[..], &tables::COLUMNS, &output, &further].concat();
+    let (code, stdout, errors) = longhand(&arguments, b"");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(last["test"]["accuracy"], 1.0, "{last}");
+    assert!(last["calibration"]["baseline_exponent"].as_f64().unwrap() > 0.5, "{last}");
+
+    let eval = |model: &str| -> Value {
+        let arguments = ["eval", model, "--data", &test, "--json"];
+        let (code, stdout, errors) = longhand(&[&arguments[..], &tables::COLUMNS].concat(), b"");
+        assert_eq!((code, errors.as_str()), (0, ""));
+        serde_json::from_str(&stdout).unwrap()
+    };
+    let answered = eval(&out);
+    for key in ["accuracy", "loss", "confusion"] {
+        assert_eq!(answered[key], last["test"][key], "{key}");
+    }
+    let (code, answers, _) = longhand(&["predict", &out, "--json"], b"she was glad\n\nsad then\n");
+    let labels = answers.lines().map(|line| {
+        let answer: Value = serde_json::from_str(line).unwrap();
+        answer["label"].clone()
+    });
+    assert_eq!(
+        (code, labels.collect::<Vec<_>>()),
+        (0, vec!["good".into(), Value::Null, "bad".into()])
+    );
+
+    // A smaller copy has it too.
+    let small = folder.path("small");
+    assert_eq!(longhand(&["quantize", &out, "--weights", "int8", "--out", &small], b"").0, 0);
+    assert_eq!(eval(&small)["accuracy"], 1.0);
+
+    let weights = format!("{out}/ensemble.safetensors");
+    let bytes = fs_err::read(&weights).unwrap();
+    let cut = fs_err::write(&weights, &bytes[..bytes.len() - 1]);
+    assert!(cut.is_ok());
+    check(&longhand(&["predict", &out], b"a\n"), 1, "ensemble.safetensors", "a file that was cut");
+    // A run that has none leaves none behind.
+    let alone = [&data[..], &tables::COLUMNS, &output, &["--epochs", "1", "--force"]].concat();
+    assert_eq!(longhand(&alone, b"").0, 0);
+    assert!(!std::path::Path::new(&weights).exists());
+}
+
+#[test]
+fn an_ensemble_that_cannot_be_is_refused() {
+    let folder = Folder::new();
+    let table = folder.table("train.tsv", 60);
+    let out = folder.path("out");
+    let run = |further: &[&str]| {
+        let arguments = ["finetune", "--data", &table, "--out", &out, "--ensemble", "nb-lr"];
+        longhand(&[&arguments[..], &tables::COLUMNS, further].concat(), b"")
+    };
+    let classify = ["--task", "classify"];
+    for (further, text) in [
+        (["--baseline", "nb-lr"], "cannot be used with"),
+        (["--set", "baseline.cost=-1"], "it must be above 0"),
+        (["--set", "baseline.width=8"], "unknown field `width`"),
+    ] {
+        check(&run(&[&classify[..], &further].concat()), 2, text, text);
+    }
+    check(&run(&["--task", "multi-label"]), 1, "one label", "several labels");
+    check(
+        &run(&["--task", "classify", "--valid-fraction", "0"]),
+        1,
+        "nothing is held out",
+        "all learnt",
+    );
+}
+
+#[test]
 fn networks_of_one_memory_are_baselines_too() {
     let folder = Folder::new();
     for (name, memory) in [("rnn", "\"rnn\""), ("transformer", "\"attention\"")] {

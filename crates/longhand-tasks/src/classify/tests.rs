@@ -109,7 +109,8 @@ fn what_tells_labels_apart_is_learnt_and_a_saved_classifier_answers_alike() {
     let never = AtomicBool::new(false);
     let mut unheard = |_| Ok(());
     let mut watch = longhand_train::Watch::new(&never, &mut unheard);
-    let result = evaluate(&task, &outcome.model, &tokenizer, &data.test, &cpu, &mut watch).unwrap();
+    let result =
+        evaluate(&task, (&outcome.model, &tokenizer, None), &data.test, &cpu, &mut watch).unwrap();
     let metrics = result.score().metrics;
     assert_eq!((metrics["accuracy"], metrics["macro_f1"]), (1.0, 1.0));
     let (labels, counts) = result.report().confusion.unwrap();

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use longhand_engine::GENERATION_FILE;
 use longhand_model::adapter::{self, Adapter};
 use longhand_run::{FolderLock, output};
-use longhand_tasks::TASK_FILE;
+use longhand_tasks::TASK_FILES;
 use longhand_text::TOKENIZER_FILE;
 use serde_json::json;
 
@@ -78,7 +78,7 @@ impl Merge {
         let _lock = FolderLock::take(out)?;
         model.merge_low_rank();
         // The adapter's files win: its task is the merged model's.
-        for name in [TOKENIZER_FILE, GENERATION_FILE, TASK_FILE] {
+        for name in [TOKENIZER_FILE, GENERATION_FILE].into_iter().chain(TASK_FILES) {
             let has = |folder: &&Path| folder.join(name).is_file();
             if let Some(folder) = [adapter.as_path(), base.as_path()].into_iter().find(has) {
                 fs_err::copy(folder.join(name), out.join(name))?;

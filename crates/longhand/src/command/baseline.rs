@@ -19,6 +19,10 @@ pub(super) struct BaselineFlags {
     /// A simple model to compare with, trained on the same examples
     #[arg(long, value_name = "NAME")]
     baseline: Option<BaselineName>,
+    /// A simple model that answers beside the network: the two are weighed against each other on the
+    /// held-out part (--set baseline.KEY=VALUE and --ngrams are its settings)
+    #[arg(long, value_name = "NAME", conflicts_with = "baseline")]
+    ensemble: Option<EnsembleName>,
     /// The longest n-gram of nb-lr and ngram-linear, in words [default: 3, of ngram-linear 2]
     #[arg(long, value_name = "N")]
     ngrams: Option<NonZeroUsize>,
@@ -36,6 +40,14 @@ enum BaselineName {
     Rnn,
     /// Attention alone: the preset `transformer`
     Transformer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum EnsembleName {
+    /// Logistic regression on n-grams weighted by Naive Bayes
+    NbLr,
+    /// The mean of n-gram vectors and a linear layer
+    NgramLinear,
 }
 
 /// Flags that a baseline may not have, and those that it understands.
@@ -66,69 +78,104 @@ impl BaselineFlags {
     /// Flags win over the recipe. Whether the recipe has a baseline without a neural body.
     pub(super) fn apply(&self, recipe: &mut Recipe, others: &Others<'_>) -> Result<bool> {
         if let Some(name) = self.baseline {
-            let refuse = |flag| {
-                let name = name.to_possible_value();
-                let name = name.as_ref().map_or("", |name| name.get_name());
-                Usage(format!("--baseline {name} is a whole model: leave out {flag}"))
-            };
-            if let Some(flag) = others.of_base {
-                return Err(refuse(flag).into());
+            name.replace(recipe, others)?;
+        }
+        if let Some(name) = self.ensemble {
+            recipe.ensemble = BaselineSettings::named(&named(name));
+            recipe.baseline = None;
+        }
+        if let Some(baseline) = &mut recipe.baseline {
+            if let Some(flag) = others.of_base.or(others.of_network) {
+                let name = baseline.name();
+                let text = format!("{flag} is not for the baseline {name}: leave it out");
+                return Err(Usage(text).into());
             }
-            recipe.baseline = name.settings();
-            recipe.model = name.model()?;
-            recipe.tuning = Default::default();
+            let settings = self.settings(others.set)?.into_iter().chain(others.budget()?);
+            change(baseline, settings)?;
+            return Ok(true);
         }
-        let Some(baseline) = &mut recipe.baseline else {
-            let flag = match self.ngrams {
-                Some(_) => Some("--ngrams".to_owned()),
-                None => {
-                    let other = others.set.iter().find(|text| text.starts_with(PREFIX));
-                    other.map(|text| format!("--set {text}"))
-                }
-            };
-            return match flag {
-                Some(flag) => {
-                    let names = "the baselines majority, nb-lr and ngram-linear";
-                    Err(Usage(format!("{flag} is for {names}: name one with --baseline")).into())
-                }
-                None => Ok(false),
-            };
-        };
-        if let Some(flag) = others.of_base.or(others.of_network) {
-            let name = baseline.name();
-            return Err(
-                Usage(format!("{flag} is not for the baseline {name}: leave it out")).into()
-            );
+        let settings = self.settings(others.set)?;
+        match &mut recipe.ensemble {
+            Some(ensemble) => change(ensemble, settings)?,
+            None => self.check_absent(others)?,
         }
-        for (key, value) in self.settings(others)? {
-            baseline.set(&key, value).map_err(|error| Usage(error.to_string()))?;
-        }
-        Ok(true)
+        Ok(false)
     }
 
-    /// The settings that flags name.
-    fn settings(&self, others: &Others<'_>) -> Result<Vec<(String, Value)>, Usage> {
+    /// Refuses settings of a baseline where there is none.
+    fn check_absent(&self, others: &Others<'_>) -> Result<(), Usage> {
+        let flag = self.ngrams.map(|_| "--ngrams".to_owned()).or_else(|| {
+            let other = others.set.iter().find(|text| text.starts_with(PREFIX));
+            other.map(|text| format!("--set {text}"))
+        });
+        match flag {
+            Some(flag) => {
+                let names = "the baselines majority, nb-lr and ngram-linear";
+                Err(Usage(format!("{flag} is for {names}: name one with --baseline")))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The settings that flags name, whatever the baseline is for.
+    fn settings(&self, set: &[String]) -> Result<Vec<(String, Value)>, Usage> {
+        let ngrams = self.ngrams.map(|ngrams| ("ngrams".to_owned(), ngrams.get().into()));
+        let set = set.iter().filter_map(|text| setting(text));
+        let set = set.map(|(key, value)| (key.to_owned(), value));
+        Ok(ngrams.into_iter().chain(set).collect())
+    }
+}
+
+/// Changes settings of a baseline.
+fn change(
+    baseline: &mut BaselineSettings,
+    settings: impl IntoIterator<Item = (String, Value)>,
+) -> Result<(), Usage> {
+    for (key, value) in settings {
+        baseline.set(&key, value).map_err(|error| Usage(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// The name of a value, as it is typed.
+fn named(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+impl Others<'_> {
+    /// The settings of a baseline that flags of a network's training name.
+    fn budget(&self) -> Result<Vec<(String, Value)>, Usage> {
         let mut settings = Vec::new();
-        settings.extend(self.ngrams.map(|ngrams| ("ngrams".to_owned(), ngrams.get().into())));
-        if let Some(epochs) = others.epochs {
+        if let Some(epochs) = self.epochs {
             if epochs.fract() != 0.0 || !(1.0..1e9).contains(&epochs) {
                 let text = "of a baseline must be a whole number from 1";
                 return Err(Usage(format!("--epochs {text}, not {epochs}")));
             }
             settings.push(("epochs".to_owned(), (epochs as u64).into()));
         }
-        settings.extend(others.learning_rate.map(|rate| ("learning_rate".to_owned(), rate.into())));
-        let set = others.set.iter().filter_map(|text| setting(text));
-        settings.extend(set.map(|(key, value)| (key.to_owned(), value)));
+        settings.extend(self.learning_rate.map(|rate| ("learning_rate".to_owned(), rate.into())));
         Ok(settings)
     }
 }
 
 impl BaselineName {
-    /// The settings of a model without a neural body.
-    fn settings(self) -> Option<BaselineSettings> {
-        let name = self.to_possible_value()?;
-        BaselineSettings::named(name.get_name())
+    /// Puts the baseline in the place of a recipe's model.
+    fn replace(self, recipe: &mut Recipe, others: &Others<'_>) -> Result<()> {
+        if let Some(flag) = others.of_base {
+            let text = format!("--baseline {} is a whole model: leave out {flag}", named(self));
+            return Err(Usage(text).into());
+        }
+        recipe.baseline = BaselineSettings::named(&named(self));
+        recipe.model = self.model()?;
+        recipe.tuning = Default::default();
+        recipe.ensemble = None;
+        if let (Some(_), Some(task)) = (&recipe.baseline, &mut recipe.task) {
+            // A recipe's settings of its network's head: flags that name them are refused.
+            for key in ["pooling", "crf"] {
+                let _ = task.set(key, Value::Null);
+            }
+        }
+        Ok(())
     }
 
     /// The network; the default one, which is not used, for a model without a neural body.

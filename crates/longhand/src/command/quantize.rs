@@ -11,7 +11,7 @@ use longhand_engine::GENERATION_FILE;
 use longhand_model::file::{self, CONFIG_FILE, WEIGHTS_FILE};
 use longhand_model::{Cpu, Format, Model, Precision, Tape};
 use longhand_run::{CARD_FILE, FolderLock, TRAINING_FILE, output};
-use longhand_tasks::TASK_FILE;
+use longhand_tasks::TASK_FILES;
 use longhand_text::{TOKENIZER_FILE, Tokenizer, Tokens};
 use longhand_train::evaluate;
 use serde_json::json;
@@ -168,8 +168,8 @@ impl Arguments {
         if config.is_file() {
             fs_err::remove_file(&config)?;
         }
-        let files = [WEIGHTS_FILE, TOKENIZER_FILE, GENERATION_FILE, TASK_FILE, CARD_FILE];
-        for name in files.into_iter().chain([CONFIG_FILE]) {
+        let files = [WEIGHTS_FILE, TOKENIZER_FILE, GENERATION_FILE, CARD_FILE];
+        for name in files.into_iter().chain(TASK_FILES).chain([CONFIG_FILE]) {
             let (from, to) = (beside.join(name), self.out.join(name));
             if from.is_file() {
                 fs_err::rename(from, to)?;
@@ -183,7 +183,7 @@ impl Arguments {
 
     /// Copies what quantizing leaves as it is: the tokeniser, the labels, the sampler's settings.
     fn copy_the_rest(&self, folder: &Path, to: &Path) -> Result<()> {
-        for name in [TOKENIZER_FILE, GENERATION_FILE, TASK_FILE] {
+        for name in [TOKENIZER_FILE, GENERATION_FILE].into_iter().chain(TASK_FILES) {
             let from = folder.join(name);
             if from.is_file() {
                 fs_err::copy(from, to.join(name))?;
