@@ -291,7 +291,8 @@ impl Task for Classify {
         let micro = json!({ "precision": accuracy, "recall": accuracy, "f1": accuracy });
         let json =
             Map::from_iter([("classes".to_owned(), labels.into()), ("micro".to_owned(), micro)]);
-        Report { confusion: Some((names, confusion)), json, text }
+        let classes = names.iter().cloned().zip(confusion.classes()).collect();
+        Report { confusion: Some((names, confusion)), classes, json, text }
     }
 
     fn is_right(&self, scored: &Scored<'_, Self>) -> Option<bool> {

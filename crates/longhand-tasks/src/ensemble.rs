@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::baseline::{Baseline, BaselineError, BaselineSettings};
 use crate::batches::{in_batches, padding, rows};
+use crate::classes::class_of;
 use crate::error::TaskError;
 use crate::ids::Measured;
-use crate::plain;
 use crate::task::Task;
 
 /// The file of a model folder that says how much the baseline counts, and which one it is.
@@ -83,7 +83,7 @@ impl Ensemble {
                 votes.push(Votes {
                     network: row.to_vec(),
                     baseline: baseline.logits(&T::texts(&known[place].example)),
-                    class: plain::class(task, &items[place].label)? as usize,
+                    class: class_of(task, &items[place].label)? as usize,
                 });
             }
             Ok::<(), TaskError>(())

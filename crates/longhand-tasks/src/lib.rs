@@ -17,6 +17,7 @@
 pub mod baseline;
 mod batches;
 mod calibration;
+mod classes;
 pub mod classify;
 pub mod confusion;
 pub mod ensemble;

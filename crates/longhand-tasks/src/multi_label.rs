@@ -260,7 +260,8 @@ impl Task for MultiLabel {
         let micro = json!({ "precision": precision, "recall": recall, "f1": f1 });
         let json = [("classes", labels.into()), ("micro", micro)];
         let json = json.map(|(name, value)| (name.to_owned(), value));
-        Report { confusion: None, json: json.into_iter().collect(), text }
+        let classes = self.labels.names().iter().cloned().zip(counts.classes).collect();
+        Report { classes, json: json.into_iter().collect(), text, ..Report::default() }
     }
 
     fn is_right(&self, scored: &Scored<'_, Self>) -> Option<bool> {

@@ -1,10 +1,10 @@
 //! A baseline in the place of a task's model: the task's examples and answers without ids.
 
-use longhand_model::Targets;
-use longhand_text::batch::{LabelledBatch, LabelledIds};
+use longhand_text::batch::LabelledIds;
 use longhand_train::{TrainError, Watch};
 
 use crate::baseline::{Baseline, BaselineError, Labelled};
+use crate::classes::{class_of, nats_of};
 use crate::error::TaskError;
 use crate::ids::{Known, Measured};
 use crate::score::Evaluation;
@@ -21,7 +21,7 @@ pub fn labelled<'a, T: Task>(
     let mut found = Vec::with_capacity(examples.len());
     for example in examples {
         if let Some(target) = task.plain_target(example)? {
-            found.push(Labelled { texts: T::texts(example), class: class(task, &target)? });
+            found.push(Labelled { texts: T::texts(example), class: class_of(task, &target)? });
         }
     }
     // Every example to learn from has a text.
@@ -94,33 +94,4 @@ const TOLD: usize = 256;
 
 fn answer<T: Task>(task: &T, logits: &[f32]) -> Result<T::Answer, TaskError> {
     task.plain_answer(logits).ok_or_else(|| BaselineError::Task(T::NAME).into())
-}
-
-/// The class that is the right answer.
-pub(crate) fn class<T: Task>(task: &T, target: &T::Target) -> Result<u32, TaskError> {
-    let batch = LabelledBatch {
-        batch: 1,
-        time: 1,
-        ids: vec![0],
-        lengths: vec![1],
-        labels: vec![target.clone()],
-        examples: vec![0],
-    };
-    let class = task.with_targets(&batch, |targets| match targets {
-        Targets::Labels(labels) => labels.first().copied(),
-        _ => None,
-    });
-    class.ok_or_else(|| BaselineError::Task(T::NAME).into())
-}
-
-/// −ln p of the right answer: ln Σₖ exp(logitₖ) less the logit of its class.
-pub(crate) fn nats_of<T: Task>(
-    task: &T,
-    target: &T::Target,
-    logits: &[f32],
-) -> Result<f64, TaskError> {
-    let class = class(task, target)? as usize;
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
-    Ok(sum.ln() + f64::from(largest - logits.get(class).copied().unwrap_or(f32::NEG_INFINITY)))
 }

@@ -9,10 +9,10 @@ use longhand_text::batch::LabelledIds;
 use longhand_train::{Score, TrainError, Watch};
 
 use crate::batches::{in_batches, padding, rows};
+use crate::classes::nats_of;
 use crate::ensemble::Ensemble;
 use crate::error::TaskError;
 use crate::ids::{Known, Measured};
-use crate::plain;
 use crate::task::{Report, Scored, Task};
 
 /// A model's answers to examples whose right answers are known.
@@ -96,7 +96,7 @@ pub(crate) fn score<'a, T: Task>(
             let each = logits.chunks_mut(model.outputs()).zip(&batch.examples).zip(&batch.labels);
             for ((logits, &place), label) in each {
                 ensemble.join(logits, &T::texts(owners[place]));
-                nats += plain::nats_of(task, label, logits)?;
+                nats += nats_of(task, label, logits)?;
                 targets += 1;
             }
         } else {

@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::batches::{features as features_of, lengths, sequence};
+use crate::confusion::ClassScore;
 use crate::error::TaskError;
-use crate::tags::{Entity, Scheme};
+use crate::tags::{Entity, EntityCounts, Scheme};
 use crate::task::{At, Encoded, Read, Reading, Report, Scored, Task, Unit};
 
 mod example;
@@ -380,7 +381,11 @@ impl Task for Tagging {
         let scores = self.scores(scored);
         let mut json = Map::new();
         json.insert("entities".into(), json!(scores));
-        Report { text: scores.table(), json, ..Report::default() }
+        let score = |(name, counts): (&String, &EntityCounts)| {
+            (name.clone(), ClassScore::of(counts.right, counts.truth, counts.found))
+        };
+        let classes = scores.types().iter().map(score).collect();
+        Report { text: scores.table(), classes, json, ..Report::default() }
     }
 
     fn unit(&self) -> Unit {

@@ -11,7 +11,7 @@ use longhand_text::batch::{LabelledBatch, LabelledIds};
 use longhand_text::corpus::table::{Header, TableFormat, TableOptions};
 use serde_json::{Map, Value};
 
-use crate::confusion::Confusion;
+use crate::confusion::{ClassScore, Confusion};
 use crate::error::TaskError;
 
 /// A task: examples → ids and targets → answers → metrics. A value of the type is the meaning of a
@@ -340,6 +340,8 @@ impl<T: Task> Copy for Scored<'_, T> {}
 pub struct Report {
     /// Counts of answers by true answer, with the names of both.
     pub confusion: Option<(Vec<String>, Confusion)>,
+    /// The scores of each label, or of each type of entity.
+    pub classes: Vec<(String, ClassScore)>,
     /// Whatever else a program is told, by key.
     pub json: Map<String, Value>,
     /// Whatever else a person is told; may be empty.

@@ -11,6 +11,7 @@ mod interrupt;
 mod launch;
 mod progress;
 mod reading;
+mod report;
 mod talk;
 mod task_data;
 

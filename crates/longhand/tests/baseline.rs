@@ -99,6 +99,13 @@ fn a_baseline_answers_beside_a_network() {
         serde_json::from_str(&stdout).unwrap()
     };
     let answered = eval(&out);
+    let report = folder.path("report.html");
+    let arguments = ["eval", &out, "--data", &test, "--html", &report];
+    assert_eq!(longhand(&[&arguments[..], &tables::COLUMNS].concat(), b"").0, 0);
+    let page = fs_err::read_to_string(&report).unwrap();
+    for part in ["Confusion matrix", "By label", "Reliability", "precision 1.000"] {
+        assert!(page.contains(part), "{part}");
+    }
     for key in ["accuracy", "loss", "confusion"] {
         assert_eq!(answered[key], last["test"][key], "{key}");
     }

@@ -11,6 +11,8 @@ pub(crate) struct Grams {
     pub(crate) characters: Option<(usize, usize)>,
     /// Whether upper and lower case differ.
     pub(crate) case: bool,
+    /// Whether the beginning and the end of a text are words of n-grams of two or more.
+    pub(crate) bounds: bool,
 }
 
 /// A feature of a text.
@@ -33,6 +35,9 @@ pub(crate) struct Scratch {
 
 /// The multiplier by which fastText joins the hashes of words.
 const JOIN: u64 = 116_049_371;
+/// What stands for the beginning of a text, and for its end, among the hashes of words.
+const BEGIN: u64 = 0x9e37_79b9_7f4a_7c15;
+const END: u64 = 0xd1b5_4a32_d192_ed03;
 /// Offset and prime of the 64-bit FNV-1a hash.
 const FNV: (u64, u64) = (0xcbf2_9ce4_8422_2325, 0x0100_0000_01b3);
 
@@ -42,6 +47,7 @@ impl Grams {
     /// is each character of a script without spaces.
     pub(crate) fn each(&self, text: &str, scratch: &mut Scratch, mut add: impl FnMut(Gram)) {
         scratch.hashes.clear();
+        scratch.hashes.extend(self.bounds.then_some(BEGIN));
         for word in words(text) {
             let hash = self.hash(word);
             scratch.hashes.push(hash);
@@ -51,6 +57,7 @@ impl Grams {
                 spelling(&scratch.word, &scratch.bounds, shortest..=longest, &mut add);
             }
         }
+        scratch.hashes.extend(self.bounds.then_some(END));
         for first in 0..scratch.hashes.len() {
             let mut joined = scratch.hashes[first];
             for &hash in scratch.hashes[first + 1..].iter().take(self.words - 1) {
@@ -179,7 +186,7 @@ mod tests {
 
     #[test]
     fn n_grams_are_counted_once_each_and_tell_orders_apart() {
-        let grams = Grams { words: 3, characters: None, case: false };
+        let grams = Grams { words: 3, characters: None, case: false, bounds: false };
         let found = all(grams, "a b c d");
         // Four words, three pairs, two triples, all different.
         assert_eq!(found.len(), 9);
@@ -196,8 +203,22 @@ mod tests {
     }
 
     #[test]
+    fn a_text_may_have_bounds() {
+        let open = Grams { words: 2, characters: None, case: false, bounds: false };
+        let closed = Grams { bounds: true, ..open };
+        // <a ab b>, beside the two words.
+        assert_eq!((all(open, "a b").len(), all(closed, "a b").len()), (3, 5));
+        let shared = |one: &str, other: &str| {
+            let found = all(closed, other);
+            all(closed, one).iter().filter(|gram| found.contains(gram)).count()
+        };
+        assert_eq!((shared("a b", "a c"), shared("b a", "c a"), shared("a b", "b a")), (2, 2, 2));
+        assert_eq!(all(closed, "").len(), 1);
+    }
+
+    #[test]
     fn characters_of_a_word_are_cut_with_its_bounds() {
-        let grams = Grams { words: 1, characters: Some((2, 3)), case: false };
+        let grams = Grams { words: 1, characters: Some((2, 3)), case: false, bounds: false };
         // <a ab b> <ab ab>, and the word itself.
         assert_eq!(all(grams, "ab").len(), 6);
         let one = Grams { characters: Some((1, 1)), ..grams };

@@ -107,7 +107,12 @@ impl NbLr {
 
 /// Which n-grams are features.
 fn grams(settings: &NbLrSettings) -> Grams {
-    Grams { words: settings.ngrams.get(), characters: None, case: settings.case }
+    Grams {
+        words: settings.ngrams.get(),
+        characters: None,
+        case: settings.case,
+        bounds: settings.bounds,
+    }
 }
 
 fn objective(error: BaselineError) -> TrainError {

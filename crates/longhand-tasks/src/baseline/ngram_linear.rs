@@ -137,7 +137,8 @@ struct Features {
 impl Features {
     fn of(settings: &NgramLinearSettings) -> Self {
         let characters = settings.characters.map(|(short, long)| (short.get(), long.get()));
-        let grams = Grams { words: settings.ngrams.get(), characters, case: settings.case };
+        let NgramLinearSettings { ngrams, case, bounds, .. } = *settings;
+        let grams = Grams { words: ngrams.get(), characters, case, bounds };
         Self { grams, buckets: settings.buckets.get() as u64 }
     }
 

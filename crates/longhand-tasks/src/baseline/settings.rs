@@ -26,6 +26,9 @@ pub struct NbLrSettings {
     pub ngrams: NonZeroUsize,
     /// Whether upper and lower case differ (default: false).
     pub case: bool,
+    /// Whether n-grams may begin with the beginning of a text and end with its end (default: false).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub bounds: bool,
     /// C: the weight of the examples' loss against the regulariser ½‖w‖². By default the best of a
     /// few on the held-out examples, or 1 where none are held out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,6 +51,9 @@ pub struct NgramLinearSettings {
     pub characters: Option<(NonZeroUsize, NonZeroUsize)>,
     /// Whether upper and lower case differ (default: false).
     pub case: bool,
+    /// Whether n-grams may begin with the beginning of a text and end with its end (default: false).
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub bounds: bool,
     /// Numbers that the hashes of n-grams are reduced to (default: 2,000,000).
     pub buckets: NonZeroUsize,
     /// Numbers in a vector, rounded up to a multiple of 8 (default: 16).
@@ -64,7 +70,7 @@ pub struct NgramLinearSettings {
 impl Default for NbLrSettings {
     fn default() -> Self {
         let ngrams = const { NonZeroUsize::new(3).unwrap() };
-        Self { ngrams, case: false, cost: None, smoothing: 1.0, interpolation: 1.0 }
+        Self { ngrams, case: false, bounds: false, cost: None, smoothing: 1.0, interpolation: 1.0 }
     }
 }
 
@@ -74,6 +80,7 @@ impl Default for NgramLinearSettings {
             ngrams: const { NonZeroUsize::new(2).unwrap() },
             characters: None,
             case: false,
+            bounds: false,
             buckets: const { NonZeroUsize::new(2_000_000).unwrap() },
             width: const { NonZeroUsize::new(16).unwrap() },
             epochs: None,

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use longhand_model::file;
 use longhand_tasks::examples::{check_known, read_known};
 use longhand_tasks::intervals::{self, Difference, Interval, McNemar, SAMPLES};
 use longhand_tasks::predictor::{self, Trained};
@@ -18,6 +19,7 @@ use serde_json::{Map, Value, json};
 use crate::error::Usage;
 use crate::interrupt::STOP;
 use crate::reading::{TextArguments, Threads, model_folder};
+use crate::report::{self, Mistake, Page};
 use crate::task_data::{self, TableArguments};
 
 /// How a task's model is measured.
@@ -35,6 +37,9 @@ pub(crate) struct TaskArguments {
     /// Samples of the examples that 95 % intervals are drawn from [default: 1000]
     #[arg(long, value_name = "N")]
     samples: Option<NonZeroUsize>,
+    /// Write a report as one HTML page: metrics, confusion matrix, reliability, wrong answers
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Seed of those samples [default: 0]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -87,6 +92,7 @@ impl TaskArguments {
             ("--pair-column", self.table.pair_column.is_some()),
             ("--against", self.against.is_some()),
             ("--samples", self.samples.is_some()),
+            ("--html", self.html.is_some()),
             ("--seed", self.seed.is_some()),
         ];
         flags.into_iter().find_map(|(flag, given)| given.then_some(flag))
@@ -157,6 +163,10 @@ impl VisitTask for Measure<'_> {
             comparison,
             seconds: began.elapsed().as_secs_f64(),
         };
+        if let Some(path) = &what.arguments.html {
+            let page = page(&first.task, &evaluation, &told, what.folder);
+            file::write(path, page.html().as_bytes())?;
+        }
         let mut out = std::io::stdout();
         match what.json {
             true => Ok(writeln!(out, "{}", told.json(T::NAME))?),
@@ -177,6 +187,44 @@ fn answered<'a, T: Listed>(
         bail!("the loss is not finite: the model's weights are damaged or have diverged");
     }
     Ok(result)
+}
+
+/// The report as a page.
+fn page<'a, T: Listed>(
+    task: &T,
+    evaluation: &Evaluation<'_, T>,
+    told: &'a Told<'_>,
+    folder: &Path,
+) -> Page<'a> {
+    let (mut sure, mut mistakes) = (Vec::new(), Vec::new());
+    for (place, scored) in evaluation.scored().iter().enumerate() {
+        let Some(is_right) = task.is_right(scored) else { continue };
+        let fields = task.fields(scored.example, scored.answers);
+        let probability = fields.get("probability").and_then(Value::as_f64);
+        sure.extend(probability.map(|probability| (probability, is_right)));
+        if !is_right {
+            mistakes.push(Mistake {
+                example: place + 1,
+                texts: T::texts(scored.example).into_iter().map(str::to_owned).collect(),
+                truth: T::stratum(scored.example).into(),
+                answer: task.plain(scored.example, scored.answers),
+                probability,
+            });
+        }
+    }
+    Page {
+        model: folder.display().to_string(),
+        task: T::NAME,
+        examples: told.examples,
+        loss: told.loss,
+        metrics: told.metrics,
+        intervals: &told.intervals,
+        confusion: told.report.confusion.as_ref(),
+        classes: &told.report.classes,
+        sure,
+        curve: report::curve(folder),
+        mistakes,
+    }
 }
 
 impl Told<'_> {
