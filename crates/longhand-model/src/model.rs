@@ -16,6 +16,8 @@ use crate::state::{State, StateLayout};
 use crate::tape::{LossOptions, Pass, Tape, Total, Var, reversed_row};
 use crate::weights::{Builder, Init, ParameterId, Role, Weights};
 
+mod first_vectors;
+
 /// A configuration with its weights.
 pub struct Model {
     config: Config,

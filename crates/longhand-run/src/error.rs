@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use longhand_engine::EngineError;
 use longhand_model::{AdapterError, ConfigError, FileError, ModelError};
 use longhand_tasks::TaskError;
-use longhand_text::TextError;
+use longhand_text::{TextError, TokenizerKind};
 use longhand_train::TrainError;
 use longhand_train::log::LogError;
 
@@ -123,6 +123,41 @@ pub enum RunError {
         /// Hash that the recipe names.
         expected: String,
         /// Hash of the model in the folder.
+        got: String,
+    },
+    /// Word vectors for tokens that are no words.
+    #[error("vectors are of words, and the {0} tokeniser cuts words: use word or char")]
+    VectorsOfWords(TokenizerKind),
+    /// Word vectors for a model that begins with another one.
+    #[error(
+        "the model to begin with has embeddings of its own: leave out the vectors, or begin from \
+         nothing"
+    )]
+    VectorsWithBase,
+    /// Word vectors of another width than the embedding.
+    #[error(
+        "the vectors of {} have {found} numbers, but the model's `width` is {width}: set it to \
+         {found}", path.display()
+    )]
+    VectorWidth {
+        /// The file of the vectors.
+        path: PathBuf,
+        /// Numbers of a vector.
+        found: usize,
+        /// Numbers of an embedding.
+        width: usize,
+    },
+    /// The file of vectors is not the one that the recipe names.
+    #[error(
+        "{} does not hold the vectors that the recipe names: its SHA-256 is {got}, not {expected}",
+        path.display()
+    )]
+    OtherVectors {
+        /// The file of the vectors.
+        path: PathBuf,
+        /// SHA-256 that the recipe names.
+        expected: String,
+        /// SHA-256 of the file.
         got: String,
     },
     /// A tokeniser without the token that hides others.

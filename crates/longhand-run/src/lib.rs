@@ -27,6 +27,7 @@ mod tasks;
 pub mod text_data;
 pub mod training;
 pub mod tuning;
+mod vectors;
 mod watch;
 
 pub use card::CARD_FILE;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use longhand_model::{Config, Cpu, Model};
 use longhand_tasks::start;
 use longhand_text::batch::LabelledIds;
+use longhand_text::corpus::vectors::WordVectors;
 use longhand_text::{Tokenizer, Tokens};
 use longhand_train::End;
 
@@ -43,6 +44,8 @@ pub(crate) struct Begun<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
     /// The model that the pretraining begins with (none).
     pub(crate) base: Option<&'a Model>,
+    /// Word vectors that the embedding begins with (none).
+    pub(crate) vectors: Option<&'a WordVectors>,
     pub(crate) place: &'a Place<'a>,
     /// Whether the folder holds a run of the task to resume.
     pub(crate) begun: bool,
@@ -118,7 +121,7 @@ pub(crate) fn body(
     watch: &mut dyn Watch,
 ) -> Result<Body, RunError> {
     let since = Instant::now();
-    let &Begun { recipe, pretraining, tokenizer, base, place, .. } = begun;
+    let &Begun { recipe, pretraining, tokenizer, base, vectors, place, .. } = begun;
     let folder = place.out.join(PRETRAINED_FOLDER);
     if begun.begun && place.out.join(CHECKPOINTS_FOLDER).is_dir() {
         // The task is being learnt: the pretraining has come to its end.
@@ -129,10 +132,13 @@ pub(crate) fn body(
     let config = start::with_head(config, pretraining.objective.head());
     let settings = pretraining.settings(&recipe.training);
     let model_settings = settings_of(&config)?;
-    let model = match base {
+    let mut model = match base {
         Some(base) => start::from_trained(config, base, settings.seed)?.0,
         None => Model::new(config, settings.seed)?,
     };
+    if let Some(vectors) = vectors {
+        model.begin_with_vectors(vectors.iter());
+    }
     let recipe = Recipe {
         description: "the body that a task begins with".into(),
         objective: pretraining.objective,

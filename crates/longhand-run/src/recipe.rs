@@ -43,7 +43,7 @@ mod model;
 use data::is_default;
 pub use data::{Data, MOST_SAMPLE_BYTES, sha256};
 pub use error::{DATA_VARIABLE, RecipeError};
-pub use model::{BaseModel, ModelSettings, TokenizerSettings};
+pub use model::{BaseModel, ModelSettings, TokenizerSettings, Vectors};
 
 use crate::objective::{Pretraining, PretrainingObjective};
 use crate::tuning::Tuning;
@@ -192,6 +192,9 @@ impl Recipe {
         if recipe.model.base.is_some() && recipe.task.is_none() {
             return Err(refused("`model.base` needs a `task` to begin with it".into()));
         }
+        if recipe.model.vectors.is_some() && recipe.task.is_none() {
+            return Err(refused("`model.vectors` needs a `task`".into()));
+        }
         let data = &recipe.data;
         let listed = || [&data.train, &data.valid, &data.test].into_iter().flatten();
         if let Some(path) =
@@ -249,13 +252,14 @@ impl Recipe {
         }
     }
 
-    /// Every path that the recipe names: data files and the base model.
+    /// Every path that the recipe names: data files, the base model and word vectors.
     pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
         let Data { train, valid, test, .. } = &self.data;
         let base = self.model.base.iter().map(|base| base.path.as_path());
+        let vectors = self.model.vectors.iter().map(|vectors| vectors.path.as_path());
         let further = self.pretraining.iter().flat_map(|pretraining| &pretraining.text);
         let files = [train, valid, test].into_iter().flatten().chain(further);
-        files.map(PathBuf::as_path).chain(base)
+        files.map(PathBuf::as_path).chain(base).chain(vectors)
     }
 
     /// Reads a recipe file, with its data looked for under `root`; [`Data::verify`] comes when what
@@ -273,6 +277,9 @@ impl Recipe {
         recipe.data.resolve(root);
         if let Some(base) = &mut recipe.model.base {
             base.path = root.join(&base.path);
+        }
+        if let Some(vectors) = &mut recipe.model.vectors {
+            vectors.path = root.join(&vectors.path);
         }
         for path in recipe.pretraining.iter_mut().flat_map(|pretraining| &mut pretraining.text) {
             *path = root.join(&*path);

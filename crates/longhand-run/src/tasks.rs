@@ -21,6 +21,7 @@ use longhand_tasks::{
     TaskError, TaskFile, TaskObjective, VisitSettings, evaluate, plain, start,
 };
 use longhand_text::batch::LabelledIds;
+use longhand_text::corpus::vectors::WordVectors;
 use longhand_text::tokenizer::{TokenizerChoice, TrainingSettings, Writing};
 use longhand_text::{TOKENIZER_FILE, Tokenizer, TokenizerKind};
 use longhand_train::End;
@@ -32,6 +33,7 @@ use crate::output::{self, Ready};
 use crate::pretrained::{self, Begun, Body, Documents, Part};
 use crate::recipe::{self, Recipe, TokenizerSettings};
 use crate::training::{DataFacts, LabelCounts, PartFacts, Training};
+use crate::vectors;
 use crate::watch::{DataSize, Preparation, Watch};
 
 /// A run of a recipe that names a task.
@@ -77,7 +79,16 @@ impl VisitSettings for TaskRun<'_> {
             train: Part::of(train.iter(), bytes[0]),
             valid: Part::of(valid.items(), bytes[1]),
         };
-        let before = Before { recipe: &recipe, tokenizer: &tokenizer, facts: &facts, place, begun };
+        let vectors = vectors::read(&mut recipe, &tokenizer, begun, watch)?;
+        let (recipe_now, vectors) = (&recipe, vectors.as_ref());
+        let before = Before {
+            recipe: recipe_now,
+            tokenizer: &tokenizer,
+            facts: &facts,
+            vectors,
+            place,
+            begun,
+        };
         let (trained, since) = match before.body(trained, texts, cpu, watch)? {
             Start::Given(trained) => (*trained, since),
             Start::Pretrained(model) => (Some((*model, tokenizer.clone())), Instant::now()),
@@ -85,7 +96,7 @@ impl VisitSettings for TaskRun<'_> {
         };
         let begun = before.resumes();
         let (mut model, own) =
-            model(&recipe, (&meaning, task), trained.as_ref(), &tokenizer, watch)?;
+            model(&recipe, (&meaning, task), (trained.as_ref(), vectors), &tokenizer, watch)?;
         let base = base_of(&recipe, place.out, trained.as_ref(), own);
         let tuned = recipe.tuning.apply(&mut model, base, &settings)?;
         let size = DataSize::Examples {
@@ -132,6 +143,8 @@ struct Before<'a> {
     recipe: &'a Recipe,
     tokenizer: &'a Tokenizer,
     facts: &'a DataFacts,
+    /// Vectors that the embedding begins with (none).
+    vectors: Option<&'a WordVectors>,
     place: &'a Place<'a>,
     /// Whether the folder holds a run to resume.
     begun: bool,
@@ -162,7 +175,7 @@ impl Before<'_> {
         cpu: &Arc<Cpu>,
         watch: &mut dyn Watch,
     ) -> Result<Start, RunError> {
-        let &Self { recipe, tokenizer, facts, place, begun } = self;
+        let &Self { recipe, tokenizer, facts, vectors, place, begun } = self;
         let Some(pretraining) = &recipe.pretraining else {
             return Ok(Start::Given(Box::new(trained)));
         };
@@ -174,7 +187,7 @@ impl Before<'_> {
             Training::new(recipe.clone(), facts.clone()).save(place.out)?;
         }
         let base = trained.as_ref().map(|(model, _)| model);
-        let begun = Begun { recipe, pretraining, tokenizer, base, place, begun };
+        let begun = Begun { recipe, pretraining, tokenizer, base, vectors, place, begun };
         let Body { model, stopped } = pretrained::body(&begun, texts(), cpu, watch)?;
         let Some(training) = stopped else { return Ok(Start::Pretrained(Box::new(model))) };
         let network = Network { model, tokenizer: tokenizer.clone(), ensemble: None };
@@ -288,12 +301,12 @@ fn to_set_on<T: Task>(
     }
 }
 
-/// The untrained model, drawn at random or begun with a trained model, and the names of the
-/// parameters that were drawn.
+/// The untrained model, drawn at random, begun with word vectors or begun with a trained model, and
+/// the names of the parameters that a trained model lacks.
 fn model<T: Task>(
     recipe: &Recipe,
     (meaning, task): (&T, &T::Settings),
-    trained: Option<&(Model, Tokenizer)>,
+    (trained, vectors): (Option<&(Model, Tokenizer)>, Option<&WordVectors>),
     tokenizer: &Tokenizer,
     watch: &mut dyn Watch,
 ) -> Result<(Model, Vec<String>), RunError> {
@@ -302,7 +315,11 @@ fn model<T: Task>(
     let config = meaning.body(start::with_head(config, head));
     let seed = recipe.training.seed;
     let Some((trained, _)) = trained else {
-        return Ok((start::fresh(config, tokenizer, seed)?, Vec::new()));
+        let mut model = start::fresh(config, tokenizer, seed)?;
+        if let Some(vectors) = vectors {
+            model.begin_with_vectors(vectors.iter());
+        }
+        return Ok((model, Vec::new()));
     };
     let (model, drawn) = start::from_trained(config, trained, seed)?;
     tell_drawn(&model, &drawn, watch)?;

@@ -40,6 +40,17 @@ pub enum Preparation<'a> {
     Tokenizer(TrainingProgress),
     /// The text is being encoded.
     Encoding(EncodeProgress),
+    /// The embedding begins with the vectors of a file.
+    Vectors {
+        /// The file.
+        path: &'a Path,
+        /// Tokens whose vector was found.
+        found: usize,
+        /// Those of them that were found in lower case alone.
+        in_lower_case: usize,
+        /// Tokens of the vocabulary.
+        vocabulary: usize,
+    },
     /// The base model lacks these weights, so they are drawn at random.
     Drawn(&'a [String]),
     /// Everything is ready, and training begins.

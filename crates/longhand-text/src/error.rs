@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use crate::corpus::fault::{LineFault, RowFault};
+use crate::corpus::fault::{LineFault, RowFault, VectorFault};
 use crate::quote::{quoted, shortened};
 use crate::shard::fault::ShardFault;
 use crate::tokenizer::fault::{TokenizerFault, TrainingFault};
@@ -83,6 +83,22 @@ pub enum TextError {
         /// Why it cannot be read.
         fault: LineFault,
     },
+    /// A line of a file of word vectors cannot be read.
+    #[error("{name}, line {line}: {fault}")]
+    Vector {
+        /// The name of the file.
+        name: String,
+        /// The line, counted from 1.
+        line: u64,
+        /// Why it cannot be read.
+        fault: VectorFault,
+    },
+    /// A file of word vectors without any that is wanted.
+    #[error(
+        "{0} has no vector of a word that is looked for: give vectors of the text's language, a \
+         word and its numbers in each line"
+    )]
+    NoVector(String),
     /// A file of questions has another form.
     #[error("{name}, line {line}, column {column}: {}", shortened(reason))]
     Questions {

@@ -48,6 +48,8 @@ fn of_run(error: &RunError) -> Option<String> {
         RunError::OutputForeign { .. } | RunError::OutputIsOneRun(_) => "name another --out",
         RunError::BaselineResumed => "pass --force to train it anew",
         RunError::OutputIsBase(_) => "name another --out, so that it stays",
+        RunError::VectorsOfWords(_) => "pass --tokenizer word or --tokenizer char",
+        RunError::VectorWidth { found, .. } => return Some(format!("pass --width {found}")),
         RunError::NoTable { .. } => {
             "say with --format which one the text is, or leave out --text-column"
         }

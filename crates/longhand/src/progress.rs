@@ -224,6 +224,16 @@ impl Watch for Display {
             Preparation::NothingToResume(folder) => {
                 self.say(&format!("nothing to go on with in {}: starting anew", folder.display()));
             }
+            Preparation::Vectors { path, found, in_lower_case, vocabulary } => {
+                let path = path.display();
+                let lower = match in_lower_case {
+                    0 => String::new(),
+                    count => format!(", {count} of them in lower case"),
+                };
+                self.say(&format!(
+                    "{found} of {vocabulary} tokens begin with their vector of {path}{lower}"
+                ));
+            }
             Preparation::Drawn(names) => {
                 let (count, first) = (names.len(), names.first().map_or("", String::as_str));
                 self.say(&format!(

@@ -124,6 +124,41 @@ fn a_few_examples_of_each_label_are_learnt_from() {
     check(&finetune(&["--set", "colour=red"]), 2, "classify cannot have colour", "unknown");
 }
 
+#[test]
+fn the_embedding_begins_with_the_vectors_of_a_file() {
+    let folder = Folder::new();
+    let (table, out) = (folder.table("train.tsv", 30), folder.path("begun"));
+    let vectors = folder.write("v.vec", "3 2\nglad 0.5 1\nsad -0.5 -1\nsea 1 1\n");
+    let begin = |further: &[&str]| {
+        let arguments = ["finetune", "--task", "classify", "--data", &table, "--out", &out];
+        let more = ["--steps", "1", "--threads", "1", "--vectors", &vectors];
+        longhand(&[&arguments[..], &COLUMNS, &more, further].concat(), b"")
+    };
+    let wide = "have 2 numbers, but the model's `width` is 64: set it to 2: pass --width 2";
+    check(&begin(&[]), 1, wide, "another width");
+    check(&begin(&["--tokenizer", "bpe"]), 1, "the bpe tokeniser cuts words", "no words");
+    let (code, _, told) = begin(&["--width", "2", "--force"]);
+    assert_eq!(code, 0, "{told}");
+    let found = format!("2 of 7 tokens begin with their vector of {vectors}\n");
+    assert!(told.contains(&found), "{told}");
+    let training = fs_err::read(folder.path("begun/training.json")).unwrap();
+    let training: Value = serde_json::from_slice(&training).unwrap();
+    let recorded = &training["recipe"]["model"]["vectors"];
+    assert_eq!(recorded["path"], vectors.as_str());
+    assert_eq!(recorded["sha256"].as_str().unwrap().len(), 64);
+    let resume =
+        |steps: &str| longhand(&["finetune", "--resume", "--steps", steps, "--out", &out], b"");
+    let (code, _, told) = resume("2");
+    assert_eq!((code, told.contains("begin with their vector")), (0, false), "{told}");
+    folder.write("v.vec", "glad 0.5 2\n");
+    check(&resume("3"), 1, "does not hold the vectors that the recipe names", "another file");
+    folder.write("v.vec", "glad 0.5 1\nsad 0.5\n");
+    let ragged = "v.vec, line 2: it has 1 number(s), but the first line says 2";
+    check(&begin(&["--width", "2", "--force"]), 1, ragged, "ragged");
+    let (trained, _) = folder.classifier(&[]);
+    check(&begin(&[&trained]), 2, "--vectors", "a trained model");
+}
+
 /// Everything a person needs to see a classifier work, with nothing downloaded.
 #[test]
 fn a_table_of_the_sample_becomes_a_classifier() {

@@ -41,6 +41,20 @@ pub struct ModelSettings {
     /// A trained model that a task begins with; its configuration is taken where none is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<BaseModel>,
+    /// Word vectors that the embedding of a task's model begins with; not with `base`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vectors: Option<Vectors>,
+}
+
+/// A file of word vectors, see [`longhand_text::corpus::vectors`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vectors {
+    /// The file, absolute in a run's record.
+    pub path: PathBuf,
+    /// SHA-256 of the file as stored; empty accepts any file.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sha256: String,
 }
 
 /// A trained model that a task begins with.
@@ -67,6 +81,7 @@ impl Default for ModelSettings {
             overrides: Map::new(),
             config: None,
             base: None,
+            vectors: None,
         }
     }
 }

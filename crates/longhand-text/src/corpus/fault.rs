@@ -1,4 +1,4 @@
-//! Faults of the rows of a table and of the lines of a CoNLL file.
+//! Faults of the rows of a table, and of the lines of a CoNLL file and of a file of vectors.
 
 use crate::quote::{quoted, shortened};
 
@@ -84,4 +84,24 @@ pub enum LineFault {
     /// A cell without a label.
     #[error("its label is empty")]
     NoLabel,
+}
+
+/// Why a line of a file of word vectors cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VectorFault {
+    /// The first line leaves nothing for a vector.
+    #[error("it says that a vector has no numbers: give a word and its numbers in each line")]
+    NoNumbers,
+    /// More or fewer numbers than the header or the first word has.
+    #[error("it has {found} number(s), but the first line says {expected}")]
+    Ragged {
+        /// The numbers of this line.
+        found: usize,
+        /// The numbers of a vector.
+        expected: usize,
+    },
+    /// A field that is no number, or infinite.
+    #[error("{} is not a finite number", quoted(.0))]
+    NotANumber(String),
 }

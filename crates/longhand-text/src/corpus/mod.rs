@@ -27,9 +27,10 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 pub mod treebank;
+pub mod vectors;
 mod whole_table;
 
-pub use fault::{LineFault, RowFault};
+pub use fault::{LineFault, RowFault, VectorFault};
 pub use format::{Column, Header, TableFormat};
 pub use options::CorpusOptions;
 pub use pieces::{Piece, Pieces};

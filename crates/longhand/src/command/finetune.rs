@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use anyhow::Result;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
-use longhand::recipe::{BaseModel, ModelSettings, Recipe};
+use longhand::recipe::{BaseModel, ModelSettings, Recipe, Vectors};
 use longhand_run::{Folds, PretrainingObjective, Training};
 use longhand_tasks::{Classify, MultiLabel, Task, TaskSettings};
 use longhand_text::TokenizerKind;
@@ -34,7 +34,8 @@ use crate::reading::{absolute, recipe_folder};
                         CoNLL columns, spans from SQuAD's JSON.")]
 pub(crate) struct Arguments {
     /// The model folder to begin with; from nothing where not given
-    #[arg(value_name = "MODEL", conflicts_with_all = ["preset", "tokenizer", "vocab"])]
+    #[arg(value_name = "MODEL", conflicts_with_all = ["preset", "tokenizer", "vocab",
+          "width", "vectors"])]
     base: Option<PathBuf>,
     /// A recipe (TOML), whose data is looked for under LONGHAND_DATA; flags win over it
     #[arg(long, value_name = "FILE", help_heading = "Data")]
@@ -102,6 +103,10 @@ pub(crate) struct Arguments {
     folds: Option<NonZeroUsize>,
     #[command(flatten)]
     model: ModelFlags,
+    /// Word vectors that the embedding begins with, as word2vec, fastText and GloVe write them in
+    /// text (.vec or .txt, also .gz or .zst): a word and its numbers a line
+    #[arg(long, value_name = "FILE", help_heading = "Model")]
+    vectors: Option<PathBuf>,
     /// How the positions of a text become one vector [default: the preset's, or max]
     #[arg(long, help_heading = "Model")]
     pooling: Option<PoolingName>,
@@ -199,6 +204,10 @@ impl Arguments {
             recipe.model = ModelSettings { base: Some(base), ..ModelSettings::default() };
         }
         self.model.apply(&mut recipe)?;
+        if let Some(path) = &self.vectors {
+            let vectors = Vectors { path: absolute(path)?, sha256: String::new() };
+            recipe.model.vectors = Some(vectors);
+        }
         self.pretraining.apply(&mut recipe)?;
         self.tuning.apply(&mut recipe.tuning)?;
         self.budget.apply(&mut recipe.training);
@@ -224,6 +233,7 @@ impl Arguments {
         let base = self.base.as_ref().map(|_| "MODEL");
         let preset = self.model.names_preset().then_some("--preset");
         let own = [
+            ("--vectors", self.vectors.is_some()),
             ("--pooling", self.pooling.is_some()),
             ("--crf", self.crf.is_some()),
             ("--label-smoothing", self.label_smoothing.is_some()),

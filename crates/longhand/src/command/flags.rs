@@ -1,5 +1,6 @@
 //! The flags that `train` and `finetune` share, in the groups that their help shows.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -53,6 +54,9 @@ pub(super) struct ModelFlags {
     tokenizer: Option<TokenizerKind>,
     #[arg(long, value_name = "N", help = vocabulary_help())]
     vocab: Option<usize>,
+    /// Numbers in the vector of a token [default: the preset's]
+    #[arg(long, value_name = "D")]
+    width: Option<NonZeroUsize>,
 }
 
 /// How the body of a task's model is pretrained.
@@ -192,6 +196,7 @@ impl ModelFlags {
             ("--preset", self.preset.is_some()),
             ("--tokenizer", self.tokenizer.is_some()),
             ("--vocab", self.vocab.is_some()),
+            ("--width", self.width.is_some()),
         ])
     }
 
@@ -204,6 +209,9 @@ impl ModelFlags {
     pub(super) fn apply(&self, recipe: &mut Recipe) -> Result<(), Usage> {
         if let Some(preset) = self.preset {
             recipe.model = ModelSettings { preset: preset.to_string(), ..ModelSettings::default() };
+        }
+        if let Some(width) = self.width {
+            recipe.model.overrides.insert("width".into(), width.get().into());
         }
         keep_tokenizer(recipe, self.tokenizer.is_some() || self.vocab.is_some())?;
         let settings = &mut recipe.tokenizer;
