@@ -79,6 +79,7 @@ pub mod mlstm;
 pub mod norm;
 mod operand;
 pub mod optimizer;
+pub mod perturbation;
 mod pointwise;
 pub mod pooling;
 pub mod precision;

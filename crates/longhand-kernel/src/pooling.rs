@@ -110,7 +110,8 @@ fn last(sequence: Sequence, real: usize) -> usize {
     if sequence.reverse { 0 } else { real - 1 }
 }
 
-fn for_sequences(
+/// Calls `body` for each sequence, on one thread for each of several stretches of them.
+pub(crate) fn for_sequences(
     cpu: &Cpu,
     sequence: Sequence,
     width: usize,

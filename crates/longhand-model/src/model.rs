@@ -331,7 +331,7 @@ impl Model {
         source: Option<Var>,
         state: &mut State,
     ) -> Var {
-        let x = self.embed(pass, input, sequence, state);
+        let x = self.embed(pass, input, sequence, state, false);
         let x = self.forward.run(pass, &self.weights, x, source, state);
         state.advance(sequence);
         x
@@ -346,31 +346,34 @@ impl Model {
         state: &mut State,
     ) -> Option<[Var; 2]> {
         let backward = self.backward.as_ref()?;
-        let x = self.embed(pass, input, sequence, state);
+        let x = self.embed(pass, input, sequence, state, false);
         let ahead = self.forward.run(pass, &self.weights, x, None, state);
         let (ids, features) = (reversed(sequence, input.ids), reversed(sequence, input.features));
         let input = Input { ids: &ids, features: &features };
         let resets = sequence.resets.map(|resets| reversed_resets(sequence, resets));
         let other = Sequence { resets: resets.as_deref(), ..*sequence };
-        let x = self.embed(pass, input, &other, state);
+        let x = self.embed(pass, input, &other, state, true);
         let x = backward.run(pass, &self.weights, x, None, state);
         state.advance(sequence);
         Some([ahead, pass.reverse(x, ahead)])
     }
 
-    /// Opens a span for a sequence; the first block's input.
+    /// Opens a span for a sequence; the first block's input. `reversed` says that it is the last
+    /// sequence again, in reverse.
     fn embed(
         &self,
         pass: &mut Pass<'_>,
         input: Input<'_>,
         sequence: &Sequence,
         state: &State,
+        reversed: bool,
     ) -> Var {
         let Input { ids, features } = input;
         let span = pass.open_span(sequence);
         let tape: &mut Tape = pass;
         let dropout = &self.config.dropout;
         let mut x = tape.embedding(&self.weights, self.embedding, ids, span, dropout.token);
+        x = tape.perturb(x, reversed);
         for (&table, values) in self.features.iter().zip(features.chunks(ids.len().max(1))) {
             let vectors = tape.embedding(&self.weights, table, values, span, 0.0);
             x = tape.add(x, vectors);

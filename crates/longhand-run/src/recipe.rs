@@ -192,6 +192,9 @@ impl Recipe {
         if recipe.model.base.is_some() && recipe.task.is_none() {
             return Err(refused("`model.base` needs a `task` to begin with it".into()));
         }
+        if recipe.training.adversarial.is_some() && recipe.task.is_none() {
+            return Err(refused("`training.adversarial` needs a `task`".into()));
+        }
         if recipe.model.vectors.is_some() && recipe.task.is_none() {
             return Err(refused("`model.vectors` needs a `task`".into()));
         }

@@ -7,7 +7,7 @@ use longhand_model::{Gates, Input, Mode, Model, ModelError, Tape, Targets};
 use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledBatches, LabelledIds, LabelledPosition};
 use longhand_train::objective::{Objective, Part, Pass, Score, Watch};
-use longhand_train::{Settings, TrainError};
+use longhand_train::{Adversarial, Settings, TrainError};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -26,6 +26,7 @@ pub struct TaskObjective<T: Task> {
     valid: Measured<T>,
     padding: u32,
     label_smoothing: f32,
+    adversarial: Option<Adversarial>,
 }
 
 impl<T: Task> TaskObjective<T> {
@@ -43,8 +44,29 @@ impl<T: Task> TaskObjective<T> {
     ) -> Result<Self, TaskError> {
         let padding = padding(tokenizer);
         let batches = LabelledBatches::shuffled(train, settings.batch, padding, settings.seed)?;
-        let label_smoothing = settings.label_smoothing;
-        Ok(Self { task, batches, batch: LabelledBatch::default(), valid, padding, label_smoothing })
+        let Settings { label_smoothing, adversarial, .. } = *settings;
+        let batch = LabelledBatch::default();
+        Ok(Self { task, batches, batch, valid, padding, label_smoothing, adversarial })
+    }
+
+    /// Records the forward pass over the batch, and `share` × its loss.
+    fn learn_batch(&self, pass: &mut Pass<'_>, share: f32) -> Result<Part, TrainError> {
+        let lengths = lengths(&self.batch);
+        let mut state = pass.model.state(self.batch.batch);
+        let features = self.task.features(&self.batch);
+        let input = Input { ids: &self.batch.ids, features: &features };
+        let sequence = sequence(&self.batch, &lengths);
+        let model = pass.model;
+        let x = model.forward_with_features(&mut pass.tape, input, &sequence, &mut state)?;
+        let tokens = self.batch.lengths.iter().map(|&length| length as u64).sum();
+        let mut part = Part { tokens, ..Part::default() };
+        let mut learn = |targets: Targets<'_>, weight: f32| -> Result<(), ModelError> {
+            let total = pass.weighted_loss(x, targets, share * weight, self.label_smoothing)?;
+            part.add(Part { nats: total.nats * f64::from(weight), ..Part::of(total, 0) });
+            Ok(())
+        };
+        self.task.with_weighted_targets(&self.batch, &mut learn)?;
+        Ok(part)
     }
 }
 
@@ -62,21 +84,14 @@ impl<T: Task> TaskObjective<T> {
 impl<T: Task> Objective for TaskObjective<T> {
     fn learn(&mut self, mut pass: Pass<'_>) -> Result<Part, TrainError> {
         self.batches.next(&mut self.batch);
-        let lengths = lengths(&self.batch);
-        let mut state = pass.model.state(self.batch.batch);
-        let features = self.task.features(&self.batch);
-        let input = Input { ids: &self.batch.ids, features: &features };
-        let sequence = sequence(&self.batch, &lengths);
-        let model = pass.model;
-        let x = model.forward_with_features(&mut pass.tape, input, &sequence, &mut state)?;
-        let tokens = self.batch.lengths.iter().map(|&length| length as u64).sum();
-        let mut part = Part { tokens, ..Part::default() };
-        let mut learn = |targets: Targets<'_>, weight: f32| -> Result<(), ModelError> {
-            let total = pass.weighted_loss(x, targets, weight, self.label_smoothing)?;
-            part.add(Part { nats: total.nats * f64::from(weight), ..Part::of(total, 0) });
-            Ok(())
+        let Some(Adversarial { epsilon, weight }) = self.adversarial else {
+            return self.learn_batch(&mut pass, 1.0);
         };
-        self.task.with_weighted_targets(&self.batch, &mut learn)?;
+        pass.watch_embedding();
+        let part = self.learn_batch(&mut pass, 1.0)?;
+        pass.perturb(epsilon)?;
+        // What is told is the loss of the texts as they are.
+        self.learn_batch(&mut pass, weight)?;
         Ok(part)
     }
 

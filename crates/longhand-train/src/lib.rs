@@ -69,5 +69,5 @@ pub use masked::{MaskedTokens, Masking};
 pub use objective::{Objective, Part, Pass, Score, Watch};
 pub use progress::{Event, Progress};
 pub use record::RunLog;
-pub use settings::{Budget, PrecisionSetting, Settings};
+pub use settings::{Adversarial, Budget, PrecisionSetting, Settings};
 pub use trainer::{End, Outcome, Trainer};

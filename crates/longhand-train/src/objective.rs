@@ -135,6 +135,24 @@ impl Pass<'_> {
         self.model.loss(&mut self.tape, x, targets, options)
     }
 
+    /// Keeps the gradient of the embedded tokens of the next sequence, see [`Pass::perturb`].
+    pub fn watch_embedding(&mut self) {
+        self.tape.watch_embedding();
+    }
+
+    /// Runs the backward pass of all that was read, adds its gradients to those of the step, and
+    /// begins the pass again: the sequence after [`Pass::watch_embedding`], read again, is moved by the
+    /// perturbation of size `epsilon` that raises its loss most
+    /// ([`longhand_model::Pass::begin_perturbed`]).
+    ///
+    /// # Errors
+    /// The errors of [`Tape::backward`].
+    pub fn perturb(&mut self, epsilon: f32) -> Result<(), ModelError> {
+        self.tape.backward(&self.model.weights, self.gradients)?;
+        self.tape.begin_perturbed(epsilon);
+        Ok(())
+    }
+
     /// As [`Pass::loss`], of the head called `head`. Several heads can be trained in one pass.
     ///
     /// # Errors

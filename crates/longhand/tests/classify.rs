@@ -116,6 +116,9 @@ fn a_few_examples_of_each_label_are_learnt_from() {
     check(&few, 1, "18 examples of the label \"good\" to learn from, but 19 of each", "few");
     check(&finetune(&["--shots", "0"]), 2, "--shots", "none");
     check(&finetune(&["--label-smoothing", "1"]), 2, "--label-smoothing is 1", "all");
+    let (code, _, told) = finetune(&["--adversarial", "2"]);
+    assert_eq!(code, 0, "{told}");
+    check(&finetune(&["--adversarial", "0"]), 2, "--adversarial is 0", "no perturbation");
     // Any setting of the task has a name.
     let (code, _, told) = finetune(&["--set", "longest=2", "--set", "pooling=mean"]);
     assert_eq!(code, 0, "{told}");

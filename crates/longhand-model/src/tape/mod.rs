@@ -14,6 +14,7 @@ mod loss;
 mod memory;
 mod memos;
 mod operand;
+mod perturb;
 mod profile;
 mod reduce;
 mod reverse;
@@ -83,6 +84,7 @@ pub struct Tape {
     draws: u64,
     spans: Spans,
     memos: memos::Memos,
+    perturbation: perturb::Perturbation,
     /// The ids of all embeddings of the pass, one embedding after another.
     ids: Vec<u32>,
     /// The form of packed weights whose gradient the pass was asked for (none).
@@ -129,6 +131,7 @@ enum Operation {
     SwiGlu(dense::SwiGlu),
     Gate(dense::Gate),
     Modulate(dense::Modulate),
+    Perturb(perturb::Perturb),
     Dropout(dropout::Dropout),
     Attention(memory::Attention),
     Tanh(memory::Tanh),
@@ -161,6 +164,7 @@ impl Tape {
             draws: 0,
             spans: Spans::default(),
             memos: memos::Memos::default(),
+            perturbation: perturb::Perturbation::default(),
             ids: Vec::new(),
             packed: None,
             rings: memory::Rings::default(),
@@ -181,13 +185,18 @@ impl Tape {
     /// Forgets the last pass and begins another one. Each [`Model::forward`](crate::Model::forward)
     /// then reads one more sequence in it.
     pub fn pass(&mut self, mode: Mode) -> Pass<'_> {
+        self.begin(mode);
+        Pass { tape: self }
+    }
+
+    /// Forgets the last pass.
+    fn begin(&mut self, mode: Mode) {
         self.clear();
         self.mode = mode;
         self.draws = 0;
         if let Some(profile) = self.profile() {
             profile.lap("beginning a pass");
         }
-        Pass { tape: self }
     }
 
     /// The values of a result, row after row.
@@ -259,6 +268,7 @@ impl Tape {
             Operation::SwiGlu(op) => op.backward(&mut pass),
             Operation::Gate(op) => op.backward(&mut pass),
             Operation::Modulate(op) => op.backward(&mut pass),
+            Operation::Perturb(op) => op.backward(&mut pass),
             Operation::Dropout(op) => op.backward(&mut pass),
             Operation::Attention(op) => op.backward(&mut pass),
             Operation::Tanh(op) => op.backward(&mut pass),
@@ -280,6 +290,7 @@ impl Tape {
         self.ids.clear();
         self.packed = None;
         self.spans.clear();
+        self.perturbation.clear(&self.cpu);
         for recorded in self.operations.drain(..) {
             recorded.operation.release(&self.cpu);
         }
@@ -429,6 +440,7 @@ impl Operation {
             | Operation::SwiGlu(_)
             | Operation::Gate(_)
             | Operation::Modulate(_)
+            | Operation::Perturb(_)
             | Operation::Dropout(_)
             | Operation::Dropped(_)
             | Operation::Changed(_)

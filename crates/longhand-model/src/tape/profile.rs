@@ -172,6 +172,7 @@ impl Tape {
             Operation::SwiGlu(op) => pointwise("swiglu", op.y, 3, 7),
             Operation::Gate(op) => pointwise("gate fusion", op.y, 4, 10),
             Operation::Modulate(op) => pointwise("output gate", op.y, 3, 7),
+            Operation::Perturb(op) => pointwise("perturbation", op.y, 2, 4),
             Operation::Dropout(op) => pointwise("dropout", op.y, 2, 3),
             Operation::Attention(op) => {
                 let seen = match op.sizes.mask {

@@ -6,7 +6,9 @@ use longhand_kernel::Cpu;
 use longhand_model::Preset;
 use longhand_text::TokenizerKind;
 use longhand_train::settings::OptimizerSettings;
-use longhand_train::{Budget, Objective, Settings as TrainSettings, Trainer};
+use longhand_train::{
+    Adversarial, Budget, Learner, Objective, Plan, Settings as TrainSettings, Trainer,
+};
 use tempfile::TempDir;
 
 use super::settings::LONGEST;
@@ -431,4 +433,40 @@ fn weights_and_orders_that_cannot_be_get_one_sentence() {
     assert!(ordered.contains("label \"down\", but ordered labels must be numbers"), "{ordered}");
     let wrong = serde_json::from_str::<Settings>(r#"{"class_weights": 3}"#).unwrap_err();
     assert!(wrong.to_string().contains("it must be \"balanced\""), "{wrong}");
+}
+
+#[test]
+fn an_adversarial_step_adds_the_weighted_loss_of_moved_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let examples = read(&folder, &table(60), &table(6)).unwrap();
+    let (tokenizer, task) = (words(&examples), examples.task.clone());
+    let train = Data::encode(examples, &tokenizer).unwrap().train;
+    let step = |adversarial: Option<[f32; 2]>| {
+        let adversarial = adversarial.map(|[epsilon, weight]| Adversarial { epsilon, weight });
+        let settings = TrainSettings { adversarial, ..TrainSettings::for_examples() };
+        let mut objective = TaskObjective::new(
+            task.clone(),
+            &settings,
+            &tokenizer,
+            train.clone(),
+            Measured::none(),
+        )
+        .unwrap();
+        let start = model(&tokenizer, 2, Pooling::Max);
+        let mut learner =
+            Learner::new(start, OptimizerSettings::AdamW(Default::default()), cpu()).unwrap();
+        let plan = Plan { rate: 0.0, clip: 0.0, batches: 1, seed: 1 };
+        learner.step(plan, |pass| objective.learn(pass)).unwrap()
+    };
+    let plain = step(None);
+    // Tokens that hardly move give the same gradient again; the loss that is told is the plain one.
+    let twice = step(Some([1e-4, 1.0]));
+    assert_eq!(twice.part, plain.part);
+    assert!((twice.norm / plain.norm - 2.0).abs() < 1e-2, "{} {}", twice.norm, plain.norm);
+    let lightly = step(Some([1e-4, 0.25]));
+    assert!((lightly.norm / plain.norm - 1.25).abs() < 1e-2, "{} {}", lightly.norm, plain.norm);
+    // Tokens that move raise the loss, and so the gradient.
+    let moved = step(Some([5.0, 1.0]));
+    assert_eq!(moved.part, plain.part);
+    assert!(moved.norm > 1.001 * twice.norm, "{} {}", moved.norm, twice.norm);
 }

@@ -13,7 +13,7 @@ use longhand_tasks::{Classify, MultiLabel, Task, TaskSettings};
 use longhand_text::TokenizerKind;
 use longhand_text::corpus::Header;
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
-use longhand_train::{Budget, Settings as TrainSettings};
+use longhand_train::{Adversarial, Budget, Settings as TrainSettings};
 use serde_json::Value;
 
 use super::baseline::{self, BaselineFlags, Others};
@@ -128,6 +128,10 @@ pub(crate) struct Arguments {
     /// below 1 [default: 0]
     #[arg(long, value_name = "X", allow_negative_numbers = true, help_heading = "Training")]
     label_smoothing: Option<f32>,
+    /// Adversarial training: read each batch again with its token vectors moved by a perturbation of
+    /// this length, in their standard deviations, that raises the loss most; try 1 to 5
+    #[arg(long, value_name = "EPS", allow_negative_numbers = true, help_heading = "Training")]
+    adversarial: Option<f32>,
     /// Weights of labels in the loss: balanced, or NAME=WEIGHT, which may be given several times
     #[arg(long, value_name = "WEIGHTS", help_heading = "Training")]
     class_weights: Vec<String>,
@@ -213,6 +217,10 @@ impl Arguments {
         self.budget.apply(&mut recipe.training);
         self.training.apply(&mut recipe.training);
         set(&mut recipe.training.label_smoothing, self.label_smoothing);
+        if let Some(epsilon) = self.adversarial {
+            let weight = recipe.training.adversarial.map_or(1.0, |settings| settings.weight);
+            recipe.training.adversarial = Some(Adversarial { epsilon, weight });
+        }
         check(&recipe.training)?;
         Ok(recipe)
     }
@@ -237,6 +245,7 @@ impl Arguments {
             ("--pooling", self.pooling.is_some()),
             ("--crf", self.crf.is_some()),
             ("--label-smoothing", self.label_smoothing.is_some()),
+            ("--adversarial", self.adversarial.is_some()),
         ];
         let of_network = self.model.given().or(self.tuning.given()).or(self.budget.given());
         Others {

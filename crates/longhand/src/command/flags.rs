@@ -402,6 +402,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Usage> {
             "chunk" => "--chunk",
             "patience" => "--patience",
             "label_smoothing" => "--label-smoothing",
+            "adversarial.epsilon" => "--adversarial",
             // Only a recipe can set the others.
             _ => return Usage(format!("`{name}` is {value}, but must be {allowed}")),
         };

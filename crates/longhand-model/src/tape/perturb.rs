@@ -1,0 +1,255 @@
+//! The embedded tokens of a pass, to read their gradient and to move them by a constant: adversarial
+//! training, see [`longhand_kernel::perturbation`].
+
+use longhand_kernel::{Buffer, Cpu, elementwise, perturbation};
+
+use super::{Backward, Operation, Pass, Tape, Var, reverse::reversed_row};
+
+pub(super) struct Perturb {
+    x: Var,
+    /// Whether the rows of each sequence come in reverse.
+    reversed: bool,
+    pub(super) y: Var,
+}
+
+/// The treatment of the first sequence that a pass embeds.
+#[derive(Default)]
+pub(super) struct Perturbation {
+    kind: Kind,
+    /// Sequences that the pass has embedded; a second stack reads one of them again, in reverse.
+    sequences: usize,
+}
+
+#[derive(Default)]
+enum Kind {
+    /// It is read as it is.
+    #[default]
+    None,
+    /// Its gradient is summed over the stacks; empty before the backward pass.
+    Watch { embedded: Option<Var>, gradient: Buffer },
+    /// r `[T·B, D]` is added to it.
+    Add(Buffer),
+}
+
+impl Pass<'_> {
+    /// Keeps the gradient of the embedded tokens of the next sequence, for
+    /// [`Pass::begin_perturbed`]. To be called before the pass reads it.
+    pub fn watch_embedding(&mut self) {
+        let kind = Kind::Watch { embedded: None, gradient: Buffer::default() };
+        self.tape.perturbation = Perturbation { kind, sequences: 0 };
+    }
+
+    /// Forgets the pass, of which the backward pass has run, and begins it again, with the same
+    /// dropout masks: the first sequence that it embeds is now moved by the perturbation of size
+    /// `epsilon` that raises the loss most, to first order ([`perturbation::direction`]). Nothing is
+    /// moved if [`Pass::watch_embedding`] was not called, or no gradient came.
+    pub fn begin_perturbed(&mut self, epsilon: f32) {
+        let tape = &mut *self.tape;
+        let kind = match std::mem::take(&mut tape.perturbation.kind) {
+            Kind::Watch { embedded: Some(x), mut gradient } if !gradient.is_empty() => {
+                let (sequence, width) = (tape.sequence(x, false), tape.width(x));
+                let (cpu, values) = (&tape.cpu, tape.data(x));
+                perturbation::direction(cpu, epsilon, sequence, width, values, &mut gradient);
+                Kind::Add(gradient)
+            }
+            _ => Kind::None,
+        };
+        let mode = tape.mode;
+        tape.begin(mode);
+        tape.perturbation.kind = kind;
+    }
+}
+
+impl Tape {
+    /// y = the embedded tokens x of a sequence, moved where the pass moves them; x itself where
+    /// the pass neither moves nor watches them. `reversed` says that x is the last sequence again, in
+    /// reverse.
+    pub(crate) fn perturb(&mut self, x: Var, reversed: bool) -> Var {
+        self.perturbation.sequences += usize::from(!reversed);
+        if self.perturbation.sequences != 1 || matches!(self.perturbation.kind, Kind::None) {
+            return x;
+        }
+        let mut data = self.cpu.buffers().take(self.data(x).len());
+        data.copy_from_slice(self.data(x));
+        let mut needed = self.needs(x);
+        match &mut self.perturbation.kind {
+            Kind::None => {}
+            Kind::Watch { embedded, .. } => {
+                embedded.get_or_insert(x);
+                // A frozen embedding's gradient is wanted as well.
+                needed = true;
+            }
+            Kind::Add(r) => {
+                let r = std::mem::take(r);
+                self.add_rows(&r, x, reversed, &mut data);
+                self.perturbation.kind = Kind::Add(r);
+            }
+        }
+        let y = self.push(self.span(x), data, self.width(x), needed);
+        self.record(y, Operation::Perturb(Perturb { x, reversed, y }));
+        y
+    }
+
+    /// Adds rows to others in the order of the sequence of `like`, or in reverse.
+    fn add_rows(&self, rows: &[f32], like: Var, reversed: bool, to: &mut [f32]) {
+        if !reversed {
+            return elementwise::accumulate(&self.cpu, rows, to);
+        }
+        let (sequence, width) = (self.sequence(like, false), self.width(like));
+        for (row, to) in to.chunks_exact_mut(width).enumerate() {
+            let from = reversed_row(&sequence, row) * width;
+            to.iter_mut().zip(&rows[from..from + width]).for_each(|(to, from)| *to += from);
+        }
+    }
+}
+
+impl Perturbation {
+    /// Forgets the treatment, and returns its memory.
+    pub(super) fn clear(&mut self, cpu: &Cpu) {
+        match std::mem::take(self).kind {
+            Kind::Watch { gradient: buffer, .. } | Kind::Add(buffer) => cpu.buffers().give(buffer),
+            Kind::None => {}
+        }
+    }
+}
+
+impl Perturb {
+    pub(super) fn backward(self, pass: &mut Backward) {
+        let Some(dy) = pass.tape.finish(self.y) else { return };
+        let tape = &mut *pass.tape;
+        if let Kind::Watch { gradient, .. } = &mut tape.perturbation.kind {
+            let mut sum = std::mem::take(gradient);
+            if sum.is_empty() {
+                sum = tape.cpu.zeros(dy.len());
+            }
+            tape.add_rows(&dy, self.x, self.reversed, &mut sum);
+            if let Kind::Watch { gradient, .. } = &mut tape.perturbation.kind {
+                *gradient = sum;
+            }
+        }
+        let mut dx = tape.open(self.x);
+        if let Some(dx) = &mut dx {
+            elementwise::accumulate(&tape.cpu, &dy, dx);
+        }
+        tape.close(self.x, dx);
+        tape.cpu.buffers().give(dy);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use longhand_kernel::Sequence;
+
+    use super::*;
+    use crate::{Config, Gradients, LossOptions, Mode, Model, Targets};
+
+    const LENGTHS: [u32; 3] = [5, 2, 4];
+    const CONFIG: &str = r#"{
+        "model_type": "longhand", "format": 2, "vocab_size": 9, "width": 6, "norm": "none",
+        "blocks": [{"long": {"type": "lstm", "hidden": 5}}],
+        "heads": [{"type": "classifier", "classes": 3, "pooling": "max"}]
+    }"#;
+
+    fn models() -> [Model; 2] {
+        let config = Config::from_json(CONFIG.as_bytes()).unwrap();
+        let stacks = CONFIG.replacen('{', r#"{"stacks": "bicausal","#, 1);
+        let both = Config::from_json(stacks.as_bytes()).unwrap();
+        [config, both].map(|config| Model::new(config, 5).unwrap())
+    }
+
+    /// Reads a batch; the summed loss.
+    fn read(model: &Model, pass: &mut Pass<'_>, gradients: Option<&mut Gradients>) -> f64 {
+        let time = 5;
+        let sequence = Sequence { lengths: Some(&LENGTHS), ..Sequence::new(time, LENGTHS.len()) };
+        let ids: Vec<u32> = (0..sequence.rows() as u32).map(|i| (i * i + 2) % 9).collect();
+        let mut state = model.state(LENGTHS.len());
+        let x = model.forward(pass, &ids, &sequence, &mut state).unwrap();
+        let gradients = gradients.map(|gradients| (1.0, gradients));
+        let options = LossOptions { gradients, ..LossOptions::default() };
+        model.loss(pass, x, Targets::Labels(&[0, 2, 1]), options).unwrap().nats
+    }
+
+    fn moved(model: &Model, pass: &mut Pass<'_>, r: &[f32]) -> f64 {
+        let mut buffer = pass.cpu().buffers().take(r.len());
+        buffer.copy_from_slice(r);
+        let mode = pass.tape.mode;
+        pass.tape.begin(mode);
+        pass.tape.perturbation.kind = Kind::Add(buffer);
+        read(model, pass, None)
+    }
+
+    /// The loss, and the gradient of the embedded tokens.
+    fn watched(model: &Model, pass: &mut Pass<'_>) -> (f64, Vec<f32>) {
+        let mut gradients = Gradients::new(pass.cpu().clone(), &model.weights);
+        pass.watch_embedding();
+        let loss = read(model, pass, Some(&mut gradients));
+        pass.backward(&model.weights, &mut gradients).unwrap();
+        let Kind::Watch { gradient, .. } = &pass.tape.perturbation.kind else { panic!("watched") };
+        (loss, gradient.to_vec())
+    }
+
+    #[test]
+    fn the_gradient_is_the_slope_of_the_loss_in_the_embedded_tokens() {
+        for mut model in models() {
+            let mut tape = Tape::new(Arc::new(Cpu::new(2)));
+            let mut pass = tape.pass(Mode::Record);
+            let (_, g) = watched(&model, &mut pass);
+            for seed in 0..4 {
+                let u: Vec<f32> =
+                    (0..g.len()).map(|i| ((i * 7 + seed * 5) % 11) as f32 - 5.0).collect();
+                let step = 1e-3;
+                let [above, below] = [step, -step].map(|step: f32| {
+                    let r: Vec<f32> = u.iter().map(|u| step * u).collect();
+                    moved(&model, &mut pass, &r)
+                });
+                let slope = (above - below) / (2.0 * f64::from(step));
+                let expected: f64 = g.iter().zip(&u).map(|(g, u)| f64::from(g * u)).sum();
+                assert!(
+                    (slope - expected).abs() < 2e-3 * (1.0 + expected.abs()),
+                    "{slope} {expected}"
+                );
+            }
+            // The same of an embedding that is not trained.
+            model.weights.regroup(|parameter| crate::Group {
+                trainable: parameter.name != "embedding.weight",
+                ..parameter.group
+            });
+            let mut pass = tape.pass(Mode::Record);
+            assert_eq!(watched(&model, &mut pass).1, g);
+        }
+    }
+
+    #[test]
+    fn the_perturbation_raises_the_loss_more_than_others_of_its_size() {
+        for model in models() {
+            let mut tape = Tape::new(Arc::new(Cpu::new(2)));
+            let mut pass = tape.pass(Mode::Record);
+            let (loss, g) = watched(&model, &mut pass);
+            pass.begin_perturbed(0.3);
+            let Kind::Add(r) = &pass.tape.perturbation.kind else { panic!("nothing is moved") };
+            let r = r.to_vec();
+            let raised = read(&model, &mut pass, None);
+            // The rise is that of the slope, but for the curvature.
+            let expected: f64 = r.iter().zip(&g).map(|(r, g)| f64::from(r * g)).sum();
+            let rise = raised - loss;
+            assert!((rise / expected - 1.0).abs() < 0.2, "{rise} instead of {expected}");
+            let width = r.len() / 15;
+            for turn in 1..width {
+                // The same numbers in other columns have the same size.
+                let row = |row: &[f32]| -> Vec<f32> {
+                    let mut row = row.to_vec();
+                    row.rotate_right(turn);
+                    row
+                };
+                let other: Vec<f32> = r.chunks_exact(width).flat_map(row).collect();
+                assert!(moved(&model, &mut pass, &other) < raised, "{turn}");
+            }
+            // A pass that is not watched moves nothing, and the next one is as the first.
+            pass.begin_perturbed(0.3);
+            assert_eq!(read(&model, &mut pass, None), loss);
+            assert_eq!(watched(&model, &mut tape.pass(Mode::Record)), (loss, g));
+        }
+    }
+}
