@@ -64,12 +64,18 @@ pub enum RunError {
     /// The output folder is not empty.
     #[error("the folder {} is not empty", .0.display())]
     OutputNotEmpty(PathBuf),
-    /// The output folder of a cross-validation holds a single run.
-    #[error("the folder {} holds a run without folds", .0.display())]
+    /// The output folder of folds or rounds holds a single run.
+    #[error("the folder {} holds a run without folds or rounds", .0.display())]
     OutputIsOneRun(PathBuf),
     /// A recipe with folds is run as if it were a single run.
     #[error("the recipe has {0} folds, and each is a run of its own: name one as `fold`")]
     SeveralFolds(usize),
+    /// A recipe with self-training is run as if it were a single run.
+    #[error("the recipe has {0} rounds, and each is a run of its own: name one as `round`")]
+    SeveralRounds(usize),
+    /// Self-training that cannot be.
+    #[error("{0}")]
+    SelfTraining(String),
     /// A recipe whose folds cannot be.
     #[error("the folds cannot be: {0}")]
     Folds(String),

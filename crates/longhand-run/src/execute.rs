@@ -222,6 +222,7 @@ fn same_run(begun: &Training, now: &Training) -> Result<(), RunError> {
         ("model", begun.recipe.model == now.recipe.model),
         ("objective", begun.recipe.objective == now.recipe.objective),
         ("pretraining", begun.recipe.pretraining == now.recipe.pretraining),
+        ("self-training", begun.recipe.self_training == now.recipe.self_training),
         ("way of tuning", begun.recipe.tuning == now.recipe.tuning),
         ("task", begun.recipe.task == now.recipe.task),
         ("ensemble", begun.recipe.ensemble == now.recipe.ensemble),

@@ -62,12 +62,7 @@ impl Folds {
         recipe.check_folds().map_err(RunError::Folds)?;
         let (Some(count), None) = (recipe.data.folds, recipe.data.fold) else { return Ok(None) };
         let (recipe, out) = (recipe.clone(), out.into());
-        if output::holds_run(&out) {
-            return Err(RunError::OutputIsOneRun(out));
-        }
-        if existing == Existing::Refuse && output::is_occupied(&out)? {
-            return Err(RunError::OutputNotEmpty(out));
-        }
+        output::prepare_several(&out, existing)?;
         Ok(Some(Self { recipe, out, existing, count }))
     }
 

@@ -80,6 +80,17 @@ pub(crate) fn prepare(folder: &Path, existing: Existing) -> Result<Ready, RunErr
     Ok(Ready { begun: existing == Existing::Resume && holds_run, lock })
 }
 
+/// Checks a folder whose folders are to hold a run each.
+pub(crate) fn prepare_several(folder: &Path, existing: Existing) -> Result<(), RunError> {
+    if holds_run(folder) {
+        return Err(RunError::OutputIsOneRun(folder.into()));
+    }
+    if existing == Existing::Refuse && is_occupied(folder)? {
+        return Err(RunError::OutputNotEmpty(folder.into()));
+    }
+    Ok(())
+}
+
 /// Whether a folder holds a run of this program.
 pub(crate) fn holds_run(folder: &Path) -> bool {
     folder.join(TRAINING_FILE).is_file()

@@ -39,11 +39,13 @@ use serde_json::{Map, Value};
 mod data;
 mod error;
 mod model;
+mod self_training;
 
 use data::is_default;
 pub use data::{Data, MOST_SAMPLE_BYTES, sha256};
 pub use error::{DATA_VARIABLE, RecipeError};
 pub use model::{BaseModel, ModelSettings, TokenizerSettings, Vectors};
+pub use self_training::SelfTraining;
 
 use crate::objective::{Pretraining, PretrainingObjective};
 use crate::tuning::Tuning;
@@ -75,6 +77,9 @@ pub struct Recipe {
     /// The task that is learnt, where one is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<TaskSettings>,
+    /// How a classifier learns from texts without labels too (not at all).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub self_training: Option<SelfTraining>,
     /// The model of a task without a neural body, in place of `model` and `training`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<BaselineSettings>,
@@ -177,6 +182,7 @@ impl Recipe {
             return Err(refused("`share` is for text: a task reads its tables whole".into()));
         }
         recipe.check_folds().map_err(refused)?;
+        recipe.check_rounds().map_err(refused)?;
         if let Some(baseline) = &recipe.baseline {
             baseline.check().map_err(|error| refused(error.to_string()))?;
             if recipe.task.is_none() || recipe.model.base.is_some() {
@@ -233,6 +239,23 @@ impl Recipe {
         }
     }
 
+    /// Checks the rounds of self-training.
+    ///
+    /// # Errors
+    /// A sentence on a setting that cannot be, or a task that has no self-training.
+    pub(crate) fn check_rounds(&self) -> Result<(), String> {
+        let Some(settings) = &self.self_training else { return Ok(()) };
+        let reason = match &self.task {
+            None => Some("self-training needs a task"),
+            Some(TaskSettings::Classify(task)) if task.pair_column.is_none() => settings.fault(),
+            Some(_) => Some("self-training is for the task classify, of single texts"),
+        };
+        let reason = reason
+            .or(self.data.folds.map(|_| "self-training has no `folds`: leave one of them out"))
+            .or(self.baseline.as_ref().map(|_| "self-training is for networks, not a baseline"));
+        reason.map_or(Ok(()), |reason| Err(reason.into()))
+    }
+
     /// Checks that the model can learn what the recipe asks for. A task brings a head of its own;
     /// without a task the model must fit the objective.
     ///
@@ -261,7 +284,8 @@ impl Recipe {
         let base = self.model.base.iter().map(|base| base.path.as_path());
         let vectors = self.model.vectors.iter().map(|vectors| vectors.path.as_path());
         let further = self.pretraining.iter().flat_map(|pretraining| &pretraining.text);
-        let files = [train, valid, test].into_iter().flatten().chain(further);
+        let unlabelled = self.self_training.iter().flat_map(|settings| &settings.unlabelled);
+        let files = [train, valid, test].into_iter().flatten().chain(further).chain(unlabelled);
         files.map(PathBuf::as_path).chain(base).chain(vectors)
     }
 
@@ -283,6 +307,9 @@ impl Recipe {
         }
         if let Some(vectors) = &mut recipe.model.vectors {
             vectors.path = root.join(&vectors.path);
+        }
+        for path in recipe.self_training.iter_mut().flat_map(|settings| &mut settings.unlabelled) {
+            *path = root.join(&*path);
         }
         for path in recipe.pretraining.iter_mut().flat_map(|pretraining| &mut pretraining.text) {
             *path = root.join(&*path);

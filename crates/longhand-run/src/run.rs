@@ -11,7 +11,7 @@ use crate::execute::Place;
 use crate::finished::Finished;
 use crate::output::Existing;
 use crate::pretrain;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, SelfTraining};
 use crate::tasks::TaskRun;
 use crate::watch::Watch;
 
@@ -45,7 +45,8 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// Trains the model and writes its folder. A recipe with folds is several runs, see [`crate::Folds`].
+    /// Trains the model and writes its folder. A recipe with folds or self-training is several runs,
+    /// see [`crate::Folds`] and [`crate::Rounds`].
     ///
     /// # Errors
     /// A recipe, text or folder that cannot be used, and any failure of training. A run that cannot
@@ -57,6 +58,9 @@ impl<'a> Run<'a> {
         }
         if let (Some(folds), None) = (recipe.data.folds, recipe.data.fold) {
             return Err(RunError::SeveralFolds(folds.get()));
+        }
+        if let Some(SelfTraining { rounds, round: None, .. }) = &recipe.self_training {
+            return Err(RunError::SeveralRounds(rounds.get()));
         }
         recipe.training = recipe.training.resolved();
         let never = AtomicBool::new(false);

@@ -441,6 +441,7 @@ pub(crate) fn files(recipe: &Recipe) -> Files {
         valid_fraction: data.valid_fraction,
         fold: data.folds.zip(data.fold).map(|(of, number)| Fold { number, of }),
         shots: data.shots,
+        further: recipe.self_training.as_ref().and_then(|settings| settings.labelled.clone()),
         reading,
     }
 }
@@ -461,8 +462,9 @@ fn facts<T: Task>(
 /// SHA-256 of each file of a recipe.
 pub(crate) fn hashes(recipe: &Recipe) -> Result<BTreeMap<PathBuf, String>, RunError> {
     let files = [&recipe.data.train, &recipe.data.valid, &recipe.data.test];
+    let unlabelled = recipe.self_training.iter().flat_map(|settings| &settings.unlabelled);
     // A pipe has been read, and its hash cannot be had again.
-    let files = files.into_iter().flatten().filter(|file| file.is_file());
+    let files = files.into_iter().flatten().chain(unlabelled).filter(|file| file.is_file());
     files.map(|file| Ok((file.clone(), recipe::sha256(file)?))).collect()
 }
 

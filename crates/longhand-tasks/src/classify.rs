@@ -21,9 +21,11 @@ use crate::ids::{encode, encode_pair, separator};
 use crate::ranking::{auc, mean};
 use crate::task::{At, Calibrates, Encoded, Read, Reading, Report, Scored, Task, Unit};
 
+mod confidence;
 mod ordered;
 mod settings;
 
+pub use confidence::Confidence;
 pub use settings::{ClassWeights, Settings, WeightRule};
 
 /// The meaning of a classifier's answers.

@@ -24,6 +24,9 @@ pub struct Files {
     /// Examples of each [`Task::stratum`] to learn from, drawn by the seed (default: all). What is
     /// held out is not changed by it.
     pub shots: Option<NonZeroUsize>,
+    /// A file of further examples to learn from, none of which is held out: the task's default
+    /// settings say how it is read (default: none).
+    pub further: Option<PathBuf>,
     /// How each file is read.
     pub reading: Reading,
 }
@@ -85,7 +88,7 @@ impl<T: Task> Examples<T> {
         } else {
             (train, valid)
         };
-        let train = match files.shots {
+        let mut train = match files.shots {
             None => train,
             Some(shots) => {
                 few(train, T::stratum, shots.get(), seed).map_err(|(label, examples)| {
@@ -94,6 +97,10 @@ impl<T: Task> Examples<T> {
                 })?
             }
         };
+        if let Some(path) = &files.further {
+            let own = T::Settings::default();
+            train.extend(read_known(&task, &own, path, &Reading::default())?);
+        }
         task.weigh(settings, &train);
         Ok(Self { task, notes, train, valid, test })
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use longhand::recipe::Recipe;
 use longhand_run::training::{LabelCounts, Results};
-use longhand_run::{Existing, Finished, Folds, Run, Training};
+use longhand_run::{Existing, Finished, Folds, Rounds, Run, Training};
 use longhand_train::log::JsonLines;
 use longhand_train::{End, Score};
 use serde_json::{Map, Value, json};
@@ -30,6 +30,9 @@ pub(crate) struct Launch {
 impl Launch {
     /// Runs a recipe to its end.
     pub(crate) fn run(&self, recipe: Recipe) -> Result<()> {
+        if let Some(rounds) = Rounds::new(&recipe, &self.out, self.existing)? {
+            return self.run_rounds(&recipe, &rounds);
+        }
         if let Some(folds) = Folds::new(&recipe, &self.out, self.existing)? {
             return self.run_folds(&recipe, &folds);
         }

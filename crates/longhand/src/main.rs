@@ -12,6 +12,7 @@ mod launch;
 mod progress;
 mod reading;
 mod report;
+mod rounds;
 mod talk;
 mod task_data;
 

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Stdout, stderr, stdout};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use longhand::recipe::SelfTraining;
 use longhand_run::{DataSize, Introduction, Preparation, Watch};
 use longhand_tasks::TaskSettings;
 use longhand_text::EncodeProgress;
@@ -246,6 +247,11 @@ impl Watch for Display {
                 let data = &introduction.recipe.data;
                 if let (Some(fold), Some(folds)) = (data.fold, data.folds) {
                     self.say(&format!("fold {fold} of {folds}"));
+                }
+                if let Some(SelfTraining { round: Some(round), rounds, .. }) =
+                    &introduction.recipe.self_training
+                {
+                    self.say(&format!("round {round} of {rounds}"));
                 }
                 self.say(&introduce(introduction));
                 // Before, there is nothing to save, and Ctrl-C ends the process.

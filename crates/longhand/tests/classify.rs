@@ -162,6 +162,87 @@ fn the_embedding_begins_with_the_vectors_of_a_file() {
     check(&begin(&[&trained]), 2, "--vectors", "a trained model");
 }
 
+#[test]
+fn texts_without_labels_are_learnt_from_in_rounds() {
+    let folder = Folder::new();
+    let (table, out) = (folder.table("train.tsv", 120), folder.path("rounds"));
+    // Labels in the file are not read: here they are all wrong.
+    let mut texts = fs_err::read_to_string(folder.path("train.tsv")).unwrap();
+    for i in 0..40 {
+        let word = if i % 2 == 0 { "glad" } else { "sad" };
+        texts +=
+            &format!("none\t{i}\twe were {word} {}\n", ["here", "there"][i / 2 % 2].repeat(i % 7));
+    }
+    let texts = folder.write("texts.tsv", &texts);
+    let arguments = |further: &[&str]| -> Vec<String> {
+        let data = ["finetune", "--task", "classify", "--data", &table, "--test", &table];
+        let more = ["--unlabelled", &texts, "--shots", "4", "--epochs", "40", "--threads", "1"];
+        let all = [&data[..], &COLUMNS, &more, &["--out", &out], further].concat();
+        all.into_iter().map(str::to_owned).collect()
+    };
+    let run = |arguments: &[String]| {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        longhand(&arguments, b"")
+    };
+    let (code, stdout, errors) =
+        run(&arguments(&["--rounds", "2", "--threshold", "0.6", "--per-label", "5", "--json"]));
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["done"], &last["end"]), (&true.into(), &"rounds".into()));
+    let rounds = last["rounds"].as_array().unwrap();
+    assert_eq!(
+        (rounds.len(), &rounds[0], &rounds[0]["labelled"]),
+        (2, &last["supervised"], &0.into())
+    );
+    let best = last["best_round"].as_u64().unwrap() as usize;
+    assert_eq!(rounds[best - 1]["test"], last["test"]);
+    assert_eq!(last["out"], format!("{out}/round-{best:02}"));
+
+    // What is labelled is no text of the labelled examples, each once, with a label of theirs.
+    let lines = fs_err::read_to_string(format!("{out}/labelled-02.jsonl")).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rounds[1]["labelled"], lines.len());
+    assert!(!lines.is_empty() && lines.len() <= 10, "{lines:?}");
+    for (place, line) in lines.iter().enumerate() {
+        assert!(line["text"].as_str().unwrap().starts_with("we were"), "{line}");
+        assert!(["bad", "good"].iter().any(|label| line["label"] == *label), "{line}");
+        assert!(line["probability"].as_f64().unwrap() >= 0.6, "{line}");
+        assert!(lines[..place].iter().all(|other| other["text"] != line["text"]), "{line}");
+    }
+    let read =
+        |round: usize, name: &str| fs_err::read(format!("{out}/round-{round:02}/{name}")).unwrap();
+    let training: Value = serde_json::from_slice(&read(2, "training.json")).unwrap();
+    assert_eq!(training["recipe"]["self_training"]["round"], 2);
+    assert_eq!(training["recipe"]["training"]["average"], 0.99);
+
+    // A round that is missing is made again from the same texts, to the same weights.
+    let weights = read(2, "model.safetensors");
+    fs_err::remove_dir_all(format!("{out}/round-02")).unwrap();
+    let (code, _, told) = longhand(&["finetune", "--resume", "--threads", "1", "--out", &out], b"");
+    assert_eq!(code, 0, "{told}");
+    assert_eq!(read(2, "model.safetensors"), weights);
+    assert!(told.contains("round 1, supervised alone: validation accuracy"), "{told}");
+    assert!(told.contains(&format!("round 2, {} texts labelled by the one before:", lines.len())));
+    assert!(
+        told.contains(&format!("the best on the held-out part is round {best}: try")),
+        "{told}"
+    );
+    let other = ["finetune", "--resume", "--threshold", "0.7", "--out", &out];
+    check(&longhand(&other, b""), 1, "begun with another self-training", "another threshold");
+
+    check(
+        &run(&arguments(&["--folds", "3", "--force"])),
+        1,
+        "self-training has no `folds`",
+        "folds",
+    );
+    check(&run(&arguments(&["--rounds", "1", "--force"])), 1, "must be at least 2", "one round");
+    check(&run(&arguments(&["--baseline", "nb-lr"])), 2, "leave it out", "a baseline");
+    let alone =
+        ["finetune", "--task", "classify", "--data", &table, "--rounds", "2", "--out", &out];
+    check(&longhand(&alone, b""), 2, "name texts with --unlabelled", "no texts");
+}
+
 /// Everything a person needs to see a classifier work, with nothing downloaded.
 #[test]
 fn a_table_of_the_sample_becomes_a_classifier() {

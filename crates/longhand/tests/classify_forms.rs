@@ -195,7 +195,11 @@ fn each_fold_is_a_run_and_complete_ones_are_not_repeated() {
     refuse(&["--folds", "21", "--out", &new], 1, many);
     let (_, single) =
         finetune(&folder, "single", &[&data[..4], &tables::COLUMNS, &["--steps", "1"]].concat());
-    refuse(&["--folds", "3", "--force", "--out", &single], 1, "holds a run without folds");
+    refuse(
+        &["--folds", "3", "--force", "--out", &single],
+        1,
+        "holds a run without folds or rounds",
+    );
 }
 
 #[test]

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use longhand::recipe::{BaseModel, ModelSettings, Recipe, Vectors};
-use longhand_run::{Folds, PretrainingObjective, Training};
+use longhand_run::{Folds, PretrainingObjective, Rounds, Training};
 use longhand_tasks::{Classify, MultiLabel, Task, TaskSettings};
 use longhand_text::TokenizerKind;
 use longhand_text::corpus::Header;
@@ -21,6 +21,7 @@ use super::flags::{
     BudgetFlags, DataFlags, ModelFlags, OutputFlags, PretrainingFlags, TrainingFlags, TuningFlags,
     check, first, set,
 };
+use super::self_training::SelfTrainingFlags;
 use crate::error::Usage;
 use crate::launch::Launch;
 use crate::reading::{absolute, recipe_folder};
@@ -116,6 +117,8 @@ pub(crate) struct Arguments {
     crf: Option<bool>,
     #[command(flatten)]
     pretraining: PretrainingFlags,
+    #[command(flatten)]
+    self_training: SelfTrainingFlags,
     #[command(flatten)]
     baseline: BaselineFlags,
     #[command(flatten)]
@@ -217,6 +220,7 @@ impl Arguments {
         self.budget.apply(&mut recipe.training);
         self.training.apply(&mut recipe.training);
         set(&mut recipe.training.label_smoothing, self.label_smoothing);
+        self.self_training.apply(&mut recipe)?;
         if let Some(epsilon) = self.adversarial {
             let weight = recipe.training.adversarial.map_or(1.0, |settings| settings.weight);
             recipe.training.adversarial = Some(Adversarial { epsilon, weight });
@@ -225,14 +229,17 @@ impl Arguments {
         Ok(recipe)
     }
 
-    /// The recipe of the run, or of the folds, to resume.
+    /// The recipe of the run, or of the folds or rounds, to resume.
     fn earlier(&self) -> Result<Option<Recipe>> {
         if !self.output.resume {
             return Ok(None);
         }
         Ok(match Training::begun(&self.out)? {
             Some(recipe) => Some(recipe),
-            None => Folds::begun(&self.out)?,
+            None => match Folds::begun(&self.out)? {
+                Some(recipe) => Some(recipe),
+                None => Rounds::begun(&self.out)?,
+            },
         })
     }
 
@@ -253,6 +260,7 @@ impl Arguments {
             of_network: of_network
                 .or(self.training.given())
                 .or(self.pretraining.given())
+                .or(self.self_training.given())
                 .or(first(&own)),
             epochs: self.budget.epochs(),
             learning_rate: self.training.learning_rate(),

@@ -19,6 +19,7 @@ mod memory;
 mod predict;
 mod quantize;
 mod score;
+mod self_training;
 mod train;
 
 /// The verb, with its arguments.
