@@ -164,8 +164,15 @@ fn an_ensemble_that_cannot_be_is_refused() {
 #[test]
 fn networks_of_one_memory_are_baselines_too() {
     let folder = Folder::new();
+    let table = folder.table("train.tsv", 60);
     for (name, memory) in [("rnn", "\"rnn\""), ("transformer", "\"attention\"")] {
-        let (out, last) = train(&folder, name, &["--steps", "3"]);
+        let out = folder.path(name);
+        let arguments = ["finetune", "--task", "classify", "--data", &table, "--out", &out];
+        let further = ["--json", "--threads", "2", "--baseline", name, "--steps", "3"];
+        let arguments = [&arguments[..], &tables::COLUMNS, &further].concat();
+        let (code, stdout, errors) = longhand(&arguments, b"");
+        assert_eq!((code, errors.as_str()), (0, ""), "{name}");
+        let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
         assert_eq!(last["step"], 3);
         let config = fs_err::read_to_string(format!("{out}/config.json")).unwrap();
         assert!(config.contains(memory) && !config.contains("\"lstm\""), "{config}");
