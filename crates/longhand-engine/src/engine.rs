@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use longhand_model::{
     Ablation, Cpu, Gates, LossOptions, Mode, Model, Sequence, State, Tape, Targets, Var, adapter,
 };
-use longhand_text::{Tokenizer, TokenizerKind};
+use longhand_text::Tokenizer;
 
 use crate::error::EngineError;
 use crate::generation_config::GenerationConfig;
@@ -116,17 +116,7 @@ impl Engine {
     /// A token as a person reads it: its text where that is whole characters, its bytes as `\xe4`
     /// where it is a part of one, otherwise as the vocabulary spells it.
     pub fn label(&self, id: u32) -> String {
-        let token = self.tokenizer.token(id).unwrap_or_default();
-        match self.tokenizer.kind() {
-            TokenizerKind::Byte | TokenizerKind::Bpe => match self.tokenizer.decode(&[id]) {
-                Ok(text) if !text.contains(char::REPLACEMENT_CHARACTER) => text,
-                _ => {
-                    let bytes = self.tokenizer.token_bytes(id).unwrap_or_default();
-                    bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect()
-                }
-            },
-            _ => token.to_owned(),
-        }
+        self.tokenizer.label(id)
     }
 
     /// A reader that computes on `cpu`.

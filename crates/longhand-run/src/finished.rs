@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use longhand_model::Cpu;
-use longhand_tasks::predictor::{Network, Trained};
+use longhand_tasks::Network;
+use longhand_tasks::predictor::Trained;
 use longhand_train::End;
 
 use crate::error::RunError;

@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use longhand_engine::{GENERATION_FILE, GenerationConfig};
 use longhand_model::{Cpu, Model, Tape};
-use longhand_tasks::predictor::{Network, Trained};
+use longhand_tasks::Network;
+use longhand_tasks::predictor::Trained;
 use longhand_text::Tokenizer;
 use longhand_train::evaluate::{self, Stretches};
 use longhand_train::{Bicausal, LanguageModelling, MaskedTokens, Masking, Score, bicausal, masked};

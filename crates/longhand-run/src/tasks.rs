@@ -10,9 +10,10 @@ use std::time::Instant;
 use longhand_engine::engine::model_hash;
 use longhand_model::adapter::Base;
 use longhand_model::{Cpu, Model};
+use longhand_tasks::Network;
 use longhand_tasks::baseline::Learning;
 use longhand_tasks::examples::Fold;
-use longhand_tasks::predictor::{Network, Trained};
+use longhand_tasks::predictor::Trained;
 
 use longhand_tasks::ensemble::Exponents;
 use longhand_tasks::task::{Calibrates, Reading};

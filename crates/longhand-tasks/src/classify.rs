@@ -338,6 +338,10 @@ impl Task for Classify {
         Some(Prediction { label: label as u32, probabilities })
     }
 
+    fn explained(&self, answer: &Prediction) -> Option<u32> {
+        Some(answer.label)
+    }
+
     fn parse(&self, text: &str, at: At<'_>) -> Result<Vec<Example>, TaskError> {
         let (text, second) = match text.split_once('\t') {
             _ if !self.pair => (text, None),

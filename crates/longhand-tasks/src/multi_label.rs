@@ -297,6 +297,10 @@ impl Task for MultiLabel {
         figures.map(|(name, value)| (name.to_owned(), value)).into()
     }
 
+    fn explained(&self, answer: &Prediction) -> Option<Vec<u32>> {
+        Some(answer.labels.clone())
+    }
+
     fn parse(&self, text: &str, _at: At<'_>) -> Result<Vec<Example>, TaskError> {
         Ok(vec![Example { text: text.into(), labels: Vec::new() }])
     }

@@ -10,11 +10,13 @@ use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
 use longhand_train::{TrainError, Watch};
 
-use crate::baseline::{Baseline, BaselineError};
+use crate::baseline::Baseline;
 use crate::batches::{in_batches, padding, rows};
-use crate::ensemble::{ENSEMBLE_WEIGHTS_FILE, Ensemble};
+use crate::ensemble::Ensemble;
 use crate::error::TaskError;
+use crate::explain::Explainer;
 use crate::ids::Measured;
+use crate::network::Network;
 use crate::plain;
 use crate::score::{self, Evaluation};
 use crate::task::{At, Task};
@@ -28,17 +30,6 @@ pub enum Trained {
     Network(Box<Network>),
     /// A baseline, which reads texts.
     Baseline(Box<Baseline>),
-}
-
-/// A network whose first head answers.
-#[derive(Clone)]
-pub struct Network {
-    /// The network.
-    pub model: Model,
-    /// The tokeniser that it was trained with.
-    pub tokenizer: Tokenizer,
-    /// What answers beside it, if anything does.
-    pub ensemble: Option<Ensemble>,
 }
 
 /// Reads a model folder and its task. With a `base`, `folder` holds an adapter of that model; a
@@ -68,20 +59,6 @@ pub fn open(folder: &Path, base: Option<&Path>) -> Result<(TaskFile, Trained), T
     let file = TaskFile::load(folder)?.ok_or_else(missing)?;
     let ensemble = Ensemble::load(folder)?;
     Ok((file, Trained::Network(Box::new(Network { model, tokenizer, ensemble }))))
-}
-
-impl Network {
-    /// Checks that the parts belong together.
-    fn check(&self, folder: &Path) -> Result<(), TaskError> {
-        let Self { model, tokenizer, ensemble } = self;
-        model.check_vocabulary(tokenizer.vocab_size())?;
-        let classes = ensemble.as_ref().map_or(model.outputs(), Ensemble::classes);
-        if classes == model.outputs() {
-            return Ok(());
-        }
-        let reason = format!("it has {classes} classes, the model has {}", model.outputs());
-        Err(BaselineError::Weights { path: folder.join(ENSEMBLE_WEIGHTS_FILE), reason }.into())
-    }
 }
 
 /// A model that does a task.
@@ -142,6 +119,19 @@ impl<T: Task> Predictor<T> {
             network.check(folder)?;
         }
         Ok(Self { task, trained, tape: Tape::new(cpu) })
+    }
+
+    /// An explainer of the network's answers; none where a baseline answers.
+    ///
+    /// # Errors
+    /// If the weights are packed for reading.
+    pub fn explainer(&self) -> Result<Option<Explainer>, TaskError> {
+        match &self.trained {
+            Trained::Network(network) => {
+                Explainer::new((**network).clone(), self.tape.cpu().clone()).map(Some)
+            }
+            Trained::Baseline(_) => Ok(None),
+        }
     }
 
     /// Examples in the form that this model is measured on.

@@ -223,6 +223,12 @@ pub trait Task: Clone {
         None
     }
 
+    /// An answer as the target whose probability an explanation is of; none by default, where
+    /// answers are not explained.
+    fn explained(&self, _answer: &Self::Answer) -> Option<Self::Target> {
+        None
+    }
+
     /// The examples to predict in one unit of text ([`Task::unit`]), their answers unknown.
     ///
     /// # Errors

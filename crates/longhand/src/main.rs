@@ -5,6 +5,7 @@
 mod arguments;
 mod command;
 mod error;
+mod explained;
 mod folds;
 mod hint;
 mod interrupt;

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use longhand_run::output::LOGS_FOLDER;
-use longhand_tasks::Confusion;
 use longhand_tasks::confusion::ClassScore;
 use longhand_tasks::intervals::Interval;
+use longhand_tasks::{Confusion, Explanation};
 use longhand_train::record::JSON_LINES_FILE;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
+
+use crate::explained::markup;
 
 mod charts;
 #[cfg(test)]
@@ -70,6 +72,8 @@ pub(crate) struct Mistake {
     pub(crate) answer: String,
     /// The probability of the answer, where it has one.
     pub(crate) probability: Option<f64>,
+    /// Why it was given, where that is asked for.
+    pub(crate) explanation: Option<Explanation>,
 }
 
 /// The evaluations that the log of a model folder tells; none where it has no log.
@@ -84,10 +88,17 @@ pub(crate) fn curve(folder: &Path) -> Vec<Evaluated> {
 }
 
 impl Page<'_> {
-    /// The page. The surest of the wrong answers come first.
-    pub(crate) fn html(mut self) -> String {
+    /// The wrong answers that are shown, the surest first.
+    pub(crate) fn shown(&mut self) -> &mut [Mistake] {
         let sure = |mistake: &Mistake| mistake.probability.unwrap_or(0.0);
         self.mistakes.sort_by(|one, other| sure(other).total_cmp(&sure(one)));
+        let shown = self.mistakes.len().min(MOST_MISTAKES);
+        &mut self.mistakes[..shown]
+    }
+
+    /// The page.
+    pub(crate) fn html(mut self) -> String {
+        self.shown();
         let title = format!("{}: {}", self.task, self.model);
         let page = html! {
             (DOCTYPE)
@@ -207,7 +218,12 @@ impl Page<'_> {
                         td { (mistake.truth) }
                         td { (mistake.answer) }
                         td { @if let Some(value) = mistake.probability { (format!("{value:.3}")) } }
-                        td { @for text in &mistake.texts { p { (text) } } }
+                        td {
+                            @match &mistake.explanation {
+                                Some(explanation) => (markup(explanation)),
+                                None => @for text in &mistake.texts { p { (text) } },
+                            }
+                        }
                     }
                 }
             }

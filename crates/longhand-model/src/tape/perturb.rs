@@ -1,5 +1,6 @@
-//! The embedded tokens of a pass, to read their gradient and to move them by a constant: adversarial
-//! training, see [`longhand_kernel::perturbation`].
+//! The embedded tokens of a pass: to read their gradient, to scale them, and to move them by a
+//! constant. Adversarial training moves them ([`longhand_kernel::perturbation`]); integrated gradients
+//! scale them.
 
 use longhand_kernel::{Buffer, Cpu, elementwise, perturbation};
 
@@ -26,7 +27,8 @@ enum Kind {
     #[default]
     None,
     /// Its gradient is summed over the stacks; empty before the backward pass.
-    Watch { embedded: Option<Var>, gradient: Buffer },
+    /// Each sequence is multiplied by its factor first, if there are factors.
+    Watch { factors: Vec<f32>, embedded: Option<Var>, gradient: Buffer },
     /// r `[T·B, D]` is added to it.
     Add(Buffer),
 }
@@ -35,8 +37,26 @@ impl Pass<'_> {
     /// Keeps the gradient of the embedded tokens of the next sequence, for
     /// [`Pass::begin_perturbed`]. To be called before the pass reads it.
     pub fn watch_embedding(&mut self) {
-        let kind = Kind::Watch { embedded: None, gradient: Buffer::default() };
+        self.watch_scaled_embedding(&[]);
+    }
+
+    /// As [`Pass::watch_embedding`], with the embedded tokens of each of B sequences multiplied by its
+    /// factor.
+    pub fn watch_scaled_embedding(&mut self, factors: &[f32]) {
+        let (factors, gradient) = (factors.to_vec(), Buffer::default());
+        let kind = Kind::Watch { factors, embedded: None, gradient };
         self.tape.perturbation = Perturbation { kind, sequences: 0 };
+    }
+
+    /// The watched tokens, x and g, each `[T·B, D]`: as they were embedded, before they were scaled,
+    /// and the gradient with respect to what the blocks read. None before the backward pass.
+    pub fn watched_embedding(&self) -> Option<(&[f32], &[f32])> {
+        match &self.tape.perturbation.kind {
+            Kind::Watch { embedded: Some(x), gradient, .. } if !gradient.is_empty() => {
+                Some((self.tape.data(*x), gradient))
+            }
+            _ => None,
+        }
     }
 
     /// Forgets the pass, of which the backward pass has run, and begins it again, with the same
@@ -46,7 +66,7 @@ impl Pass<'_> {
     pub fn begin_perturbed(&mut self, epsilon: f32) {
         let tape = &mut *self.tape;
         let kind = match std::mem::take(&mut tape.perturbation.kind) {
-            Kind::Watch { embedded: Some(x), mut gradient } if !gradient.is_empty() => {
+            Kind::Watch { embedded: Some(x), mut gradient, .. } if !gradient.is_empty() => {
                 let (sequence, width) = (tape.sequence(x, false), tape.width(x));
                 let (cpu, values) = (&tape.cpu, tape.data(x));
                 perturbation::direction(cpu, epsilon, sequence, width, values, &mut gradient);
@@ -71,13 +91,14 @@ impl Tape {
         }
         let mut data = self.cpu.buffers().take(self.data(x).len());
         data.copy_from_slice(self.data(x));
-        let mut needed = self.needs(x);
+        let (mut needed, width) = (self.needs(x), self.width(x));
         match &mut self.perturbation.kind {
             Kind::None => {}
-            Kind::Watch { embedded, .. } => {
+            Kind::Watch { factors, embedded, .. } => {
                 embedded.get_or_insert(x);
                 // A frozen embedding's gradient is wanted as well.
                 needed = true;
+                scale(factors, width, &mut data);
             }
             Kind::Add(r) => {
                 let r = std::mem::take(r);
@@ -85,7 +106,7 @@ impl Tape {
                 self.perturbation.kind = Kind::Add(r);
             }
         }
-        let y = self.push(self.span(x), data, self.width(x), needed);
+        let y = self.push(self.span(x), data, width, needed);
         self.record(y, Operation::Perturb(Perturb { x, reversed, y }));
         y
     }
@@ -115,8 +136,9 @@ impl Perturbation {
 
 impl Perturb {
     pub(super) fn backward(self, pass: &mut Backward) {
-        let Some(dy) = pass.tape.finish(self.y) else { return };
+        let Some(mut dy) = pass.tape.finish(self.y) else { return };
         let tape = &mut *pass.tape;
+        let width = tape.width(self.x);
         if let Kind::Watch { gradient, .. } = &mut tape.perturbation.kind {
             let mut sum = std::mem::take(gradient);
             if sum.is_empty() {
@@ -129,10 +151,20 @@ impl Perturb {
         }
         let mut dx = tape.open(self.x);
         if let Some(dx) = &mut dx {
+            if let Kind::Watch { factors, .. } = &tape.perturbation.kind {
+                scale(factors, width, &mut dy);
+            }
             elementwise::accumulate(&tape.cpu, &dy, dx);
         }
         tape.close(self.x, dx);
         tape.cpu.buffers().give(dy);
+    }
+}
+
+/// Multiplies row t·B + b, of `width` numbers, by the factor of sequence b.
+fn scale(factors: &[f32], width: usize, rows: &mut [f32]) {
+    for (row, factor) in rows.chunks_exact_mut(width.max(1)).zip(factors.iter().cycle()) {
+        row.iter_mut().for_each(|value| *value *= factor);
     }
 }
 
@@ -218,6 +250,41 @@ mod tests {
             });
             let mut pass = tape.pass(Mode::Record);
             assert_eq!(watched(&model, &mut pass).1, g);
+        }
+    }
+
+    #[test]
+    fn a_scaled_embedding_has_the_gradient_of_its_scaled_values() {
+        let factors = [0.5, 1.0, 0.0];
+        for model in models() {
+            let mut tape = Tape::new(Arc::new(Cpu::new(2)));
+            let mut pass = tape.pass(Mode::Record);
+            let mut gradients = Gradients::new(pass.cpu().clone(), &model.weights);
+            let mut at = |factors: &[f32]| {
+                pass.begin_perturbed(0.0);
+                pass.watch_scaled_embedding(factors);
+                let loss = read(&model, &mut pass, Some(&mut gradients));
+                pass.backward(&model.weights, &mut gradients).unwrap();
+                let (x, g) = pass.watched_embedding().unwrap();
+                (loss, x.to_vec(), g.to_vec())
+            };
+            let (_, x, g) = at(&factors);
+            // The slope in the factor of sequence b is the sum of x·g over its rows.
+            for b in 0..3 {
+                let step = 1e-3;
+                let [above, below] = [step, -step].map(|step| {
+                    let mut factors = factors;
+                    factors[b] += step;
+                    at(&factors).0
+                });
+                let slope = (above - below) / (2.0 * f64::from(step));
+                let rows = x.chunks(6).zip(g.chunks(6)).skip(b).step_by(3);
+                let dot = |(x, g): (&[f32], &[f32])| -> f64 {
+                    x.iter().zip(g).map(|(x, g)| f64::from(x * g)).sum()
+                };
+                let expected: f64 = rows.map(dot).sum();
+                assert!((slope - expected).abs() < 2e-3, "{slope} {expected}");
+            }
         }
     }
 

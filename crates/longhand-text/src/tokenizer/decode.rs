@@ -42,6 +42,22 @@ impl Tokenizer {
         Ok(text)
     }
 
+    /// A token as a person reads it: its text where that is whole characters, its bytes as `\xe4`
+    /// where it is a part of one, otherwise as the vocabulary spells it.
+    pub fn label(&self, id: u32) -> String {
+        let token = self.token(id).unwrap_or_default();
+        match self.kind() {
+            TokenizerKind::Byte | TokenizerKind::Bpe => match self.decode(&[id]) {
+                Ok(text) if !text.contains(char::REPLACEMENT_CHARACTER) => text,
+                _ => {
+                    let bytes = self.token_bytes(id).unwrap_or_default();
+                    bytes.iter().map(|byte| format!("\\x{byte:02x}")).collect()
+                }
+            },
+            _ => token.to_owned(),
+        }
+    }
+
     /// The bytes of a token of a byte-level kind, which may be a part of a character;
     /// none for the other kinds.
     pub fn token_bytes(&self, id: u32) -> Option<Vec<u8>> {

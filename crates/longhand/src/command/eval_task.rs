@@ -12,7 +12,7 @@ use longhand_model::file;
 use longhand_tasks::examples::{check_known, read_known};
 use longhand_tasks::intervals::{self, Difference, Interval, McNemar, SAMPLES};
 use longhand_tasks::predictor::{self, Trained};
-use longhand_tasks::task::{Reading, Report};
+use longhand_tasks::task::{Reading, Report, Scored};
 use longhand_tasks::{Evaluation, Listed, Measured, Predictor, VisitTask};
 use serde_json::{Map, Value, json};
 
@@ -40,6 +40,9 @@ pub(crate) struct TaskArguments {
     /// Write a report as one HTML page: metrics, confusion matrix, reliability, wrong answers
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Explain the wrong answers on that page: the share of each token, and of each kind of memory
+    #[arg(long, requires = "html")]
+    explain: bool,
     /// Seed of those samples [default: 0]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -164,7 +167,16 @@ impl VisitTask for Measure<'_> {
             seconds: began.elapsed().as_secs_f64(),
         };
         if let Some(path) = &what.arguments.html {
-            let page = page(&first.task, &evaluation, &told, what.folder);
+            let mut page = page(&first.task, &evaluation, &told, what.folder);
+            if what.arguments.explain
+                && let Some(mut explainer) = first.explainer()?
+            {
+                for mistake in page.shown() {
+                    let scored = evaluation.scored()[mistake.example - 1];
+                    let Scored { example, answers, .. } = scored;
+                    mistake.explanation = explainer.explain(&first.task, example, answers)?;
+                }
+            }
             file::write(path, page.html().as_bytes())?;
         }
         let mut out = std::io::stdout();
@@ -209,6 +221,7 @@ fn page<'a, T: Listed>(
                 truth: T::stratum(scored.example).into(),
                 answer: task.plain(scored.example, scored.answers),
                 probability,
+                explanation: None,
             });
         }
     }

@@ -1,18 +1,19 @@
 //! `longhand predict`: a model's answers to examples from the standard input or from a table.
 
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use longhand_tasks::predictor::{self, Trained};
 use longhand_tasks::task::{At, Reading, Unit};
-use longhand_tasks::{Listed, Predictor, Task, VisitTask};
+use longhand_tasks::{Explainer, Explanation, Listed, Predictor, Task, VisitTask};
 use longhand_text::TableFormat;
 use longhand_text::corpus::WholeTable;
 use serde_json::Value;
 
 use crate::error::Usage;
+use crate::explained::{line, write_page};
 use crate::reading::{TextArguments, Threads, model_folder};
 use crate::task_data::{self, TableArguments};
 
@@ -39,6 +40,12 @@ pub(crate) struct Arguments {
     /// of a model of several labels labels, text
     #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "json")]
     columns: Vec<String>,
+    /// Say why: the share of each token (integrated gradients), and of each kind of memory
+    #[arg(long, conflicts_with = "columns")]
+    explain: bool,
+    /// Write the explained answers as one HTML page too
+    #[arg(long, value_name = "FILE", requires = "explain")]
+    html: Option<PathBuf>,
     /// A .csv, .tsv, .jsonl or .parquet table of texts instead of stdin; its rows come
     /// out with further columns
     #[arg(long, value_name = "FILE")]
@@ -157,7 +164,9 @@ impl Arguments {
         task: &T,
         (place, example): (usize, &T::Example),
         answers: &[T::Answer],
+        reasons: &mut Reasons,
     ) -> Result<()> {
+        let reason = reasons.of(task, example, answers)?;
         if let Some([begin, separator, _]) = self.frame::<T>() {
             let before = if place == 0 { begin } else { separator };
             return Ok(write!(out, "{before}\n{}", task.plain(example, answers))?);
@@ -168,14 +177,22 @@ impl Arguments {
             return Ok(writeln!(out, "{}", cells.collect::<Vec<_>>().join("\t"))?);
         }
         if !self.json {
-            writeln!(out, "{}", task.plain(example, answers))?;
+            let answer = task.plain(example, answers);
+            match &reason {
+                Some(reason) => writeln!(out, "{answer}\t{}", line(reason, reasons.coloured))?,
+                None => writeln!(out, "{answer}")?,
+            }
             if task.unit() == Unit::Block {
                 // An empty line ends a block.
                 writeln!(out)?;
             }
             return Ok(());
         }
-        serde_json::to_writer(&mut *out, &task.fields(example, answers))?;
+        let mut fields = task.fields(example, answers);
+        if let Some(reason) = &reason {
+            fields.insert("explanation".to_owned(), serde_json::to_value(reason)?);
+        }
+        serde_json::to_writer(&mut *out, &fields)?;
         Ok(writeln!(out)?)
     }
 }
@@ -188,16 +205,72 @@ impl VisitTask for Predict<'_> {
         arguments.check_columns::<T>()?;
         let cpu = arguments.threads.cpu();
         let predictor = Predictor::checked(arguments.folder(), task, trained, cpu)?;
+        let reasons = &mut arguments.reasons(&predictor)?;
         match &arguments.data {
-            None => arguments.lines(predictor, std::io::stdin().lock(), INPUT),
+            None => arguments.lines(predictor, std::io::stdin().lock(), INPUT, reasons)?,
             Some(path) if predictor.task.unit() == Unit::Line => {
-                arguments.table(predictor, settings, path, &reading)
+                arguments.table(predictor, (settings, &reading), path, reasons)?;
             }
-            Some(path) if T::FRAME.is_some() => arguments.file(predictor, settings, path, &reading),
+            Some(path) if T::FRAME.is_some() => {
+                arguments.file(predictor, (settings, &reading), path, reasons)?;
+            }
             Some(path) => {
                 let name = path.display().to_string();
-                arguments.lines(predictor, fs_err::File::open(path)?, &name)
+                arguments.lines(predictor, fs_err::File::open(path)?, &name, reasons)?;
             }
+        }
+        reasons.write()
+    }
+}
+
+/// The explanations of answers.
+#[derive(Default)]
+struct Reasons {
+    explainer: Option<Explainer>,
+    /// Whether a line has colours.
+    coloured: bool,
+    /// The page to write, if one is asked for.
+    page: Option<PathBuf>,
+    told: Vec<(String, Explanation)>,
+}
+
+impl Arguments {
+    /// Explains the answers of a predictor, where that is asked for.
+    fn reasons<T: Task>(&self, predictor: &Predictor<T>) -> Result<Reasons> {
+        if !self.explain {
+            return Ok(Reasons::default());
+        }
+        let Some(explainer) = predictor.explainer()? else {
+            let text = "a baseline's answers are not explained: leave out --explain";
+            return Err(Usage(text.into()).into());
+        };
+        let coloured = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let page = self.html.clone();
+        Ok(Reasons { explainer: Some(explainer), coloured, page, told: Vec::new() })
+    }
+}
+
+impl Reasons {
+    /// Why the answers were given; none where that is not asked for, or there was nothing to read.
+    fn of<T: Task>(
+        &mut self,
+        task: &T,
+        example: &T::Example,
+        answers: &[T::Answer],
+    ) -> Result<Option<Explanation>> {
+        let Some(explainer) = &mut self.explainer else { return Ok(None) };
+        let found = explainer.explain(task, example, answers)?;
+        if self.page.is_some() {
+            self.told.extend(found.clone().map(|found| (task.plain(example, answers), found)));
+        }
+        Ok(found)
+    }
+
+    /// Writes the page, if one is asked for.
+    fn write(&self) -> Result<()> {
+        match &self.page {
+            Some(path) => write_page(path, &self.told),
+            None => Ok(()),
         }
     }
 }
@@ -217,9 +290,9 @@ impl Arguments {
     fn table<T: Task>(
         &self,
         mut predictor: Predictor<T>,
-        settings: &T::Settings,
+        (settings, reading): (&T::Settings, &Reading),
         path: &Path,
-        reading: &Reading,
+        reasons: &mut Reasons,
     ) -> Result<()> {
         if path == Path::new("-") {
             return Err(
@@ -239,7 +312,7 @@ impl Arguments {
             bail!("{} changed while it was read", path.display());
         }
         let mut out = BufWriter::new(std::io::stdout().lock());
-        let again = !self.json && self.columns.is_empty();
+        let again = !self.json && !self.explain && self.columns.is_empty();
         let names: Vec<String> = T::COLUMNS.iter().map(|name| whole.free_name(name)).collect();
         if again {
             whole.write_names(&mut out, &names)?;
@@ -250,7 +323,8 @@ impl Arguments {
             let answers = predictor.predict(examples, At { name: &name, example: first + 1 })?;
             for (place, (example, answers)) in examples.iter().zip(&answers).enumerate() {
                 if !again {
-                    self.print(&mut out, &predictor.task, (first + place, example), answers)?;
+                    let example = (first + place, example);
+                    self.print(&mut out, &predictor.task, example, answers, reasons)?;
                     continue;
                 }
                 let mut fields = predictor.task.fields(example, answers);
@@ -266,9 +340,9 @@ impl Arguments {
     fn file<T: Task>(
         &self,
         mut predictor: Predictor<T>,
-        settings: &T::Settings,
+        (settings, reading): (&T::Settings, &Reading),
         path: &Path,
-        reading: &Reading,
+        reasons: &mut Reasons,
     ) -> Result<()> {
         let examples = T::read(settings, path, reading)?.examples;
         let name = path.display().to_string();
@@ -277,7 +351,8 @@ impl Arguments {
             let first = part * ROWS;
             let answers = predictor.predict(some, At { name: &name, example: first + 1 })?;
             for (place, (example, answers)) in some.iter().zip(&answers).enumerate() {
-                self.print(&mut out, &predictor.task, (first + place, example), answers)?;
+                let example = (first + place, example);
+                self.print(&mut out, &predictor.task, example, answers, reasons)?;
             }
         }
         self.finish::<T>(&mut out, examples.len())
@@ -289,6 +364,7 @@ impl Arguments {
         mut predictor: Predictor<T>,
         reader: impl Read,
         name: &str,
+        reasons: &mut Reasons,
     ) -> Result<()> {
         let reader = BufReader::new(reader);
         let mut input = Input { reader, open: None, lines: 0, name, lossy: self.text.lossy };
@@ -303,7 +379,8 @@ impl Arguments {
             let first = At { name, example: before + 1 };
             let answers = predictor.predict(&examples, first)?;
             for (place, (example, answers)) in examples.iter().zip(&answers).enumerate() {
-                self.print(&mut out, &predictor.task, (before + place, example), answers)?;
+                let example = (before + place, example);
+                self.print(&mut out, &predictor.task, example, answers, reasons)?;
             }
             // Whoever writes line by line gets each answer before the next line.
             out.flush()?;

@@ -1,0 +1,187 @@
+//! Why a network answers as it does: the share of each token, and of each kind of memory.
+//!
+//! With f(x) = ln p(answer | x) and the embedded tokens x, the integrated gradients of token t
+//! (Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", 2017, equation 1) are
+//!
+//! > Σ_d x_td · ∫₀¹ ∂f(αx)/∂x_td dα
+//!
+//! They begin at x = 0, tokens without any meaning. The integral is the mean over the middles of
+//! equal steps of α, which are read as one batch. Over all tokens they add up to f(x) − f(0)
+//! (completeness, proposition 1); the difference is the error of the integral, and is told.
+
+use std::sync::Arc;
+
+use longhand_kernel::Cpu;
+use longhand_model::{
+    Ablation, Gradients, Input, LossOptions, Mode, Model, ModelError, Sequence, Tape, Targets,
+};
+use longhand_text::batch::{LabelledBatch, LabelledIds};
+use serde::Serialize;
+
+use crate::error::TaskError;
+use crate::network::Network;
+use crate::task::Task;
+
+/// Steps of the integral.
+const STEPS: usize = 32;
+
+/// Why a network gave an answer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    /// The tokens that were read, in order.
+    pub tokens: Vec<Token>,
+    /// ln p of the answer.
+    pub log_probability: f64,
+    /// ln p of the answer where no token has a meaning.
+    pub without_tokens: f64,
+    /// The sum of the tokens' shares less the difference of the two: 0 but for the error of the
+    /// integral.
+    pub completeness_error: f64,
+    /// How far ln p of the answer falls when every working memory gives zeros.
+    pub working_memory: f64,
+    /// How far it falls when every long memory gives zeros.
+    pub long_memory: f64,
+}
+
+/// A token, and what it did for the answer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Token {
+    /// The token as a person reads it.
+    pub text: String,
+    /// Its integrated gradient, in nats: above 0 where it speaks for the answer.
+    pub share: f64,
+}
+
+/// Explains answers of one network, one after the other.
+pub struct Explainer {
+    network: Network,
+    tape: Tape,
+    gradients: Gradients,
+}
+
+impl Explainer {
+    /// An explainer of a network's answers. What answers beside it is left out.
+    ///
+    /// # Errors
+    /// If the weights are packed for reading: they have no gradient.
+    pub fn new(mut network: Network, cpu: Arc<Cpu>) -> Result<Self, TaskError> {
+        network.model.check_trainable()?;
+        // The tokens' gradient is wanted, and no parameter's.
+        network.model.weights.regroup(|parameter| {
+            let mut group = parameter.group;
+            group.trainable = false;
+            group
+        });
+        let gradients = Gradients::new(cpu.clone(), &network.model.weights);
+        Ok(Self { network, tape: Tape::new(cpu), gradients })
+    }
+
+    /// Why the network gave this answer to an example; none where there was nothing to read.
+    ///
+    /// # Errors
+    /// [`TaskError::NotExplained`] if the task's answers are not explained.
+    pub fn explain<T: Task>(
+        &mut self,
+        task: &T,
+        example: &T::Example,
+        answers: &[T::Answer],
+    ) -> Result<Option<Explanation>, TaskError> {
+        let items = task.encode(&self.network.tokenizer, example)?.items;
+        let (Some(item), Some(answer)) = (items.first(), answers.first()) else { return Ok(None) };
+        let label = task.explained(answer).ok_or(TaskError::NotExplained(T::NAME))?;
+        let item = LabelledIds { ids: item.ids.clone(), label };
+        let whole = self.log_probability(task, &item, 1.0, None)?;
+        let nothing = self.log_probability(task, &item, 0.0, None)?;
+        let mut without = |memory| self.log_probability(task, &item, 1.0, Some(memory));
+        let (working, long) = (without(Ablation::Working)?, without(Ablation::Long)?);
+        let shares = self.shares(task, &item)?;
+        let label = |id: &u32| self.network.tokenizer.label(*id);
+        let tokens = item.ids.iter().map(label).zip(&shares);
+        Ok(Some(Explanation {
+            tokens: tokens.map(|(text, &share)| Token { text, share }).collect(),
+            log_probability: whole,
+            without_tokens: nothing,
+            completeness_error: shares.iter().sum::<f64>() - (whole - nothing),
+            working_memory: whole - working,
+            long_memory: whole - long,
+        }))
+    }
+
+    /// f(factor·x), with a kind of memory silenced.
+    fn log_probability<T: Task>(
+        &mut self,
+        task: &T,
+        item: &LabelledIds<T::Target>,
+        factor: f32,
+        ablation: Option<Ablation>,
+    ) -> Result<f64, TaskError> {
+        self.tape.ablate(ablation);
+        let read = read(task, (&self.network.model, &mut self.tape), item, &[factor], None);
+        self.tape.ablate(None);
+        Ok(-read?.0)
+    }
+
+    /// The integrated gradient of each token.
+    fn shares<T: Task>(
+        &mut self,
+        task: &T,
+        item: &LabelledIds<T::Target>,
+    ) -> Result<Vec<f64>, TaskError> {
+        let middle = |step: usize| (step as f32 + 0.5) / STEPS as f32;
+        let factors: Vec<f32> = (0..STEPS).map(middle).collect();
+        let mut shares = vec![0.0; item.ids.len()];
+        let network = (&self.network.model, &mut self.tape);
+        let (_, dots) = read(task, network, item, &factors, Some(&mut self.gradients))?;
+        for (row, dot) in dots.iter().enumerate() {
+            // The gradient is the loss's, and f is the loss with another sign.
+            shares[row / STEPS] -= dot / STEPS as f64;
+        }
+        Ok(shares)
+    }
+}
+
+/// Reads a sequence once for each factor, its embedded tokens multiplied by it. Gives the summed
+/// loss, and `[T·B]`: x·g of each row of the embedded tokens x and their gradient g, where gradients
+/// are asked for.
+fn read<T: Task>(
+    task: &T,
+    (model, tape): (&Model, &mut Tape),
+    item: &LabelledIds<T::Target>,
+    factors: &[f32],
+    mut gradients: Option<&mut Gradients>,
+) -> Result<(f64, Vec<f64>), ModelError> {
+    let (time, copies) = (item.ids.len(), factors.len());
+    let batch = LabelledBatch {
+        batch: copies,
+        time,
+        ids: item.ids.iter().flat_map(|&id| std::iter::repeat_n(id, copies)).collect(),
+        lengths: vec![time; copies],
+        labels: vec![item.label.clone(); copies],
+        examples: (0..copies).collect(),
+    };
+    let mut pass = tape.pass(if gradients.is_some() { Mode::Record } else { Mode::Read });
+    pass.watch_scaled_embedding(factors);
+    let features = task.features(&batch);
+    let input = Input { ids: &batch.ids, features: &features };
+    let (sequence, mut state) = (Sequence::new(time, copies), model.state(copies));
+    let x = model.forward_with_features(&mut pass, input, &sequence, &mut state)?;
+    let options = LossOptions {
+        gradients: gradients.as_deref_mut().map(|gradients| (1.0, gradients)),
+        ..LossOptions::default()
+    };
+    let loss = |targets: Targets<'_>| model.loss(&mut pass, x, targets, options);
+    let nats = task.with_targets(&batch, loss)?.nats;
+    if let Some(gradients) = gradients {
+        pass.backward(&model.weights, gradients)?;
+        gradients.clear();
+    }
+    let dots = pass.watched_embedding().map(|(x, g)| {
+        let width = x.len() / (time * copies).max(1);
+        let rows = x.chunks(width.max(1)).zip(g.chunks(width.max(1)));
+        rows.map(|(x, g)| x.iter().zip(g).map(|(x, g)| f64::from(x * g)).sum()).collect()
+    });
+    Ok((nats, dots.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,35 @@
+//! A network that learnt a task.
+
+use std::path::Path;
+
+use longhand_model::Model;
+use longhand_text::Tokenizer;
+
+use crate::baseline::BaselineError;
+use crate::ensemble::{ENSEMBLE_WEIGHTS_FILE, Ensemble};
+use crate::error::TaskError;
+
+/// A network whose first head answers.
+#[derive(Clone)]
+pub struct Network {
+    /// The network.
+    pub model: Model,
+    /// The tokeniser that it was trained with.
+    pub tokenizer: Tokenizer,
+    /// What answers beside it, if anything does.
+    pub ensemble: Option<Ensemble>,
+}
+
+impl Network {
+    /// Checks that the parts belong together.
+    pub(crate) fn check(&self, folder: &Path) -> Result<(), TaskError> {
+        let Self { model, tokenizer, ensemble } = self;
+        model.check_vocabulary(tokenizer.vocab_size())?;
+        let classes = ensemble.as_ref().map_or(model.outputs(), Ensemble::classes);
+        if classes == model.outputs() {
+            return Ok(());
+        }
+        let reason = format!("it has {classes} classes, the model has {}", model.outputs());
+        Err(BaselineError::Weights { path: folder.join(ENSEMBLE_WEIGHTS_FILE), reason }.into())
+    }
+}
