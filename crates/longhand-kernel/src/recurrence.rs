@@ -16,10 +16,12 @@
 //!    runs the cell on it.
 //! 4. [`backward()`] walks the positions the other way and overwrites the saved gates with their
 //!    gradients ([`through_time`]). The weights' gradients are then products over all positions
-//!    ([`products`]), one for each weight.
+//!    ([`products`]), one for each weight; where a weight has a change of low rank, products with
+//!    its factors alone ([`factors()`]).
 
 mod backward;
 mod cell;
+mod factors;
 mod forward;
 mod gates;
 mod input;
@@ -35,6 +37,7 @@ mod tests;
 
 pub(crate) use cell::Cell;
 pub use cell::{CellKind, MAX_GATES, MAX_STATES};
+pub use factors::{Change, Changes};
 pub use input::Input;
 use layout::Shape;
 pub use panels::{CellPanels, input_order, recurrent_order};
@@ -241,6 +244,22 @@ pub fn products<'a>(
 ) {
     let call = call.with(call.sizes.shape());
     backward::products(call, input, x.into(), hidden, kept, gradients, d_x);
+}
+
+/// Beside [`products`], and before it: where the matrices were made of changes of low rank, W + s·B·A
+/// and U + s·B·A, adds to the gradients of the wanted factors and never makes those of the
+/// matrices. The other arguments are those of [`products`]; `kept.saved` is only read.
+///
+/// # Panics
+/// The panics of [`forward()`] for these lengths, or if a change is of a matrix of another size.
+pub fn factors<'a>(
+    call: Call<Sizes>,
+    x: impl Into<Input<'a>>,
+    hidden: &[f32],
+    kept: Kept,
+    changes: Changes,
+) {
+    factors::factors(call.with(call.sizes.shape()), x.into(), hidden, kept, changes);
 }
 
 /// `out [R, N]` = one gate of every unit at each of the R real positions, after its nonlinearity:

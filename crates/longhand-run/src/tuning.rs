@@ -214,15 +214,23 @@ impl Tuning {
                 Ok(Tuned { settings, base: None })
             }
             (Method::Lora, _) => {
-                self.add_changes(model, settings.seed)?;
-                let factors = ["*.lora_a", "*.lora_b"].map(str::to_owned);
-                settings.groups = only(factors.into_iter().chain(base.own.clone()).collect());
+                settings.groups = self.add_changes(model, &base.own, settings.seed)?;
                 Ok(Tuned { settings, base: Some(base) })
             }
         }
     }
 
-    fn add_changes(&self, model: &mut Model, seed: u64) -> Result<(), TuningError> {
+    /// Gives a model's matrices changes of low rank; the groups in which those and the `own`
+    /// parameters alone are trained. The first values are drawn from `seed`.
+    ///
+    /// # Errors
+    /// A target that names no matrix, or a matrix that is too small for the rank.
+    pub fn add_changes(
+        &self,
+        model: &mut Model,
+        own: &[String],
+        seed: u64,
+    ) -> Result<Vec<GroupSettings>, TuningError> {
         let between = |parameter: &&Parameter| parameter.hidden_matrices() > 0;
         let large =
             |parameter: &&Parameter| parameter.matrix().into_iter().min() >= Some(SMALLEST_TARGET);
@@ -244,7 +252,8 @@ impl Tuning {
         let Self { rank, alpha, dropout, .. } = *self;
         let settings = LowRankSettings { rank, alpha, dropout, seed };
         model.add_low_rank(settings, |name| wanted.iter().any(|wanted| wanted == name))?;
-        Ok(())
+        let factors = ["*.lora_a", "*.lora_b"].map(str::to_owned);
+        Ok(only(factors.into_iter().chain(own.iter().cloned()).collect()))
     }
 }
 

@@ -126,19 +126,34 @@ pub(crate) fn products(
     if let Some(to) = d_recurrent {
         recurrent_gradient(&call, d_gates, hidden, y, room, to);
     }
+    if d_input.is_some() || d_x.is_some() {
+        with_input(cpu, &shape, x, gates, |x, d_gates| {
+            input_gradients(cpu, &shape, InputProduct { weights, x, d_gates }, room, d_input, d_x);
+        });
+    }
+}
+
+/// Calls `body` with the rows that the input weights multiplied, `[·, D]`, and the gradients of
+/// their gates: of all positions, or of all entries of a table.
+pub(super) fn with_input(
+    cpu: &Cpu,
+    shape: &Shape,
+    x: Input,
+    gates: &[f32],
+    body: impl FnOnce(&[f32], Matrix),
+) {
+    let (columns, stride) = (shape.gate_columns(), shape.gate_stride());
     match x {
         Input::Rows(x) => {
-            let read = InputProduct { weights, x, d_gates };
-            input_gradients(cpu, &shape, read, room, d_input, d_x);
+            let rows = gates.len().checked_div(stride).unwrap_or(0);
+            body(x, Matrix::strided(gates, rows, columns, stride));
         }
         Input::Tokens { ids, table } => {
             let tokens = table.len() / shape.input;
             let mut sums = scratch::take(cpu, tokens * stride);
             sums.fill(0.0);
-            sum_by_token(cpu, &shape, ids, gates, &mut sums);
-            let d_gates = Matrix::strided(&sums, tokens, columns, stride);
-            let read = InputProduct { weights, x: table, d_gates };
-            input_gradients(cpu, &shape, read, room, d_input, d_x);
+            sum_by_token(cpu, shape, ids, gates, &mut sums);
+            body(table, Matrix::strided(&sums, tokens, columns, stride));
             scratch::give(cpu, sums);
         }
     }
@@ -241,51 +256,63 @@ fn recurrent_gradient(
     room: &mut [f32],
     to: &mut [f32],
 ) {
+    let Call { cpu, sizes: ref shape, .. } = *call;
+    let columns = shape.gates * shape.padded_units();
+    with_previous(call, d_gates, hidden, y, |parts| {
+        for head in 0..shape.heads {
+            let units = head * shape.units..(head + 1) * shape.units;
+            in_pieces(cpu, columns, shape.units, room, |piece, scratch| {
+                let first = head * columns;
+                let piece_of_all = first + piece.start..first + piece.end;
+                let mut into = Into::Replace;
+                for (d_gates, h) in parts {
+                    let product = MatrixMut::new(scratch, piece.len(), shape.units);
+                    let d_gates = d_gates.columns(piece_of_all.clone()).t();
+                    gemm(cpu, d_gates, h.columns(units.clone()), product, into);
+                    into = Into::Add;
+                }
+                pack::add_recurrent(cpu, shape, (head, shape.units), piece, scratch, to);
+            });
+        }
+    });
+}
+
+/// Calls `body` with the rows of the gates' gradients and, beside each part of them, the outputs h
+/// that these positions read, `[rows, N]`. Not at all where there is no position.
+pub(super) fn with_previous(
+    call: &Call<Shape>,
+    d_gates: Matrix,
+    hidden: &[f32],
+    y: &[f32],
+    body: impl FnOnce(&[(Matrix, Matrix)]),
+) {
     let Call { cpu, sizes: ref shape, sequence } = *call;
     let (rows, batch, width) = (sequence.rows(), sequence.batch, shape.hidden());
     if rows == 0 {
         return;
     }
     // Where every position follows its neighbour, the previous outputs are rows of y.
-    let shifted = !links::plain(sequence);
-    let mut copy = scratch::take(cpu, if shifted { rows * width } else { 0 });
-    if shifted {
-        for (row, to) in copy.chunks_exact_mut(width.max(1)).enumerate() {
-            let (t, b) = (row / batch, row % batch);
-            match links::previous(sequence, t, b) {
-                _ if !sequence.is_real(t, b) => to.fill(0.0),
-                Link::Row(p) => to.copy_from_slice(&y[p * width..(p + 1) * width]),
-                Link::State => to.copy_from_slice(&hidden[b * width..(b + 1) * width]),
-                Link::Nothing => to.fill(0.0),
-            }
+    if links::plain(sequence) {
+        let edge = if sequence.reverse { rows - batch..rows } else { 0..batch };
+        let (later, earlier) = if sequence.reverse {
+            (0..rows - batch, batch..rows)
+        } else {
+            (batch..rows, 0..rows - batch)
+        };
+        let (y, hidden) = (Matrix::new(y, rows, width), Matrix::new(hidden, batch, width));
+        return body(&[(d_gates.rows(later), y.rows(earlier)), (d_gates.rows(edge), hidden)]);
+    }
+    let mut copy = scratch::take(cpu, rows * width);
+    for (row, to) in copy.chunks_exact_mut(width.max(1)).enumerate() {
+        let (t, b) = (row / batch, row % batch);
+        match links::previous(sequence, t, b) {
+            _ if !sequence.is_real(t, b) => to.fill(0.0),
+            Link::Row(p) => to.copy_from_slice(&y[p * width..(p + 1) * width]),
+            Link::State => to.copy_from_slice(&hidden[b * width..(b + 1) * width]),
+            Link::Nothing => to.fill(0.0),
         }
     }
-    let edge = if sequence.reverse { rows - batch..rows } else { 0..batch };
-    let (later, earlier) = if sequence.reverse {
-        (0..rows - batch, batch..rows)
-    } else {
-        (batch..rows, 0..rows - batch)
-    };
-    let columns = shape.gates * shape.padded_units();
-    for head in 0..shape.heads {
-        let units = head * shape.units..(head + 1) * shape.units;
-        in_pieces(cpu, columns, shape.units, room, |piece, scratch| {
-            let first = head * columns;
-            let d_gates = d_gates.columns(first + piece.start..first + piece.end);
-            let mut add = |d: Matrix, h: Matrix, into| {
-                let product = MatrixMut::new(scratch, piece.len(), shape.units);
-                gemm(cpu, d.t(), h.columns(units.clone()), product, into);
-            };
-            if shifted {
-                add(d_gates, Matrix::new(&copy, rows, width), Into::Replace);
-            } else {
-                let y = Matrix::new(y, rows, width);
-                add(d_gates.rows(later.clone()), y.rows(earlier.clone()), Into::Replace);
-                add(d_gates.rows(edge.clone()), Matrix::new(hidden, batch, width), Into::Add);
-            }
-            pack::add_recurrent(cpu, shape, head, piece, scratch, to);
-        });
-    }
+    body(&[(d_gates, Matrix::new(&copy, rows, width))]);
     scratch::give(cpu, copy);
 }
 

@@ -36,18 +36,45 @@ pub(super) fn input_rows(
     columns: Range<usize>,
     to: &mut [f32],
 ) {
-    let (lanes, width) = (cpu.level().lanes(), shape.input);
+    let row = |block, gate| shape.weight_row(block, gate);
+    interleave(cpu, shape, (weights, shape.input), columns, row, to);
+}
+
+/// One head's rows of a matrix `[H·G·P, width]` with the gates interleaved: `[columns, width]`.
+pub(super) fn recurrent_rows(
+    cpu: &Cpu,
+    shape: &Shape,
+    head: usize,
+    (rows, width): (&[f32], usize),
+    to: &mut [f32],
+) {
+    let columns = 0..shape.gates * shape.padded_units();
+    let row = |block: Block, gate| recurrent_row(shape, head, gate, block.first);
+    interleave(cpu, shape, (rows, width), columns, row, to);
+}
+
+/// Rows with the gates interleaved, of whole blocks of gate columns; `row` is the first one of a
+/// block's gate.
+fn interleave(
+    cpu: &Cpu,
+    shape: &Shape,
+    (rows, width): (&[f32], usize),
+    columns: Range<usize>,
+    row: impl Fn(Block, usize) -> usize + Sync,
+    to: &mut [f32],
+) {
+    let lanes = cpu.level().lanes();
     let to = Shards::new(to);
     for_blocks(cpu, shape, &columns, |index| {
         let block = shape.block(index, lanes);
         for gate in 0..shape.gates {
             let column = (index * shape.gates + gate) * lanes - columns.start;
-            let from = shape.weight_row(block, gate) * width;
+            let from = row(block, gate) * width;
             // SAFETY: each gate of a block has rows of its own.
             let to = unsafe { to.part(column * width..(column + lanes) * width) };
             let (real, padding) = to.split_at_mut(block.count * width);
             if !real.is_empty() {
-                real.copy_from_slice(&weights[from..from + real.len()]);
+                real.copy_from_slice(&rows[from..from + real.len()]);
             }
             padding.fill(0.0);
         }
@@ -161,17 +188,17 @@ pub(super) fn add_rows(
     });
 }
 
-/// Adds interleaved rows `from` (`[columns, P]`, of whole blocks of one head's gate columns) to
-/// that head's part of `[H, G·P, P]`.
+/// Adds interleaved rows `from` (`[columns, width]`, of whole blocks of one head's gate columns) to
+/// that head's part of `[H, G·P, width]`.
 pub(super) fn add_recurrent(
     cpu: &Cpu,
     shape: &Shape,
-    head: usize,
+    (head, width): (usize, usize),
     columns: Range<usize>,
     from: &[f32],
     to: &mut [f32],
 ) {
-    let (lanes, units) = (cpu.level().lanes(), shape.units);
+    let lanes = cpu.level().lanes();
     let to = Shards::new(to);
     for_blocks(cpu, shape, &columns, |index| {
         let block = shape.block(index, lanes);
@@ -180,8 +207,8 @@ pub(super) fn add_recurrent(
             if block.count > 0 {
                 let row = recurrent_row(shape, head, gate, block.first);
                 // SAFETY: each gate of a block has rows of its own.
-                let to = unsafe { to.part(row * units..(row + block.count) * units) };
-                add(&from[column * units..][..to.len()], to);
+                let to = unsafe { to.part(row * width..(row + block.count) * width) };
+                add(&from[column * width..][..to.len()], to);
             }
         }
     });

@@ -4,8 +4,9 @@
 use std::iter::repeat_n;
 
 use super::*;
+use crate::low_rank::{self, LowRank};
 use crate::precision::Precision;
-use crate::testing::memory::{Inputs, Memory, Outcome, inputs};
+use crate::testing::memory::{Case, Inputs, Memory, Outcome, inputs};
 use crate::testing::{close, levels, values, wide};
 
 impl Memory for Sizes {
@@ -245,6 +246,77 @@ fn frozen_parts_get_no_gradient(sizes: Sizes) {
         for (i, got) in to.weights.iter().enumerate() {
             assert_eq!(got, if i == only { &all.weights[i] } else { &inputs.weights[i] });
         }
+    }
+}
+
+#[test]
+fn gradients_through_factors_are_those_of_the_whole_matrices() {
+    for sizes in cells() {
+        for case in Case::all(7, 5).into_iter().chain([Case::plain(1, 2), Case::plain(0, 2)]) {
+            for (level, precision) in levels().flat_map(|l| Precision::ALL.map(|p| (l, p))) {
+                factors_follow(&Cpu::with(2, level, precision), sizes, &case.sequence());
+            }
+        }
+    }
+}
+
+/// Against the reference: the gradient of each whole matrix, taken through A and B in `f64`.
+fn factors_follow(cpu: &Cpu, sizes: Sizes, sequence: &Sequence) {
+    let inputs = inputs(&sizes, sequence.time, sequence.batch, 1);
+    let mut outcome = sizes.forward(cpu, sequence, &inputs);
+    let d_y = values(outcome.y.len(), 2);
+    let exact = sizes.reference_backward(sequence, &inputs.wide(), &wide(&d_y), &[]);
+    let rows = sizes.cell.gates() * sizes.hidden;
+    let columns = [sizes.input, sizes.hidden / sizes.heads];
+    let (rank, scale) = (3, 0.5);
+    let a = columns.map(|columns| values(rank * columns, 3));
+    let b = values(rows * rank, 4);
+    let mut da = columns.map(|columns| vec![1.0; rank * columns]);
+    let mut db = [(); 2].map(|()| vec![2.0; rows * rank]);
+    let before = slices(&inputs.state);
+    let d = OutputGradients { y: &d_y, next: &[] };
+    let call = Call::new(cpu, sizes, sequence);
+    through_time(
+        call,
+        weights(&inputs).recurrent,
+        &before,
+        &mut outcome.saved,
+        d,
+        [None, None],
+        None,
+    );
+    let [of_input, of_recurrent] =
+        [0, 1].map(|i| LowRank { output: rows, input: columns[i], rank, scale, a: &a[i], b: &b });
+    let [da_input, da_recurrent] = &mut da;
+    let [db_input, db_recurrent] = &mut db;
+    let changes = Changes {
+        input: Some(Change {
+            change: of_input,
+            wanted: low_rank::Gradients { a: Some(da_input), b: Some(db_input) },
+        }),
+        recurrent: Some(Change {
+            change: of_recurrent,
+            wanted: low_rank::Gradients { a: Some(da_recurrent), b: Some(db_recurrent) },
+        }),
+    };
+    let kept = Kept { y: &outcome.y, saved: &mut outcome.saved };
+    factors(call, &inputs.x, before[0], kept, changes);
+    let tolerance = if cpu.precision() == Precision::F32 { 1e-5 } else { 6e-2 };
+    for i in 0..2 {
+        let (wide_a, wide_b) = (wide(&a[i]), wide(&b));
+        let change = LowRank {
+            output: rows,
+            input: columns[i],
+            rank,
+            scale: f64::from(scale),
+            a: &wide_a,
+            b: &wide_b,
+        };
+        let (mut exact_a, mut exact_b) = (vec![1.0; da[i].len()], vec![2.0; db[i].len()]);
+        let into = [&mut exact_a[..], &mut exact_b];
+        low_rank::reference::weight_backward(change, &exact.weights[i], into);
+        close("da", &da[i], &exact_a, tolerance);
+        close("db", &db[i], &exact_b, tolerance);
     }
 }
 

@@ -131,7 +131,7 @@ impl Inputs<f32> {
         self
     }
 
-    fn wide(&self) -> Inputs<f64> {
+    pub(crate) fn wide(&self) -> Inputs<f64> {
         Inputs {
             weights: self.weights.iter().map(|w| wide(w)).collect(),
             x: wide(&self.x),

@@ -1,7 +1,8 @@
 //! The kernel's recurrence with the parameters of a layer.
 
 use longhand_kernel::recurrence::{
-    self, CellKind, CellPanels, Input, Kept, MAX_STATES, OutputGradients, Sizes, WeightGradients,
+    self, CellKind, CellPanels, Changes, Input, Kept, MAX_STATES, OutputGradients, Sizes,
+    WeightGradients,
 };
 use longhand_kernel::weights::Gathered;
 use longhand_kernel::{Buffer, Call, Cpu, Sequence};
@@ -144,6 +145,13 @@ impl LongCell {
             wanted,
             dx,
         );
+    }
+
+    /// Gradients of the factors of the matrices' changes of low rank, before
+    /// [`LongCell::products`], which overwrites `saved`.
+    pub(super) fn factors(&self, read: &Reading, y: &[f32], saved: &mut [f32], changes: Changes) {
+        let call = Call::new(read.cpu, self.sizes(read.width), &read.sequence);
+        recurrence::factors(call, read.x, &read.before[0], Kept { y, saved }, changes);
     }
 
     fn sizes(&self, input: usize) -> Sizes {

@@ -1,6 +1,6 @@
 //! The memories: each reads a sequence after the state before it, and advances the state.
 
-use longhand_kernel::recurrence::{Input, WeightGradients};
+use longhand_kernel::recurrence::{Change, Changes, Input, WeightGradients};
 use longhand_kernel::{Buffer, Call, Cpu, attention, mlstm, tanh_memory};
 
 use super::cell::{LongCell, Reading, States};
@@ -167,8 +167,8 @@ impl Tape {
     ) -> Var {
         let hidden = cell.hidden;
         let span = self.span(x);
-        let input = self.weight(weights, cell.input, span);
-        let recurrent = self.weight(weights, cell.recurrent, span);
+        let input = self.weight(weights, cell.input);
+        let recurrent = self.weight(weights, cell.recurrent);
         let recurrent = self.drop_weight(weights, recurrent, weight_drop, span);
         let sequence = self.spans.sequence(span, cell.reverse);
         let len = sequence.batch * hidden;
@@ -189,18 +189,20 @@ impl Tape {
             self.memos.look_up(&self.cpu, cell.input, panels, &self.values[x.0].data);
         }
         let tokens = self.tokens_of(weights, x);
+        let matrices = [input, recurrent].map(|operand| self.operand(weights, operand));
         let read = Reading {
             cpu: &self.cpu,
             sequence,
             weights,
-            input: self.operand(weights, input),
-            recurrent: self.operand(weights, recurrent),
+            input: &matrices[0],
+            recurrent: &matrices[1],
             width,
             x: self.recurrence_input(weights, x, tokens),
             before: &before,
             projected: panels.and_then(|_| self.memos.rows(cell.input)),
         };
         cell.forward(&read, &mut data, &mut after, &mut saved);
+        matrices.into_iter().for_each(|matrix| matrix.release(&self.cpu));
         for (i, after) in after.into_iter().take(cell.states()).enumerate() {
             match carried.get(i) {
                 Some(&id) => state.put(id, after),
@@ -377,10 +379,14 @@ impl Recurrence {
 
     fn flow(&mut self, pass: &mut Backward, dy: Buffer) {
         let (cell, mut saved) = (self.cell, std::mem::take(&mut self.saved));
-        let tape = &*pass.tape;
-        cell.through_time(&self.reading(pass.weights, tape), &mut saved, &dy, pass.gradients);
+        let (tape, weights) = (&*pass.tape, pass.weights);
+        let matrix = tape.operand(weights, self.recurrent);
+        let read = self.reading(weights, tape, [&[], &matrix]);
+        cell.through_time(&read, &mut saved, &dy, pass.gradients);
+        matrix.release(&tape.cpu);
         // The next gradients use its memory again.
         tape.cpu.buffers().give(dy);
+        self.change(pass, &mut saved);
         let mut dx = match self.tokens {
             Some(tokens) => pass.gradients.take(tokens.table),
             None => pass.tape.open(self.x),
@@ -388,13 +394,15 @@ impl Recurrence {
         let mut d_input = pass.open_operand(self.input);
         let mut d_recurrent = pass.open_operand(self.recurrent);
         let tape = &*pass.tape;
-        let (read, y) = (self.reading(pass.weights, tape), tape.data(self.y));
+        let matrix = tape.operand(weights, self.input);
+        let (read, y) = (self.reading(weights, tape, [&matrix, &[]]), tape.data(self.y));
         let wanted = WeightGradients {
             input: d_input.as_deref_mut(),
             recurrent: d_recurrent.as_deref_mut(),
             biases: [None, None],
         };
         cell.products(&read, y, &mut saved, dx.as_deref_mut(), wanted);
+        matrix.release(&tape.cpu);
         pass.close_operand(self.input, d_input);
         pass.close_operand(self.recurrent, d_recurrent);
         match self.tokens {
@@ -404,14 +412,34 @@ impl Recurrence {
         self.saved = saved;
     }
 
-    /// The inputs of the forward pass.
-    fn reading<'a>(&'a self, weights: &'a Weights, tape: &'a Tape) -> Reading<'a> {
+    /// The gradients of the matrices' changes of low rank, where they have some.
+    fn change(&self, pass: &mut Backward, saved: &mut [f32]) {
+        let weights = pass.weights;
+        let mut flow = |tape: &Tape, changes: Changes| {
+            let (read, y) = (self.reading(weights, tape, [&[], &[]]), tape.data(self.y));
+            self.cell.factors(&read, y, saved, changes);
+        };
+        pass.change(self.input, |tape, change, wanted| {
+            flow(tape, Changes { input: Some(Change { change, wanted }), recurrent: None });
+        });
+        pass.change(self.recurrent, |tape, change, wanted| {
+            flow(tape, Changes { input: None, recurrent: Some(Change { change, wanted }) });
+        });
+    }
+
+    /// The inputs of the forward pass, with the values of the two matrices where they are read.
+    fn reading<'a>(
+        &'a self,
+        weights: &'a Weights,
+        tape: &'a Tape,
+        [input, recurrent]: [&'a [f32]; 2],
+    ) -> Reading<'a> {
         Reading {
             cpu: &tape.cpu,
             sequence: tape.sequence(self.y, self.cell.reverse),
             weights,
-            input: tape.operand(weights, self.input),
-            recurrent: tape.operand(weights, self.recurrent),
+            input,
+            recurrent,
             width: tape.width(self.x),
             x: tape.recurrence_input(weights, self.x, self.tokens),
             before: &self.before,

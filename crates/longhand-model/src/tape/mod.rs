@@ -139,7 +139,6 @@ enum Operation {
     Mlstm(memory::Mlstm),
     Cross(cross::Cross),
     Dropped(operand::Dropped),
-    Changed(operand::Changed),
     Join(reduce::Join),
     Pool(reduce::Pool),
     Reverse(reverse::Reverse),
@@ -276,7 +275,6 @@ impl Tape {
             Operation::Mlstm(op) => op.backward(&mut pass),
             Operation::Cross(op) => op.backward(&mut pass),
             Operation::Dropped(op) => op.backward(&mut pass),
-            Operation::Changed(op) => op.backward(&mut pass),
             Operation::Join(op) => op.backward(&mut pass),
             Operation::Pool(op) => op.backward(&mut pass),
             Operation::Reverse(op) => op.backward(&mut pass),
@@ -443,7 +441,6 @@ impl Operation {
             | Operation::Perturb(_)
             | Operation::Dropout(_)
             | Operation::Dropped(_)
-            | Operation::Changed(_)
             | Operation::Join(_)
             | Operation::Pool(_)
             | Operation::Reverse(_) => {}

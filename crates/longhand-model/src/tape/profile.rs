@@ -219,7 +219,6 @@ impl Tape {
                 }
             }
             Operation::Dropped(op) => pointwise("weight drop", op.y, 2, 3),
-            Operation::Changed(op) => pointwise("low-rank weight", op.y, 2, 3),
             Operation::Join(op) => pointwise("join", op.y, 2, 3),
             Operation::Reverse(op) => pointwise("reverse", op.y, 2, 3),
             Operation::Pool(op) => pointwise("pool", op.y, 2, 3),

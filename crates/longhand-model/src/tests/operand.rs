@@ -36,6 +36,40 @@ fn gradients_through_changes_of_low_rank_are_the_slope_of_the_loss() {
     }
 }
 
+/// A frozen matrix costs no gradient, and its change has the one that it has beside a trained one.
+#[test]
+fn changes_of_frozen_matrices_have_the_same_gradients() {
+    let (ids, targets) = (ids(40, 1), ids(40, 2));
+    let sequence = Sequence::new(20, 2);
+    let pass = (&ids[..], &targets[..], &sequence);
+    for dropout in [0.0, 0.3] {
+        let mut config = narrow(Preset::LonghandNano.config(VOCAB));
+        config.dropout = Dropout { recurrent: dropout, ..Dropout::default() };
+        let mut model = Model::new(config, 7).unwrap();
+        let settings = LowRankSettings { dropout, ..LOW_RANK };
+        model.add_low_rank(settings, |_| true).unwrap();
+        for (seed, parameter) in (9..).zip(model.weights.iter_mut()) {
+            let moves = draws(parameter.data.len(), seed);
+            parameter.data.iter_mut().zip(moves).for_each(|(w, d)| *w += 0.1 * d);
+        }
+        let mut tape = Tape::new(Arc::new(Cpu::new(2)));
+        let mut gradients = |model: &Model| {
+            let mut gradients = Gradients::new(tape.cpu().clone(), &model.weights);
+            loss(model, &mut tape, Mode::Train { seed: 6 }, pass, Some(&mut gradients));
+            let copies = gradients.iter().map(|gradient| gradient.map(<[f32]>::to_vec));
+            copies.collect::<Vec<_>>()
+        };
+        let all = gradients(&model);
+        let is_factor = |parameter: &Parameter| parameter.name.contains(".lora_");
+        model.weights.regroup(|p| Group { trainable: is_factor(p), ..p.group });
+        let some = gradients(&model);
+        for ((parameter, all), some) in model.weights.iter().zip(all).zip(some) {
+            let expected = all.filter(|_| is_factor(parameter));
+            assert_eq!(some, expected, "{} at {dropout}", parameter.name);
+        }
+    }
+}
+
 #[test]
 fn a_change_of_low_rank_begins_as_none_and_merges_into_its_matrices() {
     let cpu = Arc::new(Cpu::new(2));

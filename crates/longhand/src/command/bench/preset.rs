@@ -6,6 +6,8 @@ use longhand_model::config::{
     Cell, Dropout, Fusion, HeadKind, LongMemory, Positions, WorkingMemory,
 };
 use longhand_model::{Config, Cpu, Format, Model, Precision, Preset, UnknownPreset};
+use longhand_run::Tuning;
+use longhand_run::tuning::Method;
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
 use serde_json::json;
 
@@ -55,6 +57,11 @@ pub(crate) struct Arguments {
     /// Leave the parameters of this name untrained, `*` for any characters; may be given again
     #[arg(long, value_name = "PATTERN")]
     freeze: Vec<String>,
+    /// Train changes of this rank beside the large matrices, as `finetune --method lora` does, and
+    /// nothing else
+    #[arg(long, value_name = "RANK", conflicts_with = "freeze",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    lora: Option<u16>,
     /// Streams to serve at a time
     #[arg(long, value_name = "N", default_value_t = 32,
           value_parser = clap::value_parser!(u16).range(1..))]
@@ -162,7 +169,15 @@ impl Arguments {
         let cpu = self.measuring.cpu()?;
         let (batch, seq) = (self.batch.unwrap_or(32) as usize, self.seq.unwrap_or(64) as usize);
         let rule = OptimizerSettings::AdamW(AdamWSettings::default());
-        let mut learner = Learning::new(config, rule, cpu.clone(), batch, seq)?;
+        let mut model = Model::new(config, 1)?;
+        let groups = self.lora.map(|rank| {
+            let tuning = Tuning { method: Method::Lora, rank: rank.into(), ..Tuning::default() };
+            tuning.add_changes(&mut model, &[], 1)
+        });
+        let mut learner = Learning::of(model, rule, cpu.clone(), batch, seq)?;
+        if let Some(groups) = groups.transpose()? {
+            learner.regroup(groups)?;
+        }
         if self.fresh {
             learner.start_afresh();
         }
@@ -174,7 +189,7 @@ impl Arguments {
         let work = 3.0 * forward_operations(learner.model(), before, seq);
         let mut line = self.line(&cpu, learner.model().config(), learner.model().weights.count());
         line.add("batch", batch).add("seq", seq).add("fresh", self.fresh);
-        line.add("last_loss", learner.loss);
+        line.add("lora", self.lora).add("last_loss", learner.loss);
         line.rates(&rates, (batch * seq) as u64).peak_memory();
         line.work(rates.median * work / 1e9, None);
         self.measuring.finish(line, shares)

@@ -29,8 +29,8 @@ const RATE: f64 = 1e-3;
 /// from step to step, or reset before each.
 pub(crate) struct Learning {
     learner: Learner,
-    /// Groups that are not trained.
-    frozen: Vec<GroupSettings>,
+    /// What is trained.
+    groups: Vec<GroupSettings>,
     state: State,
     batches: Vec<Vec<u32>>,
     /// T: tokens of each stream in one step.
@@ -87,16 +87,27 @@ impl Learning {
         batch: usize,
         time: usize,
     ) -> Result<Self> {
-        let mut source = ids(config.vocab_size);
+        Self::of(Model::new(config, 1)?, rule, cpu, batch, time)
+    }
+
+    /// As [`Learning::new`], with a model that is there.
+    pub(crate) fn of(
+        model: Model,
+        rule: OptimizerSettings,
+        cpu: Arc<Cpu>,
+        batch: usize,
+        time: usize,
+    ) -> Result<Self> {
+        let mut source = ids(model.config().vocab_size);
         // One token more than is read: the last ones are targets only.
         let batches = (0..BATCHES).map(|_| source.by_ref().take(batch * (time + 1)).collect());
         let batches = batches.collect();
-        let learner = Learner::new(Model::new(config, 1)?, rule, cpu)?;
+        let learner = Learner::new(model, rule, cpu)?;
         let state = learner.model().state(batch);
-        let (frozen, resets) = (Vec::new(), Vec::new());
+        let (groups, resets) = (Vec::new(), Vec::new());
         Ok(Self {
             learner,
-            frozen,
+            groups,
             state,
             batches,
             time,
@@ -115,10 +126,14 @@ impl Learning {
 
     /// Freezes the parameters that a pattern names.
     pub(crate) fn freeze(&mut self, pattern: &str) -> Result<()> {
-        let mut frozen = self.frozen.clone();
-        frozen.push(GroupSettings::frozen(pattern));
-        self.learner.regroup(&frozen, 0.0)?;
-        self.frozen = frozen;
+        self.regroup(vec![GroupSettings::frozen(pattern)])
+    }
+
+    /// Adds groups to those that say what is trained.
+    pub(crate) fn regroup(&mut self, further: Vec<GroupSettings>) -> Result<()> {
+        let groups = [&self.groups[..], &further].concat();
+        self.learner.regroup(&groups, 0.0)?;
+        self.groups = groups;
         Ok(())
     }
 
