@@ -7,6 +7,9 @@
 //!                             base_model.model.PARAMETER              what the base model lacks
 //! ```
 //!
+//! The layers of `finetune --method adapter` are parameters that the base model lacks, and its norms
+//! are saved with the values that they were trained to.
+//!
 //! `MODULE` is the matrix's name without `.weight`. A matrix whose name has another end, as
 //! `blocks.0.lstm.weight_hh_l0`, keeps its whole name.
 
@@ -47,7 +50,8 @@ pub struct Base {
     pub name: String,
     /// [`Model::hash`] of the base model.
     pub hash: String,
-    /// Names of parameters that the base model lacks, such as a new head's.
+    /// Names of parameters that the base model lacks, such as a new head's, or has with other
+    /// values.
     pub own: Vec<String>,
 }
 
@@ -101,6 +105,9 @@ impl Adapter {
             config.modules_to_save = Some(modules.into_iter().map(str::to_owned).collect());
         }
         tensors.extend(own.into_iter().map(|own| (own.name.clone(), Tensor::of(own))));
+        if targets.is_empty() && model.config().adapters.is_some() {
+            config = config.of_layers();
+        }
         config.target_modules = targets.into();
         let json = serde_json::from_str(&model.config().to_json()).unwrap_or_default();
         config.longhand = Some(Origin::new(&base.hash, json));

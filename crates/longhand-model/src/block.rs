@@ -1,6 +1,8 @@
 //! A block: norm → memories → fusion → residual, then norm → cross-attention → residual and
-//! norm → feed-forward → residual where it has them.
+//! norm → feed-forward → residual where it has them. Adapters stand before the residuals of the
+//! memories and of the feed-forward layer.
 
+use crate::bottleneck::Bottleneck;
 use crate::config::{BlockConfig, Config, Dropout, Fusion, Norm, Order};
 use crate::cross::Cross;
 use crate::memory::{Long, Working};
@@ -16,6 +18,8 @@ pub(crate) struct Block {
     working: Option<Working>,
     long: Option<Long>,
     fusion: FusionLayer,
+    /// Behind the fused memories.
+    adapter: Option<Bottleneck>,
     /// Cross-attention and the norm before it.
     cross: Option<(NormLayer, Cross)>,
     feed_forward: Option<FeedForward>,
@@ -41,6 +45,7 @@ struct FeedForward {
     /// `[2·F, D]`: the gate's rows, then the value's.
     up: ParameterId,
     down: ParameterId,
+    adapter: Option<Bottleneck>,
 }
 
 impl Block {
@@ -58,6 +63,10 @@ impl Block {
         let depth = (2.0 * config.blocks.len() as f32).sqrt();
         let fusion = FusionLayer::new(block, &prefix, input, depth, builder);
         let output = block.output_width(input);
+        let adapter = |layer: &str, builder: &mut Builder| {
+            config.adapters.map(|inner| Bottleneck::new(layer, output, inner, builder))
+        };
+        let of_memories = adapter(&prefix, builder);
         let cross = block.cross.as_ref().map(|cross| {
             let name = format!("{prefix}.cross.norm");
             let norm = NormLayer::new(config.norm, &name, output, builder);
@@ -71,10 +80,12 @@ impl Block {
                 norm: NormLayer::new(config.norm, &format!("{name}.norm"), output, builder),
                 up: builder.add(format!("{name}.up.weight"), &[2 * inner, output], up),
                 down: builder.add(format!("{name}.down.weight"), &[output, inner], down),
+                adapter: adapter(&name, builder),
             }
         });
         let (order, residual, dropout) = (block.order, block.residual, config.dropout);
-        Self { order, residual, norm, working, long, fusion, cross, feed_forward, dropout }
+        let adapter = of_memories;
+        Self { order, residual, norm, working, long, fusion, adapter, cross, feed_forward, dropout }
     }
 
     /// Whether it reads a source.
@@ -93,6 +104,7 @@ impl Block {
         let u = self.norm.run(tape, weights, x);
         let y = self.memories(tape, weights, u, state);
         let y = tape.dropout(y, self.dropout.block, self.dropout.locked);
+        let y = adapted(&self.adapter, tape, weights, y);
         let mut x = if self.residual { tape.add(x, y) } else { y };
         if let (Some((norm, cross)), Some(source)) = (&self.cross, source) {
             let u = norm.run(tape, weights, x);
@@ -106,6 +118,7 @@ impl Block {
         let inner = tape.swiglu(up);
         let y = tape.linear(weights, &[inner], layer.down, None);
         let y = tape.dropout(y, self.dropout.block, self.dropout.locked);
+        let y = adapted(&layer.adapter, tape, weights, y);
         tape.add(x, y)
     }
 
@@ -171,6 +184,11 @@ impl Block {
         tape.silence_if(y, memory);
         tape.dropout(y, self.dropout.memory, self.dropout.locked)
     }
+}
+
+/// What an adapter makes of a layer's output, where there is one.
+fn adapted(adapter: &Option<Bottleneck>, tape: &mut Tape, weights: &Weights, y: Var) -> Var {
+    adapter.as_ref().map_or(y, |adapter| adapter.run(tape, weights, y))
 }
 
 impl BlockConfig {

@@ -11,6 +11,8 @@
 //!            x = x + cross_attention(norm(x), source)
 //!            x = x + feed_forward(norm(x))
 //! ```
+//!
+//! With `adapters`, a bottleneck layer follows the fused memories and the feed-forward layer.
 
 mod check;
 mod error;
@@ -62,6 +64,10 @@ pub struct Config {
     /// Where the last norm is applied (default: before the heads).
     #[serde(default, skip_serializing_if = "fields::is_default")]
     pub final_norm: FinalNorm,
+    /// A: inner width of the adapter layers behind each block's memories and feed-forward layer
+    /// (Houlsby et al., 2019), which are trained where the rest of the body is not (default: none).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapters: Option<usize>,
     /// The heads beside each other on the last block's output. `generate`, `score` and `predict`
     /// use the first one.
     pub heads: Vec<HeadConfig>,

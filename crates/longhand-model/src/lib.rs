@@ -24,6 +24,7 @@
 
 pub mod adapter;
 pub mod block;
+mod bottleneck;
 pub mod checksum;
 pub mod config;
 pub mod cross;

@@ -304,6 +304,7 @@ fn with_blocks(vocab_size: usize, width: usize, blocks: Vec<BlockConfig>) -> Con
         blocks,
         stacks: Stacks::Forward,
         final_norm: FinalNorm::BeforeHeads,
+        adapters: None,
         heads: vec![HeadConfig::new(HeadKind::LanguageModel { tied: false, bias: false })],
         dropout: Dropout::default(),
         weights: Format::F32,

@@ -26,7 +26,7 @@ fn ids(count: usize, seed: u32) -> Vec<u32> {
 }
 
 /// Layers that no preset has: every fusion, order, norm, kind of positions, head and direction.
-const OTHERS: [(&str, &str); 10] = [
+const OTHERS: [(&str, &str); 11] = [
     (
         "gated",
         r#""width": 12, "norm": "layer", "positions": {"type": "learned", "count": 11},
@@ -117,6 +117,15 @@ const OTHERS: [(&str, &str); 10] = [
         r#""width": 12, "features": [5, 9], "norm": "none",
         "blocks": [{"long": {"type": "lstm", "hidden": 6, "bidirectional": true}}],
         "heads": [{"type": "tags", "tags": 4, "crf": true}]"#,
+    ),
+    (
+        "adapters",
+        r#""width": 12, "adapters": 5,
+        "blocks": [{
+            "working": {"type": "attention", "heads": 2, "kv_heads": 1, "head_width": 6, "window": 4},
+            "long": {"type": "lstm", "hidden": 7}, "feed_forward": 10
+        }],
+        "heads": [{"type": "language-model"}]"#,
     ),
     (
         "two-stacks",

@@ -35,6 +35,7 @@ use crate::pretrained::{self, Begun, Body, Documents, Part};
 use crate::recipe::{self, Recipe, TokenizerSettings};
 use crate::training::{DataFacts, LabelCounts, PartFacts, Training};
 use crate::vectors;
+use crate::tuning::is_of_adapter;
 use crate::watch::{DataSize, Preparation, Watch};
 
 /// A run of a recipe that names a task.
@@ -322,6 +323,7 @@ fn model<T: Task>(
         }
         return Ok((model, Vec::new()));
     };
+    let config = recipe.tuning.config(config)?;
     let (model, drawn) = start::from_trained(config, trained, seed)?;
     tell_drawn(&model, &drawn, watch)?;
     Ok((model, drawn))
@@ -385,7 +387,8 @@ fn tell_drawn(model: &Model, drawn: &[String], watch: &mut dyn Watch) -> Result<
         let owner = name.split_once('.').map(|(owner, _)| owner);
         model.heads().iter().any(|head| Some(head.name()) == owner)
     };
-    let drawn: Vec<String> = drawn.iter().filter(|name| !of_head(name)).cloned().collect();
+    let meant = |name: &String| of_head(name) || is_of_adapter(name);
+    let drawn: Vec<String> = drawn.iter().filter(|name| !meant(name)).cloned().collect();
     if !drawn.is_empty() {
         watch.prepare(&Preparation::Drawn(&drawn));
     }

@@ -1,8 +1,10 @@
 //! Ways of tuning a trained model: which parameters are trained, and how they are saved.
 
+use std::collections::BTreeSet;
+
 use longhand_model::adapter::Base;
 use longhand_model::config::Stacks;
-use longhand_model::{LowRankSettings, Model, ModelError, Parameter};
+use longhand_model::{Config, LowRankSettings, Model, ModelError, Parameter};
 use longhand_train::groups::matches;
 use longhand_train::schedule::{Schedule, SlantedTriangular};
 use longhand_train::{Budget, GroupSettings, Settings, SettingsError};
@@ -32,6 +34,8 @@ pub struct Tuning {
     /// Names of the matrices that `lora` changes; `*` matches any characters. Without any, every
     /// attention, recurrent, fusion and feed-forward matrix of at least 16 rows and columns.
     pub targets: Vec<String>,
+    /// Inner width of the layers of `adapter` (32).
+    pub adapter_width: usize,
 }
 
 /// Which parameters are trained.
@@ -46,6 +50,9 @@ pub enum Method {
     /// The new head, and changes of low rank beside the matrices, saved as an adapter (Hu et al.,
     /// "LoRA: Low-rank adaptation of large language models", 2021).
     Lora,
+    /// The new head, the norms, and bottleneck layers in each block, saved as an adapter (Houlsby et
+    /// al., "Parameter-efficient transfer learning for NLP", 2019).
+    Adapter,
 }
 
 /// When parameters are trained.
@@ -82,6 +89,12 @@ pub enum TuningError {
     /// Gradual unfreezing without epochs.
     #[error("gradual unfreezing adds a block with each epoch: give the budget in epochs")]
     Epochs,
+    /// Layers in a model that has some.
+    #[error(
+        "the base model has adapter layers already, of width {0}: train them with `full` and \
+         `training.groups`, or begin with the model that they were added to"
+    )]
+    HasAdapters(usize),
     /// A pattern that names no matrix.
     #[error(
         "`{pattern}` matches no matrix that can have a change of low rank: names look like \
@@ -112,13 +125,14 @@ impl Default for Tuning {
             alpha: 16.0,
             dropout: 0.0,
             targets: Vec::new(),
+            adapter_width: 32,
         }
     }
 }
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 3] = [Self::Full, Self::Frozen, Self::Lora];
+    pub const ALL: [Self; 4] = [Self::Full, Self::Frozen, Self::Lora, Self::Adapter];
 
     /// The name in recipes.
     pub fn name(self) -> &'static str {
@@ -126,6 +140,7 @@ impl Method {
             Self::Full => "full",
             Self::Frozen => "frozen",
             Self::Lora => "lora",
+            Self::Adapter => "adapter",
         }
     }
 }
@@ -146,6 +161,9 @@ impl Tuning {
         if !(0.0..1.0).contains(&self.dropout) {
             let allowed = "at least 0 and less than 1";
             return refused("tuning.dropout", self.dropout.to_string(), allowed);
+        }
+        if self.adapter_width == 0 {
+            return refused("tuning.adapter_width", "0".into(), "at least 1");
         }
         Ok(())
     }
@@ -177,6 +195,18 @@ impl Tuning {
             Budget::Epochs(_) => Ok(()),
             _ if gradual => Err(TuningError::Epochs),
             _ => Ok(()),
+        }
+    }
+
+    /// The configuration of the model that is tuned, whose base model has `config`.
+    ///
+    /// # Errors
+    /// [`TuningError::HasAdapters`] where adapter layers are to be added to some.
+    pub(crate) fn config(&self, config: Config) -> Result<Config, TuningError> {
+        match (self.method, config.adapters) {
+            (Method::Adapter, Some(width)) => Err(TuningError::HasAdapters(width)),
+            (Method::Adapter, None) => Ok(Config { adapters: Some(self.adapter_width), ..config }),
+            _ => Ok(config),
         }
     }
 
@@ -216,6 +246,15 @@ impl Tuning {
             (Method::Lora, _) => {
                 settings.groups = self.add_changes(model, &base.own, settings.seed)?;
                 Ok(Tuned { settings, base: Some(base) })
+            }
+            (Method::Adapter, _) => {
+                // The norms are the base's too, with other values.
+                let norms = model.weights.iter().filter(|parameter| is_of_norm(&parameter.name));
+                let norms = norms.map(|parameter| parameter.name.clone());
+                let own: BTreeSet<String> = base.own.iter().cloned().chain(norms).collect();
+                let own: Vec<String> = own.into_iter().collect();
+                settings.groups = only(own.clone());
+                Ok(Tuned { settings, base: Some(Base { own, ..base }) })
             }
         }
     }
@@ -257,6 +296,16 @@ impl Tuning {
     }
 }
 
+/// Whether a parameter belongs to a norm.
+fn is_of_norm(name: &str) -> bool {
+    name.rsplit('.').nth(1).is_some_and(|layer| layer.ends_with("norm"))
+}
+
+/// Whether a parameter belongs to an adapter layer.
+pub(crate) fn is_of_adapter(name: &str) -> bool {
+    name.rsplit('.').nth(2) == Some("adapter")
+}
+
 /// Everything frozen but some parameters.
 fn only(parameters: Vec<String>) -> Vec<GroupSettings> {
     let mut groups = vec![GroupSettings::frozen("*")];
@@ -293,104 +342,4 @@ fn layers(model: &Model, epochs: f64) -> Vec<GroupSettings> {
 }
 
 #[cfg(test)]
-mod tests {
-    use longhand_model::Preset;
-
-    use super::*;
-
-    fn model() -> Model {
-        Model::new(Preset::LonghandNano.config(40), 3).unwrap()
-    }
-
-    fn base(own: &[&str]) -> Option<Base> {
-        let own = own.iter().map(|name| name.to_string()).collect();
-        Some(Base { name: "base".into(), hash: "00".into(), own })
-    }
-
-    fn trained(model: &Model, groups: &[GroupSettings]) -> Vec<String> {
-        let last = |name: &str| {
-            let mut groups = groups.iter().rev();
-            groups.find(|group| group.parameters.iter().any(|p| matches(p, name)))
-        };
-        let names = model.weights.iter().map(|parameter| parameter.name.clone());
-        names.filter(|name| last(name).is_none_or(|group| group.trainable)).collect()
-    }
-
-    #[test]
-    fn each_method_trains_its_parameters() {
-        let settings = Settings::for_examples();
-        let own = ["head.weight"];
-        let apply = |tuning: &Tuning| {
-            let mut model = model();
-            let tuned = tuning.apply(&mut model, base(&own), &settings).unwrap();
-            (trained(&model, &tuned.settings.groups), tuned, model)
-        };
-        let (names, tuned, model) = apply(&Tuning::default());
-        assert_eq!((names.len(), tuned.base), (model.weights.len(), None));
-        assert_eq!(tuned.settings, settings);
-        let frozen = Tuning { method: Method::Frozen, ..Tuning::default() };
-        assert_eq!(apply(&frozen).0, own);
-        let lora = Tuning { method: Method::Lora, rank: 4, ..Tuning::default() };
-        let (names, tuned, model) = apply(&lora);
-        assert!(names.iter().all(|name| name.contains(".lora_") || name == own[0]), "{names:?}");
-        for part in ["attention.qkv", "weight_hh", "weight_ih", "feed_forward.up", "fusion"] {
-            assert!(names.iter().any(|name| name.contains(part)), "{part}");
-        }
-        assert!(tuned.base.is_some() && model.weights.has_low_rank());
-        let targets = vec!["*.attention.*".into()];
-        let (names, ..) = apply(&Tuning { targets, ..lora });
-        assert!(names.iter().all(|name| name.contains("attention") || name == own[0]));
-    }
-
-    #[test]
-    fn gradual_unfreezing_goes_down_with_each_epoch() {
-        let settings = Settings { budget: Budget::Epochs(20.0), ..Settings::for_examples() };
-        let gradual = Tuning { unfreeze: Unfreeze::Gradual, ..Tuning::default() };
-        let mut model = model();
-        let blocks = model.config().blocks.len();
-        let tuned = gradual.apply(&mut model, base(&["head.weight"]), &settings).unwrap().settings;
-        assert_eq!(tuned.groups.len(), blocks + 1);
-        for (place, group) in tuned.groups.iter().enumerate() {
-            assert!((group.from - (place + 1) as f64 / 20.0).abs() < 1e-9);
-            assert!((group.rate - 2.6f32.powi(-(place as i32 + 1))).abs() < 1e-6);
-        }
-        assert_eq!(tuned.groups[0].parameters, [format!("blocks.{}.*", blocks - 1)]);
-        assert_eq!(tuned.groups[blocks].parameters, ["embedding.weight"]);
-        assert!(matches!(tuned.schedule, Schedule::SlantedTriangular(_)));
-        tuned.check().unwrap();
-        let few = Settings { budget: Budget::Epochs(2.0), ..settings };
-        let few = gradual.apply(&mut model, base(&[]), &few).unwrap().settings;
-        few.check().unwrap();
-        assert!(few.groups.iter().all(|group| group.from < 1.0));
-    }
-
-    #[test]
-    fn what_cannot_be_tuned_is_named() {
-        let error = |tuning: Tuning, base: Option<Base>, settings: &Settings| {
-            let error = tuning.apply(&mut model(), base, settings).err().unwrap().to_string();
-            assert_eq!(error.lines().count(), 1, "{error}");
-            error
-        };
-        let settings = Settings::for_examples();
-        let lora = || Tuning { method: Method::Lora, ..Tuning::default() };
-        assert!(error(lora(), None, &settings).contains("base model"));
-        let groups = vec![GroupSettings::frozen("*")];
-        let grouped = Settings { groups, ..settings.clone() };
-        assert!(error(lora(), base(&[]), &grouped).contains("training.groups"));
-        let large = Tuning { rank: 100_000, ..lora() };
-        assert!(error(large, base(&[]), &settings).contains("rank 100000"));
-        let none = Tuning { targets: vec!["embedding.*".into()], ..lora() };
-        assert!(error(none, base(&[]), &settings).contains("`embedding.*`"));
-        let gradual = || Tuning { unfreeze: Unfreeze::Gradual, ..Tuning::default() };
-        assert!(error(gradual(), base(&[]), &settings).contains("epochs"));
-        let both = Tuning { method: Method::Lora, ..gradual() };
-        assert!(error(both, base(&[]), &settings).contains("whole model"));
-        for (tuning, name) in [
-            (Tuning { rank: 0, ..lora() }, "tuning.rank"),
-            (Tuning { alpha: f32::NAN, ..lora() }, "tuning.alpha"),
-            (Tuning { dropout: 1.0, ..lora() }, "tuning.dropout"),
-        ] {
-            assert!(error(tuning, base(&[]), &settings).contains(name));
-        }
-    }
-}
+mod tests;

@@ -132,6 +132,36 @@ fn an_adapter_is_trained_resumed_applied_and_merged() {
 }
 
 #[test]
+fn adapter_layers_are_trained_resumed_applied_and_merged() {
+    let place = Place::new();
+    // The rate of a step must not depend on the number of steps, for a run that is cut in two.
+    place.write("even.toml", "[training]\nschedule = { type = 'constant' }\nwarmup = 0\n");
+    let adapter = "--recipe even.toml --method adapter --adapter-width 8 --evaluate-every 10";
+    let last = place.tune(&format!("{adapter} --steps 40 --out whole"));
+    assert!(last["test"]["accuracy"].as_f64().unwrap() > 0.9, "{last}");
+    // Two layers of 8 units, three norms, the head.
+    let layers = 2 * (8 * 32 + 8 + 32 * 8 + 32);
+    assert_eq!(last["trainable_parameters"], layers + 3 * 32 + 2 * 32 + 2);
+    assert!(!place.has("whole/model.safetensors"));
+
+    place.tune(&format!("{adapter} --steps 20 --out part"));
+    place.tune(&format!("{adapter} --steps 40 --out part --resume"));
+    assert_eq!(place.answers("part"), place.answers("whole"));
+
+    let applied = place.answers("base --adapter whole");
+    assert_eq!(place.answers("whole"), applied);
+    place.refused("predict other --adapter whole", "base model with hash");
+    place.done("adapter merge base whole --out merged");
+    assert_eq!(place.answers("merged"), applied);
+    let shown = place.done("adapter show whole --json");
+    assert_eq!(shown["peft_type"], "HOULSBY");
+    let tune = "finetune base --task classify --data train.tsv --method adapter --out never";
+    place.refused(&format!("{tune} --adapter-width 0"), "--adapter-width is 0");
+    let again = "finetune merged --task classify --data train.tsv --method adapter --out never";
+    place.refused(again, "adapter layers already");
+}
+
+#[test]
 fn the_head_alone_is_trained_or_one_block_after_the_other() {
     let place = Place::new();
     let frozen = place.tune("--method frozen --steps 30 --out frozen");
@@ -149,7 +179,7 @@ fn the_head_alone_is_trained_or_one_block_after_the_other() {
     place.refused(&format!("{tune} --method lora --lora-rank 1000"), "rank 1000");
     place.refused(&format!("{tune} --method lora --lora-rank 0"), "--lora-rank is 0");
     place.refused(&format!("{tune} --method lora --lora-targets nothing*"), "`nothing*`");
-    place.refused(&format!("{tune} --method half"), "full, frozen, lora");
+    place.refused(&format!("{tune} --method half"), "full, frozen, lora, adapter");
     let from_nothing = "finetune --task classify --data train.tsv --steps 2 --out never";
     place.refused(&format!("{from_nothing} --method lora"), "base model");
     assert!(!place.has("never/model.safetensors"));

@@ -7,15 +7,17 @@ use serde_json::{Value, json};
 
 /// The version of [`Origin`] that is written, and the only one that is read.
 const VERSION: u32 = 1;
-/// The one method whose files are read.
+/// Changes of low rank, in the library's form.
 const LORA: &str = "LORA";
+/// Adapter layers, which the library has not: other programs refuse the name.
+const HOULSBY: &str = "HOULSBY";
 
 /// The settings of an adapter. Other programs write this file too: their further keys are ignored,
 /// except for those that change the weights in a way that cannot be applied here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct AdapterConfig {
-    /// The method, always `LORA`.
+    /// The method: `LORA`, or `HOULSBY` for adapter layers.
     pub peft_type: String,
     /// Folder or name of the base model (none).
     pub base_model_name_or_path: Option<String>,
@@ -127,8 +129,12 @@ impl AdapterConfig {
         let config: Self = serde_json::from_slice(bytes)?;
         let dropout = config.lora_dropout;
         let version = config.longhand.as_ref().map_or(VERSION, |origin| origin.version);
+        let is_known = match config.peft_type.as_str() {
+            HOULSBY => config.longhand.is_some(),
+            name => name == LORA,
+        };
         for (key, fits, value, allowed) in [
-            ("peft_type", config.peft_type == LORA, json!(config.peft_type), "LORA"),
+            ("peft_type", is_known, json!(config.peft_type), "LORA"),
             ("bias", config.bias == "none", json!(config.bias), "none"),
             ("fan_in_fan_out", !config.fan_in_fan_out, json!(true), "false"),
             ("use_dora", !config.use_dora, json!(true), "false"),
@@ -148,6 +154,11 @@ impl AdapterConfig {
             }
         }
         Ok(config)
+    }
+
+    /// The settings of adapter layers, without changes of low rank.
+    pub(super) fn of_layers(self) -> Self {
+        Self { peft_type: HOULSBY.into(), ..self }
     }
 
     /// The content of `adapter_config.json`, indented for people.

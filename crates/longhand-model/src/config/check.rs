@@ -40,6 +40,9 @@ impl Config {
         if let Positions::Learned { count } = self.positions {
             size("positions.count", count, 1, LARGEST)?;
         }
+        if let Some(inner) = self.adapters {
+            size("adapters", inner, 1, LARGEST)?;
+        }
         self.dropout.check()?;
         let mut width = self.width;
         for (index, block) in self.blocks.iter().enumerate() {
@@ -102,7 +105,7 @@ impl Config {
 
     /// The largest number of columns of any matrix, or a little more.
     fn widest(&self) -> usize {
-        let mut widest = self.width.max(self.output_width());
+        let mut widest = self.width.max(self.output_width()).max(self.adapters.unwrap_or(0));
         let mut width = self.width;
         for block in &self.blocks {
             let working = block.working.map_or(0, |w| w.output_width(width));

@@ -132,6 +132,7 @@ impl Config1 {
             blocks,
             stacks: Stacks::Forward,
             final_norm: final_norm(self.norm, &kind),
+            adapters: None,
             heads: vec![HeadConfig::new(kind)],
             dropout: self.dropout,
             weights: self.weights,

@@ -258,7 +258,7 @@ impl Tape {
         y
     }
 
-    /// y = σ(g) ∘ x.
+    /// y = σ(g) ∘ x. With x for g it is silu(x).
     pub(crate) fn modulate(&mut self, x: Var, g: Var) -> Var {
         let mut data = self.cpu.buffers().take(self.data(x).len());
         elementwise::sigmoid_gate(&self.cpu, self.data(g), self.data(x), &mut data);
@@ -454,6 +454,12 @@ impl Modulate {
             dg.as_deref_mut(),
             dx.as_deref_mut(),
         );
+        if self.x.0 == self.g.0
+            && let (Some(dx), Some(dg)) = (&mut dx, dg.take())
+        {
+            elementwise::accumulate(&pass.tape.cpu, &dg, dx);
+            pass.tape.cpu.buffers().give(dg);
+        }
         pass.tape.close(self.x, dx);
         pass.tape.close(self.g, dg);
         pass.tape.cpu.buffers().give(dy);

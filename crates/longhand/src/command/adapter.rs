@@ -114,7 +114,9 @@ impl Show {
         if !base.hash.is_empty() {
             writeln!(out, "base hash   {}", base.hash)?;
         }
-        writeln!(out, "alpha       {}", config.lora_alpha)?;
+        if !changes.is_empty() {
+            writeln!(out, "alpha       {}", config.lora_alpha)?;
+        }
         writeln!(out, "parameters  {}", adapter.count())?;
         for (module, rank, [rows, columns]) in changes {
             writeln!(out, "  {module}  rank {rank} of {rows} × {columns}")?;

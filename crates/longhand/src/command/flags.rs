@@ -84,7 +84,8 @@ pub(super) struct PretrainingFlags {
 #[command(next_help_heading = "Tuning")]
 pub(super) struct TuningFlags {
     /// The parameters of MODEL that are trained: full for all, frozen for the new head alone, lora
-    /// for the head and changes of low rank, saved as an adapter [default: full]
+    /// for the head and changes of low rank, adapter for the head, the norms and small layers in
+    /// each block; the last two save an adapter [default: full]
     #[arg(long, value_name = "METHOD", value_parser = method)]
     method: Option<Method>,
     /// gradual: train the head first and one more block with each epoch, lower ones more slowly
@@ -103,6 +104,9 @@ pub(super) struct TuningFlags {
     /// times [default: every large matrix between the embedding and the head]
     #[arg(long, value_name = "PATTERN")]
     lora_targets: Vec<String>,
+    /// Inner width of the layers that adapter adds [default: 32]
+    #[arg(long, value_name = "A")]
+    adapter_width: Option<usize>,
 }
 
 /// When a run ends.
@@ -284,6 +288,7 @@ impl TuningFlags {
             ("--lora-alpha", self.lora_alpha.is_some()),
             ("--lora-dropout", self.lora_dropout.is_some()),
             ("--lora-targets", !self.lora_targets.is_empty()),
+            ("--adapter-width", self.adapter_width.is_some()),
         ])
     }
 
@@ -294,11 +299,15 @@ impl TuningFlags {
         set(&mut tuning.rank, self.lora_rank);
         set(&mut tuning.alpha, self.lora_alpha);
         set(&mut tuning.dropout, self.lora_dropout);
+        set(&mut tuning.adapter_width, self.adapter_width);
         if !self.lora_targets.is_empty() {
             tuning.targets.clone_from(&self.lora_targets);
         }
         tuning.check().map_err(|SettingsError { name, value, allowed }| {
-            let flag = name.replace("tuning.", "--lora-");
+            let flag = match name {
+                "tuning.adapter_width" => "--adapter-width".into(),
+                name => name.replace("tuning.", "--lora-"),
+            };
             Usage(format!("{flag} is {value}, but must be {allowed}"))
         })
     }
