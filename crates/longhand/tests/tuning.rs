@@ -191,7 +191,14 @@ fn an_adapter_must_fit_what_it_is_used_for() {
     // The adapter of a classifier: its head cannot write.
     place.tune("--method lora --steps 5 --out tuned");
     place.refused("generate base --adapter tuned --prompt she", "language model");
-    place.refused("eval base --adapter tuned --data text.txt", "language model");
+    place.refused("eval base --adapter tuned --data test.tsv --exact", "language models");
+    place.refused("eval other --adapter tuned --data test.tsv", "base model with hash");
+    let measured = |line: &str| {
+        let result = place.done(&format!("eval {line} --data test.tsv --json"));
+        (result["loss"].clone(), result["accuracy"].clone())
+    };
+    assert!(measured("tuned").0.is_number());
+    assert_eq!(measured("base --adapter tuned"), measured("tuned"));
     place.refused("generate base --adapter base --prompt she", "adapter_config.json is missing");
     assert!(!place.read("tuned/adapter_model.safetensors").is_empty());
 }

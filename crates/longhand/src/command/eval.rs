@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     /// Read the text as one stream: slower, and exactly as a reader would see it
     #[arg(long)]
     exact: bool,
-    /// The folder of an adapter of the model
+    /// The folder of an adapter of the model: of a language model, or with a task of its own
     #[arg(long, value_name = "DIR")]
     adapter: Option<PathBuf>,
     #[command(flatten)]
@@ -78,11 +78,13 @@ impl Arguments {
         if data.is_empty() {
             return Err(Usage("there is no text to score: name it with --data".into()).into());
         }
-        if folder.join(TASK_FILE).is_file() {
-            return self.task(folder, data);
+        // An adapter brings its own head, and with it the task.
+        let answers = self.adapter.as_deref().unwrap_or(folder);
+        if answers.join(TASK_FILE).is_file() {
+            return self.task(answers, self.adapter.as_ref().map(|_| folder), data);
         }
         if let Some(flag) = self.task.given() {
-            let name = folder.display();
+            let name = answers.display();
             let text = format!("{flag} is for classifiers, and {name} holds none: leave it out");
             return Err(Usage(text).into());
         }
@@ -134,8 +136,8 @@ impl Arguments {
         Ok(())
     }
 
-    /// Measures the model of a task.
-    fn task(&self, folder: &Path, data: &[PathBuf]) -> Result<()> {
+    /// Measures the model of a task, whose adapter `folder` holds where there is a `base`.
+    fn task(&self, folder: &Path, base: Option<&Path>, data: &[PathBuf]) -> Result<()> {
         let flags = [
             ("--window", self.window.is_some()),
             ("--exact", self.exact),
@@ -148,8 +150,12 @@ impl Arguments {
             return Err(Usage(text).into());
         }
         let (text, threads, json) = (&self.reading, self.threads, self.json);
+        let (folder, base) = match base {
+            Some(base) => (folder, Some(model_folder(base)?)),
+            None => (model_folder(folder)?, None),
+        };
         let arguments = &self.task;
-        TaskEvaluation { folder: model_folder(folder)?, data, arguments, text, threads, json }.run()
+        TaskEvaluation { folder, base, data, arguments, text, threads, json }.run()
     }
 
     /// The wanted part of a text.

@@ -50,7 +50,10 @@ pub(crate) struct TaskArguments {
 
 /// The evaluation of a folder that holds a task.
 pub(crate) struct TaskEvaluation<'a> {
+    /// The folder of the model, or of an adapter of the base model.
     pub(crate) folder: &'a Path,
+    /// The base model's folder, where an adapter is given by itself.
+    pub(crate) base: Option<&'a Path>,
     pub(crate) data: &'a [PathBuf],
     pub(crate) arguments: &'a TaskArguments,
     pub(crate) text: &'a TextArguments,
@@ -104,7 +107,7 @@ impl TaskArguments {
 
 impl TaskEvaluation<'_> {
     pub(crate) fn run(&self) -> Result<()> {
-        let (file, trained) = predictor::open(self.folder, None)?;
+        let (file, trained) = predictor::open(self.folder, self.base)?;
         let (mut task, reading) =
             task_data::reading(self.folder, &file, self.text, &self.arguments.table)?;
         if let Some(column) = &self.arguments.label_column {
