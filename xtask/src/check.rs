@@ -38,6 +38,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     step("Python reads our tokenisers", || tokenizers(root))?;
     step("seqeval scores as we do", || entities(root))?;
     step("answers are measured as SQuAD", || spans(root))?;
+    step("KenLM scores as we do", || arpa(root))?;
     step("end to end", || end_to_end(root))
 }
 
@@ -117,6 +118,11 @@ fn entities(root: &Path) -> Result<Outcome> {
 /// Measures random answers and compares with SQuAD's and CMRC's rules in Python.
 fn spans(root: &Path) -> Result<Outcome> {
     read_in_python(root, "spans", "spans_sample", &[])
+}
+
+/// Writes n-gram models as ARPA files and scores a text with the Python package `kenlm`.
+fn arpa(root: &Path) -> Result<Outcome> {
+    read_in_python(root, "arpa", "arpa_sample", &[])
 }
 
 /// Has an example write a folder, and `scripts/check_NAME.py` read it.

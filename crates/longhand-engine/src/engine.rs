@@ -4,17 +4,20 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use longhand_model::{
-    Ablation, Cpu, Gates, LossOptions, Mode, Model, Sequence, State, Tape, Targets, Var, adapter,
+    Ablation, Cpu, Gates, Mode, Model, ModelError, Sequence, State, Tape, adapter,
 };
+use longhand_ngram::Ngram;
 use longhand_text::Tokenizer;
 
 use crate::error::EngineError;
 use crate::generation_config::GenerationConfig;
+pub use crate::language_model::LanguageModel;
+use crate::language_model::Passes;
 pub use crate::model_name::ModelName;
 
 /// A causal language model and its tokeniser. All sessions share one engine; it never changes.
 pub struct Engine {
-    model: Model,
+    model: LanguageModel,
     tokenizer: Arc<Tokenizer>,
     model_hash: OnceLock<String>,
     generation: GenerationConfig,
@@ -24,8 +27,7 @@ pub struct Engine {
 /// any reader of it.
 pub struct Reader {
     engine: Arc<Engine>,
-    tape: Tape,
-    mode: Mode,
+    passes: Passes,
 }
 
 impl Engine {
@@ -52,23 +54,28 @@ impl Engine {
     /// # Errors
     /// [`EngineError::NotLanguageModel`], [`EngineError::NotCausal`] for a model that looks ahead,
     /// [`EngineError::Model`] if the tokeniser has another number of tokens.
-    pub fn new(model: Model, tokenizer: Tokenizer) -> Result<Arc<Self>, EngineError> {
-        Self::with_generation(model, tokenizer, GenerationConfig::default())
+    pub fn new(
+        model: impl Into<LanguageModel>,
+        tokenizer: Tokenizer,
+    ) -> Result<Arc<Self>, EngineError> {
+        Self::with_generation(model.into(), tokenizer, GenerationConfig::default())
     }
 
     fn with_generation(
-        mut model: Model,
+        mut model: LanguageModel,
         tokenizer: Tokenizer,
         generation: GenerationConfig,
     ) -> Result<Arc<Self>, EngineError> {
         check(&model, &tokenizer)?;
-        model.pack();
+        if let LanguageModel::Network(model) = &mut model {
+            model.pack();
+        }
         let (tokenizer, model_hash) = (Arc::new(tokenizer), OnceLock::new());
         Ok(Arc::new(Self { model, tokenizer, model_hash, generation }))
     }
 
-    /// The model, with its weights packed for reading.
-    pub fn model(&self) -> &Model {
+    /// The model; a network's weights are packed for reading.
+    pub fn model(&self) -> &LanguageModel {
         &self.model
     }
 
@@ -86,7 +93,7 @@ impl Engine {
     /// same weights in another format are another model. Computed on first use, because the first
     /// token need not wait for it.
     pub fn model_hash(&self) -> &str {
-        self.model_hash.get_or_init(|| model_hash(&self.model))
+        self.model_hash.get_or_init(|| self.model.hash())
     }
 
     /// Whether the hash was computed.
@@ -100,8 +107,8 @@ impl Engine {
         ModelName {
             model: self.model_hash().to_owned(),
             tokenizer: self.tokenizer.hash().to_owned(),
-            parameters: self.model.weights.count(),
-            vocab_size: self.model.config().vocab_size,
+            parameters: self.model.parameters(),
+            vocab_size: self.model.vocab_size(),
         }
     }
 
@@ -121,7 +128,7 @@ impl Engine {
 
     /// A reader that computes on `cpu`.
     pub fn reader(self: &Arc<Self>, cpu: &Arc<Cpu>) -> Reader {
-        Reader { engine: self.clone(), tape: Tape::new(cpu.clone()), mode: Mode::Read }
+        Reader { engine: self.clone(), passes: Passes::new(cpu) }
     }
 
     /// Refuses what belongs to another engine.
@@ -135,9 +142,9 @@ impl Engine {
 
     /// Refuses ids that the model does not know.
     pub(crate) fn check_ids(&self, ids: &[u32]) -> Result<(), EngineError> {
-        let vocab_size = self.model.config().vocab_size;
+        let vocab_size = self.model.vocab_size();
         match ids.iter().find(|&&id| id as usize >= vocab_size) {
-            Some(&id) => Err(longhand_model::ModelError::Token { id, vocab_size }.into()),
+            Some(&id) => Err(ModelError::Token { id, vocab_size }.into()),
             None => Ok(()),
         }
     }
@@ -150,25 +157,28 @@ impl Reader {
     }
 
     /// Silences a memory in every block from now on, or none. A silenced memory is still written
-    /// to, but its output is zeros.
+    /// to, but its output is zeros. An n-gram model has none to silence.
     pub fn ablate(&mut self, ablation: Option<Ablation>) {
-        self.tape.ablate(ablation);
+        self.passes.tape.ablate(ablation);
     }
 
     /// The tape, to time its operations.
     pub fn tape(&mut self) -> &mut Tape {
-        &mut self.tape
+        &mut self.passes.tape
     }
 
     /// Records each pass from now on, so that its gates can be read. Slower; the numbers are the
     /// same up to rounding.
     pub(crate) fn record(&mut self) {
-        self.mode = Mode::Record;
+        self.passes.mode = Mode::Record;
     }
 
-    /// The gates of the last pass, which was recorded.
+    /// The gates of a network's last pass, which was recorded.
     pub(crate) fn gates(&self) -> Vec<Gates> {
-        self.tape.gates(&self.engine.model.weights)
+        match &self.engine.model {
+            LanguageModel::Network(model) => self.passes.tape.gates(&model.weights),
+            LanguageModel::Ngram(_) => Vec::new(),
+        }
     }
 
     /// One pass: see [`Model::forward`].
@@ -177,47 +187,58 @@ impl Reader {
         ids: &[u32],
         sequence: &Sequence,
         state: &mut State,
-    ) -> Result<Var, EngineError> {
-        let mut pass = self.tape.pass(self.mode);
-        Ok(self.engine.model.forward(&mut pass, ids, sequence, state)?)
+    ) -> Result<(), EngineError> {
+        Ok(self.passes.read(&self.engine.model, ids, sequence, state)?)
     }
 
     /// Logits of some rows of the last pass.
-    pub(crate) fn logits(&mut self, x: Var, rows: std::ops::Range<usize>, out: &mut Vec<f32>) {
-        self.engine.model.logits(&mut self.tape, x, rows, out);
+    pub(crate) fn logits(&mut self, rows: std::ops::Range<usize>, out: &mut Vec<f32>) {
+        self.passes.logits(&self.engine.model, rows, out);
     }
 
     /// Losses of the rows of the last pass against targets, in nats.
     pub(crate) fn losses(
         &mut self,
-        x: Var,
         targets: &[u32],
         out: &mut Vec<f32>,
     ) -> Result<(), EngineError> {
-        out.clear();
-        out.resize(targets.len(), 0.0);
-        let options = LossOptions { losses: Some(out), ..LossOptions::default() };
-        self.engine.model.loss(&mut self.tape, x, Targets::Tokens(targets), options)?;
-        Ok(())
+        Ok(self.passes.losses(&self.engine.model, targets, out)?)
     }
 }
 
-/// Reads a causal language model and its tokeniser from a model folder, with the weights
+/// Reads a causal language model and its tokeniser from a model folder, with a network's weights
 /// in their stored form.
 ///
 /// # Errors
-/// The errors of [`Engine::load`] for a folder that is not usable.
+/// The errors of [`Engine::load`] for a folder that is not usable, and
+/// [`EngineError::NotNetwork`] for an adapter of an n-gram model.
 pub fn language_model(
     folder: &Path,
     adapter: Option<&Path>,
-) -> Result<(Model, Tokenizer), EngineError> {
+) -> Result<(LanguageModel, Tokenizer), EngineError> {
     let tokenizer = Tokenizer::of_folder(folder)?;
-    let model = adapter::load(folder, adapter)?;
+    let model = match (Ngram::is_in(folder), adapter) {
+        (true, None) => Ngram::load(folder)?.into(),
+        (true, Some(_)) => return Err(EngineError::NotNetwork),
+        (false, adapter) => adapter::load(folder, adapter)?.into(),
+    };
     check(&model, &tokenizer)?;
     Ok((model, tokenizer))
 }
 
-fn check(model: &Model, tokenizer: &Tokenizer) -> Result<(), EngineError> {
+fn check(model: &LanguageModel, tokenizer: &Tokenizer) -> Result<(), EngineError> {
+    if let LanguageModel::Network(model) = model {
+        check_head(model)?;
+    }
+    let (model, tokenizer) = (model.vocab_size(), tokenizer.vocab_size());
+    match model == tokenizer {
+        true => Ok(()),
+        false => Err(ModelError::Vocabulary { model, tokenizer }.into()),
+    }
+}
+
+/// Refuses a network that does not predict the next token.
+fn check_head(model: &Model) -> Result<(), EngineError> {
     let config = model.config();
     if config.is_bicausal() || config.fills_masks() {
         return Err(EngineError::NotCausal);
@@ -228,7 +249,7 @@ fn check(model: &Model, tokenizer: &Tokenizer) -> Result<(), EngineError> {
     if !config.is_causal() {
         return Err(EngineError::NotCausal);
     }
-    Ok(model.check_vocabulary(tokenizer.vocab_size())?)
+    Ok(())
 }
 
 /// The hash of a model's configuration and weights.

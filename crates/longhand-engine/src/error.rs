@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use longhand_model::{AdapterError, FileError, ModelError, StateError};
+use longhand_ngram::NgramError;
 use longhand_text::TextError;
 
 use crate::model_name::ModelName;
@@ -62,6 +63,15 @@ pub enum EngineError {
     /// A model whose answer is pooled over the whole text.
     #[error("the model pools over the whole text, so it has no answer at each position")]
     Pooled,
+    /// An n-gram model where a network is needed.
+    #[error(
+        "the model is an n-gram model, which has neither weights to change nor memories to look \
+         into: give a network"
+    )]
+    NotNetwork,
+    /// An n-gram model that cannot be read.
+    #[error(transparent)]
+    Ngram(#[from] NgramError),
     /// Sampling before anything was read.
     #[error("nothing has been read yet: give a prompt or a memory to continue from")]
     NothingRead,

@@ -105,8 +105,10 @@ impl Inspection {
     /// Reads a text from an empty memory.
     ///
     /// # Errors
-    /// [`EngineError::Model`] for a token id out of range.
+    /// [`EngineError::Model`] for a token id out of range, [`EngineError::NotNetwork`] for an n-gram
+    /// model, which has no memories.
     pub fn of(engine: &Arc<Engine>, cpu: &Arc<Cpu>, ids: &[u32]) -> Result<Self, EngineError> {
+        engine.model().network()?;
         let mut gates = Vec::new();
         let mut recorded = engine.reader(cpu);
         recorded.record();

@@ -34,7 +34,7 @@
 //! ```
 //!
 //! The path of the data:
-//! 1. [`engine`]: a model with its tokeniser, checked to belong together. A [`Reader`] runs it;
+//! 1. [`engine`]: a network or an n-gram model with its tokeniser, checked to belong together. A [`Reader`] runs it;
 //! 2. [`text_stream`]: bytes that arrive without end → text that can be cut there → ids;
 //! 3. [`session`]: one stream's state, advanced by prefill and decode steps; [`streams`]: many of
 //!    them in one batch;
@@ -52,6 +52,7 @@ mod error;
 pub mod generate;
 pub mod generation_config;
 pub mod inspect;
+mod language_model;
 mod log_probability;
 mod model_name;
 pub mod recall;
@@ -68,7 +69,7 @@ pub mod text_stream;
 pub mod threads;
 
 pub use continuation::{Continuation, FinishReason, GenerateOptions, Next, Rewind};
-pub use engine::{Engine, ModelName, Reader};
+pub use engine::{Engine, LanguageModel, ModelName, Reader};
 pub use error::EngineError;
 pub use generate::Generation;
 pub use generation_config::{GENERATION_FILE, GenerationConfig, GenerationConfigError};

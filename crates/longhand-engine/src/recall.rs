@@ -85,13 +85,15 @@ struct Asked {
 
 /// The largest attention window of a model; 64 for one without attention, to have a measure.
 pub fn window(engine: &Engine) -> usize {
-    engine.model().config().largest_window().unwrap_or(64)
+    let network = engine.model().network().ok();
+    network.and_then(|model| model.config().largest_window()).unwrap_or(64)
 }
 
 /// Asks the questions at one distance after the other; `each` receives the results as they come.
 ///
 /// # Errors
 /// [`EngineError::Option`] for a number or a distance of questions out of range,
+/// [`EngineError::NotNetwork`] for an n-gram model, which has no memory to silence,
 /// [`EngineError::Text`] for a text that the tokeniser cannot express.
 pub fn recall(
     engine: &Arc<Engine>,
@@ -108,6 +110,7 @@ pub fn recall(
         let (name, value) = ("the distance of a question", distance.to_string());
         return Err(EngineError::Option { name, value, allowed: "at most 100000 characters" });
     }
+    engine.model().network()?;
     let mut readers = [None, Some(Ablation::Working), Some(Ablation::Long)].map(|ablation| {
         let mut reader = engine.reader(cpu);
         reader.ablate(ablation);
@@ -199,14 +202,14 @@ fn answer(
     }
     let sequence = Sequence { lengths: Some(&lengths), ..Sequence::new(time, count) };
     let mut state = states.select(&vec![stream; count])?;
-    let x = reader.pass(&ids, &sequence, &mut state)?;
+    reader.pass(&ids, &sequence, &mut state)?;
     let mut logits = Vec::new();
     let (mut best, mut least, mut exact) = (0, f64::INFINITY, true);
     for (b, answer) in asked.answers.iter().enumerate() {
         let mut total = 0.0;
         for (t, &target) in answer[1..].iter().enumerate() {
             let row = t * count + b;
-            reader.logits(x, row..row + 1, &mut logits);
+            reader.logits(row..row + 1, &mut logits);
             total += f64::from(surprisal(&logits, target));
             if b == asked.right {
                 let own = logits[target as usize];

@@ -173,14 +173,14 @@ impl Session {
         losses: Option<&mut Vec<f32>>,
     ) -> Result<(), EngineError> {
         let sequence = Sequence::new(ids.len(), 1);
-        let x = reader.pass(ids, &sequence, &mut self.state)?;
+        reader.pass(ids, &sequence, &mut self.state)?;
         if let Some(losses) = losses {
             let mut targets = ids[1..].to_vec();
             targets.push(IGNORE);
-            reader.losses(x, &targets, losses)?;
+            reader.losses(&targets, losses)?;
             losses.truncate(ids.len() - 1);
         }
-        reader.logits(x, ids.len() - 1..ids.len(), &mut self.end.logits);
+        reader.logits(ids.len() - 1..ids.len(), &mut self.end.logits);
         self.end.extend(ids);
         Ok(())
     }

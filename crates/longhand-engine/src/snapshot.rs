@@ -138,7 +138,7 @@ impl Snapshot {
                 return Err(form(format!("its {what} is {count}, which no session reaches")));
             }
         }
-        let (config, layout) = (engine.model().config(), engine.model().state_layout());
+        let (vocab_size, layout) = (engine.model().vocab_size(), engine.model().state_layout());
         let (position, since) = ([header.position], [header.since_reset]);
         let tensors = self.memories.iter().map(|(name, memory)| NamedTensor {
             name: name.into(),
@@ -146,8 +146,8 @@ impl Snapshot {
             values: (&memory.data[..]).into(),
             precision: memory.precision,
         });
-        let state = State::from_tensors(layout, &position, &since, tensors)?;
-        let expected = if header.position == 0 { 0 } else { config.vocab_size };
+        let state = State::from_tensors(&layout, &position, &since, tensors)?;
+        let expected = if header.position == 0 { 0 } else { vocab_size };
         if self.logits.len() != expected {
             let got = self.logits.len();
             return Err(form(format!("it holds {got} logits where {expected} belong")));
@@ -162,7 +162,7 @@ impl Snapshot {
         if recent.len() as u64 != header.position.min(RECENT as u64) {
             return Err(form("its last tokens do not fit its position".into()));
         }
-        if let Some(id) = recent.iter().find(|&&id| id as usize >= config.vocab_size) {
+        if let Some(id) = recent.iter().find(|&&id| id as usize >= vocab_size) {
             return Err(form(format!("its token id {id} is out of range")));
         }
         let end = StreamEnd {

@@ -250,15 +250,15 @@ impl Streams {
             }
         }
         let sequence = Sequence::new(1, ids.len());
-        let x = if rows.len() == slots.len() {
-            reader.pass(ids, &sequence, state)?
+        if rows.len() == slots.len() {
+            reader.pass(ids, &sequence, state)?;
         } else {
             let mut part = state.lend(rows)?;
-            let x = reader.pass(ids, &sequence, &mut part);
+            let passed = reader.pass(ids, &sequence, &mut part);
             state.take_back(rows, part);
-            x?
-        };
-        reader.logits(x, 0..ids.len(), logits);
+            passed?;
+        }
+        reader.logits(0..ids.len(), logits);
         let width = logits.len() / ids.len();
         for (i, &(row, id)) in tokens.iter().enumerate() {
             if let Some(occupant) = &mut slots[row] {
@@ -272,11 +272,11 @@ impl Streams {
     /// One prefill pass of a row over at most [`CHUNK`] tokens.
     fn prefill(&mut self, row: usize, ids: &[u32]) -> Result<(), EngineError> {
         let mut state = self.state.extract(row)?;
-        let x = self.reader.pass(ids, &Sequence::new(ids.len(), 1), &mut state)?;
+        self.reader.pass(ids, &Sequence::new(ids.len(), 1), &mut state)?;
         self.state.insert(row, &state)?;
         if let Some(occupant) = &mut self.slots[row] {
             occupant.decoded = None;
-            self.reader.logits(x, ids.len() - 1..ids.len(), &mut occupant.end.logits);
+            self.reader.logits(ids.len() - 1..ids.len(), &mut occupant.end.logits);
             occupant.end.extend(ids);
         }
         Ok(())

@@ -24,7 +24,9 @@ const ROUNDS: usize = 4;
 /// # Errors
 /// None that a checked engine has.
 pub fn faster_to_decode(engine: &Arc<Engine>, all: &Arc<Cpu>) -> Result<Arc<Cpu>, EngineError> {
-    if all.threads() == 1 || engine.model().weights.bytes() > LARGEST {
+    // An n-gram model looks its few numbers up in one thread.
+    let large = engine.model().network().is_ok_and(|model| model.weights.bytes() > LARGEST);
+    if all.threads() == 1 || large {
         return Ok(all.clone());
     }
     let one = Arc::new(Cpu::with(1, all.level(), all.precision()));

@@ -130,6 +130,14 @@ struct Declared {
 }
 
 impl StateLayout {
+    /// The layout of a model without layers that carries one tensor of `f32`, such as a stream's
+    /// last tokens. The last size of its shape is not 0.
+    pub fn single(name: &str, shape: &[usize]) -> Arc<Self> {
+        let mut layout = Self::default();
+        layout.carry(name.into(), shape, Precision::F32);
+        Arc::new(layout)
+    }
+
     /// Declares a tensor of `shape` for each stream.
     pub(crate) fn carry(&mut self, name: String, shape: &[usize], precision: Precision) -> StateId {
         self.tensors.push(Declared { name, shape: shape.to_vec(), precision, cache: false });
@@ -312,8 +320,17 @@ impl State {
         if slot < slots { Ok(()) } else { Err(StateError::Slot { slot, slots }) }
     }
 
+    /// The values `[B, shape…]` of the only tensor of a [`StateLayout::single`], to be advanced; none
+    /// of a layout with several.
+    pub fn single_mut(&mut self) -> Option<&mut [f32]> {
+        match (&self.layout.tensors[..], &mut self.tensors[..]) {
+            ([Declared { precision: Precision::F32, .. }], [words]) => Some(words),
+            _ => None,
+        }
+    }
+
     /// Counts the real positions of a pass.
-    pub(crate) fn advance(&mut self, sequence: &Sequence) {
+    pub fn advance(&mut self, sequence: &Sequence) {
         for (b, (position, since)) in
             self.positions.iter_mut().zip(&mut self.since_reset).enumerate()
         {

@@ -86,7 +86,7 @@ impl VisitSettings for BaselineRun<'_> {
         });
         output::clear(place.out)?;
         write(&training, &baseline, &file, place.out)?;
-        let (trained, cpu) = (Trained::Baseline(Box::new(baseline)), cpu.clone());
+        let (trained, cpu) = (Trained::Baseline(Box::new(baseline)).into(), cpu.clone());
         let (end, is_whole, prompt) = (End::Budget, true, None);
         Ok(Finished { training, trained, end, is_whole, prompt, cpu })
     }

@@ -25,7 +25,7 @@ pub(crate) fn card(name: &str, training: &Training) -> String {
     let _ = match &recipe.baseline {
         Some(baseline) => write!(card, "A baseline: {}.\n\n", baseline.name()),
         None => {
-            let (model, tokenizer) = (recipe.model.name(), recipe.tokenizer.kind);
+            let (model, tokenizer) = (recipe.model_name(), recipe.tokenizer.kind);
             write!(card, "Model: {model}. Tokeniser: {tokenizer}.\n\n")
         }
     };

@@ -2,6 +2,7 @@ use std::path::PathBuf;
 
 use longhand_engine::EngineError;
 use longhand_model::{AdapterError, ConfigError, FileError, ModelError};
+use longhand_ngram::NgramError;
 use longhand_tasks::TaskError;
 use longhand_text::{TextError, TokenizerKind};
 use longhand_train::TrainError;
@@ -169,6 +170,12 @@ pub enum RunError {
     /// A tokeniser without the token that hides others.
     #[error("the tokeniser has no token <mask>, which the objective masked needs")]
     NoMask,
+    /// An n-gram model cannot be counted, read or written.
+    #[error(transparent)]
+    Ngram(#[from] NgramError),
+    /// An n-gram model for a task.
+    #[error("an n-gram model predicts text, and learns no task: choose another preset")]
+    NgramTask,
     /// A baseline is to be resumed.
     #[error("a baseline has no checkpoints to resume")]
     BaselineResumed,

@@ -3,21 +3,32 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use longhand_model::Cpu;
+use longhand_engine::Engine;
+use longhand_model::{Cpu, Model};
+use longhand_ngram::Ngram;
 use longhand_tasks::Network;
 use longhand_tasks::predictor::Trained;
+use longhand_text::Tokenizer;
 use longhand_train::End;
 
 use crate::error::RunError;
 use crate::sample_text;
 use crate::training::Training;
 
+/// The model of a run.
+pub enum Learnt {
+    /// A network with its tokeniser, or a baseline of a task.
+    Trained(Trained),
+    /// An n-gram model and its tokeniser.
+    Ngram(Box<Ngram>, Box<Tokenizer>),
+}
+
 /// A run that has ended, and its model.
 pub struct Finished {
     /// The recipe, the data and the results.
     pub training: Training,
-    /// The model with the best weights and its tokeniser, or a baseline.
-    pub trained: Trained,
+    /// The model, a network with the best weights.
+    pub trained: Learnt,
     /// Why the run ended.
     pub end: End,
     /// Whether the model is the one that the recipe describes; false where a run stopped in the
@@ -36,11 +47,22 @@ impl Finished {
     /// [`RunError::Engine`] if the model cannot write.
     pub fn sample(&self, count: usize, stop: &AtomicBool) -> Result<Option<String>, RunError> {
         match (&self.prompt, &self.trained) {
-            (Some(prompt), Trained::Network(network)) => {
+            (Some(prompt), Learnt::Trained(Trained::Network(network))) => {
                 let Network { model, tokenizer, .. } = &**network;
-                sample_text::write(model, tokenizer, &self.cpu, prompt, count, stop).map(Some)
+                let engine = Engine::new(Model::clone(model), Tokenizer::clone(tokenizer))?;
+                sample_text::write(&engine, &self.cpu, prompt, count, stop).map(Some)
+            }
+            (Some(prompt), Learnt::Ngram(model, tokenizer)) => {
+                let engine = Engine::new(Ngram::clone(model), Tokenizer::clone(tokenizer))?;
+                sample_text::write(&engine, &self.cpu, prompt, count, stop).map(Some)
             }
             _ => Ok(None),
         }
+    }
+}
+
+impl From<Trained> for Learnt {
+    fn from(trained: Trained) -> Self {
+        Self::Trained(trained)
     }
 }

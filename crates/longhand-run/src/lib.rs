@@ -16,6 +16,7 @@ mod execute;
 mod finished;
 mod folds;
 mod lock;
+mod ngram;
 pub mod objective;
 pub mod output;
 mod pretrain;
@@ -33,7 +34,7 @@ mod watch;
 
 pub use card::CARD_FILE;
 pub use error::RunError;
-pub use finished::Finished;
+pub use finished::{Finished, Learnt};
 pub use folds::{FoldState, Folded, Folds, Spread};
 pub use lock::FolderLock;
 pub use objective::{Pretraining, PretrainingObjective};

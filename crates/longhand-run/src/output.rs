@@ -24,7 +24,7 @@ pub const PRETRAINED_FOLDER: &str = "pretrained";
 
 /// Files and folders that a run writes after [`TRAINING_FILE`]. Without that file they
 /// belong to another program.
-const WRITTEN: [&str; 11] = [
+const WRITTEN: [&str; 13] = [
     CHECKPOINTS_FOLDER,
     "config.json",
     "model.safetensors",
@@ -36,6 +36,8 @@ const WRITTEN: [&str; 11] = [
     TASK_FILES[0],
     TASK_FILES[1],
     TASK_FILES[2],
+    longhand_ngram::NGRAM_FILE,
+    longhand_ngram::WEIGHTS_FILE,
 ];
 
 /// A folder that is ready to be written.

@@ -10,7 +10,7 @@ use longhand_model::{Cpu, Model, Tape};
 use longhand_tasks::Network;
 use longhand_tasks::predictor::Trained;
 use longhand_text::Tokenizer;
-use longhand_train::evaluate::{self, Stretches};
+use longhand_train::evaluate::{self, OnTape, Stretches};
 use longhand_train::{Bicausal, LanguageModelling, MaskedTokens, Masking, Score, bicausal, masked};
 
 use crate::error::RunError;
@@ -71,7 +71,7 @@ pub(crate) fn run(
     };
     let Ended { training, model, end } = learn(prepared, model, &ids, cpu, watch)?;
     let is_whole = true;
-    let trained = Trained::Network(Box::new(Network { model, tokenizer, ensemble: None }));
+    let trained = Trained::Network(Box::new(Network { model, tokenizer, ensemble: None })).into();
     Ok(Finished { training, trained, end, is_whole, prompt, cpu: cpu.clone() })
 }
 
@@ -130,7 +130,7 @@ fn test(
     let total = match objective {
         PretrainingObjective::Causal => {
             let whole = Stretches::whole(tokens, evaluate::STREAMS);
-            evaluate::stretches(model, &mut tape, tokens, &whole, &mut watch)?
+            evaluate::stretches(&mut OnTape { model, tape: &mut tape }, tokens, &whole, &mut watch)?
         }
         PretrainingObjective::Bicausal => {
             bicausal::evaluate(model, &mut tape, tokens.clone(), longest, &mut watch)?

@@ -31,6 +31,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use longhand_model::config::HeadKind;
+use longhand_ngram::NgramSettings;
 use longhand_tasks::{BaselineSettings, TaskSettings};
 use longhand_train::Settings;
 use serde::{Deserialize, Serialize};
@@ -86,6 +87,9 @@ pub struct Recipe {
     /// What answers beside the network of a task, trained on the same examples (nothing).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ensemble: Option<BaselineSettings>,
+    /// An n-gram model that is counted in the text, in place of `model` and `training`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ngram: Option<NgramSettings>,
     /// What is expected of the result, by metric: `valid.loss`, `test.accuracy`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub expected: BTreeMap<String, Bound>,
@@ -195,6 +199,13 @@ impl Recipe {
                 return Err(refused("`ensemble` needs a `task`, and no `baseline`".into()));
             }
         }
+        if recipe.ngram.is_some()
+            && (recipe.task.is_some() || recipe.objective != PretrainingObjective::default())
+        {
+            return Err(refused(
+                "`ngram` predicts text: it has no `task` and no `objective`".into(),
+            ));
+        }
         if recipe.model.base.is_some() && recipe.task.is_none() {
             return Err(refused("`model.base` needs a `task` to begin with it".into()));
         }
@@ -216,6 +227,15 @@ impl Recipe {
             return Err(refused(format!("`sample_bytes` must be at most {MOST_SAMPLE_BYTES}")));
         }
         Ok(recipe)
+    }
+
+    /// What a person calls the model of a text.
+    pub fn model_name(&self) -> String {
+        match &self.ngram {
+            Some(NgramSettings { order: Some(order) }) => format!("n-grams of order {order}"),
+            Some(NgramSettings { order: None }) => "n-grams".into(),
+            None => self.model.name(),
+        }
     }
 
     /// Checks the folds of cross-validation.

@@ -9,6 +9,7 @@ use crate::baseline::BaselineRun;
 use crate::error::RunError;
 use crate::execute::Place;
 use crate::finished::Finished;
+use crate::ngram;
 use crate::output::Existing;
 use crate::pretrain;
 use crate::recipe::{Recipe, SelfTraining};
@@ -67,6 +68,9 @@ impl<'a> Run<'a> {
         let place = Place { out: &out, existing, stop: stop.unwrap_or(&never) };
         let cpu = recipe.training.cpu();
         let place = &place;
+        if let Some(settings) = recipe.ngram.clone() {
+            return ngram::run(recipe, &settings, place, &cpu, watch);
+        }
         match (recipe.task.clone(), recipe.baseline.clone()) {
             (Some(task), Some(settings)) => {
                 task.visit(BaselineRun { recipe, settings, place, cpu: &cpu, watch })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use longhand_engine::{Engine, EngineError, GenerateOptions, Generation, SamplerSettings};
-use longhand_model::{Cpu, Model};
+use longhand_model::Cpu;
 use longhand_text::Tokenizer;
 use longhand_train::record::WriteSample;
 
@@ -32,21 +32,22 @@ pub(crate) fn prompt(ids: &Ids, tokenizer: &Tokenizer) -> Result<String, RunErro
 pub(crate) fn sample_writer(tokenizer: &Tokenizer, prompt: &str) -> WriteSample {
     let (tokenizer, prompt) = (tokenizer.clone(), prompt.to_owned());
     // A sample is for looking at: what fails for want of one shows elsewhere.
-    Box::new(move |model, cpu, stop| write(model, &tokenizer, cpu, &prompt, SAMPLE, stop).ok())
+    Box::new(move |model, cpu, stop| {
+        // The run goes on changing the model, so the sample is written with a copy.
+        let engine = Engine::new(model.clone(), tokenizer.clone()).ok()?;
+        write(&engine, cpu, &prompt, SAMPLE, stop).ok()
+    })
 }
 
 /// The prompt and at most `count` tokens after it, to the end of a document or until `stop` is set.
 /// The same seed draws each time.
 pub(crate) fn write(
-    model: &Model,
-    tokenizer: &Tokenizer,
+    engine: &Arc<Engine>,
     cpu: &Arc<Cpu>,
     prompt: &str,
     count: usize,
     stop: &AtomicBool,
 ) -> Result<String, RunError> {
-    // The run goes on changing the model, so the sample is written with a copy.
-    let engine = Engine::new(model.clone(), tokenizer.clone())?;
     let mut reader = engine.reader(cpu);
     let mut session = engine.session(SamplerSettings::default()).map_err(EngineError::from)?;
     session.read_text(&mut reader, prompt)?;
@@ -66,7 +67,7 @@ pub(crate) fn write(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use longhand_model::Preset;
+    use longhand_model::{Model, Preset};
     use longhand_text::TokenizerKind;
 
     /// A model that ends the document at once wrote `<eos>` as text, and went on.
@@ -83,8 +84,10 @@ mod tests {
         head.data[end] = 1e6;
         let cpu = Arc::new(Cpu::new(1));
         let stop = AtomicBool::new(false);
-        let write =
-            |model: &Model, prompt: &str| write(model, &tokenizer, &cpu, prompt, 9, &stop).unwrap();
+        let write = |model: &Model, prompt: &str| {
+            let engine = Engine::new(model.clone(), tokenizer.clone()).unwrap();
+            write(&engine, &cpu, prompt, 9, &stop).unwrap()
+        };
         assert_eq!(write(&model, "one two"), "one two");
         // Nothing to begin with is no reason to fail.
         assert_eq!(write(&model, ""), "");

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use longhand_engine::EngineError;
 use longhand_engine::engine::model_hash;
 use longhand_model::adapter::Base;
 use longhand_model::{Cpu, Model};
+use longhand_ngram::Ngram;
 use longhand_tasks::Network;
 use longhand_tasks::baseline::Learning;
 use longhand_tasks::examples::Fold;
@@ -135,7 +137,7 @@ impl VisitSettings for TaskRun<'_> {
         };
         let Ended { training, model, end } = prepared.train(model, objective, cpu, watch, after)?;
         let (is_whole, prompt) = (true, None);
-        let trained = Trained::Network(Box::new(Network { model, tokenizer, ensemble }));
+        let trained = Trained::Network(Box::new(Network { model, tokenizer, ensemble })).into();
         Ok(Finished { training, trained, end, is_whole, prompt, cpu: cpu.clone() })
     }
 }
@@ -193,7 +195,7 @@ impl Before<'_> {
         let Body { model, stopped } = pretrained::body(&begun, texts(), cpu, watch)?;
         let Some(training) = stopped else { return Ok(Start::Pretrained(Box::new(model))) };
         let network = Network { model, tokenizer: tokenizer.clone(), ensemble: None };
-        let trained = Trained::Network(Box::new(network));
+        let trained = Trained::Network(Box::new(network)).into();
         let (end, is_whole, prompt) = (End::Stopped, false, None);
         let finished = Finished { training, trained, end, is_whole, prompt, cpu: cpu.clone() };
         Ok(Start::Stopped(Box::new(finished)))
@@ -349,6 +351,9 @@ fn base_of(
 /// hash into the recipe.
 fn read_base(recipe: &mut Recipe) -> Result<Option<(Model, Tokenizer)>, RunError> {
     let Some(base) = &mut recipe.model.base else { return Ok(None) };
+    if Ngram::is_in(&base.path) {
+        return Err(RunError::from(EngineError::NotNetwork).named(base.path.display()));
+    }
     let tokenizer = Tokenizer::of_folder(&base.path)?;
     let model = Model::load(&base.path)?;
     let named = |error| RunError::from(error).named(base.path.display());

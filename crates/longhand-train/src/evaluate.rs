@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use longhand_model::{IGNORE, LossOptions, Mode, Model, Sequence, Tape, Targets};
+use longhand_model::{
+    IGNORE, LossOptions, Mode, Model, ModelError, Sequence, State, Tape, Targets,
+};
+use longhand_ngram::{Ngram, Readings};
 use longhand_text::Tokens;
 use longhand_text::batch::{Batch, IGNORED, Windows};
 
@@ -34,6 +37,71 @@ const LEAST_STREAM: u64 = 2 * WARM_UP as u64;
 // The text's mark for a missing target is the model's: batches go from one to the other as they are.
 const _: () = assert!(IGNORED == IGNORE);
 
+/// A model that reads streams side by side and is asked for its losses.
+pub trait Evaluated {
+    /// The empty state of `streams` streams.
+    fn state(&self, streams: usize) -> State;
+
+    /// Reads a chunk after `state`, which it advances, and gives the sum of the losses of its
+    /// targets, in nats. Targets that are `IGNORE` are not scored.
+    ///
+    /// # Errors
+    /// [`ModelError::Token`] for a token that the model does not know.
+    fn nats(&mut self, chunk: &Batch, state: &mut State) -> Result<f64, ModelError>;
+}
+
+/// A network, and the tape that it is read on.
+pub struct OnTape<'a> {
+    /// The network, whose head predicts tokens.
+    pub model: &'a Model,
+    /// The tape, which holds scratch memory.
+    pub tape: &'a mut Tape,
+}
+
+/// An n-gram model.
+pub struct Counted<'a> {
+    model: &'a Ngram,
+    readings: Readings,
+    losses: Vec<f32>,
+}
+
+impl Evaluated for OnTape<'_> {
+    fn state(&self, streams: usize) -> State {
+        self.model.state(streams)
+    }
+
+    fn nats(&mut self, chunk: &Batch, state: &mut State) -> Result<f64, ModelError> {
+        let mut pass = self.tape.pass(Mode::Read);
+        let x = self.model.forward(&mut pass, &chunk.inputs, &sequence(chunk), state)?;
+        if chunk.targets.iter().all(|&target| target == IGNORE) {
+            return Ok(0.0);
+        }
+        let targets = Targets::Tokens(&chunk.targets);
+        Ok(self.model.loss(&mut pass, x, targets, LossOptions::default())?.nats)
+    }
+}
+
+impl<'a> Counted<'a> {
+    /// An n-gram model that has read nothing.
+    pub fn new(model: &'a Ngram) -> Self {
+        Self { model, readings: Readings::default(), losses: Vec::new() }
+    }
+}
+
+impl Evaluated for Counted<'_> {
+    fn state(&self, streams: usize) -> State {
+        State::new(&self.model.state_layout(), streams)
+    }
+
+    fn nats(&mut self, chunk: &Batch, state: &mut State) -> Result<f64, ModelError> {
+        let Self { model, readings, losses } = self;
+        readings.read(model, &chunk.inputs, &sequence(chunk), state)?;
+        losses.resize(chunk.targets.len(), 0.0);
+        readings.losses(model, &chunk.targets, losses)?;
+        Ok(losses.iter().map(|&loss| f64::from(loss)).sum())
+    }
+}
+
 /// The loss with the state carried over the text. With one stream, exactly as a reader would see
 /// it; with more, in as many pieces side by side, each warmed up on the [`WARM_UP`] tokens before
 /// it. Short texts take fewer streams.
@@ -42,15 +110,14 @@ const _: () = assert!(IGNORED == IGNORE);
 /// [`TrainError::Text`] for a text that is unreadable or shorter than two tokens,
 /// [`TrainError::Model`] for a token that the model does not know.
 pub fn carried(
-    model: &Model,
-    tape: &mut Tape,
+    model: &mut impl Evaluated,
     tokens: &Tokens,
     streams: usize,
 ) -> Result<Part, TrainError> {
     let never = AtomicBool::new(false);
     let mut unheard = |_| Ok(());
     let watch = &mut Watch::new(&never, &mut unheard);
-    stretches(model, tape, tokens, &Stretches::whole(tokens, streams), watch)
+    stretches(model, tokens, &Stretches::whole(tokens, streams), watch)
 }
 
 /// The loss over some stretches of a text, [`STREAMS`] of them side by side. Calls
@@ -59,8 +126,7 @@ pub fn carried(
 /// # Errors
 /// As [`carried`], and [`TrainError::Stopped`] of `watch`.
 pub fn stretches(
-    model: &Model,
-    tape: &mut Tape,
+    model: &mut impl Evaluated,
     tokens: &Tokens,
     stretches: &Stretches,
     watch: &mut Watch<'_>,
@@ -72,15 +138,7 @@ pub fn stretches(
         let mut pieces = Pieces::new(tokens, firsts, stretches)?;
         let mut state = model.state(firsts.len());
         while pieces.next(&mut chunk)? {
-            let mut pass = tape.pass(Mode::Read);
-            let x = model.forward(&mut pass, &chunk.inputs, &sequence(&chunk), &mut state)?;
-            if chunk.targets.iter().any(|&target| target != IGNORE) {
-                let targets = Targets::Tokens(&chunk.targets);
-                let loss = model.loss(&mut pass, x, targets, LossOptions::default())?;
-                total.nats += loss.nats;
-                total.targets += loss.count as u64;
-            }
-            total.tokens += chunk.inputs.len() as u64;
+            add(&mut total, model.nats(&chunk, &mut state)?, &chunk);
             watch.done((total.tokens as f64 / all).min(1.0))?;
         }
     }
@@ -145,8 +203,7 @@ impl Stretches {
 /// # Errors
 /// [`TrainError::Text`] for a window of 0, and the errors of [`carried`].
 pub fn windows(
-    model: &Model,
-    tape: &mut Tape,
+    model: &mut impl Evaluated,
     tokens: Arc<Tokens>,
     window: usize,
 ) -> Result<Part, TrainError> {
@@ -156,15 +213,16 @@ pub fn windows(
     let mut total = Part::default();
     let mut chunk = Batch::default();
     while windows.next(&mut chunk)? {
-        let mut pass = tape.pass(Mode::Read);
-        let x = model.forward(&mut pass, &chunk.inputs, &sequence(&chunk), &mut state)?;
-        let loss =
-            model.loss(&mut pass, x, Targets::Tokens(&chunk.targets), LossOptions::default())?;
-        total.nats += loss.nats;
-        total.targets += loss.count as u64;
-        total.tokens += chunk.inputs.len() as u64;
+        add(&mut total, model.nats(&chunk, &mut state)?, &chunk);
     }
     Ok(total)
+}
+
+/// Adds a chunk with the sum of its losses.
+fn add(total: &mut Part, nats: f64, chunk: &Batch) {
+    total.nats += nats;
+    total.targets += chunk.targets.iter().filter(|&&target| target != IGNORE).count() as u64;
+    total.tokens += chunk.inputs.len() as u64;
 }
 
 /// A chunk's sizes and resets. Chunks without a reset take the shorter way.

@@ -6,7 +6,7 @@ use longhand_model::{Gates, Mode, Model, State, Tape, Targets};
 use longhand_text::Tokens;
 use longhand_text::batch::{Batch, Streams, StreamsPosition};
 
-use crate::evaluate::{self, Stretches, sequence};
+use crate::evaluate::{self, OnTape, Stretches, sequence};
 use crate::objective::{Objective, Part, Pass, Score, Watch};
 use crate::random::draw;
 use crate::{Settings, TrainError};
@@ -64,7 +64,9 @@ impl Objective for LanguageModelling {
     ) -> Result<Option<Score>, TrainError> {
         let Some(valid) = &self.valid else { return Ok(None) };
         let stretches = self.stretches(valid);
-        Ok(Some(Score::of(evaluate::stretches(model, tape, valid, &stretches, watch)?.mean())))
+        Ok(Some(Score::of(
+            evaluate::stretches(&mut OnTape { model, tape }, valid, &stretches, watch)?.mean(),
+        )))
     }
 
     fn held_out(&self) -> u64 {

@@ -12,6 +12,7 @@ use longhand_text::sample::{self, Language};
 use longhand_text::{Corpus, Tokenizer, TokenizerKind, Tokens};
 
 use crate::average::AverageKind;
+use crate::evaluate::OnTape;
 use crate::log::LogError;
 use crate::schedule::{Constant, Plateau};
 use crate::settings::{
@@ -676,7 +677,8 @@ fn patience_ends_a_run_and_the_best_weights_are_kept() {
     assert_eq!(outcome.steps, best.step + 6);
     let (_, _, valid) = text();
     let mut tape = Tape::new(Arc::new(Cpu::new(2)));
-    let total = evaluate::carried(&outcome.model, &mut tape, &valid, evaluate::STREAMS).unwrap();
+    let mut network = OnTape { model: &outcome.model, tape: &mut tape };
+    let total = evaluate::carried(&mut network, &valid, evaluate::STREAMS).unwrap();
     assert_eq!(total.mean(), best.score.loss);
 }
 
@@ -704,18 +706,17 @@ fn both_ways_of_scoring_predict_each_token_once_and_agree_where_they_should() {
     let (outcome, _) = run(trainer(&settings, None), u64::MAX);
     let (_, train, valid) = text();
     let mut tape = Tape::new(Arc::new(Cpu::new(2)));
-    let model = &outcome.model;
+    let model = &mut OnTape { model: &outcome.model, tape: &mut tape };
     for tokens in [&train, &valid] {
-        let exact = evaluate::carried(model, &mut tape, tokens, 1).unwrap();
-        let fast = evaluate::carried(model, &mut tape, tokens, 16).unwrap();
+        let exact = evaluate::carried(model, tokens, 1).unwrap();
+        let fast = evaluate::carried(model, tokens, 16).unwrap();
         assert_eq!(exact.targets, tokens.len() - 1);
         assert_eq!(fast.targets, exact.targets);
         assert!((exact.mean() - fast.mean()).abs() < 2e-3, "{} {}", exact.mean(), fast.mean());
-        let whole =
-            evaluate::windows(model, &mut tape, tokens.clone(), tokens.len() as usize).unwrap();
+        let whole = evaluate::windows(model, tokens.clone(), tokens.len() as usize).unwrap();
         assert_eq!(whole.targets, exact.targets);
         assert!((exact.mean() - whole.mean()).abs() < 1e-4, "one window is the whole text");
-        let windows = evaluate::windows(model, &mut tape, tokens.clone(), 16).unwrap();
+        let windows = evaluate::windows(model, tokens.clone(), 16).unwrap();
         assert_eq!(windows.targets, exact.targets);
         assert!(windows.mean() > exact.mean(), "a short memory predicts worse");
     }

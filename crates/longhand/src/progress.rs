@@ -278,7 +278,10 @@ fn introduce(introduction: &Introduction<'_>) -> String {
                 [only] => only.display().to_string(),
                 [first, rest @ ..] => format!("{} and {} more", first.display(), rest.len()),
             };
-            let name = recipe.model.name();
+            let name = recipe.model_name();
+            if recipe.ngram.is_some() {
+                return format!("counting {name} on {text}: {train} tokens, {valid} held out");
+            }
             format!(
                 "training {name} ({millions:.2} million parameters) on {text}: {train} tokens, \
                  {valid} held out, {threads} threads, {precision}"

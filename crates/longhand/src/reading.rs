@@ -12,6 +12,7 @@ use longhand_engine::{
     Cpu, Engine, EngineError, Reader, SamplerError, SamplerSettings, Session, Snapshot,
 };
 use longhand_model::file::CONFIG_FILE;
+use longhand_ngram::Ngram;
 use longhand_run::text_data::{self, check_column};
 use longhand_run::{Training, output};
 use longhand_text::sample::Language;
@@ -120,7 +121,7 @@ impl From<LanguageName> for Language {
 impl ModelArguments {
     /// Reads the model folder and starts the threads.
     pub(crate) fn open(&self) -> Result<(Arc<Engine>, Arc<Cpu>)> {
-        let model = model_folder(&self.model)?;
+        let model = any_model_folder(&self.model)?;
         Ok((Engine::load_with(model, self.adapter.as_deref())?, self.threads.cpu()))
     }
 }
@@ -137,8 +138,20 @@ impl Sources {
     }
 }
 
-/// The folder of a model whose training has ended.
+/// The folder of a network or a baseline whose training has ended.
 pub(crate) fn model_folder(path: &Path) -> Result<&Path> {
+    let folder = any_model_folder(path)?;
+    if Ngram::is_in(folder) {
+        bail!(
+            "{} holds an n-gram model, which this verb does not take: give a network",
+            path.display()
+        );
+    }
+    Ok(folder)
+}
+
+/// The folder of a model whose training has ended; it may be an n-gram model.
+pub(crate) fn any_model_folder(path: &Path) -> Result<&Path> {
     let name = path.display();
     if path.is_file() {
         bail!("{name} is a file: give the folder that `longhand train` wrote");

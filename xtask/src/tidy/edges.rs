@@ -13,8 +13,9 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     ("longhand-text", &[]),
     ("longhand-kernel", &[]),
     ("longhand-model", &["longhand-kernel"]),
-    ("longhand-engine", &["longhand-text", "longhand-model"]),
-    ("longhand-train", &["longhand-text", "longhand-kernel", "longhand-model"]),
+    ("longhand-ngram", &["longhand-text", "longhand-model"]),
+    ("longhand-engine", &["longhand-text", "longhand-model", "longhand-ngram"]),
+    ("longhand-train", &["longhand-text", "longhand-kernel", "longhand-model", "longhand-ngram"]),
     (
         "longhand-tasks",
         &[
@@ -27,7 +28,14 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "longhand-run",
-        &["longhand-text", "longhand-model", "longhand-engine", "longhand-train", "longhand-tasks"],
+        &[
+            "longhand-text",
+            "longhand-model",
+            "longhand-ngram",
+            "longhand-engine",
+            "longhand-train",
+            "longhand-tasks",
+        ],
     ),
     ("longhand-serve", &["longhand-engine", "longhand-tasks"]),
     (
@@ -36,6 +44,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
             "longhand-text",
             "longhand-kernel",
             "longhand-model",
+            "longhand-ngram",
             "longhand-engine",
             "longhand-train",
             "longhand-tasks",

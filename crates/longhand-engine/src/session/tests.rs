@@ -161,7 +161,7 @@ fn another_models_reader_is_refused_and_nothing_is_read() {
             assert!(matches!(error, EngineError::OtherModel { .. }), "{message}");
             for engine in [&own, &other] {
                 assert!(message.contains(&engine.model_hash()[..12]), "{message}");
-                let parameters = engine.model().weights.count().to_string();
+                let parameters = engine.model().parameters().to_string();
                 assert!(message.contains(&parameters), "{message}");
             }
         };

@@ -178,7 +178,7 @@ fn a_snapshot_without_checksums_is_read() {
 
 #[test]
 fn a_file_of_something_else_is_refused() {
-    let weights = engine(Preset::Lstm, 1).model().to_bytes();
+    let weights = engine(Preset::Lstm, 1).model().network().unwrap().to_bytes();
     let message = Snapshot::from_bytes(&weights).err().unwrap().to_string();
     assert!(message.starts_with("not a whole snapshot of a session ("), "{message}");
     // A header that claims to be far longer than the file.

@@ -140,7 +140,7 @@ fn a_stream_is_the_same_alone_and_among_others() {
     for preset in Preset::ALL {
         for format in [Format::F32, Format::Int8] {
             if let Some(engine) = small(preset, format) {
-                let large = engine.model().weights.count() > 1_500_000;
+                let large = engine.model().parameters() > 1_500_000;
                 let (capacity, total) = if large { (4, 5) } else { (9, 14) };
                 stays_itself(&engine, capacity, total, 5);
             }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::{Args, Subcommand};
 use longhand_text::{Corpus, CorpusOptions, Tokenizer};
 
-use crate::reading::model_folder;
+use crate::reading::any_model_folder;
 
 mod sample;
 
@@ -60,7 +60,7 @@ impl Arguments {
 
 impl Tokenize {
     fn run(self) -> Result<()> {
-        let tokenizer = Tokenizer::of_folder(model_folder(&self.model)?)?;
+        let tokenizer = Tokenizer::of_folder(any_model_folder(&self.model)?)?;
         let options = CorpusOptions { lossy: self.lossy, ..CorpusOptions::default() };
         let corpus = Corpus::open(&["-".into()], options)?;
         let mut out = BufWriter::new(std::io::stdout().lock());
@@ -78,7 +78,7 @@ impl Tokenize {
 
 impl Detokenize {
     fn run(self) -> Result<()> {
-        let tokenizer = Tokenizer::of_folder(model_folder(&self.model)?)?;
+        let tokenizer = Tokenizer::of_folder(any_model_folder(&self.model)?)?;
         let mut decoder = tokenizer.decoder();
         let mut out = BufWriter::new(std::io::stdout().lock());
         let mut input = std::io::stdin().lock();

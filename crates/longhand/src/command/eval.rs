@@ -8,17 +8,19 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use longhand::recipe::sha256;
+use longhand_engine::LanguageModel;
 use longhand_engine::engine::language_model;
 use longhand_model::Tape;
 use longhand_run::{Recipe, TRAINING_FILE, Training};
 use longhand_tasks::TASK_FILE;
-use longhand_text::Corpus;
-use longhand_train::evaluate;
+use longhand_text::{Corpus, Tokens};
+use longhand_train::Part;
+use longhand_train::evaluate::{self, Counted, Evaluated, OnTape};
 use serde_json::json;
 
 use super::eval_task::{TaskArguments, TaskEvaluation};
 use crate::error::Usage;
-use crate::reading::{Sources, TextArguments, Threads, encode, model_folder};
+use crate::reading::{Sources, TextArguments, Threads, any_model_folder, encode, model_folder};
 use crate::talk::say;
 
 /// The largest share of unknown tokens with which bits per byte are given. The model predicts an
@@ -92,7 +94,8 @@ impl Arguments {
             return Err(Usage("--window must be at least 1".into()).into());
         }
         // The weights as they are stored, so that the loss is training's to the last digit.
-        let (model, tokenizer) = language_model(model_folder(folder)?, self.adapter.as_deref())?;
+        let (model, tokenizer) =
+            language_model(any_model_folder(folder)?, self.adapter.as_deref())?;
         let tokenizer = self.threads.tokenizer(tokenizer);
         let corpus = self.part(folder, self.reading.open(data)?)?;
         let (tokens, bytes) = encode(&corpus, &tokenizer, !self.json)?;
@@ -102,12 +105,11 @@ impl Arguments {
         let unknown = unknown as f64 / tokens.len().max(1) as f64;
         let mut tape = Tape::new(self.threads.cpu());
         let began = Instant::now();
-        let total = match self.window {
-            Some(window) => evaluate::windows(&model, &mut tape, Arc::new(tokens), window)?,
-            None => {
-                let streams = if self.exact { 1 } else { evaluate::STREAMS };
-                evaluate::carried(&model, &mut tape, &tokens, streams)?
+        let total = match &model {
+            LanguageModel::Network(model) => {
+                self.measure(&mut OnTape { model, tape: &mut tape }, tokens)?
             }
+            LanguageModel::Ngram(model) => self.measure(&mut Counted::new(model), tokens)?,
         };
         let seconds = began.elapsed().as_secs_f64();
         let loss = total.mean();
@@ -134,6 +136,15 @@ impl Arguments {
              {tokens} tokens in {seconds:.1} s"
         )?;
         Ok(())
+    }
+
+    /// The loss of a language model over a text.
+    fn measure(&self, model: &mut impl Evaluated, tokens: Tokens) -> Result<Part> {
+        let streams = if self.exact { 1 } else { evaluate::STREAMS };
+        Ok(match self.window {
+            Some(window) => evaluate::windows(model, Arc::new(tokens), window)?,
+            None => evaluate::carried(model, &tokens, streams)?,
+        })
     }
 
     /// Measures the model of a task, whose adapter `folder` holds where there is a `base`.

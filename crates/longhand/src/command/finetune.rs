@@ -18,8 +18,8 @@ use serde_json::Value;
 
 use super::baseline::{self, BaselineFlags, Others};
 use super::flags::{
-    BudgetFlags, DataFlags, ModelFlags, OutputFlags, PretrainingFlags, TrainingFlags, TuningFlags,
-    check, first, set,
+    BudgetFlags, DataFlags, ModelFlags, NGRAM, OutputFlags, PretrainingFlags, TrainingFlags,
+    TuningFlags, check, first, set,
 };
 use super::self_training::SelfTrainingFlags;
 use crate::error::Usage;
@@ -214,6 +214,10 @@ impl Arguments {
         if let Some(path) = &self.vectors {
             let vectors = Vectors { path: absolute(path)?, sha256: String::new() };
             recipe.model.vectors = Some(vectors);
+        }
+        if recipe.ngram.is_some() {
+            let text = format!("--preset {NGRAM} is for `longhand train`: choose a network");
+            return Err(Usage(text).into());
         }
         self.pretraining.apply(&mut recipe)?;
         self.tuning.apply(&mut recipe.tuning)?;

@@ -2,11 +2,12 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use anyhow::Result;
 use clap::Args;
 use longhand::recipe::{Data, ModelSettings, Recipe};
-use longhand_model::Preset;
+use longhand_model::{Preset, UnknownPreset};
 use longhand_run::tuning::{Method, Tuning, Unfreeze};
 use longhand_run::{Existing, PretrainingObjective};
 use longhand_text::{TableFormat, Tokenizer, TokenizerKind};
@@ -47,7 +48,7 @@ pub(super) struct DataFlags {
 #[command(next_help_heading = "Model")]
 pub(super) struct ModelFlags {
     #[arg(long, value_name = "NAME", help = preset_help())]
-    preset: Option<Preset>,
+    preset: Option<PresetName>,
     /// How text becomes tokens: byte, char, word, bpe, wordpiece or unigram [default: char, of a
     /// task word where the text has spaces between words]
     #[arg(long, value_name = "KIND")]
@@ -58,6 +59,29 @@ pub(super) struct ModelFlags {
     #[arg(long, value_name = "D")]
     width: Option<NonZeroUsize>,
 }
+
+/// The value of --preset.
+#[derive(Clone, Copy, Debug)]
+enum PresetName {
+    Network(Preset),
+    /// An n-gram model, which has no configuration.
+    Ngram,
+}
+
+impl FromStr for PresetName {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        if name == NGRAM {
+            return Ok(Self::Ngram);
+        }
+        let unknown = |error: UnknownPreset| format!("{error}, {NGRAM}");
+        name.parse().map(Self::Network).map_err(unknown)
+    }
+}
+
+/// The preset that is no network.
+pub(super) const NGRAM: &str = "ngram";
 
 /// How the body of a task's model is pretrained.
 #[derive(Args)]
@@ -211,8 +235,16 @@ impl ModelFlags {
 
     /// Flags win over the recipe.
     pub(super) fn apply(&self, recipe: &mut Recipe) -> Result<(), Usage> {
-        if let Some(preset) = self.preset {
-            recipe.model = ModelSettings { preset: preset.to_string(), ..ModelSettings::default() };
+        match self.preset {
+            None => {}
+            Some(PresetName::Ngram) => {
+                recipe.ngram.get_or_insert_default();
+            }
+            Some(PresetName::Network(preset)) => {
+                let preset = preset.to_string();
+                recipe.model = ModelSettings { preset, ..ModelSettings::default() };
+                recipe.ngram = None;
+            }
         }
         if let Some(width) = self.width {
             recipe.model.overrides.insert("width".into(), width.get().into());
@@ -434,7 +466,8 @@ pub(super) fn set<T>(slot: &mut T, value: Option<T>) {
 fn preset_help() -> String {
     let names = Preset::ALL.map(Preset::name).join(", ");
     format!(
-        "The model's configuration: {names} [default: {}, of texts with labels {}, of tags {}, of \
+        "The model's configuration: {names}; or {NGRAM}, which counts n-grams with Kneser-Ney \
+         smoothing [default: {}, of texts with labels {}, of tags {}, of \
          spans {}]",
         ModelSettings::default().preset,
         Preset::StackedLstmClassifier,

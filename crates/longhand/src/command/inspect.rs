@@ -72,6 +72,7 @@ impl Arguments {
             within("--distances", distance, 0..=LONGEST_DISTANCE)?;
         }
         let (engine, cpu) = self.model.open()?;
+        engine.model().network()?;
         match &self.text {
             Some(text) => self.contributions(&engine, &cpu, text),
             None => self.recalled(&engine, &cpu),

@@ -16,6 +16,7 @@ mod flags;
 mod generate;
 mod inspect;
 mod memory;
+mod ngram;
 mod predict;
 mod quantize;
 mod score;
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Generate(generate::Arguments),
     Inspect(inspect::Arguments),
     Memory(memory::Arguments),
+    Ngram(ngram::Arguments),
     Predict(predict::Arguments),
     Quantize(quantize::Arguments),
     Score(score::Arguments),
@@ -58,6 +60,7 @@ impl Command {
             Command::Generate(arguments) => arguments.run(),
             Command::Inspect(arguments) => arguments.run(),
             Command::Memory(arguments) => arguments.run(),
+            Command::Ngram(arguments) => arguments.run(),
             Command::Predict(arguments) => arguments.run(),
             Command::Quantize(arguments) => arguments.run(),
             Command::Score(arguments) => arguments.run(),

@@ -13,7 +13,7 @@ use longhand_model::{Cpu, Format, Model, Precision, Tape};
 use longhand_run::{CARD_FILE, FolderLock, TRAINING_FILE, output};
 use longhand_tasks::TASK_FILES;
 use longhand_text::{TOKENIZER_FILE, Tokenizer, Tokens};
-use longhand_train::evaluate;
+use longhand_train::evaluate::{self, OnTape};
 use serde_json::json;
 
 use crate::error::Usage;
@@ -97,7 +97,8 @@ impl Arguments {
             let mut loss = None;
             if let Some(tokens) = &tokens {
                 let began = Instant::now();
-                let total = evaluate::carried(model, &mut tape, tokens, evaluate::STREAMS)?;
+                let mut network = OnTape { model, tape: &mut tape };
+                let total = evaluate::carried(&mut network, tokens, evaluate::STREAMS)?;
                 loss = Some((total.mean(), began.elapsed().as_secs_f64()));
             }
             Ok(Measured {

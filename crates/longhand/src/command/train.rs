@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use longhand::recipe::Recipe;
+use longhand_ngram::NgramSettings;
 use longhand_run::{PretrainingObjective, Training};
+use longhand_text::TokenizerKind;
 use longhand_train::Budget;
 
 use super::flags::{
-    BudgetFlags, DataFlags, ModelFlags, OutputFlags, TrainingFlags, check, chunk_help,
-    objective_help, set,
+    BudgetFlags, DataFlags, ModelFlags, NGRAM, OutputFlags, TrainingFlags, check, chunk_help,
+    first, objective_help, set,
 };
+use crate::error::Usage;
 use crate::launch::Launch;
 use crate::reading::{absolute, recipe_folder};
 
@@ -23,7 +26,8 @@ const SAMPLE_HELD_OUT: f64 = 0.02;
 /// Pretrain a model on raw text; with no text, on the built-in sample.
 #[derive(Args)]
 #[command(after_help = "Example:\n  longhand train book.txt --minutes 10 --out model\n  \
-                        longhand train --recipe recipes/tinyshakespeare.toml --out shakespeare")]
+                        longhand train --recipe recipes/tinyshakespeare.toml --out shakespeare\n  \
+                        longhand train book.txt --tokenizer word --preset ngram --out counts")]
 pub(crate) struct Arguments {
     /// Files and folders: text, .gz, .zst, .jsonl, .csv, .tsv, .parquet; - for stdin [default: the
     /// built-in sample, short stories in English and Chinese]
@@ -38,6 +42,8 @@ pub(crate) struct Arguments {
     objective: Option<PretrainingObjective>,
     #[command(flatten)]
     model: ModelFlags,
+    #[arg(long, value_name = "N", help_heading = "Model", help = order_help())]
+    order: Option<usize>,
     #[command(flatten)]
     budget: BudgetFlags,
     #[command(flatten)]
@@ -99,11 +105,44 @@ impl Arguments {
         }
         self.data.apply(&mut recipe.data)?;
         self.model.apply(recipe)?;
+        self.apply_order(recipe)?;
         self.budget.apply(&mut recipe.training);
         self.training.apply(&mut recipe.training);
         set(&mut recipe.training.chunk, self.chunk);
         Ok(())
     }
+
+    /// The order of an n-gram model, which has no use for the flags of networks.
+    fn apply_order(&self, recipe: &mut Recipe) -> Result<(), Usage> {
+        let Some(ngram) = &mut recipe.ngram else {
+            let text = format!("--order is for n-gram models: pass --preset {NGRAM} too");
+            return if self.order.is_some() { Err(Usage(text)) } else { Ok(()) };
+        };
+        ngram.order = self.order.or(ngram.order);
+        let own = [
+            ("--objective", self.objective.is_some()),
+            ("--epochs", self.budget.epochs().is_some()),
+            ("--learning-rate", self.training.learning_rate().is_some()),
+            ("--chunk", self.chunk.is_some()),
+        ];
+        let flag = self.budget.given().or(self.training.given()).or(first(&own));
+        match flag {
+            Some(flag) => {
+                Err(Usage(format!("{flag} is for networks, not for n-grams: leave it out")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The help of `--order`.
+fn order_help() -> String {
+    let [words, characters] =
+        [TokenizerKind::Word, TokenizerKind::Char].map(NgramSettings::default_order);
+    format!(
+        "Tokens of the longest n-gram of --preset {NGRAM} [default: {words}, of characters and \
+         bytes {characters}]"
+    )
 }
 
 #[cfg(test)]

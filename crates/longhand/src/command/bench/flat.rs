@@ -55,7 +55,7 @@ impl Arguments {
         }
         let (engine, cpu) = self.model.open()?;
         let mut reader = engine.reader(&cpu);
-        let mut stream = ids(engine.model().config().vocab_size);
+        let mut stream = ids(engine.model().vocab_size());
         let mut session = engine.session(SamplerSettings::greedy())?;
         // Scratch memory is taken once for each size of a pass, so all sizes come first: what is
         // then seen to grow would grow with the position.

@@ -51,7 +51,7 @@ impl Arguments {
         config.weights = self.weights;
         let (cpu, batch) = (self.measuring.cpu()?, usize::from(self.batch));
         let mut writing = Writing::new(config, cpu.clone(), batch, 0)?;
-        let model = writing.model();
+        let model = writing.model()?;
         let (work, bytes) = (forward_operations(model, 1, 1), model.weights.bytes());
         if let Some(folder) = &self.save {
             fs_err::create_dir_all(folder)?;

@@ -236,7 +236,7 @@ impl Arguments {
         let mut serving = Serving::new(config, &cpu, streams, self.seed)?;
         let rates = self.measuring.windows(|| serving.step())?;
         let shares = self.profiling.take(&mut serving)?;
-        let model = serving.model();
+        let model = serving.model()?;
         let mut line = self.line(&cpu, model.config(), model.weights.count());
         line.add("streams", streams).add("seed", self.seed);
         line.add("prompt", PROMPT).add("written", WRITTEN.to_vec());

@@ -73,7 +73,7 @@ impl Writing {
         position: usize,
     ) -> Result<Self> {
         let engine = engine(config)?;
-        let mut source = ids(engine.model().config().vocab_size);
+        let mut source = ids(engine.model().vocab_size());
         let mut streams = Streams::new(&engine, &cpu, batch)?;
         let mut slots = Vec::with_capacity(batch);
         for _ in 0..batch {
@@ -91,8 +91,8 @@ impl Writing {
     }
 
     /// The model that the streams run.
-    pub(crate) fn model(&self) -> &Model {
-        self.streams.engine().model()
+    pub(crate) fn model(&self) -> Result<&Model> {
+        Ok(self.streams.engine().model().network()?)
     }
 }
 
@@ -122,7 +122,7 @@ impl Serving {
     pub(crate) fn new(config: Config, cpu: &Arc<Cpu>, capacity: usize, seed: u16) -> Result<Self> {
         let engine = engine(config)?;
         let streams = Streams::new(&engine, cpu, capacity)?;
-        let prompts = Box::new(ids(engine.model().config().vocab_size));
+        let prompts = Box::new(ids(engine.model().vocab_size()));
         let (between_tokens, to_first_token) = (Vec::new(), Vec::new());
         let [fewest, most] = WRITTEN;
         let lengths = ids(most - fewest + 1).skip(LENGTHS_OF_A_SEED * usize::from(seed));
@@ -142,8 +142,8 @@ impl Serving {
     }
 
     /// The model that the streams run.
-    pub(crate) fn model(&self) -> &Model {
-        self.streams.engine().model()
+    pub(crate) fn model(&self) -> Result<&Model> {
+        Ok(self.streams.engine().model().network()?)
     }
 
     /// Takes a new stream in.
