@@ -88,6 +88,7 @@ pub mod real;
 pub mod recurrence;
 pub mod rnn;
 mod scratch;
+pub mod segments;
 pub mod sequence;
 pub mod simd;
 pub mod slstm;

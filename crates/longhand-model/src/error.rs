@@ -31,6 +31,34 @@ pub enum ModelError {
         /// T·B.
         positions: usize,
     },
+    /// Words that are not rows of as many sequences as are read.
+    #[error(
+        "the ranges of {ranges} words were given for {sequences} sequences: each sequence needs \
+         its number of words, and as many ranges as the others"
+    )]
+    Words {
+        /// How many ranges.
+        ranges: usize,
+        /// B: number of sequences.
+        sequences: usize,
+    },
+    /// A word beyond its sequence, or without a token.
+    #[error(
+        "word {word} of sequence {sequence} has the tokens from {start} up to {end}, but the \
+         sequence has {length}"
+    )]
+    Word {
+        /// Which word, counted from 0.
+        word: usize,
+        /// Which sequence, counted from 0.
+        sequence: usize,
+        /// Its first token.
+        start: u32,
+        /// The token behind its last one.
+        end: u32,
+        /// Tokens of the sequence.
+        length: usize,
+    },
     /// More or fewer ids than the sequences have positions.
     #[error("{got} token ids were given for {time} positions of {batch} sequences")]
     Length {

@@ -40,6 +40,7 @@ pub mod tape;
 #[cfg(test)]
 mod tests;
 pub mod weights;
+pub mod words;
 
 pub use adapter::{Adapter, AdapterError};
 pub use config::{Config, ConfigError};
@@ -57,3 +58,4 @@ pub use preset::{Preset, UnknownPreset};
 pub use state::{NamedTensor, State, StateError, StateLayout};
 pub use tape::{Ablation, Gates, IGNORE, LossOptions, Mode, Pass, Profile, Tape, Total, Var};
 pub use weights::{Gradients, Group, Packed, Parameter, ParameterId, Weights};
+pub use words::{WordVector, Words};

@@ -15,6 +15,7 @@ use crate::head::{Head, Targets};
 use crate::state::{State, StateLayout};
 use crate::tape::{LossOptions, Pass, Tape, Total, Var, reversed_row};
 use crate::weights::{Builder, Init, ParameterId, Role, Weights};
+use crate::words::Words;
 
 mod first_vectors;
 
@@ -41,13 +42,15 @@ struct Stack {
     norm: NormLayer,
 }
 
-/// The tokens of a sequence, and further features of each.
-#[derive(Clone, Copy, Debug)]
+/// The tokens of a sequence, further features of each, and the words that they are parts of.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Input<'a> {
     /// `[T·B]` token ids, time-major.
     pub ids: &'a [u32],
     /// `[F, T·B]`: the value of each feature at each position, one feature after another.
     pub features: &'a [u32],
+    /// The words that are rows of the body's output (default: each token is one).
+    pub words: Option<Words<'a>>,
 }
 
 impl Clone for Model {
@@ -260,14 +263,15 @@ impl Model {
         sequence: &Sequence,
         state: &mut State,
     ) -> Result<Var, ModelError> {
-        self.forward_with_features(pass, Input { ids, features: &[] }, sequence, state)
+        self.forward_input(pass, Input { ids, ..Input::default() }, sequence, state)
     }
 
-    /// As [`Model::forward`] for a model that reads further features of each position.
+    /// As [`Model::forward`], with further features of each position where the model reads any, and
+    /// with a row for each word where words are given: `[S·B, D]` in place of `[T·B, D]`.
     ///
     /// # Errors
-    /// As [`Model::forward`], and if the features do not fit.
-    pub fn forward_with_features(
+    /// As [`Model::forward`], and if the features or the words do not fit.
+    pub fn forward_input(
         &self,
         pass: &mut Pass<'_>,
         input: Input<'_>,
@@ -278,10 +282,15 @@ impl Model {
             return Err(ModelError::NoSource);
         }
         self.check_input(pass, input, sequence, state)?;
-        Ok(match self.run_both(pass, input, sequence, state) {
-            Some([forward, backward]) => pass.join(forward, backward),
-            None => self.run(pass, input, sequence, None, state),
-        })
+        let config = &self.config;
+        if let Some(mut both) = self.run_both(pass, input, sequence, state) {
+            if let Some(words) = input.words {
+                both = words.gather(pass, config, both);
+            }
+            return Ok(pass.join(both[0], both[1]));
+        }
+        let x = self.run(pass, input, sequence, None, state);
+        Ok(input.words.map_or(x, |words| words.gather(pass, config, [x])[0]))
     }
 
     /// As [`Model::forward`] for a model of two stacks: the outputs of the one that reads forward
@@ -298,7 +307,7 @@ impl Model {
         sequence: &Sequence,
         state: &mut State,
     ) -> Result<[Var; 2], ModelError> {
-        let input = Input { ids, features: &[] };
+        let input = Input { ids, ..Input::default() };
         self.check_input(pass, input, sequence, state)?;
         self.run_both(pass, input, sequence, state).ok_or(ModelError::OneStack)
     }
@@ -317,7 +326,7 @@ impl Model {
         state: &mut State,
     ) -> Result<Var, ModelError> {
         self.check_source(pass, source, sequence)?;
-        let input = Input { ids, features: &[] };
+        let input = Input { ids, ..Input::default() };
         self.check_input(pass, input, sequence, state)?;
         Ok(self.run(pass, input, sequence, Some(source), state))
     }
@@ -349,7 +358,7 @@ impl Model {
         let x = self.embed(pass, input, sequence, state, false);
         let ahead = self.forward.run(pass, &self.weights, x, None, state);
         let (ids, features) = (reversed(sequence, input.ids), reversed(sequence, input.features));
-        let input = Input { ids: &ids, features: &features };
+        let input = Input { ids: &ids, features: &features, words: None };
         let resets = sequence.resets.map(|resets| reversed_resets(sequence, resets));
         let other = Sequence { resets: resets.as_deref(), ..*sequence };
         let x = self.embed(pass, input, &other, state, true);
@@ -368,7 +377,7 @@ impl Model {
         state: &State,
         reversed: bool,
     ) -> Var {
-        let Input { ids, features } = input;
+        let Input { ids, features, .. } = input;
         let span = pass.open_span(sequence);
         let tape: &mut Tape = pass;
         let dropout = &self.config.dropout;
@@ -487,10 +496,11 @@ impl Model {
         match ids.iter().find(|&&id| id as usize >= vocab_size) {
             Some(&id) => Err(ModelError::Token { id, vocab_size }),
             None => self.check_features(input),
-        }
+        }?;
+        input.words.map_or(Ok(()), |words| words.check(sequence))
     }
 
-    fn check_features(&self, Input { ids, features }: Input<'_>) -> Result<(), ModelError> {
+    fn check_features(&self, Input { ids, features, .. }: Input<'_>) -> Result<(), ModelError> {
         let sizes = &self.config.features;
         let (expected, positions) = (sizes.len(), ids.len());
         if features.len() != expected * positions {

@@ -198,8 +198,8 @@ fn forward(
 ) -> Var {
     let feature = |&rows: &usize| ids.iter().map(move |id| id * 7 % rows as u32);
     let features: Vec<u32> = model.config().features.iter().flat_map(feature).collect();
-    let input = Input { ids, features: &features };
-    model.forward_with_features(pass, input, sequence, state).unwrap()
+    let input = Input { ids, features: &features, words: None };
+    model.forward_input(pass, input, sequence, state).unwrap()
 }
 
 fn read(
@@ -708,8 +708,8 @@ fn features_add_to_the_embedding() {
     let logits = |model: &Model, ids: &[u32], features: &[u32]| {
         let mut tape = Tape::new(Arc::new(Cpu::new(1)));
         let mut pass = tape.pass(Mode::Read);
-        let (mut state, input) = (model.state(batch), Input { ids, features });
-        let x = model.forward_with_features(&mut pass, input, &sequence, &mut state)?;
+        let (mut state, input) = (model.state(batch), Input { ids, features, words: None });
+        let x = model.forward_input(&mut pass, input, &sequence, &mut state)?;
         let mut logits = Vec::new();
         model.logits(&mut pass, x, 0..ids.len(), &mut logits);
         Ok::<_, ModelError>(logits)

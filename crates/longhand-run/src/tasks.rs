@@ -418,14 +418,24 @@ fn train_tokenizer<T: Task>(
     let settings = TrainingSettings {
         kind: wanted.kind,
         vocabulary: wanted.vocabulary.or_else(|| match wanted.kind {
-            TokenizerKind::Word | TokenizerKind::Char => T::vocabulary(&examples.train),
+            kind @ (TokenizerKind::Word | TokenizerKind::Char) => {
+                examples.task.vocabulary(kind, &examples.train)
+            }
             _ => None,
         }),
         threads: NonZeroUsize::new(recipe.training.threads),
     };
     // Each text is a line of its own, so that no token reaches from one into the next.
-    let texts = examples.texts().map(|text| Ok(format!("{text}\n")));
-    let tokenizer = Tokenizer::train_with(settings, texts, &mut |_| {})?;
+    let line = |text: &str| Ok(format!("{text}\n"));
+    let tokenizer = match settings.kind {
+        TokenizerKind::Word => {
+            Tokenizer::train_with(settings, examples.texts().map(line), &mut |_| {})?
+        }
+        _ => {
+            let texts = examples.running_texts().map(|text| line(&text));
+            Tokenizer::train_with(settings, texts, &mut |_| {})?
+        }
+    };
     let tokenizer = tokenizer.with_special_tokens(examples.task.special_tokens())?;
     Ok(match &recipe.pretraining {
         Some(pretraining) => pretraining.objective.prepare(tokenizer)?,

@@ -5,7 +5,7 @@ use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledBatches, LabelledIds};
 
 use crate::error::TaskError;
-use crate::task::Task;
+use crate::task::{Task, WordRows};
 
 /// Examples in a batch when nothing is learnt.
 pub(crate) const ROWS: usize = 64;
@@ -48,8 +48,10 @@ pub(crate) fn read<T: Task>(
 ) -> Result<Var, ModelError> {
     let (lengths, mut state) = (lengths(batch), model.state(batch.batch));
     let features = task.features(batch);
-    let input = Input { ids: &batch.ids, features: &features };
-    model.forward_with_features(pass, input, &sequence(batch, &lengths), &mut state)
+    let words = task.words(batch);
+    let words = words.as_ref().map(WordRows::words);
+    let input = Input { ids: &batch.ids, features: &features, words };
+    model.forward_input(pass, input, &sequence(batch, &lengths), &mut state)
 }
 
 /// Rows of the first head's answer to the body's output `x`.

@@ -195,9 +195,6 @@ pub enum TaskError {
         /// The scheme.
         wanted: &'static str,
     },
-    /// A tokeniser that makes several tokens of a word.
-    #[error("to tag words, the tokeniser must be word or char: {0} makes several tokens of one")]
-    OneTokenAWord(TokenizerKind),
     /// The task's file and the model do not belong together.
     #[error("{} is not usable: {reason}", path.display())]
     TaskFile {

@@ -1,5 +1,6 @@
 //! The examples of a run: which files, and what is held out.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -105,9 +106,14 @@ impl<T: Task> Examples<T> {
         Ok(Self { task, notes, train, valid, test })
     }
 
-    /// The texts to learn from, on which a tokeniser is trained.
+    /// The texts to learn from, on which a tokeniser of whole words is trained.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.train.iter().flat_map(T::texts)
+    }
+
+    /// The texts to learn from, on which any other tokeniser is trained.
+    pub fn running_texts(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        self.train.iter().flat_map(|example| self.task.running_texts(example))
     }
 
     /// The texts to validate on.

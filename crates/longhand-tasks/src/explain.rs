@@ -13,11 +13,12 @@ use std::sync::Arc;
 
 use longhand_kernel::Cpu;
 use longhand_model::{
-    Ablation, Gradients, Input, LossOptions, Mode, Model, ModelError, Sequence, Tape, Targets,
+    Ablation, Gradients, LossOptions, Mode, Model, ModelError, Tape, Targets,
 };
 use longhand_text::batch::{LabelledBatch, LabelledIds};
 use serde::Serialize;
 
+use crate::batches;
 use crate::error::TaskError;
 use crate::network::Network;
 use crate::task::Task;
@@ -161,10 +162,7 @@ fn read<T: Task>(
     };
     let mut pass = tape.pass(if gradients.is_some() { Mode::Record } else { Mode::Read });
     pass.watch_scaled_embedding(factors);
-    let features = task.features(&batch);
-    let input = Input { ids: &batch.ids, features: &features };
-    let (sequence, mut state) = (Sequence::new(time, copies), model.state(copies));
-    let x = model.forward_with_features(&mut pass, input, &sequence, &mut state)?;
+    let x = batches::read(task, model, &mut pass, &batch)?;
     let options = LossOptions {
         gradients: gradients.as_deref_mut().map(|gradients| (1.0, gradients)),
         ..LossOptions::default()

@@ -3,7 +3,7 @@
 //! Each sequence is read from an empty state. Shorter ones are padded, and a recurrence stops at the
 //! last token of a sequence.
 
-use longhand_model::{Gates, Input, Mode, Model, ModelError, Tape, Targets};
+use longhand_model::{Gates, Mode, Model, ModelError, Tape, Targets};
 use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledBatches, LabelledIds, LabelledPosition};
 use longhand_train::objective::{Objective, Part, Pass, Score, Watch};
@@ -12,7 +12,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use crate::batches::{ROWS, lengths, padding, read, sequence};
+use crate::batches::{ROWS, padding, read};
 use crate::error::TaskError;
 use crate::ids::Measured;
 use crate::score::score;
@@ -51,13 +51,7 @@ impl<T: Task> TaskObjective<T> {
 
     /// Records the forward pass over the batch, and `share` × its loss.
     fn learn_batch(&self, pass: &mut Pass<'_>, share: f32) -> Result<Part, TrainError> {
-        let lengths = lengths(&self.batch);
-        let mut state = pass.model.state(self.batch.batch);
-        let features = self.task.features(&self.batch);
-        let input = Input { ids: &self.batch.ids, features: &features };
-        let sequence = sequence(&self.batch, &lengths);
-        let model = pass.model;
-        let x = model.forward_with_features(&mut pass.tape, input, &sequence, &mut state)?;
+        let x = read(&self.task, pass.model, &mut pass.tape, &self.batch)?;
         let tokens = self.batch.lengths.iter().map(|&length| length as u64).sum();
         let mut part = Part { tokens, ..Part::default() };
         let mut learn = |targets: Targets<'_>, weight: f32| -> Result<(), ModelError> {

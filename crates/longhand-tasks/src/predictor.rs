@@ -11,7 +11,7 @@ use longhand_text::batch::LabelledIds;
 use longhand_train::{TrainError, Watch};
 
 use crate::baseline::Baseline;
-use crate::batches::{in_batches, padding, rows};
+use crate::batches::{in_batches, lengths, padding, rows};
 use crate::ensemble::Ensemble;
 use crate::error::TaskError;
 use crate::explain::Explainer;
@@ -196,12 +196,15 @@ impl<T: Task> Predictor<T> {
         in_batches(task, (model, tape), &items, padding(tokenizer), |pass, x, batch| {
             let rows = rows(model, pass, x);
             model.logits(pass, x, 0..rows, &mut logits);
-            // Row t·B + b, or b where the head pools: both belong to sequence `row % B`.
+            // Row t·B + b of a token or a word, or b where the head pools: all belong to sequence
+            // `row % B`.
             let is_finite = |row: usize| {
                 let width = model.outputs();
                 logits[row * width..(row + 1) * width].iter().all(|x| x.is_finite())
             };
-            let is_real = |row: usize| row / batch.batch < batch.lengths[row % batch.batch];
+            let words = task.words(batch).map(|words| words.lengths);
+            let lengths = words.unwrap_or_else(|| lengths(batch));
+            let is_real = |row: usize| row / batch.batch < lengths[row % batch.batch] as usize;
             if let Some(row) = (0..rows).find(|&row| is_real(row) && !is_finite(row)) {
                 let example = first.example + owners[batch.examples[row % batch.batch]];
                 return Err(TaskError::NotFinite { name: first.name.into(), example });

@@ -12,9 +12,9 @@ use std::path::Path;
 
 use longhand_model::config::HeadKind;
 use longhand_model::{Config, Model, Pass, Preset, Targets};
-use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledIds};
 use longhand_text::corpus::questions::Questions;
+use longhand_text::{Tokenizer, TokenizerKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -186,7 +186,7 @@ impl Task for Spans {
         encoded_words(&example.question.text).chain(encoded_words(&example.context)).collect()
     }
 
-    fn vocabulary(examples: &[Example]) -> Option<usize> {
+    fn vocabulary(&self, _kind: TokenizerKind, examples: &[Example]) -> Option<usize> {
         let mut counts: HashMap<&str, usize> = HashMap::new();
         let mut contexts = HashSet::new();
         for example in examples {

@@ -1,92 +1,47 @@
 //! Tagging: one tag for each token of a sentence, such as the parts of names.
 //!
-//! Sentences are read from CoNLL columns. A token is a word of the vocabulary, and its features
-//! ([`Feature`]) have vectors of their own, which the model adds.
+//! Sentences are read from CoNLL columns. A word is a token of the vocabulary, or several tokens of
+//! which one row of the body's output is made ([`WordVector`]). Its features ([`Feature`]) have
+//! vectors of their own, which the model adds to those of its tokens.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::iter::repeat;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use longhand_model::config::HeadKind;
-use longhand_model::{Config, IGNORE, LegalTags, Model, Pass, Preset, Targets};
+use longhand_model::{
+    Config, IGNORE, LegalTags, Model, Pass, Preset, Sequence, Targets, WordVector,
+};
 use longhand_text::batch::{LabelledBatch, LabelledIds};
 use longhand_text::corpus::conll::{Conll, ConllColumn, ConllOptions};
 use longhand_text::{Tokenizer, TokenizerKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::batches::{features as features_of, lengths, sequence};
+use crate::batches::features as features_of;
 use crate::confusion::ClassScore;
 use crate::error::TaskError;
 use crate::tags::{Entity, EntityCounts, Scheme};
-use crate::task::{At, Encoded, Read, Reading, Report, Scored, Task, Unit};
+use crate::task::{At, Encoded, Read, Reading, Report, Scored, Task, Unit, WordRows};
 
 mod example;
 pub mod features;
 mod meaning;
+mod settings;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 use example::Columns;
 pub use example::Example;
-use features::{Feature, FeatureTable, Words};
-
-/// How tokens are tagged. A column is a number from 0, or from −1 on the right, or a name.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Settings {
-    /// The column of the words (default: 0).
-    pub word_column: String,
-    /// The column of the tags (default: −1, the last one).
-    pub label_column: String,
-    /// The column that marks predicates, for semantic roles (default: none). A cell of a token that
-    /// is none holds `_`. Each predicate has a column of tags, in order, behind this one, and
-    /// `label_column` is not read.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub predicate_column: Option<String>,
-    /// Further columns that the model reads, such as a part of speech (default: none).
-    pub feature_columns: Vec<String>,
-    /// The scheme of the tags that the model gives (default: the data's own, IOB2 for IOB1). What is
-    /// written is in the data's own scheme.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub scheme: Option<Scheme>,
-    /// Whether a CRF scores neighbouring tags (default: as the model's own head does, or true).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub crf: Option<bool>,
-    /// Whether the model reads each word's spelling, or the pairs of characters
-    /// in Chinese (default: true).
-    pub spelling: bool,
-    /// Whether each word ends with its place in a longer word, a digit: `科0 技1` in Weibo NER. The
-    /// model reads the digit apart from the word (default: false).
-    pub place_digits: bool,
-    /// Whether the sentences of a document are read together, so that a name in one of them is known
-    /// in the others (default: false).
-    pub document: bool,
-    /// The most words of a sequence (default: 1024). Longer sentences and documents become several.
-    pub longest: NonZeroUsize,
-}
-
-/// The default of [`Settings::longest`].
-const LONGEST: NonZeroUsize = NonZeroUsize::new(1024).unwrap();
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            word_column: "0".into(),
-            label_column: "-1".into(),
-            predicate_column: None,
-            feature_columns: Vec::new(),
-            scheme: None,
-            crf: None,
-            spelling: true,
-            place_digits: false,
-            document: false,
-            longest: LONGEST,
-        }
-    }
-}
+use features::{ABSENT, Feature, FeatureTable, Words};
+pub use settings::Settings;
+use tokens::{Tokens, numbers_of_words, words_of_longest};
 
 /// The meaning of a tagger's answers, and how it reads a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,22 +60,30 @@ pub struct Tagging {
     /// Whether the sentences of a document are read together.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     document: bool,
+    /// Whether words have spaces between them, for a tokeniser that reads them as a text.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    spaced: bool,
+    /// The row of a word of several tokens; none for the one that suits the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    words: Option<WordVector>,
     longest: NonZeroUsize,
 }
 
-/// The tags and the features of a sentence.
+/// The tags, the features and the words of a sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// A tag for each token.
+    /// A tag for each word.
     pub tags: Vec<u32>,
-    /// `[F, n]`: the rows of each feature, one feature after another.
+    /// `[F, n]`: the rows of each feature of each token, one feature after another.
     pub features: Vec<u32>,
+    /// For each word its first token and the one behind its last; empty where each token is a word.
+    pub words: Vec<(u32, u32)>,
 }
 
 /// The tags of a sentence, and their probabilities.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// A tag for each token that was read.
+    /// A tag for each word that was read.
     pub tags: Vec<u32>,
     /// The probability of each of these tags, over all paths.
     pub probabilities: Vec<f32>,
@@ -190,8 +153,9 @@ impl Task for Tagging {
         let features =
             features.into_iter().map(|feature| FeatureTable::learn(feature, sentences())).collect();
         let columns = Columns { label: None, ..columns };
-        let (document, longest) = (settings.document, settings.longest);
-        Ok(Self { tags, scheme, written, columns, features, document, longest })
+        let spaced = tokens::are_spaced(examples.iter().flat_map(Example::words));
+        let Settings { document, words, longest, .. } = *settings;
+        Ok(Self { tags, scheme, written, columns, features, document, spaced, words, longest })
     }
 
     fn check(&self, example: &Example, at: At<'_>) -> Result<(), TaskError> {
@@ -213,13 +177,18 @@ impl Task for Tagging {
         example.words()
     }
 
-    fn vocabulary(examples: &[Example]) -> Option<usize> {
-        let mut counts: HashMap<&str, usize> = HashMap::new();
-        for word in examples.iter().flat_map(Example::words) {
-            *counts.entry(word).or_default() += 1;
-        }
-        // Words that occur once teach the model what it does not know.
-        let frequent = counts.values().filter(|&&count| count > 1).count();
+    fn running_texts<'a>(&self, example: &'a Example) -> Vec<Cow<'a, str>> {
+        let words = example.words();
+        example.places().map(|place| tokens::text(&words[place], self.spaced).into()).collect()
+    }
+
+    fn vocabulary(&self, kind: TokenizerKind, examples: &[Example]) -> Option<usize> {
+        let words = examples.iter().flat_map(Example::words);
+        // Those that occur once teach the model what it does not know.
+        let frequent = match kind {
+            TokenizerKind::Char => frequent(words.flat_map(str::chars)) + usize::from(self.spaced),
+            _ => frequent(words),
+        };
         Some(frequent + SPECIAL)
     }
 
@@ -263,9 +232,6 @@ impl Task for Tagging {
         tokenizer: &Tokenizer,
         example: &Example,
     ) -> Result<Encoded<Target>, TaskError> {
-        if !matches!(tokenizer.kind(), TokenizerKind::Word | TokenizerKind::Char) {
-            return Err(TaskError::OneTokenAWord(tokenizer.kind()));
-        }
         if example.len() == 0 {
             return Ok(Encoded { items: Vec::new(), is_cut: false });
         }
@@ -274,24 +240,33 @@ impl Task for Tagging {
         for &place in places {
             example.file.place(&ConllColumn::Index(place as i64))?;
         }
-        let mut ids = Vec::with_capacity(example.len());
-        for word in example.words_of(columns) {
-            // The first token of a word with white space in it.
-            ids.push(tokenizer.encode(word)?.first().copied().unwrap_or(0));
-        }
+        let words = example.words_of(columns);
+        let read = |place: Range<usize>| {
+            let tokens = Tokens::of(tokenizer, &words[place.clone()], self.spaced)?;
+            Ok((place, tokens))
+        };
+        let windows = example.windows(self.longest.get()).into_iter().map(read);
+        let windows = windows.collect::<Result<Vec<_>, TaskError>>()?;
         let predicates = example.predicates(columns);
         let mut tags: Vec<u32> =
             self.numbers(example).into_iter().map(Option::unwrap_or_default).collect();
-        tags.resize(predicates.len() * ids.len(), 0);
-        let windows = example.windows(self.longest.get());
+        tags.resize(predicates.len() * words.len(), 0);
         let mut items = Vec::with_capacity(predicates.len() * windows.len());
-        for (predicate, tags) in predicates.into_iter().zip(tags.chunks(ids.len())) {
+        for (predicate, tags) in predicates.into_iter().zip(tags.chunks(words.len())) {
             let features = self.feature_rows(example, predicate);
-            items.extend(windows.iter().map(|place| {
-                let rows = features.iter().flat_map(|rows| &rows[place.clone()]);
-                let tags = tags[place.clone()].to_vec();
-                let label = Target { tags, features: rows.copied().collect() };
-                LabelledIds { ids: ids[place.clone()].to_vec(), label }
+            items.extend(windows.iter().map(|(place, tokens)| {
+                let owners = tokens.owners();
+                let of = |rows: &Vec<u32>, word: &Option<usize>| {
+                    word.map_or(ABSENT, |word| rows[place.start + word])
+                };
+                let features = features.iter();
+                let features = features.flat_map(|rows| owners.iter().map(move |w| of(rows, w)));
+                let label = Target {
+                    tags: tags[place.clone()].to_vec(),
+                    features: features.collect(),
+                    words: tokens.target_words(),
+                };
+                LabelledIds { ids: tokens.ids.clone(), label }
             }));
         }
         Ok(Encoded { items, is_cut: false })
@@ -301,12 +276,25 @@ impl Task for Tagging {
         features_of(batch, |target| &target.features)
     }
 
+    fn words(&self, batch: &LabelledBatch<Target>) -> Option<WordRows> {
+        if batch.labels.iter().all(|target| target.words.is_empty()) {
+            return None;
+        }
+        let mut ranges = vec![(0, 0); words_of_longest(batch) * batch.batch];
+        for (b, target) in batch.labels.iter().enumerate() {
+            for (word, &range) in target.ranges().iter().enumerate() {
+                ranges[word * batch.batch + b] = range;
+            }
+        }
+        Some(WordRows { ranges, lengths: numbers_of_words(batch), vector: self.words })
+    }
+
     fn with_targets<R>(
         &self,
         batch: &LabelledBatch<Target>,
         learn: impl FnOnce(Targets<'_>) -> R,
     ) -> R {
-        let mut tags = vec![IGNORE; batch.time * batch.batch];
+        let mut tags = vec![IGNORE; words_of_longest(batch) * batch.batch];
         for (b, target) in batch.labels.iter().enumerate() {
             for (t, &tag) in target.tags.iter().enumerate() {
                 tags[t * batch.batch + b] = tag;
@@ -316,7 +304,9 @@ impl Task for Tagging {
     }
 
     fn target_bytes(target: &Target) -> Vec<u8> {
-        target.tags.iter().chain(&target.features).flat_map(|x| x.to_le_bytes()).collect()
+        let words = target.words.iter().flat_map(|(start, end)| [start, end]);
+        let all = target.tags.iter().chain(&target.features).chain(words);
+        all.flat_map(|x| x.to_le_bytes()).collect()
     }
 
     fn answers(
@@ -327,8 +317,11 @@ impl Task for Tagging {
         batch: &LabelledBatch<Target>,
     ) -> Vec<Answer> {
         let Some(head) = model.heads().first() else { return Vec::new() };
-        let lengths = lengths(batch);
-        let sequence = sequence(batch, &lengths);
+        let lengths = numbers_of_words(batch);
+        let sequence = Sequence {
+            lengths: Some(&lengths),
+            ..Sequence::new(words_of_longest(batch), batch.batch)
+        };
         let [transitions, start, end] = &self.legal();
         let legal = LegalTags { transitions, start, end };
         let mut best = Vec::new();
@@ -442,6 +435,13 @@ impl Task for Tagging {
         let fields = fields.into_iter().filter(|(key, _)| is_told(key));
         fields.map(|(key, value)| (key.to_owned(), value)).collect()
     }
+}
+
+/// The number of different values that occur more than once.
+fn frequent<T: Eq + Hash>(values: impl Iterator<Item = T>) -> usize {
+    let mut counts: HashMap<T, usize> = HashMap::new();
+    values.for_each(|value| *counts.entry(value).or_default() += 1);
+    counts.values().filter(|&&count| count > 1).count()
 }
 
 /// `<unk>` and `<eos>`.

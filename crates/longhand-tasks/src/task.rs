@@ -1,14 +1,15 @@
 //! The trait that each task implements. Reading files, holding out, batching, training, evaluation
 //! and prediction are written once, against it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use longhand_model::config::HeadKind;
-use longhand_model::{Config, Model, Pass, Preset, Targets};
-use longhand_text::Tokenizer;
+use longhand_model::{Config, Model, Pass, Preset, Targets, WordVector, Words};
 use longhand_text::batch::{LabelledBatch, LabelledIds};
 use longhand_text::corpus::table::{Header, TableFormat, TableOptions};
+use longhand_text::{Tokenizer, TokenizerKind};
 use serde_json::{Map, Value};
 
 use crate::confusion::{ClassScore, Confusion};
@@ -83,12 +84,17 @@ pub trait Task: Clone {
         ""
     }
 
-    /// The texts on which a tokeniser is trained.
+    /// The texts on which a tokeniser of whole words is trained.
     fn texts(example: &Self::Example) -> Vec<&str>;
 
-    /// The most tokens of a vocabulary of whole words where nobody says how many;
-    /// every word by default.
-    fn vocabulary(_examples: &[Self::Example]) -> Option<usize> {
+    /// The texts on which any other tokeniser is trained; [`Task::texts`] by default.
+    fn running_texts<'a>(&self, example: &'a Self::Example) -> Vec<Cow<'a, str>> {
+        Self::texts(example).into_iter().map(Cow::Borrowed).collect()
+    }
+
+    /// The most tokens of a vocabulary of whole words or of characters where nobody says how many;
+    /// each of them by default.
+    fn vocabulary(&self, _kind: TokenizerKind, _examples: &[Self::Example]) -> Option<usize> {
         None
     }
 
@@ -136,6 +142,12 @@ pub trait Task: Clone {
         Vec::new()
     }
 
+    /// The words of a batch, for a model that answers words of several tokens; none by default,
+    /// where each token is a word.
+    fn words(&self, _batch: &LabelledBatch<Self::Target>) -> Option<WordRows> {
+        None
+    }
+
     /// Hands a batch's right answers to `learn` in the form that the head takes.
     fn with_targets<R>(
         &self,
@@ -160,7 +172,8 @@ pub trait Task: Clone {
     fn target_bytes(target: &Self::Target) -> Vec<u8>;
 
     /// One answer for each sequence of a batch. `logits` are those of the first head: a row for
-    /// each sequence where it pools, else row t·B + b for position t of sequence b.
+    /// each sequence where it pools, else row t·B + b for position t of sequence b, or for its word
+    /// t where the batch has words.
     fn answers(
         &self,
         model: &Model,
@@ -311,6 +324,24 @@ pub struct Read<E> {
     pub examples: Vec<E>,
     /// Repairs, each with the number of times it was made: "label(s) lost the white space".
     pub notes: BTreeMap<String, usize>,
+}
+
+/// The words of a batch that the model answers, see [`Words`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WordRows {
+    /// `[S·B]`: the tokens of each word.
+    pub ranges: Vec<(u32, u32)>,
+    /// `[B]`: the number of words of each sequence.
+    pub lengths: Vec<u32>,
+    /// The row of a word; none for the one that suits the model.
+    pub vector: Option<WordVector>,
+}
+
+impl WordRows {
+    /// The words as a pass reads them.
+    pub fn words(&self) -> Words<'_> {
+        Words { ranges: &self.ranges, lengths: &self.lengths, vector: self.vector }
+    }
 }
 
 /// An example as ids.

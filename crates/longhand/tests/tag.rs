@@ -69,6 +69,32 @@ fn columns_become_a_tagger_that_writes_columns() {
 }
 
 #[test]
+fn words_of_several_tokens_are_tagged_on_a_pretrained_body() {
+    let folder = TempDir::new().unwrap();
+    let train = write(&folder, "train.conll", &sentences(0, 60));
+    let test = write(&folder, "test.conll", &sentences(500, 20));
+    let out = folder.path().join("tagger").to_str().unwrap().to_owned();
+    let recipe = write(
+        &folder,
+        "body.toml",
+        "[tokenizer]\nkind = 'char'\n[model]\npreset = 'bicausal-nano'\n[model.overrides]\n\
+         width = 32\nblocks = [{ long = { type = 'lstm', hidden = 32 }, feed_forward = 48 }]\n",
+    );
+    let arguments = [
+        &["finetune", "--recipe", &recipe, "--task", "tag", "--data", &train, "--test", &test][..],
+        &["--pretrain", "bicausal", "--pretrain-epochs", "2", "--set", "spelling=false"],
+        &["--epochs", "40", "--threads", "1", "--json", "--out", &out],
+    ];
+    let (code, stdout, errors) = longhand(&arguments.concat(), "");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert!(last["test"]["entity_f1"].as_f64().unwrap() > 0.9, "{last}");
+    let (code, tagged, errors) = longhand(&["predict", &out], "Bora999 NNP\nsees VBZ\n. .\n");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert_eq!(tagged, "Bora999 NNP I-PER\nsees VBZ O\n. . O\n\n");
+}
+
+#[test]
 fn bad_input_is_told_in_one_sentence() {
     let folder = TempDir::new().unwrap();
     let out = folder.path().join("tagger").to_str().unwrap().to_owned();
@@ -86,7 +112,7 @@ fn bad_input_is_told_in_one_sentence() {
     check(&good, &["--word-column", "form"], &["no column \"form\""]);
     check(&good, &["--scheme", "bilou"], &["bilou", "bioes"]);
     check(&good, &["--label-column", "1", "--scheme", "iob2"], &["mark no entities"]);
-    check(&good, &["--tokenizer", "bpe", "--vocab", "300"], &["bpe", "word or char"]);
+    check(&good, &["--set", "words=middle"], &["middle", "first"]);
     let one = write(&folder, "one.conll", "a O\nb O\n");
     check(&one, &[], &["one.conll", "\"O\""]);
     let unseen = write(&folder, "unseen.conll", "a B-LOC\n");

@@ -87,6 +87,8 @@ pub struct Tape {
     perturbation: perturb::Perturbation,
     /// The ids of all embeddings of the pass, one embedding after another.
     ids: Vec<u32>,
+    /// The segments of all values of the pass that are made of them.
+    segments: Vec<(u32, u32)>,
     /// The form of packed weights whose gradient the pass was asked for (none).
     packed: Option<Format>,
     /// Buffers that attention uses while it advances a KV cache.
@@ -141,6 +143,7 @@ enum Operation {
     Dropped(operand::Dropped),
     Join(reduce::Join),
     Pool(reduce::Pool),
+    Segment(reduce::Segment),
     Reverse(reverse::Reverse),
 }
 
@@ -165,6 +168,7 @@ impl Tape {
             memos: memos::Memos::default(),
             perturbation: perturb::Perturbation::default(),
             ids: Vec::new(),
+            segments: Vec::new(),
             packed: None,
             rings: memory::Rings::default(),
             profile: RefCell::new(None),
@@ -277,6 +281,7 @@ impl Tape {
             Operation::Dropped(op) => op.backward(&mut pass),
             Operation::Join(op) => op.backward(&mut pass),
             Operation::Pool(op) => op.backward(&mut pass),
+            Operation::Segment(op) => op.backward(&mut pass),
             Operation::Reverse(op) => op.backward(&mut pass),
         }
         if let Some(cost) = cost {
@@ -286,6 +291,7 @@ impl Tape {
 
     fn clear(&mut self) {
         self.ids.clear();
+        self.segments.clear();
         self.packed = None;
         self.spans.clear();
         self.perturbation.clear(&self.cpu);
@@ -443,6 +449,7 @@ impl Operation {
             | Operation::Dropped(_)
             | Operation::Join(_)
             | Operation::Pool(_)
+            | Operation::Segment(_)
             | Operation::Reverse(_) => {}
             Operation::Linear(op) => cpu.buffers().give(op.hidden),
             Operation::Norm(op) => cpu.buffers().give(op.saved),

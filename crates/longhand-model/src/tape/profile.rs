@@ -222,6 +222,7 @@ impl Tape {
             Operation::Join(op) => pointwise("join", op.y, 2, 3),
             Operation::Reverse(op) => pointwise("reverse", op.y, 2, 3),
             Operation::Pool(op) => pointwise("pool", op.y, 2, 3),
+            Operation::Segment(op) => pointwise("words", op.y, 2, 3),
         }
     }
 }

@@ -1,8 +1,11 @@
-//! Operations that join the rows of two values, or pool the rows of a sequence.
+//! Operations that join the rows of two values, or make one row of several of a sequence.
 
+use std::ops::Range;
+
+use longhand_kernel::segments::{self, Reduction, Segments};
 use longhand_kernel::{Sequence, join, pooling};
 
-use super::{Backward, Operation, Tape, Var};
+use super::{Backward, Operation, SpanId, Tape, Var};
 use crate::config::Pooling;
 
 pub(super) struct Join {
@@ -13,6 +16,14 @@ pub(super) struct Join {
 
 pub(super) struct Pool {
     pooling: pooling::Pooling,
+    x: Var,
+    pub(super) y: Var,
+}
+
+pub(super) struct Segment {
+    reduction: Reduction,
+    /// The place of the segments among those of the pass.
+    ranges: Range<usize>,
     x: Var,
     pub(super) y: Var,
 }
@@ -46,6 +57,26 @@ impl Tape {
         self.record(y, Operation::Pool(Pool { pooling, x, y }));
         y
     }
+
+    /// y `[S·B, D]` = one row of the span for each segment of x `[T·B, D]`, see [`Segments`].
+    pub(crate) fn segment(
+        &mut self,
+        x: Var,
+        ranges: &[(u32, u32)],
+        reduction: Reduction,
+        span: SpanId,
+    ) -> Var {
+        let (batch, width) = (self.sequence(x, false).batch, self.width(x));
+        let mut data = self.cpu.buffers().take(ranges.len() * width);
+        let segments = Segments { batch, ranges };
+        segments::forward(&self.cpu, reduction, segments, width, self.data(x), &mut data);
+        let y = self.push(span, data, width, self.needs(x));
+        let first = self.segments.len();
+        self.segments.extend_from_slice(ranges);
+        let ranges = first..self.segments.len();
+        self.record(y, Operation::Segment(Segment { reduction, ranges, x, y }));
+        y
+    }
 }
 
 impl Join {
@@ -70,6 +101,21 @@ impl Pool {
             let values = [tape.data(self.x), tape.data(self.y)];
             let width = tape.width(self.x);
             pooling::backward(&tape.cpu, self.pooling, sequence, width, values, &dy, dx);
+        }
+        pass.tape.close(self.x, dx);
+        pass.tape.cpu.buffers().give(dy);
+    }
+}
+
+impl Segment {
+    pub(super) fn backward(self, pass: &mut Backward) {
+        let Some(dy) = pass.tape.finish(self.y) else { return };
+        let mut dx = pass.tape.open(self.x);
+        if let Some(dx) = &mut dx {
+            let tape = &*pass.tape;
+            let batch = tape.sequence(self.x, false).batch;
+            let segments = Segments { batch, ranges: &tape.segments[self.ranges] };
+            segments::backward(&tape.cpu, self.reduction, segments, tape.width(self.y), &dy, dx);
         }
         pass.tape.close(self.x, dx);
         pass.tape.cpu.buffers().give(dy);

@@ -38,7 +38,9 @@ fn learnt(settings: &Settings, questions: &[(&str, &str)]) -> (Spans, Vec<Exampl
 fn tokenizer(kind: TokenizerKind, examples: &[Example]) -> Tokenizer {
     let texts = examples.iter().flat_map(Spans::texts).map(|text| Ok(format!("{text}\n")));
     let vocabulary = match kind {
-        TokenizerKind::Word => Spans::vocabulary(examples),
+        TokenizerKind::Word => {
+            learnt(&Settings::default(), &QUESTIONS).0.vocabulary(kind, examples)
+        }
         _ => None,
     };
     Tokenizer::train(kind, vocabulary, texts, &mut |_| {}).unwrap()

@@ -43,8 +43,9 @@ struct Stored {
 
 /// The row of a value that training has too seldom.
 const UNKNOWN: u32 = 0;
-/// The row of a word that is too short, and of a neighbour beyond the sentence.
-const ABSENT: u32 = 1;
+/// The row of a word that is too short, of a neighbour beyond the sentence, and of a token between
+/// two words.
+pub(super) const ABSENT: u32 = 1;
 /// The first row of a value.
 const FIRST: u32 = 2;
 /// The longest prefix and suffix.

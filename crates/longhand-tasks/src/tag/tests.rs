@@ -4,6 +4,7 @@ use longhand_kernel::Cpu;
 use longhand_model::{Mode, Preset, Sequence, Tape};
 
 use super::*;
+use crate::batches::lengths;
 use crate::start;
 
 const TRAIN: &str = "-DOCSTART- -X- O\n\nEU NNP I-ORG\nrejects VBZ O\nGerman JJ I-MISC\ncall NN O\n\n\
@@ -26,7 +27,8 @@ fn learnt(settings: &Settings, text: &str) -> (Tagging, Vec<Example>) {
 
 fn tokenizer(examples: &[Example]) -> Tokenizer {
     let texts = examples.iter().flat_map(Tagging::texts).map(|text| Ok(format!("{text}\n")));
-    let vocabulary = Tagging::vocabulary(examples);
+    let (task, _) = learnt(&Settings::default(), TRAIN);
+    let vocabulary = task.vocabulary(TokenizerKind::Word, examples);
     Tokenizer::train(TokenizerKind::Word, vocabulary, texts, &mut |_| {}).unwrap()
 }
 
@@ -128,9 +130,44 @@ fn a_sentence_becomes_ids_tags_and_features() {
     assert_eq!((&first.ids[..], &second.ids[..]), (&ids[..3], &ids[3..]));
     assert_eq!(first.label.features.len(), 11 * 3);
     assert_eq!(second.label.features[10], label.features[10 * 4 + 3]);
+}
+
+#[test]
+fn a_word_of_several_tokens_has_one_tag_and_its_features_at_each_token() {
+    let settings = Settings { feature_columns: vec!["1".into()], ..Settings::default() };
+    let (task, examples) = learnt(&settings, TRAIN);
+    assert!(task.spaced);
+    let texts: Vec<_> = examples.iter().flat_map(|example| task.running_texts(example)).collect();
+    assert_eq!(texts, ["EU rejects German call", "Peter Blackburn", "EU EU rejects"]);
+    let vocabulary = task.vocabulary(TokenizerKind::Char, &examples);
+    // `<unk>`, `<eos>`, the space, and E, U, r, e, j, c, t, s, a, l, n of `EU rejects Germn call`.
+    assert_eq!(vocabulary, Some(14));
     let bytes = Tokenizer::byte().unwrap();
-    let error = task.encode(&bytes, &examples[0]).unwrap_err().to_string();
-    assert!(error.contains("byte") && error.contains("word"), "{error}");
+    let encoded = task.encode(&bytes, &examples[0]).unwrap();
+    let [LabelledIds { ids, label }] = &encoded.items[..] else { panic!() };
+    assert_eq!((ids.len(), &label.tags[..]), (22, &[3, 0, 1, 0][..]));
+    assert_eq!(label.words, [(0, 2), (3, 10), (11, 17), (18, 22)]);
+    // `EU` is a NNP, the space after it nothing, `rejects` a VBZ.
+    assert_eq!(label.features.len(), 11 * 22);
+    assert_eq!(label.features[10 * 22..][..5], [2, 2, 1, 3, 3]);
+
+    let second = task.encode(&bytes, &examples[1]).unwrap().items.remove(0).label;
+    let batch = LabelledBatch {
+        batch: 2,
+        time: 22,
+        ids: Vec::new(),
+        lengths: vec![22, 15],
+        labels: vec![label.clone(), second],
+        examples: vec![0, 1],
+    };
+    let words = Task::words(&task, &batch).unwrap();
+    let second = [(0, 5), (6, 15), (0, 0), (0, 0)];
+    let expected: Vec<_> = label.words.iter().zip(second).flat_map(|(a, b)| [*a, b]).collect();
+    assert_eq!((words.ranges, words.lengths, words.vector), (expected, vec![4, 2], None));
+    task.with_targets(&batch, |targets| {
+        let Targets::Tags(tags) = targets else { panic!() };
+        assert_eq!(tags, [3, 5, 0, 6, 1, IGNORE, 0, IGNORE]);
+    });
 }
 
 #[test]

@@ -48,6 +48,11 @@ impl Writing {
         self.unspaced as f64 / self.solid.max(1) as f64
     }
 
+    /// Whether the script has spaces between words.
+    pub fn has_spaces(&self) -> bool {
+        self.unspaced_share() <= MOST_UNSPACED
+    }
+
     /// The mean length of a word in characters.
     pub fn mean_word(&self) -> f64 {
         self.solid as f64 / self.words.max(1) as f64
@@ -67,8 +72,7 @@ impl TokenizerChoice {
     /// The kind for a text where a person names none: `preferred`, but `char` in place of `word`
     /// for a text that does not part its words by spaces.
     pub fn new(preferred: TokenizerKind, writing: Writing) -> Self {
-        let by_words =
-            writing.unspaced_share() <= MOST_UNSPACED && writing.mean_word() <= LONGEST_MEAN;
+        let by_words = writing.has_spaces() && writing.mean_word() <= LONGEST_MEAN;
         let kind = match preferred {
             TokenizerKind::Word if !by_words => TokenizerKind::Char,
             preferred => preferred,
@@ -80,7 +84,7 @@ impl TokenizerChoice {
 impl fmt::Display for TokenizerChoice {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (kind, share) = (self.kind, 100.0 * self.writing.unspaced_share());
-        if self.writing.unspaced_share() > MOST_UNSPACED {
+        if !self.writing.has_spaces() {
             let why = "of the text has no spaces between words";
             write!(formatter, "tokeniser {kind}: {share:.0} % {why}")
         } else {
