@@ -48,7 +48,7 @@ fn pipeline(recipe: &Recipe) -> &'static str {
         (Some(TaskSettings::Span(_)), _) => "question-answering",
         (Some(_), _) => "text-classification",
         (None, PretrainingObjective::Causal) => "text-generation",
-        (None, PretrainingObjective::Masked) => "fill-mask",
+        (None, PretrainingObjective::Masked | PretrainingObjective::MaskedNext) => "fill-mask",
         (None, PretrainingObjective::Bicausal) => "feature-extraction",
     }
 }

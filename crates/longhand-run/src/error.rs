@@ -167,9 +167,14 @@ pub enum RunError {
         /// SHA-256 of the file.
         got: String,
     },
-    /// A tokeniser without the token that hides others.
-    #[error("the tokeniser has no token <mask>, which the objective masked needs")]
-    NoMask,
+    /// A tokeniser without a token that an objective needs.
+    #[error("the tokeniser has no token {token}, which the objective {objective} needs")]
+    NoSpecialToken {
+        /// The token.
+        token: &'static str,
+        /// The objective.
+        objective: &'static str,
+    },
     /// An n-gram model cannot be counted, read or written.
     #[error(transparent)]
     Ngram(#[from] NgramError),

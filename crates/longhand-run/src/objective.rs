@@ -4,10 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use longhand_model::config::{HeadKind, Stacks};
+use longhand_model::config::{HeadConfig, HeadKind, Pooling, Stacks};
 use longhand_model::{Config, Preset};
+use longhand_tasks::start;
 use longhand_text::{SpecialTokens, TextError, Tokenizer};
-use longhand_train::{Budget, Settings, SettingsError};
+use longhand_train::{Budget, NEXT_SENTENCE, Settings, SettingsError};
 use serde::{Deserialize, Serialize};
 
 /// What a body learns from plain text.
@@ -21,6 +22,9 @@ pub enum PretrainingObjective {
     Bicausal,
     /// Tokens that are masked, in separate passages that are read in both directions.
     Masked,
+    /// The same, and whether the second part of a passage follows the first one.
+    #[serde(rename = "masked+nsp")]
+    MaskedNext,
 }
 
 /// No objective has this name.
@@ -54,7 +58,7 @@ pub struct Pretraining {
 
 impl PretrainingObjective {
     /// All objectives, the default one first.
-    pub const ALL: [Self; 3] = [Self::Causal, Self::Bicausal, Self::Masked];
+    pub const ALL: [Self; 4] = [Self::Causal, Self::Bicausal, Self::Masked, Self::MaskedNext];
 
     /// Its name in recipes and on the command line.
     pub fn name(self) -> &'static str {
@@ -62,6 +66,7 @@ impl PretrainingObjective {
             Self::Causal => "causal",
             Self::Bicausal => "bicausal",
             Self::Masked => "masked",
+            Self::MaskedNext => "masked+nsp",
         }
     }
 
@@ -73,6 +78,9 @@ impl PretrainingObjective {
                 "the next and the previous token, by two stacks; for tasks that read whole texts"
             }
             Self::Masked => "15 % of the tokens, whole words, from all others; for such tasks",
+            Self::MaskedNext => {
+                "the same, and whether one part of a text follows the other; for tasks on pairs"
+            }
         }
     }
 
@@ -81,16 +89,28 @@ impl PretrainingObjective {
         match self {
             Self::Causal => Preset::LonghandNano,
             Self::Bicausal => Preset::BicausalNano,
-            Self::Masked => Preset::EncoderNano,
+            Self::Masked | Self::MaskedNext => Preset::EncoderNano,
         }
     }
 
-    /// The head that learns it.
-    pub(crate) fn head(self) -> HeadKind {
-        match self {
+    /// A configuration whose body learns it for a task: with the heads that it needs alone.
+    pub(crate) fn of_task(self, config: Config) -> Config {
+        let head = match self {
             Self::Causal | Self::Bicausal => HeadKind::LanguageModel { tied: true, bias: true },
-            Self::Masked => HeadKind::MaskedTokens { tied: true, bias: true },
+            Self::Masked | Self::MaskedNext => HeadKind::MaskedTokens { tied: true, bias: true },
+        };
+        self.complete(start::with_head(config, head))
+    }
+
+    /// A configuration with the head that the objective needs beside the first one, if it lacks
+    /// that.
+    pub(crate) fn complete(self, mut config: Config) -> Config {
+        let lacks = config.heads.iter().all(|head| head.name != NEXT_SENTENCE);
+        if self == Self::MaskedNext && lacks {
+            let kind = HeadKind::SentencePair { classes: 2, pooling: Pooling::Max };
+            config.heads.push(HeadConfig { name: NEXT_SENTENCE.into(), kind });
         }
+        config
     }
 
     /// Whether a model with this configuration can learn it.
@@ -98,7 +118,7 @@ impl PretrainingObjective {
         match self {
             Self::Causal => config.is_language_model(),
             Self::Bicausal => config.is_bicausal(),
-            Self::Masked => self.fits_body(config) && config.fills_masks(),
+            Self::Masked | Self::MaskedNext => self.fits_body(config) && config.fills_masks(),
         }
     }
 
@@ -107,19 +127,28 @@ impl PretrainingObjective {
         match self {
             Self::Causal => config.is_causal(),
             Self::Bicausal => config.stacks == Stacks::Bicausal,
-            Self::Masked => config.stacks == Stacks::Forward && !config.is_causal(),
+            Self::Masked | Self::MaskedNext => {
+                config.stacks == Stacks::Forward && !config.is_causal()
+            }
         }
     }
 
-    /// The tokeniser with the special token that the objective needs.
+    /// The tokeniser with the special tokens that the objective needs.
     ///
     /// # Errors
     /// If its vocabulary has such a token for text.
     pub(crate) fn prepare(self, tokenizer: Tokenizer) -> Result<Tokenizer, TextError> {
-        let has_mask = tokenizer.special_tokens().id(SpecialTokens::MASK).is_some();
+        let lacks = |name: &&str| tokenizer.special_tokens().id(name).is_none();
+        let lacking: Vec<&str> = self.special_tokens().iter().copied().filter(lacks).collect();
+        if lacking.is_empty() { Ok(tokenizer) } else { tokenizer.with_special_tokens(&lacking) }
+    }
+
+    /// The special tokens that it needs.
+    pub(crate) fn special_tokens(self) -> &'static [&'static str] {
         match self {
-            Self::Masked if !has_mask => tokenizer.with_special_tokens(&[SpecialTokens::MASK]),
-            _ => Ok(tokenizer),
+            Self::Causal | Self::Bicausal => &[],
+            Self::Masked => &[SpecialTokens::MASK],
+            Self::MaskedNext => &[SpecialTokens::MASK, SpecialTokens::SEPARATOR],
         }
     }
 
@@ -128,7 +157,9 @@ impl PretrainingObjective {
         match self {
             Self::Causal => "one stack of memories that look backward, and a language-model head",
             Self::Bicausal => "`stacks = \"bicausal\"` and a language-model head",
-            Self::Masked => "one stack with a `bidirectional` memory, and a masked-tokens head",
+            Self::Masked | Self::MaskedNext => {
+                "one stack with a `bidirectional` memory, and a masked-tokens head"
+            }
         }
     }
 }

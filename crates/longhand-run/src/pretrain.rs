@@ -9,9 +9,11 @@ use longhand_engine::{GENERATION_FILE, GenerationConfig};
 use longhand_model::{Cpu, Model, Tape};
 use longhand_tasks::Network;
 use longhand_tasks::predictor::Trained;
-use longhand_text::Tokenizer;
+use longhand_text::{SpecialTokens, Tokenizer};
 use longhand_train::evaluate::{self, OnTape, Stretches};
-use longhand_train::{Bicausal, LanguageModelling, MaskedTokens, Masking, Score, bicausal, masked};
+use longhand_train::{
+    Bicausal, LanguageModelling, MaskedTokens, Masking, PassageObjective, Score, passages,
+};
 
 use crate::error::RunError;
 use crate::execute::{Ended, Place, Prepared, Test};
@@ -48,7 +50,7 @@ pub(crate) fn run(
     };
     let tokenizer = tokenizer.with_threads(NonZeroUsize::new(recipe.training.threads));
     let ids = texts.encode(&tokenizer, &place.out.join(output::TOKENS_FOLDER), watch)?;
-    let config = recipe.model.config(tokenizer.vocab_size())?;
+    let config = recipe.objective.complete(recipe.model.config(tokenizer.vocab_size())?);
     let settings = recipe.training.clone();
     let mut model = Model::new(config, settings.seed)?;
     let tuned = recipe.tuning.apply(&mut model, None, &settings)?;
@@ -87,60 +89,65 @@ pub(crate) fn learn(
     let settings = prepared.tuned.settings.clone();
     let (train, valid) = (ids.train.clone(), ids.valid.clone());
     let (stop, longest) = (prepared.place.stop, settings.chunk);
-    let masking = Masking::new(prepared.tokenizer);
-    let passages = Passages { objective, longest, masking: masking.as_ref() };
-    let test = |model: &Model| test((ids, passages), model, cpu, stop);
-    match objective {
-        PretrainingObjective::Causal => {
+    let masked = masked(objective, prepared.tokenizer)?;
+    let masks = masked.clone();
+    let test = |model: &Model| test((ids, objective, longest), masks.as_ref(), model, (cpu, stop));
+    match (objective, masked) {
+        (_, Some(masked)) => {
+            let objective = PassageObjective::new(masked, &settings, train, valid)?;
+            prepared.train(model, objective, cpu, watch, test)
+        }
+        (PretrainingObjective::Bicausal, None) => {
+            let objective = PassageObjective::new(Bicausal, &settings, train, valid)?;
+            prepared.train(model, objective, cpu, watch, test)
+        }
+        (_, None) => {
             let objective = LanguageModelling::new(&settings, train, valid)?;
-            prepared.train(model, objective, cpu, watch, test)
-        }
-        PretrainingObjective::Bicausal => {
-            let objective = Bicausal::new(&settings, train, valid)?;
-            prepared.train(model, objective, cpu, watch, test)
-        }
-        PretrainingObjective::Masked => {
-            let masking = masking.clone().ok_or(RunError::NoMask)?;
-            let objective = MaskedTokens::new(&settings, train, valid, masking)?;
             prepared.train(model, objective, cpu, watch, test)
         }
     }
 }
 
-/// What is measured on a text, and how the text is cut.
-#[derive(Clone, Copy)]
-struct Passages<'a> {
+/// What reads masked passages; none where the objective masks nothing.
+fn masked(
     objective: PretrainingObjective,
-    /// Most tokens of a passage.
-    longest: usize,
-    masking: Option<&'a Masking>,
+    tokenizer: &Tokenizer,
+) -> Result<Option<MaskedTokens>, RunError> {
+    let id = |name| tokenizer.special_tokens().id(name);
+    let needed = objective.special_tokens();
+    if let Some(&token) = needed.iter().find(|&&name| id(name).is_none()) {
+        return Err(RunError::NoSpecialToken { token, objective: objective.name() });
+    }
+    let needs = |name: &'static str| id(name).filter(|_| needed.contains(&name));
+    let masking = Masking::new(tokenizer).filter(|_| needs(SpecialTokens::MASK).is_some());
+    let separator = needs(SpecialTokens::SEPARATOR);
+    Ok(masking.map(|masking| MaskedTokens { masking, separator }))
 }
 
-/// The loss on the test files, if the recipe names any.
+/// The score on the test files, if the recipe names any. Passages have at most `longest` tokens.
 fn test(
-    (ids, Passages { objective, longest, masking }): (&Ids, Passages<'_>),
+    (ids, objective, longest): (&Ids, PretrainingObjective, usize),
+    masked: Option<&MaskedTokens>,
     model: &Model,
-    cpu: &Arc<Cpu>,
-    stop: &AtomicBool,
+    (cpu, stop): (&Arc<Cpu>, &AtomicBool),
 ) -> Result<Option<Test>, RunError> {
     let Some(tokens) = &ids.test else { return Ok(None) };
     let mut tape = Tape::new(cpu.clone());
     let mut unheard = |_| Ok(());
-    let mut watch = longhand_train::Watch::new(stop, &mut unheard);
-    let total = match objective {
-        PretrainingObjective::Causal => {
+    let watch = &mut longhand_train::Watch::new(stop, &mut unheard);
+    let mut score = match (objective, masked) {
+        (_, Some(masked)) => {
+            passages::evaluate(masked, (model, &mut tape), tokens.clone(), longest, watch)?
+        }
+        (PretrainingObjective::Bicausal, None) => {
+            passages::evaluate(&Bicausal, (model, &mut tape), tokens.clone(), longest, watch)?
+        }
+        (_, None) => {
             let whole = Stretches::whole(tokens, evaluate::STREAMS);
-            evaluate::stretches(&mut OnTape { model, tape: &mut tape }, tokens, &whole, &mut watch)?
-        }
-        PretrainingObjective::Bicausal => {
-            bicausal::evaluate(model, &mut tape, tokens.clone(), longest, &mut watch)?
-        }
-        PretrainingObjective::Masked => {
-            let masking = masking.ok_or(RunError::NoMask)?;
-            masked::evaluate((model, &mut tape), tokens.clone(), longest, masking, &mut watch)?
+            let model = &mut OnTape { model, tape: &mut tape };
+            Score::of(evaluate::stretches(model, tokens, &whole, watch)?.mean())
         }
     };
-    let mut score = Score::of(total.mean());
-    score.metrics.insert("perplexity".into(), total.mean().exp().min(f64::MAX));
+    score.metrics.insert("perplexity".into(), score.loss.exp().min(f64::MAX));
     Ok(Some(Test { score: Some(score), ..Test::default() }))
 }

@@ -129,7 +129,7 @@ pub(crate) fn body(
     }
     let ids = read(begun, documents, watch)?;
     let config = recipe.model.config(tokenizer.vocab_size())?;
-    let config = start::with_head(config, pretraining.objective.head());
+    let config = pretraining.objective.of_task(config);
     let settings = pretraining.settings(&recipe.training);
     let model_settings = settings_of(&config)?;
     let mut model = match base {

@@ -1,19 +1,16 @@
 //! Learning to fill in masked tokens, by a body that may read both directions.
 
-use std::sync::Arc;
-
-use longhand_model::{
-    Gates, IGNORE, LossOptions, Mode, Model, ModelError, Pass as ModelPass, Sequence, Tape,
-    Targets, Var,
-};
-use longhand_text::batch::{PassageBatch, Passages};
+use longhand_model::{IGNORE, Model, ModelError, Pass, Sequence};
+use longhand_text::batch::PassageBatch;
 use longhand_text::tokenizer::WordParts;
-use longhand_text::{SpecialTokens, Tokenizer, Tokens};
+use longhand_text::{SpecialTokens, Tokenizer};
 
-use crate::objective::{Objective, Part, Pass, Score, Watch};
-use crate::passages::HeldOut;
+use crate::pairs::Pairs;
+use crate::passages::{Asked, PassageReader, Right};
 use crate::random::draw;
-use crate::{Settings, TrainError};
+
+/// The name of the head that says whether a text follows another one: class 1 if it does.
+pub const NEXT_SENTENCE: &str = "next_sentence";
 
 /// Share of the tokens that are to be predicted (Devlin et al., "BERT", 2019, section 3.1).
 const SHARE: f64 = 0.15;
@@ -37,15 +34,17 @@ pub struct Masking {
     parts: WordParts,
 }
 
-/// Predicting tokens from those around them. Documents are cut into passages of at most
-/// [`Settings::chunk`] tokens. In each, whole words of about 15 % of the tokens are to be
-/// predicted; of their tokens 80 % become `<mask>`, 10 % another token, and 10 % stay.
+/// Predicting tokens from those around them. In each passage, whole words of about 15 % of the
+/// tokens are to be predicted; of their tokens 80 % become `<mask>`, 10 % another token, and 10 %
+/// stay.
+#[derive(Clone, Debug)]
 pub struct MaskedTokens {
-    passages: Passages,
-    batch: PassageBatch,
-    valid: Option<HeldOut>,
-    masking: Masking,
-    label_smoothing: f32,
+    /// How tokens are masked.
+    pub masking: Masking,
+    /// The token between the two parts of a passage, where a head called [`NEXT_SENTENCE`] is to say
+    /// whether the second part follows the first one or is another passage's (none: passages stay
+    /// whole).
+    pub separator: Option<u32>,
 }
 
 impl Masking {
@@ -89,6 +88,8 @@ impl Masking {
                 _ => words.push(t..t + 1),
             }
         }
+        // Nobody writes a special token.
+        words.retain(|word| id(word.start) < self.plain);
         words.sort_by_key(|word| draw([seed, WORD, word.start as u64]));
         let most = ((length as f64 * SHARE).round() as usize).max(1);
         let mut chosen = Vec::new();
@@ -101,125 +102,26 @@ impl Masking {
     }
 }
 
-impl MaskedTokens {
-    /// Learning from `train`, validated on `valid` if that has anything to predict.
-    ///
-    /// # Errors
-    /// [`TrainError::Text`] if no document has two tokens.
-    pub fn new(
-        settings: &Settings,
-        train: Arc<Tokens>,
-        valid: Option<Arc<Tokens>>,
-        masking: Masking,
-    ) -> Result<Self, TrainError> {
-        let Settings { batch, chunk, seed, label_smoothing, .. } = *settings;
-        let passages = Passages::shuffled(train, batch, chunk, seed)?;
-        let valid = valid.and_then(|tokens| HeldOut::new(tokens, chunk));
-        Ok(Self { passages, batch: PassageBatch::default(), valid, masking, label_smoothing })
-    }
-}
-
-/// The mean loss of the masked tokens of a text, with the masks that the objective validates with.
-///
-/// # Errors
-/// [`TrainError::Text`] for an unreadable text, [`TrainError::Model`] for a model with another
-/// head, [`TrainError::Stopped`] of `watch`.
-pub fn evaluate(
-    (model, tape): (&Model, &mut Tape),
-    tokens: Arc<Tokens>,
-    longest: usize,
-    masking: &Masking,
-    watch: &mut Watch<'_>,
-) -> Result<Part, TrainError> {
-    match HeldOut::new(tokens, longest) {
-        Some(held_out) => loss((model, tape), &held_out, masking, watch),
-        None => Ok(Part::default()),
-    }
-}
-
-fn loss(
-    (model, tape): (&Model, &mut Tape),
-    held_out: &HeldOut,
-    masking: &Masking,
-    watch: &mut Watch<'_>,
-) -> Result<Part, TrainError> {
-    let mut number = 0;
-    held_out.measure(watch, |batch| {
-        let (ids, targets) = masking.mask(batch, number);
-        number += 1;
-        let mut pass = tape.pass(Mode::Read);
-        let x = read(model, &mut pass, batch, &ids)?;
-        let options = LossOptions::default();
-        let total = model.loss(&mut pass, x, Targets::Tokens(&targets), options)?;
-        Ok(Part::of(total, batch.tokens()))
-    })
-}
-
-/// The body's output for the passages of a batch with other ids.
-fn read(
-    model: &Model,
-    pass: &mut ModelPass<'_>,
-    batch: &PassageBatch,
-    ids: &[u32],
-) -> Result<Var, ModelError> {
-    let lengths = Some(&batch.lengths[..]);
-    let sequence = Sequence { lengths, ..Sequence::new(batch.time, batch.batch) };
-    model.forward(pass, ids, &sequence, &mut model.state(batch.batch))
-}
-
-impl Objective for MaskedTokens {
-    fn learn(&mut self, mut pass: Pass<'_>) -> Result<Part, TrainError> {
-        self.passages.next(&mut self.batch)?;
-        let (ids, targets) = self.masking.mask(&self.batch, pass.seed);
-        let x = read(pass.model, &mut pass.tape, &self.batch, &ids)?;
-        let total = pass.loss(x, Targets::Tokens(&targets), self.label_smoothing)?;
-        Ok(Part::of(total, self.batch.tokens()))
-    }
-
-    fn validate(
-        &mut self,
+impl PassageReader for MaskedTokens {
+    fn read(
+        &self,
         model: &Model,
-        tape: &mut Tape,
-        watch: &mut Watch<'_>,
-    ) -> Result<Option<Score>, TrainError> {
-        let Some(valid) = &self.valid else { return Ok(None) };
-        let part = loss((model, tape), valid, &self.masking, watch)?;
-        Ok(Some(Score::of(part.mean())))
-    }
-
-    fn held_out(&self) -> u64 {
-        self.valid.as_ref().map_or(0, HeldOut::tokens)
-    }
-
-    fn sample_held_out(&mut self, tokens: u64, seed: u64) -> u64 {
-        if let Some(valid) = &mut self.valid {
-            valid.sample(tokens, seed);
-        }
-        self.held_out()
-    }
-
-    fn gates(&mut self, model: &Model, tape: &mut Tape) -> Result<Vec<Gates>, TrainError> {
-        if self.batch.batch == 0 {
-            return Ok(Vec::new());
-        }
-        let mut pass = tape.pass(Mode::Record);
-        read(model, &mut pass, &self.batch, &self.batch.ids)?;
-        Ok(pass.gates(&model.weights))
-    }
-
-    fn batches_per_epoch(&self) -> u64 {
-        self.passages.batches_per_epoch()
-    }
-
-    fn position(&self) -> serde_json::Value {
-        let place = self.passages.position();
-        serde_json::json!({ "epoch": place.epoch, "batch": place.batch })
-    }
-
-    fn seek(&mut self, position: &serde_json::Value) -> Result<(), TrainError> {
-        let position = serde_json::from_value(position.clone())
-            .map_err(|error| TrainError::Objective(error.into()))?;
-        Ok(self.passages.seek(position)?)
+        pass: &mut Pass<'_>,
+        batch: &PassageBatch,
+        seed: u64,
+    ) -> Result<Vec<Asked>, ModelError> {
+        let pairs = self.separator.map(|separator| Pairs::of(batch, separator, seed));
+        let batch = pairs.as_ref().map_or(batch, |pairs| &pairs.batch);
+        let (ids, targets) = self.masking.mask(batch, seed);
+        let lengths = Some(&batch.lengths[..]);
+        let sequence = Sequence { lengths, ..Sequence::new(batch.time, batch.batch) };
+        let x = model.forward(pass, &ids, &sequence, &mut model.state(batch.batch))?;
+        let masked = Asked { x, right: Right::Tokens(targets) };
+        let next = pairs.map(|Pairs { follows, .. }| Asked {
+            x,
+            right: Right::Classes(NEXT_SENTENCE, follows),
+        });
+        Ok([masked].into_iter().chain(next).collect())
     }
 }
 

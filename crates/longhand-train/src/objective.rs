@@ -153,7 +153,8 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// As [`Pass::loss`], of the head called `head`. Several heads can be trained in one pass.
+    /// As [`Pass::weighted_loss`], of the head called `head`. Several heads can be trained in one
+    /// pass.
     ///
     /// # Errors
     /// [`ModelError::Head`] if there is no such head, or the targets do not fit it.
@@ -162,10 +163,10 @@ impl Pass<'_> {
         head: &str,
         x: Var,
         targets: Targets<'_>,
-        smoothing: f32,
+        weight: f32,
     ) -> Result<Total, ModelError> {
-        let gradients = Some((1.0, &mut *self.gradients));
-        let options = LossOptions { smoothing, losses: None, gradients };
+        let gradients = Some((weight, &mut *self.gradients));
+        let options = LossOptions { smoothing: 0.0, losses: None, gradients };
         self.model.head(head)?.loss(&self.model.weights, &mut self.tape, x, targets, options)
     }
 }

@@ -100,8 +100,12 @@ fn each_objective_pretrains_on_the_sample_and_a_task_begins_with_it() {
     let place = Place::new();
     // Muon's steps take several times as long in the development profile.
     place.write("adamw.toml", "[training]\noptimizer = { type = 'adamw' }\n");
-    let presets =
-        [("causal", "longhand-nano"), ("bicausal", "bicausal-nano"), ("masked", "encoder-nano")];
+    let presets = [
+        ("causal", "longhand-nano"),
+        ("bicausal", "bicausal-nano"),
+        ("masked", "encoder-nano"),
+        ("masked+nsp", "encoder-nano"),
+    ];
     for (objective, preset) in presets {
         let train = format!(
             "train text.txt --objective {objective} --batch 2 --chunk 24 --threads 1 --json \
@@ -122,6 +126,8 @@ fn each_objective_pretrains_on_the_sample_and_a_task_begins_with_it() {
         ));
         place.done(&format!("predict both-{objective} --data train.tsv"));
     }
+    let config: Value = serde_json::from_slice(&place.read("masked+nsp/config.json")).unwrap();
+    assert_eq!(config["heads"][1]["name"], "next_sentence", "{config}");
     place.refused("generate masked --prompt a", "reads in both directions");
     place.refused("train text.txt --objective masked --preset lstm --out no", "objective masked");
 }

@@ -147,7 +147,7 @@ mod tests {
             (TokenizerKind::Char, None),
             (TokenizerKind::Bpe, Some(270)),
             (TokenizerKind::Wordpiece, Some(60)),
-            (TokenizerKind::Unigram, Some(300)),
+            (TokenizerKind::Unigram, None),
         ] {
             let found = parts(&tokenizer(kind, size, &text), &words, true);
             let found: Vec<&str> = found.iter().map(|word| word.trim()).collect();
