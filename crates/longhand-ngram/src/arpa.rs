@@ -19,7 +19,7 @@ use crate::model::{Level, NEVER, Ngram};
 const START_MARK: &str = "<s>";
 const END_MARK: &str = "</s>";
 const UNKNOWN_MARK: &str = "<unk>";
-/// ln 10.
+/// ln 10: an ARPA file has logarithms to the base 10.
 const LN_10: f64 = std::f64::consts::LN_10;
 
 /// How a vocabulary's tokens are written: the words of an ARPA file by id, and `<s>` behind them.
@@ -151,7 +151,7 @@ struct Lines<R> {
 type Entry = (u128, f32, f32);
 
 impl<R: BufRead> Lines<R> {
-    /// The whole file.
+    /// Reads the whole file.
     fn model(&mut self, words: &ArpaWords) -> Result<Ngram, NgramError> {
         while self.next()? != "\\data\\" {}
         let mut counts = Vec::new();

@@ -2,9 +2,8 @@
 
 use std::sync::atomic::AtomicBool;
 
-use crate::count::check;
 use crate::discount::Discounts;
-use crate::error::NgramError;
+use crate::error::{NgramError, check};
 use crate::key::Packing;
 use crate::model::{Level, NEVER, Ngram};
 use crate::sorter::Sorted;

@@ -5,13 +5,13 @@
 //! model, with at most 16 bytes for each different n-gram of any order. The tokens are read once.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use longhand_text::Tokens;
 
 use crate::build::Builder;
 use crate::discount::Discounts;
-use crate::error::NgramError;
+use crate::error::{NgramError, check};
 use crate::key::Packing;
 use crate::model::Ngram;
 use crate::sorter::{Sorted, Sorter};
@@ -53,11 +53,6 @@ pub(crate) fn count_within(
         builder.add(ngrams.finish()?, discounts, stop)?;
     }
     Ok(builder.finish())
-}
-
-/// Ends the work once `stop` is set.
-pub(crate) fn check(stop: &AtomicBool) -> Result<(), NgramError> {
-    if stop.load(Ordering::Relaxed) { Err(NgramError::Stopped) } else { Ok(()) }
 }
 
 /// The n-gram that ends at each token. Near a document's start it is shorter, and begins there.

@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use longhand_model::FileError;
 use longhand_model::checksum::ChecksumError;
@@ -46,7 +47,7 @@ pub enum NgramError {
     Damaged {
         /// Path of the refused file.
         path: PathBuf,
-        /// The damaged part.
+        /// The part that differs from what was written.
         source: ChecksumError,
     },
     /// A file that is no n-gram model, or another one.
@@ -54,7 +55,7 @@ pub enum NgramError {
     Form {
         /// Path of the refused file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it, in words.
         reason: String,
     },
     /// A line of an ARPA file.
@@ -68,7 +69,12 @@ pub enum NgramError {
     /// Two tokens that an ARPA file cannot tell apart.
     #[error("two tokens of the vocabulary would both be `{0}` in an ARPA file")]
     SameWord(String),
-    /// Counting was stopped.
+    /// Counting was stopped before its end.
     #[error("counting was stopped before its end, so that there is no model")]
     Stopped,
+}
+
+/// Ends the work once `stop` is set.
+pub(crate) fn check(stop: &AtomicBool) -> Result<(), NgramError> {
+    if stop.load(Ordering::Relaxed) { Err(NgramError::Stopped) } else { Ok(()) }
 }

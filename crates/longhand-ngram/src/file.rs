@@ -26,9 +26,9 @@ const MOST_TOKENS: usize = (1 << 24) - 2;
 #[serde(deny_unknown_fields)]
 struct Header {
     version: u32,
-    /// N.
+    /// N: the longest n-gram, in tokens.
     order: usize,
-    /// V.
+    /// V: the number of tokens of the vocabulary.
     vocab_size: usize,
     /// How many n-grams there are of each length.
     counts: Vec<usize>,

@@ -29,7 +29,7 @@ impl Packing {
         Ok(Self { bits: bits(vocabulary), order })
     }
 
-    /// N.
+    /// N: the longest n-gram, in tokens.
     pub(crate) fn order(self) -> usize {
         self.order
     }

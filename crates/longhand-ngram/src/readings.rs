@@ -59,7 +59,7 @@ impl Readings {
         let carried = state.single_mut().filter(|carried| carried.len() == batch * self.width);
         let carried = carried.ok_or(ModelError::Layout)?;
         self.recent.clear();
-        for row in 0..rows {
+        for (row, &id) in ids.iter().enumerate().take(rows) {
             let (t, b) = (row / batch, row % batch);
             let recent = &mut carried[b * self.width..][..self.width];
             if sequence.starts_empty(t, b) {
@@ -68,7 +68,7 @@ impl Readings {
             if sequence.is_real(t, b) {
                 recent.rotate_left(1);
                 // Below 2^24, so that it is exact.
-                recent[self.width - 1] = (ids[row] + 1) as f32;
+                recent[self.width - 1] = (id + 1) as f32;
             }
             self.recent.extend(recent.iter().map(|&word| word as u32));
         }

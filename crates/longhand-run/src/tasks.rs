@@ -36,8 +36,8 @@ use crate::output::{self, Ready};
 use crate::pretrained::{self, Begun, Body, Documents, Part};
 use crate::recipe::{self, Recipe, TokenizerSettings};
 use crate::training::{DataFacts, LabelCounts, PartFacts, Training};
-use crate::vectors;
 use crate::tuning::is_of_adapter;
+use crate::vectors;
 use crate::watch::{DataSize, Preparation, Watch};
 
 /// A run of a recipe that names a task.

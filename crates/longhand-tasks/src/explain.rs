@@ -12,9 +12,7 @@
 use std::sync::Arc;
 
 use longhand_kernel::Cpu;
-use longhand_model::{
-    Ablation, Gradients, LossOptions, Mode, Model, ModelError, Tape, Targets,
-};
+use longhand_model::{Ablation, Gradients, LossOptions, Mode, Model, ModelError, Tape, Targets};
 use longhand_text::batch::{LabelledBatch, LabelledIds};
 use serde::Serialize;
 

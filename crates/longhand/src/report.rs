@@ -46,7 +46,7 @@ pub(crate) struct Page<'a> {
     pub(crate) sure: Vec<(f64, bool)>,
     /// The course of the model's training.
     pub(crate) curve: Vec<Evaluated>,
-    /// The wrong answers.
+    /// The wrong answers, in the order of the examples.
     pub(crate) mistakes: Vec<Mistake>,
 }
 
@@ -64,11 +64,11 @@ pub(crate) struct Evaluated {
 pub(crate) struct Mistake {
     /// The number of the example, counted from 1.
     pub(crate) example: usize,
-    /// Its texts.
+    /// The texts of the example, in their order.
     pub(crate) texts: Vec<String>,
-    /// The right answer.
+    /// The right answer, as the file writes it.
     pub(crate) truth: String,
-    /// The model's answer.
+    /// The model's answer, as `predict` writes it.
     pub(crate) answer: String,
     /// The probability of the answer, where it has one.
     pub(crate) probability: Option<f64>,
@@ -96,7 +96,7 @@ impl Page<'_> {
         &mut self.mistakes[..shown]
     }
 
-    /// The page.
+    /// The whole page as HTML.
     pub(crate) fn html(mut self) -> String {
         self.shown();
         let title = format!("{}: {}", self.task, self.model);

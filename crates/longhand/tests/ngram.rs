@@ -11,7 +11,7 @@ use tables::{Folder, check, longhand};
 fn text(lines: usize) -> String {
     let line = |i: usize| {
         let (who, what) = (["anna", "ben", "cleo"][i % 3], ["tea", "milk", "cake"][i * i % 3]);
-        format!("{who} has {what} and {} likes it\n", if i % 2 == 0 { "she" } else { "he" })
+        format!("{who} has {what} and {} likes it\n", if i.is_multiple_of(2) { "she" } else { "he" })
     };
     (0..lines).map(line).collect()
 }

@@ -154,7 +154,7 @@ impl Arguments {
             What::Decode if !config.is_language_model() => {
                 let (cpu, batch) = (self.measuring.cpu()?, self.batch.unwrap_or(1) as usize);
                 let follower = Follower::new(config, cpu.clone(), batch, self.position)?;
-                self.decode(&cpu, batch, follower, Follower::model)
+                self.decode(&cpu, batch, follower, |follower| Ok(follower.model()))
             }
             What::Decode => {
                 let (cpu, batch) = (self.measuring.cpu()?, self.batch.unwrap_or(1) as usize);
@@ -217,11 +217,11 @@ impl Arguments {
         cpu: &Cpu,
         batch: usize,
         mut work: W,
-        model: impl Fn(&W) -> &Model,
+        model: impl Fn(&W) -> Result<&Model>,
     ) -> Result<()> {
         let rates = self.measuring.windows(|| work.step())?;
         let shares = self.profiling.take(&mut work)?;
-        let model = model(&work);
+        let model = model(&work)?;
         let operations = forward_operations(model, self.position, 1);
         let mut line = self.line(cpu, model.config(), model.weights.count());
         line.add("batch", batch).add("position", self.position);
