@@ -10,8 +10,8 @@ use longhand_ngram::{Ngram, Readings};
 
 use crate::error::EngineError;
 
-/// A model that gives logits of the next token after each token of a stream, whose state is of
-/// constant size.
+/// A model that gives logits of the next token after each token of a stream. The stream's state
+/// has a constant size.
 pub enum LanguageModel {
     /// A network with a language-model head.
     Network(Box<Model>),

@@ -212,6 +212,17 @@ impl Model {
         &self.state
     }
 
+    /// `[D]`: the mean of the vectors of all tokens; zeros where the weights are packed for reading.
+    pub fn mean_embedding(&self) -> Vec<f32> {
+        let (table, width) = (self.weights.get(self.embedding), self.config.width);
+        let mut sums = vec![0.0_f64; width];
+        for row in table.data.chunks_exact(width) {
+            sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
+        }
+        let count = (table.data.len() / width).max(1) as f64;
+        sums.into_iter().map(|sum| (sum / count) as f32).collect()
+    }
+
     /// Numbers in a row of the first head's answer: tokens or classes.
     pub fn outputs(&self) -> usize {
         self.first_head().outputs()

@@ -72,8 +72,8 @@ impl Builder {
         self.model
     }
 
-    /// p(w) = (a(w) − D(a(w)) + Σ D / V) / Σ a: what the discounts leave is the same for every word,
-    /// seen or not.
+    /// p(w) = (a(w) − D(a(w)) + Σ D / V) / Σ a: what the discounts leave is the same for each
+    /// word, seen or not.
     fn unigrams(&mut self, ngrams: &mut Sorted, discounts: Discounts) -> Result<(), NgramError> {
         let vocabulary = self.model.vocabulary;
         let mut counts = vec![0; vocabulary];

@@ -1,5 +1,5 @@
-//! An n-gram model in a folder: its arrays in `ngram.safetensors`, with checksums, and what they are
-//! in `ngram.json`.
+//! An n-gram model in a folder: its arrays in `ngram.safetensors`, with checksums, and their sizes
+//! and settings in `ngram.json`.
 
 use std::borrow::Cow;
 use std::path::Path;

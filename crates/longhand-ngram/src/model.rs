@@ -12,8 +12,7 @@ pub struct Ngram {
     pub(crate) vocabulary: usize,
     /// The n-grams of 1 word, of 2 words, and so on to N.
     pub(crate) levels: Vec<Level>,
-    /// What was taken from the counts of each length; empty for a model that was read from an ARPA
-    /// file.
+    /// What was taken from the counts of each length; empty for a model that was read from ARPA.
     pub(crate) discounts: Vec<Discounts>,
 }
 
@@ -24,8 +23,8 @@ pub(crate) struct Level {
     pub(crate) words: Vec<u32>,
     /// ln p(last word | the words before it).
     pub(crate) log_probabilities: Vec<f32>,
-    /// ln γ of each as a context: what shorter contexts' probabilities are multiplied by. Empty in
-    /// the highest order.
+    /// ln γ of each as a context: what shorter contexts' probabilities are multiplied by. The
+    /// highest order has none.
     pub(crate) backoffs: Vec<f32>,
     /// Where the n-grams that begin with each one start among the next longer ones, and at last their
     /// number. Empty in the highest order.

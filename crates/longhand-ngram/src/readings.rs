@@ -76,8 +76,7 @@ impl Readings {
         Ok(())
     }
 
-    /// Logits of the next token after some rows of the last pass, `[rows, V]`: ln p, so that they
-    /// are normalised.
+    /// `[rows, V]`: logits of the next token after some rows of the last pass. They are ln p.
     ///
     /// # Panics
     /// If there are fewer rows.

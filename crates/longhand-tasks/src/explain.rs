@@ -3,11 +3,13 @@
 //! With f(x) = ln p(answer | x) and the embedded tokens x, the integrated gradients of token t
 //! (Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", 2017, equation 1) are
 //!
-//! > Σ_d x_td · ∫₀¹ ∂f(αx)/∂x_td dα
+//! > Σ_d (x_td − r_d) · ∫₀¹ ∂f(r + α(x − r))/∂x_td dα
 //!
-//! They begin at x = 0, tokens without any meaning. The integral is the mean over the middles of
-//! equal steps of α, which are read as one batch. Over all tokens they add up to f(x) − f(0)
-//! (completeness, proposition 1); the difference is the error of the integral, and is told.
+//! They begin at r, the mean of all embeddings: a token that may be any. (At 0 a norm has no gradient
+//! that an integral could follow.) The integral is the mean over the middles of
+//! equal steps of α, which are read side by side. Over all tokens they add up to f(x) − f(r)
+//! (completeness, proposition 1); the difference is the error of the integral. Where it is
+//! large the steps become smaller, and what is left of it is told.
 
 use std::sync::Arc;
 
@@ -21,8 +23,12 @@ use crate::error::TaskError;
 use crate::network::Network;
 use crate::task::Task;
 
-/// Steps of the integral.
+/// Steps of the integral that are read side by side.
 const STEPS: usize = 32;
+/// The most steps.
+const MOST_STEPS: usize = 16 * STEPS;
+/// The error that is accepted: in nats, and as a share of what the tokens change.
+const ACCEPTED: [f64; 2] = [0.005, 0.02];
 
 /// Why a network gave an answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,7 +37,7 @@ pub struct Explanation {
     pub tokens: Vec<Token>,
     /// ln p of the answer.
     pub log_probability: f64,
-    /// ln p of the answer where no token has a meaning.
+    /// ln p of the answer where every token is the mean of all.
     pub without_tokens: f64,
     /// The sum of the tokens' shares less the difference of the two: 0 but for the error of the
     /// integral.
@@ -54,6 +60,8 @@ pub struct Token {
 /// Explains answers of one network, one after the other.
 pub struct Explainer {
     network: Network,
+    /// `[D]`: r, where the shares begin.
+    reference: Vec<f32>,
     tape: Tape,
     gradients: Gradients,
 }
@@ -72,7 +80,8 @@ impl Explainer {
             group
         });
         let gradients = Gradients::new(cpu.clone(), &network.model.weights);
-        Ok(Self { network, tape: Tape::new(cpu), gradients })
+        let reference = network.model.mean_embedding();
+        Ok(Self { network, reference, tape: Tape::new(cpu), gradients })
     }
 
     /// Why the network gave this answer to an example; none where there was nothing to read.
@@ -93,20 +102,29 @@ impl Explainer {
         let nothing = self.log_probability(task, &item, 0.0, None)?;
         let mut without = |memory| self.log_probability(task, &item, 1.0, Some(memory));
         let (working, long) = (without(Ablation::Working)?, without(Ablation::Long)?);
-        let shares = self.shares(task, &item)?;
+        let mut steps = STEPS;
+        let (shares, error) = loop {
+            let shares = self.shares(task, &item, steps)?;
+            let error = shares.iter().sum::<f64>() - (whole - nothing);
+            let accepted = ACCEPTED[0] + ACCEPTED[1] * (whole - nothing).abs();
+            if error.abs() <= accepted || steps == MOST_STEPS {
+                break (shares, error);
+            }
+            steps *= 4;
+        };
         let label = |id: &u32| self.network.tokenizer.label(*id);
         let tokens = item.ids.iter().map(label).zip(&shares);
         Ok(Some(Explanation {
             tokens: tokens.map(|(text, &share)| Token { text, share }).collect(),
             log_probability: whole,
             without_tokens: nothing,
-            completeness_error: shares.iter().sum::<f64>() - (whole - nothing),
+            completeness_error: error,
             working_memory: whole - working,
             long_memory: whole - long,
         }))
     }
 
-    /// f(factor·x), with a kind of memory silenced.
+    /// f(r + factor·(x − r)), with a kind of memory silenced.
     fn log_probability<T: Task>(
         &mut self,
         task: &T,
@@ -115,38 +133,43 @@ impl Explainer {
         ablation: Option<Ablation>,
     ) -> Result<f64, TaskError> {
         self.tape.ablate(ablation);
-        let read = read(task, (&self.network.model, &mut self.tape), item, &[factor], None);
+        let network = (&self.network.model, &mut self.tape);
+        let read = read(task, network, item, (&[factor], &self.reference), None);
         self.tape.ablate(None);
         Ok(-read?.0)
     }
 
-    /// The integrated gradient of each token.
+    /// The integrated gradient of each token, from `steps` steps.
     fn shares<T: Task>(
         &mut self,
         task: &T,
         item: &LabelledIds<T::Target>,
+        steps: usize,
     ) -> Result<Vec<f64>, TaskError> {
-        let middle = |step: usize| (step as f32 + 0.5) / STEPS as f32;
-        let factors: Vec<f32> = (0..STEPS).map(middle).collect();
         let mut shares = vec![0.0; item.ids.len()];
-        let network = (&self.network.model, &mut self.tape);
-        let (_, dots) = read(task, network, item, &factors, Some(&mut self.gradients))?;
-        for (row, dot) in dots.iter().enumerate() {
-            // The gradient is the loss's, and f is the loss with another sign.
-            shares[row / STEPS] -= dot / STEPS as f64;
+        for first in (0..steps).step_by(STEPS) {
+            let middle = |step: usize| ((first + step) as f32 + 0.5) / steps as f32;
+            let factors: Vec<f32> = (0..STEPS).map(middle).collect();
+            let network = (&self.network.model, &mut self.tape);
+            let (_, dots) =
+                read(task, network, item, (&factors, &self.reference), Some(&mut self.gradients))?;
+            for (row, dot) in dots.iter().enumerate() {
+                // The gradient is the loss's, and f is the loss with another sign.
+                shares[row / STEPS] -= dot / steps as f64;
+            }
         }
         Ok(shares)
     }
 }
 
-/// Reads a sequence once for each factor, its embedded tokens multiplied by it. Gives the summed
-/// loss, and `[T·B]`: x·g of each row of the embedded tokens x and their gradient g, where gradients
+/// Reads a sequence once for each factor, its embedded tokens x moved to r + factor·(x − r). Gives the
+/// summed loss, and `[T·B]`: (x − r)·g of each row of the embedded tokens x and their gradient g, where gradients
 /// are asked for.
 fn read<T: Task>(
     task: &T,
     (model, tape): (&Model, &mut Tape),
     item: &LabelledIds<T::Target>,
-    factors: &[f32],
+    (factors, reference): (&[f32], &[f32]),
     mut gradients: Option<&mut Gradients>,
 ) -> Result<(f64, Vec<f64>), ModelError> {
     let (time, copies) = (item.ids.len(), factors.len());
@@ -159,7 +182,7 @@ fn read<T: Task>(
         examples: (0..copies).collect(),
     };
     let mut pass = tape.pass(if gradients.is_some() { Mode::Record } else { Mode::Read });
-    pass.watch_scaled_embedding(factors);
+    pass.watch_scaled_embedding(factors, reference);
     let x = batches::read(task, model, &mut pass, &batch)?;
     let options = LossOptions {
         gradients: gradients.as_deref_mut().map(|gradients| (1.0, gradients)),
@@ -172,9 +195,12 @@ fn read<T: Task>(
         gradients.clear();
     }
     let dots = pass.watched_embedding().map(|(x, g)| {
-        let width = x.len() / (time * copies).max(1);
-        let rows = x.chunks(width.max(1)).zip(g.chunks(width.max(1)));
-        rows.map(|(x, g)| x.iter().zip(g).map(|(x, g)| f64::from(x * g)).sum()).collect()
+        let width = reference.len().max(1);
+        let rows = x.chunks(width).zip(g.chunks(width));
+        let dot = |(x, g): (&[f32], &[f32])| -> f64 {
+            x.iter().zip(g).zip(reference).map(|((x, g), r)| f64::from((x - r) * g)).sum()
+        };
+        rows.map(dot).collect()
     });
     Ok((nats, dots.unwrap_or_default()))
 }

@@ -185,7 +185,7 @@ fn texts_without_labels_are_learnt_from_in_rounds() {
         longhand(&arguments, b"")
     };
     let (code, stdout, errors) =
-        run(&arguments(&["--rounds", "2", "--threshold", "0.6", "--per-label", "5", "--json"]));
+        run(&arguments(&["--rounds", "2", "--threshold", "0.5", "--per-label", "5", "--json"]));
     assert_eq!((code, errors.as_str()), (0, ""));
     let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
     assert_eq!((&last["done"], &last["end"]), (&true.into(), &"rounds".into()));
@@ -206,7 +206,7 @@ fn texts_without_labels_are_learnt_from_in_rounds() {
     for (place, line) in lines.iter().enumerate() {
         assert!(line["text"].as_str().unwrap().starts_with("we were"), "{line}");
         assert!(["bad", "good"].iter().any(|label| line["label"] == *label), "{line}");
-        assert!(line["probability"].as_f64().unwrap() >= 0.6, "{line}");
+        assert!(line["probability"].as_f64().unwrap() >= 0.5, "{line}");
         assert!(lines[..place].iter().all(|other| other["text"] != line["text"]), "{line}");
     }
     let read =

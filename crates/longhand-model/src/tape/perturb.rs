@@ -27,24 +27,33 @@ enum Kind {
     #[default]
     None,
     /// Its gradient is summed over the stacks; empty before the backward pass.
-    /// Each sequence is multiplied by its factor first, if there are factors.
-    Watch { factors: Vec<f32>, embedded: Option<Var>, gradient: Buffer },
+    /// Each sequence is scaled first, if there are factors.
+    Watch { scaling: Scaling, embedded: Option<Var>, gradient: Buffer },
     /// r `[T·B, D]` is added to it.
     Add(Buffer),
+}
+
+/// y = r + factor·(x − r) for the rows x of each sequence.
+#[derive(Clone, Default)]
+struct Scaling {
+    /// `[B]`: the factor of each sequence; empty where nothing is scaled.
+    factors: Vec<f32>,
+    /// `[D]`: r, where a factor of 0 leads.
+    from: Vec<f32>,
 }
 
 impl Pass<'_> {
     /// Keeps the gradient of the embedded tokens of the next sequence, for
     /// [`Pass::begin_perturbed`]. To be called before the pass reads it.
     pub fn watch_embedding(&mut self) {
-        self.watch_scaled_embedding(&[]);
+        self.watch_scaled_embedding(&[], &[]);
     }
 
-    /// As [`Pass::watch_embedding`], with the embedded tokens of each of B sequences multiplied by its
-    /// factor.
-    pub fn watch_scaled_embedding(&mut self, factors: &[f32]) {
-        let (factors, gradient) = (factors.to_vec(), Buffer::default());
-        let kind = Kind::Watch { factors, embedded: None, gradient };
+    /// As [`Pass::watch_embedding`], with the embedded tokens x of each of B sequences replaced by
+    /// r + factor·(x − r), for a reference r `[D]`.
+    pub fn watch_scaled_embedding(&mut self, factors: &[f32], from: &[f32]) {
+        let scaling = Scaling { factors: factors.to_vec(), from: from.to_vec() };
+        let kind = Kind::Watch { scaling, embedded: None, gradient: Buffer::default() };
         self.tape.perturbation = Perturbation { kind, sequences: 0 };
     }
 
@@ -94,11 +103,11 @@ impl Tape {
         let (mut needed, width) = (self.needs(x), self.width(x));
         match &mut self.perturbation.kind {
             Kind::None => {}
-            Kind::Watch { factors, embedded, .. } => {
+            Kind::Watch { scaling, embedded, .. } => {
                 embedded.get_or_insert(x);
                 // A frozen embedding's gradient is wanted as well.
                 needed = true;
-                scale(factors, width, &mut data);
+                scaling.apply(width, &mut data);
             }
             Kind::Add(r) => {
                 let r = std::mem::take(r);
@@ -151,8 +160,8 @@ impl Perturb {
         }
         let mut dx = tape.open(self.x);
         if let Some(dx) = &mut dx {
-            if let Kind::Watch { factors, .. } = &tape.perturbation.kind {
-                scale(factors, width, &mut dy);
+            if let Kind::Watch { scaling, .. } = &tape.perturbation.kind {
+                scaling.apply_to_gradient(width, &mut dy);
             }
             elementwise::accumulate(&tape.cpu, &dy, dx);
         }
@@ -161,10 +170,21 @@ impl Perturb {
     }
 }
 
-/// Multiplies row t·B + b, of `width` numbers, by the factor of sequence b.
-fn scale(factors: &[f32], width: usize, rows: &mut [f32]) {
-    for (row, factor) in rows.chunks_exact_mut(width.max(1)).zip(factors.iter().cycle()) {
-        row.iter_mut().for_each(|value| *value *= factor);
+impl Scaling {
+    /// Scales row t·B + b, of `width` numbers, by the factor of sequence b.
+    fn apply(&self, width: usize, rows: &mut [f32]) {
+        for (row, factor) in rows.chunks_exact_mut(width.max(1)).zip(self.factors.iter().cycle()) {
+            for (value, from) in row.iter_mut().zip(&self.from) {
+                *value = from + factor * (*value - from);
+            }
+        }
+    }
+
+    /// dx = factor·dy.
+    fn apply_to_gradient(&self, width: usize, rows: &mut [f32]) {
+        for (row, factor) in rows.chunks_exact_mut(width.max(1)).zip(self.factors.iter().cycle()) {
+            row.iter_mut().for_each(|value| *value *= factor);
+        }
     }
 }
 
@@ -256,20 +276,21 @@ mod tests {
     #[test]
     fn a_scaled_embedding_has_the_gradient_of_its_scaled_values() {
         let factors = [0.5, 1.0, 0.0];
+        let from = [0.1, -0.2, 0.3, 0.0, 0.5, -0.4];
         for model in models() {
             let mut tape = Tape::new(Arc::new(Cpu::new(2)));
             let mut pass = tape.pass(Mode::Record);
             let mut gradients = Gradients::new(pass.cpu().clone(), &model.weights);
             let mut at = |factors: &[f32]| {
                 pass.begin_perturbed(0.0);
-                pass.watch_scaled_embedding(factors);
+                pass.watch_scaled_embedding(factors, &from);
                 let loss = read(&model, &mut pass, Some(&mut gradients));
                 pass.backward(&model.weights, &mut gradients).unwrap();
                 let (x, g) = pass.watched_embedding().unwrap();
                 (loss, x.to_vec(), g.to_vec())
             };
             let (_, x, g) = at(&factors);
-            // The slope in the factor of sequence b is the sum of x·g over its rows.
+            // The slope in the factor of sequence b is the sum of (x − r)·g over its rows.
             for b in 0..3 {
                 let step = 1e-3;
                 let [above, below] = [step, -step].map(|step| {
@@ -280,7 +301,7 @@ mod tests {
                 let slope = (above - below) / (2.0 * f64::from(step));
                 let rows = x.chunks(6).zip(g.chunks(6)).skip(b).step_by(3);
                 let dot = |(x, g): (&[f32], &[f32])| -> f64 {
-                    x.iter().zip(g).map(|(x, g)| f64::from(x * g)).sum()
+                    x.iter().zip(g).zip(from).map(|((x, g), r)| f64::from((x - r) * g)).sum()
                 };
                 let expected: f64 = rows.map(dot).sum();
                 assert!((slope - expected).abs() < 2e-3, "{slope} {expected}");
