@@ -145,7 +145,9 @@ pub(super) fn with_input(
     let (columns, stride) = (shape.gate_columns(), shape.gate_stride());
     match x {
         Input::Rows(x) => {
-            let rows = gates.len().checked_div(stride).unwrap_or(0);
+            // Without units, the rows of x say how many there are.
+            let rows = gates.len().checked_div(stride);
+            let rows = rows.or_else(|| x.len().checked_div(shape.input)).unwrap_or(0);
             body(x, Matrix::strided(gates, rows, columns, stride));
         }
         Input::Tokens { ids, table } => {

@@ -201,7 +201,7 @@ mod tests {
     const CONFIG: &str = r#"{
         "model_type": "longhand", "format": 2, "vocab_size": 9, "width": 6, "norm": "none",
         "blocks": [{"long": {"type": "lstm", "hidden": 5}}],
-        "heads": [{"type": "classifier", "classes": 3, "pooling": "max"}]
+        "heads": [{"type": "classifier", "classes": 3, "pooling": "mean"}]
     }"#;
 
     fn models() -> [Model; 2] {
