@@ -230,12 +230,9 @@ fn texts_without_labels_are_learnt_from_in_rounds() {
     let other = ["finetune", "--resume", "--threshold", "0.7", "--out", &out];
     check(&longhand(&other, b""), 1, "begun with another self-training", "another threshold");
 
-    check(
-        &run(&arguments(&["--folds", "3", "--force"])),
-        1,
-        "self-training has no `folds`",
-        "folds",
-    );
+    let folds = ["finetune", "--task", "classify", "--data", &table, "--unlabelled", &texts];
+    let folds = [&folds[..], &COLUMNS, &["--folds", "3", "--out", &out, "--force"]].concat();
+    check(&longhand(&folds, b""), 1, "self-training has no `folds`", "folds");
     check(&run(&arguments(&["--rounds", "1", "--force"])), 1, "must be at least 2", "one round");
     check(&run(&arguments(&["--baseline", "nb-lr"])), 2, "leave it out", "a baseline");
     let alone =
