@@ -59,7 +59,7 @@ fn questions_become_a_reader_that_answers_them() {
     let out = folder.path().join("reader").to_str().unwrap().to_owned();
     let arguments = [
         &["finetune", "--task", "span", "--data", &train, "--test", &test][..],
-        &["--epochs", "40", "--threads", "1", "--json", "--out", &out],
+        &["--epochs", "30", "--threads", "1", "--json", "--out", &out],
     ];
     let (code, stdout, errors) = longhand(&arguments.concat(), "");
     assert_eq!((code, errors.as_str()), (0, ""));
