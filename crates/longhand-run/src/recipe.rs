@@ -158,75 +158,88 @@ impl Recipe {
             recipe.training =
                 given.over(Settings::for_examples()).map_err(|e| refused(e.to_string()))?;
         }
-        recipe.training.check().map_err(|error| refused(error.to_string()))?;
-        recipe.tuning.check().map_err(|error| refused(error.to_string()))?;
-        if let Some(pretraining) = &recipe.pretraining {
-            pretraining.check().map_err(|error| refused(format!("pretraining: {error}")))?;
+        recipe.check().map_err(refused)?;
+        Ok(recipe)
+    }
+
+    /// Checks what can be checked without the data; a sentence on what is refused.
+    fn check(&self) -> Result<(), String> {
+        self.training.check().map_err(|error| error.to_string())?;
+        self.tuning.check().map_err(|error| error.to_string())?;
+        if let Some(pretraining) = &self.pretraining {
+            pretraining.check().map_err(|error| format!("pretraining: {error}"))?;
         }
-        if recipe.pretraining.is_some() && recipe.task.is_none() {
-            return Err(refused(
+        if self.pretraining.is_some() && self.task.is_none() {
+            return Err(
                 "`pretraining` is for a `task`: without one, `objective` says what is learnt"
                     .into(),
-            ));
+            );
         }
-        if recipe.task.is_some() && recipe.objective != PretrainingObjective::default() {
-            return Err(refused(
-                "`objective` is for text: the table `pretraining` of a task has one".into(),
-            ));
+        if self.task.is_some() && self.objective != PretrainingObjective::default() {
+            return Err("`objective` is for text: the table `pretraining` of a task has one".into());
         }
         // Any vocabulary will do to find a wrong key.
-        recipe.model.config(256).map_err(|error| refused(error.to_string()))?;
-        if !(0.0..1.0).contains(&recipe.data.valid_fraction) {
-            return Err(refused("`valid_fraction` must be at least 0 and less than 1".into()));
-        }
-        if recipe.data.share.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
-            return Err(refused("`share` must be above 0 and at most 1".into()));
-        }
-        if recipe.data.share.is_some() && recipe.task.is_some() {
-            return Err(refused("`share` is for text: a task reads its tables whole".into()));
-        }
-        recipe.check_folds().map_err(refused)?;
-        recipe.check_rounds().map_err(refused)?;
-        if let Some(baseline) = &recipe.baseline {
-            baseline.check().map_err(|error| refused(error.to_string()))?;
-            if recipe.task.is_none() || recipe.model.base.is_some() {
-                return Err(refused("`baseline` needs a `task`, and no `model.base`".into()));
+        self.model.config(256).map_err(|error| error.to_string())?;
+        self.check_data()?;
+        self.check_folds()?;
+        self.check_rounds()?;
+        self.check_models()
+    }
+
+    /// Checks the models that a recipe names beside each other.
+    fn check_models(&self) -> Result<(), String> {
+        if let Some(baseline) = &self.baseline {
+            baseline.check().map_err(|error| error.to_string())?;
+            if self.task.is_none() || self.model.base.is_some() {
+                return Err("`baseline` needs a `task`, and no `model.base`".into());
             }
         }
-        if let Some(ensemble) = &recipe.ensemble {
-            ensemble.check().map_err(|error| refused(error.to_string()))?;
-            if recipe.task.is_none() || recipe.baseline.is_some() {
-                return Err(refused("`ensemble` needs a `task`, and no `baseline`".into()));
+        if let Some(ensemble) = &self.ensemble {
+            ensemble.check().map_err(|error| error.to_string())?;
+            if self.task.is_none() || self.baseline.is_some() {
+                return Err("`ensemble` needs a `task`, and no `baseline`".into());
             }
         }
-        if recipe.ngram.is_some()
-            && (recipe.task.is_some() || recipe.objective != PretrainingObjective::default())
+        if self.ngram.is_some()
+            && (self.task.is_some() || self.objective != PretrainingObjective::default())
         {
-            return Err(refused(
-                "`ngram` predicts text: it has no `task` and no `objective`".into(),
-            ));
+            return Err("`ngram` predicts text: it has no `task` and no `objective`".into());
         }
-        if recipe.model.base.is_some() && recipe.task.is_none() {
-            return Err(refused("`model.base` needs a `task` to begin with it".into()));
+        if self.model.base.is_some() && self.task.is_none() {
+            return Err("`model.base` needs a `task` to begin with it".into());
         }
-        if recipe.training.adversarial.is_some() && recipe.task.is_none() {
-            return Err(refused("`training.adversarial` needs a `task`".into()));
+        if self.training.adversarial.is_some() && self.task.is_none() {
+            return Err("`training.adversarial` needs a `task`".into());
         }
-        if recipe.model.vectors.is_some() && recipe.task.is_none() {
-            return Err(refused("`model.vectors` needs a `task`".into()));
+        if self.model.vectors.is_some() && self.task.is_none() {
+            return Err("`model.vectors` needs a `task`".into());
         }
-        let data = &recipe.data;
+        Ok(())
+    }
+
+    /// Checks the files and shares of the data.
+    fn check_data(&self) -> Result<(), String> {
+        if !(0.0..1.0).contains(&self.data.valid_fraction) {
+            return Err("`valid_fraction` must be at least 0 and less than 1".into());
+        }
+        if self.data.share.is_some_and(|share| !(share > 0.0 && share <= 1.0)) {
+            return Err("`share` must be above 0 and at most 1".into());
+        }
+        if self.data.share.is_some() && self.task.is_some() {
+            return Err("`share` is for text: a task reads its tables whole".into());
+        }
+        let data = &self.data;
         let listed = || [&data.train, &data.valid, &data.test].into_iter().flatten();
         if let Some(path) =
             data.sha256.keys().find(|path| !listed().any(|file| path.starts_with(file)))
         {
             let path = path.display();
-            return Err(refused(format!("`sha256` names {path}, which no list of files has")));
+            return Err(format!("`sha256` names {path}, which no list of files has"));
         }
-        if recipe.data.sample_bytes > MOST_SAMPLE_BYTES {
-            return Err(refused(format!("`sample_bytes` must be at most {MOST_SAMPLE_BYTES}")));
+        if self.data.sample_bytes > MOST_SAMPLE_BYTES {
+            return Err(format!("`sample_bytes` must be at most {MOST_SAMPLE_BYTES}"));
         }
-        Ok(recipe)
+        Ok(())
     }
 
     /// What a person calls the model of a text.

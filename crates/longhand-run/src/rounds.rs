@@ -89,7 +89,10 @@ impl Rounds {
         let (mut recipe, folder) = (self.recipe.clone(), self.folder(number));
         let mut settings = SelfTraining { round: Some(number), ..self.settings.clone() };
         let mut labelled = 0;
-        if number.get() > 1 {
+        if number.get() == 1 {
+            // Texts that cannot be read are found out before a round of work.
+            self.texts()?;
+        } else {
             // A run's record has absolute paths.
             let path = self.out.join(format!("labelled-{number:02}.jsonl"));
             let path = std::path::absolute(path)?;

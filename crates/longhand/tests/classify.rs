@@ -230,6 +230,12 @@ fn texts_without_labels_are_learnt_from_in_rounds() {
     let other = ["finetune", "--resume", "--threshold", "0.7", "--out", &out];
     check(&longhand(&other, b""), 1, "begun with another self-training", "another threshold");
 
+    let early = folder.path("early");
+    let missing =
+        ["finetune", "--task", "classify", "--data", &table, "--unlabelled", "absent.tsv"];
+    let missing = [&missing[..], &COLUMNS, &["--out", &early]].concat();
+    check(&longhand(&missing, b""), 1, "absent.tsv does not exist", "no such texts");
+    assert!(!std::path::Path::new(&format!("{early}/round-01")).exists(), "nothing was trained");
     let folds = ["finetune", "--task", "classify", "--data", &table, "--unlabelled", &texts];
     let folds = [&folds[..], &COLUMNS, &["--folds", "3", "--out", &out, "--force"]].concat();
     check(&longhand(&folds, b""), 1, "self-training has no `folds`", "folds");
