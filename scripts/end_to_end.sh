@@ -7,9 +7,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 kills=${1:-2}
 
-# The development profile is optimised as well, and checks for overflow. Of the whole workspace, as
-# the tests built it: one package alone has other features, and would be compiled anew.
-cargo build --quiet --workspace
+# The development profile is optimised as well, and checks for overflow. Of the whole workspace and
+# with its examples, as the tests built it: without them dependencies have other features, and would
+# be compiled anew.
+cargo build --quiet --workspace --bins --examples
 longhand="${CARGO_TARGET_DIR:-target}/debug/longhand"
 longhand=$(realpath "$longhand")
 work=$(mktemp -d)

@@ -228,6 +228,9 @@ impl Recipe {
         if self.data.share.is_some() && self.task.is_some() {
             return Err("`share` is for text: a task reads its tables whole".into());
         }
+        if self.data.distinct && self.task.is_none() {
+            return Err("`distinct` is for the examples of a `task`".into());
+        }
         let data = &self.data;
         let listed = || [&data.train, &data.valid, &data.test].into_iter().flatten();
         if let Some(path) =

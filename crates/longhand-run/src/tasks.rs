@@ -461,6 +461,7 @@ pub(crate) fn files(recipe: &Recipe) -> Files {
         fold: data.folds.zip(data.fold).map(|(of, number)| Fold { number, of }),
         shots: data.shots,
         further: recipe.self_training.as_ref().and_then(|settings| settings.labelled.clone()),
+        distinct: data.distinct,
         reading,
     }
 }

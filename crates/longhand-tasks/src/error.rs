@@ -129,6 +129,12 @@ pub enum TaskError {
         /// The share to be held out.
         fraction: f64,
     },
+    /// Files of which nothing is left to measure on.
+    #[error(
+        "every text of {0} is among those that are learnt from: leave out --distinct, or measure on \
+         other texts"
+    )]
+    AllLearnt(String),
     /// Fewer examples of a label than are to be learnt from.
     #[error(
         "{name} has {examples} examples of the label {label:?} to learn from, but {shots} of each \

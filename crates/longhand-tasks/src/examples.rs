@@ -1,13 +1,19 @@
 //! The examples of a run: which files, and what is held out.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use crate::error::TaskError;
 use crate::hold_out::{few, fold, hold_out};
 use crate::task::{At, Read, Reading, Task};
+
+/// What is told of training examples that [`Files::distinct`] drops.
+const REPEATED: &str = "training examples repeat an earlier text and are dropped";
+/// What is told of examples to measure on that [`Files::distinct`] drops.
+const LEARNT: &str =
+    "examples to validate or test on have a text that is learnt from and are dropped";
 
 /// The files of a task's examples.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,6 +34,9 @@ pub struct Files {
     /// A file of further examples to learn from, none of which is held out: the task's default
     /// settings say how it is read (default: none).
     pub further: Option<PathBuf>,
+    /// Whether each text counts once: of equal texts in `train` the first is kept, and texts of `train`
+    /// are dropped from `valid` and `test` (default: false).
+    pub distinct: bool,
     /// How each file is read.
     pub reading: Reading,
 }
@@ -63,7 +72,7 @@ impl<T: Task> Examples<T> {
     /// A file that cannot be read; examples that cannot be learnt from or measured on; too few
     /// to hold some out.
     pub fn read(settings: &T::Settings, files: &Files, seed: u64) -> Result<Self, TaskError> {
-        let Read { examples: train, notes } = read_all::<T>(settings, &files.train, files)?;
+        let Read { examples: mut train, mut notes } = read_all::<T>(settings, &files.train, files)?;
         let mut task = T::learn(settings, &train, &names(&files.train))?;
         let known = |paths: &[PathBuf]| -> Result<Vec<T::Example>, TaskError> {
             let mut examples = Vec::new();
@@ -72,7 +81,18 @@ impl<T: Task> Examples<T> {
             }
             Ok(examples)
         };
-        let (valid, test) = (known(&files.valid)?, known(&files.test)?);
+        let (mut valid, mut test) = (known(&files.valid)?, known(&files.test)?);
+        if files.distinct {
+            let dropped = drop_repeated::<T>(&mut train, [&mut valid, &mut test]);
+            let told = [REPEATED, LEARNT].map(str::to_owned).into_iter().zip(dropped);
+            notes.extend(told.filter(|&(_, count)| count > 0));
+            let measured = [(&files.valid, &valid), (&files.test, &test)];
+            if let Some((paths, _)) =
+                measured.iter().find(|(paths, left)| !paths.is_empty() && left.is_empty())
+            {
+                return Err(TaskError::AllLearnt(names(paths)));
+            }
+        }
         let (train, test) = match files.fold {
             None => (train, test),
             Some(fold) => parted::<T>(train, fold, files, seed)?,
@@ -137,6 +157,28 @@ fn parted<T: Task>(
         let name = names(&files.train);
         TaskError::TooFewForFolds { name, label, examples, folds }
     })
+}
+
+/// Keeps the first of equal texts to learn from, and drops those texts from the examples to measure
+/// on; how many of both are dropped.
+fn drop_repeated<T: Task>(
+    train: &mut Vec<T::Example>,
+    measured: [&mut Vec<T::Example>; 2],
+) -> [usize; 2] {
+    let key = |example: &T::Example| -> Vec<String> {
+        T::texts(example).into_iter().map(str::to_owned).collect()
+    };
+    let mut seen = BTreeSet::new();
+    let before = train.len();
+    train.retain(|example| seen.insert(key(example)));
+    let repeated = before - train.len();
+    let mut learnt = 0;
+    for examples in measured {
+        let before = examples.len();
+        examples.retain(|example| !seen.contains(&key(example)));
+        learnt += before - examples.len();
+    }
+    [repeated, learnt]
 }
 
 /// Reads a file that a model's task is measured on.

@@ -54,6 +54,10 @@ pub struct Data {
     /// given. What is held out to validate on stays whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shots: Option<NonZeroUsize>,
+    /// Whether a task counts each text once: repeats are dropped from `train`, and texts of `train`
+    /// from `valid` and `test` (false).
+    #[serde(skip_serializing_if = "is_default")]
+    pub distinct: bool,
     /// Replace invalid UTF-8 instead of stopping (false).
     pub lossy: bool,
     /// Seed of the built-in sample (1).
@@ -82,6 +86,7 @@ impl Default for Data {
             folds: None,
             fold: None,
             shots: None,
+            distinct: false,
             lossy: false,
             sample_seed: 1,
             sample_bytes: 4 << 20,

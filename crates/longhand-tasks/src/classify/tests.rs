@@ -470,3 +470,32 @@ fn an_adversarial_step_adds_the_weighted_loss_of_moved_tokens() {
     assert_eq!(moved.part, plain.part);
     assert!(moved.norm > 1.001 * twice.norm, "{} {}", moved.norm, twice.norm);
 }
+
+#[test]
+fn distinct_examples_are_learnt_from_once_and_not_measured_on() {
+    let folder = TempDir::new().unwrap();
+    let train = table(60) + "up\tit is low\ndown\tquite new\n";
+    let test = "label\ttext\nup\tit is low\nup\tof its own\ndown\tof its own\n";
+    let mut files = files(&folder, &train, test);
+    let all = Examples::read(&Settings::default(), &files, 1).unwrap();
+    assert_eq!((all.train.len() + all.valid.len(), all.test.len()), (62, 3));
+
+    files.distinct = true;
+    let once = Examples::read(&Settings::default(), &files, 1).unwrap();
+    let mut texts: Vec<&str> = once.texts().chain(once.held_out_texts()).collect();
+    let count = texts.len();
+    texts.sort_unstable();
+    texts.dedup();
+    assert_eq!(texts.len(), count, "a text is learnt from twice, or held out and learnt from");
+    // The first of equal texts keeps its label.
+    let own = |text: &str| once.train.iter().chain(&once.valid).find(|e| e.text == text);
+    assert_eq!(own("it is low").unwrap().label.as_deref(), Some("down"));
+    let texts: Vec<&str> = once.test.iter().map(|example| example.text.as_str()).collect();
+    assert_eq!(texts, ["of its own", "of its own"], "repeats to measure on stay");
+    let told: Vec<usize> = once.notes.into_values().collect();
+    assert_eq!(told, [1, 62 - count]);
+
+    files.test = files.train.clone();
+    let error = Examples::read(&Settings::default(), &files, 1).err().unwrap();
+    assert!(matches!(error, TaskError::AllLearnt(_)), "{error}");
+}

@@ -95,6 +95,9 @@ pub(crate) struct Arguments {
     /// or no [default: auto]
     #[arg(long, value_name = "WHICH", help_heading = "Data")]
     header: Option<Header>,
+    /// Count each text once: drop repeats from the data, and texts of the data from --valid and --test
+    #[arg(long, help_heading = "Data")]
+    distinct: bool,
     /// Learn from K examples of each label, drawn by the seed; the held-out part stays whole
     #[arg(long, value_name = "K", help_heading = "Data")]
     shots: Option<NonZeroUsize>,
@@ -194,6 +197,7 @@ impl Arguments {
         }
         self.data.apply(&mut recipe.data)?;
         set(&mut recipe.data.header, self.header);
+        recipe.data.distinct |= self.distinct;
         recipe.data.shots = self.shots.or(recipe.data.shots);
         recipe.data.folds = self.folds.or(recipe.data.folds);
         if self.folds.is_some_and(|folds| folds.get() < 2) {
