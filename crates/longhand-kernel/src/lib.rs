@@ -91,6 +91,7 @@ mod scratch;
 pub mod segments;
 pub mod sequence;
 pub mod simd;
+pub mod singular;
 pub mod slstm;
 mod small_product;
 pub mod tanh_memory;

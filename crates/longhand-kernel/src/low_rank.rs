@@ -1,15 +1,15 @@
 //! A weight with a change of low rank, W' = W + s·B·A (Hu et al., "LoRA: Low-rank adaptation of
 //! large language models", 2021).
 //!
-//! Two forms of one function. [`weight`] makes W' itself, for an operation that reads a weight in
-//! every step. [`add`] adds s·(x·Aᵀ)·Bᵀ to the result of a linear layer and never makes W': its
-//! cost grows with the rank alone.
+//! Three forms of one function. [`weight`] makes W' itself, for an operation that reads a weight in
+//! every step. [`add`] adds s·(x·Aᵀ)·Bᵀ to the result of a linear layer and [`add_rows`] adds rows of
+//! s·B·A to looked-up rows of a table: neither makes W', and their cost grows with the rank alone.
 
 use crate::cpu::Cpu;
+use crate::embedding;
 use crate::gemm::{Into, Matrix, MatrixMut, gemm};
-use crate::linear;
 use crate::pointwise::{apply, pointwise};
-use crate::scratch;
+use crate::{linear, scratch};
 
 /// The two factors of a change, and its scale.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +125,51 @@ pub fn add_backward<'a>(
     scratch::give(cpu, rows);
 }
 
+/// y [R, I] += s·B[ids]·A, the change of the rows of a table that `ids` [R] name. `hidden` [R, r]
+/// receives B[ids], which [`add_rows_backward`] reads.
+///
+/// # Panics
+/// If a slice's length is not that of its shape, or an id is not less than O.
+pub fn add_rows(cpu: &Cpu, change: LowRank, ids: &[u32], hidden: &mut [f32], y: &mut [f32]) {
+    pointwise!(Scaled { scale } [x] [_y] { [x.mul(scale)] });
+    let LowRank { input, rank, scale, .. } = change;
+    embedding::gather(cpu, rank, ids, change.b, hidden);
+    let mut scaled = scratch::take(cpu, hidden.len());
+    apply(cpu, Scaled { scale }, [hidden], [&mut scaled]);
+    let rows = Matrix::new(&scaled, ids.len(), rank);
+    gemm(cpu, rows, change.a(), MatrixMut::new(y, ids.len(), input), Into::Add);
+    scratch::give(cpu, scaled);
+}
+
+/// Gradients of [`add_rows`]: dA += s·hᵀ·dy, and s·dy·Aᵀ is added to the rows of dB. Panics as it does
+/// for these sizes.
+pub fn add_rows_backward(
+    cpu: &Cpu,
+    change: LowRank,
+    ids: &[u32],
+    hidden: &[f32],
+    dy: &[f32],
+    gradients: Gradients,
+) {
+    pointwise!(Scaled { scale } [x] [_y] { [x.mul(scale)] });
+    pointwise!(Scale { scale } [] [x] { [x.mul(scale)] });
+    let LowRank { input, rank, scale, .. } = change;
+    let dy = Matrix::new(dy, ids.len(), input);
+    let mut rows = scratch::take(cpu, hidden.len());
+    if let Some(da) = gradients.a {
+        apply(cpu, Scaled { scale }, [hidden], [&mut rows]);
+        let hidden = Matrix::new(&rows, ids.len(), rank);
+        gemm(cpu, hidden.t(), dy, MatrixMut::new(da, rank, input), Into::Add);
+    }
+    if let Some(db) = gradients.b {
+        let into = MatrixMut::new(&mut rows, ids.len(), rank);
+        gemm(cpu, dy, change.a().t(), into, Into::Replace);
+        apply(cpu, Scale { scale }, [], [&mut rows]);
+        embedding::scatter_add(cpu, rank, ids, &rows, db);
+    }
+    scratch::give(cpu, rows);
+}
+
 impl<'a> LowRank<'a> {
     fn a(&self) -> Matrix<'a> {
         Matrix::new(self.a, self.rank, self.input)
@@ -223,6 +268,7 @@ mod tests {
                 let cpu = Cpu::with(threads, level, precision);
                 for shape in SHAPES {
                     check_weight(&cpu, shape);
+                    [0, 1, 30, 70].into_iter().for_each(|rows| check_looked_up(&cpu, shape, rows));
                     for rows in [0, 1, 30, 70] {
                         check_rows(&cpu, shape, rows);
                     }
@@ -291,6 +337,40 @@ mod tests {
         add_backward(cpu, change, &[&x, &z], &hidden, &dy, d_inputs, gradients);
         let dx = if columns[1] == 0 { dx } else { beside(&dx, &dz, columns) };
         close("dx", &dx, &exact_dx, tolerance);
+        close("da", &da, &exact_a, tolerance);
+        close("db", &db, &exact_b, tolerance);
+    }
+
+    /// The form over rows of a table is a look-up in W' less one in W.
+    fn check_looked_up(cpu: &Cpu, [output, input, rank]: [usize; 3], rows: usize) {
+        let values = |len: usize, seed: u64| rounded(cpu.precision(), &values(len, seed));
+        let (a, b) = (values(rank * input, 3), values(output * rank, 4));
+        let (start, dy) = (values(rows * input, 7), values(rows * input, 8));
+        let change = LowRank { output, input, rank, scale: SCALE, a: &a, b: &b };
+        // Some rows are looked up again and again.
+        let ids: Vec<u32> = (0..rows).map(|row| (row * row % output) as u32).collect();
+
+        let (wide_a, wide_b) = (wide(&a), wide(&b));
+        let exact =
+            LowRank { output, input, rank, scale: f64::from(SCALE), a: &wide_a, b: &wide_b };
+        let product = reference::weight(exact, &vec![0.0; output * input]);
+        let (mut exact_y, mut d_product) = (wide(&start), vec![0.0; output * input]);
+        for (row, &id) in ids.iter().enumerate() {
+            for i in 0..input {
+                exact_y[row * input + i] += product[id as usize * input + i];
+                d_product[id as usize * input + i] += f64::from(dy[row * input + i]);
+            }
+        }
+        let (mut exact_a, mut exact_b) = (vec![1.0; a.len()], vec![2.0; b.len()]);
+        reference::weight_backward(exact, &d_product, [&mut exact_a, &mut exact_b]);
+
+        let (mut y, mut hidden) = (start, vec![9.0; rows * rank]);
+        add_rows(cpu, change, &ids, &mut hidden, &mut y);
+        let tolerance = tolerance(cpu) * (1.0 + (rows as f64).sqrt());
+        close("y", &y, &exact_y, tolerance);
+        let (mut da, mut db) = (vec![1.0; a.len()], vec![2.0; b.len()]);
+        let gradients = Gradients { a: Some(&mut da), b: Some(&mut db) };
+        add_rows_backward(cpu, change, &ids, &hidden, &dy, gradients);
         close("da", &da, &exact_a, tolerance);
         close("db", &db, &exact_b, tolerance);
     }

@@ -7,6 +7,9 @@
 //!                             base_model.model.PARAMETER              what the base model lacks
 //! ```
 //!
+//! With singular values the three factors of a change are `MODULE.lora_A`, `MODULE.lora_B` and
+//! `MODULE.lora_E` `[r, 1]`.
+//!
 //! The layers of `finetune --method adapter` are parameters that the base model lacks, and its norms
 //! are saved with the values that they were trained to.
 //!
@@ -15,6 +18,7 @@
 
 mod config;
 mod error;
+mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -22,14 +26,15 @@ use std::sync::Arc;
 
 use safetensors::tensor::SafeTensors;
 
-pub use self::config::{AdapterConfig, AdapterConfigError, Origin};
+pub use self::config::{AdapterConfig, AdapterConfigError, Origin, RankPattern};
 pub use self::error::AdapterError;
+use self::names::{changed, module, owner};
 use crate::checksum;
 use crate::config::Config;
 use crate::file::{self, Values, WeightsError};
 use crate::model::Model;
 use crate::state::StateLayout;
-use crate::weights::{Builder, Factor, LowRank, Parameter, ParameterId, Weights};
+use crate::weights::{Builder, Change, Factor, Parameter, ParameterId, Weights};
 
 /// The file of the settings.
 pub const ADAPTER_CONFIG_FILE: &str = "adapter_config.json";
@@ -38,8 +43,6 @@ pub const ADAPTER_WEIGHTS_FILE: &str = "adapter_model.safetensors";
 
 /// PEFT wraps the base model twice.
 const PREFIX: &str = "base_model.model.";
-const A: &str = ".lora_A.weight";
-const B: &str = ".lora_B.weight";
 /// The metadata key of the settings' hash.
 const SEAL: &str = "longhand.adapter";
 
@@ -83,19 +86,9 @@ impl Adapter {
             weights.iter().filter_map(|parameter| Some((parameter, parameter.low_rank?)))
         {
             let module = module(&parameter.name);
-            let LowRank { rank, a, b, scale, dropout } = change;
-            let alpha = alpha(scale, rank);
-            if targets.is_empty() {
-                (config.r, config.lora_alpha, config.lora_dropout) = (rank, alpha, dropout);
-            }
-            if rank != config.r {
-                config.rank_pattern.insert(module.into(), rank);
-            }
-            if alpha != config.lora_alpha {
-                config.alpha_pattern.insert(module.into(), alpha);
-            }
-            tensors.insert(format!("{module}{A}"), Tensor::of(weights.get(a)));
-            tensors.insert(format!("{module}{B}"), Tensor::of(weights.get(b)));
+            config.take_in(module, &change, targets.is_empty());
+            let factors = names::parameters(module, change).into_iter();
+            tensors.extend(factors.map(|(name, id)| (name, Tensor::of(weights.get(id)))));
             targets.push(module.to_owned());
         }
         let owned = |parameter: &&Parameter| base.own.contains(&parameter.name);
@@ -123,7 +116,7 @@ impl Adapter {
     pub fn base(&self) -> Option<Base> {
         let origin = self.config.longhand.as_ref()?;
         let name = self.config.base_model_name_or_path.clone().unwrap_or_default();
-        let own = self.tensors.keys().filter(|name| half(name).is_none()).cloned().collect();
+        let own = self.tensors.keys().filter(|name| changed(name).is_none()).cloned().collect();
         Some(Base { name, hash: origin.base.clone(), own })
     }
 
@@ -150,9 +143,10 @@ impl Adapter {
     /// The changed matrices' modules with rank, rows and columns.
     pub fn changes(&self) -> Vec<(&str, usize, [usize; 2])> {
         let mut changes = Vec::new();
+        let ends = names::ends(self.config.has_singular_values());
         for (name, a) in &self.tensors {
-            let Some(module) = name.strip_suffix(A) else { continue };
-            if let Some(b) = self.tensors.get(&format!("{module}{B}")) {
+            let Some(module) = name.strip_suffix(ends[0]) else { continue };
+            if let Some(b) = self.tensors.get(&format!("{module}{}", ends[1])) {
                 changes.push((module, a.rows(), [b.rows(), a.columns()]));
             }
         }
@@ -248,9 +242,7 @@ impl Adapter {
         }
         let factors: Vec<(String, ParameterId)> = (model.weights.iter())
             .filter_map(|parameter| Some((module(&parameter.name), parameter.low_rank?)))
-            .flat_map(|(module, LowRank { a, b, .. })| {
-                [(format!("{module}{A}"), a), (format!("{module}{B}"), b)]
-            })
+            .flat_map(|(module, change)| names::parameters(module, change))
             .collect();
         let mut used = BTreeSet::new();
         for (place, parameter) in model.weights.iter_mut().enumerate() {
@@ -292,38 +284,60 @@ impl Adapter {
         let mut builder = Builder::of(std::mem::take(weights), 0);
         for id in builder.weights().ids() {
             let parameter = builder.weights().get(id);
-            let (name, matrix) = (parameter.name.clone(), parameter.matrix());
-            let module = module(&name);
-            let names = [A, B].map(|end| format!("{module}{end}"));
-            let [a, b] = names.each_ref().map(|name| self.tensors.get(name));
-            let (a, b) = match (a, b) {
-                (None, None) => continue,
-                (Some(a), Some(b)) => (a, b),
-                (Some(_), None) => return Err(refused(WeightsError::Missing(names[1].clone()))),
-                (None, Some(_)) => return Err(refused(WeightsError::Missing(names[0].clone()))),
-            };
-            if !parameter.is_between() {
-                return Err(AdapterError::NoMatrix(module.into()));
+            let module = module(&parameter.name).to_owned();
+            let Some(change) = self.change_of(parameter, &module)? else { continue };
+            if change.rank > 0 {
+                builder.change(id, change);
             }
-            let (rank, [rows, columns]) = (a.rows(), matrix);
-            parameter.check_rank(rank)?;
-            a.check(&names[0], &[rank, columns])?;
-            b.check(&names[1], &[rows, rank])?;
-            let scale = self.config.scale(module, rank);
-            let dropout = self.config.lora_dropout;
-            let factors = [Factor::Given(&a.data), Factor::Given(&b.data)];
-            builder.change(id, (rank, scale, dropout), factors);
-            used.extend(names);
+            used.extend(names::factors(&module, self.config.has_singular_values()));
         }
         *weights = builder.finish().0;
         Ok(used)
+    }
+
+    /// The change of low rank of one matrix, if there is one. Its rank can be 0 where the singular
+    /// values that are left belong to other matrices.
+    fn change_of(
+        &self,
+        parameter: &Parameter,
+        module: &str,
+    ) -> Result<Option<Change<'_>>, AdapterError> {
+        let initial = self.config.init_r.filter(|_| self.config.has_singular_values());
+        let names = names::factors(module, initial.is_some());
+        if names.iter().all(|name| !self.tensors.contains_key(name)) {
+            return Ok(None);
+        }
+        let find = |name: &String| {
+            let missing = || refused(WeightsError::Missing(name.clone()));
+            self.tensors.get(name).ok_or_else(missing)
+        };
+        let factors = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        if !parameter.is_between() {
+            return Err(AdapterError::NoMatrix(module.into()));
+        }
+        let (rank, [rows, columns]) = (factors[0].rows(), parameter.matrix());
+        if rank > 0 || initial.is_none() {
+            parameter.check_rank(rank)?;
+        }
+        let shapes = [[rank, columns], [rows, rank], [rank, 1]];
+        for ((factor, name), shape) in factors.iter().zip(&names).zip(shapes) {
+            factor.check(name, &shape)?;
+        }
+        let given = |place: usize| Factor::Given(&factors[place].data);
+        Ok(Some(Change {
+            rank,
+            scale: self.config.scale(module, rank),
+            dropout: self.config.lora_dropout,
+            factors: [given(0), given(1)],
+            singular: initial.map(|initial| (given(2), initial)),
+        }))
     }
 
     /// Refuses tensors that nothing was done with.
     fn check_used(&self, used: &BTreeSet<String>) -> Result<(), AdapterError> {
         match self.tensors.keys().find(|name| !used.contains(*name)) {
             None => Ok(()),
-            Some(name) => Err(match half(name) {
+            Some(name) => Err(match changed(name) {
                 Some(module) => AdapterError::NoMatrix(module.into()),
                 None => refused(WeightsError::Unknown(name.clone())),
             }),
@@ -373,28 +387,6 @@ impl Tensor {
     fn check(&self, name: &str, expected: &[usize]) -> Result<(), AdapterError> {
         check_shape(name, expected, &self.shape)
     }
-}
-
-/// The α that gives a scale again, bit for bit.
-fn alpha(scale: f32, rank: usize) -> f32 {
-    let (near, rank) = (scale * rank as f32, rank as f32);
-    let neighbours = [near, near.next_up(), near.next_down()];
-    neighbours.into_iter().find(|alpha| alpha / rank == scale).unwrap_or(near)
-}
-
-/// The module that a matrix belongs to.
-fn module(parameter: &str) -> &str {
-    parameter.strip_suffix(".weight").unwrap_or(parameter)
-}
-
-/// The module of a parameter that is saved whole.
-fn owner(parameter: &str) -> &str {
-    parameter.rsplit_once('.').map_or(parameter, |(owner, _)| owner)
-}
-
-/// The module of which a tensor is half of the change.
-fn half(name: &str) -> Option<&str> {
-    name.strip_suffix(A).or_else(|| name.strip_suffix(B))
 }
 
 fn check_shape(name: &str, expected: &[usize], got: &[usize]) -> Result<(), AdapterError> {

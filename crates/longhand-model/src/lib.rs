@@ -52,7 +52,7 @@ pub use longhand_kernel::loss::most_probable;
 pub use longhand_kernel::random::split_mix64;
 pub use longhand_kernel::weights::Format;
 pub use longhand_kernel::{Buffer, Cpu, InstructionSet, Level, Precision, Sequence};
-pub use low_rank::LowRankSettings;
+pub use low_rank::{LowRankForm, LowRankSettings, SingularChange};
 pub use model::{Input, Model};
 pub use preset::{Preset, UnknownPreset};
 pub use state::{NamedTensor, State, StateError, StateLayout};

@@ -17,6 +17,13 @@ use crate::state::{StateId, StateLayout};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ParameterId(pub(crate) usize);
 
+impl ParameterId {
+    /// The place among the parameters in order.
+    pub fn place(self) -> usize {
+        self.0
+    }
+}
+
 /// One tensor of the model, row-major, with PyTorch's name and layout.
 #[derive(Clone)]
 pub struct Parameter {
@@ -52,7 +59,7 @@ impl Default for Group {
     }
 }
 
-/// A change of low rank, scale · B·A, of which A and B are parameters.
+/// A change of low rank, scale · B·A or scale · B·diag(e)·A, whose factors are parameters.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct LowRank {
     /// r: rows of A, columns of B.
@@ -61,10 +68,21 @@ pub(crate) struct LowRank {
     pub(crate) a: ParameterId,
     /// B, the outer factor: `[rows, r]`.
     pub(crate) b: ParameterId,
-    /// Factor of the product B·A: α / r.
+    /// The singular values between the two (none).
+    pub(crate) singular: Option<Singular>,
+    /// Factor of the product.
     pub(crate) scale: f32,
     /// Share of the change's input that is dropped in training (0).
     pub(crate) dropout: f32,
+}
+
+/// The singular values of a change of low rank.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Singular {
+    /// e, a factor for each row of A: `[r, 1]`.
+    pub(crate) e: ParameterId,
+    /// The rank that training began with, which the scale stays that of.
+    pub(crate) initial: usize,
 }
 
 /// A matrix that is only read: compressed or not, and laid out for what the model does with it.
@@ -89,7 +107,7 @@ pub(crate) enum Role {
     Head,
     /// It is multiplied with.
     Matrix,
-    /// Half of another parameter's change of low rank.
+    /// A factor of another parameter's change of low rank.
     Factor,
     /// It is multiplied with, and its rows are the gates of a recurrence's units.
     Gates { gates: usize, heads: usize, units: usize, recurrent: bool },
@@ -175,6 +193,12 @@ impl Weights {
         &self.parameters[id.0]
     }
 
+    /// The parameter at an id's place, to be changed.
+    pub fn get_mut(&mut self, id: ParameterId) -> &mut Parameter {
+        self.version = next_version();
+        &mut self.parameters[id.0]
+    }
+
     /// A hash of every name, shape and value: two models with the same hash give the same text.
     pub fn hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();
@@ -225,7 +249,12 @@ impl Weights {
         self.parameters[id.0].low_rank
     }
 
-    /// The change of low rank of a matrix with its values.
+    /// The singular values of a matrix's change of low rank.
+    pub(crate) fn singular_values(&self, id: ParameterId) -> Option<&[f32]> {
+        Some(self.values(self.low_rank(id)?.singular?.e))
+    }
+
+    /// The change of low rank of a matrix with the values of A and B.
     pub(crate) fn change(&self, id: ParameterId) -> Option<low_rank::LowRank<'_>> {
         let LowRank { rank, a, b, scale, .. } = self.low_rank(id)?;
         let [output, input] = self.get(id).matrix();
@@ -235,8 +264,11 @@ impl Weights {
 
     /// Whether training changes a matrix, or its change of low rank.
     pub(crate) fn is_weight_trainable(&self, id: ParameterId) -> bool {
-        let factors = self.low_rank(id).map(|LowRank { a, b, .. }| [a, b]);
-        [id].into_iter().chain(factors.into_iter().flatten()).any(|id| self.is_trainable(id))
+        let factors = self.low_rank(id).into_iter().flat_map(|change| {
+            let e = change.singular.map(|singular| singular.e);
+            [change.a, change.b].into_iter().chain(e)
+        });
+        [id].into_iter().chain(factors).any(|id| self.is_trainable(id))
     }
 
     /// Whether any matrix has a change of low rank.
@@ -254,9 +286,14 @@ impl Weights {
         for (parameter, values) in self.iter_mut().zip(values) {
             if let Some(values) = values {
                 parameter.data.copy_from_slice(&values);
-                parameter.low_rank = None;
             }
         }
+        self.remove_changes();
+    }
+
+    /// Removes all changes of low rank.
+    pub(crate) fn remove_changes(&mut self) {
+        self.iter_mut().for_each(|parameter| parameter.low_rank = None);
         // They come after every other parameter: no other place changes.
         self.parameters.retain(|parameter| parameter.role != Role::Factor);
     }
@@ -384,6 +421,20 @@ impl Gradients {
         self.slots.iter().map(|slot| slot.buffer.as_deref())
     }
 
+    /// The gradient of a parameter, where something has flowed into it.
+    pub fn get(&self, id: ParameterId) -> Option<&[f32]> {
+        self.slots[id.0].buffer.as_deref()
+    }
+
+    /// Lets `flow` add to the gradient of a parameter, if it is trained.
+    pub fn add(&mut self, id: ParameterId, flow: impl FnOnce(&mut [f32])) {
+        let mut gradient = self.take(id);
+        if let Some(gradient) = &mut gradient {
+            flow(gradient);
+        }
+        self.put(id, gradient);
+    }
+
     /// Takes one out to be added to; [`Gradients::put`] brings it back. Several gradients are
     /// written at once by one operation, which a borrow of the whole would not allow.
     pub(crate) fn take(&mut self, id: ParameterId) -> Option<Buffer> {
@@ -428,11 +479,22 @@ pub(crate) enum Init {
     Open,
 }
 
-/// The first values of one half of a change of low rank.
+/// The first values of one factor of a change of low rank.
 #[derive(Clone, Copy)]
 pub(crate) enum Factor<'a> {
     Drawn(Init),
     Given(&'a [f32]),
+}
+
+/// A change of low rank that a matrix is given.
+pub(crate) struct Change<'a> {
+    pub(crate) rank: usize,
+    pub(crate) scale: f32,
+    pub(crate) dropout: f32,
+    /// A and B.
+    pub(crate) factors: [Factor<'a>; 2],
+    /// The singular values, and the rank that training began with (none).
+    pub(crate) singular: Option<(Factor<'a>, usize)>,
 }
 
 /// Collects parameters and state tensors while layers are laid out.
@@ -469,33 +531,33 @@ impl Builder {
         &self.weights
     }
 
-    /// Gives a matrix a change of low rank, whose factors A and B begin as given.
-    pub(crate) fn change(
-        &mut self,
-        id: ParameterId,
-        size: (usize, f32, f32),
-        factors: [Factor<'_>; 2],
-    ) {
-        let (rank, scale, dropout) = size;
+    /// Gives a matrix a change of low rank.
+    pub(crate) fn change(&mut self, id: ParameterId, change: Change<'_>) {
+        let Change { rank, scale, dropout, factors: [a, b], singular } = change;
         let parameter = self.weights.get(id);
         let (name, [rows, columns]) = (parameter.name.clone(), parameter.matrix());
-        let places = [("lora_a", [rank, columns]), ("lora_b", [rows, rank])];
-        let [a, b] = std::array::from_fn(|place| {
-            let (end, shape) = places[place];
-            let init = match factors[place] {
-                Factor::Drawn(init) => init,
-                Factor::Given(_) => Init::Zeros,
-            };
-            let id = self.add(format!("{name}.{end}"), &shape, init);
-            if let Factor::Given(data) = factors[place] {
-                self.weights.parameters[id.0].data.copy_from_slice(data);
-            }
-            // Neither is a matrix between layers: an optimiser takes them as they are.
-            self.role(id, Role::Factor);
-            id
-        });
-        let change = LowRank { rank, a, b, scale, dropout };
+        let mut add =
+            |end: &str, shape, factor| self.factor(format!("{name}.{end}"), shape, factor);
+        let a = add("lora_a", [rank, columns], a);
+        let b = add("lora_b", [rows, rank], b);
+        let singular =
+            singular.map(|(e, initial)| Singular { e: add("lora_e", [rank, 1], e), initial });
+        let change = LowRank { rank, a, b, singular, scale, dropout };
         self.weights.parameters[id.0].low_rank = Some(change);
+    }
+
+    fn factor(&mut self, name: String, shape: [usize; 2], factor: Factor<'_>) -> ParameterId {
+        let init = match factor {
+            Factor::Drawn(init) => init,
+            Factor::Given(_) => Init::Zeros,
+        };
+        let id = self.add(name, &shape, init);
+        if let Factor::Given(data) = factor {
+            self.weights.parameters[id.0].data.copy_from_slice(data);
+        }
+        // It is no matrix between layers: an optimiser takes it as it is.
+        self.role(id, Role::Factor);
+        id
     }
 
     pub(crate) fn add(&mut self, name: String, shape: &[usize], init: Init) -> ParameterId {

@@ -174,14 +174,12 @@ fn finish(
     test: Option<Test>,
     out: &Path,
 ) -> Result<Ended, RunError> {
-    let Outcome { model, best, steps, tokens, seconds, end } = outcome;
+    let Outcome { model, trained, best, steps, tokens, seconds, end } = outcome;
     let Test { score: test, calibration, files: replaced, labels } = test.unwrap_or_default();
     if test.as_ref().is_some_and(|score| !score.loss.is_finite()) {
         return Err(RunError::TestNotFinite);
     }
     SavedWeights::write(&model, base, out)?;
-    let trained = model.weights.iter().filter(|parameter| parameter.group.trainable);
-    let trained = trained.map(|parameter| parameter.shape.iter().product::<usize>()).sum();
     training.results = Some(Results {
         parameters: model.weights.count(),
         trainable_parameters: Some(trained),

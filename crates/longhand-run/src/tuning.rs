@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use longhand_model::adapter::Base;
 use longhand_model::config::Stacks;
-use longhand_model::{Config, LowRankSettings, Model, ModelError, Parameter};
+use longhand_model::{Config, LowRankForm, LowRankSettings, Model, ModelError, Parameter};
 use longhand_train::groups::matches;
 use longhand_train::schedule::{Schedule, SlantedTriangular};
-use longhand_train::{Budget, GroupSettings, Settings, SettingsError};
+use longhand_train::{Budget, GroupSettings, RankBudget, RankSettings, Settings, SettingsError};
 use serde::{Deserialize, Serialize};
 
 /// Factor between the learning rates of a layer and of the one below it (Howard and
@@ -25,15 +25,17 @@ pub struct Tuning {
     pub method: Method,
     /// When they are trained (`at-once`); `gradual` is for `full`.
     pub unfreeze: Unfreeze,
-    /// Rank of the changes of `lora` (8).
+    /// Rank of the changes of `lora`, and their mean rank at the end with `adalora` (8).
     pub rank: usize,
-    /// α of the changes of `lora` (16): a change is α / rank · B·A.
+    /// α of the changes (16): a change is α / rank · B·A, or α / initial rank · B·diag(e)·A.
     pub alpha: f32,
     /// Share of the changes' inputs that is dropped in training (0).
     pub dropout: f32,
-    /// Names of the matrices that `lora` changes; `*` matches any characters. Without any, every
+    /// Names of the matrices that are changed; `*` matches any characters. Without any, every
     /// attention, recurrent, fusion and feed-forward matrix of at least 16 rows and columns.
     pub targets: Vec<String>,
+    /// How `adalora` chooses ranks.
+    pub adalora: RankSettings,
     /// Inner width of the layers of `adapter` (32).
     pub adapter_width: usize,
 }
@@ -50,6 +52,11 @@ pub enum Method {
     /// The new head, and changes of low rank beside the matrices, saved as an adapter (Hu et al.,
     /// "LoRA: Low-rank adaptation of large language models", 2021).
     Lora,
+    /// As `lora`, with singular values between the factors, which compete for ranks: matrices that
+    /// matter more have higher ones at the end (Zhang et al., "Adaptive budget allocation for
+    /// parameter-efficient fine-tuning", 2023).
+    #[serde(rename = "adalora")]
+    AdaLora,
     /// The new head, the norms, and bottleneck layers in each block, saved as an adapter (Houlsby et
     /// al., "Parameter-efficient transfer learning for NLP", 2019).
     Adapter,
@@ -125,6 +132,7 @@ impl Default for Tuning {
             alpha: 16.0,
             dropout: 0.0,
             targets: Vec::new(),
+            adalora: RankSettings::default(),
             adapter_width: 32,
         }
     }
@@ -132,7 +140,7 @@ impl Default for Tuning {
 
 impl Method {
     /// Every method.
-    pub const ALL: [Self; 4] = [Self::Full, Self::Frozen, Self::Lora, Self::Adapter];
+    pub const ALL: [Self; 5] = [Self::Full, Self::Frozen, Self::Lora, Self::AdaLora, Self::Adapter];
 
     /// The name in recipes.
     pub fn name(self) -> &'static str {
@@ -140,6 +148,7 @@ impl Method {
             Self::Full => "full",
             Self::Frozen => "frozen",
             Self::Lora => "lora",
+            Self::AdaLora => "adalora",
             Self::Adapter => "adapter",
         }
     }
@@ -165,7 +174,12 @@ impl Tuning {
         if self.adapter_width == 0 {
             return refused("tuning.adapter_width", "0".into(), "at least 1");
         }
-        Ok(())
+        self.ranks().check()
+    }
+
+    /// The ranks of `adalora`.
+    fn ranks(&self) -> RankBudget {
+        RankBudget { mean: self.rank, settings: self.adalora }
     }
 
     /// Checks the tuning against the rest of a recipe.
@@ -243,7 +257,8 @@ impl Tuning {
                 settings.groups = only(base.own);
                 Ok(Tuned { settings, base: None })
             }
-            (Method::Lora, _) => {
+            (Method::Lora | Method::AdaLora, _) => {
+                settings.ranks = (self.method == Method::AdaLora).then(|| self.ranks());
                 settings.groups = self.add_changes(model, &base.own, settings.seed)?;
                 Ok(Tuned { settings, base: Some(base) })
             }
@@ -288,11 +303,18 @@ impl Tuning {
             let named = |name: &String| self.targets.iter().any(|target| matches(target, name));
             all.into_iter().filter(named).collect()
         };
-        let Self { rank, alpha, dropout, .. } = *self;
-        let settings = LowRankSettings { rank, alpha, dropout, seed };
+        let Self { alpha, dropout, .. } = *self;
+        let (rank, form, factors) = match self.method {
+            Method::AdaLora => {
+                let rank = self.adalora.initial(self.rank);
+                (rank, LowRankForm::Singular, &["*.lora_a", "*.lora_b", "*.lora_e"][..])
+            }
+            _ => (self.rank, LowRankForm::Product, &["*.lora_a", "*.lora_b"][..]),
+        };
+        let settings = LowRankSettings { rank, form, alpha, dropout, seed };
         model.add_low_rank(settings, |name| wanted.iter().any(|wanted| wanted == name))?;
-        let factors = ["*.lora_a", "*.lora_b"].map(str::to_owned);
-        Ok(only(factors.into_iter().chain(own.iter().cloned()).collect()))
+        let factors = factors.iter().map(|pattern| pattern.to_string());
+        Ok(only(factors.chain(own.iter().cloned()).collect()))
     }
 }
 

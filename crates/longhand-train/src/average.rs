@@ -1,7 +1,7 @@
 //! Averages of the weights over the steps, which are evaluated and kept in the weights' place.
 
 use longhand_kernel::optimizer as kernel;
-use longhand_model::{Buffer, Cpu, Weights};
+use longhand_model::{Buffer, Cpu, ParameterId, Weights};
 use serde::{Deserialize, Serialize};
 
 use crate::error::RestoreError;
@@ -81,6 +81,12 @@ impl Average {
                 std::mem::swap(&mut parameter.data, value);
             }
         }
+    }
+
+    /// The average of a parameter, to be changed; none where it has none.
+    pub(crate) fn of(&mut self, id: ParameterId) -> Option<&mut [f32]> {
+        let value = self.values.get_mut(id.place())?;
+        (!value.is_empty()).then_some(&mut value[..])
     }
 
     /// The values by name, to be saved.

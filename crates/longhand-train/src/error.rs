@@ -90,6 +90,9 @@ pub enum TrainError {
     /// Groups that freeze everything.
     #[error("the training groups freeze every parameter: leave one of them trainable")]
     NothingToTrain,
+    /// Ranks to be chosen where there are none.
+    #[error("no change of low rank has singular values to choose from: tune with `adalora`")]
+    NoSingularValues,
     /// A checkpoint of a run with other settings.
     #[error(
         "the run was begun with `{name}` = {begun}, not {now}: leave it as it was, or start anew \

@@ -10,6 +10,7 @@ use crate::groups::{GroupSettings, group_of};
 use crate::objective::{Part, Pass};
 use crate::optimizer::{Optimizer, gradient_norm};
 use crate::random::draw;
+use crate::ranks::allocator::RankAllocator;
 use crate::settings::OptimizerSettings;
 
 /// A model in training, with everything that a step reads and writes.
@@ -19,6 +20,8 @@ pub struct Learner {
     gradients: Gradients,
     pub(crate) optimizer: Optimizer,
     pub(crate) average: Option<Average>,
+    /// Chooses the ranks of changes with singular values, where they are to be chosen.
+    pub(crate) ranks: Option<RankAllocator>,
 }
 
 /// How one step is taken.
@@ -52,7 +55,8 @@ impl Learner {
         model.check_trainable()?;
         let gradients = Gradients::new(cpu.clone(), &model.weights);
         let optimizer = Optimizer::new(rule, &model.weights);
-        Ok(Self { model, tape: Tape::new(cpu), gradients, optimizer, average: None })
+        let tape = Tape::new(cpu);
+        Ok(Self { model, tape, gradients, optimizer, average: None, ranks: None })
     }
 
     /// Assigns every parameter to its group when this share of the budget
@@ -116,7 +120,7 @@ impl Learner {
         plan: Plan,
         mut learn: impl FnMut(Pass<'_>) -> Result<Part, TrainError>,
     ) -> Result<Step, TrainError> {
-        let Self { model, tape, gradients, optimizer, average } = self;
+        let Self { model, tape, gradients, optimizer, average, ranks } = self;
         if let Some(profile) = tape.profile() {
             profile.mark();
         }
@@ -130,6 +134,9 @@ impl Learner {
             tape.backward(&model.weights, gradients)?;
         }
         let targets = part.targets.max(1) as f64;
+        if let Some(ranks) = ranks {
+            ranks.regularize(tape.cpu(), &model.weights, gradients, targets);
+        }
         let norm = gradient_norm(tape.cpu(), gradients) / targets;
         for (what, value) in [("loss", part.nats), ("gradient", norm)] {
             if !value.is_finite() {
@@ -144,12 +151,27 @@ impl Learner {
         }
         let clipped = if plan.clip > 0.0 && norm > plan.clip { plan.clip / norm } else { 1.0 };
         let scale = (clipped / targets) as f32;
+        if let Some(ranks) = ranks {
+            ranks.observe(tape.cpu(), &model.weights, gradients, scale);
+        }
         optimizer.step(tape.cpu(), &mut model.weights, gradients, plan.rate, scale);
         if let Some(average) = average {
             average.update(tape.cpu(), &model.weights);
         }
         lap(tape, "clipping and the optimiser");
         Ok(Step { part, norm })
+    }
+
+    /// Chooses the ranks anew behind a step, when that share of the budget is spent. True if the ranks
+    /// have become final by it.
+    pub(crate) fn allocate(&mut self, spent: f64) -> bool {
+        let Self { model, average, ranks: Some(ranks), optimizer, .. } = self else { return false };
+        ranks.allocate(&mut model.weights, average.as_mut(), optimizer.steps(), spent)
+    }
+
+    /// Whether the ranks are final, if they are chosen at all.
+    pub(crate) fn has_final_ranks(&self) -> bool {
+        self.ranks.as_ref().is_none_or(RankAllocator::is_settled)
     }
 
     /// Exchanges the weights and their average, if there is one; a second call undoes it.

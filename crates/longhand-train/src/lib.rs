@@ -5,8 +5,8 @@
 //! 2. An [`Objective`] reads one batch after another and says what their loss is;
 //!    [`LanguageModelling`] is the one for raw text.
 //! 3. [`Trainer`] runs the steps, each by a [`Learner`]: [`schedule`] gives the learning rate,
-//!    [`groups`] say which parameters are trained, [`optimizer`] changes them, and [`average`]
-//!    keeps the mean of the weights.
+//!    [`groups`] say which parameters are trained, [`optimizer`] changes them, [`ranks`] choose among
+//!    the singular values of changes of low rank, and [`average`] keeps the mean of the weights.
 //! 4. [`evaluate`] scores a model on a text, whole or in a seeded sample.
 //! 5. [`checkpoint`] saves everything from which the run goes on bit for bit.
 //! 6. [`progress`] tells whoever watches; [`record`] writes it down through [`log`].
@@ -50,6 +50,7 @@ mod pairs;
 pub mod passages;
 pub mod progress;
 mod random;
+pub mod ranks;
 pub mod record;
 pub mod saved;
 pub mod schedule;
@@ -70,6 +71,7 @@ pub use masked::{MaskedTokens, Masking, NEXT_SENTENCE};
 pub use objective::{Objective, Part, Pass, Score, Watch};
 pub use passages::PassageObjective;
 pub use progress::{Event, Progress};
+pub use ranks::{RankBudget, RankSettings};
 pub use record::RunLog;
 pub use settings::{Adversarial, Budget, PrecisionSetting, Settings};
 pub use trainer::{End, Outcome, Trainer};

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::{SettingsError, bound, not_negative, positive, share};
 use crate::groups::GroupSettings;
+use crate::ranks::RankBudget;
 use crate::schedule::Schedule;
 
 /// The most threads that can be asked for.
@@ -48,6 +49,9 @@ pub struct Settings {
     /// Adversarial training of a task (none).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub adversarial: Option<Adversarial>,
+    /// The ranks of changes of low rank with singular values (none); a way of tuning sets them.
+    #[serde(skip)]
+    pub ranks: Option<RankBudget>,
     /// Evaluations in the run, evenly over its budget (8). Not used with `evaluate_every`.
     pub evaluations: u32,
     /// Steps between two evaluations; replaces `evaluations` (none).
@@ -208,6 +212,7 @@ impl Default for Settings {
             accumulation: 1,
             label_smoothing: 0.0,
             adversarial: None,
+            ranks: None,
             evaluations: 8,
             evaluate_every: None,
             patience: None,
@@ -296,6 +301,9 @@ impl Settings {
         if let Some(Adversarial { epsilon, weight }) = self.adversarial {
             positive("adversarial.epsilon", epsilon.into())?;
             positive("adversarial.weight", weight.into())?;
+        }
+        if let Some(ranks) = &self.ranks {
+            ranks.check()?;
         }
         share("average", self.average)?;
         share("reset", self.reset)?;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use longhand_model::adapter::Base;
 use longhand_model::{
-    Adapter, Config, Cpu, LowRankSettings, Mode, Model, Parameter, Precision, Sequence, State, Tape,
+    Adapter, Config, Cpu, LowRankForm, LowRankSettings, Mode, Model, Parameter, Precision,
+    Sequence, State, Tape,
 };
 use longhand_text::sample::{self, Language};
 use longhand_text::{Corpus, Tokenizer, TokenizerKind, Tokens};
@@ -14,6 +15,7 @@ use longhand_text::{Corpus, Tokenizer, TokenizerKind, Tokens};
 use crate::average::AverageKind;
 use crate::evaluate::OnTape;
 use crate::log::LogError;
+use crate::ranks::{RankBudget, RankSettings};
 use crate::schedule::{Constant, Plateau};
 use crate::settings::{
     AdamWSettings, MuonSettings, NtAsgdSettings, OptimizerSettings, SgdSettings,
@@ -210,7 +212,11 @@ fn adapter_trainer(settings: &Settings, folder: Option<&Path>) -> Trainer<Langua
     let (_, train, valid) = text();
     let mut model = model(train.vocabulary());
     let base = Base { name: "base".into(), hash: model.hash(), own: Vec::new() };
-    let changes = LowRankSettings { rank: 4, alpha: 8.0, dropout: 0.1, seed: 2 };
+    let (rank, form) = match settings.ranks {
+        Some(budget) => (budget.settings.initial(budget.mean), LowRankForm::Singular),
+        None => (4, LowRankForm::Product),
+    };
+    let changes = LowRankSettings { rank, form, alpha: 8.0, dropout: 0.1, seed: 2 };
     model.add_low_rank(changes, |_| true).unwrap();
     let objective = LanguageModelling::new(settings, train, Some(valid)).unwrap();
     let cpu = Arc::new(Cpu::with_precision(2, settings.precision.resolve()));
@@ -241,6 +247,37 @@ fn a_run_that_trains_an_adapter_resumed_ends_in_the_same_model() {
             of(OptimizerSettings::Muon(MuonSettings::default())),
         ],
     );
+}
+
+/// A run that chooses its ranks: what was important is part of a checkpoint, and the model that is
+/// left is one of the final ranks, never an earlier one.
+#[test]
+fn a_run_that_chooses_ranks_resumed_ends_in_the_same_model() {
+    let mut groups = only_changes();
+    groups[1].parameters.push("*.lora_e".into());
+    let settings = |every, average| {
+        let settings = RankSettings { every, begin: 0.2, end: 0.8, ..RankSettings::default() };
+        let ranks = Some(RankBudget { mean: 2, settings });
+        Settings { ranks, average, groups: groups.clone(), ..self::settings(17) }
+    };
+    resume_with(adapter_trainer, [settings(1, 0.9), settings(3, 0.0)]);
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(1, 0.9);
+    let (outcome, _) = run(adapter_trainer(&settings, Some(folder.path())), u64::MAX);
+    let (best, weights) = (outcome.best.unwrap(), &outcome.model.weights);
+    assert!(best.step >= 14, "step {}", best.step);
+    let changes = weights.singular_changes();
+    let ranks: Vec<usize> = changes.iter().map(|change| weights.get(change.e).data.len()).collect();
+    let changed = model(outcome.model.config().vocab_size);
+    let changed = changed.weights.iter().filter(|p| p.hidden_matrices() > 0).count();
+    assert_eq!(ranks.iter().sum::<usize>(), 2 * changed);
+    assert!(ranks.iter().any(|&rank| rank > 2), "{ranks:?}");
+    let left = weights.iter().filter(|p| p.name.contains(".lora_")).map(|p| p.data.len());
+    assert!(left.sum::<usize>() < outcome.trained);
+    // A finished run that is resumed gives the same.
+    let mut again = adapter_trainer(&settings, Some(folder.path()));
+    assert_eq!(again.resume().unwrap(), Some(17));
+    assert_eq!(run(again, u64::MAX).0.model.weights.hash(), weights.hash());
 }
 
 #[test]

@@ -17,6 +17,7 @@ use crate::groups::next_change;
 use crate::learner::{Learner, Plan};
 use crate::objective::Objective;
 use crate::progress::{Event, Progress, StepReport};
+use crate::ranks::allocator::RankAllocator;
 use crate::saved::SavedWeights;
 use crate::schedule::Schedule;
 use crate::settings::Budget;
@@ -60,6 +61,8 @@ pub struct Trainer<O> {
 pub struct Outcome {
     /// The model with the best weights seen; the last ones where nothing was evaluated.
     pub model: Model,
+    /// How many numbers the last steps trained, before zeros were taken out of the ranks.
+    pub trained: usize,
     /// The best evaluation, if there was one.
     pub best: Option<Best>,
     /// Steps made since the run began.
@@ -107,6 +110,8 @@ impl<O: Objective> Trainer<O> {
         learner.average = settings
             .exponential_average()
             .map(|decay| Average::new(AverageKind::Exponential(decay), &learner.model.weights));
+        let ranks = settings.ranks.map(|budget| RankAllocator::new(budget, &learner.model.weights));
+        learner.ranks = ranks.transpose()?;
         let state = TrainerState {
             version: checkpoint::VERSION,
             step: 0,
@@ -199,6 +204,11 @@ impl<O: Objective> Trainer<O> {
                 .map_err(|error| misfit(error.to_string()))?;
             self.learner.average = Some(average);
         }
+        if let Some(ranks) = &mut self.learner.ranks {
+            ranks
+                .restore(weights, |name| buffers.remove(name))
+                .map_err(|error| misfit(error.to_string()))?;
+        }
         self.objective.seek(&trainer.position)?;
         if let Some(memory) = memory {
             self.objective.restore_memory(memory);
@@ -256,7 +266,8 @@ impl<O: Objective> Trainer<O> {
                 return Ok(End::Patience);
             }
             if self.spent() >= 1.0 && self.state.step > 0 {
-                if !self.is_evaluated() {
+                // What was evaluated before the ranks were final is not what the run ends with.
+                if self.learner.allocate(1.0) || !self.is_evaluated() {
                     self.evaluate(progress, stop)?;
                 }
                 return Ok(End::Budget);
@@ -326,6 +337,7 @@ impl<O: Objective> Trainer<O> {
         let step = step.map_err(|error| error.with_checkpoint(self.last_checkpoint()))?;
         self.before_step = None;
         self.state.step += 1;
+        self.learner.allocate(self.spent());
         self.state.tokens += step.part.tokens;
         self.speed.0 += step.part.tokens;
         self.speed.1 += began.elapsed().as_secs_f64();
@@ -381,7 +393,7 @@ impl<O: Objective> Trainer<O> {
         self.state.position =
             stopped.map_or_else(|| self.objective.position(), |(position, _)| position.clone());
         self.state.average = self.learner.average.as_ref().map(Average::progress);
-        let Learner { model, optimizer, average, .. } = &self.learner;
+        let Learner { model, optimizer, average, ranks, .. } = &self.learner;
         let weights = &model.weights;
         let groups = weights.iter().zip(optimizer.begun()).map(|(parameter, begun)| {
             (parameter.name.clone(), GroupState::new(parameter.group, begun))
@@ -391,6 +403,7 @@ impl<O: Objective> Trainer<O> {
         self.state.groups = unusual.collect();
         let mut buffers = optimizer.buffers(weights);
         buffers.extend(average.iter().flat_map(|average| average.buffers(weights)));
+        buffers.extend(ranks.iter().flat_map(|ranks| ranks.buffers(weights)));
         let memory = match stopped {
             Some((_, memory)) => memory.as_ref(),
             None => self.objective.memory(),
@@ -419,8 +432,15 @@ impl<O: Objective> Trainer<O> {
             }
             (None, _) => self.learner.swap_average(),
         }
+        let model = &mut self.learner.model;
+        let trained = model.weights.iter().filter(|parameter| parameter.group.trainable);
+        let trained = trained.map(|parameter| parameter.data.len()).sum();
+        if self.learner.ranks.as_ref().is_some_and(RankAllocator::is_settled) {
+            model.prune_low_rank();
+        }
         Ok(Outcome {
             model: self.learner.model,
+            trained,
             best: self.state.best,
             steps: self.state.step,
             tokens: self.state.tokens,

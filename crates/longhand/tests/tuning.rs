@@ -5,6 +5,9 @@ use assert_cmd::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// The parameters of a classifier's head.
+const OWN: [&str; 2] = ["head.bias", "head.weight"];
+
 struct Place(TempDir);
 
 impl Place {
@@ -125,10 +128,50 @@ fn an_adapter_is_trained_resumed_applied_and_merged() {
     let shown = place.done("adapter show whole --json");
     assert_eq!((&shown["peft_type"], &shown["lora_alpha"]), (&"LORA".into(), &8.0.into()));
     assert_eq!(shown["parameters"].as_u64(), Some(trained));
-    assert_eq!(shown["own"], serde_json::json!(["head.bias", "head.weight"]));
+    assert_eq!(shown["own"], serde_json::json!(OWN));
     let (_, text, _) = place.run("adapter show whole", "");
     assert!(text.contains("blocks.0.lstm.weight_hh_l0  rank 4 of 128 × 32"), "{text}");
     place.refused("adapter show base", "adapter_config.json is missing");
+}
+
+#[test]
+fn ranks_are_chosen_and_an_adapter_of_the_target_rank_is_left() {
+    let place = Place::new();
+    place.write(
+        "even.toml",
+        "[training]\nschedule = { type = 'constant' }\nwarmup = 0\n[tuning]\nmethod = 'adalora'\n\
+         rank = 2\nadalora = { begin = 0.1, end = 0.6, beta1 = 0.8 }\n",
+    );
+    let adalora = "--recipe even.toml --evaluate-every 10";
+    let last = place.tune(&format!("{adalora} --steps 60 --out whole"));
+    assert!(last["test"]["accuracy"].as_f64().unwrap() > 0.9, "{last}");
+    let trained = last["trainable_parameters"].as_u64().unwrap();
+    assert!(trained < last["parameters"].as_u64().unwrap() / 2, "{last}");
+
+    let shown = place.done("adapter show whole --json");
+    assert_eq!((&shown["peft_type"], &shown["own"]), (&"ADALORA".into(), &serde_json::json!(OWN)));
+    let changes = shown["changes"].as_array().unwrap();
+    let ranks: Vec<u64> = changes.iter().map(|change| change["r"].as_u64().unwrap()).collect();
+    // Attention's matrix, the LSTM's two, the fusion and the feed-forward layer's two.
+    assert_eq!(ranks.iter().sum::<u64>(), 2 * 6, "{ranks:?}");
+    assert!(shown["parameters"].as_u64().unwrap() < trained);
+    let (_, text, _) = place.run("adapter show whole", "");
+    assert!(text.contains("blocks.0.attention.qkv  rank "), "{text}");
+
+    let alone = place.answers("whole");
+    assert_eq!(place.answers("base --adapter whole"), alone);
+    place.refused("predict other --adapter whole", "base model with hash");
+    let measured = place.done("eval base --adapter whole --data test.tsv --json");
+    assert_eq!(measured["accuracy"], last["test"]["accuracy"]);
+    place.done("adapter merge base whole --out merged");
+    assert!(difference(&alone, &place.answers("merged")) < 1e-5);
+
+    let tune = "finetune base --task classify --data train.tsv --steps 2 --out never";
+    place.refused(&format!("{tune} --method adalora --rank 30"), "rank 45");
+    place.write("few.toml", "[tuning]\nmethod = 'adalora'\nadalora = { initial = 4 }\n");
+    place.refused(&format!("{tune} --recipe few.toml"), "adalora.initial");
+    place.write("odd.toml", "[tuning]\nadalora = { first = 4 }\n");
+    place.refused(&format!("{tune} --recipe odd.toml"), "unknown field `first`");
 }
 
 #[test]
@@ -179,7 +222,7 @@ fn the_head_alone_is_trained_or_one_block_after_the_other() {
     place.refused(&format!("{tune} --method lora --lora-rank 1000"), "rank 1000");
     place.refused(&format!("{tune} --method lora --lora-rank 0"), "--lora-rank is 0");
     place.refused(&format!("{tune} --method lora --lora-targets nothing*"), "`nothing*`");
-    place.refused(&format!("{tune} --method half"), "full, frozen, lora, adapter");
+    place.refused(&format!("{tune} --method half"), "full, frozen, lora, adalora, adapter");
     let from_nothing = "finetune --task classify --data train.tsv --steps 2 --out never";
     place.refused(&format!("{from_nothing} --method lora"), "base model");
     assert!(!place.has("never/model.safetensors"));

@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
 use safetensors::tensor::{Dtype, TensorView};
+use serde_json::Value;
 
 use super::*;
 use crate::config::{HeadConfig, HeadKind, Pooling};
-use crate::{Cpu, LowRankSettings, Mode, Sequence, Tape};
+use crate::{Cpu, LowRankForm, LowRankSettings, Mode, Sequence, Tape};
 
 const CONFIG: &str = r#"{
     "model_type": "longhand", "format": 2, "vocab_size": 19, "width": 16,
@@ -21,13 +22,19 @@ fn base(seed: u64) -> Model {
 
 /// A classifier on the base, with changes that are not zero.
 fn adapted(base: &Model) -> (Model, Base) {
+    adapted_in(base, LowRankForm::Product)
+}
+
+/// As [`adapted`], with changes of a form.
+fn adapted_in(base: &Model, form: LowRankForm) -> (Model, Base) {
     let kind = HeadKind::Classifier { classes: 3, pooling: Pooling::Max };
     let config = Config { heads: vec![HeadConfig::new(kind)], ..base.config().clone() };
     let mut model = Model::new(config, 8).unwrap();
     let own = model.take_over(base);
-    let settings = LowRankSettings { rank: 2, alpha: 3.0, dropout: 0.25, seed: 5 };
+    let settings = LowRankSettings { rank: 2, form, alpha: 3.0, dropout: 0.25, seed: 5 };
     model.add_low_rank(settings, |_| true).unwrap();
-    for parameter in model.weights.iter_mut().filter(|p| p.name.ends_with("lora_b")) {
+    let last = if form == LowRankForm::Product { "lora_b" } else { "lora_e" };
+    for parameter in model.weights.iter_mut().filter(|p| p.name.ends_with(last)) {
         parameter.data.iter_mut().enumerate().for_each(|(i, x)| *x = 0.1 * (i as f32).sin());
     }
     (model, Base { name: "bases/one".into(), hash: base.hash(), own })
@@ -49,7 +56,11 @@ fn a_scale_is_kept_bit_for_bit() {
     for rank in 1..200 {
         for alpha in [0.1, 1.0, 3.0, 7.3, 16.0, 1e-3, 333.3f32] {
             let scale = alpha / rank as f32;
-            assert_eq!(super::alpha(scale, rank) / rank as f32, scale, "{alpha} / {rank}");
+            assert_eq!(
+                super::config::alpha(scale, rank as f32) / rank as f32,
+                scale,
+                "{alpha} / {rank}"
+            );
         }
     }
 }
@@ -88,6 +99,50 @@ fn an_adapter_and_its_base_are_the_adapted_model_bit_for_bit() {
     let off =
         answers(&merged).iter().zip(answers(&model)).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
     assert!(off < 1e-5, "{off}");
+}
+
+/// With singular values, of which some are zero: in a checkpoint all are there, at the end those
+/// that are left, in the library's form.
+#[test]
+fn an_adapter_with_singular_values_is_the_adapted_model_bit_for_bit() {
+    let one = base(3);
+    // The sine of 0 is the first of each change's values.
+    let (mut model, origin) = adapted_in(&one, LowRankForm::Singular);
+    for pruned in [false, true] {
+        if pruned {
+            let last = *model.weights.singular_changes().last().unwrap();
+            model.weights.get_mut(last.e).data.fill(0.0);
+            model.prune_low_rank();
+        }
+        let adapter = read_back(&Adapter::of(&model, &origin));
+        let again = adapter.apply(&one).unwrap();
+        assert_eq!(again.weights.hash(), model.weights.hash());
+        assert_eq!(answers(&again), answers(&model));
+        assert_eq!(Adapter::of(&again, &origin).to_bytes(), adapter.to_bytes());
+        let mut restored = again.clone();
+        restored
+            .weights
+            .iter_mut()
+            .filter(|p| p.name.contains("lora_"))
+            .for_each(|p| p.data.fill(1.0));
+        adapter.restore(&mut restored).unwrap();
+        assert_eq!(restored.weights.hash(), model.weights.hash());
+
+        let rank = if pruned { 1 } else { 2 };
+        let changes = adapter.changes();
+        assert_eq!(changes.len(), model.weights.singular_changes().len());
+        assert!(changes.iter().all(|change| change.1 == rank), "{changes:?}");
+        let (config, weights) = adapter.to_bytes();
+        let file = checksum::from_bytes(&weights).unwrap();
+        let name = |end: &str| format!("base_model.model.blocks.0.attention.qkv.lora_{end}");
+        let shape = |end| file.tensor(&name(end)).unwrap().shape().to_vec();
+        assert_eq!([shape("A"), shape("B"), shape("E")], [[rank, 16], [32, rank], [rank, 1]]);
+        let json: serde_json::Value = serde_json::from_str(&config).unwrap();
+        assert_eq!((&json["peft_type"], &json["init_r"]), (&"ADALORA".into(), &2.into()));
+        let pattern = &json["rank_pattern"]["blocks.0.attention.qkv.lora_E"];
+        let expected = if pruned { serde_json::json!([true, false]) } else { Value::Null };
+        assert_eq!(pattern, &expected);
+    }
 }
 
 fn own_names() -> Vec<String> {
@@ -185,6 +240,7 @@ fn settings_that_cannot_be_applied_are_named() {
         (r#"{"peft_type": "LORA", "bias": "all"}"#, "bias"),
         (r#"{"peft_type": "LORA", "fan_in_fan_out": true}"#, "fan_in_fan_out"),
         (r#"{"peft_type": "LORA", "r": 0}"#, "`r`"),
+        (r#"{"peft_type": "ADALORA", "init_r": 0}"#, "init_r"),
         (r#"{"peft_type": "LORA", "lora_dropout": 1.0}"#, "lora_dropout"),
         (
             r#"{"peft_type": "LORA", "longhand": {"version": 2, "base": "", "model": {}}}"#,
@@ -199,7 +255,8 @@ fn settings_that_cannot_be_applied_are_named() {
 #[test]
 fn a_rank_larger_than_a_matrix_is_refused() {
     let mut model = base(3);
-    let settings = LowRankSettings { rank: 17, alpha: 3.0, dropout: 0.0, seed: 5 };
+    let form = LowRankForm::Singular;
+    let settings = LowRankSettings { rank: 17, form, alpha: 3.0, dropout: 0.0, seed: 5 };
     let refused =
         model.add_low_rank(settings, |name| name.contains("qkv")).unwrap_err().to_string();
     assert!(refused.contains("rank 17") && refused.contains("from 1 to 16"), "{refused}");
@@ -255,6 +312,44 @@ fn adapters_of_other_programs_are_applied() {
     assert!(error(table.apply(&one)).contains("`embedding`"));
     let misfit = foreign("blocks.0.attention.qkv", [4, 15], [32, 4], None);
     assert!(error(misfit.apply(&one)).contains("[4, 15]"));
+}
+
+/// As the library writes it: bare names, a rank of its own for each matrix, one of them 0, and the
+/// scale of the rank that training began with.
+#[test]
+fn adapters_of_other_programs_with_singular_values_are_applied() {
+    let one = base(3);
+    let numbers = |count: usize, value: f32| value.to_le_bytes().repeat(count);
+    let shapes = [
+        ("blocks.0.attention.qkv.lora_A", [1, 16], 0.5),
+        ("blocks.0.attention.qkv.lora_B", [32, 1], 0.25),
+        ("blocks.0.attention.qkv.lora_E", [1, 1], 3.0),
+        ("blocks.0.feed_forward.down.lora_A", [0, 24], 0.0),
+        ("blocks.0.feed_forward.down.lora_B", [16, 0], 0.0),
+        ("blocks.0.feed_forward.down.lora_E", [0, 1], 0.0),
+    ];
+    let tensors = shapes.map(|(name, shape, value)| {
+        (format!("base_model.model.{name}"), shape, numbers(shape.iter().product(), value))
+    });
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        (name.clone(), TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap())
+    });
+    let bytes = safetensors::serialize(views, None).unwrap();
+    for (keys, alpha, initial) in [
+        (r#""init_r": 3, "lora_alpha": 6, "rank_pattern": {"x.lora_E": [true, false]}"#, 6.0, 3.0),
+        (r#""rank_pattern": null"#, 8.0, 12.0),
+    ] {
+        let config = format!(r#"{{"peft_type": "ADALORA", "target_r": 1, {keys}}}"#);
+        let adapter = Adapter::from_bytes(Path::new(""), config.as_bytes(), &bytes).unwrap();
+        let mut model = adapter.apply(&one).unwrap();
+        model.merge_low_rank();
+        for (new, old) in model.weights.iter().zip(one.weights.iter()) {
+            let changed = super::module(&new.name) == "blocks.0.attention.qkv";
+            let change = if changed { alpha / (initial + 1e-5) * 0.375 } else { 0.0 };
+            let off = new.data.iter().zip(&old.data[..]).map(|(a, b)| (a - b - change).abs());
+            assert!(off.fold(0.0, f32::max) < 1e-5, "{}", new.name);
+        }
+    }
 }
 
 #[test]

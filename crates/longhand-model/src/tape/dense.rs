@@ -5,9 +5,10 @@ use longhand_kernel::linear::{self, Size};
 use longhand_kernel::norm::{self, Norm as NormForm};
 use longhand_kernel::{Buffer, elementwise, embedding, low_rank, weights as packed};
 
+use super::operand::with_change;
 use super::profile::{Cost, Way};
 use super::{Ablation, Backward, Mode, Operation, SpanId, Tape, Tokens, Var};
-use crate::weights::{ParameterId, Weights};
+use crate::weights::{LowRank, ParameterId, Weights};
 
 /// Added under the root of every norm.
 const EPSILON: f32 = 1e-6;
@@ -136,13 +137,14 @@ impl Tape {
         }
         let mut hidden = Buffer::default();
         let mut change_parts = [parts.first().copied(), parts.get(1).copied()];
-        if let Some(change) = weights.change(weight) {
-            let share = weights.low_rank(weight).map_or(0.0, |change| change.dropout);
-            change_parts = change_parts.map(|part| Some(self.dropout(part?, share, false)));
+        if let Some(LowRank { rank, dropout, .. }) = weights.low_rank(weight) {
+            change_parts = change_parts.map(|part| Some(self.dropout(part?, dropout, false)));
             let dropped: Vec<Var> = change_parts.into_iter().flatten().collect();
-            hidden = self.cpu.buffers().take(size.rows * change.rank);
+            hidden = self.cpu.buffers().take(size.rows * rank);
             let inputs = &self.inputs(&dropped)[..dropped.len()];
-            low_rank::add(&self.cpu, change, inputs, &mut hidden, &mut data);
+            with_change(&self.cpu, weights, weight, |change| {
+                low_rank::add(&self.cpu, change, inputs, &mut hidden, &mut data);
+            });
         }
         let needed = parts.iter().any(|&part| self.needs(part))
             || weights.is_weight_trainable(weight)
@@ -341,7 +343,7 @@ impl Linear {
 impl Linear {
     /// The part of the backward pass that goes through the change of low rank, if there is one.
     fn change_backward(&self, pass: &mut Backward, dy: &[f32]) {
-        if pass.weights.change(self.weight).is_none() {
+        if pass.weights.low_rank(self.weight).is_none() {
             return;
         }
         let [first, second] = self.change_parts;

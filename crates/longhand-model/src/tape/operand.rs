@@ -4,7 +4,7 @@ use std::ops::Deref;
 
 use longhand_kernel::dropout::{self, Mask, Pattern};
 use longhand_kernel::low_rank::{self, LowRank};
-use longhand_kernel::{Buffer, Cpu, elementwise};
+use longhand_kernel::{Buffer, Cpu, elementwise, singular};
 
 use super::{Backward, Operation, SpanId, Tape, Var};
 use crate::weights::{ParameterId, Weights};
@@ -100,10 +100,11 @@ impl Tape {
             Operand::Made(var) => Values::Held(self.data(var)),
             Operand::Changed(Changed { weight, mask }) => {
                 let whole = weights.values(weight);
-                let Some(change) = weights.change(weight) else { return Values::Held(whole) };
                 let mut data = self.cpu.buffers().take(whole.len());
-                with_dropped(&self.cpu, mask, change, |change| {
-                    low_rank::weight(&self.cpu, change, whole, &mut data);
+                with_change(&self.cpu, weights, weight, |change| {
+                    with_dropped(&self.cpu, mask, change, |change| {
+                        low_rank::weight(&self.cpu, change, whole, &mut data);
+                    });
                 });
                 Values::Made(data)
             }
@@ -124,6 +125,22 @@ impl Tape {
         let data = std::mem::take(&mut self.values[made.0].data);
         self.cpu.buffers().give(data);
     }
+}
+
+/// Gives `run` the change of low rank of a matrix, if it has one, in the form in which it is used:
+/// with the rows of A scaled by the singular values, where there are some.
+pub(super) fn with_change(
+    cpu: &Cpu,
+    weights: &Weights,
+    id: ParameterId,
+    run: impl FnOnce(LowRank<'_>),
+) {
+    let Some(change) = weights.change(id) else { return };
+    let Some(values) = weights.singular_values(id) else { return run(change) };
+    let mut a = cpu.buffers().take(change.a.len());
+    singular::scaled(cpu, values, change.a, &mut a);
+    run(LowRank { a: &a, ..change });
+    cpu.buffers().give(a);
 }
 
 /// Gives `run` a change of low rank, with elements of A dropped where there is a mask.
@@ -180,8 +197,23 @@ impl Backward<'_> {
             return;
         };
         let (mut a, mut b) = (self.gradients.take(factors.a), self.gradients.take(factors.b));
-        let wanted = low_rank::Gradients { a: a.as_deref_mut(), b: b.as_deref_mut() };
-        flow(self.tape, change, wanted);
+        if let (Some(singular), Some(values)) = (factors.singular, weights.singular_values(id)) {
+            let mut e = self.gradients.take(singular.e);
+            let cpu = &self.tape.cpu;
+            let mut scaled = cpu.zeros(change.a.len());
+            with_change(cpu, weights, id, |change| {
+                let wanted = (a.is_some() || e.is_some()).then_some(&mut *scaled);
+                let wanted = low_rank::Gradients { a: wanted, b: b.as_deref_mut() };
+                flow(self.tape, change, wanted);
+            });
+            let into = [e.as_deref_mut(), a.as_deref_mut()];
+            singular::scaled_backward(cpu, values, change.a, &scaled, into);
+            cpu.buffers().give(scaled);
+            self.gradients.put(singular.e, e);
+        } else {
+            let wanted = low_rank::Gradients { a: a.as_deref_mut(), b: b.as_deref_mut() };
+            flow(self.tape, change, wanted);
+        }
         self.gradients.put(factors.a, a);
         self.gradients.put(factors.b, b);
     }

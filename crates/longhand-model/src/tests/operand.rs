@@ -6,20 +6,26 @@ use std::sync::Arc;
 use longhand_kernel::dropout::{Mask, Pattern, reference};
 
 use super::*;
-use crate::{Format, Group, LowRankSettings, ModelError, Parameter};
+use crate::{Format, Group, LowRankForm, LowRankSettings, ModelError, Parameter};
 
-const LOW_RANK: LowRankSettings = LowRankSettings { rank: 3, alpha: 1.5, dropout: 0.0, seed: 4 };
+const LOW_RANK: LowRankSettings =
+    LowRankSettings { rank: 3, form: LowRankForm::Product, alpha: 1.5, dropout: 0.0, seed: 4 };
 
-/// Of both factors, of the matrices that they change, and of everything else.
+/// Forms of a change, each with a share of its input that is dropped.
+const FORMS: [(LowRankForm, f32); 3] =
+    [(LowRankForm::Product, 0.0), (LowRankForm::Product, 0.3), (LowRankForm::Singular, 0.3)];
+
+/// Of all factors, of the matrices that they change, and of everything else.
 #[test]
 fn gradients_through_changes_of_low_rank_are_the_slope_of_the_loss() {
     for (name, config) in configs() {
         let pools = pools_by_maximum(&config);
         let mode = if pools { Mode::Record } else { Mode::Train { seed: 5 } };
         let config = if pools { config } else { with_dropout(config, true) };
-        for dropout in [0.0, 0.3] {
+        // Those with dropped elements and singular values have all that the others have.
+        for (form, dropout) in [FORMS[0], FORMS[2]] {
             let mut model = Model::new(config.clone(), 7).unwrap();
-            let settings = LowRankSettings { dropout, ..LOW_RANK };
+            let settings = LowRankSettings { form, dropout, ..LOW_RANK };
             let large = |p: &&Parameter| p.matrix().into_iter().all(|n| n >= settings.rank);
             let large = model.weights.iter().filter(large).map(|p| p.name.clone());
             let large: Vec<String> = large.collect();
@@ -42,11 +48,11 @@ fn changes_of_frozen_matrices_have_the_same_gradients() {
     let (ids, targets) = (ids(40, 1), ids(40, 2));
     let sequence = Sequence::new(20, 2);
     let pass = (&ids[..], &targets[..], &sequence);
-    for dropout in [0.0, 0.3] {
+    for (form, dropout) in FORMS {
         let mut config = narrow(Preset::LonghandNano.config(VOCAB));
         config.dropout = Dropout { recurrent: dropout, ..Dropout::default() };
         let mut model = Model::new(config, 7).unwrap();
-        let settings = LowRankSettings { dropout, ..LOW_RANK };
+        let settings = LowRankSettings { form, dropout, ..LOW_RANK };
         model.add_low_rank(settings, |_| true).unwrap();
         for (seed, parameter) in (9..).zip(model.weights.iter_mut()) {
             let moves = draws(parameter.data.len(), seed);
@@ -75,7 +81,11 @@ fn a_change_of_low_rank_begins_as_none_and_merges_into_its_matrices() {
     let cpu = Arc::new(Cpu::new(2));
     let ids = ids(60, 3);
     let sequence = Sequence::new(30, 2);
-    for (name, mut model) in language_models() {
+    let forms = [LowRankForm::Product, LowRankForm::Singular];
+    let all = language_models();
+    let all = all.flat_map(|(name, model)| forms.map(|form| (name, form, model.clone())));
+    for (name, form, mut model) in all {
+        let low_rank = LowRankSettings { form, alpha: 6.0, ..LOW_RANK };
         let mut tape = Tape::new(cpu.clone());
         let mut read = |model: &Model| {
             let mut state = model.state(2);
@@ -83,10 +93,11 @@ fn a_change_of_low_rank_begins_as_none_and_merges_into_its_matrices() {
         };
         let before = read(&model);
         let parameters = model.weights.len();
-        let names = model.add_low_rank(LOW_RANK, |name| name.starts_with("blocks.")).unwrap();
+        let names = model.add_low_rank(low_rank, |name| name.starts_with("blocks.")).unwrap();
         assert!(names.iter().all(|name| !name.contains("norm") && !name.contains("bias")));
-        assert_eq!(read(&model), before, "{name}: B begins as zeros");
-        assert_eq!(model.add_low_rank(LOW_RANK, |_| true), Err(ModelError::NoMatrix), "{name}");
+        assert_eq!(read(&model), before, "{name}: one factor begins as zeros");
+        let again = model.add_low_rank(low_rank, |name| name.starts_with("blocks."));
+        assert_eq!(again, Err(ModelError::NoMatrix), "{name}");
         for (seed, parameter) in (9..).zip(model.weights.iter_mut().skip(parameters)) {
             let moves = draws(parameter.data.len(), seed);
             parameter.data.iter_mut().zip(moves).for_each(|(w, d)| *w += 0.1 * d);
@@ -106,6 +117,41 @@ fn a_change_of_low_rank_begins_as_none_and_merges_into_its_matrices() {
         assert_eq!(model.weights.len(), parameters);
         assert!(difference(&read(&model), &changed) < 1e-4, "{name}: merged");
     }
+}
+
+#[test]
+fn singular_values_of_zero_are_taken_out() {
+    let mut model = Model::new(narrow(Preset::LonghandNano.config(VOCAB)), 7).unwrap();
+    let settings = LowRankSettings { form: LowRankForm::Singular, ..LOW_RANK };
+    model.add_low_rank(settings, |_| true).unwrap();
+    let changes = model.weights.singular_changes();
+    let ids = ids(60, 3);
+    let sequence = Sequence::new(30, 2);
+    let mut tape = Tape::new(Arc::new(Cpu::new(1)));
+    let mut read = |model: &Model| {
+        let mut state = model.state(2);
+        self::read(model, &mut tape, Mode::Read, &ids, &sequence, &mut state)
+    };
+    for (place, change) in changes.iter().enumerate() {
+        let values = [0.5, 0.0, -0.3].map(|value| if place == 1 { 0.0 } else { value });
+        model.weights.get_mut(change.e).data.copy_from_slice(&values);
+    }
+    let (before, count) = (read(&model), model.weights.count());
+    model.prune_low_rank();
+    assert!(difference(&read(&model), &before) < 1e-5);
+    assert!(model.weights.count() < count);
+    let left = model.weights.singular_changes();
+    assert_eq!(left.len(), changes.len() - 1);
+    for change in left {
+        let [a, b, e] = change.parameters().map(|id| model.weights.get(id));
+        assert_eq!((&e.data[..], a.shape[0], b.shape[1]), (&[0.5, -0.3][..], 2, 2));
+    }
+    // A change without singular values is as it was.
+    let mut plain = Model::new(narrow(Preset::LonghandNano.config(VOCAB)), 7).unwrap();
+    plain.add_low_rank(LOW_RANK, |_| true).unwrap();
+    let hash = plain.weights.hash();
+    plain.prune_low_rank();
+    assert_eq!(plain.weights.hash(), hash);
 }
 
 #[test]

@@ -41,6 +41,13 @@ fn each_method_trains_its_parameters() {
         assert!(names.iter().any(|name| name.contains(part)), "{part}");
     }
     assert!(tuned.base.is_some() && model.weights.has_low_rank());
+    let adalora = Tuning { method: Method::AdaLora, ..lora.clone() };
+    let (names, tuned, model) = apply(&adalora);
+    assert!(names.iter().all(|name| name.contains(".lora_") || name == own[0]), "{names:?}");
+    assert!(names.iter().any(|name| name.ends_with(".lora_e")), "{names:?}");
+    assert_eq!(tuned.settings.ranks.map(|ranks| ranks.mean), Some(4));
+    let changes = model.weights.singular_changes();
+    assert!(changes.iter().all(|change| model.weights.get(change.e).shape == [6, 1]));
     let targets = vec!["*.attention.*".into()];
     let (names, ..) = apply(&Tuning { targets, ..lora });
     assert!(names.iter().all(|name| name.contains("attention") || name == own[0]));
@@ -101,6 +108,10 @@ fn what_cannot_be_tuned_is_named() {
     let groups = vec![GroupSettings::frozen("*")];
     let grouped = Settings { groups, ..settings.clone() };
     assert!(error(lora(), base(&[]), &grouped).contains("training.groups"));
+    let initial = |initial| RankSettings { initial, ..RankSettings::default() };
+    let method = Method::AdaLora;
+    let wide = Tuning { method, adalora: initial(Some(90_000)), ..lora() };
+    assert!(error(wide, base(&[]), &settings).contains("rank 90000"));
     let large = Tuning { rank: 100_000, ..lora() };
     assert!(error(large, base(&[]), &settings).contains("rank 100000"));
     let none = Tuning { targets: vec!["embedding.*".into()], ..lora() };
@@ -114,6 +125,7 @@ fn what_cannot_be_tuned_is_named() {
         (Tuning { alpha: f32::NAN, ..lora() }, "tuning.alpha"),
         (Tuning { dropout: 1.0, ..lora() }, "tuning.dropout"),
         (Tuning { adapter_width: 0, ..lora() }, "tuning.adapter_width"),
+        (Tuning { adalora: initial(Some(3)), ..lora() }, "adalora.initial"),
     ] {
         assert!(error(tuning, base(&[]), &settings).contains(name));
     }

@@ -123,7 +123,9 @@ impl<O: Objective> Trainer<O> {
         let evaluation_seconds = began.elapsed().as_secs_f64();
         let criterion = self.objective.criterion();
         let best = self.state.best.as_ref();
-        let best = best.is_none_or(|best| score.beats(&best.score, criterion));
+        // Before the ranks are final, another model is evaluated than the run ends with.
+        let best = self.learner.has_final_ranks()
+            && best.is_none_or(|best| score.beats(&best.score, criterion));
         if best {
             match &self.checkpoints {
                 Some(checkpoints) => drop(checkpoints.save_best(step, &self.learner.model)?),
@@ -167,6 +169,8 @@ impl<O: Objective> Trainer<O> {
             self.state.best = Some(Best { step, score });
             self.state.stale = 0;
             self.state.plateaus.1 = 0;
+        }
+        if best || !self.learner.has_final_ranks() {
             return;
         }
         self.state.stale += 1;

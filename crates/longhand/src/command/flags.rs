@@ -108,23 +108,24 @@ pub(super) struct PretrainingFlags {
 #[command(next_help_heading = "Tuning")]
 pub(super) struct TuningFlags {
     /// The parameters of MODEL that are trained: full for all, frozen for the new head alone, lora
-    /// for the head and changes of low rank, adapter for the head, the norms and small layers in
-    /// each block; the last two save an adapter [default: full]
+    /// for the head and changes of low rank, adalora for changes whose ranks follow from their
+    /// importance, adapter for the head, the norms and small layers in each block; the last three
+    /// save an adapter [default: full]
     #[arg(long, value_name = "METHOD", value_parser = method)]
     method: Option<Method>,
     /// gradual: train the head first and one more block with each epoch, lower ones more slowly
     #[arg(long, value_name = "WHEN", value_parser = unfreeze)]
     unfreeze: Option<Unfreeze>,
-    /// Rank of the changes of lora [default: 8]
-    #[arg(long, value_name = "R")]
+    /// Rank of the changes of lora, and their mean rank at the end with adalora [default: 8]
+    #[arg(long, visible_alias = "rank", value_name = "R")]
     lora_rank: Option<usize>,
-    /// The changes of lora are scaled by ALPHA / rank [default: 16]
+    /// The changes of lora and adalora are scaled by ALPHA / first rank [default: 16]
     #[arg(long, value_name = "ALPHA")]
     lora_alpha: Option<f32>,
-    /// Share of the inputs of lora's changes that is dropped in training [default: 0]
+    /// Share of the changes' inputs that is dropped in training [default: 0]
     #[arg(long, value_name = "X")]
     lora_dropout: Option<f32>,
-    /// A matrix that lora changes, by its name, with * for any characters; may be given several
+    /// A matrix that is changed, by its name, with * for any characters; may be given several
     /// times [default: every large matrix between the embedding and the head]
     #[arg(long, value_name = "PATTERN")]
     lora_targets: Vec<String>,
