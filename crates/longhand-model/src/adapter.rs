@@ -7,8 +7,9 @@
 //!                             base_model.model.PARAMETER              what the base model lacks
 //! ```
 //!
-//! With singular values the three factors of a change are `MODULE.lora_A`, `MODULE.lora_B` and
-//! `MODULE.lora_E` `[r, 1]`.
+//! With singular values a change has three factors, `MODULE.lora_A`, `MODULE.lora_B` and
+//! `MODULE.lora_E` `[r, 1]`; that of an embedding has `MODULE.lora_embedding_A` `[r, V]` and the
+//! factor `MODULE.lora_embedding_B`, which is `[D, r]`.
 //!
 //! The layers of `finetune --method adapter` are parameters that the base model lacks, and its norms
 //! are saved with the values that they were trained to.
@@ -20,6 +21,7 @@ mod config;
 mod error;
 mod names;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -28,7 +30,7 @@ use safetensors::tensor::SafeTensors;
 
 pub use self::config::{AdapterConfig, AdapterConfigError, Origin, RankPattern};
 pub use self::error::AdapterError;
-use self::names::{changed, module, owner};
+use self::names::{Form, changed, module, owner};
 use crate::checksum;
 use crate::config::Config;
 use crate::file::{self, Values, WeightsError};
@@ -62,7 +64,7 @@ pub struct Base {
 #[derive(Clone, Debug)]
 pub struct Adapter {
     config: AdapterConfig,
-    /// By name, without the library's prefix.
+    /// By name, without the library's prefix; what the library transposes is in our order.
     tensors: BTreeMap<String, Tensor>,
 }
 
@@ -87,7 +89,7 @@ impl Adapter {
         {
             let module = module(&parameter.name);
             config.take_in(module, &change, targets.is_empty());
-            let factors = names::parameters(module, change).into_iter();
+            let factors = names::parameters(parameter, change).into_iter();
             tensors.extend(factors.map(|(name, id)| (name, Tensor::of(weights.get(id)))));
             targets.push(module.to_owned());
         }
@@ -143,11 +145,12 @@ impl Adapter {
     /// The changed matrices' modules with rank, rows and columns.
     pub fn changes(&self) -> Vec<(&str, usize, [usize; 2])> {
         let mut changes = Vec::new();
-        let ends = names::ends(self.config.has_singular_values());
         for (name, a) in &self.tensors {
-            let Some(module) = name.strip_suffix(ends[0]) else { continue };
-            if let Some(b) = self.tensors.get(&format!("{module}{}", ends[1])) {
-                changes.push((module, a.rows(), [b.rows(), a.columns()]));
+            for form in Form::ALL {
+                let Some(module) = name.strip_suffix(form.ends()[0]) else { continue };
+                if let Some(b) = self.tensors.get(&form.factors(module)[1]) {
+                    changes.push((module, a.rows(), [b.rows(), a.columns()]));
+                }
             }
         }
         changes
@@ -199,7 +202,8 @@ impl Adapter {
     /// The contents of the two files.
     pub fn to_bytes(&self) -> (String, Vec<u8>) {
         let name = |name: &str| format!("{PREFIX}{name}");
-        let tensors = self.tensors.iter();
+        let written: Vec<_> = self.tensors.iter().map(|(key, t)| (key, t.oriented(key))).collect();
+        let tensors = written.iter();
         let tensors = tensors.map(|(key, t)| (name(key), Values::exact(&t.shape, &t.data)));
         let metadata = [("format".into(), "pt".into()), (SEAL.into(), self.config.seal())];
         (self.config.to_json(), checksum::to_bytes(tensors, metadata))
@@ -241,8 +245,8 @@ impl Adapter {
             return Err(AdapterError::OtherForm);
         }
         let factors: Vec<(String, ParameterId)> = (model.weights.iter())
-            .filter_map(|parameter| Some((module(&parameter.name), parameter.low_rank?)))
-            .flat_map(|(module, change)| names::parameters(module, change))
+            .filter_map(|parameter| Some(names::parameters(parameter, parameter.low_rank?)))
+            .flatten()
             .collect();
         let mut used = BTreeSet::new();
         for (place, parameter) in model.weights.iter_mut().enumerate() {
@@ -284,12 +288,13 @@ impl Adapter {
         let mut builder = Builder::of(std::mem::take(weights), 0);
         for id in builder.weights().ids() {
             let parameter = builder.weights().get(id);
-            let module = module(&parameter.name).to_owned();
-            let Some(change) = self.change_of(parameter, &module)? else { continue };
+            let form = Form::of(parameter, self.config.has_singular_values());
+            let names = form.factors(module(&parameter.name));
+            let Some(change) = self.change_of(parameter, &names)? else { continue };
             if change.rank > 0 {
                 builder.change(id, change);
             }
-            used.extend(names::factors(&module, self.config.has_singular_values()));
+            used.extend(names);
         }
         *weights = builder.finish().0;
         Ok(used)
@@ -300,10 +305,10 @@ impl Adapter {
     fn change_of(
         &self,
         parameter: &Parameter,
-        module: &str,
+        names: &[String],
     ) -> Result<Option<Change<'_>>, AdapterError> {
-        let initial = self.config.init_r.filter(|_| self.config.has_singular_values());
-        let names = names::factors(module, initial.is_some());
+        let module = module(&parameter.name);
+        let initial = self.config.init_r.filter(|_| names.len() > 2);
         if names.iter().all(|name| !self.tensors.contains_key(name)) {
             return Ok(None);
         }
@@ -312,7 +317,10 @@ impl Adapter {
             self.tensors.get(name).ok_or_else(missing)
         };
         let factors = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-        if !parameter.is_between() {
+        if parameter.is_tied() {
+            return Err(AdapterError::Tied(module.into()));
+        }
+        if !parameter.can_be_changed() {
             return Err(AdapterError::NoMatrix(module.into()));
         }
         let (rank, [rows, columns]) = (factors[0].rows(), parameter.matrix());
@@ -320,7 +328,7 @@ impl Adapter {
             parameter.check_rank(rank)?;
         }
         let shapes = [[rank, columns], [rows, rank], [rank, 1]];
-        for ((factor, name), shape) in factors.iter().zip(&names).zip(shapes) {
+        for ((factor, name), shape) in factors.iter().zip(names).zip(shapes) {
             factor.check(name, &shape)?;
         }
         let given = |place: usize| Factor::Given(&factors[place].data);
@@ -376,6 +384,18 @@ impl Tensor {
         Self { shape: parameter.shape.clone(), data: parameter.data.to_vec() }
     }
 
+    /// The tensor as the library writes it, or from there as it is used here.
+    fn oriented(&self, name: &str) -> Cow<'_, Self> {
+        if !names::is_transposed(name) {
+            return Cow::Borrowed(self);
+        }
+        let [rows, columns] = [self.rows(), self.columns()];
+        let column =
+            |column: usize| self.data.get(column..).unwrap_or_default().iter().step_by(columns);
+        let data = (0..columns).flat_map(column);
+        Cow::Owned(Self { shape: vec![columns, rows], data: data.copied().collect() })
+    }
+
     fn rows(&self) -> usize {
         self.shape.first().copied().unwrap_or(1)
     }
@@ -425,7 +445,11 @@ fn tensors(file: &SafeTensors<'_>) -> Result<BTreeMap<String, Tensor>, WeightsEr
         }
         let short = name.strip_prefix(PREFIX);
         let short = short.ok_or_else(|| WeightsError::Unknown(name.into()))?;
-        tensors.insert(short.to_owned(), Tensor { shape: view.shape().to_vec(), data });
+        let tensor = Tensor { shape: view.shape().to_vec(), data };
+        // Where the order is not that of a matrix, the shape is refused when the tensor is used.
+        let tensor =
+            if tensor.shape.len() == 2 { tensor.oriented(short).into_owned() } else { tensor };
+        tensors.insert(short.to_owned(), tensor);
     }
     Ok(tensors)
 }

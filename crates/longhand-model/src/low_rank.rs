@@ -21,16 +21,14 @@ pub struct LowRankSettings {
     pub alpha: f32,
     /// Share of the change's input that is dropped in training, at least 0 and less than 1.
     pub dropout: f32,
-    /// Seed of the first values. The last factor begins as zeros, so that the model is at first
-    /// unchanged.
+    /// Seed of the first values. One factor begins as zeros: the model is at first unchanged.
     pub seed: u64,
 }
 
 /// The factors of a change of low rank.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LowRankForm {
-    /// B·A (Hu et al., "LoRA: Low-rank adaptation of large language models", 2021). B begins as
-    /// zeros.
+    /// B·A (Hu et al., "LoRA: Low-rank adaptation of large language models", 2021); B begins as zeros.
     #[default]
     Product,
     /// B·diag(e)·A, with singular values e of which some may be zero (Zhang et al., "Adaptive budget
@@ -46,23 +44,24 @@ pub struct SingularChange {
     pub a: ParameterId,
     /// B, whose r columns are to be orthonormal: `[rows, r]`.
     pub b: ParameterId,
-    /// e: `[r, 1]`.
+    /// e, the r singular values: `[r, 1]`.
     pub e: ParameterId,
 }
 
 impl SingularChange {
-    /// A, B and e.
+    /// A, B and e, in this order.
     pub fn parameters(&self) -> [ParameterId; 3] {
         [self.a, self.b, self.e]
     }
 }
 
 impl Model {
-    /// Gives every matrix between layers whose name is `wanted` a change of low rank: W is used as
-    /// W + α/r·B·A. A and B are parameters of their own, `NAME.lora_a` `[r, columns]` and
-    /// `NAME.lora_b` `[rows, r]`, and so are singular values, `NAME.lora_e` `[r, 1]`. Which
-    /// parameters are trained is left as it is. Returns the names of the matrices; embeddings, heads
-    /// and vectors are never among them.
+    /// Gives every matrix between layers, and every embedding that is not tied to a head, whose name
+    /// is `wanted` a change of low rank: W is used as W + α/r·B·A. A and B are parameters of their
+    /// own, `NAME.lora_a` `[r, columns]` and `NAME.lora_b` `[rows, r]`, and so are singular values,
+    /// `NAME.lora_e` `[r, 1]`. Which parameters are trained is left as it is. Of an embedding no
+    /// input is dropped, and it has no singular values. Returns the names of the matrices; heads and
+    /// vectors are never among them.
     ///
     /// # Errors
     /// If the weights are packed for reading, none of the wanted matrices lacks a change, or one of
@@ -97,7 +96,9 @@ impl Weights {
         let LowRankSettings { rank, form, alpha, dropout, seed } = settings;
         let changes = |id: &_| {
             let parameter = self.get(*id);
-            parameter.is_between() && parameter.low_rank.is_none() && wanted(&parameter.name)
+            let fits = parameter.can_be_changed()
+                && !(parameter.is_table() && form == LowRankForm::Singular);
+            fits && parameter.low_rank.is_none() && wanted(&parameter.name)
         };
         let ids: Vec<_> = self.ids().filter(changes).collect();
         if ids.is_empty() {

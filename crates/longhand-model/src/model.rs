@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use longhand_kernel::low_rank::LowRank;
 use longhand_kernel::weights::{Format, Rows};
 use longhand_kernel::{Precision, Sequence};
 
@@ -220,6 +221,16 @@ impl Model {
             sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
         }
         let count = (table.data.len() / width).max(1) as f64;
+        if let Some(LowRank { rank, scale, a, b, .. }) = self.weights.change(self.embedding) {
+            let mut shares = vec![0.0_f64; rank];
+            for row in b.chunks_exact(rank) {
+                shares.iter_mut().zip(row).for_each(|(sum, &value)| *sum += f64::from(value));
+            }
+            for (share, row) in shares.iter().zip(a.chunks_exact(width)) {
+                let share = f64::from(scale) * share;
+                sums.iter_mut().zip(row).for_each(|(sum, &value)| *sum += share * f64::from(value));
+            }
+        }
         sums.into_iter().map(|sum| (sum / count) as f32).collect()
     }
 

@@ -322,9 +322,20 @@ impl Parameter {
         }
     }
 
-    /// Whether it is a matrix between layers, which can have a change of low rank.
-    pub(crate) fn is_between(&self) -> bool {
-        matches!(self.role, Role::Matrix | Role::Gates { .. })
+    /// Whether it can have a change of low rank: a matrix between layers, or a table of which
+    /// nothing but rows is used.
+    pub fn can_be_changed(&self) -> bool {
+        matches!(self.role, Role::Matrix | Role::Gates { .. } | Role::Table)
+    }
+
+    /// Whether it is a table whose rows are looked up, and nothing else.
+    pub fn is_table(&self) -> bool {
+        self.role == Role::Table
+    }
+
+    /// Whether it is an embedding that is a head too.
+    pub fn is_tied(&self) -> bool {
+        self.role == Role::TiedTable
     }
 
     /// Checks that a change of low rank fits the matrix.

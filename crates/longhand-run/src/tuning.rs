@@ -32,12 +32,14 @@ pub struct Tuning {
     /// Share of the changes' inputs that is dropped in training (0).
     pub dropout: f32,
     /// Names of the matrices that are changed; `*` matches any characters. Without any, every
-    /// attention, recurrent, fusion and feed-forward matrix of at least 16 rows and columns.
+    /// attention, recurrent, fusion and feed-forward matrix of at least 16 rows and columns. `lora`
+    /// changes an embedding too where one is named.
     pub targets: Vec<String>,
-    /// How `adalora` chooses ranks.
-    pub adalora: RankSettings,
     /// Inner width of the layers of `adapter` (32).
     pub adapter_width: usize,
+    /// How `adalora` chooses ranks.
+    #[serde(skip_serializing_if = "is_usual")]
+    pub adalora: RankSettings,
 }
 
 /// Which parameters are trained.
@@ -52,9 +54,9 @@ pub enum Method {
     /// The new head, and changes of low rank beside the matrices, saved as an adapter (Hu et al.,
     /// "LoRA: Low-rank adaptation of large language models", 2021).
     Lora,
-    /// As `lora`, with singular values between the factors, which compete for ranks: matrices that
-    /// matter more have higher ones at the end (Zhang et al., "Adaptive budget allocation for
-    /// parameter-efficient fine-tuning", 2023).
+    /// As `lora`, with singular values between the factors, which compete for ranks: what matters more
+    /// has higher ones at the end (Zhang et al., "Adaptive budget allocation for parameter-efficient
+    /// fine-tuning", 2023).
     #[serde(rename = "adalora")]
     AdaLora,
     /// The new head, the norms, and bottleneck layers in each block, saved as an adapter (Houlsby et
@@ -102,6 +104,17 @@ pub enum TuningError {
          `training.groups`, or begin with the model that they were added to"
     )]
     HasAdapters(usize),
+    /// A pattern that names an embedding that is a head too.
+    #[error(
+        "`{pattern}` names `{name}`, which is the model's head too: a change of the embedding alone \
+         is for models whose head is not tied to it"
+    )]
+    Tied {
+        /// The pattern as it was given.
+        pattern: String,
+        /// Name of the embedding that it matches.
+        name: String,
+    },
     /// A pattern that names no matrix.
     #[error(
         "`{pattern}` matches no matrix that can have a change of low rank: names look like \
@@ -291,13 +304,22 @@ impl Tuning {
         let names = |found: Vec<&Parameter>| -> Vec<String> {
             found.into_iter().map(|parameter| parameter.name.clone()).collect()
         };
-        let all = names(model.weights.iter().filter(between).collect());
+        // The library's changes with singular values are of matrices alone.
+        let changed = |parameter: &&Parameter| {
+            parameter.can_be_changed() && !(parameter.is_table() && self.method == Method::AdaLora)
+        };
+        let all = names(model.weights.iter().filter(changed).collect());
         let wanted = if self.targets.is_empty() {
             names(model.weights.iter().filter(between).filter(large).collect())
         } else {
             let unmatched = |pattern: &&String| !all.iter().any(|name| matches(pattern, name));
             if let Some(pattern) = self.targets.iter().find(unmatched) {
-                let example = all.first().cloned().unwrap_or_default();
+                let tied = |p: &&Parameter| p.is_tied() && matches(pattern, &p.name);
+                if let Some(Parameter { name, .. }) = model.weights.iter().find(tied) {
+                    let (pattern, name) = (pattern.clone(), name.clone());
+                    return Err(TuningError::Tied { pattern, name });
+                }
+                let example = all.last().cloned().unwrap_or_default();
                 return Err(TuningError::NoTarget { pattern: pattern.clone(), example });
             }
             let named = |name: &String| self.targets.iter().any(|target| matches(target, name));
@@ -313,9 +335,14 @@ impl Tuning {
         };
         let settings = LowRankSettings { rank, form, alpha, dropout, seed };
         model.add_low_rank(settings, |name| wanted.iter().any(|wanted| wanted == name))?;
-        let factors = factors.iter().map(|pattern| pattern.to_string());
+        let factors = factors.iter().map(|&pattern| pattern.to_owned());
         Ok(only(factors.chain(own.iter().cloned()).collect()))
     }
+}
+
+/// Whether ranks are chosen as they are without being told.
+fn is_usual(settings: &RankSettings) -> bool {
+    *settings == RankSettings::default()
 }
 
 /// Whether a parameter belongs to a norm.

@@ -175,6 +175,25 @@ fn ranks_are_chosen_and_an_adapter_of_the_target_rank_is_left() {
 }
 
 #[test]
+fn an_embedding_is_changed_where_it_is_named() {
+    let place = Place::new();
+    let lora = "--method lora --rank 2 --lora-targets embedding.weight --evaluate-every 10";
+    let last = place.tune(&format!("{lora} --steps 60 --out whole"));
+    assert!(last["test"]["accuracy"].as_f64().unwrap() > 0.9, "{last}");
+    let shown = place.done("adapter show whole --json");
+    let [vocabulary, width] = [0, 1].map(|i| shown["changes"][0]["shape"][i].as_u64().unwrap());
+    // The change, and the head of two classes.
+    assert_eq!(last["trainable_parameters"], 2 * (vocabulary + width) + 2 * width + 2);
+    let alone = place.answers("whole");
+    assert_eq!(place.answers("base --adapter whole"), alone);
+    place.done("adapter merge base whole --out merged");
+    assert!(difference(&alone, &place.answers("merged")) < 1e-5);
+    let tune = "finetune base --task classify --data train.tsv --steps 2 --out never";
+    let named = "--lora-targets embedding.weight";
+    place.refused(&format!("{tune} --method adalora {named}"), "`embedding.weight`");
+}
+
+#[test]
 fn adapter_layers_are_trained_resumed_applied_and_merged() {
     let place = Place::new();
     // The rate of a step must not depend on the number of steps, for a run that is cut in two.

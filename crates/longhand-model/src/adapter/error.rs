@@ -76,8 +76,17 @@ pub enum AdapterError {
     #[error("the base model has unmerged changes of low rank: merge them first")]
     Unmerged,
     /// A change of what is no matrix.
-    #[error("the adapter changes `{0}`, which is no matrix between layers of the base model")]
+    #[error(
+        "the adapter changes `{0}`, which is neither a matrix between layers of the base model nor an \
+         embedding"
+    )]
     NoMatrix(String),
+    /// A change of an embedding that is the head too.
+    #[error(
+        "the adapter changes `{0}`, which is the base model's head too: a change of the embedding \
+         alone is for models whose head is not tied to it"
+    )]
+    Tied(String),
     /// A model that differs from the adapted one.
     #[error("the adapter was saved from a model of another form than the one it is read into")]
     OtherForm,

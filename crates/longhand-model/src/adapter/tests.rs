@@ -170,6 +170,12 @@ fn the_names_are_those_of_the_library() {
         expected
             .extend(["A", "B"].map(|half| format!("base_model.model.{module}.lora_{half}.weight")));
     }
+    // Of an embedding: the library's table is the other way round.
+    let embedding =
+        ["A", "B"].map(|half| format!("base_model.model.embedding.lora_embedding_{half}"));
+    let shapes = embedding.each_ref().map(|name| file.tensor(name).unwrap().shape().to_vec());
+    assert_eq!(shapes, [[2, 19], [16, 2]]);
+    expected.extend(embedding);
     expected.extend(own_names().iter().map(|name| format!("base_model.model.{name}")));
     assert_eq!(names, expected);
     let json: serde_json::Value = serde_json::from_str(&config).unwrap();
@@ -184,7 +190,7 @@ fn the_names_are_those_of_the_library() {
         .map(|name| name.as_str().unwrap())
         .collect();
     targets.sort_unstable();
-    assert_eq!(targets, modules);
+    assert_eq!(targets, [&modules[..], &["embedding"]].concat());
 }
 
 #[test]
@@ -350,6 +356,45 @@ fn adapters_of_other_programs_with_singular_values_are_applied() {
             assert!(off.fold(0.0, f32::max) < 1e-5, "{}", new.name);
         }
     }
+}
+
+/// The library adds (B·A)ᵀ to an embedding, at the scale of every change.
+#[test]
+fn adapters_of_other_programs_for_embeddings_are_applied() {
+    let one = base(3);
+    let a: Vec<f32> = (0..2 * 19).map(|i| (i as f32).sin()).collect();
+    let b: Vec<f32> = (0..16 * 2).map(|i| (i as f32).cos()).collect();
+    let bytes = |values: &[f32]| values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+    let (a_bytes, b_bytes) = (bytes(&a), bytes(&b));
+    let name = |half: &str| format!("base_model.model.embedding.lora_embedding_{half}");
+    let views = [("A", [2, 19], &a_bytes), ("B", [16, 2], &b_bytes)].map(|(half, shape, bytes)| {
+        (name(half), TensorView::new(Dtype::F32, shape.to_vec(), bytes).unwrap())
+    });
+    let weights = safetensors::serialize(views, None).unwrap();
+    let config = br#"{"peft_type": "LORA", "r": 2, "lora_alpha": 3}"#;
+    let adapter = Adapter::from_bytes(Path::new(""), config, &weights).unwrap();
+    assert_eq!(adapter.changes(), [("embedding", 2, [19, 16])]);
+    let mut model = adapter.apply(&one).unwrap();
+    let mean = model.mean_embedding();
+    model.merge_low_rank();
+    for ((mean, merged), at) in mean.iter().zip(model.mean_embedding()).zip(0..) {
+        assert!((mean - merged).abs() < 1e-5, "{at}");
+    }
+    for (new, old) in model.weights.iter().zip(one.weights.iter()) {
+        if new.name != "embedding.weight" {
+            assert_eq!(new.data[..], old.data[..], "{}", new.name);
+            continue;
+        }
+        for (place, (new, old)) in new.data.iter().zip(&old.data[..]).enumerate() {
+            let (id, column) = (place / 16, place % 16);
+            let product = (0..2).map(|k| a[k * 19 + id] * b[column * 2 + k]).sum::<f32>();
+            assert!((new - old - 1.5 * product).abs() < 1e-5, "{place}");
+        }
+    }
+    // Tied, a change of the embedding would be one of the head.
+    let tied = CONFIG.replace("\"language-model\"", "\"language-model\", \"tied\": true");
+    let tied = Model::new(Config::from_json(tied.as_bytes()).unwrap(), 3).unwrap();
+    assert!(error(adapter.apply(&tied)).contains("not tied"));
 }
 
 #[test]

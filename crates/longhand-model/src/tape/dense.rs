@@ -16,6 +16,8 @@ const EPSILON: f32 = 1e-6;
 pub(super) struct Embedding {
     tokens: Tokens,
     mask: Option<Mask>,
+    /// The rows of B where the table has a change of low rank, else empty.
+    pub(super) hidden: Buffer,
     pub(super) y: Var,
 }
 
@@ -80,23 +82,37 @@ impl Tape {
             Some(rows) => rows.gather(&self.cpu, ids, &mut data),
             None => embedding::gather(&self.cpu, width, ids, &table.data, &mut data),
         }
+        let mut hidden = Buffer::default();
+        if let Some(LowRank { rank, .. }) = weights.low_rank(weight) {
+            hidden = self.cpu.buffers().take(ids.len() * rank);
+            with_change(&self.cpu, weights, weight, |change| {
+                low_rank::add_rows(&self.cpu, change, ids, &mut hidden, &mut data);
+            });
+        }
         let mask = self.draw(share);
         if let Some(mask) = mask {
             let mut dropped = self.cpu.buffers().take(data.len());
             dropout::forward(&self.cpu, mask, Pattern::Tokens { ids, width }, &data, &mut dropped);
             self.cpu.buffers().give(std::mem::replace(&mut data, dropped));
         }
-        let y = self.push(span, data, width, table.group.trainable);
+        let y = self.push(span, data, width, weights.is_weight_trainable(weight));
         if table.packed.is_some() && self.mode == Mode::Read {
             self.memos.begin(weights, table.shape[0], ids);
             self.values[y.0].of_tokens = true;
         }
         let tokens = Tokens { table: weight, first: self.ids.len(), count: ids.len() };
         self.ids.extend_from_slice(ids);
-        self.values[y.0].tokens = mask.is_none().then_some(tokens);
+        // The rows are the table's own.
+        let own = mask.is_none() && weights.low_rank(weight).is_none();
+        self.values[y.0].tokens = own.then_some(tokens);
         if self.needs(y) {
-            self.record_with(weights, y, Operation::Embedding(Embedding { tokens, mask, y }));
+            self.record_with(
+                weights,
+                y,
+                Operation::Embedding(Embedding { tokens, mask, hidden, y }),
+            );
         } else {
+            self.cpu.buffers().give(hidden);
             self.timed(Way::Forward, || Cost::unknown(format!("embedding {width}")));
         }
         y
@@ -281,9 +297,11 @@ impl Tape {
 
 impl Embedding {
     pub(super) fn backward(self, pass: &mut Backward) {
-        let Some(mut dy) = pass.tape.finish(self.y) else { return };
+        let Some(mut dy) = pass.tape.finish(self.y) else {
+            pass.tape.cpu.buffers().give(self.hidden);
+            return;
+        };
         let table = self.tokens.table;
-        let Some(mut gradient) = pass.gradients.take(table) else { return };
         let width = pass.tape.width(self.y);
         if let Some(mask) = self.mask {
             let mut kept = pass.tape.cpu.zeros(dy.len());
@@ -291,9 +309,16 @@ impl Embedding {
             dropout::backward(&pass.tape.cpu, mask, pattern, &dy, &mut kept);
             pass.tape.cpu.buffers().give(std::mem::replace(&mut dy, kept));
         }
-        let ids = pass.tape.ids(self.tokens);
-        embedding::scatter_add(&pass.tape.cpu, width, ids, &dy, &mut gradient);
-        pass.gradients.put(table, Some(gradient));
+        if let Some(mut gradient) = pass.gradients.take(table) {
+            let ids = pass.tape.ids(self.tokens);
+            embedding::scatter_add(&pass.tape.cpu, width, ids, &dy, &mut gradient);
+            pass.gradients.put(table, Some(gradient));
+        }
+        pass.factors(table, |tape, change, wanted| {
+            let ids = tape.ids(self.tokens);
+            low_rank::add_rows_backward(&tape.cpu, change, ids, &self.hidden, &dy, wanted);
+        });
+        pass.tape.cpu.buffers().give(self.hidden);
         pass.tape.cpu.buffers().give(dy);
     }
 }

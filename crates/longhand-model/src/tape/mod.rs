@@ -439,8 +439,7 @@ impl Operation {
     /// Returns the buffers that the backward pass would have used.
     fn release(self, cpu: &Cpu) {
         match self {
-            Operation::Embedding(_)
-            | Operation::Add(_)
+            Operation::Add(_)
             | Operation::SwiGlu(_)
             | Operation::Gate(_)
             | Operation::Modulate(_)
@@ -451,6 +450,7 @@ impl Operation {
             | Operation::Pool(_)
             | Operation::Segment(_)
             | Operation::Reverse(_) => {}
+            Operation::Embedding(op) => cpu.buffers().give(op.hidden),
             Operation::Linear(op) => cpu.buffers().give(op.hidden),
             Operation::Norm(op) => cpu.buffers().give(op.saved),
             Operation::Attention(op) => cpu.buffers().give(op.saved),

@@ -1,4 +1,5 @@
 use longhand_model::Preset;
+use longhand_model::config::{HeadConfig, HeadKind};
 
 use super::*;
 
@@ -114,8 +115,17 @@ fn what_cannot_be_tuned_is_named() {
     assert!(error(wide, base(&[]), &settings).contains("rank 90000"));
     let large = Tuning { rank: 100_000, ..lora() };
     assert!(error(large, base(&[]), &settings).contains("rank 100000"));
-    let none = Tuning { targets: vec!["embedding.*".into()], ..lora() };
-    assert!(error(none, base(&[]), &settings).contains("`embedding.*`"));
+    let targets = |pattern: &str| vec![pattern.to_owned()];
+    let none = Tuning { targets: targets("norm.*"), ..lora() };
+    assert!(error(none, base(&[]), &settings).contains("`norm.*`"));
+    // Where the head of a language model is its embedding, neither is changed alone.
+    let tied = Tuning { targets: targets("embedding.*"), ..lora() };
+    let heads = vec![HeadConfig::new(HeadKind::LanguageModel { tied: true, bias: false })];
+    let config = Config { heads, ..model().config().clone() };
+    let refused = tied.apply(&mut Model::new(config, 3).unwrap(), base(&[]), &settings);
+    let refused = refused.err().unwrap().to_string();
+    assert!(refused.contains("`embedding.weight`, which is the model's head"), "{refused}");
+    tied.apply(&mut model(), base(&[]), &settings).unwrap();
     let gradual = || Tuning { unfreeze: Unfreeze::Gradual, ..Tuning::default() };
     assert!(error(gradual(), base(&[]), &settings).contains("epochs"));
     let both = Tuning { method: Method::Lora, ..gradual() };

@@ -126,7 +126,8 @@ pub(super) struct TuningFlags {
     #[arg(long, value_name = "X")]
     lora_dropout: Option<f32>,
     /// A matrix that is changed, by its name, with * for any characters; may be given several
-    /// times [default: every large matrix between the embedding and the head]
+    /// times [default: every large matrix between the embedding and the head]; lora changes an
+    /// embedding too where it is named, as in embedding.weight
     #[arg(long, value_name = "PATTERN")]
     lora_targets: Vec<String>,
     /// Inner width of the layers that adapter adds [default: 32]
