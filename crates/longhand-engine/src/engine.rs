@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+use longhand_model::adapter::AdapterChoice;
 use longhand_model::{
     Ablation, Cpu, Gates, Mode, Model, ModelError, Sequence, State, Tape, adapter,
 };
@@ -37,15 +38,16 @@ impl Engine {
     /// [`EngineError::File`], [`EngineError::Text`] or [`EngineError::Generation`] if a file is
     /// missing or refused, and the errors of [`Engine::new`].
     pub fn load(folder: &Path) -> Result<Arc<Self>, EngineError> {
-        Self::load_with(folder, None)
+        Self::load_with(folder, &[])
     }
 
-    /// Reads a model folder and applies an adapter, whose folder is given, to the model.
+    /// Reads a model folder and applies adapters to the model.
     ///
     /// # Errors
-    /// As [`Engine::load`], and an adapter that is damaged or belongs to another model.
-    pub fn load_with(folder: &Path, adapter: Option<&Path>) -> Result<Arc<Self>, EngineError> {
-        let (model, tokenizer) = language_model(folder, adapter)?;
+    /// As [`Engine::load`], and an adapter that is damaged or belongs to another model, or does not
+    /// go with another one.
+    pub fn load_with(folder: &Path, adapters: &[AdapterChoice]) -> Result<Arc<Self>, EngineError> {
+        let (model, tokenizer) = language_model(folder, adapters)?;
         Self::with_generation(model, tokenizer, GenerationConfig::of_folder(folder)?)
     }
 
@@ -214,13 +216,13 @@ impl Reader {
 /// [`EngineError::NotNetwork`] for an adapter of an n-gram model.
 pub fn language_model(
     folder: &Path,
-    adapter: Option<&Path>,
+    adapters: &[AdapterChoice],
 ) -> Result<(LanguageModel, Tokenizer), EngineError> {
     let tokenizer = Tokenizer::of_folder(folder)?;
-    let model = match (Ngram::is_in(folder), adapter) {
-        (true, None) => Ngram::load(folder)?.into(),
-        (true, Some(_)) => return Err(EngineError::NotNetwork),
-        (false, adapter) => adapter::load(folder, adapter)?.into(),
+    let model = match Ngram::is_in(folder) {
+        true if adapters.is_empty() => Ngram::load(folder)?.into(),
+        true => return Err(EngineError::NotNetwork),
+        false => adapter::load(folder, adapters)?.into(),
     };
     check(&model, &tokenizer)?;
     Ok((model, tokenizer))

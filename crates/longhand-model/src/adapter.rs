@@ -17,6 +17,7 @@
 //! `MODULE` is the matrix's name without `.weight`. A matrix whose name has another end, as
 //! `blocks.0.lstm.weight_hh_l0`, keeps its whole name.
 
+mod apply;
 mod config;
 mod error;
 mod names;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 
 use safetensors::tensor::SafeTensors;
 
+pub use self::apply::{AdapterChoice, Applied, apply, is_adapter, load};
 pub use self::config::{AdapterConfig, AdapterConfigError, Origin, RankPattern};
 pub use self::error::AdapterError;
 use self::names::{Form, changed, module, owner};
@@ -36,7 +38,7 @@ use crate::config::Config;
 use crate::file::{self, Values, WeightsError};
 use crate::model::Model;
 use crate::state::StateLayout;
-use crate::weights::{Builder, Change, Factor, Parameter, ParameterId, Weights};
+use crate::weights::{Builder, Parameter, ParameterId};
 
 /// The file of the settings.
 pub const ADAPTER_CONFIG_FILE: &str = "adapter_config.json";
@@ -45,6 +47,8 @@ pub const ADAPTER_WEIGHTS_FILE: &str = "adapter_model.safetensors";
 
 /// PEFT wraps the base model twice.
 const PREFIX: &str = "base_model.model.";
+/// The file in which older programs write the weights.
+const PICKLED_WEIGHTS_FILE: &str = "adapter_model.bin";
 /// The metadata key of the settings' hash.
 const SEAL: &str = "longhand.adapter";
 
@@ -167,7 +171,10 @@ impl Adapter {
     /// A folder that lacks a file, or a file that is damaged or cannot be applied.
     pub fn load(folder: &Path) -> Result<Self, AdapterError> {
         let config = read(&folder.join(ADAPTER_CONFIG_FILE))?;
-        let weights = read(&folder.join(ADAPTER_WEIGHTS_FILE))?;
+        let weights = read(&folder.join(ADAPTER_WEIGHTS_FILE)).map_err(|error| {
+            let pickled = folder.join(PICKLED_WEIGHTS_FILE);
+            if pickled.is_file() { AdapterError::Pickled(pickled) } else { error }
+        })?;
         Self::from_bytes(folder, &config, &weights)
     }
 
@@ -209,32 +216,6 @@ impl Adapter {
         (self.config.to_json(), checksum::to_bytes(tensors, metadata))
     }
 
-    /// The base model with this adapter: its changes beside the base's matrices, and its own
-    /// parameters. [`Model::merge_low_rank`] makes a plain model of it.
-    ///
-    /// # Errors
-    /// [`AdapterError`] for another base than the adapter's own, one that is packed for reading, or
-    /// tensors that do not fit the base.
-    pub fn apply(&self, base: &Model) -> Result<Model, AdapterError> {
-        base.check_trainable()?;
-        if base.weights.has_low_rank() {
-            return Err(AdapterError::Unmerged);
-        }
-        if let Some(Origin { base: expected, .. }) = &self.config.longhand {
-            let (expected, got) = (expected.clone(), base.hash());
-            if expected != got {
-                return Err(AdapterError::OtherBase { expected, got });
-            }
-        }
-        let config = self.model_config()?.unwrap_or_else(|| base.config().clone());
-        let mut model = Model::lay_out(config, Builder::empty());
-        let mut used = self.fill(&mut model, base)?;
-        used.extend(self.change(&mut model.weights)?);
-        self.check_used(&used)?;
-        model.check_trainable()?;
-        Ok(model)
-    }
-
     /// Replaces the changes and the own parameters of a model that has them already,
     /// to read a checkpoint.
     ///
@@ -263,84 +244,6 @@ impl Adapter {
         self.check_used(&used)
     }
 
-    /// Fills the parameters of a model that is laid out: the adapter's own, then the base's.
-    fn fill(&self, model: &mut Model, base: &Model) -> Result<BTreeSet<String>, AdapterError> {
-        let mut used = BTreeSet::new();
-        for parameter in model.weights.iter_mut() {
-            let name = &parameter.name;
-            if let Some(own) = self.tensors.get(name) {
-                own.check(name, &parameter.shape)?;
-                parameter.data = own.data.as_slice().into();
-                used.insert(name.clone());
-                continue;
-            }
-            let source = base.weights.iter().find(|source| source.name == *name);
-            let source = source.ok_or_else(|| refused(WeightsError::Missing(name.clone())))?;
-            check_shape(name, &parameter.shape, &source.shape)?;
-            parameter.data = source.data.clone();
-        }
-        Ok(used)
-    }
-
-    /// Adds the changes of low rank to a model's weights.
-    fn change(&self, weights: &mut Weights) -> Result<BTreeSet<String>, AdapterError> {
-        let mut used = BTreeSet::new();
-        let mut builder = Builder::of(std::mem::take(weights), 0);
-        for id in builder.weights().ids() {
-            let parameter = builder.weights().get(id);
-            let form = Form::of(parameter, self.config.has_singular_values());
-            let names = form.factors(module(&parameter.name));
-            let Some(change) = self.change_of(parameter, &names)? else { continue };
-            if change.rank > 0 {
-                builder.change(id, change);
-            }
-            used.extend(names);
-        }
-        *weights = builder.finish().0;
-        Ok(used)
-    }
-
-    /// The change of low rank of one matrix, if there is one. Its rank can be 0 where the singular
-    /// values that are left belong to other matrices.
-    fn change_of(
-        &self,
-        parameter: &Parameter,
-        names: &[String],
-    ) -> Result<Option<Change<'_>>, AdapterError> {
-        let module = module(&parameter.name);
-        let initial = self.config.init_r.filter(|_| names.len() > 2);
-        if names.iter().all(|name| !self.tensors.contains_key(name)) {
-            return Ok(None);
-        }
-        let find = |name: &String| {
-            let missing = || refused(WeightsError::Missing(name.clone()));
-            self.tensors.get(name).ok_or_else(missing)
-        };
-        let factors = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-        if parameter.is_tied() {
-            return Err(AdapterError::Tied(module.into()));
-        }
-        if !parameter.can_be_changed() {
-            return Err(AdapterError::NoMatrix(module.into()));
-        }
-        let (rank, [rows, columns]) = (factors[0].rows(), parameter.matrix());
-        if rank > 0 || initial.is_none() {
-            parameter.check_rank(rank)?;
-        }
-        let shapes = [[rank, columns], [rows, rank], [rank, 1]];
-        for ((factor, name), shape) in factors.iter().zip(names).zip(shapes) {
-            factor.check(name, &shape)?;
-        }
-        let given = |place: usize| Factor::Given(&factors[place].data);
-        Ok(Some(Change {
-            rank,
-            scale: self.config.scale(module, rank),
-            dropout: self.config.lora_dropout,
-            factors: [given(0), given(1)],
-            singular: initial.map(|initial| (given(2), initial)),
-        }))
-    }
-
     /// Refuses tensors that nothing was done with.
     fn check_used(&self, used: &BTreeSet<String>) -> Result<(), AdapterError> {
         match self.tensors.keys().find(|name| !used.contains(*name)) {
@@ -351,32 +254,6 @@ impl Adapter {
             }),
         }
     }
-}
-
-/// Reads a model folder, with an adapter applied where one is given. A folder that holds an adapter
-/// alone is read with the base model that it names.
-///
-/// # Errors
-/// As [`Model::load`], [`Adapter::load`] and [`Adapter::apply`]; a base model that is not where the
-/// adapter says.
-pub fn load(folder: &Path, adapter: Option<&Path>) -> Result<Model, AdapterError> {
-    if let Some(adapter) = adapter {
-        return Adapter::load(adapter)?.apply(&Model::load(folder)?);
-    }
-    if !is_adapter(folder) {
-        return Ok(Model::load(folder)?);
-    }
-    let adapter = Adapter::load(folder)?;
-    let base = adapter.config.base_model_name_or_path.clone().unwrap_or_default();
-    if !Path::new(&base).is_dir() {
-        return Err(AdapterError::NoBase { adapter: folder.into(), base });
-    }
-    adapter.apply(&Model::load(Path::new(&base))?)
-}
-
-/// Whether a folder holds an adapter and no whole model.
-pub fn is_adapter(folder: &Path) -> bool {
-    folder.join(ADAPTER_CONFIG_FILE).is_file() && !folder.join(file::CONFIG_FILE).is_file()
 }
 
 impl Tensor {

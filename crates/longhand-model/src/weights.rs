@@ -497,6 +497,16 @@ pub(crate) enum Factor<'a> {
     Given(&'a [f32]),
 }
 
+impl<'a> Factor<'a> {
+    /// The values that are given.
+    pub(crate) fn values(self) -> &'a [f32] {
+        match self {
+            Factor::Drawn(_) => &[],
+            Factor::Given(values) => values,
+        }
+    }
+}
+
 /// A change of low rank that a matrix is given.
 pub(crate) struct Change<'a> {
     pub(crate) rank: usize,

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use longhand_kernel::Cpu;
+use longhand_model::adapter::{self, AdapterChoice};
 use longhand_model::config::{HeadKind, Pooling};
-use longhand_model::{Model, Tape, adapter};
+use longhand_model::{Model, Tape};
 use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
 use longhand_train::{TrainError, Watch};
@@ -32,27 +33,30 @@ pub enum Trained {
     Baseline(Box<Baseline>),
 }
 
-/// Reads a model folder and its task. With a `base`, `folder` holds an adapter of that model; a
-/// folder that holds an adapter alone is otherwise read with the base model that it names.
+/// Reads the task in `folder` and the model that does it, with the adapters that are given: the task
+/// is then that of the model or of one of them. A `model` folder that holds an adapter alone is read
+/// with the base model that it names.
 ///
 /// # Errors
-/// A folder that lacks a file, or whose model learnt no task; a base model that is not the adapter's.
-pub fn open(folder: &Path, base: Option<&Path>) -> Result<(TaskFile, Trained), TaskError> {
+/// A folder that lacks a file, or whose model learnt no task; an adapter of another model, or one
+/// that does not go with another one.
+pub fn open(
+    folder: &Path,
+    model: &Path,
+    adapters: &[AdapterChoice],
+) -> Result<(TaskFile, Trained), TaskError> {
     let missing = || TaskError::TaskFile {
         path: folder.join(TASK_FILE),
         reason: "it is missing, and names the model's labels".into(),
     };
-    if base.is_none()
+    if adapters.is_empty()
         && let Some(baseline) = Baseline::load(folder)?
     {
         let file = TaskFile::load(folder)?.ok_or_else(missing)?;
         return Ok((file, Trained::Baseline(Box::new(baseline))));
     }
     let tokenizer = Tokenizer::of_folder(folder)?;
-    let model = match base {
-        Some(base) => adapter::load(base, Some(folder))?,
-        None => adapter::load(folder, None)?,
-    };
+    let model = adapter::load(model, adapters)?;
     if matches!(model.config().head(), None | Some(HeadKind::LanguageModel { .. })) {
         return Err(TaskError::NotATask(folder.into()));
     }
@@ -84,7 +88,7 @@ impl<T: Task> Predictor<T> {
     where
         T: Listed,
     {
-        let (file, trained) = open(folder, None)?;
+        let (file, trained) = open(folder, folder, &[])?;
         Self::checked(folder, file.try_into()?, trained, cpu)
     }
 

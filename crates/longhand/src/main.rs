@@ -2,6 +2,7 @@
 //! failed, 2 wrong usage.
 #![deny(clippy::print_stderr)]
 
+mod adapters;
 mod arguments;
 mod command;
 mod error;

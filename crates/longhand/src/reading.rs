@@ -19,6 +19,7 @@ use longhand_text::sample::Language;
 use longhand_text::{Corpus, CorpusOptions, TableFormat, Tokenizer, Tokens};
 use longhand_train::settings::MOST_THREADS;
 
+use crate::adapters::AdapterArguments;
 use crate::error::Usage;
 use crate::progress::{READING, Spinner, describe_reading};
 
@@ -31,9 +32,8 @@ pub(crate) struct ModelArguments {
     /// Folder of the trained model
     #[arg(value_name = "DIR")]
     pub(crate) model: PathBuf,
-    /// The folder of an adapter of the model
-    #[arg(long, value_name = "DIR")]
-    adapter: Option<PathBuf>,
+    #[command(flatten)]
+    adapters: AdapterArguments,
     #[command(flatten)]
     pub(crate) threads: Threads,
 }
@@ -122,7 +122,9 @@ impl ModelArguments {
     /// Reads the model folder and starts the threads.
     pub(crate) fn open(&self) -> Result<(Arc<Engine>, Arc<Cpu>)> {
         let model = any_model_folder(&self.model)?;
-        Ok((Engine::load_with(model, self.adapter.as_deref())?, self.threads.cpu()))
+        let engine = Engine::load_with(model, &self.adapters.chosen)?;
+        self.adapters.tell();
+        Ok((engine, self.threads.cpu()))
     }
 }
 

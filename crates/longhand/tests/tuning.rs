@@ -2,6 +2,8 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
 use assert_cmd::Command;
+use longhand_model::adapter::Base;
+use longhand_model::{Adapter, LowRankForm, LowRankSettings, Model};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -221,6 +223,64 @@ fn adapter_layers_are_trained_resumed_applied_and_merged() {
     place.refused(&format!("{tune} --adapter-width 0"), "--adapter-width is 0");
     let again = "finetune merged --task classify --data train.tsv --method adapter --out never";
     place.refused(again, "adapter layers already");
+}
+
+/// An adapter of the model's own head, as pretraining further would leave it.
+fn further(place: &Place, name: &str, seed: u64) {
+    let folder = place.0.path();
+    let base = Model::load(&folder.join("base")).unwrap();
+    let mut model = base.clone();
+    let form = LowRankForm::Product;
+    let settings = LowRankSettings { rank: 2, form, alpha: 4.0, dropout: 0.0, seed };
+    model.add_low_rank(settings, |name| name.contains("qkv") || name.contains("hh")).unwrap();
+    for parameter in model.weights.iter_mut().filter(|p| p.name.ends_with("lora_b")) {
+        parameter.data.iter_mut().enumerate().for_each(|(i, x)| *x = (i as f32).sin());
+    }
+    let origin = Base { name: "base".into(), hash: base.hash(), own: Vec::new() };
+    fs_err::create_dir(folder.join(name)).unwrap();
+    Adapter::of(&model, &origin).save(&folder.join(name)).unwrap();
+}
+
+#[test]
+fn several_adapters_are_applied_at_once() {
+    let place = Place::new();
+    place.tune("--method lora --steps 30 --out topics");
+    place.tune("--method adalora --steps 30 --out mood");
+    further(&place, "tone", 1);
+    further(&place, "style", 2);
+
+    let both = "base --adapter topics --adapter quiet=tone@0.25";
+    let (_, lines, told) = place.run(&format!("predict {both} --json"), "she was glad\n");
+    let line: Value = serde_json::from_str(&lines).unwrap();
+    assert_eq!(line["adapters"], serde_json::json!(["topics", "quiet"]));
+    assert!(told.contains("adapters: topics, quiet × 0.25"), "{told}");
+    let answers = place.answers(both);
+    assert!(difference(&answers, &place.answers("base --adapter topics")) > 1e-4);
+    let turned = place.answers("base --adapter tone@0.25 --adapter topics");
+    assert!(difference(&answers, &turned) < 1e-5);
+    let measured = place.done(&format!("eval {both} --data test.tsv --json"));
+    assert_eq!(measured["adapters"], line["adapters"]);
+    place.done("adapter merge base topics tone@0.25 --out merged");
+    assert!(difference(&answers, &place.answers("merged")) < 1e-5);
+
+    // Of language models: a change and its opposite are none.
+    let loss = |line: &str| {
+        let line = format!("eval base {line} --data text.txt --json");
+        place.done(&line)["loss"].as_f64().unwrap()
+    };
+    let [none, whole] = ["--threads 1", "--adapter tone"].map(loss);
+    assert!((whole - none).abs() > 1e-2, "{whole} {none}");
+    assert!((loss("--adapter tone@0.5") - whole).abs() > 1e-3);
+    assert!((loss("--adapter tone --adapter back=tone@-1") - none).abs() < 1e-4);
+    let eval = place.done("eval base --adapter tone --adapter style --data text.txt --json");
+    assert_eq!(eval["adapters"], serde_json::json!(["tone", "style"]));
+
+    let refused = |line: &str, part: &str| place.refused(&format!("predict base {line}"), part);
+    refused("--adapter topics --adapter mood", "`topics` and `mood` both have parameters");
+    refused("--adapter topics --adapter topics", "two adapters are called `topics`");
+    refused("--adapter topics --adapter tone@much", "no number");
+    refused("--adapter topics --adapter never", "never/adapter_config.json is missing");
+    place.refused("generate base --adapter topics --adapter tone --prompt she", "language model");
 }
 
 #[test]

@@ -16,6 +16,37 @@ pub enum AdapterError {
          adapter_model.safetensors", .0.display()
     )]
     Missing(PathBuf),
+    /// Weights in a form that is not read.
+    #[error(
+        "{} is a pickle, which can run code where it is read: save the adapter again as \
+         adapter_model.safetensors", .0.display()
+    )]
+    Pickled(PathBuf),
+    /// Several adapters, of which one is wrong.
+    #[error("the adapter `{name}`: {what}")]
+    Named {
+        /// Name of the adapter that is wrong.
+        name: String,
+        /// What is wrong with it.
+        what: Box<AdapterError>,
+    },
+    /// Two adapters with the same name.
+    #[error("two adapters are called `{0}`: give each a name of its own, as in NAME=DIR")]
+    SameName(String),
+    /// Two adapters that each bring parameters, such as a head.
+    #[error(
+        "the adapters `{one}` and `{other}` both have parameters of their own{}, and a model has one \
+         of each: leave one of the adapters out",
+        such_as(parameter)
+    )]
+    TwoOwners {
+        /// Name of the first one.
+        one: String,
+        /// Name of the second one.
+        other: String,
+        /// A parameter of the second one; empty where its configuration alone differs.
+        parameter: String,
+    },
     /// A file cannot be read; the message names it.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -90,4 +121,8 @@ pub enum AdapterError {
     /// A model that differs from the adapted one.
     #[error("the adapter was saved from a model of another form than the one it is read into")]
     OtherForm,
+}
+
+fn such_as(parameter: &str) -> String {
+    if parameter.is_empty() { String::new() } else { format!(", such as `{parameter}`") }
 }

@@ -397,6 +397,79 @@ fn adapters_of_other_programs_for_embeddings_are_applied() {
     assert!(error(adapter.apply(&tied)).contains("not tied"));
 }
 
+/// Several adapters are the sum of their changes, whatever their form, and the head of one.
+#[test]
+fn several_adapters_are_added() {
+    let one = base(3);
+    let (model, origin) = adapted_in(&one, LowRankForm::Singular);
+    let topics = Adapter::of(&model, &origin);
+    let tone = foreign("blocks.0.attention.qkv", [4, 16], [32, 4], None);
+    let other = foreign("blocks.0.lstm.weight_hh_l0", [4, 12], [48, 4], None);
+    let applied = |name, adapter, weight| Applied { name, adapter, weight };
+    let all = [
+        applied("tone", &tone, 0.5),
+        applied("topics", &topics, 1.0),
+        applied("other", &other, 1.0),
+    ];
+    let mut sum = apply(&one, &all).unwrap();
+    assert_eq!(sum.config(), model.config());
+    sum.merge_low_rank();
+    let merged = [(&tone, 0.5), (&topics, 1.0), (&other, 1.0)].map(|(adapter, weight)| {
+        let mut model = adapter.apply(&one).unwrap();
+        model.merge_low_rank();
+        (model, weight)
+    });
+    for parameter in sum.weights.iter() {
+        let of = |model: &Model| {
+            let found = model.weights.iter().find(|other| other.name == parameter.name);
+            found.map(|found| found.data.to_vec())
+        };
+        // The head is that of the one that has one.
+        let Some(base) = of(&one).filter(|_| !parameter.name.starts_with("head")) else {
+            assert_eq!(Some(parameter.data.to_vec()), of(&model), "{}", parameter.name);
+            continue;
+        };
+        for (place, &got) in parameter.data.iter().enumerate() {
+            let change =
+                |(model, weight): &(Model, f32)| weight * (of(model).unwrap()[place] - base[place]);
+            let expected = base[place] + merged.iter().map(change).sum::<f32>();
+            assert!((got - expected).abs() < 1e-5, "{}[{place}]", parameter.name);
+        }
+    }
+    // One with its opposite is none.
+    let mut none =
+        apply(&one, &[applied("one", &tone, 1.0), applied("back", &tone, -1.0)]).unwrap();
+    none.merge_low_rank();
+    let off = none.weights.iter().zip(one.weights.iter());
+    let off = off.flat_map(|(a, b)| a.data.iter().zip(&b.data[..]).map(|(a, b)| (a - b).abs()));
+    assert!(off.fold(0.0, f32::max) < 1e-5);
+}
+
+#[test]
+fn adapters_that_do_not_go_together_are_both_named() {
+    let (one, two) = (base(3), base(4));
+    let (model, origin) = adapted(&one);
+    let (topics, tone) =
+        (Adapter::of(&model, &origin), foreign("blocks.0.fusion", [4, 16], [8, 4], None));
+    let applied = |name, adapter| Applied { name, adapter, weight: 1.0 };
+    let message = error(apply(&one, &[applied("topics", &topics), applied("mood", &topics)]));
+    assert!(
+        ["`topics`", "`mood`", "`head."].iter().all(|part| message.contains(part)),
+        "{message}"
+    );
+    let message = error(apply(&one, &[applied("tone", &tone), applied("tone", &tone)]));
+    assert!(message.contains("`tone`") && message.contains("NAME=DIR"), "{message}");
+    let message = error(apply(&two, &[applied("tone", &tone), applied("topics", &topics)]));
+    assert!(message.contains("`topics`: ") && message.contains(&one.hash()), "{message}");
+    let message = error(apply(&one, &[applied("topics", &topics), applied("tone", &tone)]));
+    assert!(message.contains("`tone`: ") && message.contains("blocks.0.fusion"), "{message}");
+    let folder = tempfile::tempdir().unwrap();
+    fs_err::write(folder.path().join(ADAPTER_CONFIG_FILE), r#"{"peft_type": "LORA"}"#).unwrap();
+    assert!(error(Adapter::load(folder.path())).contains("adapter_model.safetensors is missing"));
+    fs_err::write(folder.path().join("adapter_model.bin"), "").unwrap();
+    assert!(error(Adapter::load(folder.path())).contains("adapter_model.bin is a pickle"));
+}
+
 #[test]
 fn values_are_restored_into_a_model_that_has_the_changes() {
     let one = base(3);

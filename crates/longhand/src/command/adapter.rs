@@ -1,17 +1,18 @@
 //! `longhand adapter`: what was trained beside a base model, merged into it or described.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use longhand_engine::GENERATION_FILE;
-use longhand_model::adapter::{self, Adapter};
+use longhand_model::adapter::{self, Adapter, AdapterChoice};
 use longhand_run::{FolderLock, output};
 use longhand_tasks::TASK_FILES;
 use longhand_text::TOKENIZER_FILE;
 use serde_json::json;
 
+use crate::adapters::choice;
 use crate::reading::model_folder;
 use crate::talk::say;
 
@@ -31,16 +32,17 @@ enum Verb {
     Show(Show),
 }
 
-/// Write a plain model folder that answers as the base model does with the adapter.
+/// Write a plain model folder that answers as the base model does with the adapters.
 #[derive(Args)]
-#[command(after_help = "Example:\n  longhand adapter merge book topics --out merged")]
+#[command(after_help = "Example:\n  longhand adapter merge book topics --out merged\n  longhand \
+                        adapter merge book style@0.5 topics --out merged")]
 struct Merge {
     /// The base model's folder
     #[arg(value_name = "BASE")]
     base: PathBuf,
-    /// The adapter's folder
-    #[arg(value_name = "ADAPTER")]
-    adapter: PathBuf,
+    /// The adapters' folders; the changes of several are added, each times its weight
+    #[arg(value_name = "[NAME=]ADAPTER[@WEIGHT]", required = true, value_parser = choice)]
+    adapters: Vec<AdapterChoice>,
     /// The folder to write, which must be empty or absent
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -69,18 +71,18 @@ impl Arguments {
 
 impl Merge {
     fn run(self) -> Result<()> {
-        let Self { base, adapter, out } = &self;
-        let mut model = adapter::load(model_folder(base)?, Some(adapter))?;
+        let Self { base, adapters, out } = &self;
+        let mut model = adapter::load(model_folder(base)?, adapters)?;
         if output::is_occupied(out)? {
             bail!("the folder {} is not empty: name another one with --out", out.display());
         }
         fs_err::create_dir_all(out)?;
         let _lock = FolderLock::take(out)?;
         model.merge_low_rank();
-        // The adapter's files win: its task is the merged model's.
+        // An adapter's files win: its task is the merged model's.
+        let folders = || adapters.iter().map(|choice| &choice.folder).chain([base]);
         for name in [TOKENIZER_FILE, GENERATION_FILE].into_iter().chain(TASK_FILES) {
-            let has = |folder: &&Path| folder.join(name).is_file();
-            if let Some(folder) = [adapter.as_path(), base.as_path()].into_iter().find(has) {
+            if let Some(folder) = folders().find(|folder| folder.join(name).is_file()) {
                 fs_err::copy(folder.join(name), out.join(name))?;
             }
         }

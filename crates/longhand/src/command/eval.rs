@@ -19,6 +19,7 @@ use longhand_train::evaluate::{self, Counted, Evaluated, OnTape};
 use serde_json::json;
 
 use super::eval_task::{TaskArguments, TaskEvaluation};
+use crate::adapters::AdapterArguments;
 use crate::error::Usage;
 use crate::reading::{Sources, TextArguments, Threads, any_model_folder, encode, model_folder};
 use crate::talk::say;
@@ -47,9 +48,8 @@ pub(crate) struct Arguments {
     /// Read the text as one stream: slower, and exactly as a reader would see it
     #[arg(long)]
     exact: bool,
-    /// The folder of an adapter of the model: of a language model, or with a task of its own
-    #[arg(long, value_name = "DIR")]
-    adapter: Option<PathBuf>,
+    #[command(flatten)]
+    adapters: AdapterArguments,
     #[command(flatten)]
     threads: Threads,
     #[command(flatten)]
@@ -80,10 +80,10 @@ impl Arguments {
         if data.is_empty() {
             return Err(Usage("there is no text to score: name it with --data".into()).into());
         }
-        // An adapter brings its own head, and with it the task.
-        let answers = self.adapter.as_deref().unwrap_or(folder);
+        // An adapter can bring a head of its own, and with it the task.
+        let answers = self.adapters.task_folder(folder);
         if answers.join(TASK_FILE).is_file() {
-            return self.task(answers, self.adapter.as_ref().map(|_| folder), data);
+            return self.task(answers, folder, data);
         }
         if let Some(flag) = self.task.given() {
             let name = answers.display();
@@ -94,8 +94,8 @@ impl Arguments {
             return Err(Usage("--window must be at least 1".into()).into());
         }
         // The weights as they are stored, so that the loss is training's to the last digit.
-        let (model, tokenizer) =
-            language_model(any_model_folder(folder)?, self.adapter.as_deref())?;
+        let (model, tokenizer) = language_model(any_model_folder(folder)?, &self.adapters.chosen)?;
+        self.adapters.tell();
         let tokenizer = self.threads.tokenizer(tokenizer);
         let corpus = self.part(folder, self.reading.open(data)?)?;
         let (tokens, bytes) = encode(&corpus, &tokenizer, !self.json)?;
@@ -120,10 +120,13 @@ impl Arguments {
         let bits_per_byte = (unknown <= MOST_UNKNOWN).then_some(bits_per_byte);
         let (perplexity, tokens) = (loss.exp(), total.targets);
         if self.json {
-            let line = json!({
+            let mut line = json!({
                 "loss": loss, "perplexity": perplexity, "bits_per_byte": bits_per_byte,
                 "tokens": tokens, "unknown": unknown, "seconds": seconds,
             });
+            if let Some(names) = self.adapters.names() {
+                line["adapters"] = names.into();
+            }
             return Ok(writeln!(std::io::stdout(), "{line}")?);
         }
         let compression = match bits_per_byte {
@@ -147,8 +150,8 @@ impl Arguments {
         })
     }
 
-    /// Measures the model of a task, whose adapter `folder` holds where there is a `base`.
-    fn task(&self, folder: &Path, base: Option<&Path>, data: &[PathBuf]) -> Result<()> {
+    /// Measures a model on the task that `folder` holds, the model's own or that of an adapter.
+    fn task(&self, folder: &Path, model: &Path, data: &[PathBuf]) -> Result<()> {
         let flags = [
             ("--window", self.window.is_some()),
             ("--exact", self.exact),
@@ -161,12 +164,8 @@ impl Arguments {
             return Err(Usage(text).into());
         }
         let (text, threads, json) = (&self.reading, self.threads, self.json);
-        let (folder, base) = match base {
-            Some(base) => (folder, Some(model_folder(base)?)),
-            None => (model_folder(folder)?, None),
-        };
-        let arguments = &self.task;
-        TaskEvaluation { folder, base, data, arguments, text, threads, json }.run()
+        let (model, adapters, arguments) = (model_folder(model)?, &self.adapters, &self.task);
+        TaskEvaluation { folder, model, adapters, data, arguments, text, threads, json }.run()
     }
 
     /// The wanted part of a text.

@@ -16,6 +16,7 @@ use longhand_tasks::task::{Reading, Report, Scored};
 use longhand_tasks::{Evaluation, Listed, Measured, Predictor, VisitTask};
 use serde_json::{Map, Value, json};
 
+use crate::adapters::AdapterArguments;
 use crate::error::Usage;
 use crate::interrupt::STOP;
 use crate::reading::{TextArguments, Threads, model_folder};
@@ -50,10 +51,10 @@ pub(crate) struct TaskArguments {
 
 /// The evaluation of a folder that holds a task.
 pub(crate) struct TaskEvaluation<'a> {
-    /// The folder of the model, or of an adapter of the base model.
+    /// The folder that holds the task: the model's, or that of an adapter.
     pub(crate) folder: &'a Path,
-    /// The base model's folder, where an adapter is given by itself.
-    pub(crate) base: Option<&'a Path>,
+    pub(crate) model: &'a Path,
+    pub(crate) adapters: &'a AdapterArguments,
     pub(crate) data: &'a [PathBuf],
     pub(crate) arguments: &'a TaskArguments,
     pub(crate) text: &'a TextArguments,
@@ -107,7 +108,8 @@ impl TaskArguments {
 
 impl TaskEvaluation<'_> {
     pub(crate) fn run(&self) -> Result<()> {
-        let (file, trained) = predictor::open(self.folder, self.base)?;
+        let (file, trained) = predictor::open(self.folder, self.model, &self.adapters.chosen)?;
+        self.adapters.tell();
         let (mut task, reading) =
             task_data::reading(self.folder, &file, self.text, &self.arguments.table)?;
         if let Some(column) = &self.arguments.label_column {
@@ -184,7 +186,13 @@ impl VisitTask for Measure<'_> {
         }
         let mut out = std::io::stdout();
         match what.json {
-            true => Ok(writeln!(out, "{}", told.json(T::NAME))?),
+            true => {
+                let mut json = told.json(T::NAME);
+                if let Some(names) = what.adapters.names() {
+                    json["adapters"] = names.into();
+                }
+                Ok(writeln!(out, "{json}")?)
+            }
             false => Ok(writeln!(out, "{}", told.text())?),
         }
     }

@@ -12,6 +12,7 @@ use longhand_text::TableFormat;
 use longhand_text::corpus::WholeTable;
 use serde_json::Value;
 
+use crate::adapters::AdapterArguments;
 use crate::error::Usage;
 use crate::explained::{line, write_page};
 use crate::reading::{TextArguments, Threads, model_folder};
@@ -30,9 +31,8 @@ pub(crate) struct Arguments {
     /// The model folder of a classifier
     #[arg(value_name = "DIR")]
     model: PathBuf,
-    /// The folder of an adapter of the model, which holds the task
-    #[arg(long, value_name = "DIR")]
-    adapter: Option<PathBuf>,
+    #[command(flatten)]
+    adapters: AdapterArguments,
     /// One JSON object a line: the text, the label, its probability, and the probability of each
     #[arg(long)]
     json: bool,
@@ -98,9 +98,9 @@ struct Predict<'a> {
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
         let model = model_folder(&self.model)?;
-        let base = self.adapter.as_ref().map(|_| model);
         let folder = self.folder();
-        let (file, trained) = predictor::open(folder, base)?;
+        let (file, trained) = predictor::open(folder, model, &self.adapters.chosen)?;
+        self.adapters.tell();
         let (task, reading) = task_data::reading(folder, &file, &self.text, &self.table)?;
         let reading = Reading { unlabelled: true, ..reading };
         if self.data.is_none() {
@@ -111,7 +111,7 @@ impl Arguments {
 
     /// The folder that holds the task.
     fn folder(&self) -> &Path {
-        self.adapter.as_ref().unwrap_or(&self.model)
+        self.adapters.task_folder(&self.model)
     }
 
     /// Refuses flags of tables where lines are read.
@@ -191,6 +191,9 @@ impl Arguments {
         let mut fields = task.fields(example, answers);
         if let Some(reason) = &reason {
             fields.insert("explanation".to_owned(), serde_json::to_value(reason)?);
+        }
+        if let Some(names) = self.adapters.names() {
+            fields.insert("adapters".to_owned(), names.into());
         }
         serde_json::to_writer(&mut *out, &fields)?;
         Ok(writeln!(out)?)
