@@ -39,6 +39,7 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     step("seqeval scores as we do", || entities(root))?;
     step("answers are measured as SQuAD", || spans(root))?;
     step("KenLM scores as we do", || arpa(root))?;
+    step("sacrebleu and ROUGE agree", || metrics(root))?;
     step("end to end", || end_to_end(root))
 }
 
@@ -123,6 +124,11 @@ fn spans(root: &Path) -> Result<Outcome> {
 /// Writes n-gram models as ARPA files and scores a text with the Python package `kenlm`.
 fn arpa(root: &Path) -> Result<Outcome> {
     read_in_python(root, "arpa", "arpa_sample", &[])
+}
+
+/// Measures random outputs and compares with the Python packages `sacrebleu` and `rouge-score`.
+fn metrics(root: &Path) -> Result<Outcome> {
+    read_in_python(root, "metrics", "metrics_sample", &[])
 }
 
 /// Has an example write a folder, and `scripts/check_NAME.py` read it.

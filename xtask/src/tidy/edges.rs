@@ -11,6 +11,7 @@ use serde_json::Value;
 /// the ones listed. ARCHITECTURE.md gives the reasons.
 pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     ("longhand-text", &[]),
+    ("longhand-metrics", &[]),
     ("longhand-kernel", &[]),
     ("longhand-model", &["longhand-kernel"]),
     ("longhand-ngram", &["longhand-text", "longhand-model"]),
