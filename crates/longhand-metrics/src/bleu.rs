@@ -1,14 +1,12 @@
-use crate::error::MetricsError;
+use crate::metric::{Metric, case, yes_no};
 use crate::ngrams;
-use crate::pairs::measure_each;
-use crate::signature::{case, signature, yes_no};
 use crate::tokenizer::Tokenizer;
 
 /// N, the length of the longest n-grams of BLEU.
 pub const BLEU_ORDER: usize = 4;
 
-/// What replaces a precision of 0, whose logarithm would make the whole score 0 (Chen and Cherry 2014,
-/// section 3).
+/// What replaces a precision of 0, whose logarithm would make the whole score 0. The methods are those
+/// of Chen and Cherry 2014, section 3.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Smoothing {
     /// `exp`, method 3: the k-th precision without a match is 1/(2ᵏ·total).
@@ -77,7 +75,7 @@ pub struct BleuCounts {
 }
 
 impl BleuCounts {
-    fn add(mut self, other: &Self) -> Self {
+    fn plus(mut self, other: &Self) -> Self {
         for order in 0..BLEU_ORDER {
             self.matches[order] += other.matches[order];
             self.totals[order] += other.totals[order];
@@ -106,63 +104,21 @@ impl Bleu {
     pub fn of_sentences() -> Self {
         Self { effective_order: true, ..Self::default() }
     }
+}
 
-    /// BLEU of all outputs together. It is not the mean of the outputs' scores.
-    ///
-    /// # Errors
-    /// There are no outputs, not as many lists of references, or an output without a reference.
-    pub fn corpus<H, R, S>(
-        &self,
-        outputs: &[H],
-        references: &[R],
-    ) -> Result<BleuScore, MetricsError>
-    where
-        H: AsRef<str>,
-        R: AsRef<[S]>,
-        S: AsRef<str>,
-    {
-        Ok(self.score(&self.counts(outputs, references)?))
-    }
+impl Metric for Bleu {
+    type Counts = BleuCounts;
+    type Score = BleuScore;
 
-    /// BLEU of one output.
-    ///
-    /// # Errors
-    /// There is no reference.
-    pub fn sentence<S: AsRef<str>>(
-        &self,
-        output: &str,
-        references: &[S],
-    ) -> Result<BleuScore, MetricsError> {
-        self.corpus(&[output], &[references])
-    }
-
-    /// The counts of each output.
-    ///
-    /// # Errors
-    /// There are no outputs, not as many lists of references, or an output without a reference.
-    pub fn counts<H, R, S>(
-        &self,
-        outputs: &[H],
-        references: &[R],
-    ) -> Result<Vec<BleuCounts>, MetricsError>
-    where
-        H: AsRef<str>,
-        R: AsRef<[S]>,
-        S: AsRef<str>,
-    {
-        measure_each(outputs, references, |output, texts| self.count(output, texts))
-    }
-
-    /// BLEU of the outputs that have these counts; 0 without any.
-    pub fn score<'a>(&self, counts: impl IntoIterator<Item = &'a BleuCounts>) -> BleuScore {
-        let counts = counts.into_iter().fold(BleuCounts::default(), BleuCounts::add);
+    fn score<'a>(&self, counts: impl IntoIterator<Item = &'a BleuCounts>) -> BleuScore {
+        let counts = counts.into_iter().fold(BleuCounts::default(), BleuCounts::plus);
         let brevity_penalty = brevity_penalty(&counts);
         let mut precisions = [0.0; BLEU_ORDER];
         if counts.matches == [0; BLEU_ORDER] {
             return BleuScore { score: 0.0, precisions, brevity_penalty, counts };
         }
         let (mut order, mut without_match) = (BLEU_ORDER, 1.0);
-        for n in 0..BLEU_ORDER {
+        for (n, precision) in precisions.iter_mut().enumerate() {
             let added = match self.smoothing {
                 Smoothing::AddK if n > 0 => Smoothing::ADDED,
                 _ => 0.0,
@@ -175,7 +131,7 @@ impl Bleu {
             if self.effective_order {
                 order = n + 1;
             }
-            precisions[n] = match self.smoothing {
+            *precision = match self.smoothing {
                 _ if matches > 0.0 => 100.0 * matches / total,
                 Smoothing::Exp => {
                     without_match *= 2.0;
@@ -189,22 +145,6 @@ impl Bleu {
         let logarithms: f64 = precisions[..order].iter().map(|precision| precision.ln()).sum();
         let score = brevity_penalty * (logarithms / order as f64).exp();
         BleuScore { score, precisions, brevity_penalty, counts }
-    }
-
-    /// The settings in sacrebleu's form, such as
-    /// `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:longhand-0.1.0`.
-    pub fn signature<R, S>(&self, references: &[R]) -> String
-    where
-        R: AsRef<[S]>,
-    {
-        let settings = format!(
-            "case:{}|eff:{}|tok:{}|smooth:{}",
-            case(self.lowercase),
-            yes_no(self.effective_order),
-            self.tokenizer.name(),
-            self.smoothing.name()
-        );
-        signature(references, &settings)
     }
 
     fn count(&self, output: &str, references: &[&str]) -> BleuCounts {
@@ -231,6 +171,18 @@ impl Bleu {
         counts
     }
 
+    fn settings(&self) -> String {
+        format!(
+            "case:{}|eff:{}|tok:{}|smooth:{}",
+            case(self.lowercase),
+            yes_no(self.effective_order),
+            self.tokenizer.name(),
+            self.smoothing.name()
+        )
+    }
+}
+
+impl Bleu {
     fn tokens(&self, text: &str) -> Vec<String> {
         if self.lowercase {
             self.tokenizer.tokenize(&text.to_lowercase())

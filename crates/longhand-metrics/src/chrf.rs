@@ -1,7 +1,5 @@
-use crate::error::MetricsError;
+use crate::metric::{Metric, case, yes_no};
 use crate::ngrams;
-use crate::pairs::measure_each;
-use crate::signature::{case, signature, yes_no};
 use crate::white_space::{is_white_space, words};
 
 /// The length of the longest n-grams of characters.
@@ -61,51 +59,14 @@ impl Chrf {
     pub fn name(&self) -> String {
         format!("chrF{BETA}{}", "+".repeat(self.word_order))
     }
+}
 
-    /// chrF of all outputs together, from 0 to 100. It is not the mean of the outputs' scores.
-    ///
-    /// # Errors
-    /// There are no outputs, not as many lists of references, or an output without a reference.
-    pub fn corpus<H, R, S>(&self, outputs: &[H], references: &[R]) -> Result<f64, MetricsError>
-    where
-        H: AsRef<str>,
-        R: AsRef<[S]>,
-        S: AsRef<str>,
-    {
-        Ok(self.score(&self.counts(outputs, references)?))
-    }
+impl Metric for Chrf {
+    type Counts = ChrfCounts;
+    /// chrF, from 0 to 100.
+    type Score = f64;
 
-    /// chrF of one output, from 0 to 100.
-    ///
-    /// # Errors
-    /// There is no reference.
-    pub fn sentence<S: AsRef<str>>(
-        &self,
-        output: &str,
-        references: &[S],
-    ) -> Result<f64, MetricsError> {
-        self.corpus(&[output], &[references])
-    }
-
-    /// The counts of each output, against the reference with the best score.
-    ///
-    /// # Errors
-    /// There are no outputs, not as many lists of references, or an output without a reference.
-    pub fn counts<H, R, S>(
-        &self,
-        outputs: &[H],
-        references: &[R],
-    ) -> Result<Vec<ChrfCounts>, MetricsError>
-    where
-        H: AsRef<str>,
-        R: AsRef<[S]>,
-        S: AsRef<str>,
-    {
-        measure_each(outputs, references, |output, texts| self.count(output, texts))
-    }
-
-    /// chrF of the outputs that have these counts, from 0 to 100; 0 without any.
-    pub fn score<'a>(&self, counts: impl IntoIterator<Item = &'a ChrfCounts>) -> f64 {
+    fn score<'a>(&self, counts: impl IntoIterator<Item = &'a ChrfCounts>) -> f64 {
         let mut sums = vec![OrderCounts::default(); CHAR_ORDER + self.word_order];
         for of_output in counts {
             for (sum, order) in sums.iter_mut().zip(&of_output.orders) {
@@ -115,22 +76,6 @@ impl Chrf {
             }
         }
         self.f_score(&sums)
-    }
-
-    /// The settings in sacrebleu's form, such as
-    /// `nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:longhand-0.1.0`.
-    pub fn signature<R, S>(&self, references: &[R]) -> String
-    where
-        R: AsRef<[S]>,
-    {
-        let settings = format!(
-            "case:{}|eff:{}|nc:{CHAR_ORDER}|nw:{}|space:{}",
-            case(self.lowercase),
-            yes_no(!self.epsilon_smoothing),
-            self.word_order,
-            yes_no(self.whitespace)
-        );
-        signature(references, &settings)
     }
 
     fn count(&self, output: &str, references: &[&str]) -> ChrfCounts {
@@ -150,6 +95,18 @@ impl Chrf {
         best.1
     }
 
+    fn settings(&self) -> String {
+        format!(
+            "case:{}|eff:{}|nc:{CHAR_ORDER}|nw:{}|space:{}",
+            case(self.lowercase),
+            yes_no(!self.epsilon_smoothing),
+            self.word_order,
+            yes_no(self.whitespace)
+        )
+    }
+}
+
+impl Chrf {
     fn f_score(&self, orders: &[OrderCounts]) -> f64 {
         let factor = f64::from(BETA * BETA);
         let (mut sum, mut precisions, mut recalls, mut effective) = (0.0, 0.0, 0.0, 0.0);

@@ -31,10 +31,7 @@ impl Distinct {
     }
 }
 
-/// Counts the different n-grams of all outputs together.
-///
-/// # Errors
-/// There are no outputs.
+/// Counts the different n-grams of all outputs together. Refuses a corpus without outputs.
 pub fn distinct<H: AsRef<str>>(
     outputs: &[H],
     tokenizer: Tokenizer,
@@ -43,8 +40,8 @@ pub fn distinct<H: AsRef<str>>(
         return Err(MetricsError::NoOutputs);
     }
     let outputs: Vec<_> = outputs.iter().map(|text| tokenizer.tokenize(text.as_ref())).collect();
-    let mut counts = Distinct::default();
-    counts.tokens = outputs.iter().map(|tokens| tokens.len() as u64).sum();
+    let tokens = outputs.iter().map(|tokens| tokens.len() as u64).sum();
+    let mut counts = Distinct { tokens, ..Distinct::default() };
     for n in 0..DISTINCT_ORDER {
         let ngrams = outputs.iter().flat_map(|tokens| tokens.windows(n + 1));
         counts.ngrams[n] = ngrams.clone().count() as u64;

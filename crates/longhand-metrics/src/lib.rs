@@ -10,17 +10,18 @@
 //!
 //! The path of the data:
 //! 1. Outputs and references are slices of texts: output i is compared with every text of
-//!    `references[i]`. Their numbers are checked first ([`MetricsError`]).
+//!    `references[i]`. A [`Metric`] checks first that they fit ([`MetricsError`]).
 //! 2. A [`Tokenizer`] parts each text as the other programs do. Where they follow Python's notion of
 //!    white space and of lower case, so does this crate.
-//! 3. `counts` gives the counts of each output: all that its texts contribute. A resampled corpus is
-//!    a choice of these, so that intervals do not read texts again.
-//! 4. `score` makes one score of any counts; `corpus` and `sentence` are short for both steps.
-//!    ROUGE has no counts of a corpus: its score is the mean of the outputs' scores.
-//! 5. `signature` names every setting that a score depends on, in the form that sacrebleu prints.
+//! 3. [`Metric::counts`] gives the counts of each output: all that its texts contribute. A resampled
+//!    corpus is a choice of these, so that intervals do not read texts again.
+//! 4. [`Metric::score`] makes one score of any counts; `corpus` and `sentence` are short for both steps.
+//!    Of ROUGE, the counts of an output are its scores, and the score of a corpus is their mean.
+//! 5. [`Metric::signature`] names every setting that a score depends on, in the form that sacrebleu
+//!    prints.
 //!
 //! ```
-//! use longhand_metrics::{Bleu, Tokenizer};
+//! use longhand_metrics::{Bleu, Metric, Tokenizer};
 //!
 //! let bleu = Bleu { tokenizer: Tokenizer::Mteval13a, ..Bleu::default() };
 //! let references = [["The cat sat on the mat."], ["It rained all day, and all night."]];
@@ -35,10 +36,9 @@ mod bleu;
 mod chrf;
 mod distinct;
 mod error;
+mod metric;
 mod ngrams;
-mod pairs;
 mod rouge;
-mod signature;
 mod ter;
 mod tokenizer;
 mod white_space;
@@ -47,6 +47,7 @@ pub use bleu::{BLEU_ORDER, Bleu, BleuCounts, BleuScore, Smoothing};
 pub use chrf::{Chrf, ChrfCounts, OrderCounts};
 pub use distinct::{DISTINCT_ORDER, Distinct, distinct};
 pub use error::MetricsError;
+pub use metric::Metric;
 pub use rouge::{Overlap, Rouge, RougeScores, RougeTokens, stem};
 pub use ter::{Ter, TerCounts, TerScore};
 pub use tokenizer::Tokenizer;

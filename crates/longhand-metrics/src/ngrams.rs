@@ -1,4 +1,4 @@
-//! Counts of n-grams.
+//! Counts of n-grams, and how many of two texts match.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -1,14 +1,13 @@
 mod lcs;
 mod porter;
 
-use crate::error::MetricsError;
+use crate::metric::Metric;
 use crate::ngrams;
-use crate::pairs::measure_each;
 use crate::white_space::is_white_space;
 
 pub use porter::stem;
 
-/// What ROUGE compares.
+/// What ROUGE compares: what the tokens of a text are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RougeTokens {
     /// Runs of the letters a to z and of digits, in lower case. Texts in other scripts have none.
@@ -39,8 +38,8 @@ pub struct Overlap {
     pub precision: f64,
     /// Matches / what the reference has, from 0 to 1.
     pub recall: f64,
-    /// 2·P·R/(P + R), from 0 to 1. Of several outputs it is the mean of their F-scores, not the F-score
-    /// of the means.
+    /// 2·P·R/(P + R), from 0 to 1. Of several outputs it is the mean of their F-scores, not that of the
+    /// mean precision and recall.
     pub f1: f64,
 }
 
@@ -58,79 +57,44 @@ pub struct RougeScores {
     pub rouge_lsum: Overlap,
 }
 
-impl Rouge {
-    /// The means over all outputs of precision, recall and F-score.
-    ///
-    /// # Errors
-    /// There are no outputs, not as many lists of references, or an output without a reference.
-    pub fn corpus<H, R, S>(
-        &self,
-        outputs: &[H],
-        references: &[R],
-    ) -> Result<RougeScores, MetricsError>
-    where
-        H: AsRef<str>,
-        R: AsRef<[S]>,
-        S: AsRef<str>,
-    {
-        let scores = self.each(outputs, references)?;
-        let mean = |part: fn(&RougeScores) -> &Overlap| {
-            let mean = |share: fn(&Overlap) -> f64| {
-                scores.iter().map(|of_output| share(part(of_output))).sum::<f64>()
-                    / scores.len() as f64
-            };
-            Overlap {
-                precision: mean(|overlap| overlap.precision),
-                recall: mean(|overlap| overlap.recall),
-                f1: mean(|overlap| overlap.f1),
-            }
+impl Metric for Rouge {
+    /// The scores of one output. Of several references, each score is that of the reference with which
+    /// its F-score is best.
+    type Counts = RougeScores;
+    /// The means over the outputs of precision, recall and F-score.
+    type Score = RougeScores;
+
+    fn count(&self, output: &str, references: &[&str]) -> RougeScores {
+        let scores: Vec<_> = references.iter().map(|text| self.against(output, text)).collect();
+        RougeScores {
+            rouge1: best(scores.iter().map(|scores| scores.rouge1)),
+            rouge2: best(scores.iter().map(|scores| scores.rouge2)),
+            rouge_l: best(scores.iter().map(|scores| scores.rouge_l)),
+            rouge_lsum: best(scores.iter().map(|scores| scores.rouge_lsum)),
+        }
+    }
+
+    fn score<'a>(&self, counts: impl IntoIterator<Item = &'a RougeScores>) -> RougeScores {
+        let scores: Vec<_> = counts.into_iter().collect();
+        RougeScores {
+            rouge1: mean(scores.iter().map(|scores| scores.rouge1)),
+            rouge2: mean(scores.iter().map(|scores| scores.rouge2)),
+            rouge_l: mean(scores.iter().map(|scores| scores.rouge_l)),
+            rouge_lsum: mean(scores.iter().map(|scores| scores.rouge_lsum)),
+        }
+    }
+
+    fn settings(&self) -> String {
+        let tokens = match self.tokens {
+            RougeTokens::Words => "words",
+            RougeTokens::Stems => "stems",
+            RougeTokens::Characters => "characters",
         };
-        Ok(RougeScores {
-            rouge1: mean(|scores| &scores.rouge1),
-            rouge2: mean(|scores| &scores.rouge2),
-            rouge_l: mean(|scores| &scores.rouge_l),
-            rouge_lsum: mean(|scores| &scores.rouge_lsum),
-        })
+        format!("case:lc|tok:{tokens}")
     }
+}
 
-    /// The scores of one output. Of several references, each score is that of the reference with the
-    /// best F-score.
-    ///
-    /// # Errors
-    /// There is no reference.
-    pub fn sentence<S: AsRef<str>>(
-        &self,
-        output: &str,
-        references: &[S],
-    ) -> Result<RougeScores, MetricsError> {
-        self.corpus(&[output], &[references])
-    }
-
-    /// The scores of each output.
-    ///
-    /// # Errors
-    /// There are no outputs, not as many lists of references, or an output without a reference.
-    pub fn each<H, R, S>(
-        &self,
-        outputs: &[H],
-        references: &[R],
-    ) -> Result<Vec<RougeScores>, MetricsError>
-    where
-        H: AsRef<str>,
-        R: AsRef<[S]>,
-        S: AsRef<str>,
-    {
-        measure_each(outputs, references, |output, texts| {
-            let scores: Vec<_> = texts.iter().map(|text| self.against(output, text)).collect();
-            RougeScores {
-                rouge1: best(scores.iter().map(|scores| scores.rouge1)),
-                rouge2: best(scores.iter().map(|scores| scores.rouge2)),
-                rouge_l: best(scores.iter().map(|scores| scores.rouge_l)),
-                rouge_lsum: best(scores.iter().map(|scores| scores.rouge_lsum)),
-            }
-        })
-    }
-
+impl Rouge {
     fn against(&self, output: &str, reference: &str) -> RougeScores {
         let lines = [output, reference].map(|text| {
             let lines = text.split('\n').map(|line| self.tokenize(line));
@@ -176,6 +140,18 @@ impl Overlap {
 /// The first of those with the greatest F-score.
 fn best(overlaps: impl Iterator<Item = Overlap>) -> Overlap {
     overlaps.reduce(|best, other| if other.f1 > best.f1 { other } else { best }).unwrap_or_default()
+}
+
+/// The mean of each share; 0 without any.
+fn mean(overlaps: impl ExactSizeIterator<Item = Overlap>) -> Overlap {
+    let number = overlaps.len().max(1) as f64;
+    let sum = overlaps.fold(Overlap::default(), |sum, other| Overlap {
+        precision: sum.precision + other.precision,
+        recall: sum.recall + other.recall,
+        f1: sum.f1 + other.f1,
+    });
+    let Overlap { precision, recall, f1 } = sum;
+    Overlap { precision: precision / number, recall: recall / number, f1: f1 / number }
 }
 
 fn shared_ngrams(output: &[String], reference: &[String], order: usize) -> Overlap {

@@ -6,9 +6,7 @@ use std::collections::HashMap;
 use edit_distance::EditTable;
 use shift::{MOST_CANDIDATES, best_shift};
 
-use crate::error::MetricsError;
-use crate::pairs::measure_each;
-use crate::signature::{case, signature};
+use crate::metric::{Metric, case};
 use crate::white_space::words;
 
 /// Translation edit rate (Snover et al. 2006, section 3), with the digits of sacrebleu:
@@ -45,51 +43,11 @@ pub struct TerScore {
     pub counts: TerCounts,
 }
 
-impl Ter {
-    /// TER of all outputs together. It is not the mean of the outputs' scores.
-    ///
-    /// # Errors
-    /// There are no outputs, not as many lists of references, or an output without a reference.
-    pub fn corpus<H, R, S>(&self, outputs: &[H], references: &[R]) -> Result<TerScore, MetricsError>
-    where
-        H: AsRef<str>,
-        R: AsRef<[S]>,
-        S: AsRef<str>,
-    {
-        Ok(self.score(&self.counts(outputs, references)?))
-    }
+impl Metric for Ter {
+    type Counts = TerCounts;
+    type Score = TerScore;
 
-    /// TER of one output.
-    ///
-    /// # Errors
-    /// There is no reference.
-    pub fn sentence<S: AsRef<str>>(
-        &self,
-        output: &str,
-        references: &[S],
-    ) -> Result<TerScore, MetricsError> {
-        self.corpus(&[output], &[references])
-    }
-
-    /// The counts of each output.
-    ///
-    /// # Errors
-    /// There are no outputs, not as many lists of references, or an output without a reference.
-    pub fn counts<H, R, S>(
-        &self,
-        outputs: &[H],
-        references: &[R],
-    ) -> Result<Vec<TerCounts>, MetricsError>
-    where
-        H: AsRef<str>,
-        R: AsRef<[S]>,
-        S: AsRef<str>,
-    {
-        measure_each(outputs, references, |output, texts| self.count(output, texts))
-    }
-
-    /// TER of the outputs that have these counts; 0 without any.
-    pub fn score<'a>(&self, counts: impl IntoIterator<Item = &'a TerCounts>) -> TerScore {
+    fn score<'a>(&self, counts: impl IntoIterator<Item = &'a TerCounts>) -> TerScore {
         let mut sum = TerCounts::default();
         for of_output in counts {
             sum.edits += of_output.edits;
@@ -103,16 +61,6 @@ impl Ter {
         TerScore { score, counts: sum }
     }
 
-    /// The settings in sacrebleu's form, such as
-    /// `nrefs:1|case:lc|tok:tercom|norm:no|punct:yes|asian:no|version:longhand-0.1.0`.
-    pub fn signature<R, S>(&self, references: &[R]) -> String
-    where
-        R: AsRef<[S]>,
-    {
-        let case = case(!self.case_sensitive);
-        signature(references, &format!("case:{case}|tok:tercom|norm:no|punct:yes|asian:no"))
-    }
-
     fn count(&self, output: &str, references: &[&str]) -> TerCounts {
         let mut numbers = HashMap::new();
         let output = self.numbered(output, &mut numbers);
@@ -120,10 +68,16 @@ impl Ter {
             references.iter().map(|text| self.numbered(text, &mut numbers)).collect();
         let edits = references.iter().map(|reference| fewest_edits(&output, reference)).min();
         let length: usize = references.iter().map(Vec::len).sum();
-        let reference_length = length as f64 / references.len() as f64;
+        let reference_length = length as f64 / references.len().max(1) as f64;
         TerCounts { edits: edits.unwrap_or(0), reference_length }
     }
 
+    fn settings(&self) -> String {
+        format!("case:{}|tok:tercom|norm:no|punct:yes|asian:no", case(!self.case_sensitive))
+    }
+}
+
+impl Ter {
     /// The words of a text, equal words as equal numbers.
     fn numbered(&self, text: &str, numbers: &mut HashMap<String, u32>) -> Vec<u32> {
         let text = if self.case_sensitive { text.to_owned() } else { text.to_lowercase() };

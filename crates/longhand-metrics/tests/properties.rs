@@ -1,8 +1,8 @@
 //! What holds for every text: best scores of equal texts, bounds, and no effect of order.
 
 use longhand_metrics::{
-    Bleu, Chrf, Distinct, MetricsError, Overlap, Rouge, RougeScores, RougeTokens, Smoothing, Ter,
-    Tokenizer, distinct,
+    Bleu, Chrf, Distinct, Metric, MetricsError, Overlap, Rouge, RougeScores, RougeTokens,
+    Smoothing, Ter, Tokenizer, distinct,
 };
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Longest common subsequences.
+//! Longest common subsequences, of two texts and of sentences.
 
 use std::collections::HashMap;
 

@@ -225,8 +225,8 @@ fn ends_in_double_consonant(word: &str) -> bool {
     pair.0.is_some() && pair.0 == pair.1 && ends_in_consonant(word)
 }
 
-/// Whether the word ends in consonant, vowel and a consonant other than "w", "x" and "y", or is a vowel
-/// and a consonant.
+/// Whether the word ends in consonant, vowel and a consonant other than "w", "x" and "y", or is just a
+/// vowel and a consonant, as in nltk.
 fn ends_in_short_syllable(word: &str) -> bool {
     let sounds: Vec<bool> = consonants(word).collect();
     match sounds[..] {

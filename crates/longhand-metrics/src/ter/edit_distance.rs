@@ -50,7 +50,7 @@ impl<'a> EditTable<'a> {
         Self { reference, words: vec![None; output_length], cells, beams: beams.collect() }
     }
 
-    /// The reference's words.
+    /// The words of the reference that outputs are turned into.
     pub(super) fn reference(&self) -> &'a [u32] {
         self.reference
     }
@@ -59,9 +59,9 @@ impl<'a> EditTable<'a> {
     pub(super) fn distance(&mut self, output: &[u32]) -> u32 {
         let known = self.words.iter().zip(output);
         let known = known.take_while(|(known, word)| **known == Some(**word)).count();
-        for row in known..output.len() {
-            self.words[row] = Some(output[row]);
-            self.fill(row + 1, output[row]);
+        for (row, &word) in output.iter().enumerate().skip(known) {
+            self.words[row] = Some(word);
+            self.fill(row + 1, word);
         }
         self.cells.last().map_or(0, |cell| cell.distance)
     }

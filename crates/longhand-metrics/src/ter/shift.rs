@@ -12,8 +12,8 @@ const FARTHEST: usize = 50;
 pub(super) const MOST_CANDIDATES: usize = 1000;
 
 /// The output after the move that saves most edits, or `None` if no move saves one. Among equal
-/// savings the longest run is moved, then the first one, then to the first place. `candidates` counts
-/// the attempts.
+/// savings the longest run is moved, then the first one, then to the first place. The attempts are
+/// added to `candidates`.
 pub(super) fn best_shift(
     words: &[u32],
     table: &mut EditTable<'_>,
