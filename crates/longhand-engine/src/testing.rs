@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use longhand_model::{Cpu, Model, Preset};
+use longhand_model::config::{Filters, WorkingMemory};
+use longhand_model::{Cpu, Format, Model, Preset};
 use longhand_text::Tokenizer;
 
 use crate::engine::Engine;
@@ -11,6 +12,19 @@ use crate::engine::Engine;
 pub(crate) fn engine(preset: Preset, seed: u64) -> Arc<Engine> {
     let tokenizer = Tokenizer::byte().expect("a tokeniser that needs no training");
     let model = Model::new(preset.config(tokenizer.vocab_size()), seed).expect("a preset");
+    Engine::new(model, tokenizer).expect("they belong together")
+}
+
+/// A byte-level model whose working memories are convolutions of 2 to 4 tokens beside an LSTM.
+pub(crate) fn filters(format: Format, seed: u64) -> Arc<Engine> {
+    let tokenizer = Tokenizer::byte().expect("a tokeniser that needs no training");
+    let mut config = Preset::LonghandNano.config(tokenizer.vocab_size());
+    let filters = Filters { filters: 24, shortest: 2, longest: 4, bidirectional: false };
+    for block in &mut config.blocks {
+        block.working = Some(WorkingMemory::Convolution(filters));
+    }
+    config.weights = format;
+    let model = Model::new(config, seed).expect("a configuration that is allowed");
     Engine::new(model, tokenizer).expect("they belong together")
 }
 

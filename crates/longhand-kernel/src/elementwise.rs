@@ -1,4 +1,4 @@
-//! Element-by-element operations: sums, σ-gates, SwiGLU; the sum of rows.
+//! Element-by-element operations: sums, ReLU, σ-gates, SwiGLU; the sum of rows.
 //!
 //! Unless said otherwise all slices of a call have one length, and `d…` arguments are gradients:
 //! those that are written are added to, those that are `None` cost no work.
@@ -18,6 +18,21 @@ pub fn add(cpu: &Cpu, a: &[f32], b: &[f32], y: &mut [f32]) {
 pub fn accumulate(cpu: &Cpu, x: &[f32], y: &mut [f32]) {
     pointwise!(Accumulate {} [x] [y] { [y.add(x)] });
     apply(cpu, Accumulate {}, [x], [y]);
+}
+
+/// y = max(x, 0).
+pub fn relu(cpu: &Cpu, x: &[f32], y: &mut [f32]) {
+    pointwise!(Relu {} [x] [_y] { [x.max(V::zero())] });
+    apply(cpu, Relu {}, [x], [y]);
+}
+
+/// dx += dy where the output y of [`relu`] is above 0.
+pub fn relu_backward(cpu: &Cpu, y: &[f32], dy: &[f32], dx: &mut [f32]) {
+    pointwise!(ReluBackward {} [y, dy] [dx] {
+        let zero = V::zero();
+        [dx.add(zero.select_less(y, dy, zero))]
+    });
+    apply(cpu, ReluBackward {}, [y, dy], [dx]);
 }
 
 /// y = σ(g) ∘ x: an output gate.

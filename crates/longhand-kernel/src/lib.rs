@@ -61,6 +61,7 @@ pub mod attention;
 mod barrier;
 pub mod buffer;
 pub mod call;
+pub mod convolution;
 pub mod cpu;
 pub mod crf;
 pub mod dropout;

@@ -1,5 +1,5 @@
 //! One row for each segment of a sequence, such as a word of several tokens: the segment's first
-//! row, its last row, or the sum of its rows.
+//! row, its last row, the sum of its rows, or the largest value of each column.
 //!
 //! x is [T·B, D], y [S·B, D] for S segments of each sequence. Segments may overlap; an empty one,
 //! which fills a shorter sequence up, gives zeros.
@@ -16,6 +16,8 @@ pub enum Reduction {
     Last,
     /// The sum of all rows.
     Sum,
+    /// The largest value of each column; its gradient goes to the earliest row that has it.
+    Max,
 }
 
 /// The segments of B sequences.
@@ -36,7 +38,7 @@ impl Segments<'_> {
             _ if start >= end => 0..0,
             Reduction::First => start..start + 1,
             Reduction::Last => end - 1..end,
-            Reduction::Sum => start..end,
+            Reduction::Sum | Reduction::Max => start..end,
         }
     }
 
@@ -58,6 +60,7 @@ pub fn forward(
     y: &mut [f32],
 ) {
     pointwise!(Add {} [x] [y] { [y.add(x)] });
+    pointwise!(Max {} [x] [y] { [x.max(y)] });
     assert_eq!(y.len(), segments.ranges.len() * width, "the rows of segments");
     let y = Shards::new(y);
     for_sequences(cpu, segments, width, |worker, b| {
@@ -70,12 +73,16 @@ pub fn forward(
                 None => y.fill(0.0),
                 Some(first) => y.copy_from_slice(row(first)),
             }
-            positions.for_each(|t| apply_serial(worker.level, Add {}, [row(t)], [&mut *y]));
+            positions.for_each(|t| match reduction {
+                Reduction::Max => apply_serial(worker.level, Max {}, [row(t)], [&mut *y]),
+                _ => apply_serial(worker.level, Add {}, [row(t)], [&mut *y]),
+            });
         }
     });
 }
 
-/// dx [T·B, D] += the gradient of [`forward`].
+/// dx [T·B, D] += the gradient of [`forward`], from its input x and output y, which
+/// [`Reduction::Max`] alone reads.
 ///
 /// # Panics
 /// If the length of dy is not that of its shape, or a segment is beyond x.
@@ -84,6 +91,7 @@ pub fn backward(
     reduction: Reduction,
     segments: Segments,
     width: usize,
+    [x, y]: [&[f32]; 2],
     dy: &[f32],
     dx: &mut [f32],
 ) {
@@ -93,6 +101,18 @@ pub fn backward(
     for_sequences(cpu, segments, width, |worker, b| {
         for r in segments.rows(b) {
             let dy = &dy[r * width..(r + 1) * width];
+            if reduction == Reduction::Max {
+                for (column, &dy) in dy.iter().enumerate() {
+                    let place = |t: usize| (t * segments.batch + b) * width + column;
+                    let largest = y[r * width + column];
+                    let mut positions = segments.positions(reduction, r);
+                    if let Some(t) = positions.find(|&t| x[place(t)] == largest) {
+                        // SAFETY: each sequence belongs to one thread.
+                        unsafe { dx.part(place(t)..place(t) + 1)[0] += dy };
+                    }
+                }
+                continue;
+            }
             for t in segments.positions(reduction, r) {
                 let row = t * segments.batch + b;
                 // SAFETY: each sequence belongs to one thread.
@@ -133,7 +153,11 @@ pub mod reference {
             let b = r % segments.batch;
             for (d, y) in y.iter_mut().enumerate() {
                 let at = |t: usize| x[(t * segments.batch + b) * width + d];
-                *y = segments.positions(reduction, r).map(at).sum();
+                let values = segments.positions(reduction, r).map(at);
+                *y = match reduction {
+                    Reduction::Max => values.reduce(R::max).unwrap_or(R::zero()),
+                    _ => values.sum(),
+                };
             }
         }
     }
@@ -143,14 +167,20 @@ pub mod reference {
         reduction: Reduction,
         segments: Segments,
         width: usize,
+        x: &[R],
         dy: &[R],
         dx: &mut [R],
     ) {
         for (r, dy) in dy.chunks(width.max(1)).enumerate() {
             let b = r % segments.batch;
-            for t in segments.positions(reduction, r) {
-                for (d, &dy) in dy.iter().enumerate() {
-                    dx[(t * segments.batch + b) * width + d] += dy;
+            for (d, &dy) in dy.iter().enumerate() {
+                let at = |t: usize| (t * segments.batch + b) * width + d;
+                let positions = segments.positions(reduction, r);
+                if reduction == Reduction::Max {
+                    let better = |best, t| if x[at(t)] > x[at(best)] { t } else { best };
+                    positions.reduce(better).into_iter().for_each(|t| dx[at(t)] += dy);
+                } else {
+                    positions.for_each(|t| dx[at(t)] += dy);
                 }
             }
         }
@@ -162,7 +192,7 @@ mod tests {
     use super::*;
     use crate::testing::{check_gradient, close, levels, values, wide};
 
-    const ALL: [Reduction; 3] = [Reduction::First, Reduction::Last, Reduction::Sum];
+    const ALL: [Reduction; 4] = [Reduction::First, Reduction::Last, Reduction::Sum, Reduction::Max];
 
     /// Segments of both sequences in turns: apart, beside each other, overlapping and empty.
     const RANGES: [(u32, u32); 8] =
@@ -180,6 +210,7 @@ mod tests {
         assert_eq!(rows(Reduction::First), [0.0, 3.0, 4.0, 1.0, 4.0, 7.0, 0.0, 3.0]);
         assert_eq!(rows(Reduction::Last), [2.0, 7.0, 4.0, 1.0, 6.0, 7.0, 0.0, 7.0]);
         assert_eq!(rows(Reduction::Sum), [2.0, 15.0, 4.0, 1.0, 10.0, 7.0, 0.0, 15.0]);
+        assert_eq!(rows(Reduction::Max), [2.0, 7.0, 4.0, 1.0, 6.0, 7.0, 0.0, 7.0]);
     }
 
     #[test]
@@ -188,7 +219,7 @@ mod tests {
         for reduction in ALL {
             let (x, dy) = (wide(&values(24, 1)), wide(&values(24, 2)));
             let mut dx = [0.0; 24];
-            reference::backward(reduction, segments, 3, &dy, &mut dx);
+            reference::backward(reduction, segments, 3, &x, &dy, &mut dx);
             check_gradient("x", &x, &dx, |x| {
                 let mut y = [0.0; 24];
                 reference::forward(reduction, segments, 3, x, &mut y);
@@ -220,10 +251,10 @@ mod tests {
         let (x, dy) = (values(rows * width, 1), values(words * width, 2));
         let (mut y, mut dx) = (vec![9.0; words * width], vec![1.0; rows * width]);
         forward(cpu, reduction, segments, width, &x, &mut y);
-        backward(cpu, reduction, segments, width, &dy, &mut dx);
+        backward(cpu, reduction, segments, width, [&x, &y], &dy, &mut dx);
         let (mut y_exact, mut dx_exact) = (vec![0.0; words * width], vec![1.0; rows * width]);
         reference::forward(reduction, segments, width, &wide(&x), &mut y_exact);
-        reference::backward(reduction, segments, width, &wide(&dy), &mut dx_exact);
+        reference::backward(reduction, segments, width, &wide(&x), &wide(&dy), &mut dx_exact);
         close("y", &y, &y_exact, 1e-6);
         close("dx", &dx, &dx_exact, 1e-6);
     }

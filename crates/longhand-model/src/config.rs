@@ -19,15 +19,16 @@ mod error;
 mod fields;
 mod format_1;
 mod json;
+mod memories;
 
 use longhand_kernel::Precision;
-use longhand_kernel::recurrence::CellKind;
 use longhand_kernel::weights::Format;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use check::BACKWARD;
 pub use error::{BlockError, ConfigError};
 pub(crate) use error::{MOST_PARAMETERS, MOST_STATE};
+pub use memories::{Cell, Filters, LongMemory, WorkingMemory};
 
 /// The version of `config.json` that this program writes. It reads format 1 as well.
 pub const FORMAT: u32 = 2;
@@ -186,99 +187,6 @@ pub struct CrossAttention {
     pub head_width: usize,
     /// Width of the source's rows.
     pub source_width: usize,
-}
-
-/// A memory of the recent past.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum WorkingMemory {
-    /// Attention over a sliding window.
-    Attention {
-        /// H: number of query heads.
-        heads: usize,
-        /// G: number of key and value heads; each serves `heads / kv_heads` query heads.
-        kv_heads: usize,
-        /// K: width of a head.
-        head_width: usize,
-        /// W: positions that are visible, the present one included.
-        window: usize,
-        /// Whether queries and keys are rotated by position (Su et al., 2021; default: true).
-        #[serde(default = "fields::yes")]
-        rotary: bool,
-        /// Whether the whole sequence is visible, the future included, as
-        /// in encoders (default: false).
-        #[serde(default)]
-        bidirectional: bool,
-    },
-    /// `WM[t] = tanh(x[t] + WM[t−1])`.
-    Tanh {},
-}
-
-/// A memory of the whole past. `bidirectional` memories read the sequence in both directions, each
-/// direction with `hidden` units of its own, and concatenate the outputs (default: false).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum LongMemory {
-    /// Long short-term memory with a forget gate (Hochreiter and Schmidhuber, 1997; Gers et al.,
-    /// 2000), in PyTorch's layout.
-    Lstm {
-        /// N: hidden units in each direction.
-        hidden: usize,
-        /// Whether it reads both directions.
-        #[serde(default)]
-        bidirectional: bool,
-        /// The longest time, in tokens, that a unit's initial biases let it remember (default:
-        /// none). Forget biases are ln u with u drawn from 1 to one less than this, input biases
-        /// their negatives (Tallec and Ollivier, "Can recurrent neural networks warp time?", 2018,
-        /// equation 16). Without it forget biases begin at 1, and a gradient fades
-        /// within about 20 tokens.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        timescale: Option<u32>,
-    },
-    /// Scalar memory with exponential gates (Beck et al., "xLSTM", 2024).
-    Slstm {
-        /// N: hidden units in each direction.
-        hidden: usize,
-        /// H: heads that divide the units (default: 1).
-        #[serde(default = "fields::one")]
-        heads: usize,
-        /// Whether it reads both directions.
-        #[serde(default)]
-        bidirectional: bool,
-    },
-    /// Matrix memory (Beck et al., 2024).
-    Mlstm {
-        /// N: hidden units in each direction.
-        hidden: usize,
-        /// H: heads that divide the units (default: 1).
-        #[serde(default = "fields::one")]
-        heads: usize,
-        /// Whether it reads both directions.
-        #[serde(default)]
-        bidirectional: bool,
-    },
-    /// Elman's recurrence, a baseline.
-    Rnn {
-        /// N: hidden units in each direction.
-        hidden: usize,
-        /// Whether it reads both directions.
-        #[serde(default)]
-        bidirectional: bool,
-    },
-}
-
-/// The recurrence of a long memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Cell {
-    /// Long short-term memory, see [`LongMemory::Lstm`].
-    Lstm,
-    /// Scalar memory with exponential gates, see [`LongMemory::Slstm`].
-    Slstm,
-    /// Matrix memory, see [`LongMemory::Mlstm`].
-    Mlstm,
-    /// Elman's recurrence, see [`LongMemory::Rnn`].
-    Rnn,
 }
 
 /// How the two memories of a block are connected.
@@ -476,11 +384,13 @@ impl Config {
         }
     }
 
-    /// W: the largest window of the blocks' attention; none where no block has attention.
+    /// W: the most positions that a working memory sees at once; none where no block has attention
+    /// or a convolution.
     pub fn largest_window(&self) -> Option<usize> {
-        let windows = self.blocks.iter().filter_map(|block| match block.working {
-            Some(WorkingMemory::Attention { window, .. }) => Some(window),
-            _ => None,
+        let windows = self.blocks.iter().filter_map(|block| match block.working? {
+            WorkingMemory::Attention { window, .. } => Some(window),
+            WorkingMemory::Convolution(filters) => Some(filters.longest),
+            WorkingMemory::Tanh {} => None,
         });
         windows.max()
     }
@@ -494,10 +404,7 @@ impl Config {
     pub(crate) fn has_causal_blocks(&self) -> bool {
         self.blocks.iter().all(|block| {
             !block.long.is_some_and(|long| long.is_bidirectional())
-                && !matches!(
-                    block.working,
-                    Some(WorkingMemory::Attention { bidirectional: true, .. })
-                )
+                && !block.working.is_some_and(|working| working.is_bidirectional())
         })
     }
 }
@@ -526,119 +433,6 @@ impl BlockConfig {
                 Order::WorkingFirst | Order::Parallel => long.or(working(input)),
             }
             .unwrap_or(input),
-        }
-    }
-}
-
-impl WorkingMemory {
-    /// Width of its output for an input of the given width.
-    pub fn output_width(&self, input: usize) -> usize {
-        match *self {
-            WorkingMemory::Attention { heads, head_width, .. } => heads * head_width,
-            WorkingMemory::Tanh {} => input,
-        }
-    }
-}
-
-impl LongMemory {
-    /// A memory of one direction with one head and default settings.
-    pub fn new(cell: Cell, hidden: usize) -> Self {
-        let (heads, bidirectional) = (1, false);
-        match cell {
-            Cell::Lstm => LongMemory::Lstm { hidden, bidirectional, timescale: None },
-            Cell::Slstm => LongMemory::Slstm { hidden, heads, bidirectional },
-            Cell::Mlstm => LongMemory::Mlstm { hidden, heads, bidirectional },
-            Cell::Rnn => LongMemory::Rnn { hidden, bidirectional },
-        }
-    }
-
-    /// The recurrence without its sizes.
-    pub fn cell(&self) -> Cell {
-        match self {
-            LongMemory::Lstm { .. } => Cell::Lstm,
-            LongMemory::Slstm { .. } => Cell::Slstm,
-            LongMemory::Mlstm { .. } => Cell::Mlstm,
-            LongMemory::Rnn { .. } => Cell::Rnn,
-        }
-    }
-
-    /// N: hidden units in each direction.
-    pub fn hidden(&self) -> usize {
-        let mut copy = *self;
-        *copy.hidden_mut()
-    }
-
-    /// H: heads that divide the units; 1 for an LSTM and Elman's recurrence.
-    pub fn heads(&self) -> usize {
-        match *self {
-            LongMemory::Slstm { heads, .. } | LongMemory::Mlstm { heads, .. } => heads,
-            LongMemory::Lstm { .. } | LongMemory::Rnn { .. } => 1,
-        }
-    }
-
-    /// Whether it reads both directions.
-    pub fn is_bidirectional(&self) -> bool {
-        match *self {
-            LongMemory::Lstm { bidirectional, .. }
-            | LongMemory::Slstm { bidirectional, .. }
-            | LongMemory::Mlstm { bidirectional, .. }
-            | LongMemory::Rnn { bidirectional, .. } => bidirectional,
-        }
-    }
-
-    /// The longest time, in tokens, that an LSTM's initial biases let it remember.
-    pub fn timescale(&self) -> Option<u32> {
-        match *self {
-            LongMemory::Lstm { timescale, .. } => timescale,
-            _ => None,
-        }
-    }
-
-    /// N, to be changed.
-    pub fn hidden_mut(&mut self) -> &mut usize {
-        match self {
-            LongMemory::Lstm { hidden, .. }
-            | LongMemory::Slstm { hidden, .. }
-            | LongMemory::Mlstm { hidden, .. }
-            | LongMemory::Rnn { hidden, .. } => hidden,
-        }
-    }
-
-    /// The same memory with another number of heads, where its recurrence has heads.
-    #[must_use]
-    pub fn with_heads(mut self, wanted: usize) -> Self {
-        if let LongMemory::Slstm { heads, .. } | LongMemory::Mlstm { heads, .. } = &mut self {
-            *heads = wanted;
-        }
-        self
-    }
-
-    /// The same memory, reading both directions.
-    #[must_use]
-    pub fn in_both_directions(mut self) -> Self {
-        match &mut self {
-            LongMemory::Lstm { bidirectional, .. }
-            | LongMemory::Slstm { bidirectional, .. }
-            | LongMemory::Mlstm { bidirectional, .. }
-            | LongMemory::Rnn { bidirectional, .. } => *bidirectional = true,
-        }
-        self
-    }
-
-    /// Width of its output.
-    pub fn output_width(&self) -> usize {
-        if self.is_bidirectional() { 2 * self.hidden() } else { self.hidden() }
-    }
-}
-
-impl Cell {
-    /// The kernel's cell; the matrix memory has none.
-    pub(crate) fn kind(self) -> Option<CellKind> {
-        match self {
-            Cell::Lstm => Some(CellKind::Lstm),
-            Cell::Slstm => Some(CellKind::Slstm),
-            Cell::Rnn => Some(CellKind::Rnn),
-            Cell::Mlstm => None,
         }
     }
 }

@@ -27,6 +27,7 @@ pub mod block;
 mod bottleneck;
 pub mod checksum;
 pub mod config;
+mod convolution;
 pub mod cross;
 pub mod error;
 pub mod file;

@@ -6,6 +6,7 @@ use longhand_kernel::attention::{Mask, Rotary, Sizes};
 use longhand_kernel::recurrence::CellKind;
 
 use crate::config::{LongMemory, WorkingMemory};
+use crate::convolution::Convolution;
 use crate::state::{State, StateId};
 use crate::tape::{LongCell, MatrixMemory, Tape, Var};
 use crate::weights::{Builder, Init, ParameterId, Role, Weights};
@@ -14,6 +15,8 @@ use crate::weights::{Builder, Init, ParameterId, Role, Weights};
 pub(crate) enum Working {
     /// Attention over a sliding window, with its KV cache; over whole examples there is none.
     Attention { sizes: Sizes, qkv: ParameterId, cache: Option<[StateId; 2]> },
+    /// Filters over the last positions.
+    Convolution(Convolution),
     /// `WM[t] = tanh(x[t] + WM[t−1])`.
     Tanh { hidden: StateId },
 }
@@ -56,11 +59,22 @@ impl Working {
         input: usize,
         builder: &mut Builder,
     ) -> Self {
-        let WorkingMemory::Attention { heads, kv_heads, head_width, window, rotary, bidirectional } =
-            *config
-        else {
-            let name = format!("{prefix}.tanh.memory");
-            return Working::Tanh { hidden: builder.carry(name, &[input], Precision::F32) };
+        let (heads, kv_heads, head_width, window, rotary, bidirectional) = match *config {
+            WorkingMemory::Attention {
+                heads,
+                kv_heads,
+                head_width,
+                window,
+                rotary,
+                bidirectional,
+            } => (heads, kv_heads, head_width, window, rotary, bidirectional),
+            WorkingMemory::Convolution(ref filters) => {
+                return Working::Convolution(Convolution::new(filters, prefix, input, builder));
+            }
+            WorkingMemory::Tanh {} => {
+                let name = format!("{prefix}.tanh.memory");
+                return Working::Tanh { hidden: builder.carry(name, &[input], Precision::F32) };
+            }
         };
         let sizes = Sizes {
             heads,
@@ -87,6 +101,7 @@ impl Working {
                 let qkv = tape.linear(weights, &[x], *qkv, None);
                 tape.attention(*sizes, qkv, state, *cache)
             }
+            Working::Convolution(convolution) => convolution.run(tape, weights, x, state),
             Working::Tanh { hidden } => tape.tanh_memory(x, state, *hidden),
         }
     }

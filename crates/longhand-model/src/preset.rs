@@ -7,7 +7,7 @@ use longhand_kernel::Precision;
 use longhand_kernel::weights::Format;
 
 use crate::config::{
-    BlockConfig, Cell, Config, Dropout, FORMAT, FinalNorm, Fusion, HeadConfig, HeadKind,
+    BlockConfig, Cell, Config, Dropout, FORMAT, Filters, FinalNorm, Fusion, HeadConfig, HeadKind,
     LongMemory, ModelType, Norm, Order, Pooling, Positions, Stacks, WorkingMemory,
 };
 
@@ -32,6 +32,8 @@ pub enum Preset {
     TanhLstm,
     /// Working memory alone, with feed-forward layers.
     Transformer,
+    /// Convolutions of 3, 4 and 5 tokens and the largest value of each (Kim, 2014): no recurrence.
+    TextCnn,
     /// Long memory alone: mLSTM blocks with one sLSTM block.
     Xlstm,
     /// Attention beside an LSTM, both in two directions, and a CRF: a tag for each token.
@@ -55,7 +57,7 @@ pub struct UnknownPreset(pub String);
 
 impl Preset {
     /// All presets, the default one first.
-    pub const ALL: [Preset; 16] = [
+    pub const ALL: [Preset; 17] = [
         Preset::LonghandNano,
         Preset::LonghandSmall,
         Preset::LonghandBase,
@@ -65,6 +67,7 @@ impl Preset {
         Preset::AttentionLstm,
         Preset::TanhLstm,
         Preset::Transformer,
+        Preset::TextCnn,
         Preset::Xlstm,
         Preset::Tagger,
         Preset::Reader,
@@ -86,6 +89,7 @@ impl Preset {
             Preset::AttentionLstm => "attention-lstm",
             Preset::TanhLstm => "tanh-lstm",
             Preset::Transformer => "transformer",
+            Preset::TextCnn => "textcnn",
             Preset::Xlstm => "xlstm",
             Preset::Tagger => "tagger",
             Preset::Reader => "reader",
@@ -154,6 +158,7 @@ impl Preset {
                     ],
                 )
             },
+            Preset::TextCnn => text_cnn(vocab_size),
             Preset::Xlstm => {
                 let [mlstm, slstm] =
                     [Cell::Mlstm, Cell::Slstm].map(|cell| LongMemory::new(cell, 160).with_heads(4));
@@ -254,6 +259,25 @@ fn encoder(vocab_size: usize, width: usize, layers: usize, dropout: Dropout) -> 
     }
     config.heads = vec![HeadConfig::new(HeadKind::MaskedTokens { tied: true, bias: true })];
     config
+}
+
+/// 100 filters of each width and the largest value of each over the text, half of which a step drops
+/// (Kim, "Convolutional neural networks for sentence classification", 2014, section 3.1).
+fn text_cnn(vocab_size: usize) -> Config {
+    let filters = Filters { filters: 100, shortest: 3, longest: 5, bidirectional: true };
+    let block = BlockConfig {
+        working: Some(WorkingMemory::Convolution(filters)),
+        fusion: Fusion::None,
+        residual: false,
+        ..block()
+    };
+    let head = HeadKind::Classifier { classes: 2, pooling: Pooling::Max };
+    Config {
+        norm: Norm::None,
+        heads: vec![HeadConfig::new(head)],
+        dropout: Dropout { output: 0.5, ..Dropout::default() },
+        ..with_blocks(vocab_size, 128, vec![block])
+    }
 }
 
 impl Dropout {

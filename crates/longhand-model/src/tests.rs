@@ -26,7 +26,7 @@ fn ids(count: usize, seed: u32) -> Vec<u32> {
 }
 
 /// Layers that no preset has: every fusion, order, norm, kind of positions, head and direction.
-const OTHERS: [(&str, &str); 11] = [
+const OTHERS: [(&str, &str); 13] = [
     (
         "gated",
         r#""width": 12, "norm": "layer", "positions": {"type": "learned", "count": 11},
@@ -119,6 +119,29 @@ const OTHERS: [(&str, &str); 11] = [
         "heads": [{"type": "tags", "tags": 4, "crf": true}]"#,
     ),
     (
+        "filters-of-the-past",
+        r#""width": 12,
+        "blocks": [{
+            "working": {"type": "convolution", "filters": 5, "shortest": 1, "longest": 4},
+            "long": {"type": "lstm", "hidden": 7}, "feed_forward": 10
+        }, {
+            "working": {"type": "convolution", "filters": 6, "shortest": 2, "longest": 2},
+            "fusion": "none", "residual": false
+        }],
+        "heads": [{"type": "language-model"}]"#,
+    ),
+    (
+        "filters-both-ways",
+        r#""width": 12,
+        "blocks": [{
+            "working": {"type": "convolution", "filters": 4, "shortest": 2, "longest": 3,
+                        "bidirectional": true},
+            "long": {"type": "lstm", "hidden": 4, "bidirectional": true}, "fusion": "sum",
+            "residual": false
+        }],
+        "heads": [{"type": "tags", "tags": 4, "crf": true}]"#,
+    ),
+    (
         "adapters",
         r#""width": 12, "adapters": 5,
         "blocks": [{
@@ -163,8 +186,10 @@ fn configs() -> Vec<(&'static str, Config)> {
 fn narrow(mut config: Config) -> Config {
     config.width = 24;
     for block in &mut config.blocks {
-        if let Some(WorkingMemory::Attention { head_width, .. }) = &mut block.working {
-            *head_width = 6;
+        match &mut block.working {
+            Some(WorkingMemory::Attention { head_width, .. }) => *head_width = 6,
+            Some(WorkingMemory::Convolution(filters)) => filters.filters = 5,
+            _ => {}
         }
         if let Some(long) = &mut block.long {
             *long.hidden_mut() = 24;
@@ -460,6 +485,11 @@ fn pools_by_maximum(config: &Config) -> bool {
     config.head().and_then(HeadKind::pooling) == Some(Pooling::Max)
 }
 
+/// Whether it has a convolution.
+fn has_filters(block: &BlockConfig) -> bool {
+    matches!(block.working, Some(WorkingMemory::Convolution(_)))
+}
+
 /// With something dropped wherever something can be.
 fn with_dropout(config: Config, locked: bool) -> Config {
     let recurs = config.blocks.iter().flat_map(|block| block.long).any(|l| l.cell() != Cell::Mlstm);
@@ -474,10 +504,11 @@ fn with_dropout(config: Config, locked: bool) -> Config {
 /// product with them, for each parameter by itself.
 fn check_slopes(name: &str, mut model: Model, mode: Mode) {
     let config = model.config();
-    // Where a maximum changes hands, the slope jumps: of a max pooling, and of an mLSTM's
-    // denominator. One of several ever shorter steps goes past no such place. Elsewhere the second
+    // Where a maximum changes hands, the slope jumps: of a max pooling, of an mLSTM's denominator,
+    // and of ReLU. One of several ever shorter steps goes past no such place. Elsewhere the second
     // step is for what bends much.
     let jumps = pools_by_maximum(config)
+        || config.blocks.iter().any(has_filters)
         || config.blocks.iter().flat_map(|block| block.long).any(|l| l.cell() == Cell::Mlstm);
     let (steps, tolerance): (&[f64], f64) =
         if jumps { (&[0.005, 0.001, 0.0002][..], 1e-2) } else { (&[0.05, 0.02][..], 1e-3) };

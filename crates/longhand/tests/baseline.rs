@@ -165,7 +165,9 @@ fn an_ensemble_that_cannot_be_is_refused() {
 fn networks_of_one_memory_are_baselines_too() {
     let folder = Folder::new();
     let table = folder.table("train.tsv", 60);
-    for (name, memory) in [("rnn", "\"rnn\""), ("transformer", "\"attention\"")] {
+    let memories =
+        [("rnn", "\"rnn\""), ("transformer", "\"attention\""), ("textcnn", "\"convolution\"")];
+    for (name, memory) in memories {
         let out = folder.path(name);
         let arguments = ["finetune", "--task", "classify", "--data", &table, "--out", &out];
         let further = ["--json", "--threads", "2", "--baseline", name, "--steps", "3"];

@@ -1,12 +1,12 @@
-use longhand_model::Preset;
 use longhand_model::checksum::ChecksumError;
+use longhand_model::{Format, Preset};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::sampler::SamplerSettings;
-use crate::testing::{cpu, engine, ids};
+use crate::testing::{cpu, engine, filters, ids};
 
 fn session(engine: &Arc<Engine>, tokens: usize) -> Session {
     let cpu = cpu();
@@ -34,7 +34,11 @@ fn with(snapshot: &Snapshot, change: impl FnOnce(&mut Header)) -> Snapshot {
 fn a_loaded_session_continues_bit_by_bit() {
     let cpu = cpu();
     let presets = [Preset::LonghandNano, Preset::Xlstm, Preset::TanhLstm, Preset::AttentionLstm];
-    for engine in presets.map(|preset| engine(preset, 2)).into_iter().chain([short(2)]) {
+    for engine in presets
+        .map(|preset| engine(preset, 2))
+        .into_iter()
+        .chain([short(2), filters(Format::F32, 2)])
+    {
         let mut reader = engine.reader(&cpu);
         let mut live = session(&engine, 70);
         let bytes = Snapshot::of(&live).to_bytes();

@@ -11,7 +11,7 @@ use crate::continuation::{Continuation, FinishReason, GenerateOptions};
 use crate::generate::Generation;
 use crate::sampler::SamplerSettings;
 use crate::snapshot::Snapshot;
-use crate::testing::{cpu, engine, ids};
+use crate::testing::{cpu, engine, filters, ids};
 
 /// A preset as it is, or its first two blocks where it is large, in a format.
 fn small(preset: Preset, format: Format) -> Option<Arc<Engine>> {
@@ -145,6 +145,9 @@ fn a_stream_is_the_same_alone_and_among_others() {
                 stays_itself(&engine, capacity, total, 5);
             }
         }
+    }
+    for format in [Format::F32, Format::Int8] {
+        stays_itself(&filters(format, 3), 9, 14, 5);
     }
 }
 

@@ -50,6 +50,25 @@ fn sums() {
 }
 
 #[test]
+fn rectified_values_pass_what_is_above_zero() {
+    on_all(|cpu, len| {
+        let (x, dy) = (values(len, 1), values(len, 2));
+        let (mut y, mut dx) = (vec![9.0; len], vec![1.0; len]);
+        relu(cpu, &x, &mut y);
+        relu_backward(cpu, &y, &dy, &mut dx);
+        for i in 0..len {
+            let passes = x[i] > 0.0;
+            assert_eq!(y[i], if passes { x[i] } else { 0.0 });
+            assert_eq!(dx[i], if passes { 1.0 + dy[i] } else { 1.0 });
+        }
+    });
+    let cpu = Cpu::new(1);
+    let mut dx = [0.0; 2];
+    relu_backward(&cpu, &[0.0, 1e-30], &[5.0; 2], &mut dx);
+    assert_eq!(dx, [0.0, 5.0]);
+}
+
+#[test]
 fn sigmoid_gates_follow_the_reference() {
     on_all(|cpu, len| {
         let (g, x, dy) = (spread(len, 1), values(len, 2), values(len, 3));

@@ -5,13 +5,16 @@ use longhand_kernel::weights::{Format, MOST_INT8_COLUMNS};
 
 use super::error::{BlockError, ConfigError};
 use super::{
-    BlockConfig, Cell, Config, CrossAttention, Dropout, FORMAT, FinalNorm, Fusion, HeadConfig,
-    HeadKind, Order, Positions, Stacks, WorkingMemory,
+    BlockConfig, Cell, Config, CrossAttention, Dropout, FORMAT, Filters, FinalNorm, Fusion,
+    HeadConfig, HeadKind, Order, Positions, Stacks, WorkingMemory,
 };
 
 /// The largest value of any single size: far above what a machine can hold, and small enough that
 /// no product of three overflows.
 const LARGEST: usize = 1 << 20;
+
+/// The most positions that a filter of a convolution sees.
+const WIDEST_FILTER: usize = 64;
 
 /// The first part of the names of the second stack's parameters.
 pub(crate) const BACKWARD: &str = "backward";
@@ -110,9 +113,13 @@ impl Config {
         for block in &self.blocks {
             let working = block.working.map_or(0, |w| w.output_width(width));
             let long = block.long.map_or(0, |long| long.output_width());
+            let window = match block.working {
+                Some(WorkingMemory::Convolution(filters)) => filters.longest * width.max(long),
+                _ => 0,
+            };
             width = block.output_width(width);
             let cross = block.cross.map_or(0, |c| c.source_width.max(c.heads * c.head_width));
-            let inner = block.feed_forward.unwrap_or(0);
+            let inner = block.feed_forward.unwrap_or(0).max(window);
             widest = widest.max(working + long).max(cross).max(width).max(inner);
         }
         widest
@@ -167,6 +174,13 @@ impl BlockConfig {
             size("working.kv_heads", kv_heads, 1, heads)?;
             size("working.head_width", head_width, 1, 4096)?;
             size("working.window", window, 1, LARGEST)?;
+        }
+        if let Some(WorkingMemory::Convolution(Filters { filters, shortest, longest, .. })) =
+            self.working
+        {
+            size("working.filters", filters, 1, LARGEST)?;
+            size("working.longest", longest, 1, WIDEST_FILTER)?;
+            size("working.shortest", shortest, 1, longest)?;
         }
         if let Some(long) = self.long {
             size("long.hidden", long.hidden(), 1, LARGEST)?;

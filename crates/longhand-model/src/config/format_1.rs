@@ -189,11 +189,12 @@ impl Block1 {
         Ok(BlockConfig { working, long, order, fusion, cross: None, feed_forward, residual })
     }
 
-    /// None with cross-attention, which format 1 did not have.
+    /// None with cross-attention or a convolution, which format 1 did not have.
     fn downgrade(block: &BlockConfig) -> Option<Self> {
         let BlockConfig { working, long, order, fusion, cross, feed_forward, residual } = *block;
         let long = long.as_ref().map(Long1::downgrade);
-        cross.is_none().then_some(Self { working, long, order, fusion, feed_forward, residual })
+        let is_new = cross.is_some() || matches!(working, Some(WorkingMemory::Convolution(_)));
+        (!is_new).then_some(Self { working, long, order, fusion, feed_forward, residual })
     }
 }
 

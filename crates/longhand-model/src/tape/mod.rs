@@ -7,6 +7,7 @@
 //! a free list, so that a loop of equal passes allocates in its first round only.
 
 mod cell;
+mod convolution;
 mod cross;
 mod dense;
 mod dropout;
@@ -141,6 +142,8 @@ enum Operation {
     Mlstm(memory::Mlstm),
     Cross(cross::Cross),
     Dropped(operand::Dropped),
+    Unfold(convolution::Unfold),
+    Relu(convolution::Relu),
     Join(reduce::Join),
     Pool(reduce::Pool),
     Segment(reduce::Segment),
@@ -279,6 +282,8 @@ impl Tape {
             Operation::Mlstm(op) => op.backward(&mut pass),
             Operation::Cross(op) => op.backward(&mut pass),
             Operation::Dropped(op) => op.backward(&mut pass),
+            Operation::Unfold(op) => op.backward(&mut pass),
+            Operation::Relu(op) => op.backward(&mut pass),
             Operation::Join(op) => op.backward(&mut pass),
             Operation::Pool(op) => op.backward(&mut pass),
             Operation::Segment(op) => op.backward(&mut pass),
@@ -446,6 +451,8 @@ impl Operation {
             | Operation::Perturb(_)
             | Operation::Dropout(_)
             | Operation::Dropped(_)
+            | Operation::Unfold(_)
+            | Operation::Relu(_)
             | Operation::Join(_)
             | Operation::Pool(_)
             | Operation::Segment(_)

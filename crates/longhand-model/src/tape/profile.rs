@@ -219,6 +219,8 @@ impl Tape {
                 }
             }
             Operation::Dropped(op) => pointwise("weight drop", op.y, 2, 3),
+            Operation::Unfold(op) => pointwise("windows", op.y, 2, 3),
+            Operation::Relu(op) => pointwise("relu", op.y, 2, 3),
             Operation::Join(op) => pointwise("join", op.y, 2, 3),
             Operation::Reverse(op) => pointwise("reverse", op.y, 2, 3),
             Operation::Pool(op) => pointwise("pool", op.y, 2, 3),

@@ -115,7 +115,9 @@ impl Segment {
             let tape = &*pass.tape;
             let batch = tape.sequence(self.x, false).batch;
             let segments = Segments { batch, ranges: &tape.segments[self.ranges] };
-            segments::backward(&tape.cpu, self.reduction, segments, tape.width(self.y), &dy, dx);
+            let values = [tape.data(self.x), tape.data(self.y)];
+            let width = tape.width(self.y);
+            segments::backward(&tape.cpu, self.reduction, segments, width, values, &dy, dx);
         }
         pass.tape.close(self.x, dx);
         pass.tape.cpu.buffers().give(dy);

@@ -40,6 +40,9 @@ enum BaselineName {
     Rnn,
     /// Attention alone: the preset `transformer`
     Transformer,
+    /// Convolutions and the largest value of each (Kim 2014): the preset `textcnn`
+    #[value(name = "textcnn")]
+    TextCnn,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -184,6 +187,7 @@ impl BaselineName {
         match self {
             Self::Majority | Self::NbLr | Self::NgramLinear => {}
             Self::Transformer => model.preset = Preset::Transformer.to_string(),
+            Self::TextCnn => model.preset = Preset::TextCnn.to_string(),
             Self::Rnn => {
                 model.preset = Preset::StackedLstmClassifier.to_string();
                 // Any vocabulary will do to list the blocks.

@@ -294,6 +294,9 @@ impl Shape {
                 *sees = self.window.unwrap_or(*sees);
                 window = window.max(*sees);
             }
+            if let Some(WorkingMemory::Convolution(filters)) = &mut block.working {
+                filters.filters = scaled(filters.filters);
+            }
             if let Some(long) = &mut block.long {
                 let hidden = self.hidden.unwrap_or_else(|| scaled(long.hidden()));
                 let cell = self.cell.map_or(long.cell(), CellName::cell);

@@ -307,6 +307,7 @@ mod tests {
             Preset::StackedLstmClassifier,
             Preset::AttentionLstm,
             Preset::TanhLstm,
+            Preset::TextCnn,
             Preset::Xlstm,
         ] {
             let config = preset.config(33);
