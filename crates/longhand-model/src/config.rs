@@ -49,6 +49,9 @@ pub struct Config {
     /// each table is added to the token's embedding (default: none).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<usize>,
+    /// Filters over the characters of each token, which add to its embedding (default: none).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub characters: Option<CharacterFilters>,
     /// Position information added to the embedding (default: none).
     #[serde(default)]
     pub positions: Positions,
@@ -83,6 +86,22 @@ pub struct Config {
     /// training rounds keys and values to it as well.
     #[serde(default, skip_serializing_if = "fields::is_exact", with = "fields::precision_name")]
     pub kv_cache: Precision,
+}
+
+/// Filters over the characters of a token: the largest value of each, times a matrix, is added to the
+/// token's embedding (Ma and Hovy, "End-to-end sequence labeling via bi-directional LSTM-CNNs-CRF",
+/// 2016, section 2.1, whose sizes are the defaults of the tagger).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CharacterFilters {
+    /// C: characters that have a vector.
+    pub vocabulary: usize,
+    /// Width of a character's vector.
+    pub width: usize,
+    /// N: number of filters.
+    pub filters: usize,
+    /// k: characters that a filter sees.
+    pub kernel: usize,
 }
 
 /// The only value of `model_type`.

@@ -48,7 +48,10 @@ impl Convolution {
 
     pub(crate) fn run(&self, tape: &mut Tape, weights: &Weights, x: Var, state: &mut State) -> Var {
         let of_width = |layer: &OneWidth| {
-            let windows = tape.unfold(layer.sizes, x, state, layer.inputs);
+            let windows = match layer.inputs {
+                Some(inputs) => tape.windows_with_state(layer.sizes, x, state, inputs),
+                None => tape.windows(layer.sizes, x),
+            };
             tape.linear(weights, &[windows], layer.weight, Some(layer.bias))
         };
         let all: Vec<Var> = self.widths.iter().map(of_width).collect();

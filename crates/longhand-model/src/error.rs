@@ -31,6 +31,39 @@ pub enum ModelError {
         /// T·B.
         positions: usize,
     },
+    /// The characters of more or fewer tokens than the model reads.
+    #[error("the characters of {got} tokens were given, but the model reads those of {expected}")]
+    Characters {
+        /// How many tokens have characters.
+        got: usize,
+        /// T·B, or 0 for a model without filters over characters.
+        expected: usize,
+    },
+    /// A character that the table does not have.
+    #[error("the character {id} is out of range: the model knows {vocabulary} characters")]
+    Character {
+        /// Number of the character.
+        id: u32,
+        /// Rows of the table.
+        vocabulary: usize,
+    },
+    /// The characters of a token beyond those of its sequence.
+    #[error(
+        "token {token} of sequence {sequence} has the characters from {start} up to {end}, but the \
+         sequence has {length}"
+    )]
+    CharacterRange {
+        /// Which token, counted from 0.
+        token: usize,
+        /// Which sequence, counted from 0.
+        sequence: usize,
+        /// The first character.
+        start: u32,
+        /// The character behind the last one.
+        end: u32,
+        /// Characters of the sequence.
+        length: usize,
+    },
     /// Words that are not rows of as many sequences as are read.
     #[error(
         "the ranges of {ranges} words were given for {sequences} sequences: each sequence needs \

@@ -25,6 +25,7 @@
 pub mod adapter;
 pub mod block;
 mod bottleneck;
+pub mod characters;
 pub mod checksum;
 pub mod config;
 mod convolution;
@@ -44,6 +45,7 @@ pub mod weights;
 pub mod words;
 
 pub use adapter::{Adapter, AdapterError};
+pub use characters::Characters;
 pub use config::{Config, ConfigError};
 pub use error::{HeadError, ModelError};
 pub use file::{FileError, WeightsError};

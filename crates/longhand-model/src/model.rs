@@ -8,6 +8,7 @@ use longhand_kernel::weights::{Format, Rows};
 use longhand_kernel::{Precision, Sequence};
 
 use crate::block::{Block, NormLayer};
+use crate::characters::{CharacterLayer, Characters};
 use crate::config::{
     BACKWARD, Config, ConfigError, FinalNorm, MOST_PARAMETERS, MOST_STATE, Positions, Stacks,
 };
@@ -29,6 +30,7 @@ pub struct Model {
     embedding: ParameterId,
     /// The tables of further features.
     features: Vec<ParameterId>,
+    characters: Option<CharacterLayer>,
     positions: Option<ParameterId>,
     forward: Stack,
     /// The stack that reads the reversed sequence.
@@ -50,6 +52,8 @@ pub struct Input<'a> {
     pub ids: &'a [u32],
     /// `[F, T·B]`: the value of each feature at each position, one feature after another.
     pub features: &'a [u32],
+    /// The characters of each token, for a model with filters over them.
+    pub characters: Option<Characters<'a>>,
     /// The words that are rows of the body's output (default: each token is one).
     pub words: Option<Words<'a>>,
 }
@@ -167,6 +171,7 @@ impl Model {
         let embedding = builder.add("embedding.weight".into(), &shape, init);
         builder.role(embedding, if tied { Role::TiedTable } else { Role::Table });
         let features = feature_tables(&config, &mut builder);
+        let characters = CharacterLayer::new(&config, &mut builder);
         let positions = match config.positions {
             Positions::Learned { count } => {
                 let shape = [count, config.width];
@@ -188,7 +193,18 @@ impl Model {
             .map(|head| Head::new(&config, head, embedding, behind_pooling.take(), &mut builder))
             .collect();
         let (weights, state) = builder.finish();
-        Self { config, weights, state, embedding, features, positions, forward, backward, heads }
+        Self {
+            config,
+            weights,
+            state,
+            embedding,
+            features,
+            characters,
+            positions,
+            forward,
+            backward,
+            heads,
+        }
     }
 
     /// The configuration that the model was built from.
@@ -288,11 +304,11 @@ impl Model {
         self.forward_input(pass, Input { ids, ..Input::default() }, sequence, state)
     }
 
-    /// As [`Model::forward`], with further features of each position where the model reads any, and
-    /// with a row for each word where words are given: `[S·B, D]` in place of `[T·B, D]`.
+    /// As [`Model::forward`], with further features and the characters of each position where the
+    /// model reads any. Where words are given, each has a row: `[S·B, D]` in place of `[T·B, D]`.
     ///
     /// # Errors
-    /// As [`Model::forward`], and if the features or the words do not fit.
+    /// As [`Model::forward`], and if the features, the characters or the words do not fit.
     pub fn forward_input(
         &self,
         pass: &mut Pass<'_>,
@@ -380,7 +396,10 @@ impl Model {
         let x = self.embed(pass, input, sequence, state, false);
         let ahead = self.forward.run(pass, &self.weights, x, None, state);
         let (ids, features) = (reversed(sequence, input.ids), reversed(sequence, input.features));
-        let input = Input { ids: &ids, features: &features, words: None };
+        let given = input.characters;
+        let ranges = given.map_or(Vec::new(), |own| reversed(sequence, own.ranges));
+        let characters = given.map(|own| Characters { ranges: &ranges, ..own });
+        let input = Input { ids: &ids, features: &features, characters, words: None };
         let resets = sequence.resets.map(|resets| reversed_resets(sequence, resets));
         let other = Sequence { resets: resets.as_deref(), ..*sequence };
         let x = self.embed(pass, input, &other, state, true);
@@ -399,16 +418,21 @@ impl Model {
         state: &State,
         reversed: bool,
     ) -> Var {
-        let Input { ids, features, .. } = input;
+        let Input { ids, features, characters, .. } = input;
         let span = pass.open_span(sequence);
-        let tape: &mut Tape = pass;
         let dropout = &self.config.dropout;
+        let tape: &mut Tape = pass;
         let mut x = tape.embedding(&self.weights, self.embedding, ids, span, dropout.token);
         x = tape.perturb(x, reversed);
         for (&table, values) in self.features.iter().zip(features.chunks(ids.len().max(1))) {
             let vectors = tape.embedding(&self.weights, table, values, span, 0.0);
             x = tape.add(x, vectors);
         }
+        if let (Some(layer), Some(characters)) = (&self.characters, characters) {
+            let spelling = layer.run(pass, &self.weights, characters, span, dropout.input);
+            x = pass.add(x, spelling);
+        }
+        let tape: &mut Tape = pass;
         match (self.config.positions, self.positions) {
             (Positions::Learned { count }, Some(weight)) => {
                 let places = places(sequence, state.since_reset(), |p| (p % count as u64) as u32);
@@ -519,6 +543,7 @@ impl Model {
             Some(&id) => Err(ModelError::Token { id, vocab_size }),
             None => self.check_features(input),
         }?;
+        Characters::check(input.characters, self.config.characters.as_ref(), sequence)?;
         input.words.map_or(Ok(()), |words| words.check(sequence))
     }
 
@@ -566,7 +591,7 @@ impl Stack {
 }
 
 /// Values of positions, one list `[T·B]` of them after another, with each sequence reversed.
-fn reversed(sequence: &Sequence, values: &[u32]) -> Vec<u32> {
+fn reversed<T: Copy>(sequence: &Sequence, values: &[T]) -> Vec<T> {
     let lists = values.chunks(sequence.rows().max(1));
     let rows = 0..sequence.rows();
     lists.flat_map(|list| rows.clone().map(|row| list[reversed_row(sequence, row)])).collect()

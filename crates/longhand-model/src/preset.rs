@@ -327,6 +327,7 @@ fn with_blocks(vocab_size: usize, width: usize, blocks: Vec<BlockConfig>) -> Con
         vocab_size,
         width,
         features: Vec::new(),
+        characters: None,
         positions: Positions::None {},
         norm: Norm::Rms,
         blocks,

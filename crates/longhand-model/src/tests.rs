@@ -8,8 +8,8 @@ use crate::config::{
     BlockConfig, Cell, Config, Dropout, HeadKind, LongMemory, Pooling, Stacks, WorkingMemory,
 };
 use crate::{
-    Ablation, Cpu, Gradients, IGNORE, Input, LossOptions, Mode, Model, ModelError, Pass, Preset,
-    Sequence, State, Tape, Targets, Var,
+    Ablation, Characters, Cpu, Gradients, IGNORE, Input, LossOptions, Mode, Model, ModelError,
+    Pass, Preset, Sequence, State, Tape, Targets, Var,
 };
 
 mod operand;
@@ -26,7 +26,7 @@ fn ids(count: usize, seed: u32) -> Vec<u32> {
 }
 
 /// Layers that no preset has: every fusion, order, norm, kind of positions, head and direction.
-const OTHERS: [(&str, &str); 13] = [
+const OTHERS: [(&str, &str); 15] = [
     (
         "gated",
         r#""width": 12, "norm": "layer", "positions": {"type": "learned", "count": 11},
@@ -142,6 +142,19 @@ const OTHERS: [(&str, &str); 13] = [
         "heads": [{"type": "tags", "tags": 4, "crf": true}]"#,
     ),
     (
+        "characters",
+        r#""width": 12, "characters": {"vocabulary": 6, "width": 4, "filters": 5, "kernel": 3},
+        "blocks": [{"long": {"type": "lstm", "hidden": 6, "bidirectional": true}}],
+        "heads": [{"type": "tags", "tags": 4, "crf": true}]"#,
+    ),
+    (
+        "characters-and-two-stacks",
+        r#""width": 12, "characters": {"vocabulary": 6, "width": 4, "filters": 5, "kernel": 2},
+        "features": [5], "stacks": "bicausal", "norm": "none",
+        "blocks": [{"long": {"type": "lstm", "hidden": 6}}],
+        "heads": [{"type": "tags", "tags": 4}]"#,
+    ),
+    (
         "adapters",
         r#""width": 12, "adapters": 5,
         "blocks": [{
@@ -213,7 +226,22 @@ fn predicts_tokens(model: &Model) -> bool {
     config.is_language_model() || config.is_bicausal() || config.fills_masks()
 }
 
-/// The body's output for ids with features that follow from them.
+/// Characters that follow from the ids: none of some tokens, and up to three of others.
+fn spelling(ids: &[u32], batch: usize) -> (Vec<u32>, Vec<(u32, u32)>) {
+    let mut sequences = vec![Vec::new(); batch];
+    let range = |(row, &id): (usize, &u32)| {
+        let own: &mut Vec<u32> = &mut sequences[row % batch];
+        let start = own.len() as u32;
+        own.extend((0..id % 4).map(|place| (id / 4 + place * place) % 6));
+        (start, own.len() as u32)
+    };
+    let ranges = ids.iter().enumerate().map(range).collect();
+    let longest = sequences.iter().map(Vec::len).max().unwrap_or(0);
+    let at = |place: usize| sequences[place % batch].get(place / batch).copied().unwrap_or(0);
+    ((0..longest * batch).map(at).collect(), ranges)
+}
+
+/// The body's output for ids with features and characters that follow from them.
 fn forward(
     model: &Model,
     pass: &mut Pass<'_>,
@@ -223,7 +251,10 @@ fn forward(
 ) -> Var {
     let feature = |&rows: &usize| ids.iter().map(move |id| id * 7 % rows as u32);
     let features: Vec<u32> = model.config().features.iter().flat_map(feature).collect();
-    let input = Input { ids, features: &features, words: None };
+    let (characters, ranges) = spelling(ids, sequence.batch);
+    let characters = Characters { ids: &characters, ranges: &ranges };
+    let characters = model.config().characters.map(|_| characters);
+    let input = Input { ids, features: &features, characters, words: None };
     model.forward_input(pass, input, sequence, state).unwrap()
 }
 
@@ -504,10 +535,11 @@ fn with_dropout(config: Config, locked: bool) -> Config {
 /// product with them, for each parameter by itself.
 fn check_slopes(name: &str, mut model: Model, mode: Mode) {
     let config = model.config();
-    // Where a maximum changes hands, the slope jumps: of a max pooling, of an mLSTM's denominator,
-    // and of ReLU. One of several ever shorter steps goes past no such place. Elsewhere the second
+    // Where a maximum changes hands, the slope jumps: of a max pooling, of filters over characters,
+    // of an mLSTM's denominator, and of ReLU. One of several ever shorter steps goes past no such place. Elsewhere the second
     // step is for what bends much.
     let jumps = pools_by_maximum(config)
+        || config.characters.is_some()
         || config.blocks.iter().any(has_filters)
         || config.blocks.iter().flat_map(|block| block.long).any(|l| l.cell() == Cell::Mlstm);
     let (steps, tolerance): (&[f64], f64) =
@@ -739,7 +771,7 @@ fn features_add_to_the_embedding() {
     let logits = |model: &Model, ids: &[u32], features: &[u32]| {
         let mut tape = Tape::new(Arc::new(Cpu::new(1)));
         let mut pass = tape.pass(Mode::Read);
-        let (mut state, input) = (model.state(batch), Input { ids, features, words: None });
+        let (mut state, input) = (model.state(batch), Input { ids, features, ..Input::default() });
         let x = model.forward_input(&mut pass, input, &sequence, &mut state)?;
         let mut logits = Vec::new();
         model.logits(&mut pass, x, 0..ids.len(), &mut logits);

@@ -93,7 +93,7 @@ impl VisitSettings for BaselineRun<'_> {
 }
 
 /// Settings of tasks that say how a network learns or answers.
-const OF_NETWORKS: [&str; 4] = ["class_weights", "calibrate", "pooling", "crf"];
+const OF_NETWORKS: [&str; 5] = ["class_weights", "calibrate", "pooling", "crf", "characters"];
 
 /// Refuses settings of the task that a baseline does not use.
 fn check(recipe: &Recipe, settings: &BaselineSettings) -> Result<(), RunError> {

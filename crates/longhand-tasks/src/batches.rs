@@ -5,7 +5,7 @@ use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledBatches, LabelledIds};
 
 use crate::error::TaskError;
-use crate::task::{Task, WordRows};
+use crate::task::{CharacterRows, Task, WordRows};
 
 /// Examples in a batch when nothing is learnt.
 pub(crate) const ROWS: usize = 64;
@@ -50,7 +50,9 @@ pub(crate) fn read<T: Task>(
     let features = task.features(batch);
     let words = task.words(batch);
     let words = words.as_ref().map(WordRows::words);
-    let input = Input { ids: &batch.ids, features: &features, words };
+    let characters = task.characters(batch);
+    let characters = characters.as_ref().map(CharacterRows::characters);
+    let input = Input { ids: &batch.ids, features: &features, characters, words };
     model.forward_input(pass, input, &sequence(batch, &lengths), &mut state)
 }
 
@@ -81,6 +83,27 @@ pub(crate) fn features<L>(batch: &LabelledBatch<L>, of: impl Fn(&L) -> &[u32]) -
             for (t, &value) in values.iter().enumerate() {
                 all[feature * rows + t * batch.batch + b] = value;
             }
+        }
+    }
+    all
+}
+
+/// The characters of a batch from those of each example. A padded position has none.
+pub(crate) fn characters<L>(
+    batch: &LabelledBatch<L>,
+    of: impl Fn(&L) -> &CharacterRows,
+) -> CharacterRows {
+    let longest = batch.labels.iter().map(|label| of(label).ids.len()).max().unwrap_or(0);
+    let mut all = CharacterRows {
+        ids: vec![0; longest * batch.batch],
+        ranges: vec![(0, 0); batch.time * batch.batch],
+    };
+    for (b, own) in batch.labels.iter().map(of).enumerate() {
+        for (c, &id) in own.ids.iter().enumerate() {
+            all.ids[c * batch.batch + b] = id;
+        }
+        for (t, &range) in own.ranges.iter().enumerate() {
+            all.ranges[t * batch.batch + b] = range;
         }
     }
     all

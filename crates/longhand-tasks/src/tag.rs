@@ -2,7 +2,8 @@
 //!
 //! Sentences are read from CoNLL columns. A word is a token of the vocabulary, or several tokens of
 //! which one row of the body's output is made ([`WordVector`]). Its features ([`Feature`]) have
-//! vectors of their own, which the model adds to those of its tokens.
+//! vectors of their own, which the model adds to those of its tokens, as it does with what filters
+//! find in its characters ([`CharacterSettings`]).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -23,12 +24,15 @@ use longhand_text::{Tokenizer, TokenizerKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::batches::features as features_of;
+use crate::batches::{characters as characters_of, features as features_of};
 use crate::confusion::ClassScore;
 use crate::error::TaskError;
 use crate::tags::{Entity, EntityCounts, Scheme};
-use crate::task::{At, Encoded, Read, Reading, Report, Scored, Task, Unit, WordRows};
+use crate::task::{
+    At, CharacterRows, Encoded, Read, Reading, Report, Scored, Task, Unit, WordRows,
+};
 
+mod characters;
 mod example;
 pub mod features;
 mod meaning;
@@ -37,6 +41,8 @@ mod settings;
 mod tests;
 mod tokens;
 
+use characters::Alphabet;
+pub use characters::CharacterSettings;
 use example::Columns;
 pub use example::Example;
 use features::{ABSENT, Feature, FeatureTable, Words};
@@ -57,6 +63,9 @@ pub struct Tagging {
     columns: Columns,
     /// The features, in the order of the model's tables.
     features: Vec<FeatureTable>,
+    /// The characters that the model's filters see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    characters: Option<Alphabet>,
     /// Whether the sentences of a document are read together.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     document: bool,
@@ -76,6 +85,8 @@ pub struct Target {
     pub tags: Vec<u32>,
     /// `[F, n]`: the rows of each feature of each token, one feature after another.
     pub features: Vec<u32>,
+    /// The characters of the words, and the place of each token's among them.
+    pub characters: CharacterRows,
     /// For each word its first token and the one behind its last; empty where each token is a word.
     pub words: Vec<(u32, u32)>,
 }
@@ -117,6 +128,16 @@ impl Task for Tagging {
             notes
                 .insert("tag(s) that may not follow the one before were repaired".into(), repaired);
         }
+        let words = examples.iter().flat_map(Example::words);
+        let long = words.filter(|word| settings.characters.is_some() && characters::is_cut(word));
+        match long.count() {
+            0 => {}
+            count => {
+                let most = characters::LONGEST;
+                let note = format!("word(s) have more than the {most} characters that filters see");
+                notes.insert(note, count);
+            }
+        }
         Ok(Read { examples, notes })
     }
 
@@ -152,10 +173,23 @@ impl Task for Tagging {
         let sentences = || read.iter().map(|(words, columns)| Words { words, columns });
         let features =
             features.into_iter().map(|feature| FeatureTable::learn(feature, sentences())).collect();
+        let words = || examples.iter().flat_map(Example::words);
+        let characters = settings.characters.map(|filters| Alphabet::learn(filters, words()));
         let columns = Columns { label: None, ..columns };
         let spaced = tokens::are_spaced(examples.iter().flat_map(Example::words));
         let Settings { document, words, longest, .. } = *settings;
-        Ok(Self { tags, scheme, written, columns, features, document, spaced, words, longest })
+        Ok(Self {
+            tags,
+            scheme,
+            written,
+            columns,
+            features,
+            characters,
+            document,
+            spaced,
+            words,
+            longest,
+        })
     }
 
     fn check(&self, example: &Example, at: At<'_>) -> Result<(), TaskError> {
@@ -213,7 +247,9 @@ impl Task for Tagging {
     }
 
     fn body(&self, config: Config) -> Config {
-        Config { features: self.features.iter().map(FeatureTable::rows).collect(), ..config }
+        let characters = self.characters.as_ref().map(Alphabet::filters);
+        let features = self.features.iter().map(FeatureTable::rows).collect();
+        Config { features, characters, ..config }
     }
 
     fn misfit(&self, head: &HeadKind) -> Option<String> {
@@ -242,8 +278,11 @@ impl Task for Tagging {
         }
         let words = example.words_of(columns);
         let read = |place: Range<usize>| {
-            let tokens = Tokens::of(tokenizer, &words[place.clone()], self.spaced)?;
-            Ok((place, tokens))
+            let words = &words[place.clone()];
+            let tokens = Tokens::of(tokenizer, words, self.spaced)?;
+            let alphabet = self.characters.as_ref();
+            let characters = alphabet.map(|alphabet| alphabet.rows(words, &tokens));
+            Ok((place, tokens, characters.unwrap_or_default()))
         };
         let windows = example.windows(self.longest.get()).into_iter().map(read);
         let windows = windows.collect::<Result<Vec<_>, TaskError>>()?;
@@ -254,7 +293,7 @@ impl Task for Tagging {
         let mut items = Vec::with_capacity(predicates.len() * windows.len());
         for (predicate, tags) in predicates.into_iter().zip(tags.chunks(words.len())) {
             let features = self.feature_rows(example, predicate);
-            items.extend(windows.iter().map(|(place, tokens)| {
+            items.extend(windows.iter().map(|(place, tokens, characters)| {
                 let owners = tokens.owners();
                 let of = |rows: &Vec<u32>, word: &Option<usize>| {
                     word.map_or(ABSENT, |word| rows[place.start + word])
@@ -264,6 +303,7 @@ impl Task for Tagging {
                 let label = Target {
                     tags: tags[place.clone()].to_vec(),
                     features: features.collect(),
+                    characters: characters.clone(),
                     words: tokens.target_words(),
                 };
                 LabelledIds { ids: tokens.ids.clone(), label }
@@ -274,6 +314,10 @@ impl Task for Tagging {
 
     fn features(&self, batch: &LabelledBatch<Target>) -> Vec<u32> {
         features_of(batch, |target| &target.features)
+    }
+
+    fn characters(&self, batch: &LabelledBatch<Target>) -> Option<CharacterRows> {
+        self.characters.as_ref().map(|_| characters_of(batch, |target| &target.characters))
     }
 
     fn words(&self, batch: &LabelledBatch<Target>) -> Option<WordRows> {
@@ -306,6 +350,7 @@ impl Task for Tagging {
     fn target_bytes(target: &Target) -> Vec<u8> {
         let words = target.words.iter().flat_map(|(start, end)| [start, end]);
         let all = target.tags.iter().chain(&target.features).chain(words);
+        let all = all.chain(&target.characters.ids);
         all.flat_map(|x| x.to_le_bytes()).collect()
     }
 

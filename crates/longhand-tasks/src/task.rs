@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use longhand_model::config::HeadKind;
-use longhand_model::{Config, Model, Pass, Preset, Targets, WordVector, Words};
+use longhand_model::{Characters, Config, Model, Pass, Preset, Targets, WordVector, Words};
 use longhand_text::batch::{LabelledBatch, LabelledIds};
 use longhand_text::corpus::table::{Header, TableFormat, TableOptions};
 use longhand_text::{Tokenizer, TokenizerKind};
@@ -140,6 +140,11 @@ pub trait Task: Clone {
     /// any; none by default.
     fn features(&self, _batch: &LabelledBatch<Self::Target>) -> Vec<u32> {
         Vec::new()
+    }
+
+    /// The characters of a batch's tokens, for a model with filters over them; none by default.
+    fn characters(&self, _batch: &LabelledBatch<Self::Target>) -> Option<CharacterRows> {
+        None
     }
 
     /// The words of a batch, for a model that answers words of several tokens; none by default,
@@ -335,6 +340,22 @@ pub struct WordRows {
     pub lengths: Vec<u32>,
     /// The row of a word; none for the one that suits the model.
     pub vector: Option<WordVector>,
+}
+
+/// The characters of an example's tokens or of a batch's, see [`Characters`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CharacterRows {
+    /// `[C·B]`: the characters of each sequence, one token's after another's.
+    pub ids: Vec<u32>,
+    /// `[T·B]`: the characters of each token.
+    pub ranges: Vec<(u32, u32)>,
+}
+
+impl CharacterRows {
+    /// The characters as a pass reads them.
+    pub fn characters(&self) -> Characters<'_> {
+        Characters { ids: &self.ids, ranges: &self.ranges }
+    }
 }
 
 impl WordRows {

@@ -95,6 +95,42 @@ fn words_of_several_tokens_are_tagged_on_a_pretrained_body() {
 }
 
 #[test]
+fn a_tagger_reads_the_characters_of_words() {
+    let folder = TempDir::new().unwrap();
+    let long = format!("{} NNP I-PER\nsees VBZ O\n\n", "Ba".repeat(20));
+    let train = write(&folder, "train.conll", &format!("{}{long}", sentences(0, 80)));
+    let test = write(&folder, "test.conll", &sentences(500, 30));
+    let out = folder.path().join("tagger").to_str().unwrap().to_owned();
+    let arguments = [
+        &["finetune", "--task", "tag", "--data", &train, "--test", &test, "--characters"][..],
+        &["--set", "spelling=false", "--epochs", "40", "--threads", "1", "--out", &out],
+    ];
+    let (code, told, errors) = longhand(&arguments.concat(), "");
+    assert_eq!(code, 0, "{errors}");
+    let note = "1 word(s) have more than the 32 characters that filters see";
+    assert!(told.contains(note) || errors.contains(note), "{told}{errors}");
+    let read = |name: &str| -> Value {
+        let path = format!("{out}/{name}");
+        serde_json::from_slice(&fs_err::read(path).unwrap()).unwrap()
+    };
+    let alphabet = read("task.json")["characters"]["alphabet"].as_str().unwrap().to_owned();
+    let config = &read("config.json")["characters"];
+    assert_eq!(config["vocabulary"], alphabet.chars().count() + 1);
+    assert_eq!(
+        (&config["width"], &config["filters"], &config["kernel"]),
+        (&json!(30), &json!(30), &json!(3))
+    );
+    // Without the features of spelling, the capital of an unknown name is seen by filters alone.
+    let (code, tagged, errors) = longhand(&["predict", &out], "Bora999 NNP\nsees VBZ\n. .\n");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert_eq!(tagged, "Bora999 NNP I-PER\nsees VBZ O\n. . O\n\n");
+    // A character that training lacks is unknown, and a word of any length is read.
+    let strange = format!("\u{1f600}{} NNP\n", "x".repeat(500));
+    let (code, tagged, errors) = longhand(&["predict", &out], &strange);
+    assert_eq!((code, errors.as_str(), tagged.lines().count()), (0, "", 2));
+}
+
+#[test]
 fn bad_input_is_told_in_one_sentence() {
     let folder = TempDir::new().unwrap();
     let out = folder.path().join("tagger").to_str().unwrap().to_owned();
@@ -108,6 +144,10 @@ fn bad_input_is_told_in_one_sentence() {
     };
     let ragged = write(&folder, "ragged.conll", "a O\n\nb\n");
     check(&ragged, &[], &["ragged.conll, line 3", "1 column(s)"]);
+    let wide = ["--set", r#"characters={"kernel": 100}"#];
+    check(&good, &wide, &["`characters.kernel` is 100; it must be from 1 to 64"]);
+    let unknown = ["--set", r#"characters={"depth": 2}"#];
+    check(&good, &unknown, &["unknown field `depth`", "`kernel`"]);
     check(&good, &["--label-column", "7"], &["good.conll has no column 7"]);
     check(&good, &["--word-column", "form"], &["no column \"form\""]);
     check(&good, &["--scheme", "bilou"], &["bilou", "bioes"]);

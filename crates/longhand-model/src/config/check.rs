@@ -5,8 +5,8 @@ use longhand_kernel::weights::{Format, MOST_INT8_COLUMNS};
 
 use super::error::{BlockError, ConfigError};
 use super::{
-    BlockConfig, Cell, Config, CrossAttention, Dropout, FORMAT, Filters, FinalNorm, Fusion,
-    HeadConfig, HeadKind, Order, Positions, Stacks, WorkingMemory,
+    BlockConfig, Cell, CharacterFilters, Config, CrossAttention, Dropout, FORMAT, Filters,
+    FinalNorm, Fusion, HeadConfig, HeadKind, Order, Positions, Stacks, WorkingMemory,
 };
 
 /// The largest value of any single size: far above what a machine can hold, and small enough that
@@ -20,7 +20,7 @@ const WIDEST_FILTER: usize = 64;
 pub(crate) const BACKWARD: &str = "backward";
 
 /// Names of the body's parameters, which no head may take.
-const BODY: [&str; 5] = ["embedding", "features", "positions", "blocks", "norm"];
+const BODY: [&str; 6] = ["embedding", "features", "characters", "positions", "blocks", "norm"];
 
 impl Config {
     /// Checks every size, and every pair of settings that must agree.
@@ -39,6 +39,12 @@ impl Config {
         size("the number of features", self.features.len(), 0, 64)?;
         for (index, &rows) in self.features.iter().enumerate() {
             size(&format!("features[{index}]"), rows, 1, LARGEST)?;
+        }
+        if let Some(CharacterFilters { vocabulary, width, filters, kernel }) = self.characters {
+            size("characters.vocabulary", vocabulary, 1, LARGEST)?;
+            size("characters.width", width, 1, LARGEST)?;
+            size("characters.filters", filters, 1, LARGEST)?;
+            size("characters.kernel", kernel, 1, WIDEST_FILTER)?;
         }
         if let Positions::Learned { count } = self.positions {
             size("positions.count", count, 1, LARGEST)?;
@@ -109,6 +115,9 @@ impl Config {
     /// The largest number of columns of any matrix, or a little more.
     fn widest(&self) -> usize {
         let mut widest = self.width.max(self.output_width()).max(self.adapters.unwrap_or(0));
+        if let Some(characters) = self.characters {
+            widest = widest.max(characters.kernel * characters.width).max(characters.filters);
+        }
         let mut width = self.width;
         for block in &self.blocks {
             let working = block.working.map_or(0, |w| w.output_width(width));

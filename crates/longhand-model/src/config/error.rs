@@ -46,7 +46,7 @@ pub enum ConfigError {
     /// A head's name cannot begin the name of a parameter.
     #[error(
         "a head cannot be named `{0}`: use letters, digits, `-` and `_`, and none of `embedding`, \
-         `positions`, `blocks` and `norm`"
+         `features`, `characters`, `positions`, `blocks` and `norm`"
     )]
     HeadName(String),
     /// Two heads have the same name.

@@ -127,6 +127,7 @@ impl Config1 {
             vocab_size: self.vocab_size,
             width: self.width,
             features: Vec::new(),
+            characters: None,
             positions: self.positions,
             norm: self.norm,
             blocks,
@@ -150,7 +151,9 @@ impl Config1 {
         };
         let blocks = config.blocks.iter().map(Block1::downgrade).collect::<Option<_>>()?;
         let same_function = config.final_norm == final_norm(config.norm, kind);
-        let same_body = config.features.is_empty() && config.stacks == Stacks::Forward;
+        let same_body = config.features.is_empty()
+            && config.characters.is_none()
+            && config.stacks == Stacks::Forward;
         (name == HeadConfig::NAME && same_function && same_body).then_some(Self {
             model_type: config.model_type,
             format: 1,

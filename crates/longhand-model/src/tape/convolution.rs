@@ -18,31 +18,35 @@ pub(super) struct Relu {
 }
 
 impl Tape {
-    /// y `[T·B, k·D]` = the inputs around each position of x `[T·B, D]`. `carried` are those before
-    /// the first one; without them the sequence begins empty and carries nothing.
-    pub(crate) fn unfold(
+    /// y `[T·B, k·D]` = the inputs around each position of x `[T·B, D]`, of which those before the
+    /// first one are in the state.
+    pub(crate) fn windows_with_state(
         &mut self,
         sizes: Sizes,
         x: Var,
         state: &mut State,
-        carried: Option<StateId>,
+        inputs: StateId,
     ) -> Var {
+        let before = state.take(inputs);
+        let mut after = self.cpu.buffers().take_whole(before.len());
+        let both = convolution::State { before: &before, next: &mut after };
+        let y = self.unfold(sizes, x, Some(both));
+        self.cpu.buffers().give(before);
+        state.put(inputs, after);
+        y
+    }
+
+    /// As [`Tape::windows_with_state`], for a sequence that begins empty and carries nothing.
+    pub(crate) fn windows(&mut self, sizes: Sizes, x: Var) -> Var {
+        self.unfold(sizes, x, None)
+    }
+
+    fn unfold(&mut self, sizes: Sizes, x: Var, state: Option<convolution::State<'_>>) -> Var {
         let span = self.span(x);
         let sequence = self.spans.sequence(span, false);
         let mut data = self.cpu.buffers().take(sequence.rows() * sizes.window());
         let call = Call::new(&self.cpu, sizes, &sequence);
-        let input = &self.values[x.0].data;
-        match carried {
-            Some(id) => {
-                let before = state.take(id);
-                let mut after = self.cpu.buffers().take_whole(before.len());
-                let both = convolution::State { before: &before, next: &mut after };
-                convolution::unfold(call, input, Some(both), &mut data);
-                self.cpu.buffers().give(before);
-                state.put(id, after);
-            }
-            None => convolution::unfold(call, input, None, &mut data),
-        }
+        convolution::unfold(call, &self.values[x.0].data, state, &mut data);
         let y = self.push(span, data, sizes.window(), self.needs(x));
         self.record(y, Operation::Unfold(Unfold { sizes, x, y }));
         y

@@ -420,6 +420,11 @@ impl Pass<'_> {
         self.tape.sequence(var, false)
     }
 
+    /// The sequence of a span.
+    pub(crate) fn sequence_of_span(&self, span: SpanId) -> Sequence<'_> {
+        self.tape.spans.sequence(span, false)
+    }
+
     /// Opens a span for one more sequence.
     pub(crate) fn open_span(&mut self, sequence: &Sequence) -> SpanId {
         self.tape.spans.open(sequence)

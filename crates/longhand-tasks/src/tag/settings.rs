@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use longhand_model::WordVector;
 use serde::{Deserialize, Serialize};
 
+use super::characters::CharacterSettings;
 use crate::tags::Scheme;
 
 /// How tokens are tagged. A column is a number from 0, or from −1 on the right, or a name.
@@ -32,6 +33,9 @@ pub struct Settings {
     /// Whether the model reads each word's spelling, or the pairs of characters
     /// in Chinese (default: true).
     pub spelling: bool,
+    /// Filters over the characters of each word, beside its own vector (default: none).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub characters: Option<CharacterSettings>,
     /// Whether each word ends with its place in a longer word, a digit: `科0 技1` in Weibo NER. The
     /// model reads the digit apart from the word (default: false).
     pub place_digits: bool,
@@ -59,6 +63,7 @@ impl Default for Settings {
             scheme: None,
             crf: None,
             spelling: true,
+            characters: None,
             place_digits: false,
             words: None,
             document: false,

@@ -14,7 +14,7 @@ use longhand_text::TokenizerKind;
 use longhand_text::corpus::Header;
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
 use longhand_train::{Adversarial, Budget, Settings as TrainSettings};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::baseline::{self, BaselineFlags, Others};
 use super::flags::{
@@ -118,6 +118,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
           help_heading = "Model")]
     crf: Option<bool>,
+    /// Whether a tagger reads each word's characters through filters, beside its own vector; --set
+    /// characters='{"filters": 50, "kernel": 5}' says which [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+          help_heading = "Model")]
+    characters: Option<bool>,
     #[command(flatten)]
     pretraining: PretrainingFlags,
     #[command(flatten)]
@@ -259,6 +264,7 @@ impl Arguments {
             ("--vectors", self.vectors.is_some()),
             ("--pooling", self.pooling.is_some()),
             ("--crf", self.crf.is_some()),
+            ("--characters", self.characters.is_some()),
             ("--label-smoothing", self.label_smoothing.is_some()),
             ("--adversarial", self.adversarial.is_some()),
         ];
@@ -319,6 +325,9 @@ impl Arguments {
         add("scheme", self.scheme.clone().map(Value::from));
         add("document", self.document.map(Value::from));
         add("crf", self.crf.map(Value::from));
+        // Filters of the default sizes, or none.
+        let characters = |wanted| if wanted { json!({}) } else { Value::Null };
+        add("characters", self.characters.map(characters));
         add("pooling", self.pooling.map(|pooling| pooling.name().into()));
         for setting in self.set.iter().filter(|text| baseline::setting(text).is_none()) {
             let Some((key, value)) = setting.split_once('=') else {
