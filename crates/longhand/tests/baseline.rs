@@ -84,7 +84,8 @@ fn a_baseline_answers_beside_a_network() {
     let (train, test) = (folder.table("train.tsv", 150), folder.table("test.tsv", 30));
     let out = folder.path("both");
     let data = ["finetune", "--task", "classify", "--data", &train, "--test", &test];
-    let output = ["--out", &out, "--threads", "2", "--json"];
+    // What the run measures is what `eval` measures, to the last bit, where both multiply in f32.
+    let output = ["--out", &out, "--threads", "2", "--precision", "f32", "--json"];
     let arguments = [&data[..], &tables::COLUMNS, &output, &further].concat();
     let (code, stdout, errors) = longhand(&arguments, b"");
     assert_eq!((code, errors.as_str()), (0, ""));
