@@ -264,12 +264,14 @@ impl Model {
         if model == tokenizer { Ok(()) } else { Err(ModelError::Vocabulary { model, tokenizer }) }
     }
 
-    /// Takes over the body of a trained model: every weight whose name and shape both share. The
-    /// heads stay as they are, so that a new head never begins with an old one's answers. Returns
-    /// the names of the weights that stay. The trained model must not be packed.
-    pub fn take_over(&mut self, trained: &Model) -> Vec<String> {
+    /// Takes over the body of a trained model, and the heads that `heads` names: every weight whose
+    /// name and shape both share. Other heads stay as they are, so that a new head never begins with
+    /// an old one's answers. Returns the names of the weights that stay. The trained model must not
+    /// be packed.
+    pub fn take_over(&mut self, trained: &Model, heads: &[&str]) -> Vec<String> {
         let embedding = self.embedding;
-        let of_heads: Vec<ParameterId> = self.heads.iter().flat_map(Head::parameters).collect();
+        let new = self.heads.iter().filter(|head| !heads.contains(&head.name()));
+        let of_heads: Vec<ParameterId> = new.flat_map(Head::parameters).collect();
         let mut kept = Vec::new();
         for (place, parameter) in self.weights.iter_mut().enumerate() {
             let id = ParameterId(place);
@@ -451,6 +453,12 @@ impl Model {
     /// The heads, in the order of the configuration.
     pub fn heads(&self) -> &[Head] {
         &self.heads
+    }
+
+    /// The names of the heads' parameters, an embedding that a head is tied to among them.
+    pub fn head_parameters(&self) -> Vec<String> {
+        let own = self.heads.iter().flat_map(Head::parameters);
+        own.map(|id| self.weights.get(id).name.clone()).collect()
     }
 
     /// The head with a name.

@@ -153,7 +153,7 @@ fn every_head_of_a_task_reads_both_stacks_and_begins_with_both() {
         let heads = vec![HeadConfig::new(kind)];
         let config = Config { heads, ..trained.config().clone() };
         let mut task = Model::new(config, 9).unwrap();
-        let drawn = task.take_over(&trained);
+        let drawn = task.take_over(&trained, &[]);
         assert!(drawn.iter().all(|name| name.starts_with("head.")), "{drawn:?}");
         for parameter in task.weights.iter().filter(|p| p.name.starts_with("backward.")) {
             let source = trained.weights.iter().find(|source| source.name == parameter.name);

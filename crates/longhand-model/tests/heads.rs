@@ -607,7 +607,7 @@ fn a_trained_body_takes_a_new_head() {
     let heads = r#"{"name": "topics", "type": "multi-label", "labels": 3},
         {"name": "head", "type": "tags", "tags": 3, "crf": true}"#;
     let mut model = Model::new(config(heads), 11).unwrap();
-    let drawn = model.take_over(&trained);
+    let drawn = model.take_over(&trained, &[]);
     let topics = ["topics.weight", "topics.bias"];
     let head = ["head.weight", "head.bias", "head.transitions", "head.start", "head.end"];
     assert_eq!(drawn, [&topics[..], &head].concat());

@@ -107,6 +107,12 @@ pub enum RunError {
     /// The output folder is that of the base model, which the run would overwrite.
     #[error("the folder {} holds the model to begin with", .0.display())]
     OutputIsBase(PathBuf),
+    /// The folder of the base model holds an adapter.
+    #[error(
+        "{} holds an adapter and no whole model: merge it with its base by `longhand adapter merge`",
+        .0.display()
+    )]
+    BaseIsAdapter(PathBuf),
     /// A path that the run's record cannot hold.
     #[error("the name of {} is not UTF-8: rename the file or folder", .0.display())]
     NotUnicode(PathBuf),

@@ -9,6 +9,7 @@
 //!
 //! A [`Watch`] is told of everything on the way; the crate itself prints nothing.
 
+pub mod base;
 mod baseline;
 mod card;
 mod error;

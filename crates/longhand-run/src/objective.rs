@@ -113,6 +113,16 @@ impl PretrainingObjective {
         config
     }
 
+    /// What a model with this configuration learnt from plain text; none where its first head is a
+    /// task's.
+    pub(crate) fn of(config: &Config) -> Option<Self> {
+        let has_pairs = config.heads.iter().any(|head| head.name == NEXT_SENTENCE);
+        match has_pairs && Self::MaskedNext.fits(config) {
+            true => Some(Self::MaskedNext),
+            false => Self::ALL.into_iter().find(|objective| objective.fits(config)),
+        }
+    }
+
     /// Whether a model with this configuration can learn it.
     pub(crate) fn fits(self, config: &Config) -> bool {
         match self {

@@ -1,20 +1,22 @@
 //! A run of pretraining from its recipe to its model folder.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use longhand_engine::{GENERATION_FILE, GenerationConfig};
 use longhand_model::{Cpu, Model, Tape};
-use longhand_tasks::Network;
 use longhand_tasks::predictor::Trained;
+use longhand_tasks::{Network, start};
 use longhand_text::{SpecialTokens, Tokenizer};
 use longhand_train::evaluate::{self, OnTape, Stretches};
 use longhand_train::{
     Bicausal, LanguageModelling, MaskedTokens, Masking, PassageObjective, Score, passages,
 };
 
+use crate::base;
 use crate::error::RunError;
 use crate::execute::{Ended, Place, Prepared, Test};
 use crate::finished::Finished;
@@ -24,6 +26,7 @@ use crate::recipe::Recipe;
 use crate::sample_text::{prompt, sample_writer};
 use crate::text_data::{Ids, Texts};
 use crate::training::Training;
+use crate::tuning::{Method, Tuned};
 use crate::watch::{DataSize, Preparation, Watch};
 
 /// Runs a recipe into a folder.
@@ -33,8 +36,10 @@ pub(crate) fn run(
     cpu: &Arc<Cpu>,
     watch: &mut dyn Watch,
 ) -> Result<Finished, RunError> {
-    recipe.check_head()?;
     let since = Instant::now();
+    let base = base::read(&mut recipe)?;
+    base::keep(&recipe, place.out)?;
+    recipe.check_head()?;
     let resumes = place.existing == Existing::Resume && output::holds_run(place.out);
     if !resumes {
         Texts::fit(&mut recipe, place.out, watch)?;
@@ -44,16 +49,15 @@ pub(crate) fn run(
     if place.existing == Existing::Resume && !begun {
         watch.prepare(&Preparation::NothingToResume(place.out));
     }
-    let tokenizer = match begun {
-        true => Tokenizer::of_folder(place.out)?,
-        false => recipe.objective.prepare(texts.tokenizer(&recipe, watch)?)?,
+    let tokenizer = match &base {
+        _ if begun => Tokenizer::of_folder(place.out)?,
+        Some((_, tokenizer)) => tokenizer.clone(),
+        None => recipe.objective.prepare(texts.tokenizer(&recipe, watch)?)?,
     };
     let tokenizer = tokenizer.with_threads(NonZeroUsize::new(recipe.training.threads));
     let ids = texts.encode(&tokenizer, &place.out.join(output::TOKENS_FOLDER), watch)?;
-    let config = recipe.objective.complete(recipe.model.config(tokenizer.vocab_size())?);
-    let settings = recipe.training.clone();
-    let mut model = Model::new(config, settings.seed)?;
-    let tuned = recipe.tuning.apply(&mut model, None, &settings)?;
+    let base = base.as_ref().map(|(model, _)| model);
+    let (model, tuned) = model(&recipe, place.out, base, &tokenizer, watch)?;
     let continues = recipe.objective == PretrainingObjective::Causal;
     let prompt = continues.then(|| prompt(&ids, &tokenizer)).transpose()?;
     let generation = (GENERATION_FILE, GenerationConfig::default().to_json());
@@ -75,6 +79,35 @@ pub(crate) fn run(
     let is_whole = true;
     let trained = Trained::Network(Box::new(Network { model, tokenizer, ensemble: None })).into();
     Ok(Finished { training, trained, end, is_whole, prompt, cpu: cpu.clone() })
+}
+
+/// The model, drawn at random or begun with a trained one, and how it is tuned.
+fn model(
+    recipe: &Recipe,
+    out: &Path,
+    base: Option<&Model>,
+    tokenizer: &Tokenizer,
+    watch: &mut dyn Watch,
+) -> Result<(Model, Tuned), RunError> {
+    let config = recipe.objective.complete(recipe.model.config(tokenizer.vocab_size())?);
+    let settings = &recipe.training;
+    let Some(base) = base else {
+        let mut model = Model::new(config, settings.seed)?;
+        let tuned = recipe.tuning.apply(&mut model, None, settings)?;
+        return Ok((model, tuned));
+    };
+    let config = recipe.tuning.config(config)?;
+    let heads: Vec<String> = config.heads.iter().map(|head| head.name.clone()).collect();
+    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
+    let (mut model, mut own) = start::from_trained(config, base, &heads, settings.seed)?;
+    base::tell_drawn(&model, &own, watch)?;
+    if recipe.tuning.method == Method::Frozen {
+        // The heads go on with what they know, and are what the method trains.
+        own.extend(model.head_parameters());
+    }
+    let base = base::named(recipe, out, None, own);
+    let tuned = recipe.tuning.apply(&mut model, base, settings)?;
+    Ok((model, tuned))
 }
 
 /// Trains by the objective of the run's recipe.

@@ -133,7 +133,7 @@ pub(crate) fn body(
     let settings = pretraining.settings(&recipe.training);
     let model_settings = settings_of(&config)?;
     let mut model = match base {
-        Some(base) => start::from_trained(config, base, settings.seed)?.0,
+        Some(base) => start::from_trained(config, base, &[], settings.seed)?.0,
         None => Model::new(config, settings.seed)?,
     };
     if let Some(vectors) = vectors {

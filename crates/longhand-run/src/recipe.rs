@@ -201,12 +201,14 @@ impl Recipe {
             }
         }
         if self.ngram.is_some()
-            && (self.task.is_some() || self.objective != PretrainingObjective::default())
+            && (self.task.is_some()
+                || self.model.base.is_some()
+                || self.objective != PretrainingObjective::default())
         {
-            return Err("`ngram` predicts text: it has no `task` and no `objective`".into());
-        }
-        if self.model.base.is_some() && self.task.is_none() {
-            return Err("`model.base` needs a `task` to begin with it".into());
+            return Err(
+                "`ngram` predicts text: it has no `task`, no `objective` and no `model.base`"
+                    .into(),
+            );
         }
         if self.training.adversarial.is_some() && self.task.is_none() {
             return Err("`training.adversarial` needs a `task`".into());

@@ -2,16 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use longhand_engine::EngineError;
-use longhand_engine::engine::model_hash;
-use longhand_model::adapter::Base;
 use longhand_model::{Cpu, Model};
-use longhand_ngram::Ngram;
 use longhand_tasks::Network;
 use longhand_tasks::baseline::Learning;
 use longhand_tasks::examples::Fold;
@@ -29,14 +25,14 @@ use longhand_text::tokenizer::{TokenizerChoice, TrainingSettings, Writing};
 use longhand_text::{TOKENIZER_FILE, Tokenizer, TokenizerKind};
 use longhand_train::End;
 
+use crate::base;
 use crate::error::RunError;
 use crate::execute::{Ended, Place, Prepared, Test};
 use crate::finished::Finished;
 use crate::output::{self, Ready};
 use crate::pretrained::{self, Begun, Body, Documents, Part};
-use crate::recipe::{self, Recipe, TokenizerSettings};
+use crate::recipe::{self, Recipe};
 use crate::training::{DataFacts, LabelCounts, PartFacts, Training};
-use crate::tuning::is_of_adapter;
 use crate::vectors;
 use crate::watch::{DataSize, Preparation, Watch};
 
@@ -59,8 +55,8 @@ impl VisitSettings for TaskRun<'_> {
             return Err(RunError::NoExamples);
         }
         let examples = Examples::<T>::read(task, &files(&recipe), settings.seed)?;
-        let trained = read_base(&mut recipe)?;
-        keep_base(&recipe, place.out)?;
+        let trained = base::read(&mut recipe)?;
+        base::keep(&recipe, place.out)?;
         pretrained::check(&recipe)?;
         let Ready { begun, lock: _lock } = output::prepare(place.out, place.existing)?;
         let tokenizer = match &trained {
@@ -101,7 +97,7 @@ impl VisitSettings for TaskRun<'_> {
         let begun = before.resumes();
         let (mut model, own) =
             model(&recipe, (&meaning, task), (trained.as_ref(), vectors), &tokenizer, watch)?;
-        let base = base_of(&recipe, place.out, trained.as_ref(), own);
+        let base = base::named(&recipe, place.out, trained.as_ref(), own);
         let tuned = recipe.tuning.apply(&mut model, base, &settings)?;
         let size = DataSize::Examples {
             train: train_examples,
@@ -326,78 +322,9 @@ fn model<T: Task>(
         return Ok((model, Vec::new()));
     };
     let config = recipe.tuning.config(config)?;
-    let (model, drawn) = start::from_trained(config, trained, seed)?;
-    tell_drawn(&model, &drawn, watch)?;
+    let (model, drawn) = start::from_trained(config, trained, &[], seed)?;
+    base::tell_drawn(&model, &drawn, watch)?;
     Ok((model, drawn))
-}
-
-/// The model that the task begins with as an adapter names it: the body that the run in `out`
-/// pretrained, or the recipe's base model. It lacks the `own` parameters.
-fn base_of(
-    recipe: &Recipe,
-    out: &Path,
-    trained: Option<&(Model, Tokenizer)>,
-    own: Vec<String>,
-) -> Option<Base> {
-    if let (Some(_), Some((model, _))) = (&recipe.pretraining, trained) {
-        let name = out.join(output::PRETRAINED_FOLDER).display().to_string();
-        return Some(Base { name, hash: model_hash(model), own });
-    }
-    let base = recipe.model.base.as_ref()?;
-    Some(Base { name: base.path.display().to_string(), hash: base.hash.clone(), own })
-}
-
-/// Reads the model that the recipe begins with, and its tokeniser. Writes their kind and
-/// hash into the recipe.
-fn read_base(recipe: &mut Recipe) -> Result<Option<(Model, Tokenizer)>, RunError> {
-    let Some(base) = &mut recipe.model.base else { return Ok(None) };
-    if Ngram::is_in(&base.path) {
-        return Err(RunError::from(EngineError::NotNetwork).named(base.path.display()));
-    }
-    let tokenizer = Tokenizer::of_folder(&base.path)?;
-    let model = Model::load(&base.path)?;
-    let named = |error| RunError::from(error).named(base.path.display());
-    model.check_trainable().map_err(named)?;
-    model.check_vocabulary(tokenizer.vocab_size()).map_err(named)?;
-    let hash = model_hash(&model);
-    if !base.hash.is_empty() && base.hash != hash {
-        let (path, expected) = (base.path.clone(), base.hash.clone());
-        return Err(RunError::OtherBase { path, expected, got: hash });
-    }
-    base.hash = hash;
-    recipe.tokenizer = TokenizerSettings { kind: tokenizer.kind(), ..TokenizerSettings::default() };
-    if recipe.model.config.is_none() {
-        let mut config: serde_json::Map<_, _> =
-            serde_json::from_str(&model.config().to_json()).map_err(RunError::Record)?;
-        config.remove("vocab_size");
-        recipe.model.config = Some(config);
-    }
-    Ok(Some((model, tokenizer)))
-}
-
-/// Refuses the base model's own folder: the run would clear it, and could not be resumed.
-fn keep_base(recipe: &Recipe, out: &Path) -> Result<(), RunError> {
-    match &recipe.model.base {
-        Some(base) if output::is_same(out, &base.path) => Err(RunError::OutputIsBase(out.into())),
-        _ => Ok(()),
-    }
-}
-
-/// Tells which weights the base model lacks, besides those of heads.
-fn tell_drawn(model: &Model, drawn: &[String], watch: &mut dyn Watch) -> Result<(), RunError> {
-    if drawn.len() == model.weights.iter().count() {
-        return Err(RunError::NothingShared);
-    }
-    let of_head = |name: &str| {
-        let owner = name.split_once('.').map(|(owner, _)| owner);
-        model.heads().iter().any(|head| Some(head.name()) == owner)
-    };
-    let meant = |name: &String| of_head(name) || is_of_adapter(name);
-    let drawn: Vec<String> = drawn.iter().filter(|name| !meant(name)).cloned().collect();
-    if !drawn.is_empty() {
-        watch.prepare(&Preparation::Drawn(&drawn));
-    }
-    Ok(())
 }
 
 /// Trains the recipe's tokeniser, or one of the kind that suits the text better, and adds the special

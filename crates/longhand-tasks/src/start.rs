@@ -25,19 +25,20 @@ pub fn fresh(config: Config, tokenizer: &Tokenizer, seed: u64) -> Result<Model, 
     Ok(Model::new(Config { vocab_size: tokenizer.vocab_size(), ..config }, seed)?)
 }
 
-/// A model with the body of `trained` and new heads drawn from a seed, and the names of the
-/// parameters that were drawn: the heads' own, and those that `trained` lacks or has in another
-/// shape.
+/// A model with the body of `trained` and its heads of the names `heads`; other heads are drawn from a
+/// seed. Beside it the names of the parameters that were drawn: those of new heads, and those that
+/// `trained` lacks or has in another shape.
 ///
 /// # Errors
 /// If the configuration is refused, or `trained` is packed for reading.
 pub fn from_trained(
     config: Config,
     trained: &Model,
+    heads: &[&str],
     seed: u64,
 ) -> Result<(Model, Vec<String>), TaskError> {
     trained.check_trainable()?;
     let mut model = Model::new(config, seed)?;
-    let drawn = model.take_over(trained);
+    let drawn = model.take_over(trained, heads);
     Ok((model, drawn))
 }

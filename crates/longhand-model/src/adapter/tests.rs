@@ -30,7 +30,7 @@ fn adapted_in(base: &Model, form: LowRankForm) -> (Model, Base) {
     let kind = HeadKind::Classifier { classes: 3, pooling: Pooling::Max };
     let config = Config { heads: vec![HeadConfig::new(kind)], ..base.config().clone() };
     let mut model = Model::new(config, 8).unwrap();
-    let own = model.take_over(base);
+    let own = model.take_over(base, &[]);
     let settings = LowRankSettings { rank: 2, form, alpha: 3.0, dropout: 0.25, seed: 5 };
     model.add_low_rank(settings, |_| true).unwrap();
     let last = if form == LowRankForm::Product { "lora_b" } else { "lora_e" };

@@ -38,7 +38,7 @@ pub struct ModelSettings {
     /// A whole configuration instead of a preset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<Map<String, Value>>,
-    /// A trained model that a task begins with; its configuration is taken where none is given.
+    /// A trained model that the run begins with; its configuration is taken where none is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base: Option<BaseModel>,
     /// Word vectors that the embedding of a task's model begins with; not with `base`.
@@ -57,7 +57,7 @@ pub struct Vectors {
     pub sha256: String,
 }
 
-/// A trained model that a task begins with.
+/// A trained model that a run begins with.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BaseModel {

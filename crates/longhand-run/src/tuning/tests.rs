@@ -63,7 +63,7 @@ fn adapter_layers_are_trained_with_the_norms_and_the_head() {
     let refused = tuning.config(config.clone()).unwrap_err().to_string();
     assert!(refused.contains("of width 5"), "{refused}");
     let mut tuned = Model::new(config, 3).unwrap();
-    let own = tuned.take_over(&model());
+    let own = tuned.take_over(&model(), &[]);
     let own: Vec<&str> = own.iter().map(String::as_str).collect();
     let Tuned { settings, base } = tuning.apply(&mut tuned, base(&own), &settings).unwrap();
     let names = trained(&tuned, &settings.groups);

@@ -193,7 +193,7 @@ fn a_trained_model_gives_its_weights_but_not_its_answers() {
     let config = start::with_head(trained.config().clone(), head);
     let expected = HeadKind::Classifier { classes: 2, pooling: Pooling::Max };
     assert_eq!(config.head(), Some(&expected));
-    let (model, drawn) = start::from_trained(config, &trained, 6).unwrap();
+    let (model, drawn) = start::from_trained(config, &trained, &[], 6).unwrap();
     assert_eq!(drawn, ["head.weight", "head.bias"]);
     for parameter in model.weights.iter().filter(|p| !p.name.starts_with("head.")) {
         let source = trained.weights.iter().find(|source| source.name == parameter.name).unwrap();

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use anyhow::Result;
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
-use longhand::recipe::{BaseModel, ModelSettings, Recipe, Vectors};
+use longhand::recipe::{Recipe, Vectors};
 use longhand_run::{Folds, PretrainingObjective, Rounds, Training};
 use longhand_tasks::{Classify, MultiLabel, Task, TaskSettings};
 use longhand_text::TokenizerKind;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use super::baseline::{self, BaselineFlags, Others};
 use super::flags::{
     BudgetFlags, DataFlags, ModelFlags, NGRAM, OutputFlags, PretrainingFlags, TrainingFlags,
-    TuningFlags, check, first, set,
+    TuningFlags, begin_with, check, first, set,
 };
 use super::self_training::SelfTrainingFlags;
 use crate::error::Usage;
@@ -216,8 +216,7 @@ impl Arguments {
             return Ok(recipe);
         }
         if let Some(folder) = &self.base {
-            let base = BaseModel { path: absolute(folder)?, hash: String::new() };
-            recipe.model = ModelSettings { base: Some(base), ..ModelSettings::default() };
+            begin_with(folder, &mut recipe)?;
         }
         self.model.apply(&mut recipe)?;
         if let Some(path) = &self.vectors {

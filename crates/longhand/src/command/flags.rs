@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use clap::Args;
-use longhand::recipe::{Data, ModelSettings, Recipe};
+use longhand::recipe::{BaseModel, Data, ModelSettings, Recipe};
 use longhand_model::{Preset, UnknownPreset};
 use longhand_run::tuning::{Method, Tuning, Unfreeze};
 use longhand_run::{Existing, PretrainingObjective};
@@ -429,6 +429,13 @@ impl OutputFlags {
             _ => Existing::Refuse,
         }
     }
+}
+
+/// Begins a run with the model of a folder.
+pub(super) fn begin_with(folder: &PathBuf, recipe: &mut Recipe) -> Result<()> {
+    let base = BaseModel { path: absolute(folder)?, hash: String::new() };
+    recipe.model = ModelSettings { base: Some(base), ..ModelSettings::default() };
+    Ok(())
 }
 
 /// Checks the settings of a run, and names a flag that is out of its bounds as it is typed.

@@ -6,13 +6,13 @@ use anyhow::Result;
 use clap::Args;
 use longhand::recipe::Recipe;
 use longhand_ngram::NgramSettings;
-use longhand_run::{PretrainingObjective, Training};
+use longhand_run::{PretrainingObjective, Training, base};
 use longhand_text::TokenizerKind;
 use longhand_train::Budget;
 
 use super::flags::{
-    BudgetFlags, DataFlags, ModelFlags, NGRAM, OutputFlags, TrainingFlags, check, chunk_help,
-    first, objective_help, set,
+    BudgetFlags, DataFlags, ModelFlags, NGRAM, OutputFlags, TrainingFlags, TuningFlags, begin_with,
+    check, chunk_help, first, objective_help, set,
 };
 use crate::error::Usage;
 use crate::launch::Launch;
@@ -23,14 +23,20 @@ const SAMPLE_MINUTES: f64 = 2.0;
 /// The held-out part of the built-in sample: enough to tell models apart, and quickly read.
 const SAMPLE_HELD_OUT: f64 = 0.02;
 
-/// Pretrain a model on raw text; with no text, on the built-in sample.
+/// Pretrain a model on raw text, from nothing or from a trained model; with no text, on the built-in
+/// sample.
 #[derive(Args)]
-#[command(after_help = "Example:\n  longhand train book.txt --minutes 10 --out model\n  \
+#[command(
+    override_usage = "longhand train [OPTIONS] [BASE] [TEXT]...",
+    after_help = "Example:\n  longhand train book.txt --minutes 10 --out model\n  \
                         longhand train --recipe recipes/tinyshakespeare.toml --out shakespeare\n  \
-                        longhand train book.txt --tokenizer word --preset ngram --out counts")]
+                        longhand train book.txt --tokenizer word --preset ngram --out counts\n  \
+                        longhand train model letters.txt --method lora --out letters"
+)]
 pub(crate) struct Arguments {
-    /// Files and folders: text, .gz, .zst, .jsonl, .csv, .tsv, .parquet; - for stdin [default: the
-    /// built-in sample, short stories in English and Chinese]
+    /// The folder of a trained model to go on with (BASE), if any; then files and folders: text, .gz,
+    /// .zst, .jsonl, .csv, .tsv, .parquet; - for stdin [default: the built-in sample, short stories
+    /// in English and Chinese]
     #[arg(value_name = "TEXT")]
     text: Vec<PathBuf>,
     /// A recipe (TOML), whose data is looked for under LONGHAND_DATA; flags win over it
@@ -44,6 +50,8 @@ pub(crate) struct Arguments {
     model: ModelFlags,
     #[arg(long, value_name = "N", help_heading = "Model", help = order_help())]
     order: Option<usize>,
+    #[command(flatten)]
+    tuning: TuningFlags,
     #[command(flatten)]
     budget: BudgetFlags,
     #[command(flatten)]
@@ -68,7 +76,8 @@ impl Arguments {
     fn recipe(&self) -> Result<Recipe> {
         let earlier = if self.output.resume { Training::begun(&self.out)? } else { None };
         let begins = self.recipe.is_none() && earlier.is_none();
-        let on_sample = self.recipe.is_none() && earlier.is_none() && self.text.is_empty();
+        let (base, text) = self.base();
+        let on_sample = self.recipe.is_none() && earlier.is_none() && text.is_empty();
         let mut recipe = match (&self.recipe, earlier) {
             (Some(path), earlier) => {
                 let mut recipe = Recipe::load(path, &recipe_folder()?)?;
@@ -90,6 +99,9 @@ impl Arguments {
                 recipe.model.preset = objective.preset().to_string();
             }
         }
+        if let Some(base) = base {
+            self.begin_with(base, &mut recipe)?;
+        }
         self.apply(&mut recipe)?;
         if self.recipe.is_some() {
             recipe.data.verify()?;
@@ -98,14 +110,42 @@ impl Arguments {
         Ok(recipe)
     }
 
+    /// The folder of the model to begin with, and the text.
+    fn base(&self) -> (Option<&PathBuf>, &[PathBuf]) {
+        match &self.text[..] {
+            [first, text @ ..] if base::holds_model(first) => (Some(first), text),
+            text => (None, text),
+        }
+    }
+
+    /// Begins with a trained model, and learns what that has learnt unless a flag or the recipe says
+    /// otherwise.
+    fn begin_with(&self, folder: &PathBuf, recipe: &mut Recipe) -> Result<()> {
+        let order = ("--order", self.order.is_some());
+        if let Some(flag) = self.model.given().or(first(&[order])) {
+            let folder = folder.display();
+            let text =
+                format!("the run begins with {folder}, which keeps its own: leave out {flag}");
+            return Err(Usage(text).into());
+        }
+        begin_with(folder, recipe)?;
+        let objective = base::objective_of(folder).unwrap_or_default();
+        if self.objective.is_none() && recipe.objective == PretrainingObjective::default() {
+            recipe.objective = objective;
+        }
+        Ok(())
+    }
+
     /// Flags win over the recipe.
     fn apply(&self, recipe: &mut Recipe) -> Result<()> {
-        if !self.text.is_empty() {
-            recipe.data.learn_from(self.text.iter().map(absolute).collect::<Result<_>>()?);
+        let (_, text) = self.base();
+        if !text.is_empty() {
+            recipe.data.learn_from(text.iter().map(absolute).collect::<Result<_>>()?);
         }
         self.data.apply(&mut recipe.data)?;
         self.model.apply(recipe)?;
         self.apply_order(recipe)?;
+        self.tuning.apply(&mut recipe.tuning)?;
         self.budget.apply(&mut recipe.training);
         self.training.apply(&mut recipe.training);
         set(&mut recipe.training.chunk, self.chunk);
@@ -125,7 +165,8 @@ impl Arguments {
             ("--learning-rate", self.training.learning_rate().is_some()),
             ("--chunk", self.chunk.is_some()),
         ];
-        let flag = self.budget.given().or(self.training.given()).or(first(&own));
+        let of_network = self.tuning.given().or(self.budget.given()).or(self.training.given());
+        let flag = of_network.or(first(&own));
         match flag {
             Some(flag) => {
                 Err(Usage(format!("{flag} is for networks, not for n-grams: leave it out")))
