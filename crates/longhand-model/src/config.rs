@@ -475,6 +475,11 @@ impl HeadKind {
         )
     }
 
+    /// Whether its answers are tokens.
+    pub fn predicts_tokens(&self) -> bool {
+        matches!(self, HeadKind::LanguageModel { .. } | HeadKind::MaskedTokens { .. })
+    }
+
     /// How it pools the positions of a sequence; none for a head that answers at each position.
     pub fn pooling(&self) -> Option<Pooling> {
         match *self {

@@ -50,7 +50,8 @@ struct Stack {
 pub struct Input<'a> {
     /// `[T·B]` token ids, time-major.
     pub ids: &'a [u32],
-    /// `[F, T·B]`: the value of each feature at each position, one feature after another.
+    /// `[F, T·B]`: the value of each feature at each position, one feature after another; empty for
+    /// plain text, to which features add nothing.
     pub features: &'a [u32],
     /// The characters of each token, for a model with filters over them.
     pub characters: Option<Characters<'a>>,
@@ -264,10 +265,9 @@ impl Model {
         if model == tokenizer { Ok(()) } else { Err(ModelError::Vocabulary { model, tokenizer }) }
     }
 
-    /// Takes over the body of a trained model, and the heads that `heads` names: every weight whose
-    /// name and shape both share. Other heads stay as they are, so that a new head never begins with
-    /// an old one's answers. Returns the names of the weights that stay. The trained model must not
-    /// be packed.
+    /// Takes over the body of a trained model that is not packed, and the heads that `heads` names:
+    /// every weight whose name and shape both share. Other heads stay as they are, so that a new head
+    /// never begins with an old one's answers. Returns the names of the weights that stay.
     pub fn take_over(&mut self, trained: &Model, heads: &[&str]) -> Vec<String> {
         let embedding = self.embedding;
         let new = self.heads.iter().filter(|head| !heads.contains(&head.name()));
@@ -455,6 +455,13 @@ impl Model {
         &self.heads
     }
 
+    /// The head that predicts tokens, whichever place it has; the first head where none does, which
+    /// refuses tokens as targets.
+    pub fn token_head(&self) -> &Head {
+        let found = self.heads.iter().find(|head| head.kind().predicts_tokens());
+        found.unwrap_or_else(|| self.first_head())
+    }
+
     /// The names of the heads' parameters, an embedding that a head is tied to among them.
     pub fn head_parameters(&self) -> Vec<String> {
         let own = self.heads.iter().flat_map(Head::parameters);
@@ -558,7 +565,7 @@ impl Model {
     fn check_features(&self, Input { ids, features, .. }: Input<'_>) -> Result<(), ModelError> {
         let sizes = &self.config.features;
         let (expected, positions) = (sizes.len(), ids.len());
-        if features.len() != expected * positions {
+        if !features.is_empty() && features.len() != expected * positions {
             return Err(ModelError::Features { got: features.len(), expected, positions });
         }
         let parts = features.chunks(positions.max(1));

@@ -128,7 +128,7 @@ fn the_largest_values_of_filters_add_to_the_embedding() {
         let none = Characters { ids: &[], ranges: &[(0, 0); TIME * BATCH] };
         let silent = Config { characters: None, ..model.config().clone() };
         let mut without = Model::new(silent, 1).unwrap();
-        without.take_over(&model);
+        without.take_over(&model, &[]);
         close(
             &read(&model, &ids, Some(none)).unwrap(),
             &read(&without, &ids, None).unwrap(),

@@ -57,6 +57,7 @@ impl VisitSettings for BaselineRun<'_> {
             train: part::<T>(train),
             valid: (!valid.is_empty()).then(|| part::<T>(valid)),
             sha256: hashes(&recipe)?,
+            ..DataFacts::default()
         };
         let classes = task.counts(&[]).len();
         let seed = recipe.training.seed;
@@ -81,6 +82,7 @@ impl VisitSettings for BaselineRun<'_> {
             best_step: None,
             valid: valid.map(|(score, _)| score),
             test,
+            forgetting: None,
             labels: labels.flatten(),
             calibration: BTreeMap::new(),
         });

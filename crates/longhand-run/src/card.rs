@@ -6,7 +6,7 @@ use longhand_tasks::TaskSettings;
 
 use crate::objective::PretrainingObjective;
 use crate::recipe::Recipe;
-use crate::training::{Results, Training};
+use crate::training::{Forgetting, Results, Training};
 
 /// The card's file name.
 pub const CARD_FILE: &str = "README.md";
@@ -83,6 +83,10 @@ fn write_results(card: &mut String, results: &Results, of_task: bool) {
             let _ = writeln!(card, "| {part} | {metric} | {value:.4} |");
         }
     }
+    if let Some(Forgetting { before, after }) = results.forgetting {
+        let _ = writeln!(card, "| old text | loss before | {before:.4} |");
+        let _ = writeln!(card, "| old text | loss after | {after:.4} |");
+    }
     card.push('\n');
 }
 
@@ -114,7 +118,9 @@ fn shown(recipe: &Recipe) -> String {
     let mut shown = recipe.clone();
     let lists = [&mut shown.data.train, &mut shown.data.valid, &mut shown.data.test];
     let further = shown.pretraining.iter_mut().flat_map(|pretraining| &mut pretraining.text);
-    for path in lists.into_iter().flatten().chain(further) {
+    let old = shown.rehearsal.iter_mut();
+    let old = old.flat_map(|it| it.text.iter_mut().chain(&mut it.forgetting));
+    for path in lists.into_iter().flatten().chain(further).chain(old) {
         *path = path.file_name().unwrap_or_default().into();
     }
     if let Some(base) = &mut shown.model.base {

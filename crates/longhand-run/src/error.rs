@@ -113,6 +113,20 @@ pub enum RunError {
         .0.display()
     )]
     BaseIsAdapter(PathBuf),
+    /// A run that begins from nothing is to rehearse old text.
+    #[error("the run begins from nothing and can forget nothing: name a model to begin with")]
+    NothingToRehearse,
+    /// A base model that never learnt from plain text, or lost the head.
+    #[error(
+        "the model to begin with has no head that predicts tokens, so no old text can be rehearsed or \
+         measured: begin with a model of `longhand train`"
+    )]
+    NoOldHead,
+    /// A task's head alone is trained, and old text rehearsed.
+    #[error(
+        "`frozen` trains the task's head alone, and nothing old is forgotten: rehearse nothing"
+    )]
+    FrozenRehearsal,
     /// A path that the run's record cannot hold.
     #[error("the name of {} is not UTF-8: rename the file or folder", .0.display())]
     NotUnicode(PathBuf),

@@ -13,13 +13,15 @@ use longhand_train::log::LogError;
 use longhand_train::record::WriteSample;
 use longhand_train::saved::SavedWeights;
 use longhand_train::{
-    Checkpoints, End, Event, Objective, Outcome, Progress, RunLog, Score, TrainError, Trainer,
+    Checkpoints, End, Event, Objective, Outcome, Progress, Rehearsal, RunLog, Score, TrainError,
+    Trainer,
 };
 
 use crate::card::{CARD_FILE, card};
 use crate::error::RunError;
 use crate::output::{self, CHECKPOINTS_FOLDER, Existing, LOGS_FOLDER};
-use crate::training::{LabelCounts, Results, Training};
+use crate::rehearsal::Old;
+use crate::training::{Forgetting, LabelCounts, Results, Training};
 use crate::tuning::Tuned;
 use crate::watch::{DataSize, Introduction, Preparation, Watch};
 
@@ -41,6 +43,8 @@ pub(crate) struct Prepared<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
     /// The settings that the trainer uses, and the base of an adapter.
     pub(crate) tuned: Tuned,
+    /// What the base model must not forget (nothing).
+    pub(crate) old: Option<Old<'a>>,
     /// Names and contents of further files of the model folder.
     pub(crate) files: Vec<(&'static str, Vec<u8>)>,
     /// Size of the data, for whoever watches.
@@ -66,6 +70,8 @@ pub(crate) struct Test {
     pub(crate) files: Vec<(&'static str, Vec<u8>)>,
     /// How often each label was taken for each, where the task is classification.
     pub(crate) labels: Option<LabelCounts>,
+    /// The loss on old text.
+    pub(crate) forgetting: Option<Forgetting>,
 }
 
 /// A run that has ended.
@@ -94,6 +100,32 @@ impl Progress for Watchers<'_> {
 impl Prepared<'_> {
     /// Trains, and writes the model folder. `test` scores the model on the recipe's test files.
     pub(crate) fn train<O: Objective>(
+        mut self,
+        model: Model,
+        objective: O,
+        cpu: &Arc<Cpu>,
+        watch: &mut dyn Watch,
+        test: impl FnOnce(&Model) -> Result<Option<Test>, RunError>,
+    ) -> Result<Ended, RunError> {
+        let Some(old) = self.old.take() else {
+            return self.run(model, objective, cpu, watch, test);
+        };
+        let stop = self.place.stop;
+        self.training.data.old = Some(old.facts().clone());
+        let test = |model: &Model| {
+            let test = test(model)?.unwrap_or_default();
+            Ok(Some(Test { forgetting: Some(old.measure(model, cpu, stop)?), ..test }))
+        };
+        match old.objective()? {
+            Some(rehearsed) => {
+                let objective = Rehearsal::new(objective, rehearsed, old.weight);
+                self.run(model, objective, cpu, watch, test)
+            }
+            None => self.run(model, objective, cpu, watch, test),
+        }
+    }
+
+    fn run<O: Objective>(
         mut self,
         model: Model,
         objective: O,
@@ -175,7 +207,8 @@ fn finish(
     out: &Path,
 ) -> Result<Ended, RunError> {
     let Outcome { model, trained, best, steps, tokens, seconds, end } = outcome;
-    let Test { score: test, calibration, files: replaced, labels } = test.unwrap_or_default();
+    let Test { score: test, calibration, files: replaced, labels, forgetting } =
+        test.unwrap_or_default();
     if test.as_ref().is_some_and(|score| !score.loss.is_finite()) {
         return Err(RunError::TestNotFinite);
     }
@@ -189,6 +222,7 @@ fn finish(
         best_step: best.as_ref().map(|best| best.step),
         valid: best.map(|best| best.score),
         test,
+        forgetting,
         labels,
         calibration,
     });
@@ -216,6 +250,8 @@ fn same_run(begun: &Training, now: &Training) -> Result<(), RunError> {
             begun.data.valid.as_ref().map(|part| &part.blake3)
                 == now.data.valid.as_ref().map(|part| &part.blake3),
         ),
+        ("old text", begun.data.old == now.data.old),
+        ("rehearsal", begun.recipe.rehearsal == now.recipe.rehearsal),
         ("tokeniser", begun.recipe.tokenizer == now.recipe.tokenizer),
         ("model", begun.recipe.model == now.recipe.model),
         ("objective", begun.recipe.objective == now.recipe.objective),

@@ -62,6 +62,7 @@ pub(crate) fn run(
         best_step: None,
         valid: score(&model, ids.valid.as_deref(), place.stop)?,
         test: score(&model, ids.test.as_deref(), place.stop)?,
+        forgetting: None,
         labels: None,
         calibration: BTreeMap::new(),
     });

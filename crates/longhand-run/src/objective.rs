@@ -113,8 +113,8 @@ impl PretrainingObjective {
         config
     }
 
-    /// What a model with this configuration learnt from plain text; none where its first head is a
-    /// task's.
+    /// What a model with this configuration learnt from plain text; none where its first head
+    /// answers a task.
     pub(crate) fn of(config: &Config) -> Option<Self> {
         let has_pairs = config.heads.iter().any(|head| head.name == NEXT_SENTENCE);
         match has_pairs && Self::MaskedNext.fits(config) {

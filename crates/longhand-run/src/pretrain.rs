@@ -7,14 +7,11 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use longhand_engine::{GENERATION_FILE, GenerationConfig};
-use longhand_model::{Cpu, Model, Tape};
+use longhand_model::{Cpu, Model};
 use longhand_tasks::predictor::Trained;
 use longhand_tasks::{Network, start};
-use longhand_text::{SpecialTokens, Tokenizer};
-use longhand_train::evaluate::{self, OnTape, Stretches};
-use longhand_train::{
-    Bicausal, LanguageModelling, MaskedTokens, Masking, PassageObjective, Score, passages,
-};
+use longhand_text::Tokenizer;
+use longhand_train::{Bicausal, LanguageModelling, MaskedTokens, PassageObjective};
 
 use crate::base;
 use crate::error::RunError;
@@ -23,7 +20,9 @@ use crate::finished::Finished;
 use crate::objective::PretrainingObjective;
 use crate::output::{self, Existing, Ready};
 use crate::recipe::Recipe;
+use crate::rehearsal::{self, Old};
 use crate::sample_text::{prompt, sample_writer};
+use crate::score::{masked, score};
 use crate::text_data::{Ids, Texts};
 use crate::training::Training;
 use crate::tuning::{Method, Tuned};
@@ -58,6 +57,8 @@ pub(crate) fn run(
     let ids = texts.encode(&tokenizer, &place.out.join(output::TOKENS_FOLDER), watch)?;
     let base = base.as_ref().map(|(model, _)| model);
     let (model, tuned) = model(&recipe, place.out, base, &tokenizer, watch)?;
+    let old_text = rehearsal::read(&recipe, &tokenizer, place.out, watch)?;
+    let old = Old::new(old_text.as_ref(), &recipe, base, &tokenizer)?;
     let continues = recipe.objective == PretrainingObjective::Causal;
     let prompt = continues.then(|| prompt(&ids, &tokenizer)).transpose()?;
     let generation = (GENERATION_FILE, GenerationConfig::default().to_json());
@@ -65,6 +66,7 @@ pub(crate) fn run(
         training: Training::new(recipe, ids.facts.clone()),
         tokenizer: &tokenizer,
         tuned,
+        old,
         files: continues.then_some(generation).into_iter().collect(),
         data: DataSize::Tokens {
             train: ids.train.len(),
@@ -141,22 +143,6 @@ pub(crate) fn learn(
     }
 }
 
-/// What reads masked passages; none where the objective masks nothing.
-fn masked(
-    objective: PretrainingObjective,
-    tokenizer: &Tokenizer,
-) -> Result<Option<MaskedTokens>, RunError> {
-    let id = |name| tokenizer.special_tokens().id(name);
-    let needed = objective.special_tokens();
-    if let Some(&token) = needed.iter().find(|&&name| id(name).is_none()) {
-        return Err(RunError::NoSpecialToken { token, objective: objective.name() });
-    }
-    let needs = |name: &'static str| id(name).filter(|_| needed.contains(&name));
-    let masking = Masking::new(tokenizer).filter(|_| needs(SpecialTokens::MASK).is_some());
-    let separator = needs(SpecialTokens::SEPARATOR);
-    Ok(masking.map(|masking| MaskedTokens { masking, separator }))
-}
-
 /// The score on the test files, if the recipe names any. Passages have at most `longest` tokens.
 fn test(
     (ids, objective, longest): (&Ids, PretrainingObjective, usize),
@@ -165,22 +151,7 @@ fn test(
     (cpu, stop): (&Arc<Cpu>, &AtomicBool),
 ) -> Result<Option<Test>, RunError> {
     let Some(tokens) = &ids.test else { return Ok(None) };
-    let mut tape = Tape::new(cpu.clone());
-    let mut unheard = |_| Ok(());
-    let watch = &mut longhand_train::Watch::new(stop, &mut unheard);
-    let mut score = match (objective, masked) {
-        (_, Some(masked)) => {
-            passages::evaluate(masked, (model, &mut tape), tokens.clone(), longest, watch)?
-        }
-        (PretrainingObjective::Bicausal, None) => {
-            passages::evaluate(&Bicausal, (model, &mut tape), tokens.clone(), longest, watch)?
-        }
-        (_, None) => {
-            let whole = Stretches::whole(tokens, evaluate::STREAMS);
-            let model = &mut OnTape { model, tape: &mut tape };
-            Score::of(evaluate::stretches(model, tokens, &whole, watch)?.mean())
-        }
-    };
+    let mut score = score((tokens, objective, longest), masked, model, (cpu, stop))?;
     score.metrics.insert("perplexity".into(), score.loss.exp().min(f64::MAX));
     Ok(Some(Test { score: Some(score), ..Test::default() }))
 }

@@ -154,6 +154,7 @@ pub(crate) fn body(
         training: Training::new(recipe, ids.facts.clone()),
         tokenizer,
         tuned: Tuned { settings, base: None },
+        old: None,
         files: Vec::new(),
         data: DataSize::Tokens {
             train: ids.train.len(),

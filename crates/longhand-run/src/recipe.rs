@@ -40,12 +40,14 @@ use serde_json::{Map, Value};
 mod data;
 mod error;
 mod model;
+mod rehearsal;
 mod self_training;
 
 use data::is_default;
 pub use data::{Data, MOST_SAMPLE_BYTES, sha256};
 pub use error::{DATA_VARIABLE, RecipeError};
 pub use model::{BaseModel, ModelSettings, TokenizerSettings, Vectors};
+pub use rehearsal::Rehearsal;
 pub use self_training::SelfTraining;
 
 use crate::objective::{Pretraining, PretrainingObjective};
@@ -72,6 +74,9 @@ pub struct Recipe {
     /// How a base model is tuned.
     #[serde(skip_serializing_if = "is_default")]
     pub tuning: Tuning,
+    /// The old text that a base model must not forget (none).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rehearsal: Option<Rehearsal>,
     /// How a task's body is pretrained on the texts of its examples (not at all).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pretraining: Option<Pretraining>,
@@ -168,6 +173,12 @@ impl Recipe {
         self.tuning.check().map_err(|error| error.to_string())?;
         if let Some(pretraining) = &self.pretraining {
             pretraining.check().map_err(|error| format!("pretraining: {error}"))?;
+        }
+        if let Some(rehearsal) = &self.rehearsal {
+            rehearsal.check().map_err(|error| format!("rehearsal: {error}"))?;
+            if self.baseline.is_some() || self.ngram.is_some() {
+                return Err("`rehearsal` is for networks: leave it out".into());
+            }
         }
         if self.pretraining.is_some() && self.task.is_none() {
             return Err(
@@ -323,7 +334,9 @@ impl Recipe {
         let vectors = self.model.vectors.iter().map(|vectors| vectors.path.as_path());
         let further = self.pretraining.iter().flat_map(|pretraining| &pretraining.text);
         let unlabelled = self.self_training.iter().flat_map(|settings| &settings.unlabelled);
+        let old = self.rehearsal.iter().flat_map(|it| it.text.iter().chain(&it.forgetting));
         let files = [train, valid, test].into_iter().flatten().chain(further).chain(unlabelled);
+        let files = files.chain(old);
         files.map(PathBuf::as_path).chain(base).chain(vectors)
     }
 
@@ -350,6 +363,10 @@ impl Recipe {
             *path = root.join(&*path);
         }
         for path in recipe.pretraining.iter_mut().flat_map(|pretraining| &mut pretraining.text) {
+            *path = root.join(&*path);
+        }
+        let old = recipe.rehearsal.iter_mut();
+        for path in old.flat_map(|it| it.text.iter_mut().chain(&mut it.forgetting)) {
             *path = root.join(&*path);
         }
         Ok(recipe)

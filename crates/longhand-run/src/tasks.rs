@@ -32,6 +32,7 @@ use crate::finished::Finished;
 use crate::output::{self, Ready};
 use crate::pretrained::{self, Begun, Body, Documents, Part};
 use crate::recipe::{self, Recipe};
+use crate::rehearsal::{self, Old};
 use crate::training::{DataFacts, LabelCounts, PartFacts, Training};
 use crate::vectors;
 use crate::watch::{DataSize, Preparation, Watch};
@@ -80,6 +81,7 @@ impl VisitSettings for TaskRun<'_> {
             valid: Part::of(valid.items(), bytes[1]),
         };
         let vectors = vectors::read(&mut recipe, &tokenizer, begun, watch)?;
+        let old_text = rehearsal::read(&recipe, &tokenizer, place.out, watch)?;
         let (recipe_now, vectors) = (&recipe, vectors.as_ref());
         let before = Before {
             recipe: recipe_now,
@@ -97,6 +99,8 @@ impl VisitSettings for TaskRun<'_> {
         let begun = before.resumes();
         let (mut model, own) =
             model(&recipe, (&meaning, task), (trained.as_ref(), vectors), &tokenizer, watch)?;
+        let base_model = trained.as_ref().map(|(model, _)| model);
+        let old = Old::new(old_text.as_ref(), &recipe, base_model, &tokenizer)?;
         let base = base::named(&recipe, place.out, trained.as_ref(), own);
         let tuned = recipe.tuning.apply(&mut model, base, &settings)?;
         let size = DataSize::Examples {
@@ -117,6 +121,7 @@ impl VisitSettings for TaskRun<'_> {
             training: Training::new(recipe, facts),
             tokenizer: &tokenizer,
             tuned,
+            old,
             files: vec![(TASK_FILE, file.to_json())],
             data: size,
             write_sample: None,
@@ -312,7 +317,10 @@ fn model<T: Task>(
 ) -> Result<(Model, Vec<String>), RunError> {
     let config = recipe.model.config(tokenizer.vocab_size())?;
     let head = meaning.head(task, config.head());
-    let config = meaning.body(start::with_head(config, head));
+    let kept = trained.map(|(trained, _)| rehearsal::kept(recipe, trained)).unwrap_or_default();
+    let names: Vec<&str> = kept.iter().map(|head| head.name.as_str()).collect();
+    let config = start::with_head(config, head);
+    let config = meaning.body(start::with_further_heads(config, T::NAME, &kept));
     let seed = recipe.training.seed;
     let Some((trained, _)) = trained else {
         let mut model = start::fresh(config, tokenizer, seed)?;
@@ -322,7 +330,7 @@ fn model<T: Task>(
         return Ok((model, Vec::new()));
     };
     let config = recipe.tuning.config(config)?;
-    let (model, drawn) = start::from_trained(config, trained, &[], seed)?;
+    let (model, drawn) = start::from_trained(config, trained, &names, seed)?;
     base::tell_drawn(&model, &drawn, watch)?;
     Ok((model, drawn))
 }

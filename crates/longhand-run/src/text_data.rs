@@ -13,12 +13,15 @@ use longhand_text::{
 use longhand_train::Budget;
 
 use crate::error::RunError;
-use crate::recipe::{self, Data, Recipe, TokenizerSettings};
+use crate::recipe::{self, Data, Recipe, Rehearsal, TokenizerSettings};
 use crate::training::{DataFacts, PartFacts, TRAINING_FILE};
 use crate::watch::{Preparation, Watch};
 
 /// Tokens that are kept in memory, 256 MiB of them; more go into a shard.
 const MOST_IN_MEMORY: usize = 64 << 20;
+
+/// The last part of old text that is measured, not rehearsed, where no other text is measured.
+const OLD_HELD_OUT: f64 = 0.1;
 
 /// Bytes of text for each minute of a time budget that every tokeniser prepares in time.
 const SURELY_PREPARED: f64 = 10e6;
@@ -44,6 +47,16 @@ pub(crate) struct Ids {
     pub(crate) valid: Option<Arc<Tokens>>,
     pub(crate) test: Option<Arc<Tokens>>,
     pub(crate) facts: DataFacts,
+}
+
+/// The old text of a base model.
+pub(crate) struct OldText {
+    /// The text that is rehearsed, if any is.
+    pub(crate) train: Option<Arc<Tokens>>,
+    /// The text that the loss is measured on.
+    pub(crate) measured: Arc<Tokens>,
+    /// What is known of both together.
+    pub(crate) facts: PartFacts,
 }
 
 impl Texts {
@@ -270,6 +283,39 @@ pub(crate) fn further(
     let corpus = open(paths, &CorpusOptions { lossy, ..CorpusOptions::default() }, out)?;
     let mut progress = |progress| watch.prepare(&Preparation::Encoding(progress));
     encode_in_passing(&corpus, tokenizer, &mut progress)
+}
+
+/// The old text of a base model, as a recipe names it.
+pub(crate) fn old(
+    rehearsal: &Rehearsal,
+    lossy: bool,
+    tokenizer: &Tokenizer,
+    out: &Path,
+    watch: &mut dyn Watch,
+) -> Result<OldText, RunError> {
+    let Rehearsal { text, forgetting, .. } = rehearsal;
+    let options = CorpusOptions { lossy, ..CorpusOptions::default() };
+    let corpus = |paths: &[PathBuf]| open(paths, &options, out);
+    let (train, measured) = match (text.is_empty(), forgetting.is_empty()) {
+        (true, _) => (None, corpus(forgetting)?),
+        (false, false) => (Some(corpus(text)?), corpus(forgetting)?),
+        (false, true) => {
+            let (train, measured) = corpus(text)?.split_valid(OLD_HELD_OUT)?;
+            (Some(train), measured)
+        }
+    };
+    let mut facts = PartFacts::default();
+    let mut read = |corpus: &Corpus| -> Result<Arc<Tokens>, RunError> {
+        let mut progress = |progress| watch.prepare(&Preparation::Encoding(progress));
+        let (tokens, bytes) = encode_in_passing(corpus, tokenizer, &mut progress)?;
+        facts.tokens += tokens.len();
+        facts.bytes += bytes;
+        facts.blake3 += &hash(&tokens)?;
+        Ok(Arc::new(tokens))
+    };
+    let train = train.as_ref().map(&mut read).transpose()?;
+    let measured = read(&measured)?;
+    Ok(OldText { train, measured, facts })
 }
 
 /// BLAKE3 of the ids, each as four bytes.

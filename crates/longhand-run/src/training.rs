@@ -39,6 +39,9 @@ pub struct DataFacts {
     pub train: PartFacts,
     /// The part held out.
     pub valid: Option<PartFacts>,
+    /// The old text that is rehearsed and measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub old: Option<PartFacts>,
     /// SHA-256 of the files as stored.
     pub sha256: BTreeMap<PathBuf, String>,
 }
@@ -76,12 +79,25 @@ pub struct Results {
     pub valid: Option<Score>,
     /// Their score on the recipe's test files.
     pub test: Option<Score>,
+    /// The loss on old text, where the recipe names any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forgetting: Option<Forgetting>,
     /// What a classifier took for what there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<LabelCounts>,
     /// Figures of whatever was set on the held-out examples after training, by name: a threshold.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub calibration: BTreeMap<String, f64>,
+}
+
+/// The loss on old text before and after a run.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forgetting {
+    /// Nats per target of the base model.
+    pub before: f64,
+    /// Nats per target of the tuned model.
+    pub after: f64,
 }
 
 /// How often each label was taken for each.

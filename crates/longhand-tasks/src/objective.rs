@@ -76,16 +76,16 @@ impl<T: Task> TaskObjective<T> {
 }
 
 impl<T: Task> Objective for TaskObjective<T> {
-    fn learn(&mut self, mut pass: Pass<'_>) -> Result<Part, TrainError> {
+    fn learn(&mut self, pass: &mut Pass<'_>) -> Result<Part, TrainError> {
         self.batches.next(&mut self.batch);
         let Some(Adversarial { epsilon, weight }) = self.adversarial else {
-            return self.learn_batch(&mut pass, 1.0);
+            return self.learn_batch(pass, 1.0);
         };
         pass.watch_embedding();
-        let part = self.learn_batch(&mut pass, 1.0)?;
+        let part = self.learn_batch(pass, 1.0)?;
         pass.perturb(epsilon)?;
         // What is told is the loss of the texts as they are.
-        self.learn_batch(&mut pass, weight)?;
+        self.learn_batch(pass, weight)?;
         Ok(part)
     }
 

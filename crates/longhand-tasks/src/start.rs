@@ -17,6 +17,20 @@ pub fn with_head(config: Config, head: HeadKind) -> Config {
     Config { heads: vec![HeadConfig::new(head)], final_norm, ..config }
 }
 
+/// The configuration with further heads of a trained model behind its own one, which is called `name`
+/// then. The further heads keep their names; without any, nothing is changed.
+pub fn with_further_heads(mut config: Config, name: &str, further: &[HeadConfig]) -> Config {
+    if let ([own], [_, ..]) = (&mut config.heads[..], further) {
+        own.name = name.to_owned();
+        // A head of a stage before may have the name.
+        while further.iter().any(|head| head.name == own.name) {
+            own.name.push('2');
+        }
+        config.heads.extend_from_slice(further);
+    }
+    config
+}
+
 /// A model with weights drawn from a seed.
 ///
 /// # Errors

@@ -40,7 +40,7 @@ const WITHOUT_CHECKSUM: u32 = 2;
 
 const TRAINER_FILE: &str = "trainer.json";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
-const MEMORY_FILE: &str = "memory.safetensors";
+const MEMORY_FILES: [&str; 2] = ["memory.safetensors", "rehearsed_memory.safetensors"];
 
 /// The folder of a run's checkpoints, and how many of them are kept.
 #[derive(Clone, Debug)]
@@ -51,6 +51,9 @@ pub struct Checkpoints {
     /// The base of the adapter that is trained; none where a whole model is.
     base: Option<Base>,
 }
+
+/// Counters of a memory: tokens read, and tokens since the last reset, by stream.
+pub type Counters = (Vec<u64>, Vec<u64>);
 
 /// The progress of a run: `trainer.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,8 +84,11 @@ pub struct TrainerState {
     pub held_out: Option<u64>,
     /// The kind of average of the weights, and how many have been taken in.
     pub average: Option<(AverageKind, u64)>,
-    /// Counters of the carried memory: tokens read, and tokens since the last reset, by stream.
-    pub memory: Option<(Vec<u64>, Vec<u64>)>,
+    /// Counters of the carried memory.
+    pub memory: Option<Counters>,
+    /// The same of the memory of a rehearsed objective.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rehearsed_memory: Option<Counters>,
     /// The losses that show whether the run has diverged; none before the first step.
     #[serde(default)]
     pub losses: Option<Losses>,
@@ -145,7 +151,7 @@ pub struct Checkpoint {
     /// Tensors of the optimiser and the average by name.
     pub buffers: HashMap<String, Vec<f32>>,
     /// The streams' state, if the objective carries one.
-    pub memory: Option<State>,
+    pub memories: [Option<State>; 2],
     /// Later folders that are damaged.
     pub damaged: Vec<PathBuf>,
 }
@@ -210,9 +216,14 @@ enum CheckpointError {
     /// The adapter is refused; the message names the file.
     #[error("{0}")]
     Adapter(String),
-    /// The memory does not fit the model.
-    #[error("{MEMORY_FILE}: {0}")]
-    Memory(#[from] StateError),
+    /// A memory does not fit the model.
+    #[error("{file}: {source}")]
+    Memory {
+        /// Name of the refused file.
+        file: &'static str,
+        /// What does not fit.
+        source: StateError,
+    },
 }
 
 impl TrainerState {
@@ -297,24 +308,27 @@ impl Checkpoints {
         mut trainer: TrainerState,
         model: &Model,
         buffers: &[NamedBuffer<'_>],
-        memory: Option<&State>,
+        memories: [Option<&State>; 2],
     ) -> Result<PathBuf, TrainError> {
         let path = self.path(trainer.step);
         let tensors = buffers.iter().map(|b| (b.name.as_str(), Values::exact(b.shape, b.data)));
         // A file without a single tensor needs metadata to be one that can be read.
         let metadata = BTreeMap::from([("step".into(), trainer.step.to_string())]);
         let optimizer = file::serialize(tensors, metadata);
-        let memory = memory.map(|state| {
-            trainer.memory = Some((state.positions().to_vec(), state.since_reset().to_vec()));
-            let tensors = state.to_tensors();
+        let counters = |state: &State| (state.positions().to_vec(), state.since_reset().to_vec());
+        [trainer.memory, trainer.rehearsed_memory] = memories.map(|state| state.map(counters));
+        let memories = memories.map(|state| {
+            let tensors = state?.to_tensors();
             let tensors = tensors.iter().map(|tensor| (&*tensor.name, Values::from(tensor)));
-            file::serialize(tensors, BTreeMap::new())
+            Some(file::serialize(tensors, BTreeMap::new()))
         });
         self.write_folder(&path, |beside| {
             SavedWeights::write(model, self.base.as_ref(), beside)?;
             file::write(&beside.join(OPTIMIZER_FILE), &optimizer)?;
-            if let Some(memory) = &memory {
-                file::write(&beside.join(MEMORY_FILE), memory)?;
+            for (name, memory) in MEMORY_FILES.into_iter().zip(&memories) {
+                if let Some(memory) = memory {
+                    file::write(&beside.join(name), memory)?;
+                }
             }
             trainer.files = hashes(beside)?;
             let json = trainer.seal().map_err(std::io::Error::other)?;
@@ -472,21 +486,22 @@ fn read(folder: &Path) -> Result<Checkpoint, CheckpointError> {
     let buffers = tensors(OPTIMIZER_FILE, &content(folder, &trainer, OPTIMIZER_FILE)?)?;
     let buffers = buffers.into_iter().map(|t| (t.name.into_owned(), t.values.into_owned()));
     let buffers = buffers.collect();
-    let memory = match &trainer.memory {
-        Some((positions, since_reset)) => {
-            let tensors = tensors(MEMORY_FILE, &content(folder, &trainer, MEMORY_FILE)?)?;
-            let layout = weights.state_layout().map_err(|error| error.to_string());
-            let layout = layout.map_err(CheckpointError::Adapter)?;
-            Some(State::from_tensors(&layout, positions, since_reset, tensors)?)
-        }
-        None => None,
-    };
-    let read = [&SavedWeights::FILES[..], &[OPTIMIZER_FILE, MEMORY_FILE]].concat();
+    let mut memories = [None, None];
+    let counters = [&trainer.memory, &trainer.rehearsed_memory];
+    for ((memory, counters), file) in memories.iter_mut().zip(counters).zip(MEMORY_FILES) {
+        let Some((positions, since_reset)) = counters else { continue };
+        let tensors = tensors(file, &content(folder, &trainer, file)?)?;
+        let layout = weights.state_layout().map_err(|error| error.to_string());
+        let layout = layout.map_err(CheckpointError::Adapter)?;
+        let state = State::from_tensors(&layout, positions, since_reset, tensors);
+        *memory = Some(state.map_err(|source| CheckpointError::Memory { file, source })?);
+    }
+    let read = [&SavedWeights::FILES[..], &[OPTIMIZER_FILE], &MEMORY_FILES].concat();
     for name in trainer.files.keys().filter(|name| !read.contains(&name.as_str())) {
         content(folder, &trainer, name)?;
     }
     let (folder, damaged) = (folder.into(), Vec::new());
-    Ok(Checkpoint { folder, trainer, weights, buffers, memory, damaged })
+    Ok(Checkpoint { folder, trainer, weights, buffers, memories, damaged })
 }
 
 /// The weights of a checkpoint, whose files are those that it was written with.

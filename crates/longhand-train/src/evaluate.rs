@@ -77,7 +77,8 @@ impl Evaluated for OnTape<'_> {
             return Ok(0.0);
         }
         let targets = Targets::Tokens(&chunk.targets);
-        Ok(self.model.loss(&mut pass, x, targets, LossOptions::default())?.nats)
+        let head = self.model.token_head();
+        Ok(head.loss(&self.model.weights, &mut pass, x, targets, LossOptions::default())?.nats)
     }
 }
 

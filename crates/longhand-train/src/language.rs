@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use longhand_model::{Gates, Mode, Model, State, Tape, Targets};
+use longhand_model::{Gates, Mode, Model, State, Tape};
 use longhand_text::Tokens;
 use longhand_text::batch::{Batch, Streams, StreamsPosition};
 
 use crate::evaluate::{self, OnTape, Stretches, sequence};
-use crate::objective::{Objective, Part, Pass, Score, Watch};
+use crate::objective::{Objective, Part, Pass, Score, Watch, asked};
 use crate::random::draw;
 use crate::{Settings, TrainError};
 
@@ -46,13 +46,14 @@ impl LanguageModelling {
 }
 
 impl Objective for LanguageModelling {
-    fn learn(&mut self, mut pass: Pass<'_>) -> Result<Part, TrainError> {
+    fn learn(&mut self, pass: &mut Pass<'_>) -> Result<Part, TrainError> {
         self.streams.next(&mut self.chunk)?;
         reset_some(&mut self.chunk, self.reset, pass.seed);
         let chunk = &self.chunk;
         let memory = self.memory.get_or_insert_with(|| pass.model.state(chunk.batch));
         let x = pass.forward(&chunk.inputs, &sequence(chunk), memory)?;
-        let total = pass.loss(x, Targets::Tokens(&chunk.targets), self.label_smoothing)?;
+        let weight = pass.weight(asked(&chunk.targets));
+        let total = pass.token_loss(x, &chunk.targets, weight, self.label_smoothing)?;
         Ok(Part::of(total, chunk.inputs.len() as u64))
     }
 
@@ -101,12 +102,12 @@ impl Objective for LanguageModelling {
         Ok(self.streams.seek(position)?)
     }
 
-    fn memory(&self) -> Option<&State> {
-        self.memory.as_ref()
+    fn memories(&self) -> [Option<&State>; 2] {
+        [self.memory.as_ref(), None]
     }
 
-    fn restore_memory(&mut self, memory: State) {
-        self.memory = Some(memory);
+    fn restore_memories(&mut self, [memory, _]: [Option<State>; 2]) {
+        self.memory = memory;
     }
 }
 

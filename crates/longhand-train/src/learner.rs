@@ -130,7 +130,7 @@ impl Learner {
         for batch in 0..plan.batches {
             let seed = draw([plan.seed, optimizer.steps(), batch as u64]);
             let pass = tape.pass(Mode::Train { seed });
-            part.add(learn(Pass { model, seed, tape: pass, gradients })?);
+            part.add(learn(Pass { model, seed, tape: pass, gradients, rehearsed: None })?);
             tape.backward(&model.weights, gradients)?;
         }
         let targets = part.targets.max(1) as f64;

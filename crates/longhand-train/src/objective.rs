@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use longhand_model::{
-    Gates, Gradients, LossOptions, Model, ModelError, Sequence, State, Tape, Targets, Total, Var,
+    Gates, Gradients, IGNORE, LossOptions, Model, ModelError, Sequence, State, Tape, Targets,
+    Total, Var,
 };
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +19,7 @@ pub trait Objective {
     ///
     /// # Errors
     /// Errors of the data or the model.
-    fn learn(&mut self, pass: Pass<'_>) -> Result<Part, TrainError>;
+    fn learn(&mut self, pass: &mut Pass<'_>) -> Result<Part, TrainError>;
 
     /// The score on the held-out data; none where nothing is held out. Must not depend on the
     /// place in the training data, nor change it. `watch` is asked after each chunk of work.
@@ -70,13 +71,14 @@ pub trait Objective {
     /// [`TrainError::Objective`] or [`TrainError::Text`] if the position does not fit the data.
     fn seek(&mut self, position: &serde_json::Value) -> Result<(), TrainError>;
 
-    /// The state carried from batch to batch, to be saved; none where examples are independent.
-    fn memory(&self) -> Option<&State> {
-        None
+    /// The states carried from batch to batch, to be saved: that of the objective itself, and that of
+    /// the objective that it rehearses. None where examples are independent.
+    fn memories(&self) -> [Option<&State>; 2] {
+        [None, None]
     }
 
-    /// Goes on from a saved state.
-    fn restore_memory(&mut self, _memory: State) {}
+    /// Goes on from saved states.
+    fn restore_memories(&mut self, _memories: [Option<State>; 2]) {}
 }
 
 /// A forward pass that [`Objective::learn`] records.
@@ -89,6 +91,9 @@ pub struct Pass<'a> {
     pub tape: longhand_model::Pass<'a>,
     /// Gradients of the summed loss.
     pub(crate) gradients: &'a mut Gradients,
+    /// The weight of the sum of a rehearsed objective's losses, where their mean is to count as much as
+    /// this many targets of the new one; none where the objective is the new one.
+    pub(crate) rehearsed: Option<f64>,
 }
 
 impl Pass<'_> {
@@ -135,6 +140,29 @@ impl Pass<'_> {
         self.model.loss(&mut self.tape, x, targets, options)
     }
 
+    /// The weight of the losses of an objective on text that has `targets` in this batch: 1, or less
+    /// where it is rehearsed beside another one ([`crate::Rehearsal`]).
+    pub fn weight(&self, targets: usize) -> f32 {
+        self.rehearsed.map_or(1.0, |all| (all / targets.max(1) as f64) as f32)
+    }
+
+    /// As [`Pass::weighted_loss`], of the head that predicts tokens ([`Model::token_head`]).
+    ///
+    /// # Errors
+    /// [`ModelError::Head`] if the ids do not fit the head.
+    pub fn token_loss(
+        &mut self,
+        x: Var,
+        ids: &[u32],
+        weight: f32,
+        smoothing: f32,
+    ) -> Result<Total, ModelError> {
+        let gradients = Some((weight, &mut *self.gradients));
+        let options = LossOptions { smoothing, losses: None, gradients };
+        let (head, targets) = (self.model.token_head(), Targets::Tokens(ids));
+        head.loss(&self.model.weights, &mut self.tape, x, targets, options)
+    }
+
     /// Keeps the gradient of the embedded tokens of the next sequence, see [`Pass::perturb`].
     pub fn watch_embedding(&mut self) {
         self.tape.watch_embedding();
@@ -169,6 +197,11 @@ impl Pass<'_> {
         let options = LossOptions { smoothing: 0.0, losses: None, gradients };
         self.model.head(head)?.loss(&self.model.weights, &mut self.tape, x, targets, options)
     }
+}
+
+/// The number of targets that are not left out.
+pub(crate) fn asked(targets: &[u32]) -> usize {
+    targets.iter().filter(|&&target| target != IGNORE).count()
 }
 
 /// Hears how far an evaluation has come, and can stop it.

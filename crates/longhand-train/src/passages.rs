@@ -11,7 +11,7 @@ use longhand_model::{
 use longhand_text::Tokens;
 use longhand_text::batch::{PassageBatch, Passages};
 
-use crate::objective::{Objective, Part, Pass, Score, Watch};
+use crate::objective::{self, Objective, Part, Pass, Score, Watch};
 use crate::{Settings, TrainError};
 
 mod held_out;
@@ -116,8 +116,9 @@ fn measure(
         for Asked { x, right } in asked {
             match right {
                 Right::Tokens(ids) => {
-                    let options = LossOptions::default();
-                    let total = model.loss(&mut pass, x, Targets::Tokens(&ids), options)?;
+                    let (targets, options) = (Targets::Tokens(&ids), LossOptions::default());
+                    let head = model.token_head();
+                    let total = head.loss(&model.weights, &mut pass, x, targets, options)?;
                     part.add(Part::of(total, 0));
                 }
                 Right::Classes(name, classes) => {
@@ -158,20 +159,25 @@ fn classified(
 }
 
 impl<R: PassageReader> Objective for PassageObjective<R> {
-    fn learn(&mut self, mut pass: Pass<'_>) -> Result<Part, TrainError> {
+    fn learn(&mut self, pass: &mut Pass<'_>) -> Result<Part, TrainError> {
         self.passages.next(&mut self.batch)?;
         let (model, seed) = (pass.model, pass.seed);
         let asked = self.reader.read(model, &mut pass.tape, &self.batch, seed)?;
+        let tokens = asked.iter().map(|asked| match &asked.right {
+            Right::Tokens(ids) => objective::asked(ids),
+            Right::Classes(..) => 0,
+        });
+        let weight = pass.weight(tokens.sum());
         let mut part = Part { tokens: self.batch.tokens(), ..Part::default() };
         for Asked { x, right } in asked {
             match right {
                 Right::Tokens(ids) => {
-                    let total = pass.loss(x, Targets::Tokens(&ids), self.label_smoothing)?;
+                    let total = pass.token_loss(x, &ids, weight, self.label_smoothing)?;
                     part.add(Part::of(total, 0));
                 }
                 // The loop divides by the number of tokens alone.
                 Right::Classes(name, classes) => {
-                    let weight = part.targets as f32 / classes.len().max(1) as f32;
+                    let weight = weight * part.targets as f32 / classes.len().max(1) as f32;
                     pass.head_loss(name, x, Targets::Labels(&classes), weight)?;
                 }
             }

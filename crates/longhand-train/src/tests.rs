@@ -654,7 +654,7 @@ fn a_validation_loss_that_diverges_ends_the_run() {
 struct Scored(LanguageModelling, f64);
 
 impl Objective for Scored {
-    fn learn(&mut self, pass: objective::Pass<'_>) -> Result<objective::Part, TrainError> {
+    fn learn(&mut self, pass: &mut objective::Pass<'_>) -> Result<objective::Part, TrainError> {
         self.0.learn(pass)
     }
 
@@ -828,7 +828,7 @@ struct StopInStep {
 }
 
 impl Objective for StopInStep {
-    fn learn(&mut self, pass: objective::Pass<'_>) -> Result<objective::Part, TrainError> {
+    fn learn(&mut self, pass: &mut objective::Pass<'_>) -> Result<objective::Part, TrainError> {
         self.batches += 1;
         if self.batches == 10 {
             self.stop.store(true, Ordering::Relaxed);
@@ -857,12 +857,12 @@ impl Objective for StopInStep {
         self.inner.seek(position)
     }
 
-    fn memory(&self) -> Option<&State> {
-        self.inner.memory()
+    fn memories(&self) -> [Option<&State>; 2] {
+        self.inner.memories()
     }
 
-    fn restore_memory(&mut self, memory: State) {
-        self.inner.restore_memory(memory);
+    fn restore_memories(&mut self, memories: [Option<State>; 2]) {
+        self.inner.restore_memories(memories);
     }
 }
 

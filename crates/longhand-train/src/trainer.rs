@@ -51,8 +51,8 @@ pub struct Trainer<O> {
     preparation: f64,
     /// Tokens read by the steps of this session, and the seconds that they took.
     speed: (u64, f64),
-    /// The data's position and the memory before a step that was stopped half-way.
-    before_step: Option<(serde_json::Value, Option<State>)>,
+    /// The data's position and the memories before a step that was stopped half-way.
+    before_step: Option<(serde_json::Value, [Option<State>; 2])>,
     /// Share of the budget at which a group of parameters is next unfrozen.
     regroup_at: f64,
 }
@@ -126,6 +126,7 @@ impl<O: Objective> Trainer<O> {
             held_out: None,
             average: None,
             memory: None,
+            rehearsed_memory: None,
             losses: None,
             groups: BTreeMap::new(),
             settings: settings.clone(),
@@ -186,7 +187,7 @@ impl<O: Objective> Trainer<O> {
             self.resumed = Some(Resumed { step: 0, folder: None, damaged: Vec::new() });
             return Ok(None);
         };
-        let Checkpoint { folder, trainer, weights, mut buffers, memory, damaged } = checkpoint;
+        let Checkpoint { folder, trainer, weights, mut buffers, memories, damaged } = checkpoint;
         same_run(&trainer.settings, &self.settings)?;
         let misfit = |reason: String| TrainError::Checkpoint { folder: folder.clone(), reason };
         weights.restore(&mut self.learner.model).map_err(misfit)?;
@@ -210,9 +211,7 @@ impl<O: Objective> Trainer<O> {
                 .map_err(|error| misfit(error.to_string()))?;
         }
         self.objective.seek(&trainer.position)?;
-        if let Some(memory) = memory {
-            self.objective.restore_memory(memory);
-        }
+        self.objective.restore_memories(memories);
         if let Some(tokens) = trainer.held_out {
             self.objective.sample_held_out(tokens, self.settings.seed);
         }
@@ -323,16 +322,17 @@ impl<O: Objective> Trainer<O> {
         }
         let Settings { clip, accumulation, seed, .. } = self.settings;
         if accumulation > 1 {
-            self.before_step = Some((self.objective.position(), self.objective.memory().cloned()));
+            let memories = self.objective.memories().map(Option::<&State>::cloned);
+            self.before_step = Some((self.objective.position(), memories));
         }
         let plan = Plan { rate, clip, batches: accumulation, seed };
         let (objective, mut batches) = (&mut self.objective, 0);
-        let step = self.learner.step(plan, |pass| {
+        let step = self.learner.step(plan, |mut pass| {
             batches += 1;
             if batches > 1 && stop.load(Ordering::Relaxed) {
                 return Err(TrainError::Stopped);
             }
-            objective.learn(pass)
+            objective.learn(&mut pass)
         });
         let step = step.map_err(|error| error.with_checkpoint(self.last_checkpoint()))?;
         self.before_step = None;
@@ -404,11 +404,11 @@ impl<O: Objective> Trainer<O> {
         let mut buffers = optimizer.buffers(weights);
         buffers.extend(average.iter().flat_map(|average| average.buffers(weights)));
         buffers.extend(ranks.iter().flat_map(|ranks| ranks.buffers(weights)));
-        let memory = match stopped {
-            Some((_, memory)) => memory.as_ref(),
-            None => self.objective.memory(),
+        let memories = match stopped {
+            Some((_, memories)) => memories.each_ref().map(Option::as_ref),
+            None => self.objective.memories(),
         };
-        let folder = checkpoints.save(self.state.clone(), model, &buffers, memory)?;
+        let folder = checkpoints.save(self.state.clone(), model, &buffers, memories)?;
         let step = self.state.step;
         self.saved_step = Some(step);
         progress.event(&Event::Saved { step, folder: &folder })?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use longhand::recipe::Recipe;
 use longhand_run::training::{LabelCounts, Results};
-use longhand_run::{Existing, Finished, Folds, Rounds, Run, Training};
+use longhand_run::{Existing, Finished, Folds, Forgetting, Rounds, Run, Training};
 use longhand_train::log::JsonLines;
 use longhand_train::{End, Score};
 use serde_json::{Map, Value, json};
@@ -108,6 +108,9 @@ fn tell_person(finished: &Finished, out: &Path) {
             say!("{part} loss {loss:.4} nats per token, perplexity {:.3}", loss.exp());
         }
     }
+    if let Some(Forgetting { before, after }) = results.forgetting {
+        say!("loss on the old text {before:.4} before and {after:.4} after");
+    }
     if !results.calibration.is_empty() {
         let figure =
             |(name, value): (&String, &f64)| format!("{} {value:.4}", name.replace('_', " "));
@@ -196,6 +199,7 @@ fn tell_program(finished: &Finished, out: &Path) -> Result<()> {
         "test": test,
         "calibration": results.calibration,
         "expected": expected,
+        "forgetting": results.forgetting,
         "parameters": results.parameters,
         "trainable_parameters": results.trainable_parameters,
         "step": results.steps,

@@ -177,3 +177,69 @@ fn an_adapter_of_a_language_model_is_trained_resumed_and_applied() {
     assert_eq!(place.done("train --recipe again.toml --json --out recipe")["step"], 2);
     assert!(place.has("recipe/adapter_model.safetensors"));
 }
+
+#[test]
+fn old_text_is_rehearsed_and_what_is_forgotten_is_told() {
+    let place = Place::new();
+    place.write("old.txt", &"she was glad then. he was sad then. ".repeat(20));
+    let told = |last: &Value| {
+        let loss = |when: &str| last["forgetting"][when].as_f64().unwrap();
+        (loss("before"), loss("after"))
+    };
+    // The end of the old text is what is measured.
+    let rehearse = "--rehearse text.txt --rehearse-weight 1";
+    let (before, kept) = told(&place.go_on(&format!("{rehearse} --steps 40 --out rehearsed")));
+    let (_, lost) = told(&place.go_on("--forgetting old.txt --steps 40 --out lost"));
+    assert!(kept < before + 0.3 && lost > kept + 0.5, "{before}, {kept}, {lost}");
+    assert_eq!(place.go_on("--steps 1 --out plain")["forgetting"], Value::Null);
+    // The loss on the text that is named, of the base and of what became of it.
+    let line = "--rehearse text.txt --forgetting old.txt --steps 10 --method lora --out lora";
+    let (before, after) = told(&place.go_on(line));
+    assert!((before - place.loss("base --data old.txt")).abs() < 1e-3);
+    assert!((after - place.loss("base --adapter lora --data old.txt")).abs() < 1e-3);
+
+    place.go_on(&format!("{rehearse} --steps 20 --out part"));
+    place.go_on(&format!("{rehearse} --steps 40 --out part --resume"));
+    assert_eq!(place.read("part/model.safetensors"), place.read("rehearsed/model.safetensors"));
+    place.refused(
+        "train base --rehearse-weight 2 --rehearse old.txt --resume --out part",
+        "old text",
+    );
+    place.refused(
+        "train base new.txt --rehearse text.txt --rehearse-weight 0 --out never",
+        "above 0",
+    );
+    place.refused("train new.txt --rehearse text.txt --out never", "name a model to begin with");
+    place.refused("train base new.txt --rehearse nowhere.txt --out never", "nowhere.txt");
+}
+
+#[test]
+fn a_task_beside_the_old_objective_forgets_less() {
+    let place = Place::new();
+    let told = |line: &str| {
+        let last = place.tune(line);
+        assert!(last["test"]["accuracy"].as_f64().unwrap() > 0.9, "{last}");
+        last["forgetting"]["after"].as_f64().unwrap()
+    };
+    let lost = told("--forgetting text.txt --steps 40 --out lost");
+    let kept = told("--rehearse text.txt --forgetting text.txt --steps 40 --out kept");
+    assert!(kept < lost - 0.1, "{kept} with and {lost} without rehearsal");
+    // The language model's head is beside the task's, and a task still answers.
+    let config: Value = serde_json::from_slice(&place.read("kept/config.json")).unwrap();
+    let names = [0, 1].map(|head| config["heads"][head]["name"].as_str().unwrap());
+    assert_eq!(names, ["classify", "head"]);
+    assert_eq!(place.answers("kept").len(), 3);
+    // An adapter goes on to need its base alone, whose head it keeps.
+    told("--rehearse text.txt --method lora --steps 60 --out lora");
+    assert_eq!(place.answers("lora"), place.answers("base --adapter lora"));
+    let shown = place.done("adapter show lora --json");
+    assert_eq!(shown["own"], serde_json::json!(["classify.bias", "classify.weight"]));
+
+    let tune = "finetune base --task classify --data train.tsv --steps 2 --out never";
+    place.refused(&format!("{tune} --method frozen --rehearse text.txt"), "head alone");
+    let from_nothing = "finetune --task classify --data train.tsv --steps 2 --out never";
+    place.refused(&format!("{from_nothing} --forgetting text.txt"), "name a model to begin with");
+    place.refused(&format!("{from_nothing} --baseline nb-lr --rehearse text.txt"), "--rehearse");
+    let task = "finetune lost --task classify --data train.tsv --steps 2 --out never";
+    place.refused(&format!("{task} --rehearse text.txt"), "no head that predicts tokens");
+}

@@ -94,6 +94,36 @@ fn words_of_several_tokens_are_tagged_on_a_pretrained_body() {
     assert_eq!(tagged, "Bora999 NNP I-PER\nsees VBZ O\n. . O\n\n");
 }
 
+/// The old text has none of the features of a tagger.
+#[test]
+fn a_tagger_rehearses_what_its_body_was_pretrained_for() {
+    let folder = TempDir::new().unwrap();
+    let train = write(&folder, "train.conll", &sentences(0, 40));
+    let old = write(&folder, "old.txt", &"Bora sees the river. Kato calls Mine.\n".repeat(40));
+    let recipe = write(
+        &folder,
+        "body.toml",
+        "[tokenizer]\nkind = 'char'\n[model]\npreset = 'bicausal-nano'\n[model.overrides]\n\
+         width = 32\nblocks = [{ long = { type = 'lstm', hidden = 32 }, feed_forward = 48 }]\n",
+    );
+    let after = |flags: &[&str]| {
+        let out = folder.path().join(flags[0]).to_str().unwrap().to_owned();
+        let arguments = [
+            &["finetune", "--recipe", &recipe, "--task", "tag", "--data", &train][..],
+            &["--pretrain", "bicausal", "--pretrain-text", &old, "--pretrain-epochs", "2"],
+            &["--feature-column", "1", "--epochs", "4", "--threads", "1", "--json", "--out", &out],
+            flags,
+        ];
+        let (code, stdout, errors) = longhand(&arguments.concat(), "");
+        assert_eq!((code, errors.as_str()), (0, ""));
+        let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+        last["forgetting"]["after"].as_f64().unwrap()
+    };
+    let lost = after(&["--forgetting", &old]);
+    let kept = after(&["--rehearse", &old, "--forgetting", &old]);
+    assert!(kept < lost - 0.1, "{kept} with and {lost} without rehearsal");
+}
+
 #[test]
 fn a_tagger_reads_the_characters_of_words() {
     let folder = TempDir::new().unwrap();

@@ -456,7 +456,7 @@ fn an_adversarial_step_adds_the_weighted_loss_of_moved_tokens() {
         let mut learner =
             Learner::new(start, OptimizerSettings::AdamW(Default::default()), cpu()).unwrap();
         let plan = Plan { rate: 0.0, clip: 0.0, batches: 1, seed: 1 };
-        learner.step(plan, |pass| objective.learn(pass)).unwrap()
+        learner.step(plan, |mut pass| objective.learn(&mut pass)).unwrap()
     };
     let plain = step(None);
     // Tokens that hardly move give the same gradient again; the loss that is told is the plain one.

@@ -21,6 +21,7 @@ use super::flags::{
     BudgetFlags, DataFlags, ModelFlags, NGRAM, OutputFlags, PretrainingFlags, TrainingFlags,
     TuningFlags, begin_with, check, first, set,
 };
+use super::rehearsal::RehearsalFlags;
 use super::self_training::SelfTrainingFlags;
 use crate::error::Usage;
 use crate::launch::Launch;
@@ -132,6 +133,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     tuning: TuningFlags,
     #[command(flatten)]
+    rehearsal: RehearsalFlags,
+    #[command(flatten)]
     budget: BudgetFlags,
     #[command(flatten)]
     training: TrainingFlags,
@@ -229,6 +232,7 @@ impl Arguments {
         }
         self.pretraining.apply(&mut recipe)?;
         self.tuning.apply(&mut recipe.tuning)?;
+        self.rehearsal.apply(&mut recipe)?;
         self.budget.apply(&mut recipe.training);
         self.training.apply(&mut recipe.training);
         set(&mut recipe.training.label_smoothing, self.label_smoothing);
@@ -274,6 +278,7 @@ impl Arguments {
                 .or(self.training.given())
                 .or(self.pretraining.given())
                 .or(self.self_training.given())
+                .or(self.rehearsal.given())
                 .or(first(&own)),
             epochs: self.budget.epochs(),
             learning_rate: self.training.learning_rate(),

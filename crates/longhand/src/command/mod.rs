@@ -19,6 +19,7 @@ mod memory;
 mod ngram;
 mod predict;
 mod quantize;
+mod rehearsal;
 mod score;
 mod self_training;
 mod train;

@@ -14,6 +14,7 @@ use super::flags::{
     BudgetFlags, DataFlags, ModelFlags, NGRAM, OutputFlags, TrainingFlags, TuningFlags, begin_with,
     check, chunk_help, first, objective_help, set,
 };
+use super::rehearsal::RehearsalFlags;
 use crate::error::Usage;
 use crate::launch::Launch;
 use crate::reading::{absolute, recipe_folder};
@@ -23,8 +24,7 @@ const SAMPLE_MINUTES: f64 = 2.0;
 /// The held-out part of the built-in sample: enough to tell models apart, and quickly read.
 const SAMPLE_HELD_OUT: f64 = 0.02;
 
-/// Pretrain a model on raw text, from nothing or from a trained model; with no text, on the built-in
-/// sample.
+/// Pretrain a model on raw text, from nothing or from another model; without text, on the sample.
 #[derive(Args)]
 #[command(
     override_usage = "longhand train [OPTIONS] [BASE] [TEXT]...",
@@ -52,6 +52,8 @@ pub(crate) struct Arguments {
     order: Option<usize>,
     #[command(flatten)]
     tuning: TuningFlags,
+    #[command(flatten)]
+    rehearsal: RehearsalFlags,
     #[command(flatten)]
     budget: BudgetFlags,
     #[command(flatten)]
@@ -118,8 +120,8 @@ impl Arguments {
         }
     }
 
-    /// Begins with a trained model, and learns what that has learnt unless a flag or the recipe says
-    /// otherwise.
+    /// Begins with a trained model, and learns what that has learnt, if neither a flag nor the recipe
+    /// names another objective.
     fn begin_with(&self, folder: &PathBuf, recipe: &mut Recipe) -> Result<()> {
         let order = ("--order", self.order.is_some());
         if let Some(flag) = self.model.given().or(first(&[order])) {
@@ -146,6 +148,7 @@ impl Arguments {
         self.model.apply(recipe)?;
         self.apply_order(recipe)?;
         self.tuning.apply(&mut recipe.tuning)?;
+        self.rehearsal.apply(recipe)?;
         self.budget.apply(&mut recipe.training);
         self.training.apply(&mut recipe.training);
         set(&mut recipe.training.chunk, self.chunk);
@@ -165,8 +168,9 @@ impl Arguments {
             ("--learning-rate", self.training.learning_rate().is_some()),
             ("--chunk", self.chunk.is_some()),
         ];
-        let of_network = self.tuning.given().or(self.budget.given()).or(self.training.given());
-        let flag = of_network.or(first(&own));
+        let of_base = self.tuning.given().or(self.rehearsal.given());
+        let of_network = self.budget.given().or(self.training.given());
+        let flag = of_base.or(of_network).or(first(&own));
         match flag {
             Some(flag) => {
                 Err(Usage(format!("{flag} is for networks, not for n-grams: leave it out")))
