@@ -41,6 +41,9 @@ pub enum Targets<'a> {
     Flags(&'a [f32]),
     /// `[T·B]` tags, for a tagging head.
     Tags(&'a [u32]),
+    /// `[T·B]` tags, for a tagging head: each by the score of its own position, without a CRF's scores
+    /// of two tags beside each other.
+    TagsApart(&'a [u32]),
     /// `[B]` first and last positions, counted from 0 in each sequence.
     Spans(&'a [(u32, u32)]),
 }
@@ -191,9 +194,13 @@ impl Head {
                 let scores = tape.scores(weights, x, self.output, trains);
                 tape.crf_loss(weights, scores, crf, tags, options)
             }
-            (Targets::Tokens(ids) | Targets::Labels(ids) | Targets::Tags(ids), _) => {
-                tape.cross_entropy(weights, x, self.output, ids, options)
-            }
+            (
+                Targets::Tokens(ids)
+                | Targets::Labels(ids)
+                | Targets::Tags(ids)
+                | Targets::TagsApart(ids),
+                _,
+            ) => tape.cross_entropy(weights, x, self.output, ids, options),
             (Targets::Flags(flags), _) => {
                 let logits = tape.scores(weights, x, self.output, trains);
                 tape.flag_cross_entropy(logits, flags, options)
@@ -216,7 +223,7 @@ impl Head {
         let (name, sequence) = (|| self.name.clone(), tape.sequence(x, false));
         let (expected, got) = match targets {
             Targets::Tokens(ids) => (sequence.rows(), ids.len()),
-            Targets::Tags(ids) => (sequence.rows(), ids.len()),
+            Targets::Tags(ids) | Targets::TagsApart(ids) => (sequence.rows(), ids.len()),
             Targets::Labels(ids) => (sequence.batch, ids.len()),
             Targets::Flags(flags) => (sequence.batch * self.outputs, flags.len()),
             Targets::Spans(spans) => (sequence.batch, spans.len()),
@@ -233,8 +240,12 @@ impl Head {
             return Err(HeadError::Count { head: name(), expected, got });
         }
         match targets {
-            Targets::Tokens(ids) | Targets::Labels(ids) | Targets::Tags(ids) => {
+            Targets::Tokens(ids) | Targets::Labels(ids) | Targets::TagsApart(ids) => {
                 self.check_ids(sequence, ids)
+            }
+            Targets::Tags(ids) => {
+                self.check_ids(sequence, ids)?;
+                self.check_path(sequence, ids)
             }
             Targets::Flags(flags) => {
                 match flags.iter().position(|flag| !(0.0..=1.0).contains(flag)) {
@@ -272,16 +283,21 @@ impl Head {
             return Ok(());
         }
         let batch = sequence.batch;
-        for (place, _) in ids.iter().enumerate().filter(|&(_, &id)| id != IGNORE) {
-            if !sequence.is_real(place / batch, place % batch) {
-                return Err(HeadError::Padding { head: name(), place });
-            }
+        let mut targets = ids.iter().enumerate().filter(|&(_, &id)| id != IGNORE);
+        match targets.find(|(place, _)| !sequence.is_real(place / batch, place % batch)) {
+            Some((place, _)) => Err(HeadError::Padding { head: name(), place }),
+            None => Ok(()),
         }
+    }
+
+    /// Checks that a CRF is given the tags of whole sequences.
+    fn check_path(&self, sequence: Sequence<'_>, ids: &[u32]) -> Result<(), HeadError> {
+        let batch = sequence.batch;
         let is_ignored = |t: usize, b: usize| ids[t * batch + b] == IGNORE;
         let in_part =
             |b: usize| (1..sequence.real(b)).any(|t| is_ignored(t, b) != is_ignored(0, b));
         match (0..batch).find(|&b| self.crf.is_some() && in_part(b)) {
-            Some(b) => Err(HeadError::PartOfTags { head: name(), sequence: b }),
+            Some(b) => Err(HeadError::PartOfTags { head: self.name.clone(), sequence: b }),
             None => Ok(()),
         }
     }
@@ -304,7 +320,7 @@ impl Targets<'_> {
             Targets::Tokens(_) => "tokens",
             Targets::Labels(_) => "labels",
             Targets::Flags(_) => "flags",
-            Targets::Tags(_) => "tags",
+            Targets::Tags(_) | Targets::TagsApart(_) => "tags",
             Targets::Spans(_) => "spans",
         }
     }

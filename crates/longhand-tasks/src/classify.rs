@@ -19,7 +19,7 @@ use crate::confusion::{Confusion, class_report};
 use crate::error::TaskError;
 use crate::ids::{encode, encode_pair, separator};
 use crate::ranking::{auc, mean};
-use crate::task::{At, Calibrates, Encoded, Read, Reading, Report, Scored, Task, Unit};
+use crate::task::{At, Calibrates, Encoded, Explained, Read, Reading, Report, Scored, Task, Unit};
 
 mod confidence;
 mod ordered;
@@ -338,8 +338,13 @@ impl Task for Classify {
         Some(Prediction { label: label as u32, probabilities })
     }
 
-    fn explained(&self, answer: &Prediction) -> Option<u32> {
-        Some(answer.label)
+    fn explained(
+        &self,
+        _: &Example,
+        _: &[LabelledIds<u32>],
+        answers: &[Prediction],
+    ) -> Vec<Explained<u32>> {
+        answers.first().map(|answer| Explained::whole(answer.label)).into_iter().collect()
     }
 
     fn parse(&self, text: &str, at: At<'_>) -> Result<Vec<Example>, TaskError> {

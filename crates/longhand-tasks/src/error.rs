@@ -78,9 +78,6 @@ pub enum TaskError {
     /// Nothing is held out to calibrate the answers on.
     #[error("nothing is held out to calibrate on: hold out a part, or name a file to validate on")]
     NothingHeldOut,
-    /// A task whose answers are not explained.
-    #[error("answers of the task {0} are not explained: leave out the explanation")]
-    NotExplained(&'static str),
     /// A tokeniser without a token that parts two texts.
     #[error(
         "the {0} tokeniser has no token that parts two texts: train the model with another one"

@@ -1,6 +1,7 @@
 //! Why a network answers as it does: the share of each token, and of each kind of memory.
 //!
-//! With f(x) = ln p(answer | x) and the embedded tokens x, the integrated gradients of token t
+//! An answer is explained as a whole, or in parts: each entity that a tagger found by itself. With
+//! f(x) = ln p(answer | x) and the embedded tokens x, the integrated gradients of token t
 //! (Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", 2017, equation 1) are
 //!
 //! > Σ_d (x_td − r_d) · ∫₀¹ ∂f(r + α(x − r))/∂x_td dα
@@ -21,7 +22,7 @@ use serde::Serialize;
 use crate::batches;
 use crate::error::TaskError;
 use crate::network::Network;
-use crate::task::Task;
+use crate::task::{Explained, Part, Task};
 
 /// Steps of the integral that are read side by side.
 const STEPS: usize = 32;
@@ -30,12 +31,16 @@ const MOST_STEPS: usize = 16 * STEPS;
 /// The error that is accepted: in nats, and as a share of what the tokens change.
 const ACCEPTED: [f64; 2] = [0.005, 0.02];
 
-/// Why a network gave an answer.
+/// Why a network gave an answer, or a part of one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
+    /// The part of the answer; none where it is the whole.
+    #[serde(flatten)]
+    pub part: Option<Part>,
     /// The tokens that were read, in order.
     pub tokens: Vec<Token>,
-    /// ln p of the answer.
+    /// ln p of the answer: of both ends of a span, or of all tags of an entity, each by the score of its
+    /// own word before a CRF adds those of its neighbours.
     pub log_probability: f64,
     /// ln p of the answer where every token is the mean of all.
     pub without_tokens: f64,
@@ -84,20 +89,31 @@ impl Explainer {
         Ok(Self { network, reference, tape: Tape::new(cpu), gradients })
     }
 
-    /// Why the network gave this answer to an example; none where there was nothing to read.
+    /// Why the network gave these answers to the sequences of an example: an explanation of the whole,
+    /// or one of each part ([`Task::IN_PARTS`]); none where there was nothing to read.
     ///
     /// # Errors
-    /// [`TaskError::NotExplained`] if the task's answers are not explained.
+    /// If the tokeniser refuses a text.
     pub fn explain<T: Task>(
         &mut self,
         task: &T,
         example: &T::Example,
         answers: &[T::Answer],
-    ) -> Result<Option<Explanation>, TaskError> {
+    ) -> Result<Vec<Explanation>, TaskError> {
         let items = task.encode(&self.network.tokenizer, example)?.items;
-        let (Some(item), Some(answer)) = (items.first(), answers.first()) else { return Ok(None) };
-        let label = task.explained(answer).ok_or(TaskError::NotExplained(T::NAME))?;
-        let item = LabelledIds { ids: item.ids.clone(), label };
+        let parts = task.explained(example, &items, answers).into_iter();
+        parts.map(|part| self.explain_part(task, &items, part)).collect()
+    }
+
+    fn explain_part<T: Task>(
+        &mut self,
+        task: &T,
+        items: &[LabelledIds<T::Target>],
+        explained: Explained<T::Target>,
+    ) -> Result<Explanation, TaskError> {
+        let Explained { item, target: label, part } = explained;
+        let ids = items.get(item).map(|item| item.ids.clone()).unwrap_or_default();
+        let item = LabelledIds { ids, label };
         let whole = self.log_probability(task, &item, 1.0, None)?;
         let nothing = self.log_probability(task, &item, 0.0, None)?;
         let mut without = |memory| self.log_probability(task, &item, 1.0, Some(memory));
@@ -114,14 +130,15 @@ impl Explainer {
         };
         let label = |id: &u32| self.network.tokenizer.label(*id);
         let tokens = item.ids.iter().map(label).zip(&shares);
-        Ok(Some(Explanation {
+        Ok(Explanation {
+            part,
             tokens: tokens.map(|(text, &share)| Token { text, share }).collect(),
             log_probability: whole,
             without_tokens: nothing,
             completeness_error: error,
             working_memory: whole - working,
             long_memory: whole - long,
-        }))
+        })
     }
 
     /// f(r + factor·(x − r)), with a kind of memory silenced.
@@ -189,7 +206,7 @@ fn read<T: Task>(
         ..LossOptions::default()
     };
     let loss = |targets: Targets<'_>| model.loss(&mut pass, x, targets, options);
-    let nats = task.with_targets(&batch, loss)?.nats;
+    let nats = task.with_explained(&batch, loss)?.nats;
     if let Some(gradients) = gradients {
         pass.backward(&model.weights, gradients)?;
         gradients.clear();

@@ -18,7 +18,7 @@ use crate::confusion::{ClassScore, class_report, macro_means};
 use crate::error::TaskError;
 use crate::ids::encode;
 use crate::ranking::{auc, average_precision, mean};
-use crate::task::{At, Calibrates, Encoded, Read, Reading, Report, Scored, Task, Unit};
+use crate::task::{At, Calibrates, Encoded, Explained, Read, Reading, Report, Scored, Task, Unit};
 
 mod settings;
 mod threshold;
@@ -297,8 +297,13 @@ impl Task for MultiLabel {
         figures.map(|(name, value)| (name.to_owned(), value)).into()
     }
 
-    fn explained(&self, answer: &Prediction) -> Option<Vec<u32>> {
-        Some(answer.labels.clone())
+    fn explained(
+        &self,
+        _: &Example,
+        _: &[LabelledIds<Vec<u32>>],
+        answers: &[Prediction],
+    ) -> Vec<Explained<Vec<u32>>> {
+        answers.first().map(|answer| Explained::whole(answer.labels.clone())).into_iter().collect()
     }
 
     fn parse(&self, text: &str, _at: At<'_>) -> Result<Vec<Example>, TaskError> {

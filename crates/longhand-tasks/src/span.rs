@@ -21,7 +21,7 @@ use serde_json::{Map, Value, json};
 use crate::batches::features as features_of;
 use crate::error::TaskError;
 use crate::tag::features::{Feature, FeatureTable, Words as Sentence};
-use crate::task::{At, Calibrates, Encoded, Read, Reading, Scored, Task, Unit};
+use crate::task::{At, Calibrates, Encoded, Explained, Read, Reading, Scored, Task, Unit};
 
 mod example;
 pub mod features;
@@ -351,6 +351,31 @@ impl Task for Spans {
     fn is_right(&self, scored: &Scored<'_, Self>) -> Option<bool> {
         let text = self.text(scored.example, scored.answers);
         Some(scored.example.right.measure(text).exact == 1.0)
+    }
+
+    fn explained(
+        &self,
+        _: &Example,
+        items: &[LabelledIds<Target>],
+        answers: &[Answer],
+    ) -> Vec<Explained<Target>> {
+        let Some(best) = combined(answers) else { return Vec::new() };
+        let is_decisive = |answer: &Answer| match self.bytes(&best) {
+            Some(_) => answer.score == best.score && answer.bytes == best.bytes,
+            None => answer.none == best.none,
+        };
+        let Some(item) = answers.iter().position(is_decisive) else { return Vec::new() };
+        let LabelledIds { ids, label } = &items[item];
+        let context = ids.len() - label.places.len();
+        let mark = context.saturating_sub(1);
+        let ends = self.bytes(&best).and_then(|bytes| {
+            let first = label.places.iter().position(|place| place.start == bytes.start)?;
+            let last = label.places.iter().rposition(|place| place.end == bytes.end)?;
+            Some((context + first, context + last))
+        });
+        let (first, last) = ends.unwrap_or((mark, mark));
+        let target = Target { span: (first as u32, last as u32), ..label.clone() };
+        vec![Explained { item, target, part: None }]
     }
 
     fn parse(&self, text: &str, at: At<'_>) -> Result<Vec<Example>, TaskError> {

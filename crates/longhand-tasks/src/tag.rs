@@ -15,9 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use longhand_model::config::HeadKind;
-use longhand_model::{
-    Config, IGNORE, LegalTags, Model, Pass, Preset, Sequence, Targets, WordVector,
-};
+use longhand_model::{Config, LegalTags, Model, Pass, Preset, Sequence, Targets, WordVector};
 use longhand_text::batch::{LabelledBatch, LabelledIds};
 use longhand_text::corpus::conll::{Conll, ConllColumn, ConllOptions};
 use longhand_text::{Tokenizer, TokenizerKind};
@@ -29,11 +27,12 @@ use crate::confusion::ClassScore;
 use crate::error::TaskError;
 use crate::tags::{Entity, EntityCounts, Scheme};
 use crate::task::{
-    At, CharacterRows, Encoded, Read, Reading, Report, Scored, Task, Unit, WordRows,
+    At, CharacterRows, Encoded, Explained, Read, Reading, Report, Scored, Task, Unit, WordRows,
 };
 
 mod characters;
 mod example;
+mod explained;
 pub mod features;
 mod meaning;
 mod settings;
@@ -47,7 +46,7 @@ use example::Columns;
 pub use example::Example;
 use features::{ABSENT, Feature, FeatureTable, Words};
 pub use settings::Settings;
-use tokens::{Tokens, numbers_of_words, words_of_longest};
+use tokens::{Tokens, numbers_of_words, rows_of_tags, words_of_longest};
 
 /// The meaning of a tagger's answers, and how it reads a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,6 +109,7 @@ impl Task for Tagging {
     // A tagger goes on to find more entities while its loss rises.
     const CRITERION: &'static [&'static str] = &["entity_f1", "f1"];
     const COLUMNS: &'static [&'static str] = &["tags"];
+    const IN_PARTS: bool = true;
 
     type Settings = Settings;
     type Example = Example;
@@ -338,13 +338,7 @@ impl Task for Tagging {
         batch: &LabelledBatch<Target>,
         learn: impl FnOnce(Targets<'_>) -> R,
     ) -> R {
-        let mut tags = vec![IGNORE; words_of_longest(batch) * batch.batch];
-        for (b, target) in batch.labels.iter().enumerate() {
-            for (t, &tag) in target.tags.iter().enumerate() {
-                tags[t * batch.batch + b] = tag;
-            }
-        }
-        learn(Targets::Tags(&tags))
+        learn(Targets::Tags(&rows_of_tags(batch)))
     }
 
     fn target_bytes(target: &Target) -> Vec<u8> {
@@ -424,6 +418,23 @@ impl Task for Tagging {
         };
         let classes = scores.types().iter().map(score).collect();
         Report { text: scores.table(), classes, json, ..Report::default() }
+    }
+
+    fn explained(
+        &self,
+        example: &Example,
+        items: &[LabelledIds<Target>],
+        answers: &[Answer],
+    ) -> Vec<Explained<Target>> {
+        self.explained_parts(example, items, answers)
+    }
+
+    fn with_explained<R>(
+        &self,
+        batch: &LabelledBatch<Target>,
+        learn: impl FnOnce(Targets<'_>) -> R,
+    ) -> R {
+        learn(Targets::TagsApart(&rows_of_tags(batch)))
     }
 
     fn unit(&self) -> Unit {

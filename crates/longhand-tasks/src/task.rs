@@ -10,6 +10,7 @@ use longhand_model::{Characters, Config, Model, Pass, Preset, Targets, WordVecto
 use longhand_text::batch::{LabelledBatch, LabelledIds};
 use longhand_text::corpus::table::{Header, TableFormat, TableOptions};
 use longhand_text::{Tokenizer, TokenizerKind};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::confusion::{ClassScore, Confusion};
@@ -32,6 +33,9 @@ pub trait Task: Clone {
     /// Metrics of [`Task::measure`]: the first that is measured chooses the best weights (default:
     /// the loss chooses them).
     const CRITERION: &'static [&'static str] = &[];
+    /// Whether an answer has any number of parts, such as the names in a sentence, each of which is
+    /// explained by itself (false).
+    const IN_PARTS: bool = false;
     /// As [`Task::METRICS`], of metrics that are no shares.
     const NUMBERS: &'static [(&'static str, &'static str)] = &[];
     /// The keys of [`Task::fields`] that a table of predictions gets as columns.
@@ -241,10 +245,22 @@ pub trait Task: Clone {
         None
     }
 
-    /// An answer as the target whose probability an explanation is of; none by default, where
-    /// answers are not explained.
-    fn explained(&self, _answer: &Self::Answer) -> Option<Self::Target> {
-        None
+    /// The parts of an example's answer that are explained, each with the target whose probability the
+    /// explanation is of. `items` and `answers` are those of its sequences.
+    fn explained(
+        &self,
+        example: &Self::Example,
+        items: &[LabelledIds<Self::Target>],
+        answers: &[Self::Answer],
+    ) -> Vec<Explained<Self::Target>>;
+
+    /// As [`Task::with_targets`], with a target of [`Task::explained`] for each sequence.
+    fn with_explained<R>(
+        &self,
+        batch: &LabelledBatch<Self::Target>,
+        learn: impl FnOnce(Targets<'_>) -> R,
+    ) -> R {
+        self.with_targets(batch, learn)
     }
 
     /// The examples to predict in one unit of text ([`Task::unit`]), their answers unknown.
@@ -260,6 +276,41 @@ pub trait Task: Clone {
     /// A prediction's named values, in the same form for every example. `answers`
     /// is as for [`Task::plain`].
     fn fields(&self, example: &Self::Example, answers: &[Self::Answer]) -> Map<String, Value>;
+}
+
+/// A part of an answer: an entity, or a tag of its own.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Part {
+    /// The type of the entity, or the tag.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its first word, counted from 0 in the example.
+    pub first: usize,
+    /// Its last word, counted in the same way.
+    pub last: usize,
+    /// Its words with spaces between them.
+    pub text: String,
+    /// The word of the predicate whose role it has, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicate: Option<usize>,
+}
+
+/// A part of an answer that is to be explained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explained<L> {
+    /// The sequence of the example that it is an answer to.
+    pub item: usize,
+    /// The target of that sequence whose probability is explained.
+    pub target: L,
+    /// The name of the part; none for the whole answer.
+    pub part: Option<Part>,
+}
+
+impl<L> Explained<L> {
+    /// The whole answer to an example's first sequence.
+    pub(crate) fn whole(target: L) -> Self {
+        Self { item: 0, target, part: None }
+    }
 }
 
 /// How the examples to predict follow one another in a text.

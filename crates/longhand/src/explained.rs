@@ -10,6 +10,7 @@ use anyhow::Result;
 use longhand_model::file;
 use longhand_tasks::Explanation;
 use longhand_tasks::explain::Token;
+use longhand_tasks::task::Part;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 /// The share of the largest from which on a token's own is written.
@@ -21,7 +22,9 @@ const PLAIN: &str = "\x1b[0m";
 /// The tokens in one line, then what each kind of memory did.
 pub(crate) fn line(explanation: &Explanation, coloured: bool) -> String {
     let largest = largest(explanation);
-    let mut line = String::new();
+    // The third cell marks a comment in CoNLL columns.
+    let part = |Part { kind, text, .. }: &Part| format!("{kind} = {text}: ");
+    let mut line = explanation.part.as_ref().map(part).unwrap_or_default();
     for Token { text, share } in &explanation.tokens {
         let text = text.replace(['\n', '\r', '\t'], " ");
         let part = match is_strong(*share, largest) {
@@ -110,6 +113,7 @@ mod tests {
     fn explanation() -> Explanation {
         let token = |(text, share): (&str, f64)| Token { text: text.into(), share };
         Explanation {
+            part: None,
             tokens: [("a", 0.001), ("<good>", 1.5), ("dull\n", -0.75)].map(token).into(),
             log_probability: -0.1,
             without_tokens: -0.8,
@@ -127,6 +131,14 @@ mod tests {
         let coloured = line(&explanation(), true);
         assert!(coloured.contains("\x1b[1;34m<good>[+1.50]\x1b[0m"), "{coloured:?}");
         assert!(coloured.contains("\x1b[1;33mdull [-0.75]\x1b[0m"), "{coloured:?}");
+    }
+
+    #[test]
+    fn a_part_is_named_as_a_comment_of_columns() {
+        let (kind, text) = ("PER".to_owned(), "Bo Ra".to_owned());
+        let part = Some(Part { kind, first: 0, last: 1, text, predicate: None });
+        let line = line(&Explanation { part, ..explanation() }, false);
+        assert!(line.starts_with("PER = Bo Ra: a <good>[+1.50]"), "{line}");
     }
 
     #[test]

@@ -72,8 +72,8 @@ pub(crate) struct Mistake {
     pub(crate) answer: String,
     /// The probability of the answer, where it has one.
     pub(crate) probability: Option<f64>,
-    /// Why it was given, where that is asked for.
-    pub(crate) explanation: Option<Explanation>,
+    /// Why it was given, or each of its parts was, where that is asked for.
+    pub(crate) explanations: Vec<Explanation>,
 }
 
 /// The evaluations that the log of a model folder tells; none where it has no log.
@@ -219,9 +219,9 @@ impl Page<'_> {
                         td { (mistake.answer) }
                         td { @if let Some(value) = mistake.probability { (format!("{value:.3}")) } }
                         td {
-                            @match &mistake.explanation {
-                                Some(explanation) => (markup(explanation)),
-                                None => @for text in &mistake.texts { p { (text) } },
+                            @for explanation in &mistake.explanations { (markup(explanation)) }
+                            @if mistake.explanations.is_empty() {
+                                @for text in &mistake.texts { p { (text) } }
                             }
                         }
                     }

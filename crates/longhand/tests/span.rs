@@ -77,7 +77,9 @@ fn questions_become_a_reader_that_answers_them() {
     assert_eq!(answers.as_object().unwrap().len(), 60);
     let (_, again, _) = longhand(&["predict", &out, "--data", &test], "");
     assert_eq!(again, plain);
-    let line = json!({"context": "Élodie lives in Bern.", "question": "Where does Élodie live?"});
+    let question =
+        || json!({"context": "Élodie lives in Bern.", "question": "Where does Élodie live?"});
+    let line = question();
     let (code, lines, _) = longhand(&["predict", &out, "--json"], &format!("{line}\n"));
     assert_eq!(code, 0);
     let answer: Value = serde_json::from_str(&lines).unwrap();
@@ -91,6 +93,23 @@ fn questions_become_a_reader_that_answers_them() {
         assert_eq!(answer["answer"], text);
     }
     assert!(answer["probability"].as_f64().unwrap() > 0.0);
+
+    let why = |flags: &[&str]| {
+        let line = [&["predict", &out, "--explain"], flags].concat();
+        let (code, told, errors) = longhand(&line, &format!("{line}\n", line = question()));
+        assert_eq!((code, errors.as_str()), (0, ""));
+        told
+    };
+    let told: Value = serde_json::from_str(&why(&["--json"])).unwrap();
+    let found = &told["explanation"];
+    let log = told["probability"].as_f64().unwrap().ln();
+    let none = told["no_answer"].as_f64().unwrap().ln();
+    let explained = found["log_probability"].as_f64().unwrap();
+    assert!((explained - log).abs() < 1e-3 || (explained - none).abs() < 1e-3, "{told}");
+    // The question, the mark, and the context.
+    assert_eq!(found["tokens"].as_array().unwrap().len(), 5 + 1 + 5);
+    let plain = why(&[]);
+    assert!(plain.starts_with("\"1\": ") && plain.contains("completeness error"), "{plain}");
 
     let (code, measured, errors) = longhand(
         &["eval", &out, "--data", &test, "--against", &out, "--samples", "20", "--json"],

@@ -66,6 +66,30 @@ fn columns_become_a_tagger_that_writes_columns() {
     assert_eq!(answer["tags"], json!(["I-PER", "O"]));
     assert_eq!(answer["entities"][0]["text"], "Bora999");
     assert!(answer["probabilities"][0].as_f64().unwrap() > 0.5);
+
+    // Each entity is explained in a comment, so that the columns can be read again.
+    let page = folder.path().join("why.html").to_str().unwrap().to_owned();
+    let input = "Bora999 NNP\nsees VBZ\n. .\n\nthe DT\nriver NN\n";
+    let (code, told, errors) = longhand(&["predict", &out, "--explain", "--html", &page], input);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let comments: Vec<&str> = told.lines().filter(|line| line.starts_with("# PER")).collect();
+    assert!(matches!(comments[..], [line] if line.starts_with("# PER = Bora999: ")), "{told}");
+    assert!(told.contains("completeness error"), "{told}");
+    let (code, again, errors) = longhand(&["predict", &out], &told);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(again.contains("Bora999 NNP I-PER I-PER"), "{again}");
+    assert!(fs_err::read_to_string(&page).unwrap().contains("<h2>PER: Bora999</h2>"));
+    let line = ["predict", &out, "--explain", "--json"];
+    let (_, answers, _) = longhand(&line, "Bora999 NNP\nsees VBZ\n\nthe DT\n");
+    let told: Vec<Value> = answers.lines().map(|it| serde_json::from_str(it).unwrap()).collect();
+    let found = &told[0]["explanation"][0];
+    assert_eq!(
+        (&found["type"], &found["first"], &found["last"]),
+        (&json!("PER"), &json!(0), &json!(0))
+    );
+    assert_eq!(found["tokens"].as_array().unwrap().len(), 2);
+    assert!(found["completeness_error"].as_f64().unwrap().abs() < 0.1, "{found}");
+    assert_eq!(told[1]["explanation"], json!([]));
 }
 
 #[test]

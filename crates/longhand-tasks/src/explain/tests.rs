@@ -27,6 +27,11 @@ fn answer(label: u32) -> Prediction {
     Prediction { label, probabilities: vec![0.5, 0.5] }
 }
 
+fn one(found: Vec<Explanation>) -> Explanation {
+    let [found] = <[Explanation; 1]>::try_from(found).unwrap();
+    found
+}
+
 #[test]
 fn the_shares_of_the_tokens_add_up_to_the_answer() {
     for preset in [Preset::StackedLstmClassifier, Preset::EncoderNano, Preset::BicausalNano] {
@@ -34,7 +39,7 @@ fn the_shares_of_the_tokens_add_up_to_the_answer() {
         let mut explainer = Explainer::new(network, Arc::new(Cpu::new(2))).unwrap();
         let text = example((&"it is low there and dark", "down"));
         for label in [0, 1] {
-            let found = explainer.explain(&task, &text, &[answer(label)]).unwrap().unwrap();
+            let found = one(explainer.explain(&task, &text, &[answer(label)]).unwrap());
             let sum: f64 = found.tokens.iter().map(|token| token.share).sum();
             let whole = found.log_probability - found.without_tokens;
             assert!((sum - whole - found.completeness_error).abs() < 1e-12);
@@ -45,11 +50,11 @@ fn the_shares_of_the_tokens_add_up_to_the_answer() {
         }
         // The probabilities of both answers are those of one distribution.
         let both = [0, 1].map(|label| {
-            let found = explainer.explain(&task, &text, &[answer(label)]).unwrap().unwrap();
+            let found = one(explainer.explain(&task, &text, &[answer(label)]).unwrap());
             found.log_probability.exp()
         });
         assert!((both[0] + both[1] - 1.0).abs() < 1e-5, "{both:?}");
-        assert_eq!(explainer.explain(&task, &text, &[]).unwrap(), None);
+        assert_eq!(explainer.explain(&task, &text, &[]).unwrap(), []);
     }
 }
 
@@ -58,6 +63,6 @@ fn a_memory_that_is_absent_does_nothing() {
     let (task, network) = classifier(Preset::StackedLstmClassifier);
     let mut explainer = Explainer::new(network, Arc::new(Cpu::new(1))).unwrap();
     let text = example((&"it is high", "up"));
-    let found = explainer.explain(&task, &text, &[answer(0)]).unwrap().unwrap();
+    let found = one(explainer.explain(&task, &text, &[answer(0)]).unwrap());
     assert!(found.working_memory.abs() < 1e-9 && found.long_memory.abs() > 1e-6, "{found:?}");
 }

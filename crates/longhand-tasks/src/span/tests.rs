@@ -203,3 +203,38 @@ fn faults_are_told() {
     let json = serde_json::to_string(&task).unwrap();
     assert_eq!(serde_json::from_str::<Spans>(&json).unwrap(), task);
 }
+
+#[test]
+fn the_span_that_is_given_or_the_lack_of_one_is_explained() {
+    let settings = Settings {
+        window: NonZeroUsize::new(9).unwrap(),
+        stride: NonZeroUsize::new(5).unwrap(),
+        ..Settings::default()
+    };
+    let (mut task, examples) = learnt(&settings, &QUESTIONS);
+    let tokenizer = tokenizer(TokenizerKind::Word, &examples);
+    let config = Preset::Reader.config(tokenizer.vocab_size());
+    let head = task.head(&settings, None);
+    let config = task.body(start::with_head(config, head));
+    let model = start::fresh(config, &tokenizer, 3).unwrap();
+    let cpu = std::sync::Arc::new(Cpu::new(2));
+    let check = |task: &Spans| {
+        let mut predictor =
+            Predictor::new(task.clone(), model.clone(), tokenizer.clone(), cpu.clone());
+        let answers = predictor.predict(&examples[..1], At { name: "it", example: 1 }).unwrap();
+        let answers = &answers[0];
+        assert!(answers.len() > 2, "several windows");
+        let mut explainer = predictor.explainer().unwrap().unwrap();
+        let found = explainer.explain(task, &examples[0], answers).unwrap().remove(0);
+        let sum: f64 = found.tokens.iter().map(|token| token.share).sum();
+        let whole = found.log_probability - found.without_tokens;
+        assert!((sum - whole - found.completeness_error).abs() < 1e-9);
+        assert!(found.completeness_error.abs() < 0.02 + 0.02 * whole.abs(), "{found:?}");
+        (found.log_probability, combined(answers).unwrap())
+    };
+    let (log, best) = check(&task);
+    assert!((log - f64::from(best.score)).abs() < 1e-4, "{log} {best:?}");
+    task.no_answer_margin = Some(-1e9);
+    let (log, best) = check(&task);
+    assert!((log - f64::from(best.none)).abs() < 1e-4, "{log} {best:?}");
+}

@@ -9,7 +9,7 @@ use crate::tags::{EntityCounts, EntityScores, Scheme, Tag};
 use crate::task::Scored;
 
 /// Tags of tokens without a role, and of predicates.
-const SILENT: [&str; 4] = ["_", "O", "V", "C-V"];
+pub(super) const SILENT: [&str; 4] = ["_", "O", "V", "C-V"];
 
 impl Tagging {
     /// The columns of an example's file.

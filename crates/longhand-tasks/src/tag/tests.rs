@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
 use longhand_kernel::Cpu;
-use longhand_model::{Mode, Preset, Sequence, Tape};
+use longhand_model::{IGNORE, Mode, Preset, Sequence, Tape};
 
 use super::*;
 use crate::batches::lengths;
+use crate::explain::{Explainer, Explanation};
+use crate::network::Network;
 use crate::start;
 
 const TRAIN: &str = "-DOCSTART- -X- O\n\nEU NNP I-ORG\nrejects VBZ O\nGerman JJ I-MISC\ncall NN O\n\n\
@@ -391,4 +393,61 @@ fn a_model_answers_with_the_best_legal_path() {
         assert!(answer.tags[1..].iter().all(|&tag| tag == 6));
         assert!(answer.probabilities.iter().all(|p| (0.0..=1.0).contains(p)));
     }
+}
+
+/// A tagger of random weights, and the explanations of an answer with these tags.
+fn explained(settings: &Settings, tags: &[&str], words: &str) -> Vec<Explanation> {
+    let (task, examples) = learnt(settings, TRAIN);
+    let tokenizer = tokenizer(&examples);
+    let config = Preset::Tagger.config(tokenizer.vocab_size());
+    let head = task.head(settings, None);
+    let config = task.body(start::with_head(config, head));
+    let model = start::fresh(config, &tokenizer, 3).unwrap();
+    let network = Network { model, tokenizer, ensemble: None };
+    let mut explainer = Explainer::new(network, Arc::new(Cpu::new(2))).unwrap();
+    let example = task.parse(words, At { name: "it", example: 1 }).unwrap().remove(0);
+    let number = |tag: &&str| task.tags.iter().position(|known| known == tag).unwrap() as u32;
+    let longest = settings.longest.get();
+    let answer = |tags: &[&str]| Answer {
+        tags: tags.iter().map(number).collect(),
+        probabilities: vec![0.5; tags.len()],
+    };
+    let answers: Vec<Answer> = tags.chunks(longest).map(answer).collect();
+    explainer.explain(&task, &example, &answers).unwrap()
+}
+
+#[test]
+fn each_entity_is_explained_by_the_scores_of_its_own_words() {
+    let tags = ["B-ORG", "O", "B-PER", "I-PER", "O"];
+    let words = "EU NNP\nrejects VBZ\nPeter NNP\nBlackburn NNP\ncall NN\n";
+    for settings in [
+        Settings::default(),
+        Settings { longest: std::num::NonZeroUsize::new(2).unwrap(), ..Settings::default() },
+    ] {
+        let found = explained(&settings, &tags, words);
+        let parts: Vec<(&str, &str)> = (found.iter())
+            .map(|found| found.part.as_ref().unwrap())
+            .map(|part| (part.kind.as_str(), part.text.as_str()))
+            .collect();
+        assert_eq!(parts, [("ORG", "EU"), ("PER", "Peter Blackburn")]);
+        for found in &found {
+            let sum: f64 = found.tokens.iter().map(|token| token.share).sum();
+            let whole = found.log_probability - found.without_tokens;
+            assert!((sum - whole - found.completeness_error).abs() < 1e-9);
+            assert!(found.completeness_error.abs() < 0.02 + 0.02 * whole.abs(), "{found:?}");
+        }
+        // Of a sentence in windows, the window of the entity is read.
+        let tokens: Vec<&str> = found[1].tokens.iter().map(|token| &*token.text).collect();
+        let all = ["EU", "<unk>", "<unk>", "<unk>", "<unk>"];
+        assert_eq!(tokens.len(), settings.longest.get().min(all.len()));
+    }
+    // Seven tags of one word: the probabilities by its own score are one distribution.
+    let tag = |tag: &str| {
+        let found = explained(&Settings::default(), &[tag, "O"], "EU NNP\nrejects VBZ\n");
+        found[0].log_probability.exp()
+    };
+    let known = ["B-MISC", "I-MISC", "B-ORG", "I-ORG", "B-PER", "I-PER"].map(tag);
+    let sum: f64 = known.iter().sum();
+    assert!(sum < 1.0 && sum > 0.5, "{known:?}");
+    assert_eq!(explained(&Settings::default(), &["O", "O"], "EU NNP\nrejects VBZ\n"), []);
 }

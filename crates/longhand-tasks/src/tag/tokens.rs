@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use longhand_model::IGNORE;
 use longhand_text::batch::LabelledBatch;
 use longhand_text::tokenizer::Writing;
 use longhand_text::{Tokenizer, TokenizerKind};
@@ -43,6 +44,17 @@ pub(super) fn numbers_of_words(batch: &LabelledBatch<Target>) -> Vec<u32> {
 /// The number of words of the sequence that has most.
 pub(super) fn words_of_longest(batch: &LabelledBatch<Target>) -> usize {
     batch.labels.iter().map(|target| target.tags.len()).max().unwrap_or(0)
+}
+
+/// `[S·B]`: the tags of a batch's words; nothing where a sequence has no such word.
+pub(super) fn rows_of_tags(batch: &LabelledBatch<Target>) -> Vec<u32> {
+    let mut tags = vec![IGNORE; words_of_longest(batch) * batch.batch];
+    for (b, target) in batch.labels.iter().enumerate() {
+        for (t, &tag) in target.tags.iter().enumerate() {
+            tags[t * batch.batch + b] = tag;
+        }
+    }
+    tags
 }
 
 impl Tokens {

@@ -179,7 +179,7 @@ impl VisitTask for Measure<'_> {
                 for mistake in page.shown() {
                     let scored = evaluation.scored()[mistake.example - 1];
                     let Scored { example, answers, .. } = scored;
-                    mistake.explanation = explainer.explain(&first.task, example, answers)?;
+                    mistake.explanations = explainer.explain(&first.task, example, answers)?;
                 }
             }
             file::write(path, page.html().as_bytes())?;
@@ -232,7 +232,7 @@ fn page<'a, T: Listed>(
                 truth: T::stratum(scored.example).into(),
                 answer: task.plain(scored.example, scored.answers),
                 probability,
-                explanation: None,
+                explanations: Vec::new(),
             });
         }
     }

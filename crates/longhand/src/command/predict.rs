@@ -40,7 +40,8 @@ pub(crate) struct Arguments {
     /// of a model of several labels labels, text
     #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "json")]
     columns: Vec<String>,
-    /// Say why: the share of each token (integrated gradients), and of each kind of memory
+    /// Say why: the share of each token (integrated gradients), and of each kind of memory, in the
+    /// answer, or in each entity of a tagger
     #[arg(long, conflicts_with = "columns")]
     explain: bool,
     /// Write the explained answers as one HTML page too
@@ -145,7 +146,7 @@ impl Arguments {
 
     /// What the predictions are written between, where they are one document.
     fn frame<T: Task>(&self) -> Option<[&'static str; 3]> {
-        T::FRAME.filter(|_| !self.json && self.columns.is_empty())
+        T::FRAME.filter(|_| !self.json && !self.explain && self.columns.is_empty())
     }
 
     /// Ends the document of `count` predictions, and writes out whatever is not yet.
@@ -166,7 +167,7 @@ impl Arguments {
         answers: &[T::Answer],
         reasons: &mut Reasons,
     ) -> Result<()> {
-        let reason = reasons.of(task, example, answers)?;
+        let told = reasons.of(task, example, answers)?;
         if let Some([begin, separator, _]) = self.frame::<T>() {
             let before = if place == 0 { begin } else { separator };
             return Ok(write!(out, "{before}\n{}", task.plain(example, answers))?);
@@ -178,9 +179,16 @@ impl Arguments {
         }
         if !self.json {
             let answer = task.plain(example, answers);
-            match &reason {
-                Some(reason) => writeln!(out, "{answer}\t{}", line(reason, reasons.coloured))?,
-                None => writeln!(out, "{answer}")?,
+            let mut lines = told.iter().map(|told| line(told, reasons.coloured));
+            if T::IN_PARTS {
+                // A comment of the block, which a reader of its columns leaves out.
+                lines.try_for_each(|line| writeln!(out, "# {line}"))?;
+                writeln!(out, "{answer}")?;
+            } else {
+                match lines.next() {
+                    Some(line) => writeln!(out, "{answer}\t{line}")?,
+                    None => writeln!(out, "{answer}")?,
+                }
             }
             if task.unit() == Unit::Block {
                 // An empty line ends a block.
@@ -189,9 +197,11 @@ impl Arguments {
             return Ok(());
         }
         let mut fields = task.fields(example, answers);
-        if let Some(reason) = &reason {
-            fields.insert("explanation".to_owned(), serde_json::to_value(reason)?);
-        }
+        let told = match T::IN_PARTS && self.explain {
+            true => Some(serde_json::to_value(&told)?),
+            false => told.first().map(serde_json::to_value).transpose()?,
+        };
+        fields.extend(told.map(|told| ("explanation".to_owned(), told)));
         if let Some(names) = self.adapters.names() {
             fields.insert("adapters".to_owned(), names.into());
         }
@@ -254,17 +264,22 @@ impl Arguments {
 }
 
 impl Reasons {
-    /// Why the answers were given; none where that is not asked for, or there was nothing to read.
+    /// Why the answers were given: for the whole, or for each part; nothing where that is not asked
+    /// for, or there was nothing to read.
     fn of<T: Task>(
         &mut self,
         task: &T,
         example: &T::Example,
         answers: &[T::Answer],
-    ) -> Result<Option<Explanation>> {
-        let Some(explainer) = &mut self.explainer else { return Ok(None) };
+    ) -> Result<Vec<Explanation>> {
+        let Some(explainer) = &mut self.explainer else { return Ok(Vec::new()) };
         let found = explainer.explain(task, example, answers)?;
         if self.page.is_some() {
-            self.told.extend(found.clone().map(|found| (task.plain(example, answers), found)));
+            let title = |found: &Explanation| match &found.part {
+                Some(part) => format!("{}: {}", part.kind, part.text),
+                None => task.plain(example, answers),
+            };
+            self.told.extend(found.iter().map(|found| (title(found), found.clone())));
         }
         Ok(found)
     }

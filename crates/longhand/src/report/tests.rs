@@ -7,7 +7,7 @@ fn mistake(example: usize, probability: f64) -> Mistake {
         truth: "good".into(),
         answer: "bad".into(),
         probability: Some(probability),
-        explanation: None,
+        explanations: Vec::new(),
     }
 }
 
