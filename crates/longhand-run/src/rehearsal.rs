@@ -154,7 +154,8 @@ impl<'a> Old<'a> {
         let names: Vec<&str> = heads.iter().map(|head| head.name.as_str()).collect();
         let adapters = tuned.config().adapters;
         // Plain text has none of a task's features.
-        let config = Config { heads: heads.clone(), adapters, features: Vec::new(), ..own };
+        let (features, characters) = (Vec::new(), None);
+        let config = Config { heads: heads.clone(), adapters, features, characters, ..own };
         let mut model = Model::new(config, 0)?;
         model.take_over(self.base, &names);
         model.take_over(&body, &[]);
