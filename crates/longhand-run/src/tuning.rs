@@ -49,7 +49,7 @@ pub enum Method {
     /// All of them.
     #[default]
     Full,
-    /// The new head alone.
+    /// The head alone: of a task the new one.
     Frozen,
     /// The new head, and changes of low rank beside the matrices, saved as an adapter (Hu et al.,
     /// "LoRA: Low-rank adaptation of large language models", 2021).

@@ -124,7 +124,8 @@ fn a_text_becomes_a_model_folder_that_can_be_scored() {
         )
         .as_bytes(),
     );
-    let lines = place.done("train --recipe small.toml --steps 60 --out m --json");
+    // `eval` multiplies in f32, and what the run measures is compared with it.
+    let lines = place.done("train --recipe small.toml --steps 60 --precision f32 --out m --json");
     let steps: Vec<u64> = lines
         .iter()
         .filter(|line| line.get("grad_norm").is_some())

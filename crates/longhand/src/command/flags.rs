@@ -107,7 +107,7 @@ pub(super) struct PretrainingFlags {
 #[derive(Args)]
 #[command(next_help_heading = "Tuning")]
 pub(super) struct TuningFlags {
-    /// The parameters of MODEL that are trained: full for all, frozen for the new head alone, lora
+    /// The parameters of MODEL that are trained: full for all, frozen for the head alone, lora
     /// for the head and changes of low rank, adalora for changes whose ranks follow from their
     /// importance, adapter for the head, the norms and small layers in each block; the last three
     /// save an adapter [default: full]
