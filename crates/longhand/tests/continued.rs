@@ -1,129 +1,53 @@
 //! Language models that go on with another text, and what models forget, through the real binary.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-use assert_cmd::Command;
+mod place;
+
 use serde_json::Value;
-use tempfile::TempDir;
 
-struct Place(TempDir);
+use place::Place;
 
-impl Place {
-    /// A folder with a language model `base`, another one `other`, and a table whose label is which
-    /// of two words a text holds.
-    fn new() -> Self {
-        let place = Self(TempDir::new().unwrap());
-        let text = "she was glad then. he was sad then. ".repeat(60);
-        place.write("text.txt", &text);
-        place.write(
-            "base.toml",
-            "[tokenizer]\nkind = 'word'\n[model]\npreset = 'longhand-nano'\n[model.overrides]\n\
-             width = 32\nblocks = [{ working = { type = 'attention', heads = 2, kv_heads = 1, \
-             head_width = 16, window = 8 }, long = { type = 'lstm', hidden = 32 }, \
-             feed_forward = 48 }]\n[training]\nbudget = { steps = 30 }\nbatch = 4\nchunk = 16\n",
-        );
-        let train = "train text.txt --recipe base.toml --threads 1 --json --out";
-        place.done(&format!("{train} base"));
-        place.done(&format!("{train} other --seed 2"));
-        let rows = |count: usize| {
-            let row = |i: usize| match i % 3 {
-                0 => format!("good\t{}glad then\n", "she was ".repeat(i % 4)),
-                _ => format!("bad\t{}sad then\n", "he was ".repeat(i % 5)),
-            };
-            (0..count).map(row).collect::<String>()
-        };
-        place.write("train.tsv", &format!("label\ttext\n{}", rows(90)));
-        place.write("test.tsv", &format!("label\ttext\n{}", rows(30)));
-        // The rate of a step must not depend on the number of steps, for a run that is cut in two.
-        place.write("even.toml", "[training]\nschedule = { type = 'constant' }\nwarmup = 0\n");
-        place.write("new.txt", &"sad she was then. glad he was. ".repeat(60));
-        place
-    }
+/// A folder with language models, and another text to go on with.
+fn place() -> Place {
+    let place = Place::with_models();
+    // The rate of a step must not depend on the number of steps, for a run that is cut in two.
+    place.write("even.toml", "[training]\nschedule = { type = 'constant' }\nwarmup = 0\n");
+    place.write("new.txt", &"sad she was then. glad he was. ".repeat(60));
+    place
+}
 
-    fn write(&self, name: &str, text: &str) {
-        fs_err::write(self.0.path().join(name), text).unwrap();
-    }
+/// Goes on with the language model on another text.
+fn go_on(place: &Place, further: &str) -> Value {
+    let line = "train base new.txt --recipe even.toml --threads 1 --batch 4 --chunk 16 \
+                --evaluate-every 10 --json";
+    place.done(&format!("{line} {further}"))
+}
 
-    fn has(&self, name: &str) -> bool {
-        self.0.path().join(name).exists()
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        fs_err::read(self.0.path().join(name)).unwrap()
-    }
-
-    fn run(&self, line: &str, input: &str) -> (i32, String, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_longhand"));
-        command.current_dir(self.0.path()).env("LONGHAND_DATA", self.0.path());
-        command.args(line.split(' ')).write_stdin(input);
-        let output = command.output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-    }
-
-    /// The last line of JSON, or the text, of a command that succeeds.
-    fn done(&self, line: &str) -> Value {
-        let (code, stdout, errors) = self.run(line, "");
-        assert_eq!(code, 0, "{line}: {errors}");
-        serde_json::from_str(stdout.lines().last().unwrap_or("null")).unwrap_or(Value::Null)
-    }
-
-    fn refused(&self, line: &str, part: &str) {
-        let (code, _, errors) = self.run(line, "");
-        assert_ne!(code, 0, "{line}");
-        assert!(errors.contains(part), "{line}: {errors}");
-    }
-
-    /// Goes on with the language model on another text.
-    fn go_on(&self, further: &str) -> Value {
-        let line = "train base new.txt --recipe even.toml --threads 1 --batch 4 --chunk 16 \
-                    --evaluate-every 10 --json";
-        self.done(&format!("{line} {further}"))
-    }
-
-    /// The mean loss of a language model on a text.
-    fn loss(&self, line: &str) -> f64 {
-        self.done(&format!("eval {line} --json"))["loss"].as_f64().unwrap()
-    }
-
-    fn tune(&self, further: &str) -> Value {
-        let line = "finetune base --task classify --data train.tsv --test test.tsv --threads 1 \
-                    --batch 8 --learning-rate 0.01 --json";
-        self.done(&format!("{line} {further}"))
-    }
-
-    /// Probabilities of the first label for some lines.
-    fn answers(&self, line: &str) -> Vec<f64> {
-        let (code, answers, errors) =
-            self.run(&format!("predict {line} --json"), "she was glad\nsad then\nthen\n");
-        assert_eq!(code, 0, "{line}: {errors}");
-        let share = |line: &str| {
-            let answer: Value = serde_json::from_str(line).unwrap();
-            answer["probabilities"]["good"].as_f64().unwrap()
-        };
-        answers.lines().map(share).collect()
-    }
+/// The mean loss of a language model on a text.
+fn loss(place: &Place, line: &str) -> f64 {
+    place.done(&format!("eval {line} --json"))["loss"].as_f64().unwrap()
 }
 
 #[test]
 fn a_language_model_goes_on_with_another_text() {
-    let place = Place::new();
-    let before = place.loss("base --data new.txt");
-    let whole = place.go_on("--steps 40 --out whole");
+    let place = place();
+    let before = loss(&place, "base --data new.txt");
+    let whole = go_on(&place, "--steps 40 --out whole");
     assert_eq!((&whole["objective"], &whole["step"]), (&"causal".into(), &40.into()));
     assert_eq!(whole["trainable_parameters"], whole["parameters"]);
-    assert!(place.loss("whole --data new.txt") < before - 0.3);
+    assert!(loss(&place, "whole --data new.txt") < before - 0.3);
     assert_eq!(place.read("whole/tokenizer.json"), place.read("base/tokenizer.json"));
     // An interrupted run goes on as if nothing had been.
-    place.go_on("--steps 20 --out part");
-    place.go_on("--steps 40 --out part --resume");
+    go_on(&place, "--steps 20 --out part");
+    go_on(&place, "--steps 40 --out part --resume");
     assert_eq!(place.read("part/model.safetensors"), place.read("whole/model.safetensors"));
     place.refused("train other new.txt --resume --out part", "another model");
 
     // A tied head is the embedding, of eight words.
-    let frozen = place.go_on("--method frozen --steps 2 --out frozen");
+    let frozen = go_on(&place, "--method frozen --steps 2 --out frozen");
     assert_eq!(frozen["trainable_parameters"], 8 * 32);
     let gradual = "--unfreeze gradual --epochs 2 --patience 50 --out gradual";
-    assert_eq!(place.go_on(gradual)["trainable_parameters"], whole["parameters"]);
+    assert_eq!(go_on(&place, gradual)["trainable_parameters"], whole["parameters"]);
 
     for line in [
         "train base new.txt --preset lstm --out never",
@@ -143,20 +67,20 @@ fn a_language_model_goes_on_with_another_text() {
 
 #[test]
 fn an_adapter_of_a_language_model_is_trained_resumed_and_applied() {
-    let place = Place::new();
-    let before = place.loss("base --data new.txt");
+    let place = place();
+    let before = loss(&place, "base --data new.txt");
     for (method, flags) in
         [("lora", "--lora-rank 4 --lora-dropout 0.1"), ("adapter", "--adapter-width 8")]
     {
-        let go_on = |further: &str| place.go_on(&format!("--method {method} {flags} {further}"));
+        let go_on = |further: &str| go_on(&place, &format!("--method {method} {flags} {further}"));
         let last = go_on(&format!("--steps 40 --out {method}"));
         let [trained, all] =
             ["trainable_parameters", "parameters"].map(|name| last[name].as_u64().unwrap());
         assert!(0 < trained && trained < all / 2, "{trained} of {all}");
         assert!(!place.has(&format!("{method}/model.safetensors")));
-        let after = place.loss(&format!("base --adapter {method} --data new.txt"));
+        let after = loss(&place, &format!("base --adapter {method} --data new.txt"));
         assert!(after < before - 0.1, "{method}: {after} after {before}");
-        assert_eq!(after, place.loss(&format!("{method} --data new.txt")));
+        assert_eq!(after, loss(&place, &format!("{method} --data new.txt")));
 
         go_on(&format!("--steps 20 --out {method}-part"));
         go_on(&format!("--steps 40 --out {method}-part --resume"));
@@ -180,7 +104,7 @@ fn an_adapter_of_a_language_model_is_trained_resumed_and_applied() {
 
 #[test]
 fn old_text_is_rehearsed_and_what_is_forgotten_is_told() {
-    let place = Place::new();
+    let place = place();
     place.write("old.txt", &"she was glad then. he was sad then. ".repeat(20));
     let told = |last: &Value| {
         let loss = |when: &str| last["forgetting"][when].as_f64().unwrap();
@@ -188,18 +112,18 @@ fn old_text_is_rehearsed_and_what_is_forgotten_is_told() {
     };
     // The end of the old text is what is measured.
     let rehearse = "--rehearse text.txt --rehearse-weight 1";
-    let (before, kept) = told(&place.go_on(&format!("{rehearse} --steps 40 --out rehearsed")));
-    let (_, lost) = told(&place.go_on("--forgetting old.txt --steps 40 --out lost"));
+    let (before, kept) = told(&go_on(&place, &format!("{rehearse} --steps 40 --out rehearsed")));
+    let (_, lost) = told(&go_on(&place, "--forgetting old.txt --steps 40 --out lost"));
     assert!(kept < before + 0.3 && lost > kept + 0.5, "{before}, {kept}, {lost}");
-    assert_eq!(place.go_on("--steps 1 --out plain")["forgetting"], Value::Null);
+    assert_eq!(go_on(&place, "--steps 1 --out plain")["forgetting"], Value::Null);
     // The loss on the text that is named, of the base and of what became of it.
     let line = "--rehearse text.txt --forgetting old.txt --steps 10 --method lora --out lora";
-    let (before, after) = told(&place.go_on(&format!("{line} --precision f32")));
-    assert!((before - place.loss("base --data old.txt")).abs() < 1e-5);
-    assert!((after - place.loss("base --adapter lora --data old.txt")).abs() < 1e-5);
+    let (before, after) = told(&go_on(&place, &format!("{line} --precision f32")));
+    assert!((before - loss(&place, "base --data old.txt")).abs() < 1e-5);
+    assert!((after - loss(&place, "base --adapter lora --data old.txt")).abs() < 1e-5);
 
-    place.go_on(&format!("{rehearse} --steps 20 --out part"));
-    place.go_on(&format!("{rehearse} --steps 40 --out part --resume"));
+    go_on(&place, &format!("{rehearse} --steps 20 --out part"));
+    go_on(&place, &format!("{rehearse} --steps 40 --out part --resume"));
     assert_eq!(place.read("part/model.safetensors"), place.read("rehearsed/model.safetensors"));
     place.refused(
         "train base --rehearse-weight 2 --rehearse old.txt --resume --out part",
@@ -215,7 +139,7 @@ fn old_text_is_rehearsed_and_what_is_forgotten_is_told() {
 
 #[test]
 fn a_task_beside_the_old_objective_forgets_less() {
-    let place = Place::new();
+    let place = place();
     let told = |line: &str| {
         let last = place.tune(line);
         assert!(last["test"]["accuracy"].as_f64().unwrap() > 0.9, "{last}");

@@ -1,62 +1,27 @@
 //! Objectives of pretraining, alone and inside the run of a task, through the real binary.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-use assert_cmd::Command;
+mod place;
+
 use serde_json::Value;
-use tempfile::TempDir;
+
+use place::Place;
 
 /// A small model of two stacks, for every recipe here.
 const MODEL: &str = "[tokenizer]\nkind = 'word'\n[model]\npreset = 'bicausal-nano'\n\
                      [model.overrides]\nwidth = 16\nblocks = [{ long = { type = 'lstm', \
                      hidden = 16 }, feed_forward = 24 }]\n";
 
-struct Place(TempDir);
-
-impl Place {
-    fn new() -> Self {
-        let place = Self(TempDir::new().unwrap());
-        place.done("data sample --bytes 8000 --out text.txt");
-        place.done("data sample --table sentiment --rows 80 --out train.tsv");
-        place
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs_err::write(self.0.path().join(name), text).unwrap();
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.0.path().join(name).exists()
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        fs_err::read(self.0.path().join(name)).unwrap()
-    }
-
-    fn run(&self, line: &str) -> (i32, String, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_longhand"));
-        command.current_dir(self.0.path()).env("LONGHAND_DATA", self.0.path());
-        let output = command.args(line.split_whitespace()).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-    }
-
-    /// The last line of JSON, or null, of a command that succeeds.
-    fn done(&self, line: &str) -> Value {
-        let (code, stdout, errors) = self.run(line);
-        assert_eq!(code, 0, "{line}: {errors}");
-        serde_json::from_str(stdout.lines().last().unwrap_or("null")).unwrap_or(Value::Null)
-    }
-
-    fn refused(&self, line: &str, words: &str) {
-        let (code, _, errors) = self.run(line);
-        assert_ne!(code, 0, "{line}");
-        assert!(errors.contains(words) && !errors.contains("panicked"), "{line}: {errors}");
-    }
+fn place() -> Place {
+    let place = Place::new();
+    place.done("data sample --bytes 8000 --out text.txt");
+    place.done("data sample --table sentiment --rows 80 --out train.tsv");
+    place
 }
 
 #[test]
 fn a_bicausal_model_is_trained_resumed_and_tuned_and_continues_no_text() {
-    let place = Place::new();
+    let place = place();
     place.write("body.toml", &format!("objective = 'bicausal'\n{MODEL}"));
     let train = "train text.txt --recipe body.toml --threads 1 --batch 4 --chunk 32 \
                  --evaluate-every 4 --json --test text.txt";
@@ -97,7 +62,7 @@ fn resumes_bit_for_bit(place: &Place, train: &str, whole: &str) {
 
 #[test]
 fn each_objective_pretrains_on_the_sample_and_a_task_begins_with_it() {
-    let place = Place::new();
+    let place = place();
     // Muon's steps take several times as long in the development profile.
     place.write("adamw.toml", "[training]\noptimizer = { type = 'adamw' }\n");
     let presets = [
@@ -134,7 +99,7 @@ fn each_objective_pretrains_on_the_sample_and_a_task_begins_with_it() {
 
 #[test]
 fn a_recipe_pretrains_the_body_and_then_learns_the_task() {
-    let place = Place::new();
+    let place = place();
     let recipe = format!(
         "{MODEL}[data]\ntrain = ['train.tsv']\n[training]\nbudget = {{ steps = 6 }}\n\
          [task]\ntype = 'classify'\n[pretraining]\nbudget = {{ steps = 8 }}\nbatch = 4\n\
@@ -178,7 +143,7 @@ fn a_recipe_pretrains_the_body_and_then_learns_the_task() {
 
 #[test]
 fn what_does_not_fit_is_refused_before_any_work() {
-    let place = Place::new();
+    let place = place();
     for (line, words) in [
         ("train text.txt --objective sideways", "there is no objective `sideways`"),
         (

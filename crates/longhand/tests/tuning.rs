@@ -1,97 +1,16 @@
 //! Ways of tuning, and adapters, through the real binary.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
-use assert_cmd::Command;
+mod place;
+
 use longhand_model::adapter::Base;
 use longhand_model::{Adapter, LowRankForm, LowRankSettings, Model};
 use serde_json::Value;
-use tempfile::TempDir;
+
+use place::Place;
 
 /// The parameters of a classifier's head.
 const OWN: [&str; 2] = ["head.bias", "head.weight"];
-
-struct Place(TempDir);
-
-impl Place {
-    /// A folder with a language model `base`, another one `other`, and a table whose label is which
-    /// of two words a text holds.
-    fn new() -> Self {
-        let place = Self(TempDir::new().unwrap());
-        let text = "she was glad then. he was sad then. ".repeat(60);
-        place.write("text.txt", &text);
-        place.write(
-            "base.toml",
-            "[tokenizer]\nkind = 'word'\n[model]\npreset = 'longhand-nano'\n[model.overrides]\n\
-             width = 32\nblocks = [{ working = { type = 'attention', heads = 2, kv_heads = 1, \
-             head_width = 16, window = 8 }, long = { type = 'lstm', hidden = 32 }, \
-             feed_forward = 48 }]\n[training]\nbudget = { steps = 30 }\nbatch = 4\nchunk = 16\n",
-        );
-        let train = "train text.txt --recipe base.toml --threads 1 --json --out";
-        place.done(&format!("{train} base"));
-        place.done(&format!("{train} other --seed 2"));
-        let rows = |count: usize| {
-            let row = |i: usize| match i % 3 {
-                0 => format!("good\t{}glad then\n", "she was ".repeat(i % 4)),
-                _ => format!("bad\t{}sad then\n", "he was ".repeat(i % 5)),
-            };
-            (0..count).map(row).collect::<String>()
-        };
-        place.write("train.tsv", &format!("label\ttext\n{}", rows(90)));
-        place.write("test.tsv", &format!("label\ttext\n{}", rows(30)));
-        place
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs_err::write(self.0.path().join(name), text).unwrap();
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.0.path().join(name).exists()
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        fs_err::read(self.0.path().join(name)).unwrap()
-    }
-
-    fn run(&self, line: &str, input: &str) -> (i32, String, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_longhand"));
-        command.current_dir(self.0.path()).args(line.split(' ')).write_stdin(input);
-        let output = command.output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-    }
-
-    /// The last line of JSON, or the text, of a command that succeeds.
-    fn done(&self, line: &str) -> Value {
-        let (code, stdout, errors) = self.run(line, "");
-        assert_eq!(code, 0, "{line}: {errors}");
-        serde_json::from_str(stdout.lines().last().unwrap_or("null")).unwrap_or(Value::Null)
-    }
-
-    fn refused(&self, line: &str, part: &str) {
-        let (code, _, errors) = self.run(line, "");
-        assert_ne!(code, 0, "{line}");
-        assert!(errors.contains(part), "{line}: {errors}");
-    }
-
-    fn tune(&self, further: &str) -> Value {
-        let line = "finetune base --task classify --data train.tsv --test test.tsv --threads 1 \
-                    --batch 8 --learning-rate 0.01 --json";
-        self.done(&format!("{line} {further}"))
-    }
-
-    /// Probabilities of the first label for some lines.
-    fn answers(&self, line: &str) -> Vec<f64> {
-        let (code, answers, errors) =
-            self.run(&format!("predict {line} --json"), "she was glad\nsad then\nthen\n");
-        assert_eq!(code, 0, "{line}: {errors}");
-        let share = |line: &str| {
-            let answer: Value = serde_json::from_str(line).unwrap();
-            answer["probabilities"]["good"].as_f64().unwrap()
-        };
-        answers.lines().map(share).collect()
-    }
-}
 
 fn difference(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
@@ -100,7 +19,7 @@ fn difference(a: &[f64], b: &[f64]) -> f64 {
 
 #[test]
 fn an_adapter_is_trained_resumed_applied_and_merged() {
-    let place = Place::new();
+    let place = Place::with_models();
     let lora = "--method lora --lora-rank 4 --lora-alpha 8 --lora-dropout 0.1 --evaluate-every 10";
     let last = place.tune(&format!("{lora} --steps 60 --out whole"));
     assert!(last["test"]["accuracy"].as_f64().unwrap() > 0.9, "{last}");
@@ -138,7 +57,7 @@ fn an_adapter_is_trained_resumed_applied_and_merged() {
 
 #[test]
 fn ranks_are_chosen_and_an_adapter_of_the_target_rank_is_left() {
-    let place = Place::new();
+    let place = Place::with_models();
     place.write(
         "even.toml",
         "[training]\nschedule = { type = 'constant' }\nwarmup = 0\n[tuning]\nmethod = 'adalora'\n\
@@ -178,7 +97,7 @@ fn ranks_are_chosen_and_an_adapter_of_the_target_rank_is_left() {
 
 #[test]
 fn an_embedding_is_changed_where_it_is_named() {
-    let place = Place::new();
+    let place = Place::with_models();
     let lora = "--method lora --rank 2 --lora-targets embedding.weight --evaluate-every 10";
     let last = place.tune(&format!("{lora} --steps 60 --out whole"));
     assert!(last["test"]["accuracy"].as_f64().unwrap() > 0.9, "{last}");
@@ -197,7 +116,7 @@ fn an_embedding_is_changed_where_it_is_named() {
 
 #[test]
 fn adapter_layers_are_trained_resumed_applied_and_merged() {
-    let place = Place::new();
+    let place = Place::with_models();
     // The rate of a step must not depend on the number of steps, for a run that is cut in two.
     place.write("even.toml", "[training]\nschedule = { type = 'constant' }\nwarmup = 0\n");
     let adapter = "--recipe even.toml --method adapter --adapter-width 8 --evaluate-every 10";
@@ -243,7 +162,7 @@ fn further(place: &Place, name: &str, seed: u64) {
 
 #[test]
 fn several_adapters_are_applied_at_once() {
-    let place = Place::new();
+    let place = Place::with_models();
     place.tune("--method lora --steps 30 --out topics");
     place.tune("--method adalora --steps 30 --out mood");
     further(&place, "tone", 1);
@@ -285,7 +204,7 @@ fn several_adapters_are_applied_at_once() {
 
 #[test]
 fn the_head_alone_is_trained_or_one_block_after_the_other() {
-    let place = Place::new();
+    let place = Place::with_models();
     let frozen = place.tune("--method frozen --steps 30 --out frozen");
     // Two classes over a width of 32, and their biases.
     assert_eq!(frozen["trainable_parameters"], 2 * 32 + 2);
@@ -309,7 +228,7 @@ fn the_head_alone_is_trained_or_one_block_after_the_other() {
 
 #[test]
 fn an_adapter_must_fit_what_it_is_used_for() {
-    let place = Place::new();
+    let place = Place::with_models();
     // The adapter of a classifier: its head cannot write.
     place.tune("--method lora --steps 5 --out tuned");
     place.refused("generate base --adapter tuned --prompt she", "language model");
