@@ -125,8 +125,8 @@ pub fn add_backward<'a>(
     scratch::give(cpu, rows);
 }
 
-/// y [R, I] += s·B[ids]·A, the change of the rows of a table that `ids` [R] name. `hidden` [R, r]
-/// receives B[ids], which [`add_rows_backward`] reads.
+/// Adds s·(B's rows `ids`)·A to `y` `[R, I]`: the change of the rows of a table that `ids` `[R]` name.
+/// `hidden` `[R, r]` receives those rows of B, which [`add_rows_backward`] reads.
 ///
 /// # Panics
 /// If a slice's length is not that of its shape, or an id is not less than O.

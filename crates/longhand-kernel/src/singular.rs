@@ -28,7 +28,7 @@ pub struct Smoothing {
     pub beta2: f32,
 }
 
-/// `out` [r, I] = diag(λ)·Q, of λ [r] and Q [r, I].
+/// `out` `[r, I]` = diag(λ)·Q, of λ `[r]` and Q `[r, I]`.
 ///
 /// # Panics
 /// If a slice's length is not that of its shape.
