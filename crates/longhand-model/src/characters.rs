@@ -35,8 +35,8 @@ pub(crate) struct CharacterLayer {
 }
 
 impl Characters<'_> {
-    /// Checks that the characters belong to the tokens of a sequence. `read` is what the model
-    /// reads, if it reads any.
+    /// Checks that the characters belong to the tokens of a sequence, if there are any. `read` is what
+    /// the model reads, if it reads any: like features, they may be left out, as of a plain text.
     pub(crate) fn check(
         given: Option<Self>,
         read: Option<&CharacterFilters>,
@@ -44,10 +44,10 @@ impl Characters<'_> {
     ) -> Result<(), ModelError> {
         let batch = sequence.batch;
         let (Self { ids, ranges }, read) = match (given, read) {
-            (None, None) => return Ok(()),
+            (None, _) => return Ok(()),
             (Some(given), Some(read)) if given.ranges.len() == sequence.rows() => (given, read),
-            (given, read) => {
-                let got = given.map_or(0, |given| given.ranges.len());
+            (Some(given), read) => {
+                let got = given.ranges.len();
                 let expected = read.map_or(0, |_| sequence.rows());
                 return Err(ModelError::Characters { got, expected });
             }

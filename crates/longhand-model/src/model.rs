@@ -15,7 +15,7 @@ use crate::config::{
 use crate::error::{HeadError, ModelError};
 use crate::head::{Head, Targets};
 use crate::state::{State, StateLayout};
-use crate::tape::{LossOptions, Pass, Tape, Total, Var, reversed_row};
+use crate::tape::{Embedded, LossOptions, Pass, Tape, Total, Var, reversed_row};
 use crate::weights::{Builder, Init, ParameterId, Role, Weights};
 use crate::words::Words;
 
@@ -425,7 +425,7 @@ impl Model {
         let dropout = &self.config.dropout;
         let tape: &mut Tape = pass;
         let mut x = tape.embedding(&self.weights, self.embedding, ids, span, dropout.token);
-        x = tape.perturb(x, reversed);
+        x = tape.perturb(x, reversed, Embedded::Tokens);
         for (&table, values) in self.features.iter().zip(features.chunks(ids.len().max(1))) {
             let vectors = tape.embedding(&self.weights, table, values, span, 0.0);
             x = tape.add(x, vectors);
@@ -435,6 +435,7 @@ impl Model {
             x = pass.add(x, spelling);
         }
         let tape: &mut Tape = pass;
+        x = tape.perturb(x, reversed, Embedded::Whole);
         match (self.config.positions, self.positions) {
             (Positions::Learned { count }, Some(weight)) => {
                 let places = places(sequence, state.since_reset(), |p| (p % count as u64) as u32);

@@ -155,6 +155,11 @@ impl Method {
     /// Every method.
     pub const ALL: [Self; 5] = [Self::Full, Self::Frozen, Self::Lora, Self::AdaLora, Self::Adapter];
 
+    /// Whether what is trained is saved as an adapter, without the base model.
+    pub fn makes_adapter(self) -> bool {
+        matches!(self, Self::Lora | Self::AdaLora | Self::Adapter)
+    }
+
     /// The name in recipes.
     pub fn name(self) -> &'static str {
         match self {

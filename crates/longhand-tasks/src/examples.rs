@@ -1,6 +1,7 @@
 //! The examples of a run: which files, and what is held out.
 
 use std::borrow::Cow;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,9 @@ use crate::task::{At, Read, Reading, Task};
 
 /// What is told of training examples that [`Files::distinct`] drops.
 const REPEATED: &str = "training examples repeat an earlier text and are dropped";
+/// What is told of those of them whose label is another one than the first text's.
+const CONTRADICTING: &str =
+    "training examples that are dropped have another label than the first of their text";
 /// What is told of examples to measure on that [`Files::distinct`] drops.
 const LEARNT: &str =
     "examples to validate or test on have a text that is learnt from and are dropped";
@@ -73,6 +77,11 @@ impl<T: Task> Examples<T> {
     /// to hold some out.
     pub fn read(settings: &T::Settings, files: &Files, seed: u64) -> Result<Self, TaskError> {
         let Read { examples: mut train, mut notes } = read_all::<T>(settings, &files.train, files)?;
+        if files.distinct {
+            let [repeated, other] = drop_repeated::<T>(&mut train);
+            tell(&mut notes, REPEATED, repeated);
+            tell(&mut notes, CONTRADICTING, other);
+        }
         let mut task = T::learn(settings, &train, &names(&files.train))?;
         let known = |paths: &[PathBuf]| -> Result<Vec<T::Example>, TaskError> {
             let mut examples = Vec::new();
@@ -83,13 +92,14 @@ impl<T: Task> Examples<T> {
         };
         let (mut valid, mut test) = (known(&files.valid)?, known(&files.test)?);
         if files.distinct {
-            let dropped = drop_repeated::<T>(&mut train, [&mut valid, &mut test]);
-            let told = [REPEATED, LEARNT].map(str::to_owned).into_iter().zip(dropped);
-            notes.extend(told.filter(|&(_, count)| count > 0));
+            let texts: BTreeSet<Vec<String>> = train.iter().map(text_of::<T>).collect();
+            let before = valid.len() + test.len();
+            valid.retain(|example| !texts.contains(&text_of::<T>(example)));
+            test.retain(|example| !texts.contains(&text_of::<T>(example)));
+            tell(&mut notes, LEARNT, before - valid.len() - test.len());
             let measured = [(&files.valid, &valid), (&files.test, &test)];
-            if let Some((paths, _)) =
-                measured.iter().find(|(paths, left)| !paths.is_empty() && left.is_empty())
-            {
+            let emptied = |(paths, left): &(&Vec<_>, &Vec<_>)| !paths.is_empty() && left.is_empty();
+            if let Some((paths, _)) = measured.into_iter().find(emptied) {
                 return Err(TaskError::AllLearnt(names(paths)));
             }
         }
@@ -159,26 +169,35 @@ fn parted<T: Task>(
     })
 }
 
-/// Keeps the first of equal texts to learn from, and drops those texts from the examples to measure
-/// on; how many of both are dropped.
-fn drop_repeated<T: Task>(
-    train: &mut Vec<T::Example>,
-    measured: [&mut Vec<T::Example>; 2],
-) -> [usize; 2] {
-    let key = |example: &T::Example| -> Vec<String> {
-        T::texts(example).into_iter().map(str::to_owned).collect()
-    };
-    let mut seen = BTreeSet::new();
-    let before = train.len();
-    train.retain(|example| seen.insert(key(example)));
-    let repeated = before - train.len();
-    let mut learnt = 0;
-    for examples in measured {
-        let before = examples.len();
-        examples.retain(|example| !seen.contains(&key(example)));
-        learnt += before - examples.len();
+/// Keeps the first of equal texts; how many are dropped, and how many of those have another stratum than
+/// the one that is kept.
+fn drop_repeated<T: Task>(train: &mut Vec<T::Example>) -> [usize; 2] {
+    let mut kept: BTreeMap<Vec<String>, String> = BTreeMap::new();
+    let (mut repeated, mut other) = (0, 0);
+    train.retain(|example| match kept.entry(text_of::<T>(example)) {
+        Entry::Vacant(place) => {
+            place.insert(T::stratum(example).to_owned());
+            true
+        }
+        Entry::Occupied(first) => {
+            repeated += 1;
+            other += usize::from(first.get() != T::stratum(example));
+            false
+        }
+    });
+    [repeated, other]
+}
+
+/// The texts of an example, by which it is known again.
+fn text_of<T: Task>(example: &T::Example) -> Vec<String> {
+    T::texts(example).into_iter().map(str::to_owned).collect()
+}
+
+/// Adds a note on a number of examples, if there are any.
+fn tell(notes: &mut BTreeMap<String, usize>, note: &str, count: usize) {
+    if count > 0 {
+        notes.insert(note.to_owned(), count);
     }
-    [repeated, learnt]
 }
 
 /// Reads a file that a model's task is measured on.

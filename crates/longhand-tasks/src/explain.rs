@@ -1,13 +1,14 @@
 //! Why a network answers as it does: the share of each token, and of each kind of memory.
 //!
 //! An answer is explained as a whole, or in parts: each entity that a tagger found by itself. With
-//! f(x) = ln p(answer | x) and the embedded tokens x, the integrated gradients of token t
+//! f(x) = ln p(answer | x) and the embedded tokens x, each with its features and characters, the
+//! integrated gradients of token t
 //! (Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks", 2017, equation 1) are
 //!
 //! > Σ_d (x_td − r_d) · ∫₀¹ ∂f(r + α(x − r))/∂x_td dα
 //!
-//! They begin at r, the mean of all embeddings: a token that may be any. (At 0 a norm has no gradient
-//! that an integral could follow.) The integral is the mean over the middles of
+//! They begin at r, the mean of all embeddings: a token that may be any, without features. (At 0 a norm
+//! has no gradient that an integral could follow.) The integral is the mean over the middles of
 //! equal steps of α, which are read side by side. Over all tokens they add up to f(x) − f(r)
 //! (completeness, proposition 1); the difference is the error of the integral. Where it is
 //! large the steps become smaller, and what is left of it is told.
@@ -42,7 +43,7 @@ pub struct Explanation {
     /// ln p of the answer: of both ends of a span, or of all tags of an entity, each by the score of its
     /// own word before a CRF adds those of its neighbours.
     pub log_probability: f64,
-    /// ln p of the answer where every token is the mean of all.
+    /// ln p of the answer where every token is the mean of all, without features.
     pub without_tokens: f64,
     /// The sum of the tokens' shares less the difference of the two: 0 but for the error of the
     /// integral.

@@ -110,6 +110,7 @@ pub struct Target {
 
 impl Task for Spans {
     const NAME: &'static str = "span";
+    const INPUT: &'static str = "questions.json";
     const ABOUT: &'static str = "The span of a text that answers a question";
     const UNIT: Unit = Unit::Whole;
     const PRESET: Preset = Preset::Reader;

@@ -110,6 +110,7 @@ impl Task for Tagging {
     const CRITERION: &'static [&'static str] = &["entity_f1", "f1"];
     const COLUMNS: &'static [&'static str] = &["tags"];
     const IN_PARTS: bool = true;
+    const INPUT: &'static str = "columns.conll";
 
     type Settings = Settings;
     type Example = Example;

@@ -44,6 +44,9 @@ pub trait Task: Clone {
     /// one document; lines by default.
     const FRAME: Option<[&'static str; 3]> = None;
 
+    /// A file of examples without answers, as a person may call it; lines by default.
+    const INPUT: &'static str = "lines.txt";
+
     /// The settings in a recipe's `task` table.
     type Settings: Clone + Default;
     /// An example as a file holds it.

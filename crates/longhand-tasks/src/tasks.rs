@@ -61,6 +61,13 @@ macro_rules! tasks {
                 }
             }
 
+            /// A file of examples without answers ([`Task::INPUT`]).
+            pub fn input(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => <$task as Task>::INPUT,)+
+                }
+            }
+
             /// The model of a run that names none ([`Task::PRESET`]).
             pub fn preset(&self) -> Preset {
                 match self {

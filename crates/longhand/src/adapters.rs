@@ -29,6 +29,15 @@ impl AdapterArguments {
         holds.or(folders().next()).unwrap_or(model)
     }
 
+    /// The flags that choose them, each with a space before it.
+    pub(crate) fn as_typed(&self) -> String {
+        let flag = |AdapterChoice { name, folder, weight }: &AdapterChoice| {
+            let weight = if *weight == 1.0 { String::new() } else { format!("@{weight}") };
+            format!(" --adapter {name}={}{weight}", folder.display())
+        };
+        self.chosen.iter().map(flag).collect()
+    }
+
     /// Their names, where there is more than one.
     pub(crate) fn names(&self) -> Option<Vec<&str>> {
         let names = self.chosen.iter().map(|choice| choice.name.as_str());
@@ -59,7 +68,9 @@ pub(crate) fn choice(text: &str) -> Result<AdapterChoice, String> {
         _ => (rest, "1"),
     };
     let weight = weight.parse().ok().filter(|weight: &f32| weight.is_finite());
-    let weight = weight.ok_or_else(|| format!("the weight behind @ is no number: write {FORM}"))?;
+    let weight = weight.ok_or_else(|| {
+        format!("the weight behind @ is no number between -3.4e38 and 3.4e38: write {FORM}")
+    })?;
     let folder = PathBuf::from(folder);
     let own = || folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned();
     let name = name.map_or_else(own, str::to_owned);

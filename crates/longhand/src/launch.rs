@@ -123,8 +123,14 @@ fn tell_person(finished: &Finished, out: &Path) {
     }
     let dir = out.display();
     say!("the model is in {dir}: try");
-    if training.recipe.task.is_some() {
-        say!("  longhand predict {dir} < lines.txt");
+    if let Some(task) = &training.recipe.task {
+        say!("  longhand predict {dir} < {}", task.input());
+    } else if let (None, true, Some(base)) = (
+        &finished.prompt,
+        training.recipe.tuning.method.makes_adapter(),
+        &training.recipe.model.base,
+    ) {
+        say!("  longhand adapter merge {} {dir} --out merged", base.path.display());
     } else if finished.prompt.is_none() {
         say!("  longhand finetune {dir} --task classify --data train.tsv --out classifier");
     } else {
@@ -154,7 +160,9 @@ fn tell_end(training: &Training, end: End) {
     }
     match end {
         End::Budget => {}
-        End::Patience => say!("ended early: the validation loss no longer fell"),
+        End::Patience => {
+            say!("ended early: what is measured on the held-out part no longer improved")
+        }
         End::Stopped => say!("stopped and saved: the same command with --resume goes on"),
     }
 }

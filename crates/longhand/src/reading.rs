@@ -33,7 +33,7 @@ pub(crate) struct ModelArguments {
     #[arg(value_name = "DIR")]
     pub(crate) model: PathBuf,
     #[command(flatten)]
-    adapters: AdapterArguments,
+    pub(crate) adapters: AdapterArguments,
     #[command(flatten)]
     pub(crate) threads: Threads,
 }

@@ -31,6 +31,9 @@ fn loss(place: &Place, line: &str) -> f64 {
 #[test]
 fn a_language_model_goes_on_with_another_text() {
     let place = place();
+    for line in ["train base other --out no", "train base new.txt --rehearse other --out no"] {
+        place.refused(line, "other is the folder of a model");
+    }
     let before = loss(&place, "base --data new.txt");
     let whole = go_on(&place, "--steps 40 --out whole");
     assert_eq!((&whole["objective"], &whole["step"]), (&"causal".into(), &40.into()));

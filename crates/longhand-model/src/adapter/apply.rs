@@ -75,7 +75,7 @@ pub fn is_adapter(folder: &Path) -> bool {
 /// [`AdapterError`] for another base than that of an adapter, one that is packed for reading,
 /// tensors that do not fit the base, or two adapters with parameters of their own or with one name.
 pub fn apply(base: &Model, adapters: &[Applied<'_>]) -> Result<Model, AdapterError> {
-    base.check_trainable()?;
+    base.check_trainable().map_err(|_| AdapterError::Packed)?;
     if base.weights.has_low_rank() {
         return Err(AdapterError::Unmerged);
     }
@@ -87,6 +87,9 @@ pub fn apply(base: &Model, adapters: &[Applied<'_>]) -> Result<Model, AdapterErr
     for (place, applied) in adapters.iter().enumerate() {
         if adapters[..place].iter().any(|other| other.name == applied.name) {
             return Err(AdapterError::SameName(applied.name.into()));
+        }
+        if applied.weight != 1.0 && applied.adapter.changes().is_empty() {
+            return Err(AdapterError::NothingToWeigh(applied.name.into()));
         }
         applied.adapter.check_base(base).map_err(|error| named(applied, error))?;
     }

@@ -103,6 +103,18 @@ pub enum AdapterError {
     /// A base model that cannot be adapted, or a change that does not fit a matrix.
     #[error(transparent)]
     Base(#[from] ModelError),
+    /// A weight of an adapter that has no changes to be weighed.
+    #[error(
+        "{0} has no changes of low rank to be weighed: its parameters are taken as they are, so leave \
+         out its weight"
+    )]
+    NothingToWeigh(String),
+    /// A base that is packed for reading.
+    #[error(
+        "an adapter is applied to weights in f32, and these are packed for reading: apply it to the \
+         model that they were made of, with `longhand adapter merge`, and quantize the result"
+    )]
+    Packed,
     /// A base with changes of its own.
     #[error("the base model has unmerged changes of low rank: merge them first")]
     Unmerged,

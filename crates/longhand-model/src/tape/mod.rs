@@ -36,6 +36,7 @@ pub(crate) use loss::{Crf, Output, best_tags, tag_probabilities};
 pub use loss::{IGNORE, LossOptions, Total};
 pub use memory::Gates;
 pub(crate) use memory::MatrixMemory;
+pub(crate) use perturb::Embedded;
 use profile::Way;
 pub use profile::{Entry, Profile};
 pub(crate) use reverse::reversed_row;

@@ -13,6 +13,15 @@ pub(super) struct Perturb {
     pub(super) y: Var,
 }
 
+/// What of a sequence is embedded so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Embedded {
+    /// Its tokens alone, which adversarial training moves.
+    Tokens,
+    /// Tokens, features and characters, which integrated gradients scale.
+    Whole,
+}
+
 /// The treatment of the first sequence that a pass embeds.
 #[derive(Default)]
 pub(super) struct Perturbation {
@@ -49,8 +58,8 @@ impl Pass<'_> {
         self.watch_scaled_embedding(&[], &[]);
     }
 
-    /// As [`Pass::watch_embedding`], with the embedded tokens x of each of B sequences replaced by
-    /// r + factor·(x − r), for a reference r `[D]`.
+    /// As [`Pass::watch_embedding`], of the tokens with their features and characters: the sums x of
+    /// each of B sequences are replaced by r + factor·(x − r), for a reference r `[D]`.
     pub fn watch_scaled_embedding(&mut self, factors: &[f32], from: &[f32]) {
         let scaling = Scaling { factors: factors.to_vec(), from: from.to_vec() };
         let kind = Kind::Watch { scaling, embedded: None, gradient: Buffer::default() };
@@ -90,12 +99,14 @@ impl Pass<'_> {
 }
 
 impl Tape {
-    /// y = the embedded tokens x of a sequence, moved where the pass moves them; x itself where
-    /// the pass neither moves nor watches them. `reversed` says that x is the last sequence again, in
+    /// y = what is embedded of a sequence so far, x, moved where the pass moves that; x itself where
+    /// the pass neither moves nor watches it. `reversed` says that x is the last sequence again, in
     /// reverse.
-    pub(crate) fn perturb(&mut self, x: Var, reversed: bool) -> Var {
-        self.perturbation.sequences += usize::from(!reversed);
-        if self.perturbation.sequences != 1 || matches!(self.perturbation.kind, Kind::None) {
+    pub(crate) fn perturb(&mut self, x: Var, reversed: bool, embedded: Embedded) -> Var {
+        let begins = !reversed && embedded == Embedded::Tokens;
+        self.perturbation.sequences += usize::from(begins);
+        let treated = self.perturbation.kind.treats();
+        if self.perturbation.sequences != 1 || treated != Some(embedded) {
             return x;
         }
         let mut data = self.cpu.buffers().take(self.data(x).len());
@@ -167,6 +178,17 @@ impl Perturb {
         }
         tape.close(self.x, dx);
         tape.cpu.buffers().give(dy);
+    }
+}
+
+impl Kind {
+    /// What of a sequence is treated; none where it is read as it is.
+    fn treats(&self) -> Option<Embedded> {
+        match self {
+            Self::None => None,
+            Self::Watch { scaling, .. } if !scaling.factors.is_empty() => Some(Embedded::Whole),
+            Self::Watch { .. } | Self::Add(_) => Some(Embedded::Tokens),
+        }
     }
 }
 

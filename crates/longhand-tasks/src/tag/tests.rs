@@ -397,12 +397,22 @@ fn a_model_answers_with_the_best_legal_path() {
 
 /// A tagger of random weights, and the explanations of an answer with these tags.
 fn explained(settings: &Settings, tags: &[&str], words: &str) -> Vec<Explanation> {
+    explained_by(settings, tags, words, |_| {})
+}
+
+fn explained_by(
+    settings: &Settings,
+    tags: &[&str],
+    words: &str,
+    change: impl Fn(&mut Model),
+) -> Vec<Explanation> {
     let (task, examples) = learnt(settings, TRAIN);
     let tokenizer = tokenizer(&examples);
     let config = Preset::Tagger.config(tokenizer.vocab_size());
     let head = task.head(settings, None);
     let config = task.body(start::with_head(config, head));
-    let model = start::fresh(config, &tokenizer, 3).unwrap();
+    let mut model = start::fresh(config, &tokenizer, 3).unwrap();
+    change(&mut model);
     let network = Network { model, tokenizer, ensemble: None };
     let mut explainer = Explainer::new(network, Arc::new(Cpu::new(2))).unwrap();
     let example = task.parse(words, At { name: "it", example: 1 }).unwrap().remove(0);
@@ -450,4 +460,28 @@ fn each_entity_is_explained_by_the_scores_of_its_own_words() {
     let sum: f64 = known.iter().sum();
     assert!(sum < 1.0 && sum > 0.5, "{known:?}");
     assert_eq!(explained(&Settings::default(), &["O", "O"], "EU NNP\nrejects VBZ\n"), []);
+}
+
+#[test]
+fn spelling_has_a_share_in_the_explanation_of_an_entity() {
+    let words = "EU NNP\nrejects VBZ\nPeter NNP\nBlackburn NNP\ncall NN\n";
+    let tags = ["B-ORG", "O", "B-PER", "I-PER", "O"];
+    // Tokens that are all the same say nothing: what is left is their spelling.
+    let found = explained_by(&Settings::default(), &tags, words, |model| {
+        for parameter in model.weights.iter_mut() {
+            match parameter.name.as_str() {
+                "embedding.weight" => parameter.data.fill(0.1),
+                name if name.starts_with("features.") => {
+                    parameter.data.iter_mut().enumerate().for_each(|(i, x)| *x = (i as f32).sin());
+                }
+                _ => {}
+            }
+        }
+    });
+    for found in &found {
+        let most = found.tokens.iter().fold(0.0_f64, |most, token| most.max(token.share.abs()));
+        assert!(most > 1e-3, "{found:?}");
+        let whole = found.log_probability - found.without_tokens;
+        assert!(found.completeness_error.abs() < 0.02 + 0.02 * whole.abs(), "{found:?}");
+    }
 }

@@ -134,9 +134,10 @@ impl Save {
         }
         say!(
             "Read {position} tokens; {} holds the memory of them ({bytes} bytes). Next:\n  \
-             longhand generate {} --memory {}",
+             longhand generate {}{} --memory {}",
             self.out.display(),
             self.model.model.display(),
+            self.model.adapters.as_typed(),
             self.out.display()
         );
         Ok(())

@@ -1,10 +1,11 @@
 //! The flags of old text that a base model must not forget.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
 use longhand::recipe::Recipe;
+use longhand_run::base;
 use longhand_train::SettingsError;
 
 use super::flags::{first, set};
@@ -27,6 +28,16 @@ pub(super) struct RehearsalFlags {
     forgetting: Vec<PathBuf>,
 }
 
+/// Refuses the folder of a model where text is meant.
+pub(super) fn model_as_text(folder: &Path) -> anyhow::Error {
+    let folder = folder.display();
+    let text = format!(
+        "{folder} is the folder of a model, and text is meant there: `longhand train` takes one model, \
+         before the text"
+    );
+    Usage(text).into()
+}
+
 impl RehearsalFlags {
     /// The first flag that is given.
     pub(super) fn given(&self) -> Option<&'static str> {
@@ -46,6 +57,9 @@ impl RehearsalFlags {
         for (given, paths) in
             [(&self.rehearse, &mut rehearsal.text), (&self.forgetting, &mut rehearsal.forgetting)]
         {
+            if let Some(folder) = given.iter().find(|path| base::holds_model(path)) {
+                return Err(model_as_text(folder));
+            }
             if !given.is_empty() {
                 *paths = given.iter().map(absolute).collect::<Result<_>>()?;
             }

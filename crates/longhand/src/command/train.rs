@@ -14,7 +14,7 @@ use super::flags::{
     BudgetFlags, DataFlags, ModelFlags, NGRAM, OutputFlags, TrainingFlags, TuningFlags, begin_with,
     check, chunk_help, first, objective_help, set,
 };
-use super::rehearsal::RehearsalFlags;
+use super::rehearsal::{RehearsalFlags, model_as_text};
 use crate::error::Usage;
 use crate::launch::Launch;
 use crate::reading::{absolute, recipe_folder};
@@ -79,6 +79,9 @@ impl Arguments {
         let earlier = if self.output.resume { Training::begun(&self.out)? } else { None };
         let begins = self.recipe.is_none() && earlier.is_none();
         let (base, text) = self.base();
+        if let Some(folder) = text.iter().find(|path| base::holds_model(path)) {
+            return Err(model_as_text(folder));
+        }
         let on_sample = self.recipe.is_none() && earlier.is_none() && text.is_empty();
         let mut recipe = match (&self.recipe, earlier) {
             (Some(path), earlier) => {
