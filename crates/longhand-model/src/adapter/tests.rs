@@ -202,7 +202,7 @@ fn another_base_is_refused_with_both_hashes() {
     assert!(message.contains(&one.hash()) && message.contains(&two.hash()), "{message}");
     let mut packed = base(3);
     packed.pack();
-    assert!(error(adapter.apply(&packed)).contains("cannot be trained"));
+    assert!(error(adapter.apply(&packed)).contains("packed for reading"));
     assert!(error(adapter.apply(&model)).contains("merge"));
 }
 
