@@ -1,12 +1,16 @@
 //! Two stacks that read one sequence in opposite directions.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod moved;
+
 use std::sync::Arc;
 
 use longhand_model::config::{HeadConfig, HeadKind, Pooling, Stacks};
 use longhand_model::{
     Config, Cpu, HeadError, LossOptions, Mode, Model, ModelError, Preset, Sequence, Tape, Targets,
 };
+
+use moved::moved;
 
 const VOCAB: usize = 19;
 const WIDTH: usize = 8;
@@ -28,17 +32,8 @@ fn config(rest: &str) -> Config {
 
 const NEXT: &str = r#""heads": [{"type": "language-model", "tied": true}]"#;
 
-/// Away from where training begins, so that everything matters.
 fn model() -> Model {
-    let mut model = Model::new(config(NEXT), 3).unwrap();
-    let mut x = 1u32;
-    for parameter in model.weights.iter_mut() {
-        for value in parameter.data.iter_mut() {
-            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            *value += 0.4 * ((x >> 8) as f32 / (1 << 23) as f32 - 1.0);
-        }
-    }
-    model
+    moved(config(NEXT))
 }
 
 fn ids() -> Vec<u32> {

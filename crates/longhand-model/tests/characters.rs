@@ -1,9 +1,13 @@
 //! Filters over the characters of each token.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod moved;
+
 use std::sync::Arc;
 
 use longhand_model::{Characters, Config, Cpu, Input, Mode, Model, ModelError, Sequence, Tape};
+
+use moved::moved;
 
 const VOCAB: usize = 19;
 const WIDTH: usize = 8;
@@ -24,15 +28,7 @@ fn model(stacks: &str, kernel: usize) -> Model {
         "stacks": "{stacks}", "blocks": [{{"long": {{"type": "lstm", "hidden": {WIDTH}}}}}],
         "heads": [{{"type": "tags", "tags": 3}}]}}"#
     );
-    let mut model = Model::new(Config::from_json(json.as_bytes()).unwrap(), 3).unwrap();
-    let mut x = 1u32;
-    for parameter in model.weights.iter_mut() {
-        for value in parameter.data.iter_mut() {
-            x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            *value += 0.4 * ((x >> 8) as f32 / (1 << 23) as f32 - 1.0);
-        }
-    }
-    model
+    moved(Config::from_json(json.as_bytes()).unwrap())
 }
 
 fn ids() -> Vec<u32> {

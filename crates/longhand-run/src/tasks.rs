@@ -65,38 +65,21 @@ impl VisitSettings for TaskRun<'_> {
             Some((_, tokenizer)) => tokenizer.clone(),
             None => train_tokenizer(&mut recipe, &examples, watch)?,
         };
-        let meaning = examples.task.clone();
-        let counts = meaning.counts(&examples.train);
-        let notes = examples.notes.clone();
-        let beside = Beside::of(&recipe, &examples)?;
-        let bytes = [
-            examples.texts().map(str::len).sum::<usize>() as u64,
-            examples.held_out_texts().map(str::len).sum::<usize>() as u64,
-        ];
-        let Data { train, train_examples, valid, test, cut, unknown } =
-            Data::encode(examples, &tokenizer)?;
-        let facts = facts::<T>(&recipe, &train, &valid, bytes)?;
-        let texts = || Documents {
-            train: Part::of(train.iter(), bytes[0]),
-            valid: Part::of(valid.items(), bytes[1]),
-        };
+        let read = Encoded::of(&recipe, examples, &tokenizer)?;
         let vectors = vectors::read(&mut recipe, &tokenizer, begun, watch)?;
         let old_text = rehearsal::read(&recipe, &tokenizer, place.out, watch)?;
-        let (recipe_now, vectors) = (&recipe, vectors.as_ref());
-        let before = Before {
-            recipe: recipe_now,
-            tokenizer: &tokenizer,
-            facts: &facts,
-            vectors,
-            place,
-            begun,
-        };
+        let (vectors, facts) = (vectors.as_ref(), &read.facts);
+        let before =
+            Before { recipe: &recipe, tokenizer: &tokenizer, facts, vectors, place, begun };
+        let texts = || read.documents();
         let (trained, since) = match before.body(trained, texts, cpu, watch)? {
             Start::Given(trained) => (*trained, since),
             Start::Pretrained(model) => (Some((*model, tokenizer.clone())), Instant::now()),
             Start::Stopped(finished) => return Ok(*finished),
         };
         let begun = before.resumes();
+        let Encoded { meaning, counts, notes, beside, data, facts } = read;
+        let Data { train, train_examples, valid, test, cut, unknown } = data;
         let (mut model, own) =
             model(&recipe, (&meaning, task), (trained.as_ref(), vectors), &tokenizer, watch)?;
         let base_model = trained.as_ref().map(|(model, _)| model);
@@ -140,6 +123,44 @@ impl VisitSettings for TaskRun<'_> {
         let (is_whole, prompt) = (true, None);
         let trained = Trained::Network(Box::new(Network { model, tokenizer, ensemble })).into();
         Ok(Finished { training, trained, end, is_whole, prompt, cpu: cpu.clone() })
+    }
+}
+
+/// The examples of a run as ids, and what is known of them.
+struct Encoded<T: Task> {
+    meaning: T,
+    /// The names of the answers with their numbers among the training examples.
+    counts: Vec<(String, usize)>,
+    /// Repairs to the training examples, each with the number of times it was made.
+    notes: BTreeMap<String, usize>,
+    /// What answers beside the network, if anything does.
+    beside: Option<Beside<T>>,
+    data: Data<T>,
+    facts: DataFacts,
+}
+
+impl<T: Task> Encoded<T> {
+    fn of(recipe: &Recipe, examples: Examples<T>, tokenizer: &Tokenizer) -> Result<Self, RunError> {
+        let meaning = examples.task.clone();
+        let counts = meaning.counts(&examples.train);
+        let notes = examples.notes.clone();
+        let beside = Beside::of(recipe, &examples)?;
+        let bytes = [
+            examples.texts().map(str::len).sum::<usize>() as u64,
+            examples.held_out_texts().map(str::len).sum::<usize>() as u64,
+        ];
+        let data = Data::encode(examples, tokenizer)?;
+        let facts = facts::<T>(recipe, &data.train, &data.valid, bytes)?;
+        Ok(Self { meaning, counts, notes, beside, data, facts })
+    }
+
+    /// The texts that a body can be pretrained on.
+    fn documents(&self) -> Documents {
+        let bytes = |part: Option<&PartFacts>| part.map_or(0, |part| part.bytes);
+        Documents {
+            train: Part::of(self.data.train.iter(), self.facts.train.bytes),
+            valid: Part::of(self.data.valid.items(), bytes(self.facts.valid.as_ref())),
+        }
     }
 }
 
