@@ -299,8 +299,9 @@ fn refused(what: WeightsError) -> AdapterError {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, AdapterError> {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
     match fs_err::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory) => {
             Err(AdapterError::Missing(path.into()))
         }
         other => Ok(other?),

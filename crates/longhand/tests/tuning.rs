@@ -134,6 +134,8 @@ fn adapter_layers_are_trained_resumed_applied_and_merged() {
     let applied = place.answers("base --adapter whole");
     assert_eq!(place.answers("whole"), applied);
     place.refused("predict other --adapter whole", "base model with hash");
+    let file = "eval base --adapter text.txt --data text.txt";
+    place.refused(file, "text.txt/adapter_config.json is missing");
     place.refused("predict base --adapter whole@0.5", "no changes of low rank to be weighed");
     place.done("quantize base --weights int8 --out small");
     place.refused("predict small --adapter whole", "are packed for reading");
