@@ -6,10 +6,20 @@ Set up once (about 6 GB; PyTorch's ordinary wheel also runs on the processor alo
     PEERS/bin/pip install torch numpy onnx onnxruntime transformers xlstm safetensors
     cargo build --release
 
+The peer of the rows `serving` is llama.cpp's server, or that of its Python package, whichever is faster. The
+package's source has both:
+
+    PEERS/bin/pip install gguf cmake ninja 'llama-cpp-python[server]'
+    PEERS/bin/pip download --no-binary :all: --no-deps llama-cpp-python && tar xf llama_cpp_python-*.tar.gz
+    PEERS/bin/cmake -G Ninja -S llama_cpp_python-*/vendor/llama.cpp -B LLAMA -DCMAKE_BUILD_TYPE=Release \\
+        -DGGML_NATIVE=ON -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF
+    PEERS/bin/ninja -C LLAMA llama-server
+
 Then, with nothing else running:
 
     python3 bench/compare/compare.py --python PEERS/bin/python
     python3 bench/compare/compare.py --python PEERS/bin/python --only lstm-decode xlstm
+    python3 bench/compare/compare.py --python PEERS/bin/python --only serving --llama-server LLAMA/bin/llama-server
 
 For each row of rows.py: the peer's settings are tried, the fastest then runs in turns with ours, and
 the ratio of each turn is taken. A turn in which other processes used more than 0.1 processors on
@@ -85,9 +95,12 @@ class Runner:
         return self.run(words[1:] if words[0] == "longhand" else words, seconds)
 
     def models(self, row):
-        """The folders of the models that a row needs, written where they are missing."""
+        """Paths that a row's words name; the models that it needs are written where they are missing."""
+        a = self.arguments
+        paths = {"longhand": a.longhand, "llama": a.llama_server}
+        paths["models"] = (pathlib.Path(a.out) / "models").absolute()
         if not row.model:
-            return {}
+            return paths
         size = comparisons.SHAPES[row.model]
         words = ["--vocab", str(size["vocab"]), "--dim", str(size["dim"]), "--layers", "2"]
         folder = (pathlib.Path(self.arguments.out) / "models" / row.model).absolute()
@@ -97,7 +110,7 @@ class Runner:
         ours = folder / "longhand-int8"
         if "{ours}" in row.ours and not ours.exists():
             self.run(["lstm-decode", *words, "--weights", "int8", "--save", str(ours)], seconds=0.1)
-        return {"model": folder, "ours": ours}
+        return {**paths, "model": folder, "ours": ours}
 
 
 def run(command, reads=True):
@@ -178,10 +191,11 @@ def compare(row, runner, processors, arguments):
 def about(arguments):
     with open("/proc/cpuinfo") as file:
         names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    packages = ("torch", "onnxruntime", "transformers", "xlstm")
+    packages = ("torch", "onnxruntime", "transformers", "xlstm", "llama_cpp_python")
     ask = (
         "import importlib.metadata as m\n"
-        f"print(', '.join(f'{{p}} {{m.version(p)}}' for p in {packages}))"
+        "have = {d.metadata['Name'] for d in m.distributions()}\n"
+        f"print(', '.join(f'{{p}} {{m.version(p)}}' for p in {packages} if p in have))"
     )
     versions = subprocess.run([arguments.python, "-c", ask], capture_output=True, text=True)
     return {
@@ -198,6 +212,7 @@ def main():
     )
     parser.add_argument("--python", required=True, help="the interpreter that has the peers")
     parser.add_argument("--longhand", default=str(ROOT / "target" / "release" / "longhand"))
+    parser.add_argument("--llama-server", default="llama-server", help="llama.cpp's server")
     parser.add_argument("--out", default="comparison", help="the folder of the results")
     parser.add_argument("--only", nargs="*", help="groups, or parts of rows' names")
     parser.add_argument("--threads", type=int, default=2)

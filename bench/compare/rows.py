@@ -2,7 +2,8 @@
 
 A row has the settings of the peer (the fastest counts), our command, and how much better ours must
 be. `{model}` and `{ours}` stand for folders of prepared models of the row's shape, ONNX Runtime's
-and ours with weights of eight bits.
+and ours with weights of eight bits; `{longhand}` and `{llama}` for programs, and `{models}` for the
+folder of all models.
 """
 
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ def rows():
         *transformers(),
         *xlstm(),
         *instruction_sets(),
+        *serving(),
     ]
 
 
@@ -204,4 +206,49 @@ def instruction_sets():
         peers=[["longhand", "lstm-train", *size, "--level", "avx512"]],
         ours=["lstm-train", *size, "--level", "avx2"],
         mark=0.45,
+    )
+
+
+def serving():
+    def side(server, program, model):
+        return ["serving.py", "--server", server, "--program", program, "--model", model]
+
+    theirs = side("llama", "{llama}", "{models}/tiny-llama.gguf")
+    ours = side("longhand", "{longhand}", "{models}/longhand-nano-int8")
+    package = side("llama-python", "", "{models}/tiny-llama.gguf")
+    # Ours draws by the temperature alone as well. Some builds for AMX end with an illegal instruction
+    # where weights are repacked.
+    plain = ["--", "--samplers", "temperature", "--no-repack"]
+    for clients, mark in ((1, 1.0), (16, 2.0), (64, 3.0)):
+        load = ["--client", "{longhand}", *flags(clients=clients)]
+        yield Row(
+            group="serving",
+            name=f"server int8, {clients} client{'s' if clients > 1 else ''}",
+            against="llama.cpp's server",
+            peers=[
+                [*theirs, *load],
+                [*theirs, *load, *plain],
+                [*theirs, *load, *plain, "-fa", "off"],
+                [*package, *load],
+            ],
+            ours=[*ours, *load],
+            mark=mark,
+            field="requests_per_second",
+        )
+    yield Row(
+        group="serving",
+        name="server int8, first token of a turn behind 4,000 tokens",
+        against="llama.cpp's server",
+        peers=[
+            [*theirs, "--second-turn", *plain],
+            # Faster behind a long history, though slower to read it.
+            [*theirs, "--second-turn", *plain, "-fa", "off"],
+            # One slot: what was read of the other conversations is in the cache of prompts.
+            [*theirs, "--second-turn", *flags(slots=1), *plain, "-fa", "off"],
+            [*package, "--second-turn"],
+        ],
+        ours=[*ours, "--second-turn"],
+        mark=20.0,
+        field="second_turn_ms.median",
+        more=False,
     )

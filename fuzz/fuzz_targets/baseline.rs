@@ -19,5 +19,6 @@ fuzz_target!(|bytes: &[u8]| {
     let Some(settings) = settings.filter(|settings| settings.check().is_ok()) else { return };
     if let Ok(baseline) = Baseline::from_bytes(&settings, weights, Path::new("weights")) {
         assert_eq!(baseline.logits(&["a text"]).len(), baseline.classes());
+        assert!(baseline.text(&["a text. Another"]).is_none_or(|text| text.starts_with('a')));
     }
 });

@@ -5,9 +5,10 @@
 use std::sync::{Arc, OnceLock};
 
 use libfuzzer_sys::fuzz_target;
-use longhand_engine::{Cpu, Engine, Snapshot};
+use longhand_engine::{Chat, Cpu, Engine, Snapshot};
 use longhand_model::{Config, Model};
 use longhand_text::Tokenizer;
+use longhand_text::chat::ChatTemplate;
 
 /// Every kind of state that a small model can have.
 const CONFIG: &[u8] = br#"{"model_type":"longhand","format":2,"vocab_size":256,"width":4,
@@ -33,6 +34,14 @@ fuzz_target!(|bytes: &[u8]| {
     // No input guesses a hash.
     snapshot.header.model = engine.model_hash().to_owned();
     snapshot.header.tokenizer = engine.tokenizer().hash().to_owned();
+    let template = Arc::new(ChatTemplate::plain(engine.tokenizer()).expect("our own template"));
+    if let Ok(mut chat) = Chat::of_snapshot(&snapshot, engine, &template) {
+        let mut reader = engine.reader(cpu);
+        let turns = chat.turns();
+        for turns in [turns, turns / 2, 0] {
+            let _ = chat.back(&mut reader, turns);
+        }
+    }
     if let Ok(mut session) = snapshot.session(engine) {
         let mut reader = engine.reader(cpu);
         let _ = session.sample();

@@ -40,6 +40,13 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     step("answers are measured as SQuAD", || spans(root))?;
     step("KenLM scores as we do", || arpa(root))?;
     step("sacrebleu and ROUGE agree", || metrics(root))?;
+    step("transformers agrees on chats", || chats(root))?;
+    step("clients are answered", || ask_server(root, "server"))?;
+    step("schemathesis finds nothing", || ask_server(root, "openapi"))?;
+    step("lm-evaluation-harness agrees", || ask_server(root, "harness"))?;
+    step("sessions outlive a server", || soak(root, 1))?;
+    step("two servers, one store", || soak(root, 2))?;
+    step("the page in Chromium", || page(root))?;
     step("end to end", || end_to_end(root))
 }
 
@@ -131,20 +138,72 @@ fn metrics(root: &Path) -> Result<Outcome> {
     read_in_python(root, "metrics", "metrics_sample", &[])
 }
 
+/// Renders conversations by chat templates and compares with the Python package `transformers`.
+fn chats(root: &Path) -> Result<Outcome> {
+    read_in_python(root, "chat_templates", "chat_sample", &[])
+}
+
+/// Has `scripts/check_NAME.py` serve small models and ask the server: with the clients of OpenAI and
+/// Anthropic, with `schemathesis`, and with lm-evaluation-harness.
+fn ask_server(root: &Path, name: &str) -> Result<Outcome> {
+    let python = match python(root)? {
+        Ok(python) => python,
+        Err(skipped) => return Ok(skipped),
+    };
+    let folder = target_directory(root).join(format!("check-{name}"));
+    if folder.exists() {
+        fs_err::remove_dir_all(&folder)?;
+    }
+    let program = program(root)?;
+    let mut command = Command::new(python);
+    let script = format!("scripts/check_{name}.py");
+    capture(command.current_dir(root).arg(script).arg(program).arg(&folder))
+}
+
+/// The program, as the tests built it.
+fn program(root: &Path) -> Result<PathBuf> {
+    run(root, &["cargo", "build", "--quiet", "--workspace", "--bins"])?;
+    Ok(target_directory(root).join("debug/longhand"))
+}
+
+/// Has conversations with servers that are killed meanwhile. Several servers share a Valkey or Redis
+/// server; CI fails without one.
+fn soak(root: &Path, servers: usize) -> Result<Outcome> {
+    if servers > 1 && crate::soak::store_program().is_none() {
+        let why = "neither valkey-server nor redis-server is on the path (.ci/run installs it)";
+        if in_ci() {
+            bail!(why);
+        }
+        return Ok(Outcome::skipped(why));
+    }
+    let folder = target_directory(root).join(format!("check-soak-{servers}"));
+    let remark = crate::soak::short(&program(root)?, &folder, servers)?;
+    Ok(Outcome { remark })
+}
+
+/// The Python that the checks run on, or why they are skipped. CI fails without it.
+fn python(root: &Path) -> Result<Result<PathBuf, Outcome>> {
+    let python = target_directory(root).join("venv/bin/python");
+    if python.exists() {
+        return Ok(Ok(python));
+    }
+    let why = format!("no Python environment at {} (.ci/run makes it)", python.display());
+    if in_ci() {
+        bail!(why);
+    }
+    Ok(Err(Outcome::skipped(&why)))
+}
+
 /// Has an example write a folder, and `scripts/check_NAME.py` read it.
 fn read_in_python(root: &Path, name: &str, example: &str, arguments: &[&str]) -> Result<Outcome> {
     let script = format!("scripts/check_{name}.py");
     if !root.join(&script).exists() {
         return Ok(Outcome::skipped(&format!("{script} is absent")));
     }
-    let python = target_directory(root).join("venv/bin/python");
-    if !python.exists() {
-        let why = format!("no Python environment at {} (.ci/run makes it)", python.display());
-        if in_ci() {
-            bail!(why);
-        }
-        return Ok(Outcome::skipped(&why));
-    }
+    let python = match python(root)? {
+        Ok(python) => python,
+        Err(skipped) => return Ok(skipped),
+    };
     let folder = target_directory(root).join(format!("check-{name}"));
     if folder.exists() {
         fs_err::remove_dir_all(&folder)?;
@@ -156,6 +215,26 @@ fn read_in_python(root: &Path, name: &str, example: &str, arguments: &[&str]) ->
     capture(Command::new(program).current_dir(root).arg(&folder))?;
     let mut reader = Command::new(python);
     capture(reader.current_dir(root).arg(script).arg(&folder).args(arguments))
+}
+
+/// Drives the server's page in headless Chromium, with axe-core: before a small server of the script's own,
+/// and before the program that [`ask_server`] has built.
+fn page(root: &Path) -> Result<Outcome> {
+    let python = match python(root)? {
+        Ok(python) => python,
+        Err(skipped) => return Ok(skipped),
+    };
+    if Command::new("chromium").arg("--version").output().is_err() {
+        let why = "no chromium on the path (.ci/run installs it)";
+        if in_ci() {
+            bail!(why);
+        }
+        return Ok(Outcome::skipped(why));
+    }
+    let program = target_directory(root).join("debug/longhand");
+    let mut script = Command::new(python);
+    let script = script.current_dir(root).arg("scripts/check_page.py");
+    capture(script.arg("--program").arg(program))
 }
 
 /// Drives the built program as a person would.

@@ -37,10 +37,11 @@ def machine_busy():
     return (user + nice + system + hard + soft + stolen) / TICKS
 
 
-def own_busy():
-    """Seconds of processor time that this process has spent."""
+def own_busy(children=False):
+    """Seconds of processor time that this process has spent, and those of its children that ended."""
     times = os.times()
-    return times.user + times.system
+    ended = times.children_user + times.children_system if children else 0.0
+    return times.user + times.system + ended
 
 
 def measure(step, tokens, arguments):

@@ -8,6 +8,7 @@ use longhand_text::{Decoder, Tokenizer};
 use crate::error::EngineError;
 use crate::log_probability::log_probabilities;
 use crate::recent::{RECENT, push_recent};
+use crate::rules::{Constraint, Mask, Rules, RulesError, Vocabulary};
 use crate::sampler::{Sampler, SamplerState};
 use crate::stop::{StopTexts, Stopped};
 
@@ -21,11 +22,18 @@ pub struct GenerateOptions {
     /// Computes each token's log-probability and those of this many most probable tokens.
     /// Default: none are computed.
     pub log_probabilities: Option<usize>,
+    /// Tokens that end the generation as the end of a document does. Default: none.
+    pub ends: Vec<u32>,
+    /// What the new text has to match, from its first token on. It ends when nothing longer matches;
+    /// the most tokens and stop texts cut it all the same, and then it may be the beginning
+    /// of a match alone. Default: anything.
+    pub rules: Option<Arc<Rules>>,
 }
 
 impl Default for GenerateOptions {
     fn default() -> Self {
-        Self { max_tokens: 256, stop: Vec::new(), log_probabilities: None }
+        let (stop, ends) = (Vec::new(), Vec::new());
+        Self { max_tokens: 256, stop, log_probabilities: None, ends, rules: None }
     }
 }
 
@@ -36,8 +44,10 @@ pub enum FinishReason {
     Length,
     /// This stop text came.
     Stop(String),
-    /// The model ended the document.
+    /// The model ended the document, or wrote one of [`GenerateOptions::ends`].
     End,
+    /// The text matches [`GenerateOptions::rules`], and nothing longer does.
+    Complete,
 }
 
 /// One generated token and the text that it completes.
@@ -78,7 +88,8 @@ pub struct Continuation {
     stops: StopTexts,
     /// Whether a stop text may begin with a character of several bytes, and so of several tokens.
     wide_stops: bool,
-    end_id: Option<u32>,
+    /// The tokens that end the generation.
+    ends: Vec<u32>,
     max_tokens: usize,
     log_probabilities: Option<usize>,
     /// The last tokens of the stream, for the repetition penalty.
@@ -90,6 +101,7 @@ pub struct Continuation {
     within_character: bool,
     finish: Option<FinishReason>,
     rewind: Option<Rewind>,
+    constraint: Option<Constraint>,
 }
 
 /// Tokens whose text is withheld, at least in part.
@@ -105,7 +117,7 @@ impl Next {
     /// Whether the token belongs to the text, and the model has to read it. A token that completes
     /// a stop text or ends the document does not, so that the stream can go on without it.
     pub fn is_read(&self) -> bool {
-        matches!(self.finish, None | Some(FinishReason::Length))
+        matches!(self.finish, None | Some(FinishReason::Length | FinishReason::Complete))
     }
 }
 
@@ -113,13 +125,30 @@ impl Continuation {
     /// A generation at the beginning of a text.
     ///
     /// # Errors
-    /// [`EngineError::Option`] for an empty stop text.
+    /// [`EngineError::Option`] for an empty stop text, [`EngineError::Rules`] for rules that
+    /// no token can begin.
     pub fn new(
         tokenizer: &Arc<Tokenizer>,
         sampler: Sampler,
         options: GenerateOptions,
     ) -> Result<Self, EngineError> {
-        let GenerateOptions { max_tokens, stop, log_probabilities } = options;
+        let made = || Ok(Arc::new(Vocabulary::new(tokenizer)?));
+        Self::with_vocabulary(tokenizer, sampler, options, made)
+    }
+
+    /// As [`Continuation::new`], with a vocabulary for rules that is there already.
+    pub(crate) fn with_vocabulary(
+        tokenizer: &Arc<Tokenizer>,
+        sampler: Sampler,
+        options: GenerateOptions,
+        vocabulary: impl FnOnce() -> Result<Arc<Vocabulary>, RulesError>,
+    ) -> Result<Self, EngineError> {
+        let GenerateOptions { max_tokens, stop, log_probabilities, mut ends, rules } = options;
+        ends.extend(tokenizer.document_end_id());
+        let constraint = match rules {
+            Some(rules) => Some(Constraint::new(&rules, &vocabulary()?, &ends)?),
+            None => None,
+        };
         if stop.iter().any(String::is_empty) {
             let (value, allowed) = ("empty".into(), "at least one character");
             return Err(EngineError::Option { name: "the stop text", value, allowed });
@@ -129,7 +158,7 @@ impl Continuation {
             decoder: Decoder::new(tokenizer.clone()),
             wide_stops: stop.iter().any(|stop| !stop.as_bytes()[0].is_ascii()),
             stops: StopTexts::new(stop),
-            end_id: tokenizer.document_end_id(),
+            ends,
             max_tokens,
             log_probabilities,
             recent: VecDeque::with_capacity(RECENT),
@@ -138,6 +167,7 @@ impl Continuation {
             within_character: false,
             finish: (max_tokens == 0).then_some(FinishReason::Length),
             rewind: None,
+            constraint,
         })
     }
 
@@ -158,7 +188,7 @@ impl Continuation {
     ///
     /// # Errors
     /// [`EngineError::NothingRead`] for empty logits, [`EngineError::Sampler`] for a logit that is
-    /// not finite. Nothing was drawn then.
+    /// not finite, [`EngineError::Rules`] where no token can follow the rules. Nothing was drawn then.
     pub fn next(&mut self, logits: &[f32]) -> Result<Option<Next>, EngineError> {
         if self.finish.is_some() {
             return Ok(None);
@@ -166,7 +196,14 @@ impl Continuation {
         if logits.is_empty() {
             return Err(EngineError::NothingRead);
         }
-        let id = self.sampler.sample(logits, self.recent.make_contiguous())?;
+        let mask = self.constraint.as_mut().map(Constraint::mask).transpose()?;
+        if mask.as_deref().is_some_and(Mask::is_empty) {
+            // Nothing was written, and nothing can be.
+            self.finish = Some(FinishReason::Complete);
+            return Ok(None);
+        }
+        let recent = self.recent.make_contiguous();
+        let id = self.sampler.sample_among(logits, recent, mask.as_deref())?;
         let (log_probability, top) = match self.log_probabilities {
             None => (None, Vec::new()),
             Some(count) => {
@@ -174,12 +211,24 @@ impl Continuation {
                 (Some(own), top)
             }
         };
-        let text = if self.end_id == Some(id) {
+        let text = if self.ends.contains(&id) {
             self.finish = Some(FinishReason::End);
             self.stops.take()
         } else {
+            let complete = match &mut self.constraint {
+                Some(constraint) => {
+                    constraint.accept(id)?;
+                    constraint.must_end()
+                }
+                None => false,
+            };
             let piece = self.decoder.push(id)?;
-            self.take(id, &piece)
+            let mut text = self.take(id, &piece);
+            if complete && !matches!(self.finish, Some(FinishReason::Stop(_))) {
+                self.finish = Some(FinishReason::Complete);
+                text += &self.stops.take();
+            }
+            text
         };
         Ok(Some(Next { id, text, log_probability, top, finish: self.finish.clone() }))
     }
@@ -218,6 +267,17 @@ impl Continuation {
         }
     }
 
+    /// Ends the generation before its own end, as [`FinishReason::Length`], and gives the text that
+    /// was withheld. Empty after the end.
+    pub fn end(&mut self) -> String {
+        if self.finish.is_some() {
+            return String::new();
+        }
+        self.finish = Some(FinishReason::Length);
+        self.pending = Pending::default();
+        self.stops.take()
+    }
+
     /// How many tokens the generated text has so far.
     pub fn tokens(&self) -> usize {
         self.tokens
@@ -242,6 +302,15 @@ impl Continuation {
     /// The tokens to take back, after a stop text came.
     pub fn rewind(&self) -> Option<&Rewind> {
         self.rewind.as_ref()
+    }
+
+    /// Whether the text matches the rules as it is; none without rules, and after a stop text: what
+    /// came before it may match or not.
+    pub fn matches_rules(&mut self) -> Option<bool> {
+        if matches!(self.finish, Some(FinishReason::Stop(_))) {
+            return None;
+        }
+        self.constraint.as_mut().map(Constraint::may_end)
     }
 
     pub(crate) fn into_sampler(self) -> Sampler {

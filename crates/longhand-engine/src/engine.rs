@@ -10,17 +10,20 @@ use longhand_model::{
 use longhand_ngram::Ngram;
 use longhand_text::Tokenizer;
 
+use crate::datastore::{Neighbours, Owner};
 use crate::error::EngineError;
 use crate::generation_config::GenerationConfig;
 pub use crate::language_model::LanguageModel;
 use crate::language_model::Passes;
 pub use crate::model_name::ModelName;
+use crate::rules::{RulesError, Vocabulary};
 
 /// A causal language model and its tokeniser. All sessions share one engine; it never changes.
 pub struct Engine {
     model: LanguageModel,
     tokenizer: Arc<Tokenizer>,
     model_hash: OnceLock<String>,
+    vocabulary: OnceLock<Result<Arc<Vocabulary>, RulesError>>,
     generation: GenerationConfig,
 }
 
@@ -29,6 +32,8 @@ pub struct Engine {
 pub struct Reader {
     engine: Arc<Engine>,
     passes: Passes,
+    /// What the model's probabilities are mixed with.
+    neighbours: Option<Neighbours>,
 }
 
 impl Engine {
@@ -55,6 +60,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::NotLanguageModel`], [`EngineError::NotCausal`] for a model that looks ahead,
+    /// [`EngineError::NeedsSource`] for one with an encoder,
     /// [`EngineError::Model`] if the tokeniser has another number of tokens.
     pub fn new(
         model: impl Into<LanguageModel>,
@@ -72,8 +78,9 @@ impl Engine {
         if let LanguageModel::Network(model) = &mut model {
             model.pack();
         }
-        let (tokenizer, model_hash) = (Arc::new(tokenizer), OnceLock::new());
-        Ok(Arc::new(Self { model, tokenizer, model_hash, generation }))
+        let tokenizer = Arc::new(tokenizer);
+        let (model_hash, vocabulary) = (OnceLock::new(), OnceLock::new());
+        Ok(Arc::new(Self { model, tokenizer, model_hash, vocabulary, generation }))
     }
 
     /// The model; a network's weights are packed for reading.
@@ -89,6 +96,15 @@ impl Engine {
     /// The model folder's settings for generation.
     pub fn generation(&self) -> &GenerationConfig {
         &self.generation
+    }
+
+    /// The tokens as rules see them. Made on first use, once for all texts.
+    ///
+    /// # Errors
+    /// [`RulesError::Tokens`] for a tokeniser with too many tokens.
+    pub fn vocabulary(&self) -> Result<&Arc<Vocabulary>, RulesError> {
+        let made = self.vocabulary.get_or_init(|| Vocabulary::new(&self.tokenizer).map(Arc::new));
+        made.as_ref().map_err(Clone::clone)
     }
 
     /// The hash of configuration and weights. Models with equal hashes give the same text; the
@@ -114,6 +130,12 @@ impl Engine {
         }
     }
 
+    /// The model and the tokeniser as a datastore names them. Computes [`Engine::model_hash`].
+    pub fn owner(&self) -> Owner {
+        let (model, tokenizer) = (self.model_hash().to_owned(), self.tokenizer.hash().to_owned());
+        Owner { model, tokenizer }
+    }
+
     /// Whether both engines have the same model and tokeniser. One engine is always the same as
     /// itself; hashes are compared, and computed if need be, only for two different engines.
     pub fn is_same(self: &Arc<Self>, other: &Arc<Self>) -> bool {
@@ -130,7 +152,7 @@ impl Engine {
 
     /// A reader that computes on `cpu`.
     pub fn reader(self: &Arc<Self>, cpu: &Arc<Cpu>) -> Reader {
-        Reader { engine: self.clone(), passes: Passes::new(cpu) }
+        Reader { engine: self.clone(), passes: Passes::new(cpu), neighbours: None }
     }
 
     /// Refuses what belongs to another engine.
@@ -164,6 +186,25 @@ impl Reader {
         self.passes.tape.ablate(ablation);
     }
 
+    /// Mixes the model's probabilities with those of a datastore from now on, in all that is read: the
+    /// logits are then the logarithms of the mixed probabilities, on which a sampler acts as on any
+    /// others, and the losses are theirs.
+    ///
+    /// # Errors
+    /// [`EngineError::NoHiddenStates`] for an n-gram model, [`EngineError::Datastore`] for
+    /// the datastore of another model.
+    pub fn consult(&mut self, neighbours: Neighbours) -> Result<(), EngineError> {
+        self.engine.model.with_hidden_states()?;
+        neighbours.store().check_owner(&self.engine.owner())?;
+        self.neighbours = Some(neighbours);
+        Ok(())
+    }
+
+    /// The datastore that it consults, to go on with another reader.
+    pub fn neighbours(&self) -> Option<&Neighbours> {
+        self.neighbours.as_ref()
+    }
+
     /// The tape, to time its operations.
     pub fn tape(&mut self) -> &mut Tape {
         &mut self.passes.tape
@@ -173,6 +214,11 @@ impl Reader {
     /// same up to rounding.
     pub(crate) fn record(&mut self) {
         self.passes.mode = Mode::Record;
+    }
+
+    /// Reads passes in another mode from now on; gives the mode before.
+    pub(crate) fn set_mode(&mut self, mode: Mode) -> Mode {
+        std::mem::replace(&mut self.passes.mode, mode)
     }
 
     /// The gates of a network's last pass, which was recorded.
@@ -193,18 +239,43 @@ impl Reader {
         Ok(self.passes.read(&self.engine.model, ids, sequence, state)?)
     }
 
-    /// Logits of some rows of the last pass.
-    pub(crate) fn logits(&mut self, rows: std::ops::Range<usize>, out: &mut Vec<f32>) {
-        self.passes.logits(&self.engine.model, rows, out);
+    /// Logits of some rows of the last pass, mixed with those of neighbours where there are any.
+    pub(crate) fn logits(
+        &mut self,
+        rows: std::ops::Range<usize>,
+        out: &mut Vec<f32>,
+    ) -> Result<(), EngineError> {
+        let Self { engine, passes, neighbours } = self;
+        passes.logits(&engine.model, rows.clone(), out);
+        if let (Some(neighbours), Some(hidden)) = (neighbours, passes.hidden(rows)) {
+            neighbours.mix_logits(passes.tape.cpu(), hidden, out)?;
+        }
+        Ok(())
     }
 
-    /// Losses of the rows of the last pass against targets, in nats.
+    /// `[rows, D]`: the body's output in the last pass, and D.
+    ///
+    /// # Errors
+    /// [`EngineError::NotNetwork`] for an n-gram model, [`EngineError::NothingRead`] before the
+    /// first pass.
+    pub(crate) fn output(&self) -> Result<(&[f32], usize), EngineError> {
+        self.engine.model.network()?;
+        self.passes.output().ok_or(EngineError::NothingRead)
+    }
+
+    /// Losses of the rows of the last pass against targets, in nats, by the mixture with neighbours
+    /// where there are any.
     pub(crate) fn losses(
         &mut self,
         targets: &[u32],
         out: &mut Vec<f32>,
     ) -> Result<(), EngineError> {
-        Ok(self.passes.losses(&self.engine.model, targets, out)?)
+        let Self { engine, passes, neighbours } = self;
+        passes.losses(&engine.model, targets, out)?;
+        if let (Some(neighbours), Some(hidden)) = (neighbours, passes.hidden(0..targets.len())) {
+            neighbours.mix_losses(passes.tape.cpu(), hidden, targets, out)?;
+        }
+        Ok(())
     }
 }
 
@@ -244,6 +315,9 @@ fn check_head(model: &Model) -> Result<(), EngineError> {
     let config = model.config();
     if config.is_bicausal() || config.fills_masks() {
         return Err(EngineError::NotCausal);
+    }
+    if config.writes_from_source() {
+        return Err(EngineError::NeedsSource);
     }
     if !config.is_language_model() {
         return Err(EngineError::NotLanguageModel);

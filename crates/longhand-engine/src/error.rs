@@ -3,9 +3,13 @@ use std::path::PathBuf;
 use longhand_model::{AdapterError, FileError, ModelError, StateError};
 use longhand_ngram::NgramError;
 use longhand_text::TextError;
+use longhand_text::chat::ChatFault;
 
+use crate::datastore_error::DatastoreError;
 use crate::model_name::ModelName;
+use crate::rules::RulesError;
 use crate::sampler::SamplerError;
+use crate::search_error::SearchError;
 use crate::slot::StreamsError;
 use crate::snapshot_error::SnapshotError;
 
@@ -37,6 +41,15 @@ pub enum EngineError {
     /// A snapshot that cannot be used.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// A chat template that refuses a conversation, or cannot hold one.
+    #[error(transparent)]
+    Chat(#[from] ChatFault),
+    /// A prompt that no search can begin with.
+    #[error(transparent)]
+    Search(#[from] SearchError),
+    /// Rules that are refused, or that no token can follow.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
     /// A batch of streams that refuses a session or a slot.
     #[error(transparent)]
     Streams(#[from] StreamsError),
@@ -57,6 +70,12 @@ pub enum EngineError {
          task with it, or use a model whose memories all look backward"
     )]
     NotCausal,
+    /// A model that writes from a source, and cannot continue a text by itself.
+    #[error(
+        "the model writes from a source that its encoder reads: use `longhand predict` or \
+         `longhand eval` with it"
+    )]
+    NeedsSource,
     /// A model whose head does not predict tokens.
     #[error("the model is a classifier, not a language model")]
     NotLanguageModel,
@@ -69,6 +88,15 @@ pub enum EngineError {
          into: give a network"
     )]
     NotNetwork,
+    /// An n-gram model where a datastore is built or used.
+    #[error(
+        "the model is an n-gram model, which has no hidden states to keep in a datastore or to look \
+         up: give a network"
+    )]
+    NoHiddenStates,
+    /// A datastore that cannot be built or used.
+    #[error(transparent)]
+    Datastore(#[from] DatastoreError),
     /// An n-gram model that cannot be read.
     #[error(transparent)]
     Ngram(#[from] NgramError),

@@ -34,7 +34,7 @@ impl Generation {
     ///
     /// # Errors
     /// [`EngineError::NothingRead`] if the session has read nothing, [`EngineError::Option`] for
-    /// an empty stop text.
+    /// an empty stop text, [`EngineError::Rules`] for rules that no token can begin.
     pub fn new(session: Session, options: GenerateOptions) -> Result<Self, EngineError> {
         if session.logits().is_empty() {
             return Err(EngineError::NothingRead);
@@ -83,6 +83,11 @@ impl Generation {
     /// Why it ended, once it has.
     pub fn finish_reason(&self) -> Option<&FinishReason> {
         self.continuation.finish_reason()
+    }
+
+    /// Whether the text matches the rules as it is: see [`Continuation::matches_rules`].
+    pub fn matches_rules(&mut self) -> Option<bool> {
+        self.continuation.matches_rules()
     }
 
     /// How many tokens were taken back, because a stop text begins before their end.

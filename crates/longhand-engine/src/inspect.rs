@@ -143,13 +143,48 @@ impl Inspection {
     }
 }
 
+/// What each memory gave to the last of the tokens that a session goes on to read, `ids[from..]`:
+/// means of their losses. The memories are as the session has them, and each is silenced while
+/// `ids` are read. None without such a token.
+///
+/// # Errors
+/// [`EngineError::Model`] for a token id out of range, [`EngineError::NotNetwork`] for an n-gram
+/// model, which has no memories.
+pub fn contribution(
+    before: &Session,
+    cpu: &Arc<Cpu>,
+    ids: &[u32],
+    from: usize,
+) -> Result<Option<MeanContribution>, EngineError> {
+    let engine = before.engine();
+    engine.model().network()?;
+    let loss = |ablation| {
+        let mut reader = engine.reader(cpu);
+        reader.ablate(ablation);
+        let (mut losses, mut place) = (Vec::new(), 0);
+        before.clone().score(&mut reader, ids, |_, loss| {
+            losses.extend(loss.filter(|_| place >= from));
+            place += 1;
+        })?;
+        Ok::<_, EngineError>(losses)
+    };
+    let whole = loss(None)?;
+    if whole.is_empty() {
+        return Ok(None);
+    }
+    let without_working = mean(&loss(Some(Ablation::Working))?);
+    let without_long = mean(&loss(Some(Ablation::Long))?);
+    let losses = Losses::new(mean(&whole), without_working, without_long);
+    Ok(Some(MeanContribution { tokens: whole.len(), losses }))
+}
+
 impl MeanGates {
     fn of(input: &[f32], forget: &[f32]) -> Option<Self> {
         (!input.is_empty()).then(|| Self { input: mean(input), forget: mean(forget) })
     }
 }
 
-fn mean(values: &[f32]) -> f32 {
+pub(crate) fn mean(values: &[f32]) -> f32 {
     let sum: f64 = values.iter().map(|&x| f64::from(x)).sum();
     (sum / values.len() as f64) as f32
 }

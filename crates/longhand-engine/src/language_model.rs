@@ -67,6 +67,14 @@ impl LanguageModel {
             Self::Ngram(_) => Err(EngineError::NotNetwork),
         }
     }
+
+    /// The network whose hidden states are the keys of a datastore.
+    ///
+    /// # Errors
+    /// [`EngineError::NoHiddenStates`] for an n-gram model.
+    pub fn with_hidden_states(&self) -> Result<&Model, EngineError> {
+        self.network().map_err(|_| EngineError::NoHiddenStates)
+    }
 }
 
 impl From<Model> for LanguageModel {
@@ -126,6 +134,18 @@ impl Passes {
             }
             LanguageModel::Ngram(model) => self.readings.logits(model, rows, out),
         }
+    }
+
+    /// `[rows, D]`: a network's body's output in the last pass, and D; none before the first.
+    pub(crate) fn output(&self) -> Option<(&[f32], usize)> {
+        self.last.map(|x| (self.tape.data(x), self.tape.width(x)))
+    }
+
+    /// `[R, D]`: the body's output in some rows of the last pass, which the head reads; none of an
+    /// n-gram model, and before the first pass.
+    pub(crate) fn hidden(&self, rows: Range<usize>) -> Option<&[f32]> {
+        let (x, width) = self.output()?;
+        x.get(rows.start * width..rows.end * width)
     }
 
     /// Losses of the rows of the last pass against targets, in nats.

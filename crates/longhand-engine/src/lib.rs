@@ -40,12 +40,22 @@
 //!    them in one batch;
 //! 4. [`sampler`] draws the next token, [`continuation`] turns logits into ids and text as they
 //!    come, [`generate`] does so for one session, and [`generation_config`] holds the settings of a
-//!    model folder for both;
+//!    model folder for both; [`mod@search`] writes the most probable text for many prompts;
 //! 5. [`snapshot`]: a session as a file; [`threads`]: how many threads decode fastest;
-//! 6. [`score`] and [`inspect`] say how surprising each token was, and which memory helped;
-//!    [`recall`] asks for facts at chosen distances, and [`equality`] compares the ways to read.
+//! 6. [`rules`] say which tokens may come next, so that what is written matches a schema, an expression,
+//!    a grammar or lists of words;
+//! 7. [`chat`]: a session whose text is turns, by the model's chat template;
+//! 8. `rows.rs`: a prefill that also gives the logits, or the body's output, at each position;
+//! 9. [`score`] and [`inspect`] say how surprising each token was, and which memory helped; [`texts`]
+//!    scores many texts side by side, and [`Quantiles`] judge a score by those of a reference;
+//!    [`shares`] says which memory helped with each token as it is written;
+//!    [`recall`] asks for facts at chosen distances, and [`equality`] compares the ways to read;
+//! 10. [`datastore`]: what followed each place of a text, mixed with what the model says.
 
+pub mod chat;
 pub mod continuation;
+pub mod datastore;
+mod datastore_error;
 pub mod engine;
 pub mod equality;
 mod error;
@@ -55,30 +65,44 @@ pub mod inspect;
 mod language_model;
 mod log_probability;
 mod model_name;
+mod quantiles;
 pub mod recall;
 mod recent;
+mod rows;
+pub mod rules;
 pub mod sampler;
 pub mod score;
+pub mod search;
+mod search_error;
 pub mod session;
+pub mod shares;
 mod slot;
 pub mod snapshot;
 mod snapshot_error;
 mod stop;
 pub mod streams;
 pub mod text_stream;
+pub mod texts;
 pub mod threads;
 
+pub use chat::{Answer, Chat};
 pub use continuation::{Continuation, FinishReason, GenerateOptions, Next, Rewind};
+pub use datastore::{Datastore, DatastoreError, Neighbours};
 pub use engine::{Engine, LanguageModel, ModelName, Reader};
 pub use error::EngineError;
 pub use generate::Generation;
 pub use generation_config::{GENERATION_FILE, GenerationConfig, GenerationConfigError};
 pub use longhand_model::{Ablation, Cpu, ModelError, StateError};
+pub use quantiles::Quantiles;
+pub use rules::{Rules, RulesError};
 pub use sampler::{Sampler, SamplerError, SamplerSettings, SamplerState};
+pub use search::{Hypothesis, Prompt, SearchError, SearchSettings, search};
 pub use session::Session;
+pub use shares::TokenMemory;
 pub use snapshot::{Snapshot, SnapshotError};
 pub use streams::{NotAdmitted, Rows, Slot, Streams, StreamsError};
 pub use text_stream::TextStream;
+pub use texts::{Frame, Marks, TextScore, TextScorer};
 
 #[cfg(test)]
 mod testing;

@@ -7,8 +7,11 @@ pub fn surprisal(logits: &[f32], id: u32) -> f32 {
 }
 
 /// ln `softmax(logits)[id]`, and the `count` most probable ids with theirs, best first. Among
-/// equals the smaller id comes first.
-pub(crate) fn log_probabilities(logits: &[f32], id: u32, count: usize) -> (f32, Vec<(u32, f32)>) {
+/// equals the smaller id comes first. Where `id` is among them, both values have the same bits.
+///
+/// # Panics
+/// If `id` is not an index of `logits`.
+pub fn log_probabilities(logits: &[f32], id: u32, count: usize) -> (f32, Vec<(u32, f32)>) {
     let sum = log_sum(logits);
     let of = |logit: f32| (f64::from(logit) - sum) as f32;
     let mut top: Vec<(u32, f32)> = (0..).zip(logits.iter().copied()).collect();
@@ -23,7 +26,7 @@ pub(crate) fn log_probabilities(logits: &[f32], id: u32, count: usize) -> (f32, 
 }
 
 /// ln Σ exp(logit) over all logits, summed in `f64`.
-fn log_sum(logits: &[f32]) -> f64 {
+pub(crate) fn log_sum(logits: &[f32]) -> f64 {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&x| f64::from(x - most).exp()).sum();
     sum.ln() + f64::from(most)

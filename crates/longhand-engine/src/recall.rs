@@ -209,7 +209,7 @@ fn answer(
         let mut total = 0.0;
         for (t, &target) in answer[1..].iter().enumerate() {
             let row = t * count + b;
-            reader.logits(row..row + 1, &mut logits);
+            reader.logits(row..row + 1, &mut logits)?;
             total += f64::from(surprisal(&logits, target));
             if b == asked.right {
                 let own = logits[target as usize];

@@ -6,6 +6,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
+use crate::rules::Mask;
+
 /// How the next token is drawn. The steps in order: penalty, temperature, top-k, top-p, min-p,
 /// and what is left is scaled to a sum of 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -159,7 +161,21 @@ impl Sampler {
     /// [`SamplerError::NotFinite`] for a logit that is not finite,
     /// [`SamplerError::Empty`] for no logits.
     pub fn sample(&mut self, logits: &[f32], recent: &[u32]) -> Result<u32, SamplerError> {
-        self.weigh(logits, recent)?;
+        self.sample_among(logits, recent, None)
+    }
+
+    /// As [`Sampler::sample`], from the tokens that a mask allows. The others are as if their logits
+    /// were −∞ before any setting counts. The penalty falls on what is allowed alone.
+    ///
+    /// # Errors
+    /// The errors of [`Sampler::sample`]; [`SamplerError::Empty`] where nothing is allowed.
+    pub fn sample_among(
+        &mut self,
+        logits: &[f32],
+        recent: &[u32],
+        mask: Option<&Mask>,
+    ) -> Result<u32, SamplerError> {
+        self.weigh(logits, recent, mask)?;
         if self.state.settings.temperature == 0.0 {
             return Ok(self.candidates[0].id);
         }
@@ -183,12 +199,17 @@ impl Sampler {
         logits: &[f32],
         recent: &[u32],
     ) -> Result<&[Candidate], SamplerError> {
-        self.weigh(logits, recent)?;
+        self.weigh(logits, recent, None)?;
         Ok(&self.candidates)
     }
 
     /// Fills `candidates`, never empty afterwards.
-    fn weigh(&mut self, logits: &[f32], recent: &[u32]) -> Result<(), SamplerError> {
+    fn weigh(
+        &mut self,
+        logits: &[f32],
+        recent: &[u32],
+        mask: Option<&Mask>,
+    ) -> Result<(), SamplerError> {
         if let Some((id, &value)) = logits.iter().enumerate().find(|(_, x)| !x.is_finite()) {
             return Err(SamplerError::NotFinite { id, value });
         }
@@ -200,6 +221,9 @@ impl Sampler {
             logits.iter().zip(0..).map(|(&x, id)| Candidate { id, probability: f64::from(x) }),
         );
         penalise(candidates, recent, f64::from(settings.repetition_penalty));
+        if let Some(mask) = mask {
+            candidates.retain(|candidate| mask.allows(candidate.id));
+        }
         let best = *candidates.iter().min_by(|a, b| order(a, b)).ok_or(SamplerError::Empty)?;
         if settings.temperature == 0.0 {
             candidates.clear();
@@ -224,7 +248,9 @@ impl Sampler {
         if settings.top_p < 1.0 {
             keep_nucleus(candidates, f64::from(settings.top_p));
         }
-        candidates.retain(|candidate| candidate.probability >= f64::from(settings.min_p));
+        // A weight of zero is never drawn, not even where rounding leaves the sum below 1.
+        let least = f64::from(settings.min_p).max(f64::MIN_POSITIVE);
+        candidates.retain(|candidate| candidate.probability >= least);
         candidates.sort_unstable_by_key(|candidate| candidate.id);
         let sum: f64 = candidates.iter().map(|candidate| candidate.probability).sum();
         candidates.iter_mut().for_each(|candidate| candidate.probability /= sum);

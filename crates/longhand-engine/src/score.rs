@@ -2,7 +2,7 @@
 
 use crate::engine::Reader;
 use crate::error::EngineError;
-pub use crate::log_probability::surprisal;
+pub use crate::log_probability::{log_probabilities, surprisal};
 use crate::session::{CHUNK, Session};
 
 impl Session {

@@ -159,7 +159,9 @@ impl Session {
     /// The errors of [`Continuation::new`] for the options.
     pub fn continuation(&self, options: GenerateOptions) -> Result<Continuation, EngineError> {
         let (tokenizer, sampler) = (self.engine.tokenizer(), self.end.sampler.clone());
-        let mut continuation = Continuation::new(tokenizer, sampler, options)?;
+        let vocabulary = || self.engine.vocabulary().cloned();
+        let mut continuation =
+            Continuation::with_vocabulary(tokenizer, sampler, options, vocabulary)?;
         continuation.observe(self.recent())?;
         Ok(continuation)
     }
@@ -180,7 +182,7 @@ impl Session {
             reader.losses(&targets, losses)?;
             losses.truncate(ids.len() - 1);
         }
-        reader.logits(ids.len() - 1..ids.len(), &mut self.end.logits);
+        reader.logits(ids.len() - 1..ids.len(), &mut self.end.logits)?;
         self.end.extend(ids);
         Ok(())
     }

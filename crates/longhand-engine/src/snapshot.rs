@@ -20,6 +20,10 @@ pub use crate::snapshot_error::{SnapshotError, VERSION};
 /// The key of the header in the file's metadata. The header is one JSON object, so that equal
 /// sessions give equal files.
 const HEADER: &str = "longhand.snapshot";
+/// The key of the turns of a conversation.
+const CONVERSATION: &str = "longhand.conversation";
+/// The key of what a program noted beside the session.
+const NOTE: &str = "longhand.note";
 /// The tensor of the last logits; memories are named [`MEMORY`] and their name in the model.
 const LOGITS: &str = "logits";
 const MEMORY: &str = "memory.";
@@ -30,6 +34,11 @@ const MOST_COUNTED: u64 = 1 << 60;
 pub struct Snapshot {
     /// Model, tokeniser, position and sampler of the session.
     pub header: Header,
+    /// The turns of a conversation as JSON, if the session is one; see [`Chat`](crate::Chat).
+    pub(crate) conversation: Option<String>,
+    /// What a program noted beside the session, such as the messages that a server showed. Nothing
+    /// here reads it.
+    pub note: Option<String>,
     /// The memories in the order of their names.
     memories: BTreeMap<String, Memory>,
     /// `[V]`, empty if nothing was read.
@@ -110,7 +119,8 @@ impl Snapshot {
             let (shape, data) = (tensor.shape[1..].to_vec(), tensor.values.into_owned());
             (tensor.name.into_owned(), Memory { shape, data, precision: tensor.precision })
         });
-        Self { header, memories: memories.collect(), logits: session.logits().to_vec() }
+        let (memories, logits) = (memories.collect(), session.logits().to_vec());
+        Self { header, conversation: None, note: None, memories, logits }
     }
 
     /// The session, ready to be continued by `engine`.
@@ -182,7 +192,9 @@ impl Snapshot {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, SnapshotError> {
         let damaged = |error: safetensors::SafeTensorError| form(error.to_string());
         let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
-        let header = metadata.metadata().as_ref().and_then(|metadata| metadata.get(HEADER));
+        let text = |key| metadata.metadata().as_ref().and_then(|metadata| metadata.get(key));
+        let (header, conversation) = (text(HEADER), text(CONVERSATION).cloned());
+        let note = text(NOTE).cloned();
         let header = header.ok_or_else(|| form("a file without a snapshot's header".into()))?;
         let header = read_header(header)?;
         let file = checksum::from_bytes(bytes)?;
@@ -199,7 +211,7 @@ impl Snapshot {
                 return Err(form(format!("it holds an unknown tensor `{name}`")));
             }
         }
-        Ok(Self { header, memories, logits })
+        Ok(Self { header, conversation, note, memories, logits })
     }
 
     /// As a safetensors file.
@@ -214,7 +226,11 @@ impl Snapshot {
         let logits = (LOGITS, Values::exact(&shape, &self.logits));
         // Plain data with string keys: serialising it cannot fail.
         let header = serde_json::to_string(&self.header).unwrap_or_default();
-        serialize(tensors.chain([logits]), BTreeMap::from([(HEADER.into(), header)]))
+        let conversation =
+            self.conversation.iter().map(|turns| (CONVERSATION.into(), turns.clone()));
+        let note = self.note.iter().map(|note| (NOTE.into(), note.clone()));
+        let texts = conversation.chain(note).chain([(HEADER.into(), header)]).collect();
+        serialize(tensors.chain([logits]), texts)
     }
 
     /// Reads a snapshot from a file.
@@ -253,6 +269,11 @@ impl Snapshot {
             }
         };
         self.memories.iter().map(of).collect()
+    }
+
+    /// Whether the session is a conversation, whose turns the snapshot holds.
+    pub fn is_conversation(&self) -> bool {
+        self.conversation.is_some()
     }
 
     /// Bytes of the memories.

@@ -51,6 +51,12 @@ pub enum SnapshotError {
         /// Hash of the tokeniser in the file.
         got: String,
     },
+    /// A conversation by another chat template.
+    #[error(
+        "the conversation was held by another chat template: use the model folder, or the template, \
+         that it was saved with"
+    )]
+    Template,
     /// Memories that this model has not.
     #[error("{0}: the snapshot is damaged, save it again")]
     State(StateError),

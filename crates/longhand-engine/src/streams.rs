@@ -258,7 +258,7 @@ impl Streams {
             state.take_back(rows, part);
             passed?;
         }
-        reader.logits(0..ids.len(), logits);
+        reader.logits(0..ids.len(), logits)?;
         let width = logits.len() / ids.len();
         for (i, &(row, id)) in tokens.iter().enumerate() {
             if let Some(occupant) = &mut slots[row] {
@@ -276,10 +276,20 @@ impl Streams {
         self.state.insert(row, &state)?;
         if let Some(occupant) = &mut self.slots[row] {
             occupant.decoded = None;
-            self.reader.logits(ids.len() - 1..ids.len(), &mut occupant.end.logits);
+            self.reader.logits(ids.len() - 1..ids.len(), &mut occupant.end.logits)?;
             occupant.end.extend(ids);
         }
         Ok(())
+    }
+
+    /// The reader of its passes, which holds no stream.
+    pub(crate) fn reader(&mut self) -> &mut Reader {
+        &mut self.reader
+    }
+
+    /// A copy of a stream's state.
+    pub(crate) fn state_of(&self, slot: Slot) -> Result<State, EngineError> {
+        Ok(self.state.extract(self.row(slot)?)?)
     }
 
     fn occupant(&self, slot: Slot) -> Result<&Occupant, StreamsError> {

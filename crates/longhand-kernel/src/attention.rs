@@ -3,7 +3,9 @@
 //!
 //! - This module: self-attention, over a causal sliding window with a KV cache of constant size (a
 //!   ring), or over whole examples in both directions.
-//! - [`cross`]: a decoder's queries over an encoder's keys and values.
+//! - [`cross`]: a decoder's queries over an encoder's keys and values; in [`cross::kept`] over those
+//!   that are kept while the decoder writes.
+//! - [`mod@pointer`]: the distribution over a source by which a pointer-generator copies.
 //! - [`step()`]: the decode step, one position of self-attention read from the KV cache.
 //!
 //! Query head h reads key/value head `h / (H/G)`: grouped heads (Ainslie et al., "GQA", 2023). The
@@ -28,6 +30,7 @@ mod blocks_forward;
 pub mod cache;
 pub mod cross;
 mod layout;
+pub mod pointer;
 pub mod reference;
 mod rotary;
 mod rows;

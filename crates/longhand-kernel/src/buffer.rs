@@ -186,12 +186,6 @@ impl Class {
         Self(4 * shift + lines.div_ceil(1 << shift))
     }
 
-    /// The largest class that `lines` cache lines can serve.
-    fn within(lines: usize) -> Self {
-        let class = Self::of(lines);
-        if class.lines() > lines { Self(class.0 - 1) } else { class }
-    }
-
     fn lines(self) -> usize {
         let shift = self.0.saturating_sub(5) / 4;
         (self.0 - 4 * shift) << shift
@@ -254,14 +248,20 @@ impl Buffers {
         buffer
     }
 
-    /// Gives a buffer back.
+    /// Gives a buffer back. A small one that was not made here goes back to the system, unless it is
+    /// as large as one that was: whoever asks for its size is handed a larger one, so that a loop that
+    /// brings one each time would fill the list.
     pub fn give(&mut self, mut buffer: Buffer) {
         if buffer.lines == 0 {
             return;
         }
         buffer.len = 0;
         if buffer.lines <= LARGE && buffer.is_whole() {
-            return self.small[Class::within(buffer.lines).0].push(buffer);
+            let class = Class::of(buffer.lines);
+            if class.lines() == buffer.lines {
+                self.small[class.0].push(buffer);
+            }
+            return;
         }
         if !buffer.is_whole() {
             let mut i = 0;
@@ -299,9 +299,9 @@ mod tests {
     #[test]
     fn a_class_is_as_large_as_what_is_asked_of_it() {
         for lines in 1..=LARGE {
-            let (up, down) = (Class::of(lines), Class::within(lines));
-            assert!(up.0 < Class::COUNT && up.lines() >= lines && down.lines() <= lines);
-            assert!(up.lines() < lines + lines.div_ceil(4) && up.0 - down.0 <= 1, "{lines}");
+            let class = Class::of(lines);
+            assert!(class.0 < Class::COUNT && class.lines() >= lines);
+            assert!(class.lines() < lines + lines.div_ceil(4), "{lines}");
         }
         let mut buffers = Buffers::default();
         for len in [2, 150, 16 * 33, 16 * (LARGE - 1), 16 * LARGE] {
@@ -310,10 +310,19 @@ mod tests {
             let start = buffer.as_ptr();
             buffers.give(buffer);
             assert_eq!(buffers.take_whole(len - 1).as_ptr(), start, "{len}");
-            // One that was not made here serves what surely fits.
-            buffers.give(Buffer::zeros(len));
-            let lines = Class::within(len.div_ceil(ELEMENTS)).lines();
-            assert!(buffers.take(lines * ELEMENTS).capacity() <= len.next_multiple_of(ELEMENTS));
+        }
+    }
+
+    #[test]
+    fn a_loop_that_brings_buffers_of_its_own_does_not_fill_the_list() {
+        for lines in 1..200 {
+            let mut buffers = Buffers::default();
+            for _ in 0..5 {
+                buffers.give(Buffer::zeros(lines * ELEMENTS));
+                drop(buffers.take_whole(lines * ELEMENTS));
+            }
+            let kept: usize = buffers.small.iter().map(Vec::len).sum();
+            assert_eq!(kept, 0, "{lines} lines");
         }
     }
 

@@ -6,7 +6,8 @@
 //!    pack each block of B together. `f32` rows of A are read in place.
 //! 2. `blocked`: walks blocks of K and N that stay in the caches (the scheme of Goto and van de
 //!    Geijn, "Anatomy of high-performance matrix multiplication", 2008).
-//! 3. `tile`: a tile of C stays in registers over a block of K.
+//! 3. `tile`: a tile of C stays in registers over a block of K; `tiles`: the same in the tile
+//!    registers of `amx`.
 //!
 //! Products with few rows, as in decoding, read B in place (`dots`). The order of summation
 //! over K does not depend on the number of threads.
@@ -19,6 +20,7 @@ pub mod reference;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod tiles;
 
 pub use matrix::{Matrix, MatrixMut};
 

@@ -1,8 +1,12 @@
 //! Instruction sets, and the proof that this machine has one.
 
+mod amx;
+
 /// The name of an instruction set. This machine may lack it: [`Level::of`] answers that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstructionSet {
+    /// [`InstructionSet::Avx512Bf16`] with matrix products of bf16 tiles.
+    Amx,
     /// [`InstructionSet::Avx512`] with dot products of bf16 pairs.
     Avx512Bf16,
     /// 512-bit vectors with masks.
@@ -27,7 +31,8 @@ pub struct Level(InstructionSet);
 
 impl InstructionSet {
     /// Every instruction set, best first.
-    pub const ALL: [InstructionSet; 4] = [
+    pub const ALL: [InstructionSet; 5] = [
+        InstructionSet::Amx,
         InstructionSet::Avx512Bf16,
         InstructionSet::Avx512,
         InstructionSet::Avx2,
@@ -37,6 +42,7 @@ impl InstructionSet {
     /// The name in flags and reports, such as `avx512-bf16`.
     pub const fn name(self) -> &'static str {
         match self {
+            InstructionSet::Amx => "amx-bf16",
             InstructionSet::Avx512Bf16 => "avx512-bf16",
             InstructionSet::Avx512 => "avx512",
             InstructionSet::Avx2 => "avx2",
@@ -47,6 +53,7 @@ impl InstructionSet {
     /// Whether the machine has every instruction of the set.
     fn detected(self) -> bool {
         match self {
+            InstructionSet::Amx => InstructionSet::Avx512Bf16.detected() && amx::detected(),
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx512Bf16 => {
                 InstructionSet::Avx512.detected() && is_x86_feature_detected!("avx512bf16")
@@ -94,7 +101,7 @@ impl Level {
     /// `f32` values in one vector: 8 or 16.
     pub fn lanes(self) -> usize {
         match self.0 {
-            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => 16,
+            InstructionSet::Amx | InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => 16,
             InstructionSet::Avx2 | InstructionSet::Portable => 8,
         }
     }

@@ -57,10 +57,12 @@
 // One index runs over several slices, and constants keep their published digits.
 #![allow(clippy::needless_range_loop, clippy::excessive_precision)]
 
+mod amx;
 pub mod attention;
 mod barrier;
 pub mod buffer;
 pub mod call;
+pub mod candidates;
 pub mod convolution;
 pub mod cpu;
 pub mod crf;
@@ -77,6 +79,7 @@ pub mod loss;
 pub mod low_rank;
 pub mod lstm;
 pub mod mlstm;
+pub mod nearest;
 pub mod norm;
 mod operand;
 pub mod optimizer;
@@ -90,6 +93,7 @@ pub mod recurrence;
 pub mod rnn;
 mod scratch;
 pub mod segments;
+pub mod self_test;
 pub mod sequence;
 pub mod simd;
 pub mod singular;

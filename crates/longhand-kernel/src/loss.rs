@@ -19,6 +19,7 @@ use crate::scratch;
 
 pub mod binary;
 mod passes;
+pub mod pointer;
 pub mod reference;
 mod softmax;
 pub mod span;
@@ -26,7 +27,7 @@ pub mod span;
 mod tests;
 
 use passes::{Exponentials, Largest, LogSoftmax, MostProbable, Scale, SumLanes};
-pub use softmax::softmax;
+pub use softmax::{cross_entropy_of_logits, softmax};
 
 /// The target of a row that counts neither in the loss nor in its gradient.
 pub const IGNORE: u32 = u32::MAX;

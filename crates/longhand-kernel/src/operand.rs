@@ -48,7 +48,7 @@ pub(crate) trait ProductKernel {
 /// Elements along the inner size in one lane, in the form that [`run_product`] chooses.
 pub(crate) fn depth(level: Level, precision: Precision) -> usize {
     match (precision, level.set()) {
-        (Precision::Bf16, InstructionSet::Avx512Bf16) => 2,
+        (Precision::Bf16, InstructionSet::Amx | InstructionSet::Avx512Bf16) => 2,
         _ => 1,
     }
 }
@@ -62,7 +62,9 @@ pub(crate) fn run_product<K: ProductKernel>(
     match (precision, level.set()) {
         // SAFETY: only detection makes a level, so this machine has its instruction set.
         #[cfg(target_arch = "x86_64")]
-        (Precision::Bf16, InstructionSet::Avx512Bf16) => unsafe { run_pairs(kernel) },
+        (Precision::Bf16, InstructionSet::Amx | InstructionSet::Avx512Bf16) => unsafe {
+            run_pairs(kernel)
+        },
         (Precision::Bf16, _) => level.run(WithRounded(kernel)),
         (Precision::F32, _) => level.run(WithPlain(kernel)),
     }

@@ -31,7 +31,9 @@ impl Level {
         match self.set() {
             // SAFETY: only detection makes a level, so this machine has its instruction set.
             #[cfg(target_arch = "x86_64")]
-            InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => unsafe { run_avx512(kernel) },
+            InstructionSet::Amx | InstructionSet::Avx512Bf16 | InstructionSet::Avx512 => unsafe {
+                run_avx512(kernel)
+            },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             InstructionSet::Avx2 => unsafe { run_avx2(kernel) },

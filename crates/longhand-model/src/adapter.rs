@@ -31,7 +31,7 @@ use safetensors::tensor::SafeTensors;
 
 pub use self::apply::{AdapterChoice, Applied, apply, is_adapter, load};
 pub use self::config::{AdapterConfig, AdapterConfigError, Origin, RankPattern};
-pub use self::error::AdapterError;
+pub use self::error::{AdapterError, OtherFolder};
 use self::names::{Form, changed, module, owner};
 use crate::checksum;
 use crate::config::Config;

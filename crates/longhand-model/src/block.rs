@@ -3,8 +3,8 @@
 //! memories and of the feed-forward layer.
 
 use crate::bottleneck::Bottleneck;
-use crate::config::{BlockConfig, Config, Dropout, Fusion, Norm, Order};
-use crate::cross::Cross;
+use crate::config::{BlockConfig, Config, Dropout, Fusion, Norm, Order, width_behind};
+use crate::cross::{Across, Cross};
 use crate::memory::{Long, Working};
 use crate::state::State;
 use crate::tape::{Ablation, Tape, Var};
@@ -49,10 +49,16 @@ struct FeedForward {
 }
 
 impl Block {
-    /// Lays out a block whose parameters' names begin with `stack`.
-    pub(crate) fn new(config: &Config, stack: &str, index: usize, builder: &mut Builder) -> Self {
-        let block = &config.blocks[index];
-        let input = config.blocks[..index].iter().fold(config.width, |w, b| b.output_width(w));
+    /// Lays out one of the blocks of a stack, whose parameters' names begin with `stack`.
+    pub(crate) fn new(
+        config: &Config,
+        blocks: &[BlockConfig],
+        stack: &str,
+        index: usize,
+        builder: &mut Builder,
+    ) -> Self {
+        let block = &blocks[index];
+        let input = width_behind(&blocks[..index], config.width);
         let prefix = format!("{stack}blocks.{index}");
         let norm = NormLayer::new(config.norm, &format!("{prefix}.norm"), input, builder);
         let (working_input, long_input) = block.inputs(input);
@@ -60,17 +66,18 @@ impl Block {
             .map(|working| Working::new(working, config.kv_cache, &prefix, working_input, builder));
         let long = (block.long.as_ref()).map(|long| Long::new(long, &prefix, long_input, builder));
         // Two layers write to the residual stream in each block: their sum keeps its scale.
-        let depth = (2.0 * config.blocks.len() as f32).sqrt();
+        let depth = (2.0 * blocks.len() as f32).sqrt();
         let fusion = FusionLayer::new(block, &prefix, input, depth, builder);
         let output = block.output_width(input);
         let adapter = |layer: &str, builder: &mut Builder| {
             config.adapters.map(|inner| Bottleneck::new(layer, output, inner, builder))
         };
         let of_memories = adapter(&prefix, builder);
+        let before = blocks[..index].iter().filter(|block| block.cross.is_some()).count();
         let cross = block.cross.as_ref().map(|cross| {
             let name = format!("{prefix}.cross.norm");
             let norm = NormLayer::new(config.norm, &name, output, builder);
-            (norm, Cross::new(cross, &prefix, output, depth, builder))
+            (norm, Cross::new(cross, before, &prefix, output, depth, builder))
         });
         let feed_forward = block.feed_forward.map(|inner| {
             let up = Init::Normal(0.5 / (output as f32).sqrt());
@@ -88,9 +95,9 @@ impl Block {
         Self { order, residual, norm, working, long, fusion, adapter, cross, feed_forward, dropout }
     }
 
-    /// Whether it reads a source.
-    pub(crate) fn is_cross(&self) -> bool {
-        self.cross.is_some()
+    /// Its cross-attention, if it reads a source.
+    pub(crate) fn cross(&self) -> Option<&Cross> {
+        self.cross.as_ref().map(|(_, cross)| cross)
     }
 
     pub(crate) fn run(
@@ -98,7 +105,7 @@ impl Block {
         tape: &mut Tape,
         weights: &Weights,
         x: Var,
-        source: Option<Var>,
+        source: Option<Across<'_>>,
         state: &mut State,
     ) -> Var {
         let u = self.norm.run(tape, weights, x);

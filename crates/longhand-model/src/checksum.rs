@@ -59,6 +59,15 @@ struct Checksums {
     tensors: BTreeMap<String, String>,
 }
 
+/// Whether a safetensors file has checksums, which [`from_bytes`] compares. A file of another program
+/// has none, and one that is no safetensors file neither.
+pub fn has_checksums(bytes: &[u8]) -> bool {
+    let metadata = SafeTensors::read_metadata(bytes).ok();
+    metadata.is_some_and(|(_, metadata)| {
+        metadata.metadata().as_ref().is_some_and(|map| map.contains_key(CHECKED))
+    })
+}
+
 /// Writes named tensors and metadata as a safetensors file with checksums. Equal
 /// arguments give equal bytes.
 ///

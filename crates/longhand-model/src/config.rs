@@ -12,9 +12,11 @@
 //!            x = x + feed_forward(norm(x))
 //! ```
 //!
-//! With `adapters`, a bottleneck layer follows the fused memories and the feed-forward layer.
+//! With an `encoder`, the source of `cross_attention` is what its blocks make of another text. With
+//! `adapters`, a bottleneck layer follows the fused memories and the feed-forward layer.
 
 mod check;
+mod encoder;
 mod error;
 mod fields;
 mod format_1;
@@ -26,7 +28,9 @@ use longhand_kernel::weights::Format;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use check::BACKWARD;
-pub use error::{BlockError, ConfigError};
+pub(crate) use encoder::{ENCODER, POINTER};
+pub use encoder::{Encoder, Pointer};
+pub use error::{BlockError, ConfigError, EncoderError};
 pub(crate) use error::{MOST_PARAMETERS, MOST_STATE};
 pub use memories::{Cell, Filters, LongMemory, WorkingMemory};
 
@@ -49,9 +53,9 @@ pub struct Config {
     /// each table is added to the token's embedding (default: none).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<usize>,
-    /// Filters over the characters of each token, which add to its embedding (default: none).
+    /// How the characters of each token are read, which adds to its embedding (default: not at all).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub characters: Option<CharacterFilters>,
+    pub characters: Option<CharacterReader>,
     /// Position information added to the embedding (default: none).
     #[serde(default)]
     pub positions: Positions,
@@ -65,6 +69,13 @@ pub struct Config {
     /// text (default: one, forward).
     #[serde(default, skip_serializing_if = "fields::is_default")]
     pub stacks: Stacks,
+    /// The encoder that the blocks' cross-attention reads (default: none).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<Encoder>,
+    /// Whether the first head, a language model's, copies tokens of the source beside those that it
+    /// writes, as a pointer-generator does (default: no).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<Pointer>,
     /// Where the last norm is applied (default: before the heads).
     #[serde(default, skip_serializing_if = "fields::is_default")]
     pub final_norm: FinalNorm,
@@ -88,6 +99,17 @@ pub struct Config {
     pub kv_cache: Precision,
 }
 
+/// A reader of the characters of a token. In files it is the table of its sizes, with a `type` beside
+/// them: `convolution`, which may be left out, or `lstm`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum CharacterReader {
+    /// Filters over neighbouring characters.
+    Convolution(CharacterFilters),
+    /// A recurrence in both directions.
+    Lstm(CharacterLstm),
+}
+
 /// Filters over the characters of a token: the largest value of each, times a matrix, is added to the
 /// token's embedding (Ma and Hovy, "End-to-end sequence labeling via bi-directional LSTM-CNNs-CRF",
 /// 2016, section 2.1, whose sizes are the defaults of the tagger).
@@ -102,6 +124,20 @@ pub struct CharacterFilters {
     pub filters: usize,
     /// k: characters that a filter sees.
     pub kernel: usize,
+}
+
+/// An LSTM over the characters of a token in each direction: the last states of the two, times a
+/// matrix, are added to the token's embedding (Lample et al., "Neural architectures for named entity
+/// recognition", 2016, section 4.1, whose sizes are the defaults of the tagger).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, tag = "type", rename = "lstm")]
+pub struct CharacterLstm {
+    /// C: characters that have a vector.
+    pub vocabulary: usize,
+    /// Width of a character's vector.
+    pub width: usize,
+    /// N: hidden units in each direction.
+    pub hidden: usize,
 }
 
 /// The only value of `model_type`.
@@ -204,7 +240,7 @@ pub struct CrossAttention {
     pub kv_heads: usize,
     /// K: width of a head.
     pub head_width: usize,
-    /// Width of the source's rows.
+    /// Width of the source's rows: of the encoder's output.
     pub source_width: usize,
 }
 
@@ -356,9 +392,15 @@ impl Config {
         self.heads.first().map(|head| &head.kind)
     }
 
-    /// Whether the first head is a language model's on one stack, which continues a text.
+    /// Whether the first head is a language model's on one stack without an encoder,
+    /// which continues a text.
     pub fn is_language_model(&self) -> bool {
-        self.stacks == Stacks::Forward && self.predicts_next()
+        self.stacks == Stacks::Forward && self.encoder.is_none() && self.predicts_next()
+    }
+
+    /// Whether the first head is a language model's on a decoder, which writes a text from a source.
+    pub fn writes_from_source(&self) -> bool {
+        self.encoder.is_some() && self.predicts_next()
     }
 
     /// Whether it learns the objective `bicausal`: the first head is a language
@@ -391,7 +433,7 @@ impl Config {
 
     /// Width of the last block's output.
     pub(crate) fn stack_width(&self) -> usize {
-        self.blocks.iter().fold(self.width, |width, block| block.output_width(width))
+        width_behind(&self.blocks, self.width)
     }
 
     /// Width of the rows that a head reads. A language model's head reads one stack at a time: it
@@ -403,8 +445,8 @@ impl Config {
         }
     }
 
-    /// W: the most positions that a working memory sees at once; none where no block has attention
-    /// or a convolution.
+    /// W: the most positions that a working memory sees at once; none where no block has
+    /// attention or a convolution.
     pub fn largest_window(&self) -> Option<usize> {
         let windows = self.blocks.iter().filter_map(|block| match block.working? {
             WorkingMemory::Attention { window, .. } => Some(window),
@@ -428,6 +470,11 @@ impl Config {
     }
 }
 
+/// Width of the last block's output for an input of the given width.
+pub(crate) fn width_behind(blocks: &[BlockConfig], width: usize) -> usize {
+    blocks.iter().fold(width, |width, block| block.output_width(width))
+}
+
 impl Default for Positions {
     fn default() -> Self {
         Positions::None {}
@@ -438,6 +485,12 @@ impl BlockConfig {
     /// Whether both memories read the same input, in parallel.
     pub(crate) fn is_parallel_pair(&self) -> bool {
         self.working.is_some() && self.long.is_some() && self.order == Order::Parallel
+    }
+
+    /// Whether all of its memories see the whole sequence.
+    pub(crate) fn reads_both_ways(&self) -> bool {
+        self.working.is_none_or(|working| working.is_bidirectional())
+            && self.long.is_none_or(|long| long.is_bidirectional())
     }
 
     /// Width of the block's output for an input of the given width.

@@ -140,20 +140,36 @@ pub enum ModelError {
     /// A model with cross-attention was given nothing to read across to.
     #[error("the model reads a source by cross-attention, and none was given")]
     NoSource,
-    /// A source that does not fit the model or the sequence.
+    /// A source for a model that reads none.
+    #[error("a source was given, but the model has no encoder that reads it: leave it out")]
+    NoEncoder,
+    /// More or fewer sources than sequences that read them.
     #[error(
-        "the source has {batch} sequences of width {width}; cross-attention needs {sequences} of \
-         width {expected:?}"
+        "{sources} sources were given for {sequences} sequences: each sequence reads one source, \
+         and every source is read by as many sequences"
     )]
-    Source {
-        /// Sequences of the source.
-        batch: usize,
-        /// Width of its rows.
-        width: usize,
-        /// B of the sequence that reads it.
+    Sources {
+        /// S: number of sources.
+        sources: usize,
+        /// B of the sequences that read them.
         sequences: usize,
-        /// The width that each block's cross-attention reads.
-        expected: Vec<usize>,
+    },
+    /// Kept sources in a pass that is recorded.
+    #[error(
+        "kept sources are read in a pass without gradients: give the ids of the sources to a pass \
+         that is recorded"
+    )]
+    Kept,
+    /// Kept sources of another model, or of weights that have changed.
+    #[error("the kept sources were read with other weights than the model has: read them again")]
+    SourceOfOther,
+    /// A kept source that is not there.
+    #[error("source {index} was asked for, but {sources} are kept")]
+    SourceIndex {
+        /// The index, counted from 0.
+        index: usize,
+        /// How many sources are kept.
+        sources: usize,
     },
     /// A model of two stacks was given a state that is not empty.
     #[error(

@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use longhand_kernel::Sequence;
 use longhand_kernel::crf::Legal;
+use longhand_kernel::loss::{binary, cross_entropy_of_logits, span};
 
 use crate::block::NormLayer;
 use crate::config::{Config, Dropout, HeadConfig, HeadKind};
 use crate::error::{HeadError, ModelError};
 use crate::tape::{Crf, IGNORE, LossOptions, Output, Tape, Total, Var};
-use crate::tape::{best_tags, tag_probabilities};
+use crate::tape::{best_tags, crf_loss_of, tag_probabilities};
 use crate::weights::{Builder, Init, ParameterId, Role, Weights};
 
 /// A named head: the linear layer behind the body, and what its numbers mean.
@@ -27,6 +28,8 @@ pub struct Head {
     norm: Option<NormLayer>,
     dropout: f32,
     locked: bool,
+    /// Whether a pointer of the model copies beside it.
+    points: bool,
 }
 
 /// The right answers that a head learns. Rows are time-major: the target of position t in sequence
@@ -73,7 +76,8 @@ impl Head {
         let crf = crf.then(|| crf_scores(&name, outputs, builder));
         let Dropout { output: dropout, locked, .. } = config.dropout;
         let output = Output { weight, bias };
-        Self { name, kind, outputs, width, output, crf, norm, dropout, locked }
+        let points = config.pointer.is_some() && config.heads.first() == Some(head);
+        Self { name, kind, outputs, width, output, crf, norm, dropout, locked, points }
     }
 
     /// Its name in the configuration.
@@ -91,6 +95,11 @@ impl Head {
         self.outputs
     }
 
+    /// Numbers in a row of the body's output, which it reads.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
     /// Its own parameters, the embedding that it is tied to included.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = ParameterId> {
         let crf = self.crf.map(|Crf { transitions, start, end }| [transitions, start, end]);
@@ -104,7 +113,9 @@ impl Head {
         if self.kind.pooling().is_some() { sequence.batch } else { sequence.rows() }
     }
 
-    /// Writes the logits of some rows for the body's output `x` into `out`: `[rows, outputs]`.
+    /// Writes the logits of some rows for the body's output `x` into `out`: `[rows,
+    /// outputs]`. Of a model with a pointer they are the logarithms of the probabilities of
+    /// writing and copying together.
     ///
     /// # Panics
     /// If there are fewer rows.
@@ -118,9 +129,12 @@ impl Head {
     ) {
         let x = self.pool(weights, tape, x);
         let width = tape.width(x);
-        let x = &tape.data(x)[rows.start * width..rows.end * width];
+        let values = &tape.data(x)[rows.start * width..rows.end * width];
         out.resize(rows.len() * self.outputs, 0.0);
-        tape.logits(weights, x, self.output, out);
+        tape.logits(weights, values, self.output, out);
+        if self.points {
+            tape.mix(x, rows, out);
+        }
     }
 
     /// Writes the probabilities of every row for the body's output `x` into `out`:
@@ -170,8 +184,10 @@ impl Head {
         best_tags(weights, self.crf, sequence, logits, legal, out);
     }
 
-    /// The loss of the answers to `x`, the output of the body or of one of its stacks, against `targets`, summed, in nats. Drops
-    /// out what the configuration says where the pass is a training pass.
+    /// The loss of the answers to `x`, the output of the body or of one of its stacks, against
+    /// `targets`, summed, in nats. Drops out what the configuration says where the pass is a
+    /// training pass. Where gradients are wanted, a pointer with coverage adds how much of the
+    /// source it reads again.
     ///
     /// # Errors
     /// [`ModelError::Head`] for an `x` of another width, and for targets of another kind, another
@@ -186,10 +202,15 @@ impl Head {
         options: LossOptions<'_>,
     ) -> Result<Total, ModelError> {
         self.check(tape, x, targets)?;
+        let body = x;
         let x = self.pool(weights, tape, x);
         let x = tape.dropout(x, self.dropout, self.locked);
         let trains = options.gradients.is_some();
         Ok(match (targets, self.crf) {
+            (Targets::Tokens(ids), _) if self.points && tape.is_pointed(body) => {
+                let logits = tape.scores(weights, x, self.output, trains);
+                tape.pointer_cross_entropy(body, logits, ids, options)
+            }
             (Targets::Tags(tags), Some(crf)) => {
                 let scores = tape.scores(weights, x, self.output, trains);
                 tape.crf_loss(weights, scores, crf, tags, options)
@@ -210,6 +231,57 @@ impl Head {
                 tape.span_cross_entropy(scores, spans, options)
             }
         })
+    }
+
+    /// The loss of logits that take the place of this head's own, such as the mean of those of several
+    /// models, against `targets`, summed, in nats. `x` is what the head reads; its values do not
+    /// count. Nothing is recorded.
+    ///
+    /// # Errors
+    /// As [`Head::loss`].
+    ///
+    /// # Panics
+    /// If there are fewer logits than those of [`Head::rows`].
+    pub fn loss_of_logits(
+        &self,
+        weights: &Weights,
+        tape: &Tape,
+        x: Var,
+        logits: &[f32],
+        targets: Targets<'_>,
+    ) -> Result<Total, ModelError> {
+        self.check(tape, x, targets)?;
+        let sequence = tape.sequence(x, false);
+        Ok(match (targets, self.crf) {
+            (Targets::Tags(tags), Some(crf)) => crf_loss_of(weights, crf, sequence, logits, tags),
+            (
+                Targets::Tokens(ids)
+                | Targets::Labels(ids)
+                | Targets::Tags(ids)
+                | Targets::TagsApart(ids),
+                _,
+            ) => cross_entropy_of_logits(self.outputs, logits, ids),
+            (Targets::Flags(flags), _) => {
+                binary::cross_entropy(self.outputs, logits, flags, 0.0, None, None)
+            }
+            (Targets::Spans(spans), _) => {
+                span::cross_entropy(sequence, logits, spans, 0.0, None, None)
+            }
+        })
+    }
+
+    /// Sets the scores of tags beside each other, if the head has them, to the mean of those in
+    /// `own` and in `others`, weights of models of one form.
+    pub(crate) fn average_tag_scores(&self, own: &mut Weights, others: &[&Weights]) {
+        let crf = self.crf.into_iter();
+        for id in crf.flat_map(|Crf { transitions, start, end }| [transitions, start, end]) {
+            let mut sums = own.values(id).to_vec();
+            for other in others {
+                sums.iter_mut().zip(other.values(id)).for_each(|(sum, x)| *sum += x);
+            }
+            let count = (others.len() + 1) as f32;
+            own.get_mut(id).data.iter_mut().zip(sums).for_each(|(x, sum)| *x = sum / count);
+        }
     }
 
     /// The vectors that the linear layer reads.

@@ -6,7 +6,7 @@
 //!    reading; [`mod@file`] reads and writes them, with the [`checksum`]s of every tensor, and
 //!    [`adapter`] reads and writes what was trained beside a base model.
 //! 3. [`model`] lays out embedding → [`block`]s → norm → [`head`], where each block holds
-//!    [`memory`]s and their fusion.
+//!    [`memory`]s and their fusion. With an encoder it reads a [`source`] by [`mod@cross`]-attention.
 //! 4. [`tape`] records a forward pass as a list of coarse operations, and runs the backward pass.
 //! 5. [`state`] is what the memories carry from pass to pass: constant in size, borrowed by each
 //!    pass, which advances it.
@@ -36,7 +36,9 @@ pub mod head;
 mod low_rank;
 pub mod memory;
 pub mod model;
+mod pointer;
 pub mod preset;
+pub mod source;
 pub mod state;
 pub mod tape;
 #[cfg(test)]
@@ -50,14 +52,19 @@ pub use config::{Config, ConfigError};
 pub use error::{HeadError, ModelError};
 pub use file::{FileError, WeightsError};
 pub use head::{Head, Targets};
+pub use longhand_kernel::candidates::{
+    Candidates, Excluded, NO_CANDIDATE, candidates, log_probability,
+};
 pub use longhand_kernel::crf::Legal as LegalTags;
 pub use longhand_kernel::loss::most_probable;
+pub use longhand_kernel::nearest;
 pub use longhand_kernel::random::split_mix64;
 pub use longhand_kernel::weights::Format;
 pub use longhand_kernel::{Buffer, Cpu, InstructionSet, Level, Precision, Sequence};
 pub use low_rank::{LowRankForm, LowRankSettings, SingularChange};
 pub use model::{Input, Model};
 pub use preset::{Preset, UnknownPreset};
+pub use source::{Source, SourceInput};
 pub use state::{NamedTensor, State, StateError, StateLayout};
 pub use tape::{Ablation, Gates, IGNORE, LossOptions, Mode, Pass, Profile, Tape, Total, Var};
 pub use weights::{Gradients, Group, Packed, Parameter, ParameterId, Weights};

@@ -26,13 +26,14 @@ pub(crate) struct Long {
     directions: Vec<Direction>,
 }
 
-enum Direction {
+/// A recurrence that reads forward, or one that reads backward.
+pub(crate) enum Direction {
     Recurrence(Recurrence),
     Mlstm(Mlstm),
 }
 
 /// LSTM, sLSTM or Elman's recurrence.
-struct Recurrence {
+pub(crate) struct Recurrence {
     cell: LongCell,
     /// Hidden state and cell states; nothing where it is bidirectional.
     state: Vec<StateId>,
@@ -40,7 +41,7 @@ struct Recurrence {
 }
 
 /// The matrix memory with its projections (Beck et al., "xLSTM 7B", 2025, figure 2).
-struct Mlstm {
+pub(crate) struct Mlstm {
     memory: MatrixMemory,
     query: ParameterId,
     key: ParameterId,
@@ -133,16 +134,32 @@ impl Long {
         state: &mut State,
         weight_drop: f32,
     ) -> Var {
-        let mut outputs = self.directions.iter().map(|direction| match direction {
-            Direction::Recurrence(recurrence) => {
-                recurrence.run(tape, weights, x, state, weight_drop)
-            }
-            Direction::Mlstm(mlstm) => mlstm.run(tape, weights, x, state),
-        });
-        match (outputs.next(), outputs.next()) {
-            (Some(forward), Some(backward)) => tape.join(forward, backward),
-            (Some(forward), None) => forward,
-            _ => x,
+        let mut joined = None;
+        for direction in &self.directions {
+            let output = direction.run(tape, weights, x, state, weight_drop);
+            joined = Some(tape.join_behind(joined, output));
+        }
+        joined.unwrap_or(x)
+    }
+
+    /// The directions, the forward one first.
+    pub(crate) fn directions(&self) -> &[Direction] {
+        &self.directions
+    }
+}
+
+impl Direction {
+    pub(crate) fn run(
+        &self,
+        tape: &mut Tape,
+        weights: &Weights,
+        x: Var,
+        state: &mut State,
+        weight_drop: f32,
+    ) -> Var {
+        match self {
+            Self::Recurrence(recurrence) => recurrence.run(tape, weights, x, state, weight_drop),
+            Self::Mlstm(mlstm) => mlstm.run(tape, weights, x, state),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The model: a body (embedding → one stack of blocks or two → norm) and its heads, run on a tape.
+//! The model: a body (embedding → one stack of blocks or two → norm, beside an encoder or not) and
+//! its heads, run on a tape.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,16 +11,23 @@ use longhand_kernel::{Precision, Sequence};
 use crate::block::{Block, NormLayer};
 use crate::characters::{CharacterLayer, Characters};
 use crate::config::{
-    BACKWARD, Config, ConfigError, FinalNorm, MOST_PARAMETERS, MOST_STATE, Positions, Stacks,
+    BACKWARD, BlockConfig, Config, ConfigError, FinalNorm, MOST_PARAMETERS, MOST_STATE, Positions,
+    Stacks, width_behind,
 };
+use crate::cross::Across;
 use crate::error::{HeadError, ModelError};
 use crate::head::{Head, Targets};
+use crate::pointer::Pointer;
+use crate::source::SourceInput;
 use crate::state::{State, StateLayout};
 use crate::tape::{Embedded, LossOptions, Pass, Tape, Total, Var, reversed_row};
 use crate::weights::{Builder, Init, ParameterId, Role, Weights};
 use crate::words::Words;
 
+mod encoder;
 mod first_vectors;
+
+use encoder::Encoder;
 
 /// A configuration with its weights.
 pub struct Model {
@@ -30,8 +38,12 @@ pub struct Model {
     embedding: ParameterId,
     /// The tables of further features.
     features: Vec<ParameterId>,
-    characters: Option<CharacterLayer>,
+    pub(crate) characters: Option<CharacterLayer>,
     positions: Option<ParameterId>,
+    /// The layers that read the source of a decoder.
+    encoder: Option<Encoder>,
+    /// What copies tokens of the source.
+    pointer: Option<Pointer>,
     forward: Stack,
     /// The stack that reads the reversed sequence.
     backward: Option<Stack>,
@@ -45,7 +57,8 @@ struct Stack {
     norm: NormLayer,
 }
 
-/// The tokens of a sequence, further features of each, and the words that they are parts of.
+/// The tokens of a sequence, further features of each, the words that they are parts of, and the
+/// source that they are written from.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Input<'a> {
     /// `[T·B]` token ids, time-major.
@@ -53,10 +66,12 @@ pub struct Input<'a> {
     /// `[F, T·B]`: the value of each feature at each position, one feature after another; empty for
     /// plain text, to which features add nothing.
     pub features: &'a [u32],
-    /// The characters of each token, for a model with filters over them.
+    /// The characters of each token, for a model that reads them.
     pub characters: Option<Characters<'a>>,
     /// The words that are rows of the body's output (default: each token is one).
     pub words: Option<Words<'a>>,
+    /// The sources that the cross-attention of a model with an encoder reads.
+    pub source: Option<SourceInput<'a>>,
 }
 
 impl Clone for Model {
@@ -173,22 +188,16 @@ impl Model {
         builder.role(embedding, if tied { Role::TiedTable } else { Role::Table });
         let features = feature_tables(&config, &mut builder);
         let characters = CharacterLayer::new(&config, &mut builder);
-        let positions = match config.positions {
-            Positions::Learned { count } => {
-                let shape = [count, config.width];
-                let table = builder.add("positions.weight".into(), &shape, Init::Normal(0.02));
-                builder.role(table, Role::Table);
-                Some(table)
-            }
-            Positions::None {} | Positions::Sinusoidal {} => None,
-        };
-        let mut forward = Stack::new(&config, "", &mut builder);
+        let positions = position_table(&config, "", &mut builder);
+        let encoder = Encoder::new(&config, embedding, &mut builder);
+        let mut forward = Stack::new(&config, &config.blocks, "", &mut builder);
         let mut behind_pooling = match config.final_norm {
             FinalNorm::BeforeHeads => None,
             FinalNorm::AfterPooling => Some(std::mem::replace(&mut forward.norm, NormLayer::None)),
         };
         let backward = (config.stacks == Stacks::Bicausal)
-            .then(|| Stack::new(&config, &format!("{BACKWARD}."), &mut builder));
+            .then(|| Stack::new(&config, &config.blocks, &format!("{BACKWARD}."), &mut builder));
+        let pointer = Pointer::new(&config, &mut builder);
         let heads = config.heads.iter();
         let heads = heads
             .map(|head| Head::new(&config, head, embedding, behind_pooling.take(), &mut builder))
@@ -202,6 +211,8 @@ impl Model {
             features,
             characters,
             positions,
+            encoder,
+            pointer,
             forward,
             backward,
             heads,
@@ -307,10 +318,12 @@ impl Model {
     }
 
     /// As [`Model::forward`], with further features and the characters of each position where the
-    /// model reads any. Where words are given, each has a row: `[S·B, D]` in place of `[T·B, D]`.
+    /// model reads any, and with the sources of a model with an encoder. Where words are given, each
+    /// has a row: `[S·B, D]` in place of `[T·B, D]`.
     ///
     /// # Errors
-    /// As [`Model::forward`], and if the features, the characters or the words do not fit.
+    /// As [`Model::forward`], and if the features, the characters, the words or the
+    /// sources do not fit.
     pub fn forward_input(
         &self,
         pass: &mut Pass<'_>,
@@ -318,9 +331,6 @@ impl Model {
         sequence: &Sequence,
         state: &mut State,
     ) -> Result<Var, ModelError> {
-        if self.forward.blocks.iter().any(Block::is_cross) {
-            return Err(ModelError::NoSource);
-        }
         self.check_input(pass, input, sequence, state)?;
         let config = &self.config;
         if let Some(mut both) = self.run_both(pass, input, sequence, state) {
@@ -329,7 +339,7 @@ impl Model {
             }
             return Ok(pass.join(both[0], both[1]));
         }
-        let x = self.run(pass, input, sequence, None, state);
+        let x = self.run(pass, input, sequence, state);
         Ok(input.words.map_or(x, |words| words.gather(pass, config, [x])[0]))
     }
 
@@ -352,36 +362,22 @@ impl Model {
         self.run_both(pass, input, sequence, state).ok_or(ModelError::OneStack)
     }
 
-    /// As [`Model::forward`] for a model with cross-attention: it reads the rows of `source`, which
-    /// another sequence of the same pass gave, one source for each sequence.
-    ///
-    /// # Errors
-    /// [`ModelError::Source`] if the source does not fit, and the errors of [`Model::forward`].
-    pub fn forward_with_source(
-        &self,
-        pass: &mut Pass<'_>,
-        ids: &[u32],
-        sequence: &Sequence,
-        source: Var,
-        state: &mut State,
-    ) -> Result<Var, ModelError> {
-        self.check_source(pass, source, sequence)?;
-        let input = Input { ids, ..Input::default() };
-        self.check_input(pass, input, sequence, state)?;
-        Ok(self.run(pass, input, sequence, Some(source), state))
-    }
-
-    /// The forward pass of the only stack over checked input.
+    /// The forward pass of the only stack over checked input, behind that of the
+    /// encoder over the sources.
     fn run(
         &self,
         pass: &mut Pass<'_>,
         input: Input<'_>,
         sequence: &Sequence,
-        source: Option<Var>,
         state: &mut State,
     ) -> Var {
+        let source = self.across(pass, input.source);
         let x = self.embed(pass, input, sequence, state, false);
         let x = self.forward.run(pass, &self.weights, x, source, state);
+        if let (Some(pointer), Some(across)) = (&self.pointer, source) {
+            let tokens = input.source.and_then(SourceInput::tokens);
+            pointer.run(pass, &self.weights, x, across, tokens, state);
+        }
         state.advance(sequence);
         x
     }
@@ -401,7 +397,7 @@ impl Model {
         let given = input.characters;
         let ranges = given.map_or(Vec::new(), |own| reversed(sequence, own.ranges));
         let characters = given.map(|own| Characters { ranges: &ranges, ..own });
-        let input = Input { ids: &ids, features: &features, characters, words: None };
+        let input = Input { ids: &ids, features: &features, characters, words: None, source: None };
         let resets = sequence.resets.map(|resets| reversed_resets(sequence, resets));
         let other = Sequence { resets: resets.as_deref(), ..*sequence };
         let x = self.embed(pass, input, &other, state, true);
@@ -417,7 +413,7 @@ impl Model {
         pass: &mut Pass<'_>,
         input: Input<'_>,
         sequence: &Sequence,
-        state: &State,
+        state: &mut State,
         reversed: bool,
     ) -> Var {
         let Input { ids, features, characters, .. } = input;
@@ -431,15 +427,29 @@ impl Model {
             x = tape.add(x, vectors);
         }
         if let (Some(layer), Some(characters)) = (&self.characters, characters) {
-            let spelling = layer.run(pass, &self.weights, characters, span, dropout.input);
+            let (weights, dropout) = (&self.weights, dropout.input);
+            let spelling = layer.run(pass, weights, characters, span, dropout, state);
             x = pass.add(x, spelling);
         }
         let tape: &mut Tape = pass;
         x = tape.perturb(x, reversed, Embedded::Whole);
-        match (self.config.positions, self.positions) {
+        self.place(tape, x, self.positions, sequence, state)
+    }
+
+    /// The first block's input: what is embedded, with its places in the documents added where the
+    /// configuration says so. `table` holds learned positions.
+    fn place(
+        &self,
+        tape: &mut Tape,
+        mut x: Var,
+        table: Option<ParameterId>,
+        sequence: &Sequence,
+        state: &State,
+    ) -> Var {
+        match (self.config.positions, table) {
             (Positions::Learned { count }, Some(weight)) => {
                 let places = places(sequence, state.since_reset(), |p| (p % count as u64) as u32);
-                let vectors = tape.embedding(&self.weights, weight, &places, span, 0.0);
+                let vectors = tape.embedding(&self.weights, weight, &places, tape.span(x), 0.0);
                 x = tape.add(x, vectors);
             }
             (Positions::Sinusoidal {}, _) => {
@@ -448,6 +458,7 @@ impl Model {
             }
             _ => {}
         }
+        let dropout = &self.config.dropout;
         tape.dropout(x, dropout.input, dropout.locked)
     }
 
@@ -509,25 +520,35 @@ impl Model {
         self.first_head().loss(&self.weights, tape, x, targets, options)
     }
 
+    /// As [`Model::loss`], of logits that take the place of the first
+    /// head's own: see [`Head::loss_of_logits`].
+    ///
+    /// # Errors
+    /// [`ModelError::Head`] if the targets do not fit the head.
+    ///
+    /// # Panics
+    /// If there are too few logits.
+    pub fn loss_of_logits(
+        &self,
+        tape: &Tape,
+        x: Var,
+        logits: &[f32],
+        targets: Targets<'_>,
+    ) -> Result<Total, ModelError> {
+        self.first_head().loss_of_logits(&self.weights, tape, x, logits, targets)
+    }
+
+    /// Sets the scores of tags beside each other, if the first head has them, to the mean of its own
+    /// and those of `others`, models of the same configuration. With the mean of the logits of all
+    /// they give each path the mean of its scores.
+    pub fn average_tag_scores(&mut self, others: &[&Self]) {
+        let others: Vec<&Weights> = others.iter().map(|model| &model.weights).collect();
+        self.heads[0].average_tag_scores(&mut self.weights, &others);
+    }
+
     /// The head that `generate`, `score` and `predict` use; a checked configuration has one.
     fn first_head(&self) -> &Head {
         &self.heads[0]
-    }
-
-    fn check_source(
-        &self,
-        pass: &Pass<'_>,
-        source: Var,
-        sequence: &Sequence,
-    ) -> Result<(), ModelError> {
-        let (batch, width) = (pass.sequence_of(source).batch, pass.width(source));
-        let crosses = self.config.blocks.iter().filter_map(|block| block.cross);
-        let expected: Vec<usize> = crosses.map(|cross| cross.source_width).collect();
-        let fits = !expected.is_empty() && expected.iter().all(|&expected| expected == width);
-        if fits && batch == sequence.batch {
-            return Ok(());
-        }
-        Err(ModelError::Source { batch, width, sequences: sequence.batch, expected })
     }
 
     fn check_input(
@@ -559,6 +580,7 @@ impl Model {
             Some(&id) => Err(ModelError::Token { id, vocab_size }),
             None => self.check_features(input),
         }?;
+        self.check_source(pass, input.source, sequence)?;
         Characters::check(input.characters, self.config.characters.as_ref(), sequence)?;
         input.words.map_or(Ok(()), |words| words.check(sequence))
     }
@@ -580,11 +602,11 @@ impl Model {
 }
 
 impl Stack {
-    /// Lays out a stack whose parameters' names begin with `name`.
-    fn new(config: &Config, name: &str, builder: &mut Builder) -> Self {
-        let blocks = 0..config.blocks.len();
-        let blocks = blocks.map(|index| Block::new(config, name, index, builder)).collect();
-        let width = config.stack_width();
+    /// Lays out a stack of these blocks, whose parameters' names begin with `name`.
+    fn new(config: &Config, blocks: &[BlockConfig], name: &str, builder: &mut Builder) -> Self {
+        let width = width_behind(blocks, config.width);
+        let block = |index| Block::new(config, blocks, name, index, builder);
+        let blocks = (0..blocks.len()).map(block).collect();
         Self { blocks, norm: NormLayer::new(config.norm, &format!("{name}norm"), width, builder) }
     }
 
@@ -594,7 +616,7 @@ impl Stack {
         tape: &mut Tape,
         weights: &Weights,
         mut x: Var,
-        source: Option<Var>,
+        source: Option<Across<'_>>,
         state: &mut State,
     ) -> Var {
         for block in &self.blocks {
@@ -623,6 +645,15 @@ fn reversed_resets(sequence: &Sequence, resets: &[bool]) -> Vec<bool> {
         sequence.is_real(row / batch, row % batch) && is_next_real && resets[at]
     };
     (0..sequence.rows()).map(starts).collect()
+}
+
+/// Lays out the table of learned positions, if the model learns them.
+fn position_table(config: &Config, stack: &str, builder: &mut Builder) -> Option<ParameterId> {
+    let Positions::Learned { count } = config.positions else { return None };
+    let name = format!("{stack}positions.weight");
+    let table = builder.add(name, &[count, config.width], Init::Normal(0.02));
+    builder.role(table, Role::Table);
+    Some(table)
 }
 
 /// Lays out the tables of further features. They begin at zero, so that an

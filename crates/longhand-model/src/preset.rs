@@ -7,8 +7,9 @@ use longhand_kernel::Precision;
 use longhand_kernel::weights::Format;
 
 use crate::config::{
-    BlockConfig, Cell, Config, Dropout, FORMAT, Filters, FinalNorm, Fusion, HeadConfig, HeadKind,
-    LongMemory, ModelType, Norm, Order, Pooling, Positions, Stacks, WorkingMemory,
+    BlockConfig, Cell, Config, CrossAttention, Dropout, Encoder, FORMAT, Filters, FinalNorm,
+    Fusion, HeadConfig, HeadKind, LongMemory, ModelType, Norm, Order, Pooling, Positions, Stacks,
+    WorkingMemory,
 };
 
 /// A configuration known by its name, such as `longhand-nano`.
@@ -48,6 +49,11 @@ pub enum Preset {
     EncoderNano,
     /// The same of about five million parameters.
     EncoderSmall,
+    /// An encoder that reads a source in two directions, and a decoder that writes from it: about
+    /// three quarters of a million parameters beside the embedding.
+    EncoderDecoderNano,
+    /// The same of about four and a half million parameters beside the embedding.
+    EncoderDecoderSmall,
 }
 
 /// No preset has this name.
@@ -57,7 +63,7 @@ pub struct UnknownPreset(pub String);
 
 impl Preset {
     /// All presets, the default one first.
-    pub const ALL: [Preset; 17] = [
+    pub const ALL: [Preset; 19] = [
         Preset::LonghandNano,
         Preset::LonghandSmall,
         Preset::LonghandBase,
@@ -75,6 +81,8 @@ impl Preset {
         Preset::BicausalSmall,
         Preset::EncoderNano,
         Preset::EncoderSmall,
+        Preset::EncoderDecoderNano,
+        Preset::EncoderDecoderSmall,
     ];
 
     /// Its name on the command line.
@@ -97,6 +105,8 @@ impl Preset {
             Preset::BicausalSmall => "bicausal-small",
             Preset::EncoderNano => "encoder-nano",
             Preset::EncoderSmall => "encoder-small",
+            Preset::EncoderDecoderNano => "encoder-decoder-nano",
+            Preset::EncoderDecoderSmall => "encoder-decoder-small",
         }
     }
 
@@ -175,6 +185,8 @@ impl Preset {
             Preset::BicausalSmall => bicausal(vocab_size, 256, 3, Dropout::small(0.2)),
             Preset::EncoderNano => encoder(vocab_size, 160, 2, Dropout::small(0.1)),
             Preset::EncoderSmall => encoder(vocab_size, 256, 4, Dropout::small(0.1)),
+            Preset::EncoderDecoderNano => encoder_decoder(vocab_size, 128, 2, Dropout::small(0.1)),
+            Preset::EncoderDecoderSmall => encoder_decoder(vocab_size, 256, 3, Dropout::small(0.2)),
         }
     }
 }
@@ -190,9 +202,9 @@ fn stacked_lstm_classifier(vocab_size: usize) -> Config {
     }
 }
 
-/// Both memories read both directions, and a CRF scores neighbouring tags. As in the taggers of the
-/// literature the memories' outputs go to the head as they are: a norm and a residual connection
-/// cost F1.
+/// Both memories read both directions, and a CRF scores neighbouring tags. As in the
+/// taggers of the literature the memories' outputs go to the head as they are: a norm and a
+/// residual connection cost F1.
 fn tagger(vocab_size: usize) -> Config {
     Config {
         norm: Norm::None,
@@ -259,6 +271,39 @@ fn encoder(vocab_size: usize, width: usize, layers: usize, dropout: Dropout) -> 
     }
     config.heads = vec![HeadConfig::new(HeadKind::MaskedTokens { tied: true, bias: true })];
     config
+}
+
+/// Blocks whose memories both read the whole source, and blocks that read it by cross-attention while
+/// they write, with one embedding for source, target and softmax.
+fn encoder_decoder(vocab_size: usize, width: usize, layers: usize, dropout: Dropout) -> Config {
+    let (heads, head_width) = (4, width / 8);
+    let working = |bidirectional| WorkingMemory::Attention {
+        heads,
+        kv_heads: heads,
+        head_width,
+        window: 64,
+        rotary: true,
+        bidirectional,
+    };
+    let of_encoder = BlockConfig {
+        working: Some(working(true)),
+        long: Some(lstm(3 * width / 8).in_both_directions()),
+        feed_forward: Some(width),
+        ..block()
+    };
+    let of_decoder = BlockConfig {
+        working: Some(working(false)),
+        long: Some(lstm(3 * width / 4)),
+        cross: Some(CrossAttention { heads, kv_heads: heads, head_width, source_width: width }),
+        feed_forward: Some(width),
+        ..block()
+    };
+    Config {
+        encoder: Some(Encoder { vocab_size: None, blocks: vec![of_encoder; layers] }),
+        heads: vec![HeadConfig::new(HeadKind::LanguageModel { tied: true, bias: false })],
+        dropout,
+        ..with_blocks(vocab_size, width, vec![of_decoder; layers])
+    }
 }
 
 /// 100 filters of each width and the largest value of each over the text, half of which a step drops
@@ -332,6 +377,8 @@ fn with_blocks(vocab_size: usize, width: usize, blocks: Vec<BlockConfig>) -> Con
         norm: Norm::Rms,
         blocks,
         stacks: Stacks::Forward,
+        encoder: None,
+        pointer: None,
         final_norm: FinalNorm::BeforeHeads,
         adapters: None,
         heads: vec![HeadConfig::new(HeadKind::LanguageModel { tied: false, bias: false })],

@@ -3,7 +3,8 @@
 //!
 //! Each layer declares its tensors once, when the model is laid out; together they are the model's
 //! [`StateLayout`]. A [`State`] holds their values for B streams. Its size is constant: a stream is
-//! a slot, and [`State::insert`] and [`State::extract`] copy one slot of each tensor.
+//! a slot, and [`State::insert`] and [`State::extract`] copy one slot of each tensor. The coverage of
+//! a pointer, a number for each token of a stream's source, goes with the slot and into no file.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -35,6 +36,9 @@ pub struct State {
     tensors: Vec<Buffer>,
     /// The rows of the KV caches that the streams have, if those are of a larger state.
     lent: Option<Vec<usize>>,
+    /// `[B]`: how much each stream has copied from each position of its source, where its model has
+    /// a pointer with coverage.
+    pub(crate) coverage: Vec<Vec<f32>>,
 }
 
 /// A view of one tensor of a state.
@@ -169,6 +173,7 @@ impl State {
             since_reset: vec![0; batch],
             tensors: layout.tensors.iter().map(empty).collect(),
             lent: None,
+            coverage: vec![Vec::new(); batch],
         }
     }
 
@@ -257,7 +262,9 @@ impl State {
 
     /// Size of the tensors and counters in memory, in bytes.
     pub fn bytes(&self) -> usize {
-        self.tensors.iter().map(|words| 4 * words.len()).sum::<usize>() + 16 * self.batch()
+        let covered: usize = self.coverage.iter().map(Vec::len).sum();
+        let words: usize = self.tensors.iter().map(|words| words.len()).sum();
+        4 * (words + covered) + 16 * self.batch()
     }
 
     /// Copies the state of one stream into a slot.
@@ -312,6 +319,7 @@ impl State {
         }
         self.positions[to] = other.positions[from];
         self.since_reset[to] = other.since_reset[from];
+        self.coverage[to].clone_from(&other.coverage[from]);
         Ok(())
     }
 

@@ -199,13 +199,18 @@ impl Weights {
         &mut self.parameters[id.0]
     }
 
-    /// A hash of every name, shape and value: two models with the same hash give the same text.
+    /// A hash of every name, shape and value, and of how much of a change of low rank is added: two
+    /// models with the same hash give the same text.
     pub fn hash(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         let mut bytes = Vec::new();
         for parameter in &self.parameters {
             hasher.update(parameter.name.as_bytes());
             hasher.update(format!("{:?}", parameter.shape).as_bytes());
+            // The factors are parameters of their own. A model without changes has the hash it had.
+            if let Some(LowRank { scale, .. }) = &parameter.low_rank {
+                hasher.update(b"changed").update(&scale.to_le_bytes());
+            }
             match &parameter.packed {
                 None => {
                     for part in parameter.data.chunks(1 << 14) {

@@ -5,6 +5,7 @@ mod moved;
 
 use std::sync::Arc;
 
+use longhand_model::config::CharacterReader;
 use longhand_model::{Characters, Config, Cpu, Input, Mode, Model, ModelError, Sequence, Tape};
 
 use moved::moved;
@@ -141,7 +142,10 @@ fn a_saved_model_has_its_characters() {
     let loaded = Model::load(folder.path()).unwrap();
     assert_eq!((loaded.hash(), loaded.config()), (model.hash(), model.config()));
     let mut config = model.config().clone();
-    config.characters.as_mut().unwrap().kernel = 1;
+    let Some(CharacterReader::Convolution(filters)) = &mut config.characters else {
+        panic!("filters over characters");
+    };
+    filters.kernel = 1;
     assert_ne!(
         Model::new(config, 3).unwrap().hash(),
         Model::new(loaded.config().clone(), 3).unwrap().hash()

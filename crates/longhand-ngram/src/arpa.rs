@@ -64,6 +64,29 @@ impl ArpaWords {
     }
 }
 
+/// The words of an ARPA file in its order, without `<s>`, `</s>` and `<unk>`: a vocabulary for a file
+/// whose own is not known.
+///
+/// # Errors
+/// [`NgramError::Arpa`] for a file without 1-grams, or with a line among them that is none; the
+/// errors of the reader.
+pub fn arpa_vocabulary(input: impl BufRead) -> Result<Vec<String>, NgramError> {
+    let mut lines = Lines { input, line: String::new(), number: 0 };
+    while lines.next()? != "\\1-grams:" {}
+    let mut words = Vec::new();
+    loop {
+        let line = lines.next()?;
+        if line.starts_with('\\') {
+            return Ok(words);
+        }
+        match line.split_ascii_whitespace().nth(1) {
+            Some(START_MARK | END_MARK | UNKNOWN_MARK) => {}
+            Some(word) => words.push(word.to_owned()),
+            None => return Err(lines.wrong("a logarithm and a word belong here")),
+        }
+    }
+}
+
 /// A token without white space, which parts the words of a line.
 fn escaped(token: &str) -> String {
     let mut word = String::with_capacity(token.len());

@@ -47,7 +47,7 @@ mod sorter;
 #[cfg(test)]
 mod tests;
 
-pub use arpa::ArpaWords;
+pub use arpa::{ArpaWords, arpa_vocabulary};
 pub use count::count;
 pub use discount::Discounts;
 pub use error::NgramError;

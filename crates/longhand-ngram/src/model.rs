@@ -123,6 +123,14 @@ impl Ngram {
         }
     }
 
+    /// Whether any n-gram begins with a word and goes on, so that the word is a context.
+    ///
+    /// # Panics
+    /// For a word that is neither an id nor the start.
+    pub fn is_followed(&self, word: u32) -> bool {
+        self.order() > 1 && !self.range(1, word as usize).is_empty()
+    }
+
     /// The last N−1 words.
     fn suffix<'a>(&self, context: &'a [u32]) -> &'a [u32] {
         &context[context.len().saturating_sub(self.order() - 1)..]

@@ -14,6 +14,7 @@ use crate::error::RunError;
 use crate::objective::PretrainingObjective;
 use crate::output;
 use crate::recipe::{Recipe, TokenizerSettings};
+use crate::several::check_single;
 use crate::tuning::is_of_adapter;
 use crate::watch::{Preparation, Watch};
 
@@ -24,12 +25,13 @@ pub fn objective_of(folder: &Path) -> Option<PretrainingObjective> {
     PretrainingObjective::of(&Config::from_json(&config).ok()?)
 }
 
-/// Whether a folder holds a model, an adapter or a run.
+/// Whether a folder holds a model, an adapter, a run or several.
 pub fn holds_model(folder: &Path) -> bool {
     folder.join(CONFIG_FILE).is_file()
         || Ngram::is_in(folder)
         || adapter::is_adapter(folder)
         || output::holds_run(folder)
+        || check_single(folder).is_err()
 }
 
 /// Reads the model that the recipe begins with, and its tokeniser. Writes their kind and
@@ -42,6 +44,7 @@ pub(crate) fn read(recipe: &mut Recipe) -> Result<Option<(Model, Tokenizer)>, Ru
     if adapter::is_adapter(&base.path) {
         return Err(RunError::BaseIsAdapter(base.path.clone()));
     }
+    check_single(&base.path)?;
     let tokenizer = Tokenizer::of_folder(&base.path)?;
     let model = Model::load(&base.path)?;
     let named = |error| RunError::from(error).named(base.path.display());

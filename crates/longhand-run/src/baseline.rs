@@ -12,6 +12,7 @@ use longhand_tasks::{
     TaskError, TaskFile, VisitSettings, baseline::Learning, plain,
 };
 use longhand_train::{End, Score, Watch as Hearer};
+use serde_json::{Map, Value};
 
 use crate::card::{CARD_FILE, card};
 use crate::error::RunError;
@@ -44,7 +45,8 @@ impl VisitSettings for BaselineRun<'_> {
         check(&recipe, &settings)?;
         let examples = Examples::<T>::read(task, &files(&recipe), recipe.training.seed)?;
         let Examples { task, train, valid, test, .. } = &examples;
-        let (learnt, held_out) = (plain::labelled(task, train)?, plain::labelled(task, valid)?);
+        let learnt = plain::labelled(task, &settings, train)?;
+        let held_out = plain::labelled(task, &settings, valid)?;
         let Ready { begun, lock: _lock } = output::prepare(place.out, place.existing)?;
         if begun {
             return Err(RunError::BaselineResumed);
@@ -72,7 +74,7 @@ impl VisitSettings for BaselineRun<'_> {
         let (valid, test) = (score(valid)?, score(test)?);
         let file: TaskFile = task.clone().into();
         let mut training = Training::new(recipe, facts);
-        let (test, labels) = test.unzip();
+        let Tested { score: test, labels, report } = test.unwrap_or_default();
         training.results = Some(Results {
             parameters: baseline.parameters(),
             trainable_parameters: Some(baseline.parameters()),
@@ -80,11 +82,13 @@ impl VisitSettings for BaselineRun<'_> {
             tokens: training.data.train.tokens,
             seconds: since.elapsed().as_secs_f64(),
             best_step: None,
-            valid: valid.map(|(score, _)| score),
+            valid: valid.and_then(|tested| tested.score),
             test,
             forgetting: None,
-            labels: labels.flatten(),
+            labels,
+            report,
             calibration: BTreeMap::new(),
+            members: Vec::new(),
         });
         output::clear(place.out)?;
         write(&training, &baseline, &file, place.out)?;
@@ -128,20 +132,28 @@ fn introduce<T: Task>(recipe: &Recipe, examples: &Examples<T>, cpu: &Cpu, watch:
     watch.prepare(&Preparation::Begins(begins));
 }
 
-/// The score on examples, if there are any.
+/// What was measured on a part of the examples.
+#[derive(Default)]
+struct Tested {
+    score: Option<Score>,
+    labels: Option<LabelCounts>,
+    report: Map<String, Value>,
+}
+
+/// What is measured on examples, if there are any.
 fn score<T: Task>(
     task: &T,
     baseline: &Baseline,
     examples: &Measured<T>,
     hearer: &mut Hearer<'_>,
-) -> Result<Option<(Score, Option<LabelCounts>)>, RunError> {
+) -> Result<Option<Tested>, RunError> {
     if examples.is_empty() {
         return Ok(None);
     }
     let result = plain::evaluate(task, baseline, examples, hearer)?;
-    let counts = result.report().confusion;
-    let labels = counts.map(|(labels, counts)| LabelCounts { labels, counts });
-    Ok(Some((result.score(), labels)))
+    let report = result.report();
+    let labels = report.confusion.map(|(labels, counts)| LabelCounts { labels, counts });
+    Ok(Some(Tested { score: Some(result.score()), labels, report: report.json }))
 }
 
 /// Writes the model folder. The record of the run comes first: it says whose folder it is.

@@ -29,11 +29,19 @@ pub(crate) fn card(name: &str, training: &Training) -> String {
             write!(card, "Model: {model}. Tokeniser: {tokenizer}.\n\n")
         }
     };
+    if let Some(count) = recipe.members.filter(|count| count.get() > 1) {
+        let _ = match recipe.member {
+            None => write!(card, "{count} networks of different seeds answer together.\n\n"),
+            Some(member) => {
+                write!(card, "Network {member} of {count} that answer together.\n\n")
+            }
+        };
+    }
     if let Some(beside) = &recipe.ensemble {
         let _ = write!(card, "Beside it answers a baseline: {}.\n\n", beside.name());
     }
     if let Some(results) = &training.results {
-        write_results(&mut card, results, recipe.task.is_some());
+        write_results(&mut card, results, recipe);
     }
     write_data(&mut card, training);
     let _ = write!(card, "\n## Recipe\n\n```toml\n{}```\n\n", shown(recipe));
@@ -64,8 +72,9 @@ fn usage(recipe: &Recipe) -> &'static str {
     }
 }
 
-/// Parameters, steps, and every metric of both parts. `of_task`: the loss is an example's.
-fn write_results(card: &mut String, results: &Results, of_task: bool) {
+/// Parameters, steps, and every metric of both parts. The loss of a task is an example's.
+fn write_results(card: &mut String, results: &Results, recipe: &Recipe) {
+    let of_task = recipe.task.is_some();
     let Results { parameters, steps, tokens, seconds, .. } = results;
     let _ = write!(
         card,
@@ -75,12 +84,22 @@ fn write_results(card: &mut String, results: &Results, of_task: bool) {
     for (part, score) in [("validation", &results.valid), ("test", &results.test)] {
         let Some(score) = score else { continue };
         let per = if of_task { "example" } else { "token" };
-        let _ = writeln!(card, "| {part} | loss (nats per {per}) | {:.4} |", score.loss);
+        if recipe.has_loss() {
+            let _ = writeln!(card, "| {part} | loss (nats per {per}) | {:.4} |", score.loss);
+        }
         if !of_task {
             let _ = writeln!(card, "| {part} | perplexity | {:.3} |", score.loss.exp());
         }
         for (metric, value) in &score.metrics {
             let _ = writeln!(card, "| {part} | {metric} | {value:.4} |");
+        }
+    }
+    for (number, member) in (1..).zip(&results.members) {
+        for (part, score) in [("validation", &member.valid), ("test", &member.test)] {
+            for (metric, value) in score.iter().flat_map(|score| &score.metrics) {
+                let _ =
+                    writeln!(card, "| {part}, network {number} alone | {metric} | {value:.4} |");
+            }
         }
     }
     if let Some(Forgetting { before, after }) = results.forgetting {

@@ -74,6 +74,9 @@ pub enum RunError {
     /// A recipe with self-training is run as if it were a single run.
     #[error("the recipe has {0} rounds, and each is a run of its own: name one as `round`")]
     SeveralRounds(usize),
+    /// Networks that cannot answer together.
+    #[error("{0}")]
+    Members(String),
     /// Self-training that cannot be.
     #[error("{0}")]
     SelfTraining(String),
@@ -127,6 +130,25 @@ pub enum RunError {
         "`frozen` trains the task's head alone, and nothing old is forgotten: rehearse nothing"
     )]
     FrozenRehearsal,
+    /// Label smoothing where a CRF would ignore it.
+    #[error(
+        "label smoothing is of answers one by one, and a CRF scores whole sequences: leave it out, or \
+         set the task's `crf` to false"
+    )]
+    SmoothedCrf,
+    /// A folder of several runs in place of one model.
+    #[error(
+        "{} holds the {what}, a model each: give the folder of one, such as {}",
+        folder.display(), one.display()
+    )]
+    SeveralModels {
+        /// The folder that was given.
+        folder: PathBuf,
+        /// What its runs are.
+        what: &'static str,
+        /// The folder of one of them: of rounds the best.
+        one: PathBuf,
+    },
     /// A path that the run's record cannot hold.
     #[error("the name of {} is not UTF-8: rename the file or folder", .0.display())]
     NotUnicode(PathBuf),
@@ -201,6 +223,24 @@ pub enum RunError {
     /// An n-gram model for a task.
     #[error("an n-gram model predicts text, and learns no task: choose another preset")]
     NgramTask,
+    /// Sources for a model that reads none.
+    #[error(
+        "the form is encoder-decoder, but the model has no encoder: name a preset such as \
+         encoder-decoder-small, or the form stream"
+    )]
+    NoEncoder,
+    /// A model that needs sources, for a task that has none.
+    #[error(
+        "the model has an encoder, and the task gives it nothing to read: name the form \
+         encoder-decoder of a task that writes, or another preset"
+    )]
+    Encoder,
+    /// Several networks for a task whose answers a search writes.
+    #[error(
+        "several networks answer together where they choose among the same answers, and `{0}` writes \
+         its own: train one network"
+    )]
+    MembersWrite(&'static str),
     /// A baseline is to be resumed.
     #[error("a baseline has no checkpoints to resume")]
     BaselineResumed,

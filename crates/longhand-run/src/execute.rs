@@ -16,12 +16,14 @@ use longhand_train::{
     Checkpoints, End, Event, Objective, Outcome, Progress, Rehearsal, RunLog, Score, TrainError,
     Trainer,
 };
+use serde_json::{Map, Value};
 
 use crate::card::{CARD_FILE, card};
 use crate::error::RunError;
+use crate::members;
 use crate::output::{self, CHECKPOINTS_FOLDER, Existing, LOGS_FOLDER};
 use crate::rehearsal::Old;
-use crate::training::{Forgetting, LabelCounts, Results, Training};
+use crate::training::{Forgetting, Joint, LabelCounts, Results, Training};
 use crate::tuning::Tuned;
 use crate::watch::{DataSize, Introduction, Preparation, Watch};
 
@@ -68,8 +70,12 @@ pub(crate) struct Test {
     pub(crate) calibration: BTreeMap<String, f64>,
     /// Files of the model folder that replace those of the same name.
     pub(crate) files: Vec<(&'static str, Vec<u8>)>,
+    /// What is known of the networks that answer together, where several do.
+    pub(crate) joint: Option<Joint>,
     /// How often each label was taken for each, where the task is classification.
     pub(crate) labels: Option<LabelCounts>,
+    /// Whatever else the test tells, by key.
+    pub(crate) report: Map<String, Value>,
     /// The loss on old text.
     pub(crate) forgetting: Option<Forgetting>,
 }
@@ -146,8 +152,9 @@ impl Prepared<'_> {
             trainer.resume()?;
         } else {
             output::clear(out)?;
-            if self.training.recipe.pretraining.is_none() {
-                output::clear_pretrained(out)?;
+            let recipe = &self.training.recipe;
+            if recipe.pretraining.is_none() && members::further(recipe).is_empty() {
+                output::clear_inner(out)?;
             }
         }
         self.tokenizer.save(&out.join(TOKENIZER_FILE))?;
@@ -207,13 +214,13 @@ fn finish(
     out: &Path,
 ) -> Result<Ended, RunError> {
     let Outcome { model, trained, best, steps, tokens, seconds, end } = outcome;
-    let Test { score: test, calibration, files: replaced, labels, forgetting } =
+    let Test { score: test, calibration, files: replaced, joint, labels, report, forgetting } =
         test.unwrap_or_default();
     if test.as_ref().is_some_and(|score| !score.loss.is_finite()) {
         return Err(RunError::TestNotFinite);
     }
     SavedWeights::write(&model, base, out)?;
-    training.results = Some(Results {
+    let results = Results {
         parameters: model.weights.count(),
         trainable_parameters: Some(trained),
         steps,
@@ -224,7 +231,13 @@ fn finish(
         test,
         forgetting,
         labels,
+        report,
         calibration,
+        members: Vec::new(),
+    };
+    training.results = Some(match joint {
+        Some(joint) => results.joined(joint),
+        None => results,
     });
     training.save(out)?;
     // Of two files of one name the later one stays.
@@ -260,6 +273,7 @@ fn same_run(begun: &Training, now: &Training) -> Result<(), RunError> {
         ("way of tuning", begun.recipe.tuning == now.recipe.tuning),
         ("task", begun.recipe.task == now.recipe.task),
         ("ensemble", begun.recipe.ensemble == now.recipe.ensemble),
+        ("network", begun.recipe.member == now.recipe.member),
     ] {
         if !same {
             return Err(RunError::Changed { what });

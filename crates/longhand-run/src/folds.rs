@@ -114,6 +114,7 @@ fn is_complete(earlier: &Training, recipe: &Recipe) -> bool {
     training.threads = earlier.recipe.training.threads;
     let same = earlier.recipe.data == recipe.data
         && earlier.recipe.task == recipe.task
+        && earlier.recipe.members == recipe.members
         && earlier.recipe.tuning == recipe.tuning
         && earlier.recipe.training == training;
     same && earlier.results.as_ref().is_some_and(|results| results.test.is_some())

@@ -7,8 +7,11 @@
 //! 3. The trainer makes the steps; checkpoints and logs go into the run's folder ([`output`]).
 //! 4. The folder receives the model with the best weights, [`training`]'s record and a model card.
 //!
+//! Beside runs, [`neighbours`] reads texts for a datastore.
+//!
 //! A [`Watch`] is told of everything on the way; the crate itself prints nothing.
 
+mod after;
 pub mod base;
 mod baseline;
 mod card;
@@ -17,6 +20,8 @@ mod execute;
 mod finished;
 mod folds;
 mod lock;
+mod members;
+pub mod neighbours;
 mod ngram;
 pub mod objective;
 pub mod output;
@@ -28,6 +33,7 @@ mod rounds;
 mod run;
 mod sample_text;
 mod score;
+mod several;
 mod tasks;
 pub mod text_data;
 pub mod training;
@@ -45,6 +51,7 @@ pub use output::Existing;
 pub use recipe::{Recipe, RecipeError};
 pub use rounds::{RoundState, Rounds};
 pub use run::Run;
+pub use several::check_single;
 pub use training::{Forgetting, TRAINING_FILE, Training};
 pub use tuning::{Tuning, TuningError};
 pub use watch::{DataSize, Introduction, Preparation, Watch};

@@ -64,7 +64,9 @@ pub(crate) fn run(
         test: score(&model, ids.test.as_deref(), place.stop)?,
         forgetting: None,
         labels: None,
+        report: Default::default(),
         calibration: BTreeMap::new(),
+        members: Vec::new(),
     });
     output::clear(place.out)?;
     write(&training, &model, &tokenizer, place)?;

@@ -102,8 +102,8 @@ impl PretrainingObjective {
         self.complete(start::with_head(config, head))
     }
 
-    /// A configuration with the head that the objective needs beside the first one, if it lacks
-    /// that.
+    /// A configuration with the head that the objective needs beside the first one,
+    /// if it lacks that.
     pub(crate) fn complete(self, mut config: Config) -> Config {
         let lacks = config.heads.iter().all(|head| head.name != NEXT_SENTENCE);
         if self == Self::MaskedNext && lacks {
@@ -113,8 +113,8 @@ impl PretrainingObjective {
         config
     }
 
-    /// What a model with this configuration learnt from plain text; none where its first head
-    /// answers a task.
+    /// What a model with this configuration learnt from plain text; none where its first
+    /// head answers a task.
     pub(crate) fn of(config: &Config) -> Option<Self> {
         let has_pairs = config.heads.iter().any(|head| head.name == NEXT_SENTENCE);
         match has_pairs && Self::MaskedNext.fits(config) {
@@ -135,7 +135,7 @@ impl PretrainingObjective {
     /// Whether a body with this configuration can learn it once it has the head.
     pub(crate) fn fits_body(self, config: &Config) -> bool {
         match self {
-            Self::Causal => config.is_causal(),
+            Self::Causal => config.is_causal() && config.encoder.is_none(),
             Self::Bicausal => config.stacks == Stacks::Bicausal,
             Self::Masked | Self::MaskedNext => {
                 config.stacks == Stacks::Forward && !config.is_causal()
@@ -165,7 +165,10 @@ impl PretrainingObjective {
     /// What a model needs to learn it.
     pub(crate) fn needs(self) -> &'static str {
         match self {
-            Self::Causal => "one stack of memories that look backward, and a language-model head",
+            Self::Causal => {
+                "one stack of memories that look backward without an `encoder`, and a \
+                 language-model head"
+            }
             Self::Bicausal => "`stacks = \"bicausal\"` and a language-model head",
             Self::Masked | Self::MaskedNext => {
                 "one stack with a `bidirectional` memory, and a masked-tokens head"

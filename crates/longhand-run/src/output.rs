@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use longhand_engine::GENERATION_FILE;
 use longhand_model::adapter::{ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE};
+use longhand_tasks::ensemble::{MOST_MEMBERS, member_folder};
 use longhand_tasks::{BASELINE_FILE, TASK_FILES};
 use longhand_text::TOKENIZER_FILE;
+use longhand_text::chat::{CHAT_TEMPLATE_FILE, TOKENIZER_CONFIG_FILE};
 
 use crate::card::CARD_FILE;
 use crate::error::RunError;
@@ -22,20 +24,27 @@ pub const TOKENS_FOLDER: &str = "tokens";
 /// The pretrained body of a task's model.
 pub const PRETRAINED_FOLDER: &str = "pretrained";
 
+/// The files of a model folder that say how text is read and written: a copy of the model
+/// needs them all.
+pub const TEXT_FILES: [&str; 4] =
+    [TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, CHAT_TEMPLATE_FILE, GENERATION_FILE];
+
 /// Files and folders that a run writes after [`TRAINING_FILE`]. Without that file they
 /// belong to another program.
-const WRITTEN: [&str; 13] = [
+const WRITTEN: [&str; 15] = [
     CHECKPOINTS_FOLDER,
     "config.json",
     "model.safetensors",
     ADAPTER_CONFIG_FILE,
     ADAPTER_WEIGHTS_FILE,
     GENERATION_FILE,
+    TOKENIZER_CONFIG_FILE,
     CARD_FILE,
     BASELINE_FILE,
     TASK_FILES[0],
     TASK_FILES[1],
     TASK_FILES[2],
+    TASK_FILES[3],
     longhand_ngram::NGRAM_FILE,
     longhand_ngram::WEIGHTS_FILE,
 ];
@@ -138,11 +147,14 @@ pub(crate) fn clear(folder: &Path) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Removes the pretrained body that an earlier run in a folder began with.
-pub(crate) fn clear_pretrained(folder: &Path) -> Result<(), RunError> {
-    let folder = folder.join(PRETRAINED_FOLDER);
-    if holds_run(&folder) {
-        fs_err::remove_dir_all(folder)?;
+/// Removes the runs inside the folder of an earlier one: the pretrained body that it began with, and the
+/// networks that answered together with its own.
+pub(crate) fn clear_inner(folder: &Path) -> Result<(), RunError> {
+    let members = (2..=MOST_MEMBERS).map(|number| member_folder(folder, number));
+    for folder in [folder.join(PRETRAINED_FOLDER)].into_iter().chain(members) {
+        if holds_run(&folder) {
+            fs_err::remove_dir_all(folder)?;
+        }
     }
     Ok(())
 }

@@ -32,6 +32,8 @@ use std::path::{Path, PathBuf};
 
 use longhand_model::config::HeadKind;
 use longhand_ngram::NgramSettings;
+use longhand_tasks::ensemble::MOST_MEMBERS;
+use longhand_tasks::wording::plain;
 use longhand_tasks::{BaselineSettings, TaskSettings};
 use longhand_train::Settings;
 use serde::{Deserialize, Serialize};
@@ -60,6 +62,13 @@ pub struct Recipe {
     /// What it is, for people.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub description: String,
+    /// Networks that learn a task, each with a seed of its own, and answer together (1). They have the
+    /// same held-out part; the first one has the seed of `training`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub members: Option<NonZeroUsize>,
+    /// The one of these that the run is, from 1; all of them in turns where not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member: Option<NonZeroUsize>,
     /// What is learnt from text where no task is (`causal`).
     #[serde(skip_serializing_if = "is_default")]
     pub objective: PretrainingObjective,
@@ -89,7 +98,7 @@ pub struct Recipe {
     /// The model of a task without a neural body, in place of `model` and `training`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub baseline: Option<BaselineSettings>,
-    /// What answers beside the network of a task, trained on the same examples (nothing).
+    /// What answers beside the networks of a task, trained on the same examples (nothing).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ensemble: Option<BaselineSettings>,
     /// An n-gram model that is counted in the text, in place of `model` and `training`.
@@ -151,7 +160,8 @@ impl Recipe {
         let refused = |reason: String| RecipeError::Form { name: name.into(), reason };
         let located = |error: toml::de::Error| {
             let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count()) + 1;
-            refused(format!("line {line}: {}", error.message().replace('\n', ", ")))
+            let reason = plain(&error.message().replace('\n', ", "));
+            refused(format!("line {line}: {reason}"))
         };
         let mut recipe: Self = toml::from_str(text).map_err(located)?;
         let given: Given = toml::from_str(text).map_err(located)?;
@@ -161,7 +171,7 @@ impl Recipe {
         }
         if recipe.task.is_some() {
             recipe.training =
-                given.over(Settings::for_examples()).map_err(|e| refused(e.to_string()))?;
+                given.over(Settings::for_examples()).map_err(|e| refused(plain(&e.to_string())))?;
         }
         recipe.check().map_err(refused)?;
         Ok(recipe)
@@ -190,10 +200,11 @@ impl Recipe {
             return Err("`objective` is for text: the table `pretraining` of a task has one".into());
         }
         // Any vocabulary will do to find a wrong key.
-        self.model.config(256).map_err(|error| error.to_string())?;
+        self.model.config(256).map_err(|error| plain(&error.to_string()))?;
         self.check_data()?;
         self.check_folds()?;
         self.check_rounds()?;
+        self.check_members()?;
         self.check_models()
     }
 
@@ -244,10 +255,24 @@ impl Recipe {
         if self.data.distinct && self.task.is_none() {
             return Err("`distinct` is for the examples of a `task`".into());
         }
+        if !(0.0..1.0).contains(&self.data.test_fraction) {
+            return Err("`test_fraction` must be at least 0 and less than 1".into());
+        }
         let data = &self.data;
-        let listed = || [&data.train, &data.valid, &data.test].into_iter().flatten();
+        let writes = self.task.as_ref().is_some_and(TaskSettings::writes);
+        if (data.test_fraction > 0.0 || !data.targets.is_empty()) && !writes {
+            return Err("`test_fraction` and `targets` are for a `task` that writes".into());
+        }
+        if data.test_fraction > 0.0 && !data.test.is_empty() {
+            return Err("with `test`, nothing else is tested on: leave out `test_fraction`".into());
+        }
+        let sources = || [&data.train, &data.valid, &data.test].into_iter().flatten();
+        if let Some(path) = data.targets.keys().find(|path| !sources().any(|file| file == *path)) {
+            let path = path.display();
+            return Err(format!("`targets` names {path}, which no list of files has"));
+        }
         if let Some(path) =
-            data.sha256.keys().find(|path| !listed().any(|file| path.starts_with(file)))
+            data.sha256.keys().find(|path| !data.files().any(|file| path.starts_with(file)))
         {
             let path = path.display();
             return Err(format!("`sha256` names {path}, which no list of files has"));
@@ -265,6 +290,11 @@ impl Recipe {
             Some(NgramSettings { order: None }) => "n-grams".into(),
             None => self.model.name(),
         }
+    }
+
+    /// Whether a result has a loss: a baseline that writes gives its texts no probability.
+    pub fn has_loss(&self) -> bool {
+        !self.baseline.as_ref().is_some_and(BaselineSettings::writes)
     }
 
     /// Checks the folds of cross-validation.
@@ -288,6 +318,33 @@ impl Recipe {
         }
     }
 
+    /// Checks the networks that answer together.
+    ///
+    /// # Errors
+    /// A sentence on a number of them, or on what several cannot do.
+    pub(crate) fn check_members(&self) -> Result<(), String> {
+        let reason = match (self.members.map(NonZeroUsize::get), self.member) {
+            (None, Some(_)) => Some("`member` needs `members`, the number of all of them"),
+            (None | Some(1), _) => None,
+            (Some(count), _) if count > MOST_MEMBERS => {
+                return Err(format!("`members` must be at most {MOST_MEMBERS}"));
+            }
+            (count, member) if member.map(NonZeroUsize::get) > count => {
+                Some("`member` must be one of the `members`")
+            }
+            _ if self.task.is_none() => Some("`members` answer a `task`: name one"),
+            _ if self.baseline.is_some() => Some("`members` are networks, not a baseline"),
+            _ if self.tuning.method.makes_adapter() => {
+                Some("an adapter is of one network: leave out `members`, or tune with `full`")
+            }
+            _ if self.rehearsal.is_some() => {
+                Some("old text is rehearsed and measured by one network: leave out `members`")
+            }
+            _ => None,
+        };
+        reason.map_or(Ok(()), |reason| Err(reason.into()))
+    }
+
     /// Checks the rounds of self-training.
     ///
     /// # Errors
@@ -301,7 +358,12 @@ impl Recipe {
         };
         let reason = reason
             .or(self.data.folds.map(|_| "self-training has no `folds`: leave one of them out"))
-            .or(self.baseline.as_ref().map(|_| "self-training is for networks, not a baseline"));
+            .or(match &self.baseline {
+                Some(BaselineSettings::Majority {} | BaselineSettings::Lead(_)) => {
+                    Some("this baseline reads no words, and so learns nothing from more texts")
+                }
+                Some(BaselineSettings::NbLr(_) | BaselineSettings::NgramLinear(_)) | None => None,
+            });
         reason.map_or(Ok(()), |reason| Err(reason.into()))
     }
 
@@ -337,6 +399,7 @@ impl Recipe {
         let old = self.rehearsal.iter().flat_map(|it| it.text.iter().chain(&it.forgetting));
         let files = [train, valid, test].into_iter().flatten().chain(further).chain(unlabelled);
         let files = files.chain(old);
+        let files = files.chain(self.data.targets.values());
         files.map(PathBuf::as_path).chain(base).chain(vectors)
     }
 

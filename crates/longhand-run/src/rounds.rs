@@ -17,6 +17,7 @@ use crate::error::RunError;
 use crate::output::{self, Existing};
 use crate::recipe::{Recipe, SelfTraining};
 use crate::run::Run;
+use crate::several;
 use crate::tasks::files;
 use crate::training::{Results, Training};
 
@@ -174,18 +175,7 @@ impl Rounds {
     /// value of the task's first metric, and of equal ones it is the earliest. The last round where
     /// nothing is held out.
     pub fn best(&self, results: &[Results]) -> usize {
-        let metric = self.recipe.task.as_ref().and_then(|task| task.metrics().first());
-        let value = |results: &Results| {
-            let (name, _) = metric?;
-            results.valid.as_ref()?.metrics.get(*name).copied()
-        };
-        let mut best = (results.len(), f64::NEG_INFINITY);
-        for (number, value) in (1..).zip(results.iter().map(value)) {
-            if let Some(value) = value.filter(|value| *value > best.1) {
-                best = (number, value);
-            }
-        }
-        best.0
+        several::best(&self.recipe, results)
     }
 
     /// The recipe of the rounds in a folder, if there are any.

@@ -63,6 +63,7 @@ impl<'a> Run<'a> {
         if let Some(SelfTraining { rounds, round: None, .. }) = &recipe.self_training {
             return Err(RunError::SeveralRounds(rounds.get()));
         }
+        recipe.check_members().map_err(RunError::Members)?;
         recipe.training = recipe.training.resolved();
         let never = AtomicBool::new(false);
         let place = Place { out: &out, existing, stop: stop.unwrap_or(&never) };

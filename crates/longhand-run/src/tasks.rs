@@ -2,22 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use longhand_model::config::HeadKind;
 use longhand_model::{Cpu, Model};
 use longhand_tasks::Network;
-use longhand_tasks::baseline::Learning;
 use longhand_tasks::examples::Fold;
 use longhand_tasks::predictor::Trained;
 
-use longhand_tasks::ensemble::Exponents;
-use longhand_tasks::task::{Calibrates, Reading};
+use longhand_tasks::ensemble::member_folder;
+use longhand_tasks::task::Reading;
 use longhand_tasks::{
-    Baseline, BaselineSettings, Data, Ensemble, Examples, Files, Listed, Measured, TASK_FILE, Task,
-    TaskError, TaskFile, TaskObjective, VisitSettings, evaluate, plain, start,
+    Data, Examples, Files, Listed, Measured, TASK_FILE, Task, TaskFile, TaskObjective,
+    VisitSettings, start,
 };
 use longhand_text::batch::LabelledIds;
 use longhand_text::corpus::vectors::WordVectors;
@@ -25,15 +24,18 @@ use longhand_text::tokenizer::{TokenizerChoice, TrainingSettings, Writing};
 use longhand_text::{TOKENIZER_FILE, Tokenizer, TokenizerKind};
 use longhand_train::End;
 
+use crate::after::{After, Beside, to_set_on};
 use crate::base;
 use crate::error::RunError;
 use crate::execute::{Ended, Place, Prepared, Test};
 use crate::finished::Finished;
-use crate::output::{self, Ready};
+use crate::members;
+use crate::output::{self, Existing, Ready};
 use crate::pretrained::{self, Begun, Body, Documents, Part};
 use crate::recipe::{self, Recipe};
 use crate::rehearsal::{self, Old};
-use crate::training::{DataFacts, LabelCounts, PartFacts, Training};
+use crate::text_data::OldText;
+use crate::training::{DataFacts, PartFacts, Training};
 use crate::vectors;
 use crate::watch::{DataSize, Preparation, Watch};
 
@@ -51,20 +53,18 @@ impl VisitSettings for TaskRun<'_> {
     fn visit<T: Listed>(self, task: &T::Settings) -> Result<Finished, RunError> {
         let since = Instant::now();
         let Self { mut recipe, place, cpu, watch } = self;
-        let settings = recipe.training.clone();
-        if recipe.data.train.is_empty() {
-            return Err(RunError::NoExamples);
-        }
-        let examples = Examples::<T>::read(task, &files(&recipe), settings.seed)?;
+        check::<T>(&recipe)?;
+        let mut examples = Examples::<T>::read(task, &files(&recipe), recipe.training.seed)?;
         let trained = base::read(&mut recipe)?;
         base::keep(&recipe, place.out)?;
         pretrained::check(&recipe)?;
         let Ready { begun, lock: _lock } = output::prepare(place.out, place.existing)?;
-        let tokenizer = match &trained {
-            _ if begun => Tokenizer::of_folder(place.out)?,
-            Some((_, tokenizer)) => tokenizer.clone(),
-            None => train_tokenizer(&mut recipe, &examples, watch)?,
-        };
+        if begun && Training::load(place.out)?.recipe.members != recipe.members {
+            return Err(RunError::Changed { what: "number of networks" });
+        }
+        let earlier = begun.then_some(place.out);
+        let tokenizer = tokenizer(&mut recipe, &examples, (earlier, trained.as_ref()), watch)?;
+        begin_task(&recipe, &mut examples, &tokenizer)?;
         let read = Encoded::of(&recipe, examples, &tokenizer)?;
         let vectors = vectors::read(&mut recipe, &tokenizer, begun, watch)?;
         let old_text = rehearsal::read(&recipe, &tokenizer, place.out, watch)?;
@@ -80,12 +80,6 @@ impl VisitSettings for TaskRun<'_> {
         let begun = before.resumes();
         let Encoded { meaning, counts, notes, beside, data, facts } = read;
         let Data { train, train_examples, valid, test, cut, unknown } = data;
-        let (mut model, own) =
-            model(&recipe, (&meaning, task), (trained.as_ref(), vectors), &tokenizer, watch)?;
-        let base_model = trained.as_ref().map(|(model, _)| model);
-        let old = Old::new(old_text.as_ref(), &recipe, base_model, &tokenizer)?;
-        let base = base::named(&recipe, place.out, trained.as_ref(), own);
-        let tuned = recipe.tuning.apply(&mut model, base, &settings)?;
         let size = DataSize::Examples {
             train: train_examples,
             valid: valid.len(),
@@ -97,32 +91,183 @@ impl VisitSettings for TaskRun<'_> {
             cut,
             longest: meaning.longest(),
         };
-        let held_out = to_set_on::<T>(task, beside.is_some(), &valid)?;
-        let objective = TaskObjective::new(meaning.clone(), &settings, &tokenizer, train, valid)?;
-        let file: TaskFile = meaning.clone().into();
-        let prepared = Prepared {
-            training: Training::new(recipe, facts),
+        let learner = Learner {
+            recipe: &recipe,
+            task: (&meaning, task),
+            trained: trained.as_ref(),
+            vectors,
+            old_text: old_text.as_ref(),
             tokenizer: &tokenizer,
-            tuned,
-            old,
-            files: vec![(TASK_FILE, file.to_json())],
-            data: size,
-            write_sample: None,
+            facts: &facts,
+            size,
             place,
-            begun,
-            since,
+            cpu,
         };
-        let after = After { meaning, beside, held_out, test: &test, tokenizer: &tokenizer, cpu };
+        // What lacks a held-out part is refused before it learns.
+        let held_out = to_set_on::<T>(task, beside.is_some(), !learner.alone(), &valid)?;
+        let after = || After::new(meaning.clone(), &test, &tokenizer, cpu);
+        let mut further = Vec::new();
+        for number in members::further(&recipe) {
+            let data = (train.clone(), valid.clone());
+            let ended = learner.further(number, data, after(), watch)?;
+            if ended.end == End::Stopped {
+                return Ok(stopped_before(ended.training, ended.model, tokenizer.clone(), cpu));
+            }
+            further.push(ended);
+        }
+        let after = After { beside, held_out, further, ..after() };
         let mut ensemble = None;
         let after = |model: &Model| {
             let (test, together) = after.run(task, model, place.stop)?;
             ensemble = together;
             Ok(Some(test))
         };
-        let Ended { training, model, end } = prepared.train(model, objective, cpu, watch, after)?;
-        let (is_whole, prompt) = (true, None);
+        let since = if learner.alone() { since } else { Instant::now() };
+        let run = (place, begun, since);
+        let ended = learner.learn(recipe.clone(), run, (train, valid), watch, after)?;
+        let Ended { training, model, end } = ended;
+        let is_whole = end != End::Stopped || learner.alone();
         let trained = Trained::Network(Box::new(Network { model, tokenizer, ensemble })).into();
-        Ok(Finished { training, trained, end, is_whole, prompt, cpu: cpu.clone() })
+        Ok(Finished { training, trained, end, is_whole, prompt: None, cpu: cpu.clone() })
+    }
+}
+
+/// Tells the task of its base model, or of the tokeniser of its sources where they have one.
+fn begin_task<T: Task>(
+    recipe: &Recipe,
+    examples: &mut Examples<T>,
+    tokenizer: &Tokenizer,
+) -> Result<(), RunError> {
+    if let Some(base) = &recipe.model.base {
+        return Ok(examples.task.begin_with(&base.path, tokenizer)?);
+    }
+    // A run that is resumed trains the same one again, from the same texts.
+    if let Some(sources) = source_tokenizer(recipe, examples)? {
+        examples.task.read_sources_with(sources);
+    }
+    Ok(())
+}
+
+/// Refuses a recipe without examples, and several networks for a task whose answers a search writes.
+fn check<T: Task>(recipe: &Recipe) -> Result<(), RunError> {
+    if recipe.data.train.is_empty() {
+        return Err(RunError::NoExamples);
+    }
+    match T::WRITES && !members::further(recipe).is_empty() {
+        true => Err(RunError::MembersWrite(T::NAME)),
+        false => Ok(()),
+    }
+}
+
+/// The tokeniser of the run in a folder that is resumed, that of the base model, or a new one.
+fn tokenizer<T: Task>(
+    recipe: &mut Recipe,
+    examples: &Examples<T>,
+    (earlier, base): (Option<&Path>, Option<&(Model, Tokenizer)>),
+    watch: &mut dyn Watch,
+) -> Result<Tokenizer, RunError> {
+    match (earlier, base) {
+        (Some(folder), _) => Ok(Tokenizer::of_folder(folder)?),
+        (None, Some((_, tokenizer))) => Ok(tokenizer.clone()),
+        (None, None) => train_tokenizer(recipe, examples, watch),
+    }
+}
+
+/// A run that was stopped before the first network of its folder learnt the task.
+fn stopped_before(
+    training: Training,
+    model: Model,
+    tokenizer: Tokenizer,
+    cpu: &Arc<Cpu>,
+) -> Finished {
+    let trained = Trained::Network(Box::new(Network { model, tokenizer, ensemble: None })).into();
+    let (end, is_whole, prompt) = (End::Stopped, false, None);
+    Finished { training, trained, end, is_whole, prompt, cpu: cpu.clone() }
+}
+
+/// What each network of a run learns from.
+struct Learner<'a, T: Task> {
+    recipe: &'a Recipe,
+    /// The meaning of the answers, and the task's settings.
+    task: (&'a T, &'a T::Settings),
+    /// The model that the networks begin with (none).
+    trained: Option<&'a (Model, Tokenizer)>,
+    /// Vectors that the embedding begins with (none).
+    vectors: Option<&'a WordVectors>,
+    old_text: Option<&'a OldText>,
+    tokenizer: &'a Tokenizer,
+    facts: &'a DataFacts,
+    size: DataSize<'a>,
+    place: &'a Place<'a>,
+    cpu: &'a Arc<Cpu>,
+}
+
+/// Sequences to learn from, and examples to validate on.
+type Parts<T> = (Vec<LabelledIds<<T as Task>::Target>>, Measured<T>);
+
+impl<T: Listed> Learner<'_, T> {
+    /// Whether one network answers.
+    fn alone(&self) -> bool {
+        members::further(self.recipe).is_empty()
+    }
+
+    /// Trains a further network, or goes on with it, in its own folder.
+    fn further(
+        &self,
+        number: NonZeroUsize,
+        data: Parts<T>,
+        after: After<'_, T>,
+        watch: &mut dyn Watch,
+    ) -> Result<Ended, RunError> {
+        let Place { out, stop, .. } = *self.place;
+        let folder = member_folder(out, number.get());
+        // The folder of another run was cleared: what it holds now is this one's.
+        let place = Place { out: &folder, existing: Existing::Resume, stop };
+        let Ready { begun, lock: _lock } = output::prepare(place.out, place.existing)?;
+        let recipe = members::recipe_of(self.recipe, number);
+        let test = |model: &Model| Ok(Some(after.run(self.task.1, model, stop)?.0));
+        self.learn(recipe, (&place, begun, Instant::now()), data, watch, test)
+    }
+
+    /// Trains one network by the recipe in a folder, or goes on with it.
+    fn learn(
+        &self,
+        recipe: Recipe,
+        (place, begun, since): (&Place<'_>, bool, Instant),
+        (train, valid): Parts<T>,
+        watch: &mut dyn Watch,
+        after: impl FnOnce(&Model) -> Result<Option<Test>, RunError>,
+    ) -> Result<Ended, RunError> {
+        let &Self { task, trained, vectors, tokenizer, facts, size, cpu, .. } = self;
+        let settings = members::settings(&recipe);
+        let begin = (trained, vectors, settings.seed);
+        let (mut model, own) = model(&recipe, task, begin, tokenizer, watch)?;
+        let has_crf = matches!(model.config().head(), Some(HeadKind::Tags { crf: true, .. }));
+        if has_crf && settings.label_smoothing > 0.0 {
+            return Err(RunError::SmoothedCrf);
+        }
+        let base_model = trained.map(|(model, _)| model);
+        let old = Old::new(self.old_text, &recipe, base_model, tokenizer)?;
+        let base = base::named(&recipe, self.place.out, trained, own);
+        let tuned = recipe.tuning.apply(&mut model, base, &settings)?;
+        let (meaning, _) = task;
+        let objective = TaskObjective::new(meaning.clone(), &settings, tokenizer, train, valid)?;
+        let file: TaskFile = meaning.clone().into();
+        let mut files = meaning.files(tokenizer)?;
+        files.push((TASK_FILE, file.to_json()));
+        let prepared = Prepared {
+            training: Training::new(recipe, facts.clone()),
+            tokenizer,
+            tuned,
+            old,
+            files,
+            data: size,
+            write_sample: None,
+            place,
+            begun,
+            since,
+        };
+        prepared.train(model, objective, cpu, watch, after)
     }
 }
 
@@ -187,10 +332,11 @@ enum Start {
 }
 
 impl Before<'_> {
-    /// Whether the learning of the task itself was begun.
+    /// Whether the first network of the folder has begun to learn the task.
     fn resumes(&self) -> bool {
         let learns = || self.place.out.join(output::CHECKPOINTS_FOLDER).is_dir();
-        self.begun && (self.recipe.pretraining.is_none() || learns())
+        let comes_first = self.recipe.pretraining.is_none();
+        self.begun && (comes_first && members::further(self.recipe).is_empty() || learns())
     }
 
     /// Pretrains the body where the recipe says so.
@@ -202,128 +348,23 @@ impl Before<'_> {
         watch: &mut dyn Watch,
     ) -> Result<Start, RunError> {
         let &Self { recipe, tokenizer, facts, vectors, place, begun } = self;
-        let Some(pretraining) = &recipe.pretraining else {
-            return Ok(Start::Given(Box::new(trained)));
-        };
-        if !begun {
-            // From here on the folder holds this run: what stops the pretraining can be resumed.
+        let is_more = recipe.pretraining.is_some() || !members::further(recipe).is_empty();
+        if !begun && is_more {
+            // From here on the folder holds this run: what comes before the learning of its own
+            // network can be resumed.
             output::clear(place.out)?;
-            output::clear_pretrained(place.out)?;
+            output::clear_inner(place.out)?;
             tokenizer.save(&place.out.join(TOKENIZER_FILE))?;
             Training::new(recipe.clone(), facts.clone()).save(place.out)?;
         }
+        let Some(pretraining) = &recipe.pretraining else {
+            return Ok(Start::Given(Box::new(trained)));
+        };
         let base = trained.as_ref().map(|(model, _)| model);
         let begun = Begun { recipe, pretraining, tokenizer, base, vectors, place, begun };
         let Body { model, stopped } = pretrained::body(&begun, texts(), cpu, watch)?;
         let Some(training) = stopped else { return Ok(Start::Pretrained(Box::new(model))) };
-        let network = Network { model, tokenizer: tokenizer.clone(), ensemble: None };
-        let trained = Trained::Network(Box::new(network)).into();
-        let (end, is_whole, prompt) = (End::Stopped, false, None);
-        let finished = Finished { training, trained, end, is_whole, prompt, cpu: cpu.clone() };
-        Ok(Start::Stopped(Box::new(finished)))
-    }
-}
-
-/// The work behind training: a baseline is trained to answer beside the network, the answers are
-/// calibrated on the held-out examples, and the model is measured on the test files.
-struct After<'a, T: Task> {
-    meaning: T,
-    /// What answers beside the network, if anything does.
-    beside: Option<Beside<T>>,
-    /// The examples that exponents and thresholds are set on; none where nothing is set.
-    held_out: Option<Measured<T>>,
-    test: &'a Measured<T>,
-    tokenizer: &'a Tokenizer,
-    cpu: &'a Arc<Cpu>,
-}
-
-impl<T: Listed> After<'_, T> {
-    fn run(
-        self,
-        task: &T::Settings,
-        model: &Model,
-        stop: &AtomicBool,
-    ) -> Result<(Test, Option<Ensemble>), RunError> {
-        let Self { mut meaning, beside, held_out, test: examples, tokenizer, cpu } = self;
-        let mut unheard = |_| Ok(());
-        let mut watch = longhand_train::Watch::new(stop, &mut unheard);
-        let mut test = Test::default();
-        let mut ensemble = None;
-        if let (Some(beside), Some(held_out)) = (&beside, &held_out) {
-            let network = (model, tokenizer);
-            let together = beside.fit(&meaning, network, held_out, cpu, &mut watch)?;
-            let Exponents { network, baseline } = together.exponents();
-            let figures = [("network_exponent", network), ("baseline_exponent", baseline)];
-            test.calibration.extend(figures.map(|(name, value)| (name.to_owned(), value)));
-            test.files.extend(together.files());
-            ensemble = Some(together);
-        }
-        let network = (model, tokenizer, ensemble.as_ref());
-        if let Some(held_out) = held_out.filter(|_| T::calibrates(task) != Calibrates::Never) {
-            let first = meaning.clone();
-            let answers = evaluate(&first, network, &held_out, cpu, &mut watch)?;
-            test.calibration.extend(meaning.calibrate(task, &answers.scored()));
-            let file: TaskFile = meaning.clone().into();
-            test.files.push((TASK_FILE, file.to_json()));
-        }
-        if !examples.is_empty() {
-            let result = evaluate(&meaning, network, examples, cpu, &mut watch)?;
-            let counts = result.report().confusion;
-            test.labels = counts.map(|(labels, counts)| LabelCounts { labels, counts });
-            test.score = Some(result.score());
-        }
-        Ok((test, ensemble))
-    }
-}
-
-/// A baseline that is to answer beside a network, and the examples that it learns from.
-struct Beside<T: Task> {
-    settings: BaselineSettings,
-    train: Vec<T::Example>,
-    seed: u64,
-}
-
-impl<T: Task> Beside<T> {
-    /// What the recipe names; refused where no baseline does the task.
-    fn of(recipe: &Recipe, examples: &Examples<T>) -> Result<Option<Self>, RunError> {
-        let Some(settings) = recipe.ensemble.clone() else { return Ok(None) };
-        plain::labelled(&examples.task, &examples.train)?;
-        Ok(Some(Self { settings, train: examples.train.clone(), seed: recipe.training.seed }))
-    }
-
-    fn fit(
-        &self,
-        meaning: &T,
-        network: (&Model, &Tokenizer),
-        held_out: &Measured<T>,
-        cpu: &Arc<Cpu>,
-        watch: &mut longhand_train::Watch<'_>,
-    ) -> Result<Ensemble, RunError> {
-        let known = held_out.examples.iter().map(|known| known.example.clone());
-        let valid: Vec<T::Example> = known.collect();
-        let learning = Learning {
-            classes: meaning.counts(&[]).len(),
-            train: &plain::labelled(meaning, &self.train)?,
-            valid: &plain::labelled(meaning, &valid)?,
-            seed: self.seed,
-            cpu,
-        };
-        let baseline = Baseline::fit(&self.settings, &learning, watch)?;
-        Ok(Ensemble::fit(meaning, baseline, network, held_out, cpu)?)
-    }
-}
-
-/// The examples to set exponents and thresholds on, if anything is set.
-fn to_set_on<T: Task>(
-    task: &T::Settings,
-    ensemble: bool,
-    valid: &Measured<T>,
-) -> Result<Option<Measured<T>>, RunError> {
-    let calibrates = if ensemble { Calibrates::Always } else { T::calibrates(task) };
-    match calibrates {
-        Calibrates::Always if valid.is_empty() => Err(TaskError::NothingHeldOut.into()),
-        Calibrates::Always | Calibrates::IfHeldOut if !valid.is_empty() => Ok(Some(valid.clone())),
-        _ => Ok(None),
+        Ok(Start::Stopped(Box::new(stopped_before(training, model, tokenizer.clone(), cpu))))
     }
 }
 
@@ -332,7 +373,7 @@ fn to_set_on<T: Task>(
 fn model<T: Task>(
     recipe: &Recipe,
     (meaning, task): (&T, &T::Settings),
-    (trained, vectors): (Option<&(Model, Tokenizer)>, Option<&WordVectors>),
+    (trained, vectors, seed): (Option<&(Model, Tokenizer)>, Option<&WordVectors>, u64),
     tokenizer: &Tokenizer,
     watch: &mut dyn Watch,
 ) -> Result<(Model, Vec<String>), RunError> {
@@ -342,7 +383,11 @@ fn model<T: Task>(
     let names: Vec<&str> = kept.iter().map(|head| head.name.as_str()).collect();
     let config = start::with_head(config, head);
     let config = meaning.body(start::with_further_heads(config, T::NAME, &kept));
-    let seed = recipe.training.seed;
+    match (meaning.reads_sources(), config.encoder.is_some()) {
+        (true, false) => return Err(RunError::NoEncoder),
+        (false, true) => return Err(RunError::Encoder),
+        _ => {}
+    }
     let Some((trained, _)) = trained else {
         let mut model = start::fresh(config, tokenizer, seed)?;
         if let Some(vectors) = vectors {
@@ -371,16 +416,10 @@ fn train_tokenizer<T: Task>(
         }
         wanted.kind = choice.kind;
     }
-    let settings = TrainingSettings {
-        kind: wanted.kind,
-        vocabulary: wanted.vocabulary.or_else(|| match wanted.kind {
-            kind @ (TokenizerKind::Word | TokenizerKind::Char) => {
-                examples.task.vocabulary(kind, &examples.train)
-            }
-            _ => None,
-        }),
-        threads: NonZeroUsize::new(recipe.training.threads),
-    };
+    let settings = tokenizer_settings(recipe, examples);
+    if let Some(targets) = apart(settings, examples, 1)? {
+        return Ok(targets);
+    }
     // Each text is a line of its own, so that no token reaches from one into the next.
     let line = |text: &str| Ok(format!("{text}\n"));
     let tokenizer = match settings.kind {
@@ -392,11 +431,53 @@ fn train_tokenizer<T: Task>(
             Tokenizer::train_with(settings, texts, &mut |_| {})?
         }
     };
-    let tokenizer = tokenizer.with_special_tokens(examples.task.special_tokens())?;
+    let tokenizer = tokenizer.with_special_tokens(&examples.task.special_tokens())?;
     Ok(match &recipe.pretraining {
         Some(pretraining) => pretraining.objective.prepare(tokenizer)?,
         None => tokenizer,
     })
+}
+
+/// How a recipe's tokeniser is trained.
+fn tokenizer_settings<T: Task>(recipe: &Recipe, examples: &Examples<T>) -> TrainingSettings {
+    let wanted = &recipe.tokenizer;
+    TrainingSettings {
+        kind: wanted.kind,
+        vocabulary: wanted.vocabulary.or_else(|| match wanted.kind {
+            kind @ (TokenizerKind::Word | TokenizerKind::Char) => {
+                examples.task.vocabulary(kind, &examples.train)
+            }
+            _ => None,
+        }),
+        threads: NonZeroUsize::new(recipe.training.threads),
+    }
+}
+
+/// The tokeniser of the sources, where they have one of their own.
+fn source_tokenizer<T: Task>(
+    recipe: &Recipe,
+    examples: &Examples<T>,
+) -> Result<Option<Tokenizer>, RunError> {
+    apart(tokenizer_settings(recipe, examples), examples, 0)
+}
+
+/// The tokeniser of one side of the examples, 0 for the sources; none where one tokeniser reads both.
+fn apart<T: Task>(
+    settings: TrainingSettings,
+    examples: &Examples<T>,
+    side: usize,
+) -> Result<Option<Tokenizer>, RunError> {
+    let Examples { task, train, .. } = examples;
+    if train.first().is_none_or(|first| task.apart(first).is_none()) {
+        return Ok(None);
+    }
+    // A word has the same token at the beginning of a text as within it.
+    let before = if settings.kind == TokenizerKind::Word { "" } else { " " };
+    let sides = train.iter().filter_map(|example| task.apart(example));
+    let texts = sides.flat_map(|sides| sides.into_iter().nth(side).unwrap_or_default());
+    let lines = texts.map(|text| Ok(format!("{before}{text}\n")));
+    let tokenizer = Tokenizer::train_with(settings, lines, &mut |_| {})?;
+    Ok(Some(tokenizer.with_special_tokens(&task.special_tokens())?))
 }
 
 /// The files of a recipe, and how they are read.
@@ -407,6 +488,7 @@ pub(crate) fn files(recipe: &Recipe) -> Files {
         format: data.format,
         header: data.header,
         lossy: data.lossy,
+        targets: data.targets.clone(),
         ..Reading::default()
     };
     Files {
@@ -414,6 +496,7 @@ pub(crate) fn files(recipe: &Recipe) -> Files {
         valid: data.valid.clone(),
         test: data.test.clone(),
         valid_fraction: data.valid_fraction,
+        test_fraction: data.test_fraction,
         fold: data.folds.zip(data.fold).map(|(of, number)| Fold { number, of }),
         shots: data.shots,
         further: recipe.self_training.as_ref().and_then(|settings| settings.labelled.clone()),
@@ -437,10 +520,10 @@ fn facts<T: Task>(
 
 /// SHA-256 of each file of a recipe.
 pub(crate) fn hashes(recipe: &Recipe) -> Result<BTreeMap<PathBuf, String>, RunError> {
-    let files = [&recipe.data.train, &recipe.data.valid, &recipe.data.test];
+    let files = recipe.data.files();
     let unlabelled = recipe.self_training.iter().flat_map(|settings| &settings.unlabelled);
     // A pipe has been read, and its hash cannot be had again.
-    let files = files.into_iter().flatten().chain(unlabelled).filter(|file| file.is_file());
+    let files = files.chain(unlabelled).filter(|file| file.is_file());
     files.map(|file| Ok((file.clone(), recipe::sha256(file)?))).collect()
 }
 

@@ -7,6 +7,7 @@ use longhand_model::file;
 use longhand_tasks::Confusion;
 use longhand_train::Score;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::error::RunError;
 use crate::recipe::{Bound, Recipe};
@@ -85,9 +86,67 @@ pub struct Results {
     /// What a classifier took for what there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<LabelCounts>,
+    /// Whatever else the test tells, by key: the scores of each type of entity, or of each group of
+    /// questions.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub report: Map<String, Value>,
     /// Figures of whatever was set on the held-out examples after training, by name: a threshold.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub calibration: BTreeMap<String, f64>,
+    /// The results of each network alone, where several answer together. The other results are then
+    /// those of the joint answers; parameters and seconds are summed over the networks, and steps,
+    /// tokens and the best step are those of the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<MemberResults>,
+}
+
+/// What came of one of several networks that answer together.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberResults {
+    /// The step of its best weights.
+    pub best_step: Option<u64>,
+    /// Their score on the part held out.
+    pub valid: Option<Score>,
+    /// Their score on the recipe's test files.
+    pub test: Option<Score>,
+}
+
+/// What is known of networks that answer together, besides the results of the joint answers
+/// on the test files.
+pub(crate) struct Joint {
+    /// The results of each further network alone.
+    pub(crate) further: Vec<Results>,
+    /// The first network's own result on the test files.
+    pub(crate) own: Option<Score>,
+    /// The joint answers' result on the held-out part.
+    pub(crate) valid: Option<Score>,
+}
+
+impl Results {
+    /// The results of networks that answer together, of which these are the first one's, but for those
+    /// on the test files.
+    pub(crate) fn joined(self, joint: Joint) -> Self {
+        let Joint { further, own, valid } = joint;
+        let all = || [&self].into_iter().chain(&further);
+        let mut members: Vec<MemberResults> = all().map(MemberResults::of).collect();
+        members[0].test = own;
+        Self {
+            parameters: all().map(|results| results.parameters).sum(),
+            trainable_parameters: all().map(|results| results.trainable_parameters).sum(),
+            seconds: all().map(|results| results.seconds).sum(),
+            valid,
+            members,
+            ..self.clone()
+        }
+    }
+}
+
+impl MemberResults {
+    fn of(results: &Results) -> Self {
+        let Results { best_step, valid, test, .. } = results.clone();
+        Self { best_step, valid, test }
+    }
 }
 
 /// The loss on old text before and after a run.

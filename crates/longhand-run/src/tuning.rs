@@ -54,9 +54,9 @@ pub enum Method {
     /// The new head, and changes of low rank beside the matrices, saved as an adapter (Hu et al.,
     /// "LoRA: Low-rank adaptation of large language models", 2021).
     Lora,
-    /// As `lora`, with singular values between the factors, which compete for ranks: what matters more
-    /// has higher ones at the end (Zhang et al., "Adaptive budget allocation for parameter-efficient
-    /// fine-tuning", 2023).
+    /// As `lora`, with singular values between the factors, which compete for ranks: what
+    /// matters more has higher ones at the end (Zhang et al., "Adaptive budget allocation
+    /// for parameter-efficient fine-tuning", 2023).
     #[serde(rename = "adalora")]
     AdaLora,
     /// The new head, the norms, and bottleneck layers in each block, saved as an adapter (Houlsby et
@@ -92,6 +92,16 @@ pub enum TuningError {
     /// Groups that the method decides.
     #[error("`{0}` decides which parameters are trained: leave out `training.groups`")]
     Groups(&'static str),
+    /// A setting of another method, which would change nothing.
+    #[error("`{setting}` is for the method {methods}, and the method is {method}: leave it out")]
+    Unused {
+        /// The setting, as a recipe writes it.
+        setting: &'static str,
+        /// The methods that have a use for it.
+        methods: &'static str,
+        /// The method that was chosen.
+        method: &'static str,
+    },
     /// Gradual unfreezing of what stays frozen.
     #[error("gradual unfreezing trains the whole model: leave it out, or tune with `full`")]
     Unfreeze,
@@ -160,6 +170,11 @@ impl Method {
         matches!(self, Self::Lora | Self::AdaLora | Self::Adapter)
     }
 
+    /// Whether matrices get changes of low rank.
+    pub fn changes_matrices(self) -> bool {
+        matches!(self, Self::Lora | Self::AdaLora)
+    }
+
     /// The name in recipes.
     pub fn name(self) -> &'static str {
         match self {
@@ -195,6 +210,45 @@ impl Tuning {
         self.ranks().check()
     }
 
+    /// The first setting that differs from its default and that the method has no use for, as a
+    /// recipe writes it, and the methods that it is for.
+    fn unused(&self) -> Option<(&'static str, &'static str)> {
+        let usual = Self::default();
+        let of_changes = !self.method.changes_matrices();
+        let of_ranks = self.method != Method::AdaLora;
+        let of_layers = self.method != Method::Adapter;
+        let (changes, ranks) = ("lora or adalora", "adalora");
+        let settings = [
+            ("tuning.rank", changes, of_changes && self.rank != usual.rank),
+            ("tuning.alpha", changes, of_changes && self.alpha != usual.alpha),
+            ("tuning.dropout", changes, of_changes && self.dropout != usual.dropout),
+            ("tuning.targets", changes, of_changes && self.targets != usual.targets),
+            ("tuning.adalora", ranks, of_ranks && self.adalora != usual.adalora),
+            (
+                "tuning.adapter_width",
+                "adapter",
+                of_layers && self.adapter_width != usual.adapter_width,
+            ),
+        ];
+        let found = settings.into_iter().find(|(.., is_unused)| *is_unused);
+        found.map(|(name, methods, _)| (name, methods))
+    }
+
+    /// Takes another method. Settings of the old one that the new one has no use for are forgotten.
+    pub fn choose(&mut self, method: Method) {
+        let Self { method: _, unfreeze, rank, alpha, dropout, targets, adapter_width, adalora } =
+            std::mem::take(self);
+        *self = Self { method, unfreeze, ..Self::default() };
+        if method.changes_matrices() {
+            (self.rank, self.alpha, self.dropout, self.targets) = (rank, alpha, dropout, targets);
+        }
+        match method {
+            Method::AdaLora => self.adalora = adalora,
+            Method::Adapter => self.adapter_width = adapter_width,
+            _ => {}
+        }
+    }
+
     /// The ranks of `adalora`.
     fn ranks(&self) -> RankBudget {
         RankBudget { mean: self.rank, settings: self.adalora }
@@ -211,6 +265,10 @@ impl Tuning {
     ) -> Result<(), TuningError> {
         let gradual = self.unfreeze == Unfreeze::Gradual;
         let name = if gradual { "gradual" } else { self.method.name() };
+        if let Some((setting, methods)) = self.unused() {
+            let method = self.method.name();
+            return Err(TuningError::Unused { setting, methods, method });
+        }
         if self.method == Method::Full && !gradual {
             return Ok(());
         }
@@ -369,10 +427,10 @@ fn only(parameters: Vec<String>) -> Vec<GroupSettings> {
     groups
 }
 
-/// A group for each block from the last to the first, and one for the embedding: each begins an
-/// epoch later and learns more slowly than the one above it. The head and the last norm are in no
-/// group: they are trained from the first step on. In fewer epochs than there are groups, the
-/// groups begin evenly over the run, so that each is trained.
+/// A group for each block from the last to the first, and one for the embedding and an encoder: each
+/// begins an epoch later and learns more slowly than the one above it. The head and the last norm
+/// are in no group: they are trained from the first step on. In fewer epochs than there are groups,
+/// the groups begin evenly over the run, so that each is trained.
 fn layers(model: &Model, epochs: f64) -> Vec<GroupSettings> {
     let blocks = model.config().blocks.len();
     let step = (1.0 / epochs).min(1.0 / (blocks + 2) as f64);
@@ -390,8 +448,9 @@ fn layers(model: &Model, epochs: f64) -> Vec<GroupSettings> {
     let block = |depth: usize| group(depth, names(blocks - depth).collect());
     let tables = ["embedding.weight", "positions.weight"].map(str::to_owned).into_iter();
     let has = |name: &String| model.weights.iter().any(|parameter| parameter.name == *name);
+    let encoder = model.config().encoder.as_ref().map(|_| "encoder.*".to_owned());
     let mut groups: Vec<GroupSettings> = (1..=blocks).map(block).collect();
-    groups.push(group(blocks + 1, tables.filter(has).collect()));
+    groups.push(group(blocks + 1, tables.filter(has).chain(encoder).collect()));
     groups
 }
 

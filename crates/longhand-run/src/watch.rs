@@ -73,7 +73,7 @@ pub struct Introduction<'a> {
 }
 
 /// Size of a run's data.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum DataSize<'a> {
     /// A text, in tokens.
     Tokens {

@@ -3,10 +3,11 @@
 //! The path of the data:
 //! 1. [`settings`]: a recipe's `baseline` table names the model;
 //! 2. `grams` cuts texts into n-grams, and `index` numbers them;
-//! 3. `majority`, `nb_lr` and `ngram_linear` are the models, `logistic` the descent that one needs;
+//! 3. `majority`, `nb_lr` and `ngram_linear` are the models that tell classes apart, `logistic` the
+//!    descent that one needs, and `lead` is the one that writes: the beginning of a text;
 //! 4. `tensors` writes them to `model.safetensors`, beside [`BASELINE_FILE`].
 //!
-//! They learn from texts and classes, and know no task.
+//! They learn from texts and classes, or right texts, and know no task.
 
 use std::path::Path;
 
@@ -16,6 +17,7 @@ use longhand_train::{TrainError, Watch};
 mod error;
 mod grams;
 mod index;
+pub(crate) mod lead;
 pub mod learning;
 mod logistic;
 mod majority;
@@ -28,16 +30,17 @@ pub use error::BaselineError;
 pub use learning::{Labelled, Learning};
 pub use settings::BaselineSettings;
 
+use lead::Lead;
 use majority::Majority;
 use nb_lr::NbLr;
 use ngram_linear::NgramLinear;
-use settings::{NbLrSettings, NgramLinearSettings};
+use settings::{LeadSettings, NbLrSettings, NgramLinearSettings};
 use tensors::Tensors;
 
 /// The file of a model folder that names the baseline and its settings.
 pub const BASELINE_FILE: &str = "baseline.json";
 
-/// A trained baseline: it tells classes of texts apart.
+/// A trained baseline: it tells classes of texts apart, or writes a text.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Baseline {
     /// The commonest class for every text.
@@ -46,6 +49,8 @@ pub enum Baseline {
     NbLr(NbLrSettings, NbLr),
     /// The classifier of fastText, by the mean of vectors.
     NgramLinear(NgramLinearSettings, NgramLinear),
+    /// The beginning of a text, as its summary.
+    Lead(LeadSettings, Lead),
 }
 
 impl Baseline {
@@ -68,24 +73,40 @@ impl Baseline {
                 let model = NgramLinear::fit(&settings, learning, watch)?;
                 Self::NgramLinear(settings, model)
             }
+            BaselineSettings::Lead(settings) => {
+                let model = Lead::fit(&settings, learning);
+                Self::Lead(settings, model)
+            }
         })
     }
 
-    /// `[K]`: the logits of the classes for the texts of one example.
+    /// The text that it writes for the texts of one example; none where it tells classes apart.
+    pub fn text<'a>(&self, texts: &[&'a str]) -> Option<&'a str> {
+        match self {
+            Self::Lead(settings, model) => {
+                Some(texts.first().map_or("", |text| model.of(settings.unit, text)))
+            }
+            Self::Majority(_) | Self::NbLr(..) | Self::NgramLinear(..) => None,
+        }
+    }
+
+    /// `[K]`: the logits of the classes for the texts of one example; empty where it writes a text.
     pub fn logits(&self, texts: &[&str]) -> Vec<f32> {
         match self {
             Self::Majority(model) => model.logits(),
             Self::NbLr(_, model) => model.logits(texts),
             Self::NgramLinear(_, model) => model.logits(texts),
+            Self::Lead(..) => Vec::new(),
         }
     }
 
-    /// The number of classes K.
+    /// The number of classes K; 0 where it writes a text.
     pub fn classes(&self) -> usize {
         match self {
             Self::Majority(model) => model.logits().len(),
             Self::NbLr(_, model) => model.classes(),
             Self::NgramLinear(_, model) => model.classes(),
+            Self::Lead(..) => 0,
         }
     }
 
@@ -100,6 +121,7 @@ impl Baseline {
             Self::Majority(_) => BaselineSettings::Majority {},
             Self::NbLr(settings, _) => BaselineSettings::NbLr(settings.clone()),
             Self::NgramLinear(settings, _) => BaselineSettings::NgramLinear(settings.clone()),
+            Self::Lead(settings, _) => BaselineSettings::Lead(settings.clone()),
         }
     }
 
@@ -154,8 +176,9 @@ impl Baseline {
                 let model = NgramLinear::read(&settings, &tensors)?;
                 Self::NgramLinear(settings, model)
             }
+            BaselineSettings::Lead(settings) => Self::Lead(settings, Lead::read(&tensors)?),
         };
-        match baseline.classes() >= 2 {
+        match settings.writes() || baseline.classes() >= 2 {
             true => Ok(baseline),
             false => Err(tensors.wrong("it has fewer than two classes".into())),
         }
@@ -167,6 +190,7 @@ impl Baseline {
             Self::Majority(model) => model.write(&mut tensors),
             Self::NbLr(_, model) => model.write(&mut tensors),
             Self::NgramLinear(_, model) => model.write(&mut tensors),
+            Self::Lead(_, model) => model.write(&mut tensors),
         }
         tensors
     }

@@ -1,42 +1,93 @@
 //! Examples read side by side, each from an empty state.
 
+use std::sync::Arc;
+
+use longhand_kernel::Cpu;
 use longhand_model::{Input, Mode, Model, ModelError, Pass, Sequence, Tape, Var};
 use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledBatches, LabelledIds};
 
 use crate::error::TaskError;
-use crate::task::{CharacterRows, Task, WordRows};
+use crate::task::{CharacterRows, SourceRows, Task, WordRows};
 
 /// Examples in a batch when nothing is learnt.
 pub(crate) const ROWS: usize = 64;
 
-/// Reads sequences in batches of similar lengths. `take` receives the body's output for each batch,
-/// whose `examples` are places in the list given.
+/// A batch that networks have read.
+pub(crate) struct Taken<'a, 't, T: Task> {
+    /// The pass of the first network.
+    pub(crate) pass: &'a mut Pass<'t>,
+    /// Its body's output.
+    pub(crate) x: Var,
+    /// The logits of the first head, of several networks their mean.
+    pub(crate) logits: &'a mut Vec<f32>,
+    /// The batch, whose `examples` are places in the list of sequences.
+    pub(crate) batch: &'a LabelledBatch<T::Target>,
+}
+
+/// A tape for each of some networks.
+pub(crate) fn tapes(count: usize, cpu: &Arc<Cpu>) -> Vec<Tape> {
+    (0..count).map(|_| Tape::new(cpu.clone())).collect()
+}
+
+/// Reads sequences in batches of similar lengths by networks of one form, each on a tape of its own,
+/// which keeps products of its weights. `take` receives each batch.
 pub(crate) fn in_batches<T: Task, E: From<TaskError>>(
     task: &T,
-    (model, tape): (&Model, &mut Tape),
+    (models, tapes): (&[&Model], &mut [Tape]),
     items: &[&LabelledIds<T::Target>],
     padding: u32,
-    mut take: impl FnMut(&mut Pass<'_>, Var, &LabelledBatch<T::Target>) -> Result<(), E>,
+    mut take: impl FnMut(Taken<'_, '_, T>) -> Result<(), E>,
 ) -> Result<(), E> {
+    let (Some((model, further)), Some((tape, tapes))) =
+        (models.split_first(), tapes.split_first_mut())
+    else {
+        return Ok(());
+    };
     if items.is_empty() {
         return Ok(());
     }
     let mut order: Vec<usize> = (0..items.len()).collect();
-    order.sort_by_key(|&place| items[place].ids.len());
+    order.sort_by_key(|&place| items[place].ids.len() + T::beside(&items[place].label));
     let sorted = order.iter().map(|&place| items[place].clone()).collect();
     let mut batches = LabelledBatches::in_order(sorted, ROWS, padding).map_err(TaskError::from)?;
     let mut batch = LabelledBatch::default();
+    let (mut logits, mut others) = (Vec::new(), Vec::new());
     for _ in 0..batches.batches_per_epoch() {
         batches.next(&mut batch);
         for place in &mut batch.examples {
             *place = order[*place];
         }
         let mut pass = tape.pass(Mode::Read);
-        let x = read(task, model, &mut pass, &batch).map_err(TaskError::from)?;
-        take(&mut pass, x, &batch)?;
+        let x = logits_of(task, model, &mut pass, &batch, &mut logits)?;
+        for (model, tape) in further.iter().zip(&mut *tapes) {
+            logits_of(task, model, &mut tape.pass(Mode::Read), &batch, &mut others)?;
+            logits.iter_mut().zip(&others).for_each(|(sum, x)| *sum += x);
+        }
+        if !further.is_empty() {
+            let count = models.len() as f32;
+            logits.iter_mut().for_each(|sum| *sum /= count);
+        }
+        take(Taken { pass: &mut pass, x, logits: &mut logits, batch: &batch })?;
     }
     Ok(())
+}
+
+/// The body's output for a batch; writes the logits of the first head, unless a search writes the
+/// answers: of each token of a vocabulary they would be many.
+fn logits_of<T: Task>(
+    task: &T,
+    model: &Model,
+    pass: &mut Pass<'_>,
+    batch: &LabelledBatch<T::Target>,
+    logits: &mut Vec<f32>,
+) -> Result<Var, TaskError> {
+    let x = read(task, model, pass, batch)?;
+    if !T::WRITES {
+        let rows = rows(model, pass, x);
+        model.logits(pass, x, 0..rows, logits);
+    }
+    Ok(x)
 }
 
 /// The body's output for a batch.
@@ -52,12 +103,14 @@ pub(crate) fn read<T: Task>(
     let words = words.as_ref().map(WordRows::words);
     let characters = task.characters(batch);
     let characters = characters.as_ref().map(CharacterRows::characters);
-    let input = Input { ids: &batch.ids, features: &features, characters, words };
+    let rows = task.source(batch);
+    let source = rows.as_ref().map(SourceRows::source);
+    let input = Input { ids: &batch.ids, features: &features, characters, words, source };
     model.forward_input(pass, input, &sequence(batch, &lengths), &mut state)
 }
 
 /// Rows of the first head's answer to the body's output `x`.
-pub(crate) fn rows(model: &Model, tape: &Tape, x: Var) -> usize {
+fn rows(model: &Model, tape: &Tape, x: Var) -> usize {
     model.heads().first().map_or(0, |head| head.rows(tape, x))
 }
 

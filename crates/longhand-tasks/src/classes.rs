@@ -1,5 +1,6 @@
 //! The class of an example whose answer is one of a few, and how probable logits make it.
 
+use longhand_kernel::loss::cross_entropy_of_logits;
 use longhand_model::Targets;
 use longhand_text::batch::LabelledBatch;
 
@@ -24,14 +25,12 @@ pub(crate) fn class_of<T: Task>(task: &T, target: &T::Target) -> Result<u32, Tas
     class.ok_or_else(|| BaselineError::Task(T::NAME).into())
 }
 
-/// −ln p of the right answer: ln Σₖ exp(logitₖ) less the logit of its class.
+/// −ln p of the right answer.
 pub(crate) fn nats_of<T: Task>(
     task: &T,
     target: &T::Target,
     logits: &[f32],
 ) -> Result<f64, TaskError> {
-    let class = class_of(task, target)? as usize;
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
-    Ok(sum.ln() + f64::from(largest - logits.get(class).copied().unwrap_or(f32::NEG_INFINITY)))
+    let class = class_of(task, target)?;
+    Ok(cross_entropy_of_logits(logits.len(), logits, &[class]).nats)
 }

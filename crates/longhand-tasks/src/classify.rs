@@ -6,7 +6,7 @@ use std::path::Path;
 
 use longhand_kernel::loss::{most_probable, softmax};
 use longhand_model::config::{HeadKind, Pooling};
-use longhand_model::{IGNORE, Model, Pass, Targets};
+use longhand_model::{Config, IGNORE, Model, Pass, Targets};
 use longhand_text::batch::{LabelledBatch, LabelledIds};
 use longhand_text::corpus::table::{Example, Labels, Table, TableOptions, read_table};
 use longhand_text::corpus::treebank::{Nodes, TreeOptions};
@@ -14,12 +14,16 @@ use longhand_text::{SpecialTokens, Tokenizer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::batches::characters as characters_of;
 use crate::calibration::{Temperature, calibration_error};
+use crate::characters::Alphabet;
 use crate::confusion::{Confusion, class_report};
 use crate::error::TaskError;
-use crate::ids::{encode, encode_pair, separator};
+use crate::ids::{Tokens, encode, encode_pair, separator};
 use crate::ranking::{auc, mean};
-use crate::task::{At, Calibrates, Encoded, Explained, Read, Reading, Report, Scored, Task, Unit};
+use crate::task::{
+    At, Calibrates, CharacterRows, Encoded, Explained, Read, Reading, Report, Scored, Task, Unit,
+};
 
 mod confidence;
 mod ordered;
@@ -47,9 +51,21 @@ pub struct Classify {
     /// above 0 (default: 1).
     #[serde(default = "one", skip_serializing_if = "is_one")]
     pub temperature: f32,
+    /// The characters that the model reads, if it reads any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    characters: Option<Alphabet>,
     /// The weight of each label in the training loss; empty for 1 each.
     #[serde(skip)]
     pub(crate) weights: Vec<f32>,
+}
+
+/// The label of a text, and the characters of its tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The label's id.
+    pub label: u32,
+    /// The characters of each token; none where the model reads none.
+    pub characters: CharacterRows,
 }
 
 /// The answer for one text.
@@ -75,7 +91,7 @@ impl Task for Classify {
 
     type Settings = Settings;
     type Example = Example;
-    type Target = u32;
+    type Target = Target;
     type Answer = Prediction;
 
     fn read(
@@ -118,6 +134,10 @@ impl Task for Classify {
             pair: settings.pair_column.is_some(),
             ordered: settings.ordered,
             temperature: 1.0,
+            characters: settings.characters.map(|reader| {
+                let characters = examples.iter().flat_map(texts).flat_map(str::chars);
+                Alphabet::learn(reader, characters.filter(|c| !c.is_whitespace()))
+            }),
             weights: Vec::new(),
         })
     }
@@ -153,8 +173,8 @@ impl Task for Classify {
         self.longest.get()
     }
 
-    fn special_tokens(&self) -> &'static [&'static str] {
-        if self.pair { &[SpecialTokens::SEPARATOR] } else { &[] }
+    fn special_tokens(&self) -> Vec<String> {
+        self.pair.then(|| SpecialTokens::SEPARATOR.to_owned()).into_iter().collect()
     }
 
     fn head(&self, settings: &Settings, own: Option<&HeadKind>) -> HeadKind {
@@ -164,6 +184,10 @@ impl Task for Classify {
             true => HeadKind::SentencePair { classes, pooling },
             false => HeadKind::Classifier { classes, pooling },
         }
+    }
+
+    fn body(&self, config: Config) -> Config {
+        Config { characters: self.characters.as_ref().map(Alphabet::reader), ..config }
     }
 
     fn misfit(&self, head: &HeadKind) -> Option<String> {
@@ -186,45 +210,64 @@ impl Task for Classify {
         }
     }
 
-    fn encode(&self, tokenizer: &Tokenizer, example: &Example) -> Result<Encoded<u32>, TaskError> {
-        let Some(label) = self.plain_target(example)? else {
+    fn encode(
+        &self,
+        tokenizer: &Tokenizer,
+        example: &Example,
+    ) -> Result<Encoded<Target>, TaskError> {
+        let Some(mut label) = self.plain_target(example)? else {
             return Ok(Encoded { items: Vec::new(), is_cut: false });
         };
-        let (ids, is_cut) = match (self.pair, &example.second) {
+        let spelt = self.characters.is_some();
+        let Tokens { ids, texts, is_cut } = match (self.pair, &example.second) {
             (true, Some(second)) => {
                 let texts = [&example.text, second.as_str()];
-                encode_pair(tokenizer, texts, self.longest, separator(tokenizer)?)?
+                encode_pair(tokenizer, texts, self.longest, separator(tokenizer)?, spelt)?
             }
             (true, None) => return Err(TaskError::NoSecondText),
-            (false, _) => encode(tokenizer, &example.text, self.longest)?,
+            (false, _) => encode(tokenizer, &example.text, self.longest, spelt)?,
         };
+        if let Some(alphabet) = &self.characters {
+            label.characters = alphabet.rows(&texts, (0..texts.len()).map(Some));
+        }
         Ok(Encoded { items: vec![LabelledIds { ids, label }], is_cut })
     }
 
-    fn with_targets<R>(&self, batch: &LabelledBatch, learn: impl FnOnce(Targets<'_>) -> R) -> R {
-        learn(Targets::Labels(&batch.labels))
+    fn characters(&self, batch: &LabelledBatch<Target>) -> Option<CharacterRows> {
+        self.characters.as_ref().map(|_| characters_of(batch, |target| &target.characters))
+    }
+
+    fn with_targets<R>(
+        &self,
+        batch: &LabelledBatch<Target>,
+        learn: impl FnOnce(Targets<'_>) -> R,
+    ) -> R {
+        let labels: Vec<u32> = batch.labels.iter().map(|target| target.label).collect();
+        learn(Targets::Labels(&labels))
     }
 
     fn with_weighted_targets<E>(
         &self,
-        batch: &LabelledBatch,
+        batch: &LabelledBatch<Target>,
         learn: &mut impl FnMut(Targets<'_>, f32) -> Result<(), E>,
     ) -> Result<(), E> {
         let weight = |label: u32| self.weights.get(label as usize).copied().unwrap_or(1.0);
-        let mut weights: Vec<f32> = batch.labels.iter().map(|&label| weight(label)).collect();
+        let of_batch = || batch.labels.iter().map(|target| target.label);
+        let mut weights: Vec<f32> = of_batch().map(weight).collect();
         weights.sort_by(f32::total_cmp);
         weights.dedup();
         // The loss takes one weight, so the labels of other weights are left out of it.
         for part in weights {
-            let kept = |&label: &u32| if weight(label) == part { label } else { IGNORE };
-            let labels: Vec<u32> = batch.labels.iter().map(kept).collect();
+            let kept = |label: u32| if weight(label) == part { label } else { IGNORE };
+            let labels: Vec<u32> = of_batch().map(kept).collect();
             learn(Targets::Labels(&labels), part)?;
         }
         Ok(())
     }
 
-    fn target_bytes(label: &u32) -> Vec<u8> {
-        label.to_le_bytes().into()
+    fn target_bytes(target: &Target) -> Vec<u8> {
+        let all = [&target.label].into_iter().chain(&target.characters.ids);
+        all.flat_map(|x| x.to_le_bytes()).collect()
     }
 
     fn answers(
@@ -232,7 +275,7 @@ impl Task for Classify {
         _model: &Model,
         pass: &mut Pass<'_>,
         logits: &[f32],
-        batch: &LabelledBatch,
+        batch: &LabelledBatch<Target>,
     ) -> Vec<Prediction> {
         let (labels, mut largest) = (self.labels.len(), vec![0; batch.batch]);
         most_probable(pass.cpu(), labels, logits, &mut largest);
@@ -322,11 +365,12 @@ impl Task for Classify {
         figures.map(|(name, value)| (name.to_owned(), value)).into()
     }
 
-    fn plain_target(&self, example: &Example) -> Result<Option<u32>, TaskError> {
+    fn plain_target(&self, example: &Example) -> Result<Option<Target>, TaskError> {
         if texts(example).any(is_blank) {
             return Ok(None);
         }
-        Ok(Some(example.label.as_deref().map_or(Ok(0), |label| self.labels.id(label))?))
+        let label = example.label.as_deref().map_or(Ok(0), |label| self.labels.id(label))?;
+        Ok(Some(Target { label, characters: CharacterRows::default() }))
     }
 
     fn plain_answer(&self, logits: &[f32]) -> Option<Prediction> {
@@ -341,10 +385,13 @@ impl Task for Classify {
     fn explained(
         &self,
         _: &Example,
-        _: &[LabelledIds<u32>],
+        items: &[LabelledIds<Target>],
         answers: &[Prediction],
-    ) -> Vec<Explained<u32>> {
-        answers.first().map(|answer| Explained::whole(answer.label)).into_iter().collect()
+    ) -> Vec<Explained<Target>> {
+        let target = |(item, answer): (&LabelledIds<Target>, &Prediction)| {
+            Explained::whole(Target { label: answer.label, ..item.label.clone() })
+        };
+        items.iter().zip(answers).map(target).take(1).collect()
     }
 
     fn parse(&self, text: &str, at: At<'_>) -> Result<Vec<Example>, TaskError> {
@@ -404,7 +451,7 @@ impl Classify {
 
 /// The right label and the answer of an example.
 fn pair<'a>(scored: &Scored<'a, Classify>) -> Option<(u32, &'a Prediction)> {
-    Some((scored.items.first()?.label, scored.answers.first()?))
+    Some((scored.items.first()?.label.label, scored.answers.first()?))
 }
 
 /// The note on labels that were trimmed.

@@ -1,35 +1,55 @@
-//! A network and a baseline that answer together.
+//! Networks, and a baseline, that answer together.
 //!
-//! Their logits are added, z = a·x + b·y: x are those of the network, y those of the baseline. The
-//! probabilities are then a product of experts with exponents a and b (Hinton, "Training products
-//! of experts by minimizing contrastive divergence", 2002). An n-gram model and a network err on
-//! different texts, and together they are better than either (Mesnil et al., "Ensemble of generative
+//! Networks that differ by their seeds alone are the members of an ensemble (Hansen and Salamon,
+//! "Neural network ensembles", 1990). Its logits are the mean of theirs, so that the probabilities of
+//! its answers are the geometric mean of theirs, normed: a logarithmic opinion pool (Heskes, "Selecting
+//! weighting factors in logarithmic opinion pools", 1998). The score of a path of tags by a CRF is
+//! a sum over the logits and the scores of neighbouring tags, and its mean is that of both.
+//!
+//! The logits of a baseline are added, z = a·x + b·y: x are those of the networks, y those of the
+//! baseline. The probabilities are then a product of experts with exponents a and b (Hinton, "Training
+//! products of experts by minimizing contrastive divergence", 2002). An n-gram model and a network err
+//! on different texts, and together they are better than either (Mesnil et al., "Ensemble of generative
 //! and discriminative techniques for sentiment analysis of movie reviews", 2014).
 
-use std::path::Path;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use longhand_kernel::Cpu;
-use longhand_model::{Model, Tape};
+use longhand_model::Model;
+use longhand_model::file::CONFIG_FILE;
 use longhand_text::Tokenizer;
 use longhand_train::TrainError;
 use serde::{Deserialize, Serialize};
 
 use crate::baseline::{Baseline, BaselineError, BaselineSettings};
-use crate::batches::{in_batches, padding, rows};
+use crate::batches::{Taken, in_batches, padding, tapes};
 use crate::classes::class_of;
 use crate::error::TaskError;
 use crate::ids::Measured;
 use crate::task::Task;
 
-/// The file of a model folder that says how much the baseline counts, and which one it is.
+/// The most networks that answer together.
+pub const MOST_MEMBERS: usize = 64;
+/// The file of a model folder that says how many networks answer together, how much a baseline counts,
+/// and which one it is.
 pub const ENSEMBLE_FILE: &str = "ensemble.json";
 /// The file of the baseline's weights.
 pub const ENSEMBLE_WEIGHTS_FILE: &str = "ensemble.safetensors";
 
-/// What answers beside a network.
-#[derive(Clone, Debug, PartialEq)]
+/// What answers together with a network.
+#[derive(Clone)]
 pub struct Ensemble {
+    /// Further networks of its form. In the first of them the scores of neighbouring tags are the mean
+    /// of those of all, the network's own included.
+    members: Vec<Model>,
+    beside: Option<Beside>,
+}
+
+/// A baseline that answers beside networks.
+#[derive(Clone)]
+struct Beside {
     baseline: Baseline,
     exponents: Exponents,
 }
@@ -38,7 +58,7 @@ pub struct Ensemble {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Exponents {
-    /// a: the factor of the network's logits.
+    /// a: the factor of the logits of the network, or of the mean of several.
     pub network: f64,
     /// b: the factor of the baseline's logits.
     pub baseline: f64,
@@ -48,8 +68,13 @@ pub struct Exponents {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
-    exponents: Exponents,
-    baseline: BaselineSettings,
+    /// The number of networks.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    members: NonZeroUsize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exponents: Option<Exponents>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    baseline: Option<BaselineSettings>,
 }
 
 /// The logits of one example by both parts, and the right class.
@@ -59,26 +84,40 @@ struct Votes {
     class: usize,
 }
 
+/// The folder of a network that answers together with the one of a model folder, by its number from 2.
+pub fn member_folder(folder: &Path, number: usize) -> PathBuf {
+    folder.join(format!("member-{number:02}"))
+}
+
 impl Ensemble {
-    /// Puts a trained network and a trained baseline together. The exponents are those of the lowest
-    /// loss on the held-out examples, which must not be empty.
+    /// Networks that answer together: one, and further ones of the same configuration; none where
+    /// there are no further ones.
+    pub fn of_members(model: &Model, mut further: Vec<Model>) -> Option<Self> {
+        let (first, others) = further.split_first_mut()?;
+        let others: Vec<&Model> = others.iter().chain([model]).collect();
+        first.average_tag_scores(&others);
+        Some(Self { members: further, beside: None })
+    }
+
+    /// Adds a trained baseline to trained networks. The exponents are those of the lowest loss on the
+    /// held-out examples, which must not be empty.
     ///
     /// # Errors
     /// [`BaselineError::Task`] if no baseline does the task.
     pub fn fit<T: Task>(
         task: &T,
         baseline: Baseline,
-        (model, tokenizer): (&Model, &Tokenizer),
+        (model, tokenizer, ensemble): (&Model, &Tokenizer, Option<Self>),
         held_out: &Measured<T>,
         cpu: &Arc<Cpu>,
     ) -> Result<Self, TrainError> {
         let known = held_out.examples.iter();
         let read = known.flat_map(|known| known.items.iter().map(move |item| (item, known)));
         let (items, known): (Vec<_>, Vec<_>) = read.unzip();
-        let (mut tape, mut logits, mut votes) = (Tape::new(cpu.clone()), Vec::new(), Vec::new());
-        in_batches(task, (model, &mut tape), &items, padding(tokenizer), |pass, x, batch| {
-            let rows = rows(model, pass, x);
-            model.logits(pass, x, 0..rows, &mut logits);
+        let models = Self::models(ensemble.as_ref(), model);
+        let (mut tapes, mut votes) = (tapes(models.len(), cpu), Vec::new());
+        in_batches(task, (&models, &mut tapes), &items, padding(tokenizer), |taken| {
+            let Taken { logits, batch, .. } = taken;
             for (row, &place) in logits.chunks(model.outputs()).zip(&batch.examples) {
                 votes.push(Votes {
                     network: row.to_vec(),
@@ -88,53 +127,142 @@ impl Ensemble {
             }
             Ok::<(), TaskError>(())
         })?;
-        Ok(Self { exponents: Exponents::fit(&votes), baseline })
+        let beside = Some(Beside { exponents: Exponents::fit(&votes), baseline });
+        Ok(Self { members: ensemble.map_or(Vec::new(), |ensemble| ensemble.members), beside })
     }
 
-    /// How much each part counts.
-    pub fn exponents(&self) -> Exponents {
-        self.exponents
+    /// How much each part counts; none without a baseline.
+    pub fn exponents(&self) -> Option<Exponents> {
+        self.beside.as_ref().map(|beside| beside.exponents)
     }
 
-    /// The number of classes.
-    pub(crate) fn classes(&self) -> usize {
-        self.baseline.classes()
+    /// The networks beside the first one.
+    pub fn members(&self) -> &[Model] {
+        &self.members
     }
 
-    /// `[K]`: turns the network's logits for the texts of one example into those of both.
+    /// The number of a baseline's classes; none without a baseline.
+    pub(crate) fn classes(&self) -> Option<usize> {
+        self.beside.as_ref().map(|beside| beside.baseline.classes())
+    }
+
+    pub(crate) fn has_baseline(&self) -> bool {
+        self.beside.is_some()
+    }
+
+    /// The first network, and those that answer together with it.
+    pub(crate) fn models<'a>(ensemble: Option<&'a Self>, model: &'a Model) -> Vec<&'a Model> {
+        let further = ensemble.map_or(&[][..], Self::members);
+        [model].into_iter().chain(further).collect()
+    }
+
+    /// The model whose head turns the logits of all into answers.
+    pub(crate) fn answering<'a>(ensemble: Option<&'a Self>, model: &'a Model) -> &'a Model {
+        ensemble.and_then(|ensemble| ensemble.members.first()).unwrap_or(model)
+    }
+
+    /// `[K]`: turns the networks' logits for the texts of one example into those of all, where
+    /// a baseline answers too.
     pub(crate) fn join(&self, logits: &mut [f32], texts: &[&str]) {
-        let Exponents { network: a, baseline: b } = self.exponents;
-        for (x, y) in logits.iter_mut().zip(self.baseline.logits(texts)) {
+        let Some(Beside { baseline, exponents }) = &self.beside else { return };
+        let Exponents { network: a, baseline: b } = *exponents;
+        for (x, y) in logits.iter_mut().zip(baseline.logits(texts)) {
             *x = (a * f64::from(*x) + b * f64::from(y)) as f32;
         }
     }
 
     /// Names and contents of its files.
     pub fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
-        let stored = Stored { exponents: self.exponents, baseline: self.baseline.settings() };
+        let beside = self.beside.as_ref();
+        let stored = Stored {
+            members: self.members.iter().fold(one(), |count, _| count.saturating_add(1)),
+            exponents: self.exponents(),
+            baseline: beside.map(|beside| beside.baseline.settings()),
+        };
         // Plain data with string keys: serialising it cannot fail.
         let mut json = serde_json::to_vec_pretty(&stored).unwrap_or_default();
         json.push(b'\n');
-        vec![(ENSEMBLE_WEIGHTS_FILE, self.baseline.to_bytes()), (ENSEMBLE_FILE, json)]
+        let weights = beside.map(|it| (ENSEMBLE_WEIGHTS_FILE, it.baseline.to_bytes()));
+        weights.into_iter().chain([(ENSEMBLE_FILE, json)]).collect()
     }
 
-    /// Reads what answers beside the network of a model folder; none where nothing does.
+    /// The number of networks that answer together in a model folder; 1 where one does.
     ///
     /// # Errors
-    /// A file that is missing or damaged, or that does not belong to the other one.
-    pub fn load(folder: &Path) -> Result<Option<Self>, BaselineError> {
+    /// A file that cannot be read, or names more networks than [`MOST_MEMBERS`].
+    pub fn count(folder: &Path) -> Result<usize, TaskError> {
+        Ok(Stored::load(folder)?.map_or(1, |stored| stored.members.get()))
+    }
+
+    /// Reads what answers together with the network of a model folder; none where nothing does.
+    ///
+    /// # Errors
+    /// A file that is missing or damaged, or that does not belong to the other ones.
+    pub fn load(folder: &Path, model: &Model) -> Result<Option<Self>, TaskError> {
+        let Some(Stored { members, exponents, baseline }) = Stored::load(folder)? else {
+            return Ok(None);
+        };
+        let further = (2..=members.get()).map(|number| load_member(folder, number, model));
+        let ensemble = Self::of_members(model, further.collect::<Result<_, _>>()?);
+        let beside = match (exponents, baseline) {
+            (None, None) => return Ok(ensemble),
+            (Some(exponents), Some(settings)) => {
+                settings.check()?;
+                let path = folder.join(ENSEMBLE_WEIGHTS_FILE);
+                let baseline = Baseline::from_bytes(&settings, &fs_err::read(&path)?, &path)?;
+                Some(Beside { baseline, exponents })
+            }
+            (exponents, _) => {
+                let (has, lacks) = match exponents {
+                    Some(_) => ("exponents", "baseline"),
+                    None => ("a baseline", "exponents"),
+                };
+                let reason = format!("it has {has} and no {lacks}");
+                return Err(TaskError::TaskFile { path: folder.join(ENSEMBLE_FILE), reason });
+            }
+        };
+        Ok(Some(Self { members: ensemble.map_or(Vec::new(), |it| it.members), beside }))
+    }
+}
+
+/// Reads a network that answers together with the one of a folder.
+fn load_member(folder: &Path, number: usize, model: &Model) -> Result<Model, TaskError> {
+    let path = member_folder(folder, number);
+    if !path.join(CONFIG_FILE).is_file() {
+        return Err(TaskError::NoMember { path, folder: folder.into() });
+    }
+    let member = Model::load(&path)?;
+    match member.config() == model.config() {
+        true => Ok(member),
+        false => Err(TaskError::OtherMember { path, folder: folder.into() }),
+    }
+}
+
+impl Stored {
+    /// Reads the file of a model folder; none where there is no such file.
+    fn load(folder: &Path) -> Result<Option<Self>, TaskError> {
         let path = folder.join(ENSEMBLE_FILE);
         if !path.is_file() {
             return Ok(None);
         }
         let refused = |source| BaselineError::Settings { path: path.clone(), source };
-        let stored: Stored = serde_json::from_slice(&fs_err::read(&path)?).map_err(refused)?;
-        let Stored { exponents, baseline: settings } = stored;
-        settings.check()?;
-        let path = folder.join(ENSEMBLE_WEIGHTS_FILE);
-        let baseline = Baseline::from_bytes(&settings, &fs_err::read(&path)?, &path)?;
-        Ok(Some(Self { baseline, exponents }))
+        let stored: Self = serde_json::from_slice(&fs_err::read(&path)?).map_err(refused)?;
+        match stored.members.get() {
+            0..=MOST_MEMBERS => Ok(Some(stored)),
+            members => {
+                let reason = format!("it names {members} networks, more than {MOST_MEMBERS}");
+                Err(TaskError::TaskFile { path, reason })
+            }
+        }
     }
+}
+
+fn one() -> NonZeroUsize {
+    NonZeroUsize::MIN
+}
+
+fn is_one(count: &NonZeroUsize) -> bool {
+    *count == NonZeroUsize::MIN
 }
 
 impl Exponents {

@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use longhand_engine::EngineError;
 use longhand_model::file::FileError;
 use longhand_model::{AdapterError, ConfigError, ModelError};
 use longhand_text::{TextError, TokenizerKind};
@@ -23,6 +24,9 @@ pub enum TaskError {
     /// A baseline cannot be trained or read.
     #[error(transparent)]
     Baseline(#[from] BaselineError),
+    /// A search cannot be run.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
     /// A configuration that cannot be.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -83,6 +87,99 @@ pub enum TaskError {
         "the {0} tokeniser has no token that parts two texts: train the model with another one"
     )]
     NoSeparator(TokenizerKind),
+    /// A tokeniser without a token that ends a text.
+    #[error("the {0} tokeniser has no token that ends a text: train the model with another one")]
+    NoEnd(TokenizerKind),
+    /// A tokeniser without the token of a language.
+    #[error(
+        "the {kind} tokeniser has no token {token}, which says what to write: train the model from \
+         nothing, or in one direction"
+    )]
+    NoLanguageToken {
+        /// The name of the token.
+        token: String,
+        /// The tokeniser's kind.
+        kind: TokenizerKind,
+    },
+    /// Answers that are no texts were to be written.
+    #[error("the answers of the task {0} are not written")]
+    NotWritten(&'static str),
+    /// A file without a byte.
+    #[error("{0} is empty: name a file of examples")]
+    EmptyFile(String),
+    /// A file without the texts to write.
+    #[error(
+        "{0} has no texts to write: name the file of its targets, or give a table with a column of \
+         sources and one of targets"
+    )]
+    NoTargets(String),
+    /// A file that cannot have a further column.
+    #[error(
+        "{name} is no table whose rows have a column {column}: give such a table, or do not name the \
+         column"
+    )]
+    NoFurther {
+        /// The path of the file.
+        name: String,
+        /// The column that was asked for.
+        column: String,
+    },
+    /// Unknown words were to be replaced by a model that attends to no source.
+    #[error(
+        "unknown words are replaced by what the model attends to in its source, and it has no encoder \
+         that reads one: leave out --replace-unknown, or train with --form encoder-decoder"
+    )]
+    NoAlignment,
+    /// Unknown words were to be replaced, but the tokeniser has no token for them.
+    #[error(
+        "the {0} tokeniser writes every word in parts, so that none is unknown: leave out \
+         --replace-unknown"
+    )]
+    NoUnknown(TokenizerKind),
+    /// An answer was to begin with as many tokens as it may have.
+    #[error(
+        "an answer is to begin with {tokens} tokens, but has at most {maximum}: give a shorter \
+         beginning, or a larger --max-length"
+    )]
+    LongPrefix {
+        /// Tokens of the beginning.
+        tokens: usize,
+        /// The most tokens of an answer.
+        maximum: usize,
+    },
+    /// An answer was to begin with words that the tokeniser does not know.
+    #[error(
+        "an answer is to begin with {0:?}, which has words or characters that the model's tokeniser \
+         does not know: give another beginning"
+    )]
+    UnknownPrefix(String),
+    /// An answer was to begin with a text that no text of the rules begins with.
+    #[error(
+        "an answer is to begin with {0:?}, but no text that matches the rules begins so: change the \
+         beginning or the rules"
+    )]
+    PrefixAgainstRules(String),
+    /// Files of targets for a task that takes none.
+    #[error("the task {task} has no file of targets, but {name} is one: leave it out")]
+    NeedlessTargets {
+        /// The name of the task.
+        task: &'static str,
+        /// The file of targets.
+        name: String,
+    },
+    /// A file of which no pair is left.
+    #[error("{0} has no pair of texts in which neither side is empty")]
+    NoPairs(String),
+    /// A pair of texts without one of them.
+    #[error("example {example} of {name} has an empty {side}: give it a text, or remove the pair")]
+    EmptySide {
+        /// The path of the file.
+        name: String,
+        /// The example, counted from 1.
+        example: usize,
+        /// The side without text: `source` or `target`.
+        side: &'static str,
+    },
     /// An example of a single text where two are needed.
     #[error("an example has one text, but the model compares two: name the column of the second")]
     NoSecondText,
@@ -173,7 +270,17 @@ pub enum TaskError {
         /// The task of the model.
         got: &'static str,
     },
-    /// A setting that a task lacks, or a value that the setting cannot have.
+    /// A setting that a task lacks.
+    #[error("the task {task} has no setting `{key}`: its settings are {known}")]
+    NoSetting {
+        /// The name of the task.
+        task: &'static str,
+        /// The name of the setting.
+        key: String,
+        /// The settings that the task has.
+        known: String,
+    },
+    /// A value that a setting cannot have.
     #[error("the task {task} cannot have {key} = {value}: {reason}")]
     Setting {
         /// The name of the task.
@@ -197,6 +304,40 @@ pub enum TaskError {
         name: String,
         /// The scheme.
         wanted: &'static str,
+    },
+    /// A network that answers together with others is not there.
+    #[error(
+        "{} is missing, a network that answers together with the one of {}: copy the whole folder",
+        path.display(), folder.display()
+    )]
+    NoMember {
+        /// The folder of the network.
+        path: PathBuf,
+        /// The folder of the first one.
+        folder: PathBuf,
+    },
+    /// Networks that are to answer together differ by more than their weights.
+    #[error(
+        "{} holds a network of another configuration than {}, so the two cannot answer together: copy \
+         the whole folder again",
+        path.display(), folder.display()
+    )]
+    OtherMember {
+        /// The folder of the network.
+        path: PathBuf,
+        /// The folder of the first one.
+        folder: PathBuf,
+    },
+    /// An adapter for networks that answer together.
+    #[error(
+        "an adapter changes one network, and {} of {} answer together: apply it to another folder",
+        members, folder.display()
+    )]
+    AdapterOfMembers {
+        /// The number of networks.
+        members: usize,
+        /// The model folder.
+        folder: PathBuf,
     },
     /// The task's file and the model do not belong together.
     #[error("{} is not usable: {reason}", path.display())]

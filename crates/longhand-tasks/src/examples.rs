@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use crate::error::TaskError;
-use crate::hold_out::{few, fold, hold_out};
+use crate::hold_out::{few, fold, hold_out, hold_out_groups};
 use crate::task::{At, Read, Reading, Task};
 
 /// What is told of training examples that [`Files::distinct`] drops.
@@ -30,6 +30,9 @@ pub struct Files {
     pub test: Vec<PathBuf>,
     /// Share of the training examples that is held out to validate on, from 0 to 1 (default: 0).
     pub valid_fraction: f64,
+    /// Share of the training examples that is tested on, of a task whose examples have a
+    /// [`Task::key`], without files to test on (default: 0).
+    pub test_fraction: f64,
     /// The fold of `train` that is the test, in place of files to test on (default: none).
     pub fold: Option<Fold>,
     /// Examples of each [`Task::stratum`] to learn from, drawn by the seed (default: all). What is
@@ -76,6 +79,12 @@ impl<T: Task> Examples<T> {
     /// A file that cannot be read; examples that cannot be learnt from or measured on; too few
     /// to hold some out.
     pub fn read(settings: &T::Settings, files: &Files, seed: u64) -> Result<Self, TaskError> {
+        if !T::WRITES
+            && let Some(targets) = files.reading.targets.values().next()
+        {
+            let (task, name) = (T::NAME, targets.display().to_string());
+            return Err(TaskError::NeedlessTargets { task, name });
+        }
         let Read { examples: mut train, mut notes } = read_all::<T>(settings, &files.train, files)?;
         if files.distinct {
             let [repeated, other] = drop_repeated::<T>(&mut train);
@@ -107,10 +116,20 @@ impl<T: Task> Examples<T> {
             None => (train, test),
             Some(fold) => parted::<T>(train, fold, files, seed)?,
         };
+        let (train, test) = match files.test_fraction {
+            share if share > 0.0 && test.is_empty() => {
+                hold_out_groups(train, T::key, share, "test")
+            }
+            _ => (train, test),
+        };
         let fraction = files.valid_fraction;
         let (train, valid) = if valid.is_empty() && fraction > 0.0 {
             let examples = train.len();
-            let (train, held_out) = hold_out(train, T::stratum, fraction, seed);
+            let has_groups = train.first().is_some_and(|example| T::key(example).is_some());
+            let (train, held_out) = match has_groups {
+                true => hold_out_groups(train, T::key, fraction, "valid"),
+                false => hold_out(train, T::stratum, fraction, seed),
+            };
             if train.is_empty() || held_out.is_empty() {
                 let name = names(&files.train);
                 return Err(TaskError::TooFew { name, examples, fraction });

@@ -12,11 +12,16 @@
 //! equal steps of α, which are read side by side. Over all tokens they add up to f(x) − f(r)
 //! (completeness, proposition 1); the difference is the error of the integral. Where it is
 //! large the steps become smaller, and what is left of it is told.
+//!
+//! Of several networks that answer together, f is the mean of their ln p(answer | x): each is explained
+//! by itself, and every number of an explanation is the mean of theirs. What they answer together is
+//! that mean, normed over the answers. A baseline beside them is left out.
 
 use std::sync::Arc;
 
 use longhand_kernel::Cpu;
 use longhand_model::{Ablation, Gradients, LossOptions, Mode, Model, ModelError, Tape, Targets};
+use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledIds};
 use serde::Serialize;
 
@@ -45,8 +50,8 @@ pub struct Explanation {
     pub log_probability: f64,
     /// ln p of the answer where every token is the mean of all, without features.
     pub without_tokens: f64,
-    /// The sum of the tokens' shares less the difference of the two: 0 but for the error of the
-    /// integral.
+    /// The sum of the tokens' shares less the difference of the two: 0 but for the
+    /// error of the integral.
     pub completeness_error: f64,
     /// How far ln p of the answer falls when every working memory gives zeros.
     pub working_memory: f64,
@@ -63,9 +68,15 @@ pub struct Token {
     pub share: f64,
 }
 
-/// Explains answers of one network, one after the other.
+/// Explains answers of one network, or of several together, one after the other.
 pub struct Explainer {
-    network: Network,
+    tokenizer: Tokenizer,
+    networks: Vec<ExplainedNetwork>,
+}
+
+/// A network whose answers are explained.
+struct ExplainedNetwork {
+    model: Model,
     /// `[D]`: r, where the shares begin.
     reference: Vec<f32>,
     tape: Tape,
@@ -73,24 +84,19 @@ pub struct Explainer {
 }
 
 impl Explainer {
-    /// An explainer of a network's answers. What answers beside it is left out.
+    /// An explainer of the answers of a network, and of those that answer together with it. A
+    /// baseline beside them is left out.
     ///
     /// # Errors
     /// If the weights are packed for reading: they have no gradient.
-    pub fn new(mut network: Network, cpu: Arc<Cpu>) -> Result<Self, TaskError> {
-        network.model.check_trainable()?;
-        // The tokens' gradient is wanted, and no parameter's.
-        network.model.weights.regroup(|parameter| {
-            let mut group = parameter.group;
-            group.trainable = false;
-            group
-        });
-        let gradients = Gradients::new(cpu.clone(), &network.model.weights);
-        let reference = network.model.mean_embedding();
-        Ok(Self { network, reference, tape: Tape::new(cpu), gradients })
+    pub fn new(network: Network, cpu: Arc<Cpu>) -> Result<Self, TaskError> {
+        let models = network.models().into_iter().cloned();
+        let networks = models.map(|model| ExplainedNetwork::new(model, cpu.clone()));
+        let networks = networks.collect::<Result<_, _>>()?;
+        Ok(Self { tokenizer: network.tokenizer, networks })
     }
 
-    /// Why the network gave these answers to the sequences of an example: an explanation of the whole,
+    /// Why the networks gave these answers to the sequences of an example: an explanation of the whole,
     /// or one of each part ([`Task::IN_PARTS`]); none where there was nothing to read.
     ///
     /// # Errors
@@ -101,11 +107,12 @@ impl Explainer {
         example: &T::Example,
         answers: &[T::Answer],
     ) -> Result<Vec<Explanation>, TaskError> {
-        let items = task.encode(&self.network.tokenizer, example)?.items;
+        let items = task.encode(&self.tokenizer, example)?.items;
         let parts = task.explained(example, &items, answers).into_iter();
         parts.map(|part| self.explain_part(task, &items, part)).collect()
     }
 
+    /// The mean of the explanations by each network.
     fn explain_part<T: Task>(
         &mut self,
         task: &T,
@@ -114,14 +121,79 @@ impl Explainer {
     ) -> Result<Explanation, TaskError> {
         let Explained { item, target: label, part } = explained;
         let ids = items.get(item).map(|item| item.ids.clone()).unwrap_or_default();
+        let label_of = |id: &u32| self.tokenizer.label(*id);
+        let tokens = ids.iter().map(|id| Token { text: label_of(id), share: 0.0 }).collect();
+        let mut mean = Explanation {
+            part,
+            tokens,
+            log_probability: 0.0,
+            without_tokens: 0.0,
+            completeness_error: 0.0,
+            working_memory: 0.0,
+            long_memory: 0.0,
+        };
         let item = LabelledIds { ids, label };
-        let whole = self.log_probability(task, &item, 1.0, None)?;
-        let nothing = self.log_probability(task, &item, 0.0, None)?;
-        let mut without = |memory| self.log_probability(task, &item, 1.0, Some(memory));
+        let count = self.networks.len() as f64;
+        for network in &mut self.networks {
+            let Figures { shares, numbers } = network.explain(task, &item)?;
+            for (token, share) in mean.tokens.iter_mut().zip(shares) {
+                token.share += share / count;
+            }
+            for (sum, number) in mean.numbers().into_iter().zip(numbers) {
+                *sum += number / count;
+            }
+        }
+        Ok(mean)
+    }
+}
+
+impl Explanation {
+    /// Its numbers, in the order of [`Figures::numbers`].
+    fn numbers(&mut self) -> [&mut f64; 5] {
+        [
+            &mut self.log_probability,
+            &mut self.without_tokens,
+            &mut self.completeness_error,
+            &mut self.working_memory,
+            &mut self.long_memory,
+        ]
+    }
+}
+
+/// The explanation of an answer by one network.
+struct Figures {
+    /// The share of each token.
+    shares: Vec<f64>,
+    /// ln p of the answer, ln p without tokens, the error of the integral, and the two memories.
+    numbers: [f64; 5],
+}
+
+impl ExplainedNetwork {
+    fn new(mut model: Model, cpu: Arc<Cpu>) -> Result<Self, TaskError> {
+        model.check_trainable()?;
+        // The tokens' gradient is wanted, and no parameter's.
+        model.weights.regroup(|parameter| {
+            let mut group = parameter.group;
+            group.trainable = false;
+            group
+        });
+        let gradients = Gradients::new(cpu.clone(), &model.weights);
+        let reference = model.mean_embedding();
+        Ok(Self { model, reference, tape: Tape::new(cpu), gradients })
+    }
+
+    fn explain<T: Task>(
+        &mut self,
+        task: &T,
+        item: &LabelledIds<T::Target>,
+    ) -> Result<Figures, TaskError> {
+        let whole = self.log_probability(task, item, 1.0, None)?;
+        let nothing = self.log_probability(task, item, 0.0, None)?;
+        let mut without = |memory| self.log_probability(task, item, 1.0, Some(memory));
         let (working, long) = (without(Ablation::Working)?, without(Ablation::Long)?);
         let mut steps = STEPS;
         let (shares, error) = loop {
-            let shares = self.shares(task, &item, steps)?;
+            let shares = self.shares(task, item, steps)?;
             let error = shares.iter().sum::<f64>() - (whole - nothing);
             let accepted = ACCEPTED[0] + ACCEPTED[1] * (whole - nothing).abs();
             if error.abs() <= accepted || steps == MOST_STEPS {
@@ -129,17 +201,8 @@ impl Explainer {
             }
             steps *= 4;
         };
-        let label = |id: &u32| self.network.tokenizer.label(*id);
-        let tokens = item.ids.iter().map(label).zip(&shares);
-        Ok(Explanation {
-            part,
-            tokens: tokens.map(|(text, &share)| Token { text, share }).collect(),
-            log_probability: whole,
-            without_tokens: nothing,
-            completeness_error: error,
-            working_memory: whole - working,
-            long_memory: whole - long,
-        })
+        let numbers = [whole, nothing, error, whole - working, whole - long];
+        Ok(Figures { shares, numbers })
     }
 
     /// f(r + factor·(x − r)), with a kind of memory silenced.
@@ -151,7 +214,7 @@ impl Explainer {
         ablation: Option<Ablation>,
     ) -> Result<f64, TaskError> {
         self.tape.ablate(ablation);
-        let network = (&self.network.model, &mut self.tape);
+        let network = (&self.model, &mut self.tape);
         let read = read(task, network, item, (&[factor], &self.reference), None);
         self.tape.ablate(None);
         Ok(-read?.0)
@@ -168,7 +231,7 @@ impl Explainer {
         for first in (0..steps).step_by(STEPS) {
             let middle = |step: usize| ((first + step) as f32 + 0.5) / steps as f32;
             let factors: Vec<f32> = (0..STEPS).map(middle).collect();
-            let network = (&self.network.model, &mut self.tape);
+            let network = (&self.model, &mut self.tape);
             let (_, dots) =
                 read(task, network, item, (&factors, &self.reference), Some(&mut self.gradients))?;
             for (row, dot) in dots.iter().enumerate() {
@@ -180,9 +243,9 @@ impl Explainer {
     }
 }
 
-/// Reads a sequence once for each factor, its embedded tokens x moved to r + factor·(x − r). Gives the
-/// summed loss, and `[T·B]`: (x − r)·g of each row of the embedded tokens x and their gradient g, where gradients
-/// are asked for.
+/// Reads a sequence once for each factor, its embedded tokens x moved to r + factor·(x − r). Gives
+/// the summed loss, and `[T·B]`: (x − r)·g of each row of the embedded tokens x and their gradient
+/// g, where gradients are asked for.
 fn read<T: Task>(
     task: &T,
     (model, tape): (&Model, &mut Tape),

@@ -1,5 +1,6 @@
 //! Which examples are held out, which few are learnt from, and the folds of cross-validation.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use rand::SeedableRng;
@@ -22,6 +23,26 @@ pub(crate) fn hold_out<E>(
         let taken = |place: usize| (place as f64 * share + 0.5).floor();
         if taken(place + 1) > taken(place) { held_out.push(example) } else { kept.push(example) }
     }
+    (kept, held_out)
+}
+
+/// Splits examples into those that are kept and about the share that is held out, each in the order
+/// given: an example is held out if the hash of its key, and of the `part` that is held out, is
+/// below the share. Examples of one key stay together, whatever else the file holds. None without a
+/// key is held out.
+pub(crate) fn hold_out_groups<E>(
+    examples: Vec<E>,
+    key: impl Fn(&E) -> Option<Cow<'_, str>>,
+    share: f64,
+    part: &str,
+) -> (Vec<E>, Vec<E>) {
+    let is_held_out = |example: &E| {
+        let Some(key) = key(example) else { return false };
+        let hash = blake3::hash(format!("{part}\n{key}").as_bytes());
+        let first = hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        (first as f64) < share * 2_f64.powi(64)
+    };
+    let (held_out, kept) = examples.into_iter().partition(is_held_out);
     (kept, held_out)
 }
 
@@ -111,6 +132,26 @@ mod tests {
         }
         assert_eq!(hold_out(examples.clone(), 0.1, 7), (kept.clone(), held_out));
         assert_ne!(hold_out(examples, 0.1, 8).0, kept);
+    }
+
+    #[test]
+    fn examples_of_one_key_stay_together() {
+        let examples: Vec<(String, usize)> =
+            (0..4000).map(|place| ((place / 4).to_string(), place)).collect();
+        let part = |examples: &[(String, usize)], part| {
+            super::hold_out_groups(examples.to_vec(), |e| Some(e.0.as_str().into()), 0.1, part)
+        };
+        let (kept, held_out) = part(&examples, "test");
+        assert!((300..500).contains(&held_out.len()), "{}", held_out.len());
+        assert_eq!(kept.len() + held_out.len(), examples.len());
+        assert!(held_out.iter().all(|(key, _)| kept.iter().all(|(other, _)| other != key)));
+        assert!(held_out.is_sorted_by_key(|e| e.1) && kept.is_sorted_by_key(|e| e.1));
+        // Other examples beside them change nothing, and the parts are independent.
+        let half = part(&examples[..2000], "test").1;
+        assert_eq!(half, held_out.into_iter().filter(|e| e.1 < 2000).collect::<Vec<_>>());
+        assert_ne!(part(&kept, "valid").1, part(&kept, "test").1);
+        let without = super::hold_out_groups(examples, |_| None, 0.5, "test");
+        assert!(without.1.is_empty());
     }
 
     #[test]

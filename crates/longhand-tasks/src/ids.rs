@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 
 use longhand_text::batch::LabelledIds;
 use longhand_text::tokenizer::END;
-use longhand_text::{SpecialTokens, Tokenizer};
+use longhand_text::{Encoding, Offsets, SpecialTokens, Tokenizer};
 
 use crate::error::TaskError;
 use crate::examples::Examples;
@@ -118,28 +118,61 @@ impl<T: Task> Measured<T> {
 
     /// The number of tokens.
     pub fn tokens(&self) -> u64 {
-        self.items().map(|item| item.ids.len() as u64).sum()
+        self.items().map(|item| (item.ids.len() + T::beside(&item.label)) as u64).sum()
     }
 }
 
-/// Two texts as one sequence of at most `longest` tokens with `separator` between them, and whether
-/// they have more. The longer one is cut first, and of texts of one length the second.
-pub(crate) fn encode_pair(
+/// The tokens of a text or of two that are read.
+pub(crate) struct Tokens<'a> {
+    pub(crate) ids: Vec<u32>,
+    /// What each token is written as, without white space around it; nothing of a separator. Empty where
+    /// nobody asks for it.
+    pub(crate) texts: Vec<&'a str>,
+    /// Whether there are more tokens.
+    pub(crate) is_cut: bool,
+}
+
+impl<'a> Tokens<'a> {
+    /// All tokens of a text, and what they are written as where that is asked for.
+    fn of(tokenizer: &Tokenizer, text: &'a str, spelt: bool) -> Result<Self, TaskError> {
+        if !spelt {
+            return Ok(Self { ids: tokenizer.encode(text)?, texts: Vec::new(), is_cut: false });
+        }
+        let Encoding { ids, offsets } = tokenizer.encode_with_offsets(text)?;
+        let written = |offset: Offsets| text.get(offset.bytes).unwrap_or_default().trim();
+        Ok(Self { ids, texts: offsets.into_iter().map(written).collect(), is_cut: false })
+    }
+
+    /// Keeps the first tokens.
+    fn truncate(&mut self, count: usize) {
+        self.is_cut |= self.ids.len() > count;
+        self.ids.truncate(count);
+        self.texts.truncate(count);
+    }
+}
+
+/// Two texts as one sequence of at most `longest` tokens with `separator` between them. The longer one
+/// is cut first, and of texts of one length the second.
+pub(crate) fn encode_pair<'a>(
     tokenizer: &Tokenizer,
-    [first, second]: [&str; 2],
+    [first, second]: [&'a str; 2],
     longest: NonZeroUsize,
     separator: u32,
-) -> Result<(Vec<u32>, bool), TaskError> {
-    let (mut ids, mut second) = (tokenizer.encode(first)?, tokenizer.encode(second)?);
+    spelt: bool,
+) -> Result<Tokens<'a>, TaskError> {
+    let mut tokens = Tokens::of(tokenizer, first, spelt)?;
+    let mut second = Tokens::of(tokenizer, second, spelt)?;
     let room = longest.get() - 1;
-    let is_cut = ids.len() + second.len() > room;
     let half = room / 2;
-    let kept = ids.len().min(room - half.min(second.len()));
-    ids.truncate(kept);
+    let kept = tokens.ids.len().min(room - half.min(second.ids.len()));
+    tokens.truncate(kept);
     second.truncate(room - kept);
-    ids.push(separator);
-    ids.extend(second);
-    Ok((ids, is_cut))
+    tokens.is_cut |= second.is_cut;
+    tokens.ids.push(separator);
+    tokens.texts.extend(spelt.then_some(""));
+    tokens.ids.extend(second.ids);
+    tokens.texts.extend(second.texts);
+    Ok(tokens)
 }
 
 /// The token that parts two texts: `<sep>`, `[SEP]`, or the end of a document.
@@ -153,14 +186,14 @@ pub(crate) fn separator(tokenizer: &Tokenizer) -> Result<u32, TaskError> {
     found.or_else(|| tokenizer.id(END)).ok_or(TaskError::NoSeparator(tokenizer.kind()))
 }
 
-/// The first `longest` tokens of a text, and whether it has more.
-pub(crate) fn encode(
+/// The first `longest` tokens of a text.
+pub(crate) fn encode<'a>(
     tokenizer: &Tokenizer,
-    text: &str,
+    text: &'a str,
     longest: NonZeroUsize,
-) -> Result<(Vec<u32>, bool), TaskError> {
-    let mut ids = tokenizer.encode(text)?;
-    let is_cut = ids.len() > longest.get();
-    ids.truncate(longest.get());
-    Ok((ids, is_cut))
+    spelt: bool,
+) -> Result<Tokens<'a>, TaskError> {
+    let mut tokens = Tokens::of(tokenizer, text, spelt)?;
+    tokens.truncate(longest.get());
+    Ok(tokens)
 }

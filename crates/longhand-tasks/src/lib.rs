@@ -9,14 +9,19 @@
 //! 5. [`TaskObjective`] is what the training loop learns from.
 //! 6. [`Predictor`] answers, and [`score`] measures the answers.
 //!
-//! A [`baseline`] takes the place of steps 3 to 5, as [`plain`] says, or answers beside the network in
-//! an [`ensemble`].
+//! Answers are read off the model's output, or [`writing`] them is a [`search`].
+//!
+//! A [`baseline`] takes the place of steps 3 to 5, as [`plain`] says, or answers beside the
+//! network in an [`ensemble`].
 //!
 //! [`tags`] knows how the tags of tokens mark entities.
 
+pub mod answer;
 pub mod baseline;
 mod batches;
 mod calibration;
+pub mod characters;
+pub mod chat;
 mod classes;
 pub mod classify;
 pub mod confusion;
@@ -34,13 +39,19 @@ pub mod plain;
 pub mod predictor;
 mod ranking;
 pub mod score;
+pub mod search;
 pub mod span;
 pub mod start;
+pub mod summarize;
 pub mod tag;
 pub mod tags;
 pub mod task;
 mod task_file;
 pub mod tasks;
+pub mod translate;
+pub mod wording;
+pub mod writing;
+mod written;
 
 pub use baseline::{BASELINE_FILE, Baseline, BaselineError, BaselineSettings};
 pub use classify::Classify;
@@ -55,8 +66,10 @@ pub use network::Network;
 pub use objective::TaskObjective;
 pub use predictor::Predictor;
 pub use score::{Evaluation, evaluate};
+pub use search::SearchOptions;
 pub use span::Spans;
 pub use tag::Tagging;
 pub use task::Task;
 pub use task_file::{TASK_FILE, TASK_FILES};
 pub use tasks::{Listed, TaskFile, TaskSettings, VisitSettings, VisitTask};
+pub use writing::Writing;

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use crate::classify::{TRIMMED, is_blank};
 use crate::confusion::{ClassScore, class_report, macro_means};
 use crate::error::TaskError;
-use crate::ids::encode;
+use crate::ids::{Tokens, encode};
 use crate::ranking::{auc, average_precision, mean};
 use crate::task::{At, Calibrates, Encoded, Explained, Read, Reading, Report, Scored, Task, Unit};
 
@@ -177,7 +177,7 @@ impl Task for MultiLabel {
         if is_blank(&example.text) {
             return Ok(Encoded { items: Vec::new(), is_cut: false });
         }
-        let (ids, is_cut) = encode(tokenizer, &example.text, self.longest)?;
+        let Tokens { ids, is_cut, .. } = encode(tokenizer, &example.text, self.longest, false)?;
         let ids_of = example.labels.iter().map(|label| self.labels.id(label));
         let mut label = ids_of.collect::<Result<Vec<u32>, _>>()?;
         label.sort_unstable();

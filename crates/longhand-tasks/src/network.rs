@@ -16,16 +16,22 @@ pub struct Network {
     pub model: Model,
     /// The tokeniser that it was trained with.
     pub tokenizer: Tokenizer,
-    /// What answers beside it, if anything does.
+    /// What answers together with it, if anything does.
     pub ensemble: Option<Ensemble>,
 }
 
 impl Network {
+    /// The network, and those that answer together with it.
+    pub fn models(&self) -> Vec<&Model> {
+        Ensemble::models(self.ensemble.as_ref(), &self.model)
+    }
+
     /// Checks that the parts belong together.
     pub(crate) fn check(&self, folder: &Path) -> Result<(), TaskError> {
         let Self { model, tokenizer, ensemble } = self;
         model.check_vocabulary(tokenizer.vocab_size())?;
-        let classes = ensemble.as_ref().map_or(model.outputs(), Ensemble::classes);
+        let of_baseline = ensemble.as_ref().and_then(Ensemble::classes);
+        let classes = of_baseline.unwrap_or(model.outputs());
         if classes == model.outputs() {
             return Ok(());
         }

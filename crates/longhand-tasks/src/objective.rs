@@ -43,7 +43,8 @@ impl<T: Task> TaskObjective<T> {
         valid: Measured<T>,
     ) -> Result<Self, TaskError> {
         let padding = padding(tokenizer);
-        let batches = LabelledBatches::shuffled(train, settings.batch, padding, settings.seed)?;
+        let Settings { batch, seed, .. } = *settings;
+        let batches = LabelledBatches::shuffled_beside(train, T::beside, batch, padding, seed)?;
         let Settings { label_smoothing, adversarial, .. } = *settings;
         let batch = LabelledBatch::default();
         Ok(Self { task, batches, batch, valid, padding, label_smoothing, adversarial })
@@ -52,7 +53,9 @@ impl<T: Task> TaskObjective<T> {
     /// Records the forward pass over the batch, and `share` × its loss.
     fn learn_batch(&self, pass: &mut Pass<'_>, share: f32) -> Result<Part, TrainError> {
         let x = read(&self.task, pass.model, &mut pass.tape, &self.batch)?;
-        let tokens = self.batch.lengths.iter().map(|&length| length as u64).sum();
+        let source = self.task.source(&self.batch).map_or(Vec::new(), |source| source.lengths);
+        let read = self.batch.lengths.iter().map(|&length| length as u64);
+        let tokens = read.chain(source.into_iter().map(u64::from)).sum();
         let mut part = Part { tokens, ..Part::default() };
         let mut learn = |targets: Targets<'_>, weight: f32| -> Result<(), ModelError> {
             let total = pass.weighted_loss(x, targets, share * weight, self.label_smoothing)?;
@@ -98,7 +101,9 @@ impl<T: Task> Objective for TaskObjective<T> {
         if self.valid.is_empty() {
             return Ok(None);
         }
-        let result = score(&self.task, (model, tape, None), &self.valid, self.padding, watch)?;
+        let tapes = std::slice::from_mut(tape);
+        let result =
+            score(&self.task, (model, tapes, None), None, &self.valid, self.padding, watch)?;
         Ok(Some(result.score()))
     }
 
@@ -116,7 +121,8 @@ impl<T: Task> Objective for TaskObjective<T> {
             examples.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
             let mut read = 0;
             let kept = examples.iter().take_while(|known| {
-                read += known.items.iter().map(|item| item.ids.len() as u64).sum::<u64>();
+                let size = |item: &LabelledIds<T::Target>| item.ids.len() + T::beside(&item.label);
+                read += known.items.iter().map(|item| size(item) as u64).sum::<u64>();
                 read <= tokens
             });
             // One batch is the least that is worth its time.

@@ -3,30 +3,40 @@
 use longhand_text::batch::LabelledIds;
 use longhand_train::{TrainError, Watch};
 
-use crate::baseline::{Baseline, BaselineError, Labelled};
+use crate::baseline::{Baseline, BaselineError, BaselineSettings, Labelled};
 use crate::classes::{class_of, nats_of};
 use crate::error::TaskError;
 use crate::ids::{Known, Measured};
 use crate::score::Evaluation;
 use crate::task::Task;
 
-/// The texts and classes that a baseline learns from. An example without text is left out.
+/// The texts and the classes, or the right texts, that a baseline learns from. An example without text
+/// is left out.
 ///
 /// # Errors
-/// [`BaselineError::Task`] if no baseline does the task.
+/// [`BaselineError::Task`] or [`BaselineError::Writes`] if this baseline does not do the task.
 pub fn labelled<'a, T: Task>(
     task: &T,
+    settings: &BaselineSettings,
     examples: &'a [T::Example],
 ) -> Result<Vec<Labelled<'a>>, TaskError> {
+    let refused = || match settings.writes() {
+        true => BaselineError::Writes { baseline: settings.name(), task: T::NAME },
+        false => BaselineError::Task(T::NAME),
+    };
+    if settings.writes() != T::WRITES {
+        return Err(refused().into());
+    }
     let mut found = Vec::with_capacity(examples.len());
     for example in examples {
         if let Some(target) = task.plain_target(example)? {
-            found.push(Labelled { texts: T::texts(example), class: class_of(task, &target)? });
+            let class = if T::WRITES { 0 } else { class_of(task, &target)? };
+            found.push(Labelled { texts: T::texts(example), class, target: T::truth(example) });
         }
     }
     // Every example to learn from has a text.
     match found.is_empty() && !examples.is_empty() {
-        true => Err(BaselineError::Task(T::NAME).into()),
+        true => Err(refused().into()),
         false => Ok(found),
     }
 }
@@ -45,7 +55,8 @@ pub fn measured<T: Task>(task: &T, examples: Vec<T::Example>) -> Result<Measured
     Ok(Measured { examples, cut: 0 })
 }
 
-/// Answers examples whose right answers are known. The loss is −ln p of the right class.
+/// Answers examples whose right answers are known. The loss is −ln p of the right class; a baseline
+/// that writes has none, which counts as 0.
 ///
 /// # Errors
 /// [`TrainError::Stopped`] of `watch`; [`BaselineError::Task`] if no baseline does the task.
@@ -60,17 +71,25 @@ pub fn evaluate<'a, T: Task>(
     for (place, Known { example, items }) in examples.examples.iter().enumerate() {
         let mut found = Vec::new();
         if let Some(item) = items.first() {
-            let logits = baseline.logits(&T::texts(example));
-            nats += nats_of(task, &item.label, &logits)?;
-            count += 1;
-            found.push(answer(task, &logits)?);
+            match baseline.text(&T::texts(example)) {
+                Some(text) => found.push(written(task, text)?),
+                None => {
+                    let logits = baseline.logits(&T::texts(example));
+                    nats += nats_of(task, &item.label, &logits)?;
+                    count += 1;
+                    found.push(answer(task, &logits)?);
+                }
+            }
         }
         answers.push(found);
         if place % TOLD == 0 {
             watch.done(place as f64 / examples.len() as f64)?;
         }
     }
-    Ok(Evaluation::new(task, examples, nats / count.max(1) as f64, answers))
+    let loss = nats / count.max(1) as f64;
+    let mut evaluation = Evaluation::new(task, examples, loss, answers);
+    evaluation.has_loss = count > 0;
+    Ok(evaluation)
 }
 
 /// A baseline's answers to examples, or none where there is nothing to read.
@@ -83,8 +102,14 @@ pub(crate) fn predict<T: Task>(
     examples: &[T::Example],
 ) -> Result<Vec<Vec<T::Answer>>, TaskError> {
     let answers = |example| match task.plain_target(example)? {
-        Some(_) => Ok(vec![answer(task, &baseline.logits(&T::texts(example)))?]),
         None => Ok(Vec::new()),
+        Some(_) => {
+            let texts = T::texts(example);
+            Ok(vec![match baseline.text(&texts) {
+                Some(text) => written(task, text)?,
+                None => answer(task, &baseline.logits(&texts))?,
+            }])
+        }
     };
     examples.iter().map(answers).collect()
 }
@@ -94,4 +119,9 @@ const TOLD: usize = 256;
 
 fn answer<T: Task>(task: &T, logits: &[f32]) -> Result<T::Answer, TaskError> {
     task.plain_answer(logits).ok_or_else(|| BaselineError::Task(T::NAME).into())
+}
+
+fn written<T: Task>(task: &T, text: &str) -> Result<T::Answer, TaskError> {
+    let refused = || BaselineError::Writes { baseline: BaselineSettings::NAMES[3], task: T::NAME };
+    task.plain_text(text).ok_or_else(|| refused().into())
 }

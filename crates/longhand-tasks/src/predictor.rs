@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use longhand_engine::datastore::Owner;
+use longhand_engine::rules::{Constraint, Rules, Vocabulary};
+use longhand_engine::{DatastoreError, EngineError, Neighbours};
 use longhand_kernel::Cpu;
 use longhand_model::adapter::{self, AdapterChoice};
 use longhand_model::config::{HeadKind, Pooling};
@@ -12,7 +15,7 @@ use longhand_text::batch::LabelledIds;
 use longhand_train::{TrainError, Watch};
 
 use crate::baseline::Baseline;
-use crate::batches::{in_batches, lengths, padding, rows};
+use crate::batches::{Taken, in_batches, lengths, padding, tapes};
 use crate::ensemble::Ensemble;
 use crate::error::TaskError;
 use crate::explain::Explainer;
@@ -23,6 +26,8 @@ use crate::score::{self, Evaluation};
 use crate::task::{At, Task};
 use crate::task_file::TASK_FILE;
 use crate::tasks::{Listed, TaskFile};
+use crate::writing::vocabulary::SOURCE_TOKENIZER_FILE;
+use crate::written::{Writer, write};
 
 /// A model that learnt a task.
 #[derive(Clone)]
@@ -55,14 +60,36 @@ pub fn open(
         let file = TaskFile::load(folder)?.ok_or_else(missing)?;
         return Ok((file, Trained::Baseline(Box::new(baseline))));
     }
+    let members = Ensemble::count(folder)?;
+    if members > 1 && !adapters.is_empty() {
+        return Err(TaskError::AdapterOfMembers { members, folder: folder.into() });
+    }
     let tokenizer = Tokenizer::of_folder(folder)?;
     let model = adapter::load(model, adapters)?;
-    if matches!(model.config().head(), None | Some(HeadKind::LanguageModel { .. })) {
-        return Err(TaskError::NotATask(folder.into()));
-    }
-    let file = TaskFile::load(folder)?.ok_or_else(missing)?;
-    let ensemble = Ensemble::load(folder)?;
+    let is_language_model =
+        matches!(model.config().head(), None | Some(HeadKind::LanguageModel { .. }));
+    let file = match TaskFile::load(folder)? {
+        Some(file) => file,
+        // A task that writes has the head of a language model too.
+        None if is_language_model => return Err(TaskError::NotATask(folder.into())),
+        None => return Err(missing()),
+    };
+    let ensemble = Ensemble::load(folder, &model)?;
     Ok((file, Trained::Network(Box::new(Network { model, tokenizer, ensemble }))))
+}
+
+/// Refuses a tokeniser of the sources that is another model's.
+fn check_sources<T: Task>(folder: &Path, task: &T, model: &Model) -> Result<(), TaskError> {
+    let known = model.config().source_vocabulary();
+    let found = task.body(model.config().clone()).source_vocabulary();
+    let (Some(known), Some(found)) = (known, found) else { return Ok(()) };
+    if known == found {
+        return Ok(());
+    }
+    let reason = format!(
+        "it has {found} tokens, but the model's encoder knows {known}: copy the whole folder"
+    );
+    Err(TaskError::TaskFile { path: folder.join(SOURCE_TOKENIZER_FILE), reason })
 }
 
 /// A model that does a task.
@@ -70,14 +97,26 @@ pub struct Predictor<T: Task> {
     /// The meaning of its answers.
     pub task: T,
     trained: Trained,
-    tape: Tape,
+    cpu: Arc<Cpu>,
+    /// One for each network.
+    tapes: Vec<Tape>,
+    /// What the probabilities of a network that writes are mixed with.
+    neighbours: Option<Neighbours>,
 }
 
 impl<T: Task> Predictor<T> {
     /// A predictor made from its parts.
     pub fn new(task: T, model: Model, tokenizer: Tokenizer, cpu: Arc<Cpu>) -> Self {
         let trained = Trained::Network(Box::new(Network { model, tokenizer, ensemble: None }));
-        Self { task, trained, tape: Tape::new(cpu) }
+        Self::of(task, trained, cpu)
+    }
+
+    fn of(task: T, trained: Trained, cpu: Arc<Cpu>) -> Self {
+        let networks = match &trained {
+            Trained::Network(network) => network.models().len(),
+            Trained::Baseline(_) => 0,
+        };
+        Self { task, trained, tapes: tapes(networks, &cpu), cpu, neighbours: None }
     }
 
     /// Reads a model folder whose task is `T`.
@@ -98,7 +137,7 @@ impl<T: Task> Predictor<T> {
     /// A model that does another task, or has another tokeniser.
     pub fn checked(
         folder: &Path,
-        task: T,
+        mut task: T,
         trained: Trained,
         cpu: Arc<Cpu>,
     ) -> Result<Self, TaskError> {
@@ -109,6 +148,9 @@ impl<T: Task> Predictor<T> {
         let misfit = match &trained {
             Trained::Network(network) => {
                 network.model.config().head().and_then(|head| task.misfit(head))
+            }
+            Trained::Baseline(baseline) if baseline.settings().writes() => {
+                task.misfit(&HeadKind::LanguageModel { tied: true, bias: false })
             }
             // A baseline reads single texts and pairs alike.
             Trained::Baseline(baseline) => {
@@ -121,21 +163,84 @@ impl<T: Task> Predictor<T> {
         }
         if let Trained::Network(network) = &trained {
             network.check(folder)?;
+            task.open(folder)?;
+            check_sources(folder, &task, &network.model)?;
         }
-        Ok(Self { task, trained, tape: Tape::new(cpu) })
+        Ok(Self::of(task, trained, cpu))
     }
 
-    /// An explainer of the network's answers; none where a baseline answers.
+    /// The model and the tokeniser as a datastore names them; none of a baseline.
+    pub fn owner(&self) -> Option<Owner> {
+        let Trained::Network(network) = &self.trained else { return None };
+        // The hash is of the weights, which the changes of adapters become part of.
+        let mut model = network.model.clone();
+        model.merge_low_rank();
+        Some(Owner { model: model.hash(), tokenizer: network.tokenizer.hash().to_owned() })
+    }
+
+    /// The datastore that it consults, if there is one.
+    pub fn neighbours(&self) -> Option<&Neighbours> {
+        self.neighbours.as_ref()
+    }
+
+    /// Mixes the probabilities of the words that [`Predictor::predict`] writes, and of those that
+    /// [`Predictor::evaluate`] measures, with those of a datastore from now on.
+    ///
+    /// # Errors
+    /// [`TaskError::Engine`] for a model that writes from a source, or a datastore of another model.
+    pub fn consult(&mut self, neighbours: Neighbours) -> Result<(), TaskError> {
+        self.check_stream()?;
+        if let Some(owner) = self.owner() {
+            neighbours.store().check_owner(&owner).map_err(EngineError::from)?;
+        }
+        self.neighbours = Some(neighbours);
+        Ok(())
+    }
+
+    /// Refuses a model that no datastore can be built for.
+    ///
+    /// # Errors
+    /// [`TaskError::Engine`] for a model that writes from a source.
+    pub fn check_stream(&self) -> Result<(), TaskError> {
+        match &self.trained {
+            Trained::Network(network) if network.model.config().writes_from_source() => {
+                Err(EngineError::from(DatastoreError::WithSource).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// An explainer of the networks' answers; none where a baseline answers alone.
     ///
     /// # Errors
     /// If the weights are packed for reading.
     pub fn explainer(&self) -> Result<Option<Explainer>, TaskError> {
         match &self.trained {
             Trained::Network(network) => {
-                Explainer::new((**network).clone(), self.tape.cpu().clone()).map(Some)
+                Explainer::new((**network).clone(), self.cpu.clone()).map(Some)
             }
             Trained::Baseline(_) => Ok(None),
         }
+    }
+
+    /// Writes only answers that match rules from here on; nothing changes where answers are not
+    /// written, as by a classifier or a tagger.
+    ///
+    /// # Errors
+    /// Rules that no token of the model can begin.
+    pub fn follow(&mut self, rules: &Arc<Rules>) -> Result<(), TaskError> {
+        if let Trained::Network(network) = &self.trained
+            && self.task.search().is_some()
+        {
+            let ends = self.task.ends(&network.tokenizer)?;
+            let constraint = Vocabulary::new(&network.tokenizer)
+                .and_then(|vocabulary| Constraint::new(rules, &Arc::new(vocabulary), &ends))
+                .map_err(EngineError::from)?;
+            if let Some(search) = self.task.search_mut() {
+                search.constraint = Some(constraint);
+            }
+        }
+        Ok(())
     }
 
     /// Examples in the form that this model is measured on.
@@ -163,10 +268,27 @@ impl<T: Task> Predictor<T> {
             Trained::Network(network) => {
                 let Network { model, tokenizer, ensemble } = &**network;
                 let answering = (model, tokenizer, ensemble.as_ref());
-                score::evaluate(&self.task, answering, examples, cpu, watch)
+                // A clone searches by itself.
+                let beside = &mut self.neighbours.clone();
+                let beside = beside.as_mut();
+                score::evaluate_beside(&self.task, answering, beside, examples, cpu, watch)
             }
             Trained::Baseline(baseline) => plain::evaluate(&self.task, baseline, examples, watch),
         }
+    }
+
+    /// Why an answer cannot begin as an example asks for; none where it can, or another fault is found
+    /// first, which [`Predictor::predict`] tells.
+    pub fn refused_beginning(&self, example: &T::Example) -> Option<TaskError> {
+        let Trained::Network(network) = &self.trained else { return None };
+        let error = self.task.encode(&network.tokenizer, example).err()?;
+        let of_beginning = matches!(
+            error,
+            TaskError::LongPrefix { .. }
+                | TaskError::UnknownPrefix(_)
+                | TaskError::PrefixAgainstRules(_)
+        );
+        of_beginning.then_some(error)
     }
 
     /// Answers examples in batches: for each example the answers to its sequences, or none where
@@ -180,7 +302,7 @@ impl<T: Task> Predictor<T> {
         examples: &[T::Example],
         first: At<'_>,
     ) -> Result<Vec<Vec<T::Answer>>, TaskError> {
-        let Self { task, trained, tape } = self;
+        let Self { task, trained, tapes, neighbours, .. } = self;
         let task = &*task;
         let Network { model, tokenizer, ensemble } = match trained {
             Trained::Network(network) => &**network,
@@ -195,11 +317,32 @@ impl<T: Task> Predictor<T> {
             items.extend(encoded);
         }
         let items: Vec<&LabelledIds<T::Target>> = items.iter().collect();
+        if T::WRITES {
+            let unheard = |_| Ok::<(), TaskError>(());
+            let neighbours = neighbours.as_mut();
+            let writer = Writer { model, tape: &mut tapes[0], tokenizer, neighbours };
+            let (found, _) = write(task, writer, &items, unheard)?;
+            let mut answers = vec![Vec::new(); examples.len()];
+            for (answer, owner) in found.into_iter().zip(owners) {
+                answers[owner].push(answer);
+            }
+            let is_finite = |answers: &Vec<T::Answer>| {
+                task.ranked(answers).iter().all(|text| text.log_probability.is_finite())
+            };
+            return match answers.iter().position(|answers| !is_finite(answers)) {
+                None => Ok(answers),
+                Some(place) => {
+                    let (name, example) = (first.name.into(), first.example + place);
+                    Err(TaskError::NotFinite { name, example })
+                }
+            };
+        }
         let mut found: Vec<Option<T::Answer>> = vec![None; items.len()];
-        let mut logits = Vec::new();
-        in_batches(task, (model, tape), &items, padding(tokenizer), |pass, x, batch| {
-            let rows = rows(model, pass, x);
-            model.logits(pass, x, 0..rows, &mut logits);
+        let models = Ensemble::models(ensemble.as_ref(), model);
+        let answering = Ensemble::answering(ensemble.as_ref(), model);
+        in_batches(task, (&models, tapes), &items, padding(tokenizer), |taken| {
+            let Taken { pass, logits, batch, .. } = taken;
+            let rows = logits.len() / model.outputs().max(1);
             // Row t·B + b of a token or a word, or b where the head pools: all belong to sequence
             // `row % B`.
             let is_finite = |row: usize| {
@@ -218,7 +361,7 @@ impl<T: Task> Predictor<T> {
                     ensemble.join(logits, &T::texts(&examples[owners[place]]));
                 }
             }
-            let answers = task.answers(model, pass, &logits, batch);
+            let answers = task.answers(answering, pass, logits, batch);
             for (answer, &place) in answers.into_iter().zip(&batch.examples) {
                 found[place] = Some(answer);
             }

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
+use longhand_engine::Neighbours;
 use longhand_kernel::Cpu;
-use longhand_model::{LossOptions, Model, Tape, Targets};
+use longhand_model::{LossOptions, Model, Tape, Targets, Total, Var};
 use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
 use longhand_train::{Score, TrainError, Watch};
 
-use crate::batches::{in_batches, padding, rows};
-use crate::classes::nats_of;
+use crate::batches::{Taken, in_batches, padding, tapes};
 use crate::ensemble::Ensemble;
 use crate::error::TaskError;
 use crate::ids::{Known, Measured};
+use crate::search::Pace;
 use crate::task::{Report, Scored, Task};
+use crate::written::{Writer, write};
 
 /// A model's answers to examples whose right answers are known.
 pub struct Evaluation<'a, T: Task> {
@@ -21,8 +23,14 @@ pub struct Evaluation<'a, T: Task> {
     examples: &'a Measured<T>,
     /// Mean loss of a target, in nats.
     pub loss: f64,
-    /// The answers to the sequences of each example.
+    /// The answers to the sequences of each example; none where they are still to be written.
     pub answers: Vec<Vec<T::Answer>>,
+    /// How fast the answers were written; none where they were not.
+    pub pace: Option<Pace>,
+    /// The mean loss by the network alone, where it consults a datastore.
+    pub loss_alone: Option<f64>,
+    /// Whether the loss was measured: a baseline that writes has no probabilities.
+    pub has_loss: bool,
 }
 
 impl<'a, T: Task> Evaluation<'a, T> {
@@ -33,7 +41,7 @@ impl<'a, T: Task> Evaluation<'a, T> {
         loss: f64,
         answers: Vec<Vec<T::Answer>>,
     ) -> Self {
-        Self { task, examples, loss, answers }
+        Self { task, examples, loss, answers, pace: None, loss_alone: None, has_loss: true }
     }
 }
 
@@ -50,6 +58,9 @@ impl<T: Task> Evaluation<'_, T> {
         let scored = self.scored();
         score.metrics = self.task.measure(&scored);
         score.metrics.extend(self.task.measure_once(&scored));
+        if T::WRITES && self.has_loss {
+            score.metrics.insert("perplexity".to_owned(), self.loss.exp());
+        }
         score
     }
 
@@ -59,25 +70,57 @@ impl<T: Task> Evaluation<'_, T> {
     }
 }
 
-/// Answers examples whose right answers are known, by a network and what answers beside it.
+/// Answers examples whose right answers are known, by a network and what answers together with it.
 ///
 /// # Errors
 /// If an id or a target is none of the model's; [`TrainError::Stopped`] of `watch`.
 pub fn evaluate<'a, T: Task>(
     task: &'a T,
-    (model, tokenizer, ensemble): (&Model, &Tokenizer, Option<&Ensemble>),
+    answering: (&Model, &Tokenizer, Option<&Ensemble>),
     examples: &'a Measured<T>,
     cpu: &Arc<Cpu>,
     watch: &mut Watch<'_>,
 ) -> Result<Evaluation<'a, T>, TrainError> {
-    let mut tape = Tape::new(cpu.clone());
-    score(task, (model, &mut tape, ensemble), examples, padding(tokenizer), watch)
+    evaluate_beside(task, answering, None, examples, cpu, watch)
 }
 
-/// As [`evaluate`], on a tape that exists.
+/// As [`evaluate`], where the probabilities of a network that writes are mixed with those of a datastore.
+pub(crate) fn evaluate_beside<'a, T: Task>(
+    task: &'a T,
+    (model, tokenizer, ensemble): (&Model, &Tokenizer, Option<&Ensemble>),
+    mut neighbours: Option<&mut Neighbours>,
+    examples: &'a Measured<T>,
+    cpu: &Arc<Cpu>,
+    watch: &mut Watch<'_>,
+) -> Result<Evaluation<'a, T>, TrainError> {
+    let mut tapes = tapes(Ensemble::models(ensemble, model).len(), cpu);
+    let answering = (model, &mut tapes[..], ensemble);
+    let mut evaluation =
+        score(task, answering, neighbours.as_deref_mut(), examples, padding(tokenizer), watch)?;
+    if T::WRITES {
+        let items: Vec<&LabelledIds<T::Target>> = examples.items().collect();
+        let told = |share| watch.done(share);
+        let writer = Writer { model, tape: &mut tapes[0], tokenizer, neighbours };
+        let (answers, pace) = write(task, writer, &items, told)?;
+        evaluation.answers = of_examples(examples, answers);
+        evaluation.pace = Some(pace);
+    }
+    Ok(evaluation)
+}
+
+/// The answers to the sequences of each example, from those to all sequences.
+fn of_examples<T: Task>(examples: &Measured<T>, answers: Vec<T::Answer>) -> Vec<Vec<T::Answer>> {
+    let mut answers = answers.into_iter();
+    let of_example = |known: &Known<T>| answers.by_ref().take(known.items.len()).collect();
+    examples.examples.iter().map(of_example).collect()
+}
+
+/// As [`evaluate`], on tapes that exist, one for each network. Answers are not written: it is the
+/// loss alone that is measured where a search would give them.
 pub(crate) fn score<'a, T: Task>(
     task: &'a T,
-    (model, tape, ensemble): (&Model, &mut Tape, Option<&Ensemble>),
+    (model, tapes, ensemble): (&Model, &mut [Tape], Option<&Ensemble>),
+    mut neighbours: Option<&mut Neighbours>,
     examples: &'a Measured<T>,
     padding: u32,
     watch: &mut Watch<'_>,
@@ -87,25 +130,34 @@ pub(crate) fn score<'a, T: Task>(
         || examples.examples.iter().flat_map(|known| known.items.iter().map(|_| &known.example));
     let owners: Vec<&T::Example> = ensemble.iter().flat_map(|_| texts()).collect();
     let mut answers: Vec<Option<T::Answer>> = vec![None; items.len()];
-    let (mut nats, mut targets, mut done) = (0.0, 0, 0);
-    let mut logits = Vec::new();
-    in_batches(task, (model, tape), &items, padding, |pass, x, batch| {
-        let rows = rows(model, pass, x);
-        model.logits(pass, x, 0..rows, &mut logits);
-        if let Some(ensemble) = ensemble {
-            let each = logits.chunks_mut(model.outputs()).zip(&batch.examples).zip(&batch.labels);
-            for ((logits, &place), label) in each {
-                ensemble.join(logits, &T::texts(owners[place]));
-                nats += nats_of(task, label, logits)?;
-                targets += 1;
+    let (mut nats, mut alone, mut targets, mut done) = (0.0, 0.0, 0, 0);
+    let models = Ensemble::models(ensemble, model);
+    let answering = Ensemble::answering(ensemble, model);
+    in_batches(task, (&models, tapes), &items, padding, |taken| {
+        let Taken { pass, x, logits, batch } = taken;
+        let total = match ensemble {
+            None => task.with_targets(batch, |targets: Targets<'_>| -> Result<_, TrainError> {
+                let (Some(neighbours), Targets::Tokens(ids)) = (&mut neighbours, &targets) else {
+                    let loss = model.loss(pass, x, targets, LossOptions::default());
+                    return Ok(loss.map_err(TaskError::from)?);
+                };
+                let (mixed, own) = mixed(model, (&mut **pass, x), ids, neighbours)?;
+                alone += own;
+                Ok(mixed)
+            }),
+            Some(ensemble) => {
+                let of_examples = logits.chunks_mut(model.outputs()).zip(&batch.examples);
+                for (logits, &place) in of_examples.filter(|_| ensemble.has_baseline()) {
+                    ensemble.join(logits, &T::texts(owners[place]));
+                }
+                let loss =
+                    |targets: Targets<'_>| answering.loss_of_logits(pass, x, logits, targets);
+                Ok(task.with_targets(batch, loss).map_err(TaskError::from)?)
             }
-        } else {
-            let loss = |targets: Targets<'_>| model.loss(pass, x, targets, LossOptions::default());
-            let total = task.with_targets(batch, loss).map_err(TaskError::from)?;
-            nats += total.nats;
-            targets += total.count;
-        }
-        let found = task.answers(model, pass, &logits, batch);
+        }?;
+        nats += total.nats;
+        targets += total.count;
+        let found = task.answers(answering, pass, logits, batch);
         for (answer, &place) in found.into_iter().zip(&batch.examples) {
             answers[place] = Some(answer);
         }
@@ -113,8 +165,25 @@ pub(crate) fn score<'a, T: Task>(
         watch.done(done as f64 / items.len() as f64)
     })?;
     let loss = nats / targets.max(1) as f64;
-    let mut answers = answers.into_iter().flatten();
-    let of_example = |known: &Known<T>| answers.by_ref().take(known.items.len()).collect();
-    let answers = examples.examples.iter().map(of_example).collect();
-    Ok(Evaluation::new(task, examples, loss, answers))
+    let answers = of_examples(examples, answers.into_iter().flatten().collect());
+    let loss_alone = neighbours.map(|_| alone / targets.max(1) as f64);
+    Ok(Evaluation { loss_alone, ..Evaluation::new(task, examples, loss, answers) })
+}
+
+/// The summed loss of tokens by the mixture of a network with a datastore, and that of the network
+/// alone.
+fn mixed(
+    model: &Model,
+    (tape, x): (&mut Tape, Var),
+    ids: &[u32],
+    neighbours: &mut Neighbours,
+) -> Result<(Total, f64), TrainError> {
+    let mut losses = vec![0.0; ids.len()];
+    let options = LossOptions { losses: Some(&mut losses), ..LossOptions::default() };
+    let own = model.loss(tape, x, Targets::Tokens(ids), options).map_err(TaskError::from)?;
+    let mixed = neighbours.mix_losses(tape.cpu(), tape.data(x), ids, &mut losses);
+    mixed.map_err(|error| TrainError::Beside(Box::new(error)))?;
+    // Targets that are not scored have a loss of 0.
+    let nats = losses.iter().map(|&loss| f64::from(loss)).sum();
+    Ok((Total { nats, ..own }, own.nats))
 }

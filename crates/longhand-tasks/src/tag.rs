@@ -2,8 +2,8 @@
 //!
 //! Sentences are read from CoNLL columns. A word is a token of the vocabulary, or several tokens of
 //! which one row of the body's output is made ([`WordVector`]). Its features ([`Feature`]) have
-//! vectors of their own, which the model adds to those of its tokens, as it does with what filters
-//! find in its characters ([`CharacterSettings`]).
+//! vectors of their own, which the model adds to those of its tokens, as it does with what it reads
+//! in its characters ([`CharacterSettings`](characters::CharacterSettings)).
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::batches::{characters as characters_of, features as features_of};
+use crate::characters::{self, Alphabet};
 use crate::confusion::ClassScore;
 use crate::error::TaskError;
 use crate::tags::{Entity, EntityCounts, Scheme};
@@ -30,7 +31,6 @@ use crate::task::{
     At, CharacterRows, Encoded, Explained, Read, Reading, Report, Scored, Task, Unit, WordRows,
 };
 
-mod characters;
 mod example;
 mod explained;
 pub mod features;
@@ -40,8 +40,6 @@ mod settings;
 mod tests;
 mod tokens;
 
-use characters::Alphabet;
-pub use characters::CharacterSettings;
 use example::Columns;
 pub use example::Example;
 use features::{ABSENT, Feature, FeatureTable, Words};
@@ -62,7 +60,7 @@ pub struct Tagging {
     columns: Columns,
     /// The features, in the order of the model's tables.
     features: Vec<FeatureTable>,
-    /// The characters that the model's filters see.
+    /// The characters that the model reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     characters: Option<Alphabet>,
     /// Whether the sentences of a document are read together.
@@ -135,7 +133,7 @@ impl Task for Tagging {
             0 => {}
             count => {
                 let most = characters::LONGEST;
-                let note = format!("word(s) have more than the {most} characters that filters see");
+                let note = format!("word(s) have more than the {most} characters that are read");
                 notes.insert(note, count);
             }
         }
@@ -175,7 +173,9 @@ impl Task for Tagging {
         let features =
             features.into_iter().map(|feature| FeatureTable::learn(feature, sentences())).collect();
         let words = || examples.iter().flat_map(Example::words);
-        let characters = settings.characters.map(|filters| Alphabet::learn(filters, words()));
+        let characters = settings
+            .characters
+            .map(|reader| Alphabet::learn(reader, words().flat_map(characters::read)));
         let columns = Columns { label: None, ..columns };
         let spaced = tokens::are_spaced(examples.iter().flat_map(Example::words));
         let Settings { document, words, longest, .. } = *settings;
@@ -248,7 +248,7 @@ impl Task for Tagging {
     }
 
     fn body(&self, config: Config) -> Config {
-        let characters = self.characters.as_ref().map(Alphabet::filters);
+        let characters = self.characters.as_ref().map(Alphabet::reader);
         let features = self.features.iter().map(FeatureTable::rows).collect();
         Config { features, characters, ..config }
     }
@@ -282,7 +282,7 @@ impl Task for Tagging {
             let words = &words[place.clone()];
             let tokens = Tokens::of(tokenizer, words, self.spaced)?;
             let alphabet = self.characters.as_ref();
-            let characters = alphabet.map(|alphabet| alphabet.rows(words, &tokens));
+            let characters = alphabet.map(|alphabet| alphabet.rows(words, tokens.owners()));
             Ok((place, tokens, characters.unwrap_or_default()))
         };
         let windows = example.windows(self.longest.get()).into_iter().map(read);

@@ -3,10 +3,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 use longhand_model::config::HeadKind;
-use longhand_model::{Characters, Config, Model, Pass, Preset, Targets, WordVector, Words};
+use longhand_model::{
+    Characters, Config, Model, Pass, Preset, Sequence, SourceInput, Targets, WordVector, Words,
+};
 use longhand_text::batch::{LabelledBatch, LabelledIds};
 use longhand_text::corpus::table::{Header, TableFormat, TableOptions};
 use longhand_text::{Tokenizer, TokenizerKind};
@@ -15,6 +18,7 @@ use serde_json::{Map, Value};
 
 use crate::confusion::{ClassScore, Confusion};
 use crate::error::TaskError;
+use crate::search::{Hypothesis, Prompt, SearchOptions, end};
 
 /// A task: examples → ids and targets → answers → metrics. A value of the type is the meaning of a
 /// model's answers, such as the names of its labels; `task.json` holds it.
@@ -27,6 +31,12 @@ pub trait Task: Clone {
     const UNIT: Unit;
     /// The model of a run that names none.
     const PRESET: Preset = Preset::StackedLstmClassifier;
+    /// The tokeniser of a run that names none.
+    const TOKENIZER: TokenizerKind = TokenizerKind::Word;
+    /// Whether answers are written token by token in a search ([`Task::search`]), in place of being
+    /// read off the logits of a sequence (false). Training then measures the loss alone, and the
+    /// answers to test examples are written once it has ended.
+    const WRITES: bool = false;
     /// The metrics that a person is told at the end of a run: the key of [`Task::measure`], and the
     /// words for it. Each value is a share from 0 to 1.
     const METRICS: &'static [(&'static str, &'static str)];
@@ -56,6 +66,11 @@ pub trait Task: Clone {
     /// The model's answer for the ids of an example.
     type Answer: Clone;
 
+    /// The model of a run with these settings that names none; [`Task::PRESET`] by default.
+    fn preset(_settings: &Self::Settings) -> Preset {
+        Self::PRESET
+    }
+
     /// Reads the examples of one file, and refuses one that cannot be learnt from.
     ///
     /// # Errors
@@ -66,6 +81,12 @@ pub trait Task: Clone {
         reading: &Reading,
     ) -> Result<Read<Self::Example>, TaskError>;
 
+    /// Whether the examples of a file are no rows of a table, although [`Task::UNIT`] is a line; they
+    /// are rows by default.
+    fn has_no_rows(_settings: &Self::Settings, _file: &Path, _reading: &Reading) -> bool {
+        false
+    }
+
     /// The meaning of the answers, found in every training example of `files`.
     ///
     /// # Errors
@@ -75,6 +96,40 @@ pub trait Task: Clone {
         examples: &[Self::Example],
         files: &str,
     ) -> Result<Self, TaskError>;
+
+    /// The texts of an example that a tokeniser of the sources is trained on, and those that the
+    /// model's own is, where the task has both; none by default, where one tokeniser reads all.
+    fn apart<'a>(&self, _example: &'a Self::Example) -> Option<[Vec<&'a str>; 2]> {
+        None
+    }
+
+    /// Takes the tokeniser of the sources, see [`Task::apart`]; nothing by default.
+    fn read_sources_with(&mut self, _tokenizer: Tokenizer) {}
+
+    /// Reads whatever else of the task is in its model folder; nothing by default.
+    ///
+    /// # Errors
+    /// A file that is missing or cannot be used.
+    fn open(&mut self, _folder: &Path) -> Result<(), TaskError> {
+        Ok(())
+    }
+
+    /// Takes over what the folder of the base model says beside the model, such as its chat
+    /// template; nothing by default.
+    ///
+    /// # Errors
+    /// A file of the folder that cannot be used.
+    fn begin_with(&mut self, _folder: &Path, _tokenizer: &Tokenizer) -> Result<(), TaskError> {
+        Ok(())
+    }
+
+    /// Files of the model folder that the task adds, by their names; none by default.
+    ///
+    /// # Errors
+    /// If the tokeniser cannot do the task.
+    fn files(&self, _tokenizer: &Tokenizer) -> Result<Vec<(&'static str, Vec<u8>)>, TaskError> {
+        Ok(Vec::new())
+    }
 
     /// Checks an example that the model is measured on.
     ///
@@ -89,6 +144,17 @@ pub trait Task: Clone {
     /// A key of the right answer. The same share of the examples of each key is held out.
     fn stratum(_example: &Self::Example) -> &str {
         ""
+    }
+
+    /// A key that examples of one group share: a group is held out as a whole, or not at all. None by
+    /// default, where each example is held out by itself.
+    fn key(_example: &Self::Example) -> Option<Cow<'_, str>> {
+        None
+    }
+
+    /// The right answer as text, for reports; [`Task::stratum`] by default.
+    fn truth(example: &Self::Example) -> &str {
+        Self::stratum(example)
     }
 
     /// The texts on which a tokeniser of whole words is trained.
@@ -116,8 +182,8 @@ pub trait Task: Clone {
 
     /// The special tokens that the tokeniser needs, see [`longhand_text::SpecialTokens`]; none by
     /// default. The tokeniser of a base model is not changed.
-    fn special_tokens(&self) -> &'static [&'static str] {
-        &[]
+    fn special_tokens(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// The head that answers. `own` is the first head of the model that the run begins with.
@@ -127,6 +193,16 @@ pub trait Task: Clone {
     /// features; nothing by default.
     fn body(&self, config: Config) -> Config {
         config
+    }
+
+    /// Whether an encoder is to read the sources of the examples; it is not by default.
+    fn reads_sources(&self) -> bool {
+        false
+    }
+
+    /// How the texts of a table are read; as `reading` says by default.
+    fn table(_settings: &Self::Settings, reading: &Reading) -> TableOptions {
+        reading.table()
     }
 
     /// Why a model with this head cannot answer; none if it can.
@@ -149,7 +225,7 @@ pub trait Task: Clone {
         Vec::new()
     }
 
-    /// The characters of a batch's tokens, for a model with filters over them; none by default.
+    /// The characters of a batch's tokens, for a model that reads them; none by default.
     fn characters(&self, _batch: &LabelledBatch<Self::Target>) -> Option<CharacterRows> {
         None
     }
@@ -157,6 +233,17 @@ pub trait Task: Clone {
     /// The words of a batch, for a model that answers words of several tokens; none by default,
     /// where each token is a word.
     fn words(&self, _batch: &LabelledBatch<Self::Target>) -> Option<WordRows> {
+        None
+    }
+
+    /// The number of tokens that are read beside those of the sequence with this
+    /// target; 0 by default.
+    fn beside(_target: &Self::Target) -> usize {
+        0
+    }
+
+    /// What an encoder reads of a batch, for a model that has one; none by default.
+    fn source(&self, _batch: &LabelledBatch<Self::Target>) -> Option<SourceRows> {
         None
     }
 
@@ -185,7 +272,7 @@ pub trait Task: Clone {
 
     /// One answer for each sequence of a batch. `logits` are those of the first head: a row for
     /// each sequence where it pools, else row t·B + b for position t of sequence b, or for its word
-    /// t where the batch has words.
+    /// t where the batch has words. It is not asked of a task that writes.
     fn answers(
         &self,
         model: &Model,
@@ -194,7 +281,76 @@ pub trait Task: Clone {
         batch: &LabelledBatch<Self::Target>,
     ) -> Vec<Self::Answer>;
 
-    /// Every metric by its key. Intervals are drawn by measuring samples of the same examples.
+    /// How answers are searched for; none by default, where they are not written.
+    fn search(&self) -> Option<&SearchOptions> {
+        None
+    }
+
+    /// The same, to be changed before answers are written.
+    fn search_mut(&mut self) -> Option<&mut SearchOptions> {
+        None
+    }
+
+    /// The names of the directions that the model writes in; none by default, where there is but
+    /// one without a name.
+    fn directions(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Reads examples in one of [`Task::directions`] alone, by its number.
+    fn choose_direction(&mut self, _direction: usize) {}
+
+    /// Lets every answer to an unknown example begin with a text that the example does not name; whether
+    /// the task can, which none can by default.
+    fn begin_answers(&mut self, _text: &str) -> bool {
+        false
+    }
+
+    /// The tokens that each end a written answer; by default `</s>`, or the end of a document
+    /// or of a line.
+    ///
+    /// # Errors
+    /// [`TaskError::NoEnd`] for a tokeniser that has none of them.
+    fn ends(&self, tokenizer: &Tokenizer) -> Result<Vec<u32>, TaskError> {
+        Ok(vec![end(tokenizer)?])
+    }
+
+    /// What the search for the answer to a sequence begins with; nothing by default, where
+    /// answers are not written.
+    fn prompt<'a>(&self, _item: &'a LabelledIds<Self::Target>) -> Prompt<'a> {
+        Prompt { source: None, prefix: &[], forced: &[] }
+    }
+
+    /// The most tokens of a written answer where nobody says how many; 1 by default.
+    fn most_written(&self) -> NonZeroUsize {
+        NonZeroUsize::MIN
+    }
+
+    /// The answer to a sequence, of what a search found, the best first.
+    ///
+    /// # Errors
+    /// If the tokeniser refuses an id, and by default, where answers are not written.
+    fn written(
+        &self,
+        _tokenizer: &Tokenizer,
+        _item: &LabelledIds<Self::Target>,
+        _hypotheses: &[Hypothesis],
+    ) -> Result<Self::Answer, TaskError> {
+        Err(TaskError::NotWritten(Self::NAME))
+    }
+
+    /// Whether the example of some answers has tokens that were not read; of tasks that write alone.
+    fn is_cut(&self, _answers: &[Self::Answer]) -> bool {
+        false
+    }
+
+    /// The texts that were written for an example, the best first; none by default.
+    fn ranked<'a>(&self, _answers: &'a [Self::Answer]) -> &'a [Ranked] {
+        &[]
+    }
+
+    /// Every metric by its key. Intervals are drawn by measuring samples of the same examples. Of a
+    /// task that writes, no example has an answer while the model is in training.
     fn measure(&self, scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64>;
 
     /// Whether [`Task::calibrate`] is called after training; it is not by default.
@@ -248,6 +404,12 @@ pub trait Task: Clone {
         None
     }
 
+    /// The answer that is this text, written by a baseline; none by default, where no baseline writes
+    /// the task's answers.
+    fn plain_text(&self, _text: &str) -> Option<Self::Answer> {
+        None
+    }
+
     /// The parts of an example's answer that are explained, each with the target whose probability the
     /// explanation is of. `items` and `answers` are those of its sequences.
     fn explained(
@@ -279,6 +441,21 @@ pub trait Task: Clone {
     /// A prediction's named values, in the same form for every example. `answers`
     /// is as for [`Task::plain`].
     fn fields(&self, example: &Self::Example, answers: &[Self::Answer]) -> Map<String, Value>;
+}
+
+/// A text that a search wrote.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ranked {
+    /// The text.
+    pub text: String,
+    /// By which texts are ranked: higher is better.
+    pub score: f64,
+    /// The natural logarithm of the text's probability.
+    pub log_probability: f64,
+    /// The number of its tokens, the end included.
+    pub tokens: usize,
+    /// Whether the model ended it, rather than the longest length.
+    pub is_finished: bool,
 }
 
 /// A part of an answer: an entity, or a tag of its own.
@@ -356,6 +533,8 @@ pub struct Reading {
     pub format: Option<TableFormat>,
     /// Whether the first row of a table names the columns (default: found out from the row).
     pub header: Header,
+    /// The file of the targets of a file of sources, line by line (default: none).
+    pub targets: BTreeMap<PathBuf, PathBuf>,
     /// Whether invalid UTF-8 is replaced instead of refused (default: false).
     pub lossy: bool,
     /// Whether the file is learnt from: of a treebank, phrases may then be examples
@@ -405,6 +584,39 @@ pub struct CharacterRows {
     pub ranges: Vec<(u32, u32)>,
 }
 
+/// The sequences that an encoder reads for a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceRows {
+    /// `[T·B]`: the tokens in time-major order, padded.
+    pub ids: Vec<u32>,
+    /// `[B]`: the tokens of each sequence, at least 1.
+    pub lengths: Vec<u32>,
+    /// Tokens of the longest sequence T, at least 1.
+    pub time: usize,
+}
+
+impl SourceRows {
+    /// Sequences side by side. An empty one counts as one padding token.
+    pub fn of<'a>(sequences: impl Iterator<Item = &'a [u32]> + Clone) -> Self {
+        let lengths: Vec<u32> = sequences.clone().map(|ids| ids.len().max(1) as u32).collect();
+        let (time, batch) = (lengths.iter().copied().max().unwrap_or(1) as usize, lengths.len());
+        let mut ids = vec![0; time * batch];
+        for (b, sequence) in sequences.enumerate() {
+            for (t, &id) in sequence.iter().enumerate() {
+                ids[t * batch + b] = id;
+            }
+        }
+        Self { ids, lengths, time }
+    }
+
+    /// The sequences as a pass reads them.
+    pub fn source(&self) -> SourceInput<'_> {
+        let sequence = Sequence::new(self.time, self.lengths.len());
+        let sequence = Sequence { lengths: Some(&self.lengths), ..sequence };
+        SourceInput::Text { ids: &self.ids, sequence }
+    }
+}
+
 impl CharacterRows {
     /// The characters as a pass reads them.
     pub fn characters(&self) -> Characters<'_> {
@@ -434,7 +646,7 @@ pub struct Scored<'a, T: Task> {
     pub example: &'a T::Example,
     /// Its sequences, in the order of the text.
     pub items: &'a [LabelledIds<T::Target>],
-    /// An answer for each sequence.
+    /// An answer for each sequence; none where they are still to be written.
     pub answers: &'a [T::Answer],
 }
 

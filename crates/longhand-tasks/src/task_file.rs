@@ -5,11 +5,13 @@ use std::path::Path;
 use crate::ensemble::{ENSEMBLE_FILE, ENSEMBLE_WEIGHTS_FILE};
 use crate::error::TaskError;
 use crate::tasks::TaskFile;
+use crate::writing::vocabulary::SOURCE_TOKENIZER_FILE;
 
 /// The file of a model folder that gives the meaning of the model's answers.
 pub const TASK_FILE: &str = "task.json";
 /// The files of a task beside those of its network: a copy of the model needs them all.
-pub const TASK_FILES: [&str; 3] = [TASK_FILE, ENSEMBLE_FILE, ENSEMBLE_WEIGHTS_FILE];
+pub const TASK_FILES: [&str; 4] =
+    [TASK_FILE, ENSEMBLE_FILE, ENSEMBLE_WEIGHTS_FILE, SOURCE_TOKENIZER_FILE];
 
 impl TaskFile {
     /// Reads the file of a model folder; none where there is no such file, as for a language model.

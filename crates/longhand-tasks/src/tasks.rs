@@ -1,14 +1,21 @@
 //! The tasks: the one list that names each of them.
 
 use longhand_model::Preset;
+use longhand_text::TokenizerKind;
 use serde::{Deserialize, Serialize};
 
+use crate::answer::Reply;
+use crate::chat::Chatting;
 use crate::classify::Classify;
 use crate::error::TaskError;
 use crate::multi_label::MultiLabel;
 use crate::span::Spans;
+use crate::summarize::Summary;
 use crate::tag::Tagging;
 use crate::task::Task;
+use crate::translate::Translation;
+use crate::wording;
+use crate::writing::Writing;
 
 /// Writes the enums of all tasks, and what is done with whichever it is.
 macro_rules! tasks {
@@ -68,10 +75,24 @@ macro_rules! tasks {
                 }
             }
 
-            /// The model of a run that names none ([`Task::PRESET`]).
+            /// The model of a run that names none ([`Task::preset`]).
             pub fn preset(&self) -> Preset {
                 match self {
-                    $(Self::$variant(_) => <$task as Task>::PRESET,)+
+                    $(Self::$variant(settings) => <$task as Task>::preset(settings),)+
+                }
+            }
+
+            /// The tokeniser of a run that names none ([`Task::TOKENIZER`]).
+            pub fn tokenizer(&self) -> TokenizerKind {
+                match self {
+                    $(Self::$variant(_) => <$task as Task>::TOKENIZER,)+
+                }
+            }
+
+            /// Whether answers are written in a search ([`Task::WRITES`]).
+            pub fn writes(&self) -> bool {
+                match self {
+                    $(Self::$variant(_) => <$task as Task>::WRITES,)+
                 }
             }
 
@@ -133,6 +154,14 @@ tasks! {
     Tag => Tagging,
     /// One span of a text for each question.
     Span => Spans,
+    /// A text in another language.
+    Translate => Writing<Translation>,
+    /// A short text that says what a long one is about.
+    Summarize => Writing<Summary>,
+    /// Words that answer a question.
+    Answer => Writing<Reply>,
+    /// What an assistant says next in a dialogue.
+    Chat => Chatting,
 }
 
 /// A task of the list.
@@ -164,11 +193,13 @@ impl TaskSettings {
     /// # Errors
     /// If the task has no such setting, or the setting has no such value.
     pub fn set(&mut self, key: &str, value: serde_json::Value) -> Result<(), TaskError> {
-        let wrong = |reason: serde_json::Error| TaskError::Setting {
-            task: self.name(),
-            key: key.into(),
-            value: value.to_string(),
-            reason: reason.to_string(),
+        let wrong = |reason: serde_json::Error| {
+            let (task, key, reason) = (self.name(), key.to_owned(), reason.to_string());
+            if let Some(known) = wording::known_keys(&reason, &key) {
+                return TaskError::NoSetting { task, key, known: known.join(", ") };
+            }
+            let (value, reason) = (value.to_string(), wording::plain(&reason));
+            TaskError::Setting { task, key, value, reason }
         };
         let mut settings = serde_json::to_value(&*self).map_err(wrong)?;
         settings[key] = value.clone();
@@ -188,17 +219,20 @@ mod tests {
         for &(name, about) in TaskSettings::ALL {
             let mut task = TaskSettings::named(name).unwrap();
             assert_eq!(task.name(), name);
-            assert!(!about.is_empty() && !task.metrics().is_empty());
+            assert!(!about.is_empty());
+            assert!(!task.metrics().is_empty() || !task.numbers().is_empty());
             let json = serde_json::to_value(&task).unwrap();
             assert_eq!(json["type"], name);
             assert_eq!(serde_json::from_value::<TaskSettings>(json).unwrap(), task);
             let error = task.set("colour", json!("red")).unwrap_err().to_string();
-            assert!(error.contains("colour") && error.contains(name), "{error}");
+            assert!(error.contains("has no setting `colour`: its settings are "), "{error}");
+            assert!(error.contains(name) && !error.contains("field"), "{error}");
         }
         assert_eq!(TaskSettings::named("cook"), None);
         let mut task = TaskSettings::named("classify").unwrap();
         task.set("longest", json!(7)).unwrap();
         assert_eq!(serde_json::to_value(&task).unwrap()["longest"], 7);
-        assert!(task.set("longest", json!(0)).is_err());
+        let error = task.set("longest", json!(0)).unwrap_err().to_string();
+        assert!(error.ends_with("0 is given, but it must be a whole number, 1 or more"), "{error}");
     }
 }

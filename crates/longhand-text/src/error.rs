@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
-use crate::corpus::fault::{LineFault, RowFault, VectorFault};
+use crate::chat::ChatFault;
+use crate::corpus::fault::{DialogueFault, LineFault, RowFault, StoryFault, VectorFault};
 use crate::quote::{quoted, shortened};
 use crate::shard::fault::ShardFault;
 use crate::tokenizer::fault::{TokenizerFault, TrainingFault};
@@ -117,6 +118,68 @@ pub enum TextError {
          each"
     )]
     NoQuestion(String),
+    /// A line of a file of dialogues cannot be read.
+    #[error("{name}, line {line}: {fault}")]
+    Dialogue {
+        /// The name of the file.
+        name: String,
+        /// The line, counted from 1.
+        line: u64,
+        /// Why it cannot be read.
+        fault: DialogueFault,
+    },
+    /// A file of dialogues without any.
+    #[error(
+        "{0} holds no dialogue: give lines of JSON with `messages`, or DailyDialog's lines with \
+         __eou__"
+    )]
+    NoDialogue(String),
+    /// A chat template cannot be used.
+    #[error("{name}: {fault}")]
+    Chat {
+        /// The name of the file that holds the template.
+        name: String,
+        /// Why it cannot be used.
+        fault: ChatFault,
+    },
+    /// One of two parallel files has more lines.
+    #[error(
+        "line {line} of {longer} has no partner, as {shorter} has {} line(s): give files of as many \
+         lines",
+        line - 1
+    )]
+    Unequal {
+        /// The name of the file with more lines.
+        longer: String,
+        /// The name of the file with fewer lines.
+        shorter: String,
+        /// The first line without a partner, counted from 1.
+        line: u64,
+    },
+    /// A line of a story cannot be read.
+    #[error("{name}, line {line}: {fault}")]
+    Story {
+        /// The name of the file.
+        name: String,
+        /// The line, counted from 1.
+        line: u64,
+        /// Why it cannot be read.
+        fault: StoryFault,
+    },
+    /// A file of stories without a question.
+    #[error(
+        "{0} holds no question: give stories in the form of bAbI, a question with a tab before its \
+         answer"
+    )]
+    NoStory(String),
+    /// A column that is to be appended is there already.
+    #[error("{name} has a column {} already: give the new one another name", quoted(column))]
+    ColumnTaken {
+        /// The name of the table, or of its row.
+        name: String,
+        /// The name of the column.
+        column: String,
+    },
     /// The text and the label would be the same.
     #[error("{name}: the text and the label are both column {column}: name two columns")]
     SameColumn {

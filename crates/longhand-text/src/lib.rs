@@ -29,6 +29,7 @@
 //! ```
 
 pub mod batch;
+pub mod chat;
 pub mod corpus;
 mod error;
 mod file;

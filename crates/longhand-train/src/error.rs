@@ -17,6 +17,9 @@ pub enum TrainError {
     /// The training data cannot be read.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// What is evaluated beside the model failed.
+    #[error("{0}")]
+    Beside(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The model does not fit the data.
     #[error(transparent)]
     Model(#[from] ModelError),

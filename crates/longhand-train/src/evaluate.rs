@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use longhand_model::{
-    IGNORE, LossOptions, Mode, Model, ModelError, Sequence, State, Tape, Targets,
-};
+use longhand_model::{IGNORE, LossOptions, Mode, Model, Sequence, State, Tape, Targets};
 use longhand_ngram::{Ngram, Readings};
 use longhand_text::Tokens;
 use longhand_text::batch::{Batch, IGNORED, Windows};
@@ -46,8 +44,9 @@ pub trait Evaluated {
     /// targets, in nats. Targets that are `IGNORE` are not scored.
     ///
     /// # Errors
-    /// [`ModelError::Token`] for a token that the model does not know.
-    fn nats(&mut self, chunk: &Batch, state: &mut State) -> Result<f64, ModelError>;
+    /// [`TrainError::Model`] for a token that the model does not know, [`TrainError::Beside`] of what
+    /// is evaluated beside it.
+    fn nats(&mut self, chunk: &Batch, state: &mut State) -> Result<f64, TrainError>;
 }
 
 /// A network, and the tape that it is read on.
@@ -70,7 +69,7 @@ impl Evaluated for OnTape<'_> {
         self.model.state(streams)
     }
 
-    fn nats(&mut self, chunk: &Batch, state: &mut State) -> Result<f64, ModelError> {
+    fn nats(&mut self, chunk: &Batch, state: &mut State) -> Result<f64, TrainError> {
         let mut pass = self.tape.pass(Mode::Read);
         let x = self.model.forward(&mut pass, &chunk.inputs, &sequence(chunk), state)?;
         if chunk.targets.iter().all(|&target| target == IGNORE) {
@@ -94,7 +93,7 @@ impl Evaluated for Counted<'_> {
         State::new(&self.model.state_layout(), streams)
     }
 
-    fn nats(&mut self, chunk: &Batch, state: &mut State) -> Result<f64, ModelError> {
+    fn nats(&mut self, chunk: &Batch, state: &mut State) -> Result<f64, TrainError> {
         let Self { model, readings, losses } = self;
         readings.read(model, &chunk.inputs, &sequence(chunk), state)?;
         losses.resize(chunk.targets.len(), 0.0);
@@ -227,7 +226,7 @@ fn add(total: &mut Part, nats: f64, chunk: &Batch) {
 }
 
 /// A chunk's sizes and resets. Chunks without a reset take the shorter way.
-pub(crate) fn sequence(chunk: &Batch) -> Sequence<'_> {
+pub fn sequence(chunk: &Batch) -> Sequence<'_> {
     let resets = chunk.resets.contains(&true).then_some(&chunk.resets[..]);
     Sequence { resets, ..Sequence::new(chunk.time, chunk.batch) }
 }

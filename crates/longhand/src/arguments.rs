@@ -1,7 +1,8 @@
 //! The arguments of the program, and one sentence for each that is wrong.
 
+use std::any::TypeId;
 use std::error::Error;
-use std::num::{IntErrorKind, ParseFloatError, ParseIntError};
+use std::num::{IntErrorKind, NonZeroUsize, ParseFloatError, ParseIntError};
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser};
@@ -27,11 +28,14 @@ const WRONG_USAGE: i32 = 2;
 
 /// Parses the arguments. Ends the process with 2 where they are wrong, with 0 after `--help`.
 pub(crate) fn parse() -> CommandLine {
-    let matches = take_negative_numbers(CommandLine::command()).try_get_matches();
+    let words: Vec<_> = std::env::args_os().collect();
+    let matches = take_negative_numbers(CommandLine::command()).try_get_matches_from(&words);
     match matches.and_then(|matches| CommandLine::from_arg_matches(&matches)) {
         Ok(line) => line,
         Err(error) => {
-            let Some(sentence) = explain(&error) else { error.exit() };
+            let words: Vec<_> =
+                words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+            let Some(sentence) = explain(&error, &words) else { error.exit() };
             say!("error: {sentence}\n\nFor more information, try '--help'.");
             std::process::exit(WRONG_USAGE);
         }
@@ -47,16 +51,16 @@ fn take_negative_numbers(command: Command) -> Command {
     command.mut_args(take).mut_subcommands(take_negative_numbers)
 }
 
-/// A plainer sentence than the parser's own, where there is one.
-fn explain(error: &clap::Error) -> Option<String> {
+/// A plainer sentence than the parser's own about the words of a command line, where there is one.
+fn explain(error: &clap::Error, words: &[String]) -> Option<String> {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
         _ => None,
     };
     match error.kind() {
         ErrorKind::ValueValidation => {
-            let form = form(error.source()?)?;
             let flag = text(ContextKind::InvalidArg)?.split(' ').next()?;
+            let form = form(error.source()?, begins_at_1(words, flag))?;
             let value = text(ContextKind::InvalidValue)?;
             Some(format!("{flag} is {value:?}, but must be {form}"))
         }
@@ -68,12 +72,27 @@ fn explain(error: &clap::Error) -> Option<String> {
     }
 }
 
+/// Whether a flag of the verb in `words` is a whole number that cannot be 0.
+fn begins_at_1(words: &[String], flag: &str) -> bool {
+    let root = CommandLine::command();
+    let within =
+        |command, word: &String| Command::find_subcommand(command, word).unwrap_or(command);
+    let verb = words.iter().skip(1).fold(&root, within);
+    let long = flag.strip_prefix("--");
+    let mut arguments = verb.get_arguments();
+    let found = arguments.find(|argument| long.is_some() && argument.get_long() == long);
+    found.is_some_and(|found| found.get_value_parser().type_id() == TypeId::of::<NonZeroUsize>())
+}
+
 /// The form of a number that could not be parsed.
-fn form(source: &(dyn Error + 'static)) -> Option<&'static str> {
+fn form(source: &(dyn Error + 'static), begins_at_1: bool) -> Option<&'static str> {
     if let Some(error) = source.downcast_ref::<ParseIntError>() {
         return Some(match error.kind() {
             IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "a smaller number",
-            _ => "a whole number, 0 or more",
+            IntErrorKind::Zero => "a whole number, 1 or more",
+            _ if begins_at_1 => "a whole number, 1 or more",
+            // Some have a larger least value, which is told where it is checked.
+            _ => "a whole number that is not negative",
         });
     }
     source.is::<ParseFloatError>().then_some("a number, such as 0.5")
@@ -92,8 +111,8 @@ mod tests {
 
     fn sentence(line: &str) -> String {
         let command = take_negative_numbers(CommandLine::command());
-        let matches = command.try_get_matches_from(line.split(' '));
-        explain(&matches.expect_err(line)).expect(line)
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        explain(&command.try_get_matches_from(&words).expect_err(line), &words).expect(line)
     }
 
     #[test]
@@ -102,9 +121,21 @@ mod tests {
             ("longhand train --steps 1.5", "--steps is \"1.5\", but must be a whole number"),
             (
                 "longhand train --steps -1",
-                "--steps is \"-1\", but must be a whole number, 0 or more",
+                "--steps is \"-1\", but must be a whole number that is not negative",
             ),
             ("longhand generate m --top-k few", "--top-k is \"few\", but must be a whole number"),
+            (
+                "longhand predict m --beam 0",
+                "--beam is \"0\", but must be a whole number, 1 or more",
+            ),
+            (
+                "longhand predict m --beam -1",
+                "--beam is \"-1\", but must be a whole number, 1 or more",
+            ),
+            (
+                "longhand generate m --beam -1",
+                "--beam is \"-1\", but must be a whole number, 1 or more",
+            ),
             ("longhand generate m --seed 99999999999999999999", "--seed is"),
             ("longhand train --minutes soon", "--minutes is \"soon\", but must be a number"),
             ("longhand bench flat m --threads x", "--threads is \"x\""),
@@ -119,7 +150,8 @@ mod tests {
     #[test]
     fn an_unknown_verb_is_told_with_the_verbs_there_are() {
         assert!(
-            sentence("longhand nope").contains("`nope`: the verbs are adapter, bench, data, eval")
+            sentence("longhand nope")
+                .contains("`nope`: the verbs are adapter, bench, chat, data, doctor, eval")
         );
     }
 

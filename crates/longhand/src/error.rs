@@ -68,22 +68,20 @@ pub(crate) fn within(
 }
 
 /// The error, its causes, and what to do about it.
-fn sentence(error: &anyhow::Error) -> String {
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut sentence = String::new();
     if is_of_stdout(error) {
         sentence.push_str("the standard output cannot be written");
     }
-    let mut last = String::new();
     for cause in error.chain().map(ToString::to_string) {
-        // An error that adds nothing to its cause has the same message.
-        if cause == last {
+        // An error may tell its cause, in the same words.
+        if sentence.contains(&cause) {
             continue;
         }
         if !sentence.is_empty() {
             sentence.push_str(": ");
         }
         sentence.push_str(&cause);
-        last = cause;
     }
     if let Some(hint) = hint(error) {
         sentence.push_str(": ");
@@ -100,8 +98,10 @@ fn sentence(error: &anyhow::Error) -> String {
 /// Whether the standard output refused: every file's error names the file, and is
 /// not the system's own.
 fn is_of_stdout(error: &anyhow::Error) -> bool {
-    let system = error.downcast_ref::<io::Error>();
-    let json = error.downcast_ref::<serde_json::Error>();
+    // An error with a context says itself what it is of.
+    let Some(outermost) = error.chain().next() else { return false };
+    let system = outermost.downcast_ref::<io::Error>();
+    let json = outermost.downcast_ref::<serde_json::Error>();
     system.is_some_and(|error| error.raw_os_error().is_some())
         || json.is_some_and(serde_json::Error::is_io)
 }
@@ -112,4 +112,18 @@ fn is_full(cause: &(dyn std::error::Error + 'static)) -> bool {
     error.is_some_and(|error| {
         matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_was_told_is_not_told_again() {
+        let cause = || anyhow::anyhow!("in use (os error 98)");
+        let told = cause().context("the port is taken (in use (os error 98)): name another");
+        assert_eq!(sentence(&told), "the port is taken (in use (os error 98)): name another");
+        let new = cause().context("the port is taken");
+        assert_eq!(sentence(&new), "the port is taken: in use (os error 98)");
+    }
 }

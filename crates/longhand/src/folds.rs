@@ -39,7 +39,7 @@ impl Launch {
             let Some(result) = training.results else { continue };
             if self.json {
                 let folder = folds.folder(place);
-                let (test, out) = (test_json(&result), folder.to_string_lossy());
+                let (test, out) = (test_json(recipe, &result), folder.to_string_lossy());
                 let line = json!({ "fold": number, "test": test, "out": out });
                 JsonLines::new(std::io::stdout()).write(&line)?;
             }
@@ -59,7 +59,9 @@ impl Launch {
     /// The last line of JSON: the means are the test.
     fn tell_program(&self, recipe: &Recipe, folded: &Folded, end: End) -> Result<()> {
         let of = |value: fn(&Spread) -> Value| -> Map<String, Value> {
-            folded.metrics.iter().map(|(name, spread)| (name.clone(), value(spread))).collect()
+            let told =
+                folded.metrics.iter().filter(|(name, _)| recipe.has_loss() || *name != "loss");
+            told.map(|(name, spread)| (name.clone(), value(spread))).collect()
         };
         let first = folded.results.first();
         let sum = |value: fn(&Results) -> f64| folded.results.iter().map(value).sum::<f64>();
@@ -69,7 +71,7 @@ impl Launch {
             "test": of(|spread| spread.mean.into()),
             "spread": of(|spread| spread.deviation.into()),
             "intervals": of(|spread| json!([spread.interval.low, spread.interval.high])),
-            "folds": folded.results.iter().map(test_json).collect::<Vec<_>>(),
+            "folds": folded.results.iter().map(|it| test_json(recipe, it)).collect::<Vec<_>>(),
             "expected": expected_json(folded.expectations(recipe)),
             "parameters": first.map(|results| results.parameters),
             "trainable_parameters": first.and_then(|results| results.trainable_parameters),
@@ -96,7 +98,8 @@ fn tell_person(recipe: &Recipe, folded: &Folded, end: End) {
         );
     }
     let numbers = recipe.task.as_ref().map(|task| task.numbers()).unwrap_or_default();
-    for (name, words) in numbers.iter().chain(&[("loss", "loss")]) {
+    let loss = recipe.has_loss().then_some(&("loss", "loss"));
+    for (name, words) in numbers.iter().chain(loss) {
         if let Some(Spread { mean, deviation, .. }) = folded.metrics.get(*name) {
             say!("{words} {mean:.4} (standard deviation {deviation:.4})");
         }

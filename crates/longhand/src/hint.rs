@@ -2,9 +2,10 @@
 
 use std::error::Error;
 
-use longhand_engine::{EngineError, SnapshotError};
+use longhand_engine::{DatastoreError, EngineError, SnapshotError};
 use longhand_run::RunError;
 use longhand_tasks::TaskError;
+use longhand_tasks::baseline::BASELINE_FILE;
 use longhand_text::TextError;
 use longhand_text::corpus::RowFault;
 use longhand_train::TrainError;
@@ -29,6 +30,9 @@ fn of(error: &(dyn Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref() {
         return of_train(error);
+    }
+    if let Some(error) = error.downcast_ref() {
+        return of_datastore(error);
     }
     error.downcast_ref().and_then(of_snapshot)
 }
@@ -75,6 +79,11 @@ fn of_text(error: &TextError) -> Option<String> {
         TextError::Row { fault: RowFault::SeveralLabels, .. } => {
             "leave one, or pass --multi-label to learn them all"
         }
+        TextError::NoTokenizer(path)
+            if path.parent().is_some_and(|folder| folder.join(BASELINE_FILE).is_file()) =>
+        {
+            "the folder holds a baseline of a task: use `longhand predict` with it"
+        }
         TextError::TooShortToSplit { .. } => "give a longer text, or pass --valid-fraction 0",
         _ => return None,
     };
@@ -85,6 +94,7 @@ fn of_engine(error: &EngineError) -> Option<String> {
     match error {
         EngineError::Text(error) => of_text(error),
         EngineError::Snapshot(error) => of_snapshot(error),
+        EngineError::Datastore(error) => of_datastore(error),
         EngineError::NotLanguageModel => Some("use `longhand predict` with it".into()),
         _ => None,
     }
@@ -99,9 +109,20 @@ fn of_snapshot(error: &SnapshotError) -> Option<String> {
     }
 }
 
+fn of_datastore(error: &DatastoreError) -> Option<String> {
+    match error {
+        DatastoreError::Missing(_) => Some("`longhand index` writes one".into()),
+        DatastoreError::Occupied(_) => {
+            Some("name another --out, or pass --force to replace a datastore".into())
+        }
+        _ => None,
+    }
+}
+
 fn of_task(error: &TaskError) -> Option<String> {
     match error {
         TaskError::NoSecondText => Some("pass --pair-column".into()),
+        TaskError::NoTargets(_) => Some("pass --targets, or --format and the columns".into()),
         TaskError::NothingHeldOut => Some("pass --valid, or another --valid-fraction".into()),
         TaskError::Text(error) => of_text(error),
         TaskError::NotATask(folder) => Some(format!(

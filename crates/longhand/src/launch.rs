@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use longhand::recipe::Recipe;
-use longhand_run::training::{LabelCounts, Results};
+use longhand_run::training::{LabelCounts, MemberResults, Results};
 use longhand_run::{Existing, Finished, Folds, Forgetting, Rounds, Run, Training};
+use longhand_tasks::TaskSettings;
 use longhand_train::log::JsonLines;
 use longhand_train::{End, Score};
 use serde_json::{Map, Value, json};
@@ -92,21 +93,35 @@ fn tell_person(finished: &Finished, out: &Path) {
         let Some(score) = score else { continue };
         let Score { loss, .. } = score;
         if let Some(task) = &training.recipe.task {
-            let mut line = format!("{part} loss {loss:.4}");
+            let has_loss = training.recipe.has_loss();
+            let mut told = Vec::from_iter(has_loss.then(|| format!("loss {loss:.4}")));
             for (name, words) in task.metrics() {
-                if let Some(value) = score.metrics.get(*name) {
-                    line += &format!(", {words} {:.2} %", 100.0 * value);
-                }
+                let value = score.metrics.get(*name);
+                told.extend(value.map(|value| format!("{words} {:.2} %", 100.0 * value)));
             }
             for (name, words) in task.numbers() {
-                if let Some(value) = score.metrics.get(*name) {
-                    line += &format!(", {words} {value:.4}");
-                }
+                let value = score.metrics.get(*name);
+                told.extend(value.map(|value| format!("{words} {value:.4}")));
             }
-            say!("{line}");
+            say!("{part} {}", told.join(", "));
         } else {
             say!("{part} loss {loss:.4} nats per token, perplexity {:.3}", loss.exp());
         }
+    }
+    if let (Some(task), false) = (&training.recipe.task, results.members.is_empty()) {
+        for (number, member) in (1..).zip(&results.members) {
+            let mut line = format!("network {number} alone:");
+            for (part, score) in [("validation", &member.valid), ("test", &member.test)] {
+                for (name, words) in score.iter().flat_map(|_| task.metrics()) {
+                    let value = score.as_ref().and_then(|score| score.metrics.get(*name));
+                    if let Some(value) = value {
+                        line += &format!(" {part} {words} {:.2} %,", 100.0 * value);
+                    }
+                }
+            }
+            say!("{}", line.trim_end_matches(','));
+        }
+        say!("the results before are those of {} networks together", results.members.len());
     }
     if let Some(Forgetting { before, after }) = results.forgetting {
         say!("loss on the old text {before:.4} before and {after:.4} after");
@@ -123,7 +138,9 @@ fn tell_person(finished: &Finished, out: &Path) {
     }
     let dir = out.display();
     say!("the model is in {dir}: try");
-    if let Some(task) = &training.recipe.task {
+    if let Some(TaskSettings::Chat(_)) = &training.recipe.task {
+        say!("  longhand chat {dir}");
+    } else if let Some(task) = &training.recipe.task {
         say!("  longhand predict {dir} < {}", task.input());
     } else if let (None, true, Some(base)) = (
         &finished.prompt,
@@ -167,19 +184,28 @@ fn tell_end(training: &Training, end: End) {
     }
 }
 
-/// The metrics of a test; none where nothing was tested.
-pub(crate) fn test_json(results: &Results) -> Option<Value> {
+/// The metrics of a test of a recipe's model; none where nothing was tested.
+pub(crate) fn test_json(recipe: &Recipe, results: &Results) -> Option<Value> {
     results.test.as_ref().map(|score| {
-        let mut test = json!({ "loss": score.loss });
-        for (name, value) in &score.metrics {
-            test[name] = json!(value);
-        }
+        let mut test = score_json(recipe, score);
         if let Some(LabelCounts { labels, counts }) = &results.labels {
             test["labels"] = json!(labels);
             test["confusion"] = json!(counts);
         }
+        for (key, value) in &results.report {
+            test[key] = value.clone();
+        }
         test
     })
+}
+
+/// The loss, where there is one, and the metrics of a score.
+fn score_json(recipe: &Recipe, score: &Score) -> Value {
+    let mut json = if recipe.has_loss() { json!({ "loss": score.loss }) } else { json!({}) };
+    for (name, value) in &score.metrics {
+        json[name] = json!(value);
+    }
+    json
 }
 
 /// Each expectation by name, with its value and whether it is met.
@@ -194,7 +220,9 @@ pub(crate) fn expected_json(
 fn tell_program(finished: &Finished, out: &Path) -> Result<()> {
     let Finished { training, end, .. } = finished;
     let Some(results) = &training.results else { return Ok(()) };
-    let (test, expected) = (test_json(results), expected_json(training.expectations()));
+    let recipe = &training.recipe;
+    let (test, expected) = (test_json(recipe, results), expected_json(training.expectations()));
+    let valid = results.valid.as_ref().filter(|_| recipe.has_loss());
     let mut line = json!({
         "done": *end != End::Stopped,
         "end": match end {
@@ -202,7 +230,7 @@ fn tell_program(finished: &Finished, out: &Path) -> Result<()> {
             End::Patience => "patience",
             End::Stopped => "stopped",
         },
-        "best_valid_loss": results.valid.as_ref().map(|score| score.loss),
+        "best_valid_loss": valid.map(|score| score.loss),
         "best_step": results.best_step,
         "test": test,
         "calibration": results.calibration,
@@ -215,9 +243,17 @@ fn tell_program(finished: &Finished, out: &Path) -> Result<()> {
         "seconds": results.seconds,
         "out": out.to_string_lossy(),
     });
-    if training.recipe.task.is_none() {
-        let loss = results.valid.as_ref().map(|score| score.loss);
-        line["objective"] = training.recipe.objective.name().into();
+    if !results.members.is_empty() {
+        let scores = |member: &MemberResults| {
+            let [valid, test] = [&member.valid, &member.test]
+                .map(|score| Some(score_json(recipe, score.as_ref()?)));
+            json!({ "valid": valid, "test": test })
+        };
+        line["members"] = results.members.iter().map(scores).collect();
+    }
+    if recipe.task.is_none() {
+        let loss = valid.map(|score| score.loss);
+        line["objective"] = recipe.objective.name().into();
         line["best_valid_perplexity"] = loss.map(f64::exp).into();
     }
     Ok(JsonLines::new(std::io::stdout()).write(&line)?)

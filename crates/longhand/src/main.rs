@@ -11,10 +11,12 @@ mod folds;
 mod hint;
 mod interrupt;
 mod launch;
+mod neighbours;
 mod progress;
 mod reading;
 mod report;
 mod rounds;
+mod rules;
 mod talk;
 mod task_data;
 

@@ -1,10 +1,11 @@
 //! What a person or a program sees of a run: a bar on a terminal, lines elsewhere, JSON on stdout.
 
 use std::io::{IsTerminal, Stdout, stderr, stdout};
+use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use longhand::recipe::SelfTraining;
+use longhand::recipe::{Recipe, SelfTraining};
 use longhand_run::{DataSize, Introduction, Preparation, Watch};
 use longhand_tasks::TaskSettings;
 use longhand_text::EncodeProgress;
@@ -223,7 +224,10 @@ impl Watch for Display {
                 ));
             }
             Preparation::NothingToResume(folder) => {
-                self.say(&format!("nothing to go on with in {}: starting anew", folder.display()));
+                self.say(&format!(
+                    "there is no run to resume in {}: a new one begins",
+                    folder.display()
+                ));
             }
             Preparation::Vectors { path, found, in_lower_case, vocabulary } => {
                 let path = path.display();
@@ -252,6 +256,11 @@ impl Watch for Display {
                     &introduction.recipe.self_training
                 {
                     self.say(&format!("round {round} of {rounds}"));
+                }
+                let Recipe { members, member, .. } = introduction.recipe;
+                if let Some(members) = members.filter(|members| members.get() > 1) {
+                    let number = member.map_or(1, NonZeroUsize::get);
+                    self.say(&format!("network {number} of {members}"));
                 }
                 self.say(&introduce(introduction));
                 // Before, there is nothing to save, and Ctrl-C ends the process.

@@ -14,7 +14,7 @@ use longhand_engine::{
 use longhand_model::file::CONFIG_FILE;
 use longhand_ngram::Ngram;
 use longhand_run::text_data::{self, check_column};
-use longhand_run::{Training, output};
+use longhand_run::{Training, check_single, output};
 use longhand_text::sample::Language;
 use longhand_text::{Corpus, CorpusOptions, TableFormat, Tokenizer, Tokens};
 use longhand_train::settings::MOST_THREADS;
@@ -165,6 +165,7 @@ pub(crate) fn any_model_folder(path: &Path) -> Result<&Path> {
     if !path.join(CONFIG_FILE).is_file() && unfinished() {
         bail!("the run in {name} has not ended: go on with `longhand train --resume --out {name}`");
     }
+    check_single(path)?;
     Ok(path)
 }
 

@@ -32,8 +32,8 @@ pub(crate) struct Page<'a> {
     pub(crate) task: &'static str,
     /// The number of examples.
     pub(crate) examples: usize,
-    /// The mean loss, in nats.
-    pub(crate) loss: f64,
+    /// The mean loss, in nats; none where answers have no probability.
+    pub(crate) loss: Option<f64>,
     /// Every metric by its key.
     pub(crate) metrics: &'a BTreeMap<String, f64>,
     /// The 95 % interval of those that have one.
@@ -111,7 +111,10 @@ impl Page<'_> {
                 }
                 body {
                     h1 { (title) }
-                    p { (self.examples) " examples, mean loss " (format!("{:.4}", self.loss)) " nats" }
+                    p {
+                        (self.examples) " examples"
+                        @if let Some(loss) = self.loss { ", mean loss " (format!("{loss:.4}")) " nats" }
+                    }
                     (self.metrics())
                     (self.confusion())
                     (self.classes())

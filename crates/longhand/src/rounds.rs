@@ -109,7 +109,7 @@ impl Done {
         json!({
             "labelled": self.labelled,
             "valid": self.results.valid.as_ref().map(|score| &score.metrics),
-            "test": test_json(&self.results),
+            "test": test_json(&self.training.recipe, &self.results),
         })
     }
 }
@@ -121,7 +121,7 @@ fn tell_program(all: &[Done], best: &Best<'_>, training: &Training, end: End) ->
         "end": if end == End::Stopped { "stopped" } else { "rounds" },
         "best_round": best.number,
         "best_valid_loss": best.done.results.valid.as_ref().map(|score| score.loss),
-        "test": test_json(&best.done.results),
+        "test": test_json(&training.recipe, &best.done.results),
         "supervised": all.first().map(Done::json),
         "rounds": all.iter().map(Done::json).collect::<Vec<_>>(),
         "expected": expected_json(training.expectations()),

@@ -77,6 +77,39 @@ fn baselines_are_trained_measured_and_asked_like_any_model() {
 }
 
 #[test]
+fn a_baseline_learns_from_texts_that_it_has_labelled() {
+    let folder = Folder::new();
+    let (train_out, alone) = train(&folder, "nb-lr", &["--shots", "4"]);
+    assert!(std::path::Path::new(&train_out).exists());
+    let (data, test, out) =
+        (folder.path("train.tsv"), folder.path("test.tsv"), folder.path("rounds"));
+    let run = |baseline: &str, out: &str| {
+        let data = ["finetune", "--task", "classify", "--data", &data, "--test", &test];
+        let own = ["--baseline", baseline, "--shots", "4", "--unlabelled", data[4]];
+        let rounds = ["--rounds", "3", "--threshold", "0", "--per-label", "20"];
+        let output = ["--out", out, "--json", "--threads", "2"];
+        longhand(&[&data[..], &own, &rounds, &output].concat(), b"")
+    };
+    let (code, stdout, errors) = run("nb-lr", &out);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    let rounds = last["rounds"].as_array().unwrap();
+    assert_eq!(rounds.len(), 3);
+    // The first round is the same run without further texts.
+    assert_eq!((&rounds[0]["labelled"], &rounds[0]["test"]), (&0.into(), &alone["test"]));
+    // Six topics, at most twenty texts of each.
+    let labelled = rounds[1]["labelled"].as_u64().unwrap();
+    assert!((1..=120).contains(&labelled), "{last}");
+    assert_ne!(rounds[1]["test"], rounds[0]["test"]);
+    let best = last["out"].as_str().unwrap();
+    let (code, answers, _) = longhand(&["predict", best, "--json"], b"a text\n");
+    assert_eq!((code, answers.lines().count()), (0, 1));
+
+    let other = folder.path("majority");
+    check(&run("majority", &other), 1, "learns nothing from more texts", "no words");
+}
+
+#[test]
 fn a_baseline_answers_beside_a_network() {
     let folder = Folder::new();
     // A text is a glad one if it has one of two words, and the network is hardly trained.
@@ -149,7 +182,7 @@ fn an_ensemble_that_cannot_be_is_refused() {
     for (further, text) in [
         (["--baseline", "nb-lr"], "cannot be used with"),
         (["--set", "baseline.cost=-1"], "it must be above 0"),
-        (["--set", "baseline.width=8"], "unknown field `width`"),
+        (["--set", "baseline.width=8"], "there is no key `width`: the keys are "),
     ] {
         check(&run(&[&classify[..], &further].concat()), 2, text, text);
     }

@@ -119,12 +119,18 @@ fn a_few_examples_of_each_label_are_learnt_from() {
     let (code, _, told) = finetune(&["--adversarial", "2"]);
     assert_eq!(code, 0, "{told}");
     check(&finetune(&["--adversarial", "0"]), 2, "--adversarial is 0", "no perturbation");
+    check(&finetune(&["--test-fraction", "0.2"]), 2, "--test-fraction is for tasks that", "share");
     // Any setting of the task has a name.
     let (code, _, told) = finetune(&["--set", "longest=2", "--set", "pooling=mean"]);
     assert_eq!(code, 0, "{told}");
     assert!(told.contains("texts longer than 2 tokens"), "{told}");
     check(&finetune(&["--set", "longest"]), 2, "is not of the form KEY=VALUE", "form");
-    check(&finetune(&["--set", "colour=red"]), 2, "classify cannot have colour", "unknown");
+    check(
+        &finetune(&["--set", "colour=red"]),
+        2,
+        "--set colour=red is not for the task classify, whose settings are label_column, ",
+        "unknown",
+    );
 }
 
 #[test]
@@ -197,6 +203,11 @@ fn texts_without_labels_are_learnt_from_in_rounds() {
     let best = last["best_round"].as_u64().unwrap() as usize;
     assert_eq!(rounds[best - 1]["test"], last["test"]);
     assert_eq!(last["out"], format!("{out}/round-{best:02}"));
+    let told = format!(
+        "holds the rounds of a self-training, a model each: give the folder of one, \
+                        such as {out}/round-{best:02}"
+    );
+    check(&longhand(&["eval", &out, "--data", &table], b""), 1, &told, "which folder");
 
     // What is labelled is no text of the labelled examples, each once, with a label of theirs.
     let lines = fs_err::read_to_string(format!("{out}/labelled-02.jsonl")).unwrap();
@@ -240,7 +251,6 @@ fn texts_without_labels_are_learnt_from_in_rounds() {
     let folds = [&folds[..], &COLUMNS, &["--folds", "3", "--out", &out, "--force"]].concat();
     check(&longhand(&folds, b""), 1, "self-training has no `folds`", "folds");
     check(&run(&arguments(&["--rounds", "1", "--force"])), 1, "must be at least 2", "one round");
-    check(&run(&arguments(&["--baseline", "nb-lr"])), 2, "leave it out", "a baseline");
     let alone =
         ["finetune", "--task", "classify", "--data", &table, "--rounds", "2", "--out", &out];
     check(&longhand(&alone, b""), 2, "name texts with --unlabelled", "no texts");

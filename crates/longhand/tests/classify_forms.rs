@@ -163,6 +163,13 @@ fn each_fold_is_a_run_and_complete_ones_are_not_repeated() {
     assert_eq!(folds.iter().map(counts).collect::<Vec<_>>(), [20, 20, 20]);
     let model = |fold: &str| format!("{out}/{fold}/model.safetensors");
     assert_eq!(longhand(&["predict", &format!("{out}/fold-02")], b"glad\n").0, 0);
+    check(&longhand(&["predict", &out], b""), 1, "holds the folds of a", "fold-01");
+    let never = folder.path("never");
+    let eval = ["eval", &out, "--data", &table, "--label-column", "mood"];
+    check(&longhand(&eval, b""), 1, "holds the folds of a cross-validation", "eval");
+    let tune = ["finetune", &out, "--task", "classify", "--data", &table, "--out", &never];
+    let tune = [&tune[..], &tables::COLUMNS].concat();
+    check(&longhand(&tune, b""), 1, "holds the folds of a", "tune");
 
     // One that is missing is made again, alone; the others are read.
     let before: Vec<Vec<u8>> =

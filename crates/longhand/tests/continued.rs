@@ -161,6 +161,17 @@ fn a_task_beside_the_old_objective_forgets_less() {
     assert_eq!(place.answers("lora"), place.answers("base --adapter lora"));
     let shown = place.done("adapter show lora --json");
     assert_eq!(shown["own"], serde_json::json!(["classify.bias", "classify.weight"]));
+    // Nothing of that head is lost: it is frozen, and the model has the base's to the last bit.
+    let load = |name: &str| longhand_model::adapter::load(&place.0.path().join(name), &[]).unwrap();
+    let (base, tuned) = (load("base"), load("lora"));
+    let head = |model: &longhand_model::Model| {
+        let parts = ["head.", "embedding."];
+        let of_head = |name: &str| parts.iter().any(|part| name.starts_with(part));
+        let values = model.weights.iter().filter(|p| of_head(&p.name));
+        let values = values.map(|p| (p.name.clone(), p.data.to_vec())).collect::<Vec<_>>();
+        (model.token_head().name().to_owned(), values)
+    };
+    assert_eq!(head(&tuned), head(&base));
 
     let tune = "finetune base --task classify --data train.tsv --steps 2 --out never";
     place.refused(&format!("{tune} --method frozen --rehearse text.txt"), "head alone");

@@ -160,7 +160,7 @@ fn numbers_out_of_form_or_range_are_told_with_flag_and_range() {
     for (line, words) in [
         (
             "train text.txt --steps -1 --out m",
-            "--steps is \"-1\", but must be a whole number, 0 or more",
+            "--steps is \"-1\", but must be a whole number that is not negative",
         ),
         ("train text.txt --steps 0 --out m", "--steps is 0, but must be above 0"),
         ("train text.txt --minutes -1 --out m", "--minutes is -1, but must be above 0"),
@@ -180,7 +180,10 @@ fn numbers_out_of_form_or_range_are_told_with_flag_and_range() {
             "train text.txt --tokenizer byte --vocab 5 --out m",
             "always has 256 tokens: leave out --vocab",
         ),
-        ("nope", "there is no verb `nope`: the verbs are adapter, bench, data, eval, finetune"),
+        (
+            "nope",
+            "there is no verb `nope`: the verbs are adapter, bench, chat, data, doctor, eval, finetune",
+        ),
     ] {
         if line.starts_with("generate") {
             place.model();

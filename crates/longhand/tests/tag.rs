@@ -150,18 +150,23 @@ fn a_tagger_rehearses_what_its_body_was_pretrained_for() {
 
 #[test]
 fn a_tagger_reads_the_characters_of_words() {
+    read_characters("--characters", &[("width", 30), ("filters", 30), ("kernel", 3)]);
+    read_characters("--characters=lstm", &[("width", 25), ("hidden", 25)]);
+}
+
+fn read_characters(flag: &str, sizes: &[(&str, u64)]) {
     let folder = TempDir::new().unwrap();
     let long = format!("{} NNP I-PER\nsees VBZ O\n\n", "Ba".repeat(20));
     let train = write(&folder, "train.conll", &format!("{}{long}", sentences(0, 80)));
     let test = write(&folder, "test.conll", &sentences(500, 30));
     let out = folder.path().join("tagger").to_str().unwrap().to_owned();
     let arguments = [
-        &["finetune", "--task", "tag", "--data", &train, "--test", &test, "--characters"][..],
+        &["finetune", "--task", "tag", "--data", &train, "--test", &test, flag][..],
         &["--set", "spelling=false", "--epochs", "40", "--threads", "1", "--out", &out],
     ];
     let (code, told, errors) = longhand(&arguments.concat(), "");
     assert_eq!(code, 0, "{errors}");
-    let note = "1 word(s) have more than the 32 characters that filters see";
+    let note = "1 word(s) have more than the 32 characters that are read";
     assert!(told.contains(note) || errors.contains(note), "{told}{errors}");
     let read = |name: &str| -> Value {
         let path = format!("{out}/{name}");
@@ -170,11 +175,8 @@ fn a_tagger_reads_the_characters_of_words() {
     let alphabet = read("task.json")["characters"]["alphabet"].as_str().unwrap().to_owned();
     let config = &read("config.json")["characters"];
     assert_eq!(config["vocabulary"], alphabet.chars().count() + 1);
-    assert_eq!(
-        (&config["width"], &config["filters"], &config["kernel"]),
-        (&json!(30), &json!(30), &json!(3))
-    );
-    // Without the features of spelling, the capital of an unknown name is seen by filters alone.
+    assert!(sizes.iter().all(|&(name, size)| config[name] == size), "{config}");
+    // Without the features of spelling, the capital of an unknown name is seen among characters alone.
     let (code, tagged, errors) = longhand(&["predict", &out], "Bora999 NNP\nsees VBZ\n. .\n");
     assert_eq!((code, errors.as_str()), (0, ""));
     assert_eq!(tagged, "Bora999 NNP I-PER\nsees VBZ O\n. . O\n\n");
@@ -200,13 +202,17 @@ fn bad_input_is_told_in_one_sentence() {
     check(&ragged, &[], &["ragged.conll, line 3", "1 column(s)"]);
     let wide = ["--set", r#"characters={"kernel": 100}"#];
     check(&good, &wide, &["`characters.kernel` is 100; it must be from 1 to 64"]);
+    let other = ["--set", r#"characters={"type": "lstm", "hidden": 2000000}"#];
+    check(&good, &other, &["`characters.hidden` is 2000000"]);
+    check(&good, &["--characters", "gru"], &["--characters", "lstm"]);
     let unknown = ["--set", r#"characters={"depth": 2}"#];
-    check(&good, &unknown, &["unknown field `depth`", "`kernel`"]);
+    check(&good, &unknown, &["there is no key `depth`: the keys are ", "kernel"]);
     check(&good, &["--label-column", "7"], &["good.conll has no column 7"]);
     check(&good, &["--word-column", "form"], &["no column \"form\""]);
     check(&good, &["--scheme", "bilou"], &["bilou", "bioes"]);
     check(&good, &["--label-column", "1", "--scheme", "iob2"], &["mark no entities"]);
     check(&good, &["--set", "words=middle"], &["middle", "first"]);
+    check(&good, &["--label-smoothing", "0.1"], &["label smoothing", "CRF"]);
     let one = write(&folder, "one.conll", "a O\nb O\n");
     check(&one, &[], &["one.conll", "\"O\""]);
     let unseen = write(&folder, "unseen.conll", "a B-LOC\n");

@@ -226,6 +226,17 @@ fn the_same_seed_gives_the_same_model_and_resuming_goes_on() {
 
     place.done("train text.txt --resume --out part --json");
     assert_eq!(hash(&place.path("whole")), hash(&part));
+    place.refused("train --resume --out typo", 2, "there is no run to resume in typo");
+    place.refused("train --resume --steps 9 --out typo", 2, "there is no run to resume in typo");
+    place.refused("finetune --resume --out typo", 2, "there is no run to resume in typo");
+    assert!(!place.path("typo").exists());
+    let said =
+        place.run("train text.txt --preset lstm --steps 1 --batch 4 --chunk 16 --resume --out new");
+    assert!(
+        said.err.contains("there is no run to resume in new: a new one begins"),
+        "{}",
+        said.err
+    );
 
     place.refused("train --recipe small.toml --steps 30 --out part", 1, "not empty");
     let again = "train --recipe small.toml --json --resume --out part";

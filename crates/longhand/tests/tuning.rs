@@ -37,6 +37,11 @@ fn an_adapter_is_trained_resumed_applied_and_merged() {
         "way of tuning",
     );
 
+    let tune = "finetune base --task classify --data train.tsv --out never";
+    place.refused(&format!("{tune} --rank 4"), "--lora-rank is for --method lora or adalora");
+    let other = format!("{tune} --method lora --adapter-width 4");
+    place.refused(&other, "--adapter-width is for --method adapter, and the method is lora");
+
     let alone = place.answers("whole");
     let applied = place.answers("base --adapter whole");
     assert_eq!(alone, applied);
@@ -44,7 +49,10 @@ fn an_adapter_is_trained_resumed_applied_and_merged() {
     place.done("adapter merge base whole --out merged");
     assert!(difference(&alone, &place.answers("merged")) < 1e-5);
     place.refused("adapter merge base whole --out merged", "not empty");
-    place.refused("adapter merge other whole --out never", "base model with hash");
+    place.refused("adapter merge other whole --out never", "the model in other has hash");
+    place.refused("adapter merge base whole@3e38 --out never", "the merged `blocks.0.");
+    place.refused("quantize whole --weights int8 --out never", "merge it first");
+    assert!(!place.has("never"));
 
     let shown = place.done("adapter show whole --json");
     assert_eq!((&shown["peft_type"], &shown["lora_alpha"]), (&"LORA".into(), &8.0.into()));
@@ -92,7 +100,10 @@ fn ranks_are_chosen_and_an_adapter_of_the_target_rank_is_left() {
     place.write("few.toml", "[tuning]\nmethod = 'adalora'\nadalora = { initial = 4 }\n");
     place.refused(&format!("{tune} --recipe few.toml"), "adalora.initial");
     place.write("odd.toml", "[tuning]\nadalora = { first = 4 }\n");
-    place.refused(&format!("{tune} --recipe odd.toml"), "unknown field `first`");
+    place.refused(
+        &format!("{tune} --recipe odd.toml"),
+        "there is no key `first`: the keys are initial",
+    );
 }
 
 #[test]

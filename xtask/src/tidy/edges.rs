@@ -12,6 +12,7 @@ use serde_json::Value;
 pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
     ("longhand-text", &[]),
     ("longhand-metrics", &[]),
+    ("longhand-nbest", &["longhand-metrics"]),
     ("longhand-kernel", &[]),
     ("longhand-model", &["longhand-kernel"]),
     ("longhand-ngram", &["longhand-text", "longhand-model"]),
@@ -21,6 +22,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
         "longhand-tasks",
         &[
             "longhand-text",
+            "longhand-metrics",
             "longhand-kernel",
             "longhand-model",
             "longhand-engine",
@@ -38,11 +40,23 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
             "longhand-tasks",
         ],
     ),
-    ("longhand-serve", &["longhand-engine", "longhand-tasks"]),
+    ("longhand-sessions", &["longhand-text", "longhand-model", "longhand-engine"]),
+    (
+        "longhand-serve",
+        &[
+            "longhand-text",
+            "longhand-model",
+            "longhand-engine",
+            "longhand-tasks",
+            "longhand-sessions",
+        ],
+    ),
     (
         "longhand",
         &[
             "longhand-text",
+            "longhand-metrics",
+            "longhand-nbest",
             "longhand-kernel",
             "longhand-model",
             "longhand-ngram",
@@ -50,6 +64,7 @@ pub(crate) const ALLOWED: &[(&str, &[&str])] = &[
             "longhand-train",
             "longhand-tasks",
             "longhand-run",
+            "longhand-sessions",
             "longhand-serve",
         ],
     ),

@@ -14,6 +14,8 @@ use crate::level::Level;
 use crate::sequence::Sequence;
 use crate::simd::{Kernel, Vector};
 
+pub mod kept;
+
 /// The sizes of cross-attention.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {

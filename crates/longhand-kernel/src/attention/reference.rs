@@ -158,6 +158,27 @@ pub fn cross_forward<R: Real>(
     y
 }
 
+/// `[T·B, S]`: the mean over the heads of the weights of cross-attention; zeros for padding.
+pub fn cross_weights<R: Real>(
+    sizes: cross::Sizes,
+    sequence: &Sequence,
+    source: &Sequence,
+    q: &[R],
+    kv: &[R],
+) -> Vec<R> {
+    let share = R::from_f64(1.0 / sizes.heads as f64);
+    let mut means = vec![R::zero(); sequence.rows() * source.time];
+    for_each_query(sizes, sequence, |b, group, at| {
+        let entries = source_entries(sizes, source, kv, b, group);
+        let seen: Vec<_> = entries.iter().collect();
+        let row = at / (sizes.heads * sizes.width);
+        let weights = softmax(&scaled(&q[at..at + sizes.width]), &seen);
+        let means = &mut means[row * source.time..];
+        means.iter_mut().zip(weights).for_each(|(mean, weight)| *mean += share * weight);
+    });
+    means
+}
+
 /// dq and dkv of cross-attention.
 pub fn cross_backward<R: Real>(
     sizes: cross::Sizes,

@@ -106,7 +106,7 @@ pub fn step(call: Call<Sizes>, qkv: &[f32], state: State, angles: &mut Angles, y
 }
 
 /// Runs `read` for every stream and key head, on the threads where that many products pay.
-fn for_each_group(
+pub(super) fn for_each_group(
     cpu: &Cpu,
     products: usize,
     [batch, groups]: [usize; 2],
@@ -170,26 +170,26 @@ impl TakenIn<'_> {
     }
 }
 
-/// Softmax of the queries of one group of one stream against its ring.
-struct Read<'a> {
+/// Softmax of the queries of one group of one stream against its keys.
+pub(super) struct Read<'a> {
     /// K: features of a head.
-    width: usize,
-    /// Words of a head, and so from one position to the next.
-    held: usize,
+    pub(super) width: usize,
+    /// Words from one position to the next.
+    pub(super) held: usize,
     /// Adjacent heads, rotated and divided by √K.
-    query: &'a [f32],
-    /// `[W, K]`, as the values.
-    keys: &'a [f32],
-    values: &'a [f32],
-    /// The slots that may be seen.
-    spans: [Range<usize>; 2],
-    /// Room for W elements, rounded up to whole vectors.
-    scores: &'a mut [f32],
-    y: &'a mut [f32],
+    pub(super) query: &'a [f32],
+    /// A head at each position, as the values.
+    pub(super) keys: &'a [f32],
+    pub(super) values: &'a [f32],
+    /// The positions that may be seen.
+    pub(super) spans: [Range<usize>; 2],
+    /// Room for a score of each position, rounded up to whole vectors.
+    pub(super) scores: &'a mut [f32],
+    pub(super) y: &'a mut [f32],
 }
 
 /// The same for keys and values held as `H`.
-struct As<'a, H>(Read<'a>, PhantomData<H>);
+pub(super) struct As<'a, H>(pub(super) Read<'a>, pub(super) PhantomData<H>);
 
 /// Pairs of vectors of features that are summed together.
 const WIDE: usize = 2;
@@ -207,21 +207,7 @@ impl<H: Held> Kernel for As<'_, H> {
         unsafe {
             for (query, y) in heads {
                 let (query, y) = (query.as_ptr(), y.as_mut_ptr());
-                let mut count = 0;
-                for span in &spans {
-                    let mut slot = span.start;
-                    while slot < span.end {
-                        let at = keys.add(slot * held);
-                        if slot + 4 <= span.end {
-                            let sums = dots::<V, H, 4>(query, at, held, width);
-                            V::store_sums(sums, scores.add(count));
-                            (slot, count) = (slot + 4, count + 4);
-                        } else {
-                            *scores.add(count) = dots::<V, H, 1>(query, at, held, width)[0].sum();
-                            (slot, count) = (slot + 1, count + 1);
-                        }
-                    }
-                }
+                let count = scores_of::<V, H>(query, keys, held, width, &spans, scores);
                 let scale = 1.0 / exponentials::<V>(scores, count);
                 let mut first = 0;
                 while first < lower_half(width) {
@@ -236,6 +222,41 @@ impl<H: Held> Kernel for As<'_, H> {
             }
         }
     }
+}
+
+/// Writes the product of a query with the key of each slot, and gives their number.
+///
+/// # Safety
+/// The caller gives keys of `width` elements, `held` words apart, in all slots of the spans, and
+/// room for as many scores.
+#[inline(always)]
+pub(super) unsafe fn scores_of<V: Vector, H: Held>(
+    query: *const f32,
+    keys: *const f32,
+    held: usize,
+    width: usize,
+    spans: &[Range<usize>; 2],
+    scores: *mut f32,
+) -> usize {
+    let mut count = 0;
+    // SAFETY: as the caller promises.
+    unsafe {
+        for span in spans {
+            let mut slot = span.start;
+            while slot < span.end {
+                let at = keys.add(slot * held);
+                if slot + 4 <= span.end {
+                    let sums = dots::<V, H, 4>(query, at, held, width);
+                    V::store_sums(sums, scores.add(count));
+                    (slot, count) = (slot + 4, count + 4);
+                } else {
+                    *scores.add(count) = dots::<V, H, 1>(query, at, held, width)[0].sum();
+                    (slot, count) = (slot + 1, count + 1);
+                }
+            }
+        }
+    }
+    count
 }
 
 /// Values summed by their weights.
@@ -327,8 +348,11 @@ unsafe fn dots<V: Vector, H: Held, const N: usize>(
 }
 
 /// Replaces scores by the exponentials of their distance from the largest, and gives their sum.
+///
+/// # Safety
+/// The caller gives room for `count` scores, rounded up to whole vectors.
 #[inline(always)]
-unsafe fn exponentials<V: Vector>(scores: *mut f32, count: usize) -> f32 {
+pub(super) unsafe fn exponentials<V: Vector>(scores: *mut f32, count: usize) -> f32 {
     // SAFETY: the caller gives room for `count` scores rounded up to whole vectors.
     unsafe {
         // The padding of the last vector vanishes in `exp`.

@@ -1,9 +1,11 @@
 //! The loops over blocks of B and A.
 
+use crate::amx::Tiles;
 use crate::buffer::Buffer;
 use crate::cpu::{Shards, Worker, share};
-use crate::gemm::pack::{pack_across, pack_panels, pack_rows, panel_width};
+use crate::gemm::pack::{pack_across, pack_panels, pack_rows, pack_turned, panel_width};
 use crate::gemm::tile::{Tile, run_tile};
+use crate::gemm::tiles::{Part, add_tiles};
 use crate::gemm::{FEW_ROWS, K_BLOCK, M_BLOCK, N_BLOCK, N_BLOCK_TOGETHER, PAD, Product};
 use crate::level::Level;
 use crate::operand::{Operand, ProductKernel, run_product};
@@ -41,7 +43,8 @@ pub(super) fn run(product: Product, right: Right, worker: &mut Worker) {
         Right::Together(_) | Right::Packed(_) => 0,
     };
     let block = worker.buffers.take(alone);
-    let mut walk = Walk { product, right, worker, left, block };
+    let tiles = Tiles::of(level, precision);
+    let mut walk = Walk { product, right, worker, left, block, tiles };
     run_product(level, precision, &mut walk);
     let Walk { left, block, .. } = walk;
     worker.buffers.give(left);
@@ -56,6 +59,8 @@ struct Walk<'a, 'b> {
     left: Buffer,
     /// The packed block of B of a thread alone.
     block: Buffer,
+    /// Tile registers, where the machine has them for this precision.
+    tiles: Option<Tiles>,
 }
 
 /// Columns `n0..n0 + n` and elements `k0..k0 + k` along K.
@@ -159,8 +164,14 @@ impl Walk<'_, '_> {
             let far_apart = p.a_row.is_multiple_of(FAR_APART) && p.m > FEW_ROWS;
             let left = if p.a_col != 1 {
                 assert!(p.a_row == 1 || p.m == 1, "rows or columns of adjacent elements");
-                pack_across::<V, O>(a, p.a_col, k, m, self.left.as_mut_ptr(), M_BLOCK + PAD);
-                Left::Across
+                let to = self.left.as_mut_ptr();
+                if self.tiles.is_some() {
+                    pack_turned::<V, O>(a, p.a_col, k, m, to, K_BLOCK + PAD);
+                    Left::Rows
+                } else {
+                    pack_across::<V, O>(a, p.a_col, k, m, to, M_BLOCK + PAD);
+                    Left::Across
+                }
             } else if !O::IN_PLACE || far_apart {
                 let to = self.left.as_mut_ptr();
                 pack_rows::<V, O>(a, p.a_row, k, m, to, K_BLOCK + PAD);
@@ -180,6 +191,17 @@ impl Walk<'_, '_> {
                     Some(b) => (b.add(j * lanes), width.next_multiple_of(V::LANES)),
                     None => (p.b.add((n0 + j) * p.b_col + k0 * p.b_row), p.b_row),
                 };
+                let c = p.c.add(m0 * p.c_row + n0 + j);
+                let add = p.add || k0 > 0;
+                // Tiles take sixteen lanes at a time; vectors take the rest.
+                let mut done = 0;
+                if let Some(tiles) = &self.tiles {
+                    let part = Part { b, b_row, c, c_row: p.c_row, m, width };
+                    done = add_tiles(tiles, lanes, packed_a, K_BLOCK + PAD, part, add);
+                    if done == lanes {
+                        continue;
+                    }
+                }
                 for i in (0..m).step_by(V::TILE_ROWS) {
                     let rows = V::TILE_ROWS.min(m - i);
                     let (a, a_row, a_col) = match left {
@@ -187,10 +209,11 @@ impl Walk<'_, '_> {
                         Left::Rows => (packed_a.add(i * (K_BLOCK + PAD)), K_BLOCK + PAD, 1),
                         Left::InPlace => (a.add(i * p.a_row), p.a_row, 1),
                     };
-                    let c = p.c.add((m0 + i) * p.c_row + n0 + j);
-                    let tile = Tile { k: lanes, a, a_row, a_col, b, b_row, c, c_row: p.c_row };
+                    let (a, b) = (a.add(done * a_col), b.add(done * b_row));
+                    let (c, c_row) = (c.add(i * p.c_row), p.c_row);
+                    let tile = Tile { k: lanes - done, a, a_row, a_col, b, b_row, c, c_row };
                     ahead.fetch();
-                    run_tile::<V, O>(&tile, rows, width, right.is_some(), p.add || k0 > 0);
+                    run_tile::<V, O>(&tile, rows, width, right.is_some(), add || done > 0);
                 }
             }
         }

@@ -156,6 +156,39 @@ pub(super) unsafe fn pack_across<V: Vector, O: Operand<V>>(
     }
 }
 
+/// As [`pack_across`], as the rows of lanes that [`pack_rows`] makes, in whole squares.
+///
+/// # Safety
+/// As [`pack_rows`]; `to` has rows for whole vectors of `m`.
+#[inline(always)]
+pub(super) unsafe fn pack_turned<V: Vector, O: Operand<V>>(
+    a: *const f32,
+    col: usize,
+    k: usize,
+    m: usize,
+    to: *mut f32,
+    to_row: usize,
+) {
+    let lanes = k.div_ceil(O::DEPTH);
+    let mut square = [0.0f32; 16 * 16];
+    // SAFETY: as the caller promised; a square holds LANES vectors.
+    unsafe {
+        for i in (0..m).step_by(V::LANES) {
+            for l0 in (0..lanes).step_by(V::LANES) {
+                for l in l0..lanes.min(l0 + V::LANES) {
+                    let from = a.add(l * O::DEPTH * col + i);
+                    let first = V::load_first(from, m - i);
+                    let paired = O::DEPTH == 2 && 2 * l + 1 < k;
+                    let second =
+                        if paired { V::load_first(from.add(col), m - i) } else { V::zero() };
+                    O::join(first, second).store(square.as_mut_ptr().add((l - l0) * V::LANES));
+                }
+                V::transpose(square.as_ptr(), V::LANES, to.add(i * to_row + l0), to_row);
+            }
+        }
+    }
+}
+
 /// One thread's share of the panels of every block of K.
 pub(super) struct PackPanels {
     pub(super) b: *const f32,

@@ -6,6 +6,7 @@ use super::layout::Shape;
 use super::links::{self, Link};
 use super::product::{ROW_GROUP, TILE_VECTORS, add_product};
 use super::{Cell, Input, Kept, MAX_GATES, MAX_STATES, OutputGradients, WeightGradients, pack};
+use crate::amx::Tiles;
 use crate::buffer::Buffer;
 use crate::call::Call;
 use crate::cpu::{Cpu, Shards, Worker};
@@ -485,6 +486,7 @@ impl<C: Cell> ProductKernel for TimeLoop<'_, '_, C> {
         let own = own.start / V::LANES..own.end / V::LANES;
         let mut active = List::new(worker.buffers, run.sequence.batch);
         let mut sums = worker.buffers.take(ROW_GROUP * TILE_VECTORS * V::LANES);
+        let tiles = Tiles::of(worker.level, worker.precision);
         // SAFETY: units are this thread's own; what it reads of others was written before the
         // last barrier.
         unsafe {
@@ -503,7 +505,14 @@ impl<C: Cell> ProductKernel for TimeLoop<'_, '_, C> {
                 }
                 for group in shape.groups(own.clone(), V::LANES, TILE_VECTORS) {
                     for rows in active.chunks(ROW_GROUP) {
-                        d_hidden::<V, O>(run, group.clone(), rows, t.is_some(), &mut sums);
+                        d_hidden::<V, O>(
+                            run,
+                            tiles.as_ref(),
+                            group.clone(),
+                            rows,
+                            t.is_some(),
+                            &mut sums,
+                        );
                         match t {
                             Some(_) => cells::<C, V, O>(run, group.clone(), rows, &sums),
                             None => hand_back::<V>(run, group.clone(), rows, &sums),
@@ -522,6 +531,7 @@ impl<C: Cell> ProductKernel for TimeLoop<'_, '_, C> {
 #[inline(always)]
 unsafe fn d_hidden<V: Vector, O: Operand<V>>(
     run: &Run,
+    tiles: Option<&Tiles>,
     blocks: std::ops::Range<usize>,
     rows: &[Active],
     with_outputs: bool,
@@ -550,12 +560,12 @@ unsafe fn d_hidden<V: Vector, O: Operand<V>>(
         }
         let followed = rows.iter().take_while(|active| active.d_gates.is_some()).count();
         add_product::<V, O>(
+            tiles,
             vectors,
             followed,
             |i| rows.get_unchecked(i).d_gates.unwrap_or(run.gates).add(head * lanes),
             lanes,
-            run.panels.as_ptr().add(blocks.start * lanes * V::LANES),
-            lanes * V::LANES,
+            (run.panels.as_ptr().add(blocks.start * lanes * V::LANES), lanes * V::LANES),
             sums.as_mut_ptr(),
         );
     }

@@ -10,6 +10,7 @@ use super::layout::{Block, Shape};
 use super::links::{self, Link};
 use super::product::{ROW_GROUP, TILE_VECTORS, add_product};
 use super::{Cell, CellPanels, Input, MAX_GATES, MAX_STATES, Outputs, Weights, pack};
+use crate::amx::Tiles;
 use crate::call::Call;
 use crate::cpu::{Cpu, Worker};
 use crate::gemm::{Into, Matrix, MatrixMut, Packed, gemm_with_packed};
@@ -417,6 +418,7 @@ impl<C: Cell> ProductKernel for TimeLoop<'_, '_, C> {
         let own = units.start / V::LANES..units.end / V::LANES;
         let mut active = List::new(worker.buffers, run.sequence.batch);
         let mut sums = worker.buffers.take(ROW_GROUP * TILE_VECTORS * V::LANES);
+        let tiles = Tiles::of(worker.level, worker.precision);
         // SAFETY: units are this thread's own; what it reads of others was written before the
         // last barrier.
         unsafe {
@@ -433,7 +435,15 @@ impl<C: Cell> ProductKernel for TimeLoop<'_, '_, C> {
                 for group in shape.groups(own.clone(), V::LANES, TILE_VECTORS / C::GATES) {
                     for rows in active.chunks(ROW_GROUP) {
                         let (panels, bias) = (self.panels, self.bias);
-                        self::group::<C, V, O>(run, group.clone(), rows, panels, bias, &mut sums);
+                        self::group::<C, V, O>(
+                            run,
+                            tiles.as_ref(),
+                            group.clone(),
+                            rows,
+                            panels,
+                            bias,
+                            &mut sums,
+                        );
                     }
                 }
                 shape.meet(worker);
@@ -472,6 +482,7 @@ impl Operands {
 #[inline(always)]
 unsafe fn group<C: Cell, V: Vector, O: Operand<V>>(
     run: &Run,
+    tiles: Option<&Tiles>,
     blocks: Range<usize>,
     rows: &[Active],
     panels: &[f32],
@@ -495,12 +506,12 @@ unsafe fn group<C: Cell, V: Vector, O: Operand<V>>(
             }
         }
         add_product::<V, O>(
+            tiles,
             vectors,
             rows.len(),
             |i| rows.get_unchecked(i).operand.add(head * per_head),
             inner,
-            panels.as_ptr().add(column * inner),
-            inner * V::LANES,
+            (panels.as_ptr().add(column * inner), inner * V::LANES),
             sums.as_mut_ptr(),
         );
         for (j, index) in blocks.clone().enumerate() {

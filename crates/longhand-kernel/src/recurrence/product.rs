@@ -1,5 +1,8 @@
 //! The product inside the time loop: a few vectors of packed weights against the batch's rows.
 
+use std::mem::MaybeUninit;
+
+use crate::amx::{Columns, Left, SIDE, Sums, Tiles};
 use crate::operand::Operand;
 use crate::simd::Vector;
 
@@ -13,20 +16,20 @@ pub(super) const ROW_GROUP: usize = 48;
 const INNER_BLOCK: usize = 256;
 
 /// `sums[i][v] += Σ_k row(i)[k] · panels[v][k]` for `count` rows and `vectors` vectors,
-/// over `inner` lanes k.
+/// over `inner` lanes k. `tiles` does it sixteen lanes at a time, where the machine has them for `O`.
 ///
 /// # Safety
 /// The machine has the instruction set of `V` and `O`; `row(i)` gives `inner` lanes, vector `v` of
 /// row `k` of the panels is at `panels + v · panel_stride + k · LANES`, and `sums` holds `count`
-/// rows of `vectors` vectors.
+/// rows of `vectors` vectors, with room for [`ROW_GROUP`] rows.
 #[inline(always)]
 pub(super) unsafe fn add_product<V: Vector, O: Operand<V>>(
+    tiles: Option<&Tiles>,
     vectors: usize,
     count: usize,
     row: impl Fn(usize) -> *const f32,
     inner: usize,
-    panels: *const f32,
-    panel_stride: usize,
+    (panels, panel_stride): (*const f32, usize),
     sums: *mut f32,
 ) {
     // Rows × vectors sums, one row of the panels and one element fit in the registers: 32 with
@@ -36,7 +39,13 @@ pub(super) unsafe fn add_product<V: Vector, O: Operand<V>>(
     let tile_rows = count.div_ceil(count.div_ceil(most_rows).max(1)).max(1);
     // SAFETY: the blocks are within the sizes that the caller promised.
     unsafe {
-        for from in (0..inner).step_by(INNER_BLOCK) {
+        let done = match tiles {
+            Some(tiles) => {
+                add_tiles(tiles, vectors, count, &row, inner, (panels, panel_stride), sums)
+            }
+            None => 0,
+        };
+        for from in (done..inner).step_by(INNER_BLOCK) {
             let inner = INNER_BLOCK.min(inner - from);
             let panels = panels.add(from * V::LANES);
             for i in (0..count).step_by(tile_rows) {
@@ -64,6 +73,82 @@ pub(super) unsafe fn add_product<V: Vector, O: Operand<V>>(
             }
         }
     }
+}
+
+/// As [`add_product`], over as many lanes as are whole tiles; gives their number.
+///
+/// # Safety
+/// As [`add_product`], with vectors of sixteen lanes.
+unsafe fn add_tiles(
+    tiles: &Tiles,
+    vectors: usize,
+    count: usize,
+    row: &impl Fn(usize) -> *const f32,
+    inner: usize,
+    (panels, panel_stride): (*const f32, usize),
+    sums: *mut f32,
+) -> usize {
+    let done = inner / SIDE * SIDE;
+    let mut copied = MaybeUninit::<[f32; 2 * SIDE * INNER_BLOCK]>::uninit();
+    // SAFETY: as the caller promised; rows that are missing to a whole tile are zeros, and their sums
+    // are within the room.
+    unsafe {
+        for i in (0..count).step_by(2 * SIDE) {
+            let rows = (count - i).min(2 * SIDE);
+            for from in (0..done).step_by(INNER_BLOCK) {
+                let lanes = INNER_BLOCK.min(done - from);
+                let left = left(copied.as_mut_ptr().cast(), rows, |r| row(i + r).add(from), lanes);
+                for v in (0..vectors).step_by(2) {
+                    let columns = Columns {
+                        from: panels.add(v * panel_stride + from * SIDE),
+                        stride: SIDE,
+                        next: panel_stride,
+                    };
+                    let stride = vectors * SIDE;
+                    let sums = Sums { to: sums.add(i * stride + v * SIDE), stride };
+                    let steps = lanes / SIDE;
+                    match (rows > SIDE, v + 1 < vectors) {
+                        (false, false) => tiles.multiply::<1, 1>(steps, left, columns, sums, true),
+                        (false, true) => tiles.multiply::<1, 2>(steps, left, columns, sums, true),
+                        (true, false) => tiles.multiply::<2, 1>(steps, left, columns, sums, true),
+                        (true, true) => tiles.multiply::<2, 2>(steps, left, columns, sums, true),
+                    }
+                }
+            }
+        }
+    }
+    done
+}
+
+/// Rows at equal distances, copied unless they are so and fill their tiles. `copied` has room for
+/// two tiles of rows.
+unsafe fn left(
+    copied: *mut f32,
+    rows: usize,
+    row: impl Fn(usize) -> *const f32,
+    lanes: usize,
+) -> Left {
+    let from = row(0);
+    let stride = (row(rows.min(2) - 1) as usize).wrapping_sub(from as usize);
+    let at = |r: usize| from.wrapping_byte_add(r.wrapping_mul(stride));
+    // Rows before the first one would be a negative stride: they are copied.
+    let whole =
+        rows.is_multiple_of(SIDE) && stride < usize::MAX / 2 && (1..rows).all(|r| row(r) == at(r));
+    if whole {
+        return Left { from, stride: stride / size_of::<f32>() };
+    }
+    for r in 0..rows.next_multiple_of(SIDE) {
+        // SAFETY: as the caller promised, a row has these lanes, and there is room for them.
+        unsafe {
+            let to = copied.add(r * INNER_BLOCK);
+            if r < rows {
+                to.copy_from_nonoverlapping(row(r), lanes);
+            } else {
+                to.write_bytes(0, lanes);
+            }
+        }
+    }
+    Left { from: copied, stride: INNER_BLOCK }
 }
 
 /// R rows and M vectors held in registers over the inner size.

@@ -20,7 +20,7 @@ use crate::simd::{Portable, Vector};
 pub(super) unsafe fn run(level: Level, format: Format, task: &Task) {
     // Beyond vectors of 512 bits the machine itself is asked, format by format.
     let set = match level.set() {
-        InstructionSet::Avx512Bf16 => InstructionSet::Avx512,
+        InstructionSet::Amx | InstructionSet::Avx512Bf16 => InstructionSet::Avx512,
         set => set,
     };
     // SAFETY: each form is entered through a function that enables what it needs, after the level

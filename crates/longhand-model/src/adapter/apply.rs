@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use longhand_kernel::singular::reference::scaled;
 
 use super::names::{Form, changed, module};
-use super::{ADAPTER_CONFIG_FILE, Adapter, AdapterError, Origin, check_shape, refused};
+use super::{
+    ADAPTER_CONFIG_FILE, Adapter, AdapterError, Origin, OtherFolder, check_shape, refused,
+};
 use crate::config::Config;
 use crate::file::{self, WeightsError};
 use crate::model::Model;
@@ -49,17 +51,40 @@ pub fn load(folder: &Path, adapters: &[AdapterChoice]) -> Result<Model, AdapterE
             adapter,
             weight: choice.weight,
         });
-        return apply(&Model::load(folder)?, &applied.collect::<Vec<_>>());
+        let applied: Vec<Applied<'_>> = applied.collect();
+        return apply(&Model::load(folder)?, &applied).map_err(|error| {
+            let own = |name: &String| adapters.iter().position(|choice| choice.name == *name);
+            let place =
+                if let AdapterError::Named { name, .. } = &error { own(name) } else { Some(0) };
+            match place {
+                Some(place) => in_folders(error, folder, &adapters[place].folder, &read[place]),
+                None => error,
+            }
+        });
     }
     if !is_adapter(folder) {
         return Ok(Model::load(folder)?);
     }
     let adapter = Adapter::load(folder)?;
-    let base = adapter.config.base_model_name_or_path.clone().unwrap_or_default();
+    let base = adapter.base_name();
     if !Path::new(&base).is_dir() {
         return Err(AdapterError::NoBase { adapter: folder.into(), base });
     }
-    adapter.apply(&Model::load(Path::new(&base))?)
+    let base = Path::new(&base);
+    adapter.apply(&Model::load(base)?).map_err(|error| in_folders(error, base, folder, &adapter))
+}
+
+/// An error about an adapter and a base that do not belong together, with the folders of both.
+fn in_folders(error: AdapterError, base: &Path, folder: &Path, adapter: &Adapter) -> AdapterError {
+    let what = match error {
+        AdapterError::Named { what, .. } if matches!(*what, AdapterError::OtherBase { .. }) => {
+            *what
+        }
+        error => error,
+    };
+    let AdapterError::OtherBase { expected, got } = what else { return what };
+    let (adapter, base, once) = (folder.into(), base.into(), adapter.base_name());
+    AdapterError::OtherFolder(Box::new(OtherFolder { adapter, base, once, expected, got }))
 }
 
 /// Whether a folder holds an adapter and no whole model.
@@ -132,6 +157,11 @@ impl Adapter {
     /// The base model with this adapter, as [`apply`] makes it, with the errors of that function.
     pub fn apply(&self, base: &Model) -> Result<Model, AdapterError> {
         apply(base, &[Applied { name: "", adapter: self, weight: 1.0 }])
+    }
+
+    /// The folder or name of the base model, as of the adapter's training.
+    fn base_name(&self) -> String {
+        self.config.base_model_name_or_path.clone().unwrap_or_default()
     }
 
     /// Refuses another base than the adapter's own.

@@ -246,6 +246,8 @@ impl AdapterConfig {
         if let (Some(initial), Some(parts)) = (self.init_r, parts.as_array_mut()) {
             parts.push(initial.into());
         }
+        // The order of the keys is not that of the fields.
+        parts.sort_all_objects();
         blake3::hash(parts.to_string().as_bytes()).to_hex().to_string()
     }
 

@@ -97,6 +97,9 @@ pub enum AdapterError {
         /// The hash of the given model.
         got: String,
     },
+    /// The same, where both are folders.
+    #[error(transparent)]
+    OtherFolder(Box<OtherFolder>),
     /// An adapted model whose configuration is refused.
     #[error("invalid configuration of the adapted model: {0}")]
     Model(#[from] ConfigError),
@@ -133,6 +136,26 @@ pub enum AdapterError {
     /// A model that differs from the adapted one.
     #[error("the adapter was saved from a model of another form than the one it is read into")]
     OtherForm,
+}
+
+/// An adapter's folder, and that of a model that it was not trained on.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the adapter in {} belongs to the base model with hash {expected} (once in {once:?}), but the model \
+     in {} has hash {got}: give the model that it was trained on",
+    adapter.display(), base.display()
+)]
+pub struct OtherFolder {
+    /// The adapter's folder.
+    pub adapter: PathBuf,
+    /// The folder of the model that was given.
+    pub base: PathBuf,
+    /// The folder or name of the adapter's base, as of its training.
+    pub once: String,
+    /// The hash of the adapter's base.
+    pub expected: String,
+    /// The hash of the given model.
+    pub got: String,
 }
 
 fn such_as(parameter: &str) -> String {

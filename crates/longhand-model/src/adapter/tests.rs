@@ -207,6 +207,55 @@ fn another_base_is_refused_with_both_hashes() {
 }
 
 #[test]
+fn a_base_in_another_folder_is_refused_with_both_folders() {
+    let place = tempfile::tempdir().unwrap();
+    let [one, two, tuned] = ["one", "two", "tuned"].map(|name| place.path().join(name));
+    for folder in [&one, &two, &tuned] {
+        fs_err::create_dir(folder).unwrap();
+    }
+    base(3).save(&one).unwrap();
+    base(4).save(&two).unwrap();
+    let (model, origin) = adapted(&base(3));
+    let name = one.display().to_string();
+    Adapter::of(&model, &Base { name, ..origin }).save(&tuned).unwrap();
+    let choice = |name: &str| {
+        let (name, folder, weight) = (name.into(), tuned.clone(), 1.0);
+        AdapterChoice { name, folder, weight }
+    };
+    let names = |message: String, parts: [&Path; 2]| {
+        let named = |part: &&Path| message.contains(&part.display().to_string());
+        assert!(parts.iter().all(named), "{message}");
+    };
+    names(error(load(&two, &[choice("a")])), [&two, &tuned]);
+    names(error(load(&two, &[choice("a"), choice("b")])), [&two, &tuned]);
+    load(&tuned, &[]).unwrap();
+    fs_err::remove_dir_all(&one).unwrap();
+    fs_err::rename(&two, &one).unwrap();
+    names(error(load(&tuned, &[])), [&one, &tuned]);
+}
+
+#[test]
+fn what_a_change_adds_is_part_of_the_hash() {
+    let one = base(3);
+    let mut hashes = vec![one.hash()];
+    for alpha in [3.0, 4.0] {
+        let mut model = one.clone();
+        let form = LowRankForm::Product;
+        let settings = LowRankSettings { rank: 2, form, alpha, dropout: 0.0, seed: 5 };
+        model.add_low_rank(settings, |_| true).unwrap();
+        for parameter in model.weights.iter_mut().filter(|p| p.name.ends_with("lora_b")) {
+            parameter.data.fill(0.1);
+        }
+        hashes.push(model.hash());
+        model.merge_low_rank();
+        hashes.push(model.hash());
+    }
+    hashes.sort_unstable();
+    hashes.dedup();
+    assert_eq!(hashes.len(), 5, "the base, two changes and two merged models differ");
+}
+
+#[test]
 fn damaged_files_are_named() {
     let one = base(3);
     let (model, origin) = adapted(&one);

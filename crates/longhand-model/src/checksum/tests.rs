@@ -86,8 +86,10 @@ fn a_file_of_another_program_is_read() {
     let model = Model::new(Preset::Lstm.config(40), 3).unwrap();
     let bytes = model.to_bytes();
     let ours = from_bytes(&bytes).unwrap();
+    assert!(has_checksums(&bytes) && !has_checksums(&bytes[..9]));
     for metadata in [None, Some(HashMap::from([("format".into(), "pt".into())]))] {
         let theirs = safetensors::serialize(ours.tensors(), metadata).unwrap();
+        assert!(!has_checksums(&theirs));
         let read = Model::from_bytes(model.config().clone(), &theirs).unwrap();
         assert_eq!(read.weights.hash(), model.weights.hash());
     }

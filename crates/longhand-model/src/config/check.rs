@@ -5,13 +5,14 @@ use longhand_kernel::weights::{Format, MOST_INT8_COLUMNS};
 
 use super::error::{BlockError, ConfigError};
 use super::{
-    BlockConfig, Cell, CharacterFilters, Config, CrossAttention, Dropout, FORMAT, Filters,
-    FinalNorm, Fusion, HeadConfig, HeadKind, Order, Positions, Stacks, WorkingMemory,
+    BlockConfig, Cell, CharacterFilters, CharacterLstm, CharacterReader, Config, CrossAttention,
+    Dropout, FORMAT, Filters, FinalNorm, Fusion, HeadConfig, HeadKind, Order, Positions, Stacks,
+    WorkingMemory,
 };
 
 /// The largest value of any single size: far above what a machine can hold, and small enough that
 /// no product of three overflows.
-const LARGEST: usize = 1 << 20;
+pub(super) const LARGEST: usize = 1 << 20;
 
 /// The most positions that a filter of a convolution sees.
 const WIDEST_FILTER: usize = 64;
@@ -21,6 +22,41 @@ pub(crate) const BACKWARD: &str = "backward";
 
 /// Names of the body's parameters, which no head may take.
 const BODY: [&str; 6] = ["embedding", "features", "characters", "positions", "blocks", "norm"];
+
+impl CharacterReader {
+    /// The characters that have a vector, and the width of a vector.
+    pub fn table(&self) -> [usize; 2] {
+        match *self {
+            Self::Convolution(CharacterFilters { vocabulary, width, .. })
+            | Self::Lstm(CharacterLstm { vocabulary, width, .. }) => [vocabulary, width],
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let [vocabulary, width] = self.table();
+        size("characters.vocabulary", vocabulary, 1, LARGEST)?;
+        size("characters.width", width, 1, LARGEST)?;
+        match *self {
+            Self::Convolution(CharacterFilters { filters, kernel, .. }) => {
+                size("characters.filters", filters, 1, LARGEST)?;
+                size("characters.kernel", kernel, 1, WIDEST_FILTER)
+            }
+            Self::Lstm(CharacterLstm { hidden, .. }) => {
+                size("characters.hidden", hidden, 1, LARGEST)
+            }
+        }
+    }
+
+    /// The largest number of columns of its matrices, or a little more.
+    fn widest(&self) -> usize {
+        match *self {
+            Self::Convolution(CharacterFilters { width, filters, kernel, .. }) => {
+                filters.max(kernel * width)
+            }
+            Self::Lstm(CharacterLstm { width, hidden, .. }) => width.max(2 * hidden),
+        }
+    }
+}
 
 impl Config {
     /// Checks every size, and every pair of settings that must agree.
@@ -40,11 +76,8 @@ impl Config {
         for (index, &rows) in self.features.iter().enumerate() {
             size(&format!("features[{index}]"), rows, 1, LARGEST)?;
         }
-        if let Some(CharacterFilters { vocabulary, width, filters, kernel }) = self.characters {
-            size("characters.vocabulary", vocabulary, 1, LARGEST)?;
-            size("characters.width", width, 1, LARGEST)?;
-            size("characters.filters", filters, 1, LARGEST)?;
-            size("characters.kernel", kernel, 1, WIDEST_FILTER)?;
+        if let Some(characters) = self.characters {
+            characters.check()?;
         }
         if let Positions::Learned { count } = self.positions {
             size("positions.count", count, 1, LARGEST)?;
@@ -55,8 +88,9 @@ impl Config {
         self.dropout.check()?;
         let mut width = self.width;
         for (index, block) in self.blocks.iter().enumerate() {
-            width = block.check(index, width)?;
+            width = block.check("", index, width)?;
         }
+        self.check_encoder()?;
         self.check_stacks()?;
         self.check_heads()?;
         self.check_weights()?;
@@ -68,11 +102,9 @@ impl Config {
         if self.stacks == Stacks::Forward {
             return Ok(());
         }
-        let crosses = self.blocks.iter().any(|block| block.cross.is_some());
         let named = |head: &HeadConfig| head.name == BACKWARD;
         let refused = [
             (!self.has_causal_blocks(), "blocks that read forward: leave out `bidirectional`"),
-            (crosses, "blocks without `cross`"),
             (self.final_norm != FinalNorm::BeforeHeads, "`final_norm` before the heads"),
             (self.heads.iter().any(named), "heads of another name than `backward`"),
         ];
@@ -116,22 +148,11 @@ impl Config {
     fn widest(&self) -> usize {
         let mut widest = self.width.max(self.output_width()).max(self.adapters.unwrap_or(0));
         if let Some(characters) = self.characters {
-            widest = widest.max(characters.kernel * characters.width).max(characters.filters);
+            widest = widest.max(characters.widest());
         }
-        let mut width = self.width;
-        for block in &self.blocks {
-            let working = block.working.map_or(0, |w| w.output_width(width));
-            let long = block.long.map_or(0, |long| long.output_width());
-            let window = match block.working {
-                Some(WorkingMemory::Convolution(filters)) => filters.longest * width.max(long),
-                _ => 0,
-            };
-            width = block.output_width(width);
-            let cross = block.cross.map_or(0, |c| c.source_width.max(c.heads * c.head_width));
-            let inner = block.feed_forward.unwrap_or(0).max(window);
-            widest = widest.max(working + long).max(cross).max(width).max(inner);
-        }
-        widest
+        let stacks = [Some(&self.blocks), self.encoder.as_ref().map(|encoder| &encoder.blocks)];
+        let widths = stacks.into_iter().flatten().map(|blocks| widest_of(blocks, self.width));
+        widths.fold(widest, usize::max)
     }
 
     fn check_kv_cache(&self) -> Result<(), ConfigError> {
@@ -149,21 +170,44 @@ impl Config {
 
     fn check_dropout(&self) -> Result<(), ConfigError> {
         let recurs = |block: &BlockConfig| block.long.is_some_and(|l| l.cell() != Cell::Mlstm);
-        if self.dropout.recurrent > 0.0 && !self.blocks.iter().any(recurs) {
+        if self.dropout.recurrent > 0.0 && !self.all_blocks().any(recurs) {
             return Err(ConfigError::NoRecurrentWeights);
         }
-        if self.dropout.working > 0.0 && !self.blocks.iter().any(BlockConfig::is_parallel_pair) {
+        if self.dropout.working > 0.0 && !self.all_blocks().any(BlockConfig::is_parallel_pair) {
             return Err(ConfigError::NoParallelMemories);
         }
         Ok(())
     }
 }
 
+/// The largest number of columns of any matrix of some blocks, or a little more.
+fn widest_of(blocks: &[BlockConfig], mut width: usize) -> usize {
+    let mut widest = width;
+    for block in blocks {
+        let working = block.working.map_or(0, |w| w.output_width(width));
+        let long = block.long.map_or(0, |long| long.output_width());
+        let window = match block.working {
+            Some(WorkingMemory::Convolution(filters)) => filters.longest * width.max(long),
+            _ => 0,
+        };
+        width = block.output_width(width);
+        let cross = block.cross.map_or(0, |c| c.source_width.max(c.heads * c.head_width));
+        let inner = block.feed_forward.unwrap_or(0).max(window);
+        widest = widest.max(working + long).max(cross).max(width).max(inner);
+    }
+    widest
+}
+
 impl BlockConfig {
-    /// Gives the width of the block's output.
-    fn check(&self, index: usize, input: usize) -> Result<usize, ConfigError> {
+    /// Gives the width of the block's output. `stack` begins the names of its settings.
+    pub(super) fn check(
+        &self,
+        stack: &str,
+        index: usize,
+        input: usize,
+    ) -> Result<usize, ConfigError> {
         let refused = |source: BlockError| ConfigError::Block { index, source };
-        self.check_sizes(index)?;
+        self.check_sizes(stack, index)?;
         self.check_memories().and_then(|()| self.check_fusion(input)).map_err(refused)?;
         let output = self.output_width(input);
         if self.residual && output != input {
@@ -172,9 +216,9 @@ impl BlockConfig {
         Ok(output)
     }
 
-    fn check_sizes(&self, index: usize) -> Result<(), ConfigError> {
+    fn check_sizes(&self, stack: &str, index: usize) -> Result<(), ConfigError> {
         let size = |name: &str, value: usize, least: usize, most: usize| {
-            size(&format!("blocks[{index}].{name}"), value, least, most)
+            size(&format!("{stack}blocks[{index}].{name}"), value, least, most)
         };
         if let Some(WorkingMemory::Attention { heads, kv_heads, head_width, window, .. }) =
             self.working
@@ -291,7 +335,8 @@ impl Dropout {
     }
 }
 
-fn size(name: &str, value: usize, least: usize, most: usize) -> Result<(), ConfigError> {
+/// Checks that a size is within its bounds.
+pub(super) fn size(name: &str, value: usize, least: usize, most: usize) -> Result<(), ConfigError> {
     if (least..=most).contains(&value) {
         Ok(())
     } else {

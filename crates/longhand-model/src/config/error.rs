@@ -71,6 +71,9 @@ pub enum ConfigError {
     /// The two stacks of a bicausal model cannot be.
     #[error("`stacks` can be `bicausal` only with {0}")]
     Bicausal(&'static str),
+    /// The settings of an encoder and its decoder contradict each other.
+    #[error(transparent)]
+    Encoder(#[from] EncoderError),
     /// A norm behind the pooling needs one head that pools.
     #[error("`final_norm` can be `after-pooling` only with one head, which pools")]
     FinalNorm,
@@ -159,4 +162,67 @@ pub enum BlockError {
         /// Width of its output.
         output: usize,
     },
+}
+
+/// Settings of an encoder and a decoder that contradict each other.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum EncoderError {
+    /// Cross-attention without an encoder that it reads.
+    #[error("block {0} has `cross`, which reads an `encoder`: give the model one, or leave it out")]
+    Missing(usize),
+    /// An encoder that no block reads.
+    #[error("no block reads the `encoder`: give a block `cross`, or leave the encoder out")]
+    Unread,
+    /// The settings of one of its blocks contradict each other.
+    #[error("block {index} of the `encoder`: {source}")]
+    Block {
+        /// The block, counted from 0.
+        index: usize,
+        /// The settings that contradict each other.
+        source: BlockError,
+    },
+    /// A memory of an encoder that reads forward.
+    #[error(
+        "block {0} of the `encoder` has a memory that reads forward only: an encoder reads a \
+         source whole, make it `bidirectional`"
+    )]
+    Forward(usize),
+    /// Cross-attention within the encoder.
+    #[error(
+        "block {0} of the `encoder` has `cross`, which belongs to the body's blocks: leave it out"
+    )]
+    Cross(usize),
+    /// Cross-attention to rows of another width than the encoder's.
+    #[error(
+        "block {block}: `cross.source_width` is {got}, but the encoder's output is {expected} wide"
+    )]
+    SourceWidth {
+        /// The block of the decoder, counted from 0.
+        block: usize,
+        /// The width that it reads.
+        got: usize,
+        /// Width of the encoder's output.
+        expected: usize,
+    },
+    /// Two stacks cannot be a decoder.
+    #[error("`stacks` cannot be `bicausal` beside an `encoder`: the decoder is one stack")]
+    Bicausal,
+    /// Further inputs of a position, which a source would lack.
+    #[error("an `encoder` reads tokens alone: leave out `features` and `characters`")]
+    Inputs,
+    /// A pointer without a source.
+    #[error("`pointer` copies tokens of a source: give the model an `encoder`, or leave it out")]
+    PointerAlone,
+    /// A pointer to tokens that the head does not have.
+    #[error(
+        "`pointer` copies tokens of the model's vocabulary, and the `encoder` has its own: leave \
+         out `encoder.vocab_size`, or the pointer"
+    )]
+    PointerVocabulary,
+    /// A pointer beside a head that writes no text.
+    #[error("`pointer` copies beside a `language-model`, which must be the first head")]
+    PointerHead,
+    /// A head whose parameters would have names of the encoder's.
+    #[error("a head cannot be named `{0}` in a model that has one: give it another `name`")]
+    HeadName(&'static str),
 }

@@ -46,13 +46,21 @@ where
     T: serde::de::DeserializeOwned,
     D: Deserializer<'de>,
 {
+    let (name, rest) = apart(from, "name", default)?;
+    Ok((name, T::deserialize(rest).map_err(Error::custom)?))
+}
+
+/// Reads an object; the text of one of its keys, and the others.
+pub(super) fn apart<'de, D>(from: D, key: &str, default: &str) -> Result<(String, Value), D::Error>
+where
+    D: Deserializer<'de>,
+{
     let mut fields = Map::deserialize(from)?;
-    let name = match fields.remove("name") {
-        Some(name) => String::deserialize(name).map_err(Error::custom)?,
+    let text = match fields.remove(key) {
+        Some(text) => String::deserialize(text).map_err(Error::custom)?,
         None => default.into(),
     };
-    let rest = T::deserialize(Value::Object(fields)).map_err(Error::custom)?;
-    Ok((name, rest))
+    Ok((text, Value::Object(fields)))
 }
 
 pub(super) fn is_zero(share: &f32) -> bool {

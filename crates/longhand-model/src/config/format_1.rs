@@ -132,6 +132,8 @@ impl Config1 {
             norm: self.norm,
             blocks,
             stacks: Stacks::Forward,
+            encoder: None,
+            pointer: None,
             final_norm: final_norm(self.norm, &kind),
             adapters: None,
             heads: vec![HeadConfig::new(kind)],
@@ -153,7 +155,8 @@ impl Config1 {
         let same_function = config.final_norm == final_norm(config.norm, kind);
         let same_body = config.features.is_empty()
             && config.characters.is_none()
-            && config.stacks == Stacks::Forward;
+            && config.stacks == Stacks::Forward
+            && config.encoder.is_none();
         (name == HeadConfig::NAME && same_function && same_body).then_some(Self {
             model_type: config.model_type,
             format: 1,

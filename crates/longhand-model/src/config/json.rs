@@ -1,10 +1,11 @@
 //! A configuration as `config.json`.
 
+use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
 use super::error::ConfigError;
 use super::format_1::Config1;
-use super::{Config, FORMAT, HeadConfig, fields};
+use super::{CharacterFilters, CharacterLstm, CharacterReader, Config, FORMAT, HeadConfig, fields};
 
 impl Config {
     /// Reads `config.json` in format 1 or 2, and checks every setting.
@@ -41,6 +42,18 @@ impl Config {
     pub fn hash(&self) -> String {
         let json = Config1::downgrade(self).map_or_else(|| self.to_json(), |old| old.to_json());
         blake3::hash(json.as_bytes()).to_hex().to_string()
+    }
+}
+
+impl<'de> Deserialize<'de> for CharacterReader {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (kind, rest) = fields::apart(from, "type", "convolution")?;
+        match kind.as_str() {
+            "convolution" => CharacterFilters::deserialize(rest).map(Self::Convolution),
+            "lstm" => CharacterLstm::deserialize(rest).map(Self::Lstm),
+            _ => Err(serde_json::Error::unknown_variant(&kind, &["convolution", "lstm"])),
+        }
+        .map_err(D::Error::custom)
     }
 }
 

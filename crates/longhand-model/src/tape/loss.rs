@@ -150,7 +150,7 @@ impl Tape {
         flags: &[f32],
         options: LossOptions<'_>,
     ) -> Total {
-        self.loss_of_logits(logits, options, |tape, smoothing, losses, gradient| {
+        self.loss_of(logits, options, |tape, smoothing, losses, gradient| {
             let (width, logits) = (tape.width(logits), tape.data(logits));
             binary::cross_entropy(width, logits, flags, smoothing, losses, gradient)
         })
@@ -164,7 +164,7 @@ impl Tape {
         spans: &[(u32, u32)],
         options: LossOptions<'_>,
     ) -> Total {
-        self.loss_of_logits(scores, options, |tape, smoothing, losses, gradient| {
+        self.loss_of(scores, options, |tape, smoothing, losses, gradient| {
             let (sequence, scores) = (tape.sequence(scores, false), tape.data(scores));
             span::cross_entropy(sequence, scores, spans, smoothing, losses, gradient)
         })
@@ -207,7 +207,7 @@ impl Tape {
         total
     }
 
-    fn loss_of_logits(
+    fn loss_of(
         &mut self,
         logits: Var,
         options: LossOptions<'_>,
@@ -223,8 +223,20 @@ impl Tape {
     }
 }
 
-/// Replaces a head's logits `[T·B, K]` by the probability of each tag over all paths; padding gets
-/// 0.
+/// Negative log-likelihood of `tags` under a CRF with the emissions `[T·B, K]`, summed.
+pub(crate) fn crf_loss_of(
+    weights: &Weights,
+    crf: Crf,
+    sequence: Sequence<'_>,
+    emissions: &[f32],
+    tags: &[u32],
+) -> Total {
+    let scores = crf.scores(weights, emissions);
+    crf::negative_log_likelihood(sequence, scores, tags, None, None)
+}
+
+/// Replaces a head's logits `[T·B, K]` by the probability of each tag over all
+/// paths; padding gets 0.
 pub(crate) fn tag_probabilities(
     weights: &Weights,
     crf: Option<Crf>,

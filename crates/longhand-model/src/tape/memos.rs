@@ -10,8 +10,9 @@ use crate::weights::{ParameterId, Weights};
 /// A table for each packed matrix whose input depends on a token alone.
 #[derive(Default)]
 pub(super) struct Memos {
-    /// The tokens of the running pass.
+    /// The tokens of the last embedding.
     ids: Vec<u32>,
+    /// How many tokens that embedding has; a matrix reads one embedding alone.
     vocabulary: usize,
     /// The weights that the tables belong to.
     version: u64,
@@ -21,10 +22,11 @@ pub(super) struct Memos {
 impl Memos {
     /// Takes the ids of an embedding of `vocabulary` rows; other weights empty the tables.
     pub(super) fn begin(&mut self, weights: &Weights, vocabulary: usize, ids: &[u32]) {
-        if (self.version, self.vocabulary) != (weights.version(), vocabulary) {
+        if self.version != weights.version() {
             self.tables.clear();
-            (self.version, self.vocabulary) = (weights.version(), vocabulary);
+            self.version = weights.version();
         }
+        self.vocabulary = vocabulary;
         self.ids.clear();
         self.ids.extend_from_slice(ids);
     }

@@ -16,6 +16,7 @@ mod memory;
 mod memos;
 mod operand;
 mod perturb;
+mod pointer;
 mod profile;
 mod reduce;
 mod reverse;
@@ -32,11 +33,12 @@ use crate::error::ModelError;
 use crate::weights::{Gradients, ParameterId, Weights};
 
 pub(crate) use cell::LongCell;
-pub(crate) use loss::{Crf, Output, best_tags, tag_probabilities};
+pub(crate) use loss::{Crf, Output, best_tags, crf_loss_of, tag_probabilities};
 pub use loss::{IGNORE, LossOptions, Total};
 pub use memory::Gates;
 pub(crate) use memory::MatrixMemory;
 pub(crate) use perturb::Embedded;
+pub(crate) use pointer::{PointerKeys, PointerQueries};
 use profile::Way;
 pub use profile::{Entry, Profile};
 pub(crate) use reverse::reversed_row;
@@ -91,6 +93,10 @@ pub struct Tape {
     ids: Vec<u32>,
     /// The segments of all values of the pass that are made of them.
     segments: Vec<(u32, u32)>,
+    /// The queries that last read kept sources.
+    asked: Option<cross::Asked>,
+    /// The pointers of the pass, by the values whose answers they are mixed with.
+    pointed: Vec<pointer::Pointed>,
     /// The form of packed weights whose gradient the pass was asked for (none).
     packed: Option<Format>,
     /// Buffers that attention uses while it advances a KV cache.
@@ -142,6 +148,7 @@ enum Operation {
     Recurrence(memory::Recurrence),
     Mlstm(memory::Mlstm),
     Cross(cross::Cross),
+    Pointer(pointer::Pointer),
     Dropped(operand::Dropped),
     Unfold(convolution::Unfold),
     Relu(convolution::Relu),
@@ -173,6 +180,8 @@ impl Tape {
             perturbation: perturb::Perturbation::default(),
             ids: Vec::new(),
             segments: Vec::new(),
+            asked: None,
+            pointed: Vec::new(),
             packed: None,
             rings: memory::Rings::default(),
             profile: RefCell::new(None),
@@ -282,6 +291,7 @@ impl Tape {
             Operation::Recurrence(op) => op.backward(&mut pass),
             Operation::Mlstm(op) => op.backward(&mut pass),
             Operation::Cross(op) => op.backward(&mut pass),
+            Operation::Pointer(op) => op.backward(&mut pass),
             Operation::Dropped(op) => op.backward(&mut pass),
             Operation::Unfold(op) => op.backward(&mut pass),
             Operation::Relu(op) => op.backward(&mut pass),
@@ -298,6 +308,8 @@ impl Tape {
     fn clear(&mut self) {
         self.ids.clear();
         self.segments.clear();
+        self.asked = None;
+        self.pointed.clear();
         self.packed = None;
         self.spans.clear();
         self.perturbation.clear(&self.cpu);
@@ -345,7 +357,7 @@ impl Tape {
     }
 
     /// The span that a value belongs to.
-    fn span(&self, var: Var) -> SpanId {
+    pub(crate) fn span(&self, var: Var) -> SpanId {
         self.values[var.0].span
     }
 
@@ -416,11 +428,6 @@ impl Tape {
 }
 
 impl Pass<'_> {
-    /// The sequence that a value's rows belong to.
-    pub(crate) fn sequence_of(&self, var: Var) -> Sequence<'_> {
-        self.tape.sequence(var, false)
-    }
-
     /// The sequence of a span.
     pub(crate) fn sequence_of_span(&self, span: SpanId) -> Sequence<'_> {
         self.tape.spans.sequence(span, false)
@@ -462,6 +469,7 @@ impl Operation {
             | Operation::Join(_)
             | Operation::Pool(_)
             | Operation::Segment(_)
+            | Operation::Pointer(_)
             | Operation::Reverse(_) => {}
             Operation::Embedding(op) => cpu.buffers().give(op.hidden),
             Operation::Linear(op) => cpu.buffers().give(op.hidden),

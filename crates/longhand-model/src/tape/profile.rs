@@ -200,6 +200,7 @@ impl Tape {
                     bytes: [numbers, 2.0 * numbers],
                 }
             }
+            Operation::Pointer(op) => pointwise("pointer", op.y, 2, 4),
             Operation::Tanh(op) => pointwise("tanh memory", op.y, 2, 4),
             Operation::Recurrence(op) => {
                 let (input, hidden) = (width(op.x), width(op.y));

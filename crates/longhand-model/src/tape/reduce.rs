@@ -40,6 +40,11 @@ impl Tape {
         y
     }
 
+    /// `b` behind `a`, or `b` alone where there is no `a`.
+    pub(crate) fn join_behind(&mut self, a: Option<Var>, b: Var) -> Var {
+        a.map_or(b, |a| self.join(a, b))
+    }
+
     /// y `[B, D]` = one row for each sequence of x `[T·B, D]`.
     pub(crate) fn pool(&mut self, x: Var, pooling: Pooling) -> Var {
         let pooling = match pooling {

@@ -27,6 +27,12 @@ pub struct Data {
     /// Files to test on when the run has ended.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub test: Vec<PathBuf>,
+    /// The file of the targets of a file of sources, line by line, for tasks whose answers are written.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub targets: BTreeMap<PathBuf, PathBuf>,
+    /// Share of `train` that a writing task tests on, by the hash of its sources, without `test` (0).
+    #[serde(skip_serializing_if = "is_default")]
+    pub test_fraction: f64,
     /// The last part of `train` that validates (0.1); 0 for none. Not used with `valid`.
     pub valid_fraction: f64,
     /// Share of the text that is read, in stretches drawn by the training's seed (1). Without it,
@@ -78,6 +84,8 @@ impl Default for Data {
             train: Vec::new(),
             valid: Vec::new(),
             test: Vec::new(),
+            targets: BTreeMap::new(),
+            test_fraction: 0.0,
             valid_fraction: 0.1,
             share: None,
             text_column: None,
@@ -103,6 +111,9 @@ impl Data {
         for path in lists.into_iter().flatten() {
             *path = root.join(&*path);
         }
+        let targets = std::mem::take(&mut self.targets).into_iter();
+        self.targets =
+            targets.map(|(source, target)| (root.join(source), root.join(target))).collect();
         let hashes = std::mem::take(&mut self.sha256).into_iter();
         self.sha256 = hashes.map(|(path, hash)| (root.join(path), hash)).collect();
     }
@@ -112,7 +123,14 @@ impl Data {
         self.train = train;
         self.valid.clear();
         self.test.clear();
+        self.targets.clear();
         self.source.clear();
+    }
+
+    /// The files that are read, those of targets included.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let sources = || [&self.train, &self.valid, &self.test].into_iter().flatten();
+        sources().chain(sources().filter_map(|source| self.targets.get(source)))
     }
 
     /// Checks that every file is there and is the one that the recipe means. Hashes of files that
@@ -122,10 +140,9 @@ impl Data {
     /// [`RecipeError::Missing`] or [`RecipeError::Hash`] for the first file that is
     /// missing or another one.
     pub fn verify(&mut self) -> Result<(), RecipeError> {
-        let used = [&self.train, &self.valid, &self.test].into_iter().flatten();
-        let used: Vec<PathBuf> = used.cloned().collect();
+        let used: Vec<PathBuf> = self.files().cloned().collect();
         self.sha256.retain(|path, _| used.iter().any(|used| path.starts_with(used)));
-        for path in self.train.iter().chain(&self.valid).chain(&self.test) {
+        for path in &used {
             if !path.exists() {
                 let (path, source_of_data) = (path.clone(), self.source.clone());
                 return Err(RecipeError::Missing { path, source_of_data });

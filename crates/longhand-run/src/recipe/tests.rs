@@ -20,6 +20,21 @@ fn a_task_has_the_defaults_of_examples_for_keys_that_the_recipe_leaves_out() {
 }
 
 #[test]
+fn what_is_refused_is_told_with_the_keys_that_are_known() {
+    for (text, words) in [
+        ("[task]\ntype = 'classify'\nlabels = 3", "no key `labels`: the keys are label_column, "),
+        ("[task]\ntype = 'span'\ncharacters = 3", "no key `characters`: the keys are "),
+        ("[training]\nbatch_size = 3", "line 2: there is no key `batch_size`: the keys are "),
+        ("[task]\ntype = 'compose'", "`compose` is none of classify, "),
+        ("[training]\nbatch = 'few'", "\"few\" is given, but it must be a whole"),
+        ("[model.overrides]\nwidths = 3", "there is no key `widths`: the keys are "),
+    ] {
+        let error = Recipe::parse(text, "r.toml").unwrap_err().to_string();
+        assert!(error.contains(words) && !error.contains("expected"), "{error}");
+    }
+}
+
+#[test]
 fn everything_may_be_left_out_and_nothing_unknown_is_taken() {
     assert_eq!(Recipe::parse("", "r").unwrap(), Recipe::default());
     for text in [
@@ -49,12 +64,21 @@ fn everything_may_be_left_out_and_nothing_unknown_is_taken() {
         "[task]\ntype = 'classify'\nlabels = 3",
         "[task]\ntype = 'classify'\nlongest = 0",
         "[model.base]\npath = 'm'\n[ngram]\norder = 3",
+        "members = 3",
+        "members = 0\n[task]\ntype = 'classify'",
+        "members = 65\n[task]\ntype = 'classify'",
+        "members = 3\nmember = 4\n[task]\ntype = 'classify'",
+        "member = 1\n[task]\ntype = 'classify'",
+        "members = 3\n[task]\ntype = 'classify'\n[baseline]\ntype = 'nb-lr'",
+        "members = 3\n[task]\ntype = 'classify'\n[tuning]\nmethod = 'lora'",
+        "members = 3\n[task]\ntype = 'classify'\n[rehearsal]\nweight = 1.0",
         "[self_training]\nunlabelled = ['u']",
         "[self_training]\nunlabelled = ['u']\n[task]\ntype = 'tag'",
         "[self_training]\nrounds = 3\n[task]\ntype = 'classify'",
         "[self_training]\nunlabelled = ['u']\nrounds = 1\n[task]\ntype = 'classify'",
         "[self_training]\nunlabelled = ['u']\nthreshold = 1.0\n[task]\ntype = 'classify'",
         "[self_training]\nunlabelled = ['u']\n[data]\nfolds = 3\n[task]\ntype = 'classify'",
+        "[self_training]\nunlabelled = ['u']\n[task]\ntype = 'classify'\n[baseline]\ntype = 'majority'",
         "[model.vectors]\npath = 'v'",
         "[training]\nadversarial = { epsilon = 1.0 }",
         "[training]\nadversarial = { weight = 1.0 }\n[task]\ntype = 'classify'",

@@ -97,6 +97,22 @@ fn gradual_unfreezing_goes_down_with_each_epoch() {
 }
 
 #[test]
+fn another_method_takes_over_what_it_has_a_use_for() {
+    let adalora = RankSettings { initial: Some(9), ..RankSettings::default() };
+    let first = Tuning { method: Method::AdaLora, rank: 3, adalora, ..Tuning::default() };
+    let chosen = |method| {
+        let mut tuning = first.clone();
+        tuning.choose(method);
+        assert_eq!(tuning.unused(), None);
+        tuning
+    };
+    assert_eq!(chosen(Method::AdaLora), first);
+    let usual = Tuning { method: Method::Lora, rank: 3, ..Tuning::default() };
+    assert_eq!(chosen(Method::Lora), usual);
+    assert_eq!(chosen(Method::Full), Tuning::default());
+}
+
+#[test]
 fn what_cannot_be_tuned_is_named() {
     let error = |tuning: Tuning, base: Option<Base>, settings: &Settings| {
         let error = tuning.apply(&mut model(), base, settings).err().unwrap().to_string();
@@ -128,6 +144,13 @@ fn what_cannot_be_tuned_is_named() {
     tied.apply(&mut model(), base(&[]), &settings).unwrap();
     let gradual = || Tuning { unfreeze: Unfreeze::Gradual, ..Tuning::default() };
     assert!(error(gradual(), base(&[]), &settings).contains("epochs"));
+    let unused = Tuning { rank: 3, ..Tuning::default() };
+    assert_eq!(
+        error(unused, None, &settings),
+        "`tuning.rank` is for the method lora or adalora, and the method is full: leave it out"
+    );
+    let unused = Tuning { adalora: initial(Some(9)), ..lora() };
+    assert!(error(unused, base(&[]), &settings).contains("`tuning.adalora` is for the method ad"));
     let both = Tuning { method: Method::Lora, ..gradual() };
     assert!(error(both, base(&[]), &settings).contains("whole model"));
     for (tuning, name) in [
@@ -135,7 +158,10 @@ fn what_cannot_be_tuned_is_named() {
         (Tuning { alpha: f32::NAN, ..lora() }, "tuning.alpha"),
         (Tuning { dropout: 1.0, ..lora() }, "tuning.dropout"),
         (Tuning { adapter_width: 0, ..lora() }, "tuning.adapter_width"),
-        (Tuning { adalora: initial(Some(3)), ..lora() }, "adalora.initial"),
+        (
+            Tuning { adalora: initial(Some(3)), method: Method::AdaLora, ..lora() },
+            "adalora.initial",
+        ),
     ] {
         assert!(error(tuning, base(&[]), &settings).contains(name));
     }

@@ -19,6 +19,17 @@ pub enum BaselineError {
     /// A task that no baseline does.
     #[error("a baseline gives each text one label, which is not what the task {0} asks for")]
     Task(&'static str),
+    /// A task whose answers a baseline that writes does not write.
+    #[error("the baseline {baseline} writes a summary, which is not what the task {task} asks for")]
+    Writes {
+        /// The name of the baseline.
+        baseline: &'static str,
+        /// The name of the task.
+        task: &'static str,
+    },
+    /// A baseline beside a network that cannot answer together with one.
+    #[error("the baseline {0} writes texts by itself: it cannot answer together with a network")]
+    Alone(&'static str),
     /// A setting of the task that says how a network learns or answers.
     #[error("the baseline {baseline} does not use the task's {key}: leave it out")]
     Unused {

@@ -2,18 +2,20 @@
 
 use longhand_model::Cpu;
 
-/// A text, or several of one example, and the right class.
+/// A text, or several of one example, and the right class or the right text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labelled<'a> {
     /// The texts of the example.
     pub texts: Vec<&'a str>,
-    /// The class, from 0.
+    /// The class, from 0; 0 where a text is the answer.
     pub class: u32,
+    /// The right answer as text: the name of the class, or the text to write.
+    pub target: &'a str,
 }
 
 /// The examples of a run.
 pub struct Learning<'a> {
-    /// Number of classes, at least 2.
+    /// Number of classes, at least 2; 0 where a text is the answer.
     pub classes: usize,
     /// Examples to learn from.
     pub train: &'a [Labelled<'a>],

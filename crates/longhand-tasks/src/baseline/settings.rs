@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use serde::{Deserialize, Serialize};
 
 use super::error::BaselineError;
+use crate::wording;
 
 /// A model without a neural body, and how it is trained. Unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +17,30 @@ pub enum BaselineSettings {
     NbLr(NbLrSettings),
     /// The mean of n-gram vectors and a linear layer (Joulin et al. 2016).
     NgramLinear(NgramLinearSettings),
+    /// The beginning of a text is its summary.
+    Lead(LeadSettings),
+}
+
+/// The settings of [`BaselineSettings::Lead`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LeadSettings {
+    /// What the length is counted in (default: words).
+    pub unit: LeadUnit,
+    /// The length (default: one sentence, or as many words as the right texts have on average).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<NonZeroUsize>,
+}
+
+/// What the length of a beginning is counted in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeadUnit {
+    /// Words, or characters where the right texts have no spaces between words.
+    #[default]
+    Words,
+    /// Sentences.
+    Sentences,
 }
 
 /// The settings of [`BaselineSettings::NbLr`].
@@ -96,7 +121,7 @@ const WIDEST: usize = 4096;
 
 impl BaselineSettings {
     /// The names of the baselines.
-    pub const NAMES: [&str; 3] = ["majority", "nb-lr", "ngram-linear"];
+    pub const NAMES: [&str; 4] = ["majority", "nb-lr", "ngram-linear", "lead"];
 
     /// The default settings of the baseline called `name`.
     pub fn named(name: &str) -> Option<Self> {
@@ -104,6 +129,7 @@ impl BaselineSettings {
             "majority" => Some(Self::Majority {}),
             "nb-lr" => Some(Self::NbLr(NbLrSettings::default())),
             "ngram-linear" => Some(Self::NgramLinear(NgramLinearSettings::default())),
+            "lead" => Some(Self::Lead(LeadSettings::default())),
             _ => None,
         }
     }
@@ -114,7 +140,13 @@ impl BaselineSettings {
             Self::Majority {} => Self::NAMES[0],
             Self::NbLr(_) => Self::NAMES[1],
             Self::NgramLinear(_) => Self::NAMES[2],
+            Self::Lead(_) => Self::NAMES[3],
         }
+    }
+
+    /// Whether it writes a text, in place of telling classes apart.
+    pub fn writes(&self) -> bool {
+        matches!(self, Self::Lead(_))
     }
 
     /// Changes the setting called `key`, as a recipe writes it.
@@ -125,7 +157,7 @@ impl BaselineSettings {
         let wrong = |reason: serde_json::Error| BaselineError::Setting {
             baseline: self.name(),
             key: key.into(),
-            reason: format!("{value} is refused: {reason}"),
+            reason: format!("{value} is refused: {}", wording::plain(&reason.to_string())),
         };
         let mut settings = serde_json::to_value(&*self).map_err(wrong)?;
         settings[key] = value.clone();
@@ -150,7 +182,7 @@ impl BaselineSettings {
         };
         let positive = |value: Option<f64>| value.is_none_or(|x| x > 0.0 && x.is_finite());
         match self {
-            Self::Majority {} => Ok(()),
+            Self::Majority {} | Self::Lead(_) => Ok(()),
             Self::NbLr(settings) => all(&[
                 ("ngrams", settings.ngrams.get() <= LONGEST, "at most 16"),
                 ("cost", positive(settings.cost), "above 0"),

@@ -20,7 +20,11 @@ fn texts(classes: usize, ordered: bool) -> Vec<(String, u32)> {
 }
 
 fn labelled(texts: &[(String, u32)]) -> Vec<Labelled<'_>> {
-    texts.iter().map(|(text, class)| Labelled { texts: vec![text], class: *class }).collect()
+    texts.iter().map(|(text, class)| labelled_one(text, *class)).collect()
+}
+
+fn labelled_one(text: &str, class: u32) -> Labelled<'_> {
+    Labelled { texts: vec![text], class, target: "a b c" }
 }
 
 fn fit(settings: &BaselineSettings, classes: usize, texts: &[(String, u32)]) -> Baseline {
@@ -109,6 +113,7 @@ fn a_folder_gives_the_same_answers_and_a_damaged_one_is_refused() {
         let json = fs_err::read_to_string(folder.path().join(BASELINE_FILE)).unwrap();
         let other = match name {
             "majority" => json.replace("majority", "nb-lr"),
+            "lead" => json.replace("words", "sentences"),
             _ => json.replace("\"case\": false", "\"case\": true"),
         };
         assert_ne!(json, other);
@@ -135,6 +140,9 @@ fn settings_out_of_their_bounds_are_refused() {
         ("ngram-linear", "buckets", 0.into()),
         ("ngram-linear", "width", 5000.into()),
         ("ngram-linear", "learning_rate", 0.into()),
+        ("lead", "size", 0.into()),
+        ("lead", "unit", "lines".into()),
+        ("lead", "ngrams", 2.into()),
     ] {
         let mut settings = BaselineSettings::named(name).unwrap();
         let error = settings.set(key, value).unwrap_err().to_string();

@@ -8,6 +8,8 @@ use longhand_text::corpus::table::{Example, Labels};
 use longhand_text::corpus::treebank::{Nodes, Ratings};
 use serde::{Deserialize, Serialize};
 
+use crate::characters::CharacterSettings;
+
 /// How texts are classified.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -37,6 +39,9 @@ pub struct Settings {
     /// positive without the neutral ones (default: fine).
     #[serde(skip_serializing_if = "is_default")]
     pub ratings: Ratings,
+    /// What reads the characters of each token, beside its own vector (default: nothing).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub characters: Option<CharacterSettings>,
     /// How the positions become one vector (default: as the model's own head does, or the maximum).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pooling: Option<Pooling>,
@@ -107,6 +112,7 @@ impl Default for Settings {
             calibrate: false,
             nodes: Nodes::Sentences,
             ratings: Ratings::Fine,
+            characters: None,
             pooling: None,
             longest: LONGEST,
         }

@@ -263,6 +263,7 @@ fn a_blank_text_has_no_answer_and_one_that_is_no_number_is_refused() {
         ordered: false,
         temperature: 1.0,
         weights: Vec::new(),
+        characters: None,
     };
     let classifier = |model| Predictor::new(task.clone(), model, tokenizer.clone(), cpu());
     let mut broken = model(&tokenizer, 2, Pooling::Last);
@@ -326,7 +327,7 @@ fn two_texts_are_one_sequence_with_a_separator() {
     let task = Classify { longest: 5.try_into().unwrap(), ..examples.task.clone() };
     assert!(task.pair);
     let plain = words(&examples);
-    let tokenizer = plain.with_special_tokens(task.special_tokens()).unwrap();
+    let tokenizer = plain.with_special_tokens(&task.special_tokens()).unwrap();
     let example = |text: &str, second: &str| {
         let (text, second) = (text.to_owned(), Some(second.to_owned()));
         Example { label: None, text, second }
@@ -499,4 +500,56 @@ fn distinct_examples_are_learnt_from_once_and_not_measured_on() {
     files.test = files.train.clone();
     let error = Examples::read(&Settings::default(), &files, 1).err().unwrap();
     assert!(matches!(error, TaskError::AllLearnt(_)), "{error}");
+}
+
+#[test]
+fn words_that_the_vocabulary_lacks_are_told_apart_by_their_characters() {
+    let reader = crate::characters::CharacterSettings::Lstm(Default::default());
+    let settings = Settings { characters: Some(reader), ..Settings::default() };
+    let example = |text: &str, label: &str| Example {
+        label: Some(label.into()),
+        text: text.into(),
+        second: None,
+    };
+    let examples = [example("it is high", "up"), example("it is  low", "down")];
+    let task = Classify::learn(&settings, &examples, "texts").unwrap();
+    let lines = ["it is"; 2].map(|text| Ok(format!("{text}\n")));
+    let tokenizer =
+        Tokenizer::train(TokenizerKind::Word, Some(4), lines.into_iter(), &mut |_| {}).unwrap();
+    // `i`, `t`, `s` and `h`, of which training has two or more.
+    let encoded = task.encode(&tokenizer, &examples[0]).unwrap();
+    let [LabelledIds { ids, label }] = &encoded.items[..] else { panic!() };
+    assert_eq!((ids.len(), label.label), (3, 1));
+    assert_eq!(label.characters.ranges, [(0, 2), (2, 4), (4, 8)]);
+    assert!(label.characters.ids[6] == 0 && label.characters.ids[0] > 0, "g occurs once");
+    let json = serde_json::to_string(&task).unwrap();
+    assert_eq!(serde_json::from_str::<Classify>(&json).unwrap(), task);
+
+    let config = Preset::StackedLstmClassifier.config(tokenizer.vocab_size());
+    let config = task.body(start::with_head(config, task.head(&settings, None)));
+    let mut model = start::fresh(config, &tokenizer, 3).unwrap();
+    for parameter in model.weights.iter_mut().filter(|p| p.name == "characters.output.weight") {
+        parameter.data.iter_mut().enumerate().for_each(|(i, x)| *x = (i as f32).sin());
+    }
+    let mut predictor = Predictor::new(task.clone(), model, tokenizer.clone(), cpu());
+    let texts = ["it is high", "it is sit", "hit", "it"].map(str::to_owned);
+    let all = predict(&mut predictor, &texts, 1).unwrap();
+    let shares = |answer: &Option<Prediction>| answer.as_ref().unwrap().probabilities.clone();
+    assert_ne!(shares(&all[0]), shares(&all[1]), "both end with an unknown word");
+    for (text, answer) in texts.iter().zip(&all) {
+        let alone = predict(&mut predictor, std::slice::from_ref(text), 1).unwrap();
+        assert_eq!(alone, std::slice::from_ref(answer));
+    }
+
+    // The separator of a pair has no characters.
+    let settings = Settings { pair_column: Some("second".into()), ..settings };
+    let second = |text: &str| Some(text.to_owned());
+    let pair = Example { second: second("is high"), ..examples[0].clone() };
+    let other = Example { second: second("it"), ..examples[1].clone() };
+    let task = Classify::learn(&settings, &[pair.clone(), other], "texts").unwrap();
+    let tokenizer = tokenizer.with_special_tokens(&task.special_tokens()).unwrap();
+    let items = task.encode(&tokenizer, &pair).unwrap().items;
+    let ranges = &items[0].label.characters.ranges;
+    assert_eq!(ranges.len(), 6);
+    assert_eq!((ranges[3], ranges[4].1 - ranges[4].0), ((8, 8), 2));
 }

@@ -1,4 +1,20 @@
+use std::ops::Range;
+
+use longhand_model::Preset;
+use longhand_text::TokenizerKind;
+use longhand_text::corpus::table::Example;
+use longhand_train::Watch;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
 use super::*;
+use crate::classify::{Classify, Settings};
+use crate::network::Network;
+use crate::predictor::Trained;
+use crate::score::evaluate;
+use crate::tag::Tagging;
+use crate::task::{At, Reading};
+use crate::{Predictor, start};
 
 /// Votes on three classes, drawn so that both parts know something of the right one.
 fn votes(count: usize) -> Vec<Votes> {
@@ -69,4 +85,264 @@ fn logits_without_bounds_stay_finite() {
     let vote = |class: usize| Votes { network: vec![1e4, -1e4], baseline: vec![-1e4, 1e4], class };
     let Exponents { network, baseline } = Exponents::fit(&[vote(0), vote(1)]);
     assert!(network.is_finite() && baseline.is_finite(), "{network} {baseline}");
+}
+
+/// Networks of different seeds for a task, with CRFs that are not zero, and their tokeniser.
+fn networks<T: Task>(task: &T, preset: Preset, texts: &[&str]) -> (Vec<Model>, Tokenizer) {
+    let lines = texts.iter().map(|text| Ok(format!("{text}\n")));
+    let tokenizer = Tokenizer::train(TokenizerKind::Word, None, lines, &mut |_| {}).unwrap();
+    let config = preset.config(tokenizer.vocab_size());
+    let head = task.head(&T::Settings::default(), None);
+    let config = task.body(start::with_head(config, head));
+    let one = |seed: u64| {
+        let mut model = start::fresh(config.clone(), &tokenizer, seed).unwrap();
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        let of_crf =
+            |name: &str| ["transitions", "start", "end"].iter().any(|end| name.ends_with(end));
+        for parameter in model.weights.iter_mut() {
+            let (is_crf, is_head) = (of_crf(&parameter.name), parameter.name.starts_with("head"));
+            let spread = if is_crf { 1.0 } else { 0.5 };
+            if is_crf || is_head {
+                parameter.data.iter_mut().for_each(|x| *x = random.random_range(-spread..spread));
+            }
+        }
+        model
+    };
+    ((1..=3).map(one).collect(), tokenizer)
+}
+
+fn together(models: &[Model]) -> (Model, Option<Ensemble>) {
+    let ensemble = Ensemble::of_members(&models[0], models[1..].to_vec());
+    (models[0].clone(), ensemble)
+}
+
+/// What a predictor answers, and the loss of the answers to `examples`.
+fn answered<T: crate::Listed>(
+    task: &T,
+    (model, ensemble): (Model, Option<Ensemble>),
+    tokenizer: &Tokenizer,
+    examples: &[T::Example],
+) -> (Vec<Vec<T::Answer>>, f64) {
+    let cpu = Arc::new(Cpu::new(1));
+    let network = Network { model, tokenizer: tokenizer.clone(), ensemble };
+    let known = Measured::encode(task, examples.to_vec(), tokenizer).unwrap();
+    let (stop, mut unheard) = (std::sync::atomic::AtomicBool::new(false), |_| Ok(()));
+    let answering = (&network.model, tokenizer, network.ensemble.as_ref());
+    let watch = &mut Watch::new(&stop, &mut unheard);
+    let loss = evaluate(task, answering, &known, &cpu, watch).unwrap().loss;
+    let trained = Trained::Network(Box::new(network));
+    let mut predictor = Predictor::checked(Path::new("it"), task.clone(), trained, cpu).unwrap();
+    let at = At { name: "it", example: 1 };
+    let all = predictor.predict(examples, at).unwrap();
+    (all, loss)
+}
+
+const TEXTS: [&str; 4] = ["it is high there", "it is low", "low and dark it is there", "high"];
+
+fn classifier() -> (Classify, Vec<Example>) {
+    let example = |(text, label): (&&str, &str)| Example {
+        label: Some(label.into()),
+        text: (*text).into(),
+        second: None,
+    };
+    let examples: Vec<Example> =
+        TEXTS.iter().zip(["up", "down", "down", "up"]).map(example).collect();
+    (Classify::learn(&Settings::default(), &examples, "texts").unwrap(), examples)
+}
+
+#[test]
+fn the_joint_probabilities_are_the_normed_geometric_mean() {
+    let (task, examples) = classifier();
+    let (models, tokenizer) = networks(&task, Preset::StackedLstmClassifier, &TEXTS);
+    let alone: Vec<_> = models
+        .iter()
+        .map(|model| answered(&task, (model.clone(), None), &tokenizer, &examples).0)
+        .collect();
+    let (joint, loss) = answered(&task, together(&models), &tokenizer, &examples);
+    let mut nats = 0.0;
+    for (place, joint) in joint.iter().enumerate() {
+        let mean = |label: usize| {
+            let logs = alone.iter().map(|all| f64::from(all[place][0].probabilities[label]).ln());
+            (logs.sum::<f64>() / 3.0).exp()
+        };
+        let means = [mean(0), mean(1)];
+        for label in 0..2 {
+            let expected = means[label] / (means[0] + means[1]);
+            let got = f64::from(joint[0].probabilities[label]);
+            assert!((got - expected).abs() < 1e-5, "{got} {expected}");
+        }
+        let right = task.labels.id(examples[place].label.as_deref().unwrap()).unwrap() as usize;
+        nats -= (means[right] / (means[0] + means[1])).ln() / 4.0;
+    }
+    assert!((loss - nats).abs() < 1e-5, "{loss} {nats}");
+    assert_ne!(joint, alone[0]);
+}
+
+#[test]
+fn the_joint_logits_are_the_mean() {
+    let (task, examples) = classifier();
+    let (models, tokenizer) = networks(&task, Preset::StackedLstmClassifier, &TEXTS);
+    let known = Measured::encode(&task, examples, &tokenizer).unwrap();
+    let items: Vec<_> = known.items().collect();
+    let cpu = Arc::new(Cpu::new(1));
+    let read = |models: &[&Model]| {
+        let mut all = Vec::new();
+        let mut tapes = tapes(models.len(), &cpu);
+        let take = |taken: Taken<'_, '_, Classify>| -> Result<(), TaskError> {
+            all.extend_from_slice(taken.logits);
+            Ok(())
+        };
+        in_batches(&task, (models, &mut tapes), &items, padding(&tokenizer), take).unwrap();
+        all
+    };
+    let alone: Vec<Vec<f32>> = models.iter().map(|model| read(&[model])).collect();
+    let joint = read(&models.iter().collect::<Vec<_>>());
+    assert_eq!(joint.len(), 8);
+    for (place, joint) in joint.into_iter().enumerate() {
+        assert_eq!(joint, (alone[0][place] + alone[1][place] + alone[2][place]) / 3.0);
+    }
+}
+
+#[test]
+fn one_network_is_no_ensemble_and_an_example_is_the_same_alone_and_in_a_batch() {
+    let (task, examples) = classifier();
+    let (models, tokenizer) = networks(&task, Preset::StackedLstmClassifier, &TEXTS);
+    assert!(Ensemble::of_members(&models[0], Vec::new()).is_none());
+    let (joint, _) = answered(&task, together(&models), &tokenizer, &examples);
+    for (example, joint) in examples.iter().zip(joint) {
+        let (alone, _) =
+            answered(&task, together(&models), &tokenizer, std::slice::from_ref(example));
+        // A product of few rows may sum in another order.
+        for (alone, joint) in alone[0].iter().zip(&joint) {
+            assert_eq!(alone.label, joint.label);
+            for (p, q) in alone.probabilities.iter().zip(&joint.probabilities) {
+                assert!((p - q).abs() < 1e-6, "{alone:?} {joint:?}");
+            }
+        }
+    }
+}
+
+/// Every sequence of three tags.
+fn paths(tags: Range<u32>) -> impl Iterator<Item = [u32; 3]> {
+    let each = move |a: u32, tags: Range<u32>| {
+        tags.clone().flat_map(move |b| tags.clone().map(move |c| [a, b, c]))
+    };
+    tags.clone().flat_map(move |a| each(a, tags.clone()))
+}
+
+#[test]
+fn paths_of_tags_have_the_mean_of_their_scores() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.conll");
+    fs_err::write(&path, "the DT\ncat NN\nsat VB\n\na DT\ndog NN\n").unwrap();
+    let settings = crate::tag::Settings::default();
+    let examples = Tagging::read(&settings, &path, &Reading::default()).unwrap().examples;
+    let task = Tagging::learn(&settings, &examples, "it").unwrap();
+    let (models, tokenizer) = networks(&task, Preset::Tagger, &["the cat sat", "a dog"]);
+    let sentence = &examples[..1];
+    let (joint, loss) = answered(&task, together(&models), &tokenizer, sentence);
+
+    // The scores of all paths, by each network's logits and the scores of its CRF.
+    let known = Measured::encode(&task, sentence.to_vec(), &tokenizer).unwrap();
+    let items: Vec<_> = known.items().collect();
+    let cpu = Arc::new(Cpu::new(1));
+    let mut scores = vec![0.0; 27];
+    for model in &models {
+        let named = |end: &str| {
+            let found = model.weights.iter().find(|parameter| parameter.name.ends_with(end));
+            found.unwrap().data.clone()
+        };
+        let [transitions, start, end] = [".transitions", ".start", ".end"].map(named);
+        let add = |taken: Taken<'_, '_, Tagging>| -> Result<(), TaskError> {
+            for (path, score) in paths(0..3).zip(&mut scores) {
+                let [a, b, c] = path.map(|tag| tag as usize);
+                let logits = taken.logits[a] + taken.logits[3 + b] + taken.logits[6 + c];
+                let pairs = transitions[3 * a + b] + transitions[3 * b + c];
+                *score += f64::from(logits + pairs + start[a] + end[c]) / 3.0;
+            }
+            Ok(())
+        };
+        let mut tapes = tapes(1, &cpu);
+        in_batches(&task, (&[model], &mut tapes), &items, padding(&tokenizer), add).unwrap();
+    }
+    let total: f64 = scores.iter().map(|score| score.exp()).sum();
+    let best = (0..27).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap();
+    let answer = &joint[0][0];
+    let best = paths(0..3).nth(best).unwrap();
+    assert_eq!(answer.tags, best);
+    for (place, &tag) in best.iter().enumerate() {
+        let through = paths(0..3).zip(&scores).filter(|(path, _)| path[place] == tag);
+        let expected = through.map(|(_, score)| score.exp()).sum::<f64>() / total;
+        let got = f64::from(answer.probabilities[place]);
+        assert!((got - expected).abs() < 1e-5, "{got} {expected}");
+    }
+    let right = paths(0..3).zip(&scores).find(|(path, _)| path == &[0, 1, 2]).unwrap().1;
+    // The loss is of a path, or of each of its words.
+    let expected = total.ln() - right;
+    let per = expected / loss;
+    assert!((per - 1.0).abs() < 1e-4 || (per - 3.0).abs() < 1e-4, "{loss} {expected}");
+}
+
+#[test]
+fn several_networks_are_explained_by_their_mean() {
+    let (task, examples) = classifier();
+    let (models, tokenizer) = networks(&task, Preset::StackedLstmClassifier, &TEXTS);
+    let explained = |(model, ensemble): (Model, Option<Ensemble>)| {
+        let network = Network { model, tokenizer: tokenizer.clone(), ensemble };
+        let mut explainer = crate::Explainer::new(network, Arc::new(Cpu::new(1))).unwrap();
+        let answer = crate::classify::Prediction { label: 1, probabilities: vec![0.5, 0.5] };
+        explainer.explain(&task, &examples[0], &[answer]).unwrap().remove(0)
+    };
+    let alone: Vec<_> = models.iter().map(|model| explained((model.clone(), None))).collect();
+    let joint = explained(together(&models));
+    let mean = |of: &dyn Fn(&crate::Explanation) -> f64| alone.iter().map(of).sum::<f64>() / 3.0;
+    for place in 0..joint.tokens.len() {
+        let expected = mean(&|found| found.tokens[place].share);
+        assert!((joint.tokens[place].share - expected).abs() < 1e-12);
+    }
+    assert!((joint.log_probability - mean(&|found| found.log_probability)).abs() < 1e-12);
+    assert!((joint.long_memory - mean(&|found| found.long_memory)).abs() < 1e-12);
+    let sum: f64 = joint.tokens.iter().map(|token| token.share).sum();
+    let whole = joint.log_probability - joint.without_tokens;
+    assert!((sum - whole - joint.completeness_error).abs() < 1e-12);
+}
+
+#[test]
+fn a_folder_says_which_networks_answer_together_and_lacks_none() {
+    let (task, _) = classifier();
+    let (models, _) = networks(&task, Preset::StackedLstmClassifier, &TEXTS);
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    assert_eq!(Ensemble::count(at).unwrap(), 1);
+    assert!(Ensemble::load(at, &models[0]).unwrap().is_none());
+    let (first, ensemble) = together(&models);
+    let [(ENSEMBLE_FILE, json)] = &ensemble.unwrap().files()[..] else { panic!() };
+    assert_eq!(String::from_utf8_lossy(json), "{\n  \"members\": 3\n}\n");
+    fs_err::write(at.join(ENSEMBLE_FILE), json).unwrap();
+    for (number, model) in (2..).zip(&models[1..]) {
+        fs_err::create_dir(member_folder(at, number)).unwrap();
+        model.save(&member_folder(at, number)).unwrap();
+    }
+    assert_eq!(Ensemble::count(at).unwrap(), 3);
+    assert_eq!(Ensemble::load(at, &first).unwrap().unwrap().members().len(), 2);
+
+    let refused = |words: &str| {
+        let error = Ensemble::load(at, &first).err().unwrap().to_string();
+        assert!(error.contains(words) && error.lines().count() == 1, "{error}");
+    };
+    fs_err::remove_dir_all(member_folder(at, 3)).unwrap();
+    refused("member-03 is missing, a network that answers together with");
+    let config = Preset::LonghandNano.config(models[0].config().vocab_size);
+    fs_err::create_dir(member_folder(at, 3)).unwrap();
+    Model::new(config, 1).unwrap().save(&member_folder(at, 3)).unwrap();
+    refused("holds a network of another configuration");
+    for (json, words) in [
+        ("{\"members\": 0}", "is not usable"),
+        ("{\"members\": 65}", "it names 65 networks, more than 64"),
+        ("{\"exponents\": {\"network\": 1, \"baseline\": 1}}", "it has exponents and no baseline"),
+        ("{\"members\": 2, \"colour\": 1}", "is not usable"),
+    ] {
+        fs_err::write(at.join(ENSEMBLE_FILE), json).unwrap();
+        refused(words);
+    }
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use longhand_model::WordVector;
 use serde::{Deserialize, Serialize};
 
-use super::characters::CharacterSettings;
+use crate::characters::CharacterSettings;
 use crate::tags::Scheme;
 
 /// How tokens are tagged. A column is a number from 0, or from −1 on the right, or a name.
@@ -33,7 +33,7 @@ pub struct Settings {
     /// Whether the model reads each word's spelling, or the pairs of characters
     /// in Chinese (default: true).
     pub spelling: bool,
-    /// Filters over the characters of each word, beside its own vector (default: none).
+    /// What reads the characters of each word, beside its own vector (default: nothing).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub characters: Option<CharacterSettings>,
     /// Whether each word ends with its place in a longer word, a digit: `科0 技1` in Weibo NER. The

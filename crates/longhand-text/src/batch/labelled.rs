@@ -12,9 +12,16 @@ pub struct LabelledIds<L = u32> {
     pub label: L,
 }
 
-impl<L> Measured for LabelledIds<L> {
+/// An example with the number of tokens that are read beside its own.
+#[derive(Clone, Debug)]
+struct Item<L> {
+    example: LabelledIds<L>,
+    beside: usize,
+}
+
+impl<L> Measured for Item<L> {
     fn size(&self) -> usize {
-        self.ids.len()
+        self.example.ids.len() + self.beside
     }
 }
 
@@ -46,7 +53,7 @@ impl<L> Default for LabelledBatch<L> {
 /// Labelled examples in [`Bucketed`] batches, padded.
 #[derive(Clone, Debug)]
 pub struct LabelledBatches<L = u32> {
-    examples: Bucketed<LabelledIds<L>>,
+    examples: Bucketed<Item<L>>,
     padding: u32,
 }
 
@@ -61,7 +68,24 @@ impl<L: Clone> LabelledBatches<L> {
         padding: u32,
         seed: u64,
     ) -> Result<Self, TextError> {
-        Ok(Self { examples: Bucketed::shuffled(examples, batch, seed)?, padding })
+        Self::shuffled_beside(examples, |_| 0, batch, padding, seed)
+    }
+
+    /// As [`LabelledBatches::shuffled`], of examples that are read with further tokens, such as those
+    /// of a source: `beside` tells how many, and they count for the length.
+    ///
+    /// # Errors
+    /// The errors of [`LabelledBatches::shuffled`] for these examples.
+    pub fn shuffled_beside(
+        examples: Vec<LabelledIds<L>>,
+        beside: impl Fn(&L) -> usize,
+        batch: usize,
+        padding: u32,
+        seed: u64,
+    ) -> Result<Self, TextError> {
+        let item = |example: LabelledIds<L>| Item { beside: beside(&example.label), example };
+        let items = examples.into_iter().map(item).collect();
+        Ok(Self { examples: Bucketed::shuffled(items, batch, seed)?, padding })
     }
 
     /// Batches in the given order, for evaluation.
@@ -73,7 +97,8 @@ impl<L: Clone> LabelledBatches<L> {
         batch: usize,
         padding: u32,
     ) -> Result<Self, TextError> {
-        Ok(Self { examples: Bucketed::in_order(examples, batch)?, padding })
+        let items = examples.into_iter().map(|example| Item { example, beside: 0 }).collect();
+        Ok(Self { examples: Bucketed::in_order(items, batch)?, padding })
     }
 
     /// The number of batches in an epoch.
@@ -108,7 +133,8 @@ impl<L: Clone> LabelledBatches<L> {
     pub fn next(&mut self, out: &mut LabelledBatch<L>) {
         out.examples.clear();
         out.examples.extend_from_slice(self.examples.next_batch());
-        let examples = || out.examples.iter().map(|&place| &self.examples.examples()[place]);
+        let examples =
+            || out.examples.iter().map(|&place| &self.examples.examples()[place].example);
         let batch = out.examples.len();
         let time = examples().map(|example| example.ids.len()).max().unwrap_or(0).max(1);
         out.batch = batch;

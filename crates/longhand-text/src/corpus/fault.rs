@@ -1,4 +1,5 @@
-//! Faults of the rows of a table, and of the lines of a CoNLL file and of a file of vectors.
+//! Faults of the rows of a table, and of the lines of a CoNLL file, of a story, of a file of vectors and
+//! of one of dialogues.
 
 use crate::quote::{quoted, shortened};
 
@@ -104,4 +105,100 @@ pub enum VectorFault {
     /// A field that is no number, or infinite.
     #[error("{} is not a finite number", quoted(.0))]
     NotANumber(String),
+}
+
+/// Why a line is no dialogue.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialogueFault {
+    /// The line is no JSON.
+    #[error("{} at its column {column}", shortened(reason))]
+    Json {
+        /// The words of the JSON reader.
+        reason: String,
+        /// The column in the line, counted from 1.
+        column: usize,
+    },
+    /// Another JSON value than a list of turns, or an object that has one.
+    #[error(
+        "it has no list `messages`: give {{\"messages\": [{{\"role\": \"user\", \"content\": \"…\"}}, …]}} \
+         on each line"
+    )]
+    NoMessages,
+    /// A list without a turn.
+    #[error("it has no turn: give at least one, or remove the line")]
+    NoTurn,
+    /// A turn that does not say who speaks.
+    #[error("turn {turn} has no role: name system, user or assistant")]
+    NoRole {
+        /// The turn, counted from 1.
+        turn: usize,
+    },
+    /// A turn of an unknown speaker.
+    #[error("the role of turn {turn} is {}, but must be system, user or assistant", quoted(role))]
+    Role {
+        /// The turn, counted from 1.
+        turn: usize,
+        /// The role that was given.
+        role: String,
+    },
+    /// A content that is no text.
+    #[error("the content of turn {turn} is not a text, and nothing else can be read")]
+    Content {
+        /// The turn, counted from 1.
+        turn: usize,
+    },
+    /// A turn that says nothing.
+    #[error("turn {turn} is empty: give it a content, or remove it")]
+    Empty {
+        /// The turn, counted from 1.
+        turn: usize,
+    },
+    /// Two turns of the assistant behind each other.
+    #[error(
+        "turns {} and {turn} are both the assistant's: join them, or put the user's turn between \
+         them",
+        turn - 1
+    )]
+    Repeated {
+        /// The second of both turns, counted from 1.
+        turn: usize,
+    },
+    /// A dialogue in which the assistant says nothing.
+    #[error("no turn is the assistant's, so that there is nothing to learn: remove the dialogue")]
+    NoAssistant,
+    /// A line without the mark of DailyDialog.
+    #[error(
+        "it has no __eou__, which ends each utterance in DailyDialog's form: give that form, or \
+         lines of JSON with `messages`"
+    )]
+    NoMark,
+    /// Text behind the last mark of DailyDialog.
+    #[error("its last utterance lacks the __eou__ at its end")]
+    Unended,
+}
+
+/// Why a line of a story cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoryFault {
+    /// The line does not begin with a number.
+    #[error("it does not begin with its number and a space, as each line of a story does")]
+    NoNumber,
+    /// The number is not above the one before it.
+    #[error(
+        "it has the number {number} behind number {last}: number a story's lines upwards from 1"
+    )]
+    Order {
+        /// The number of this line.
+        number: u64,
+        /// The number of the line before it.
+        last: u64,
+    },
+    /// Nothing follows the number.
+    #[error("it has a number, but no text")]
+    NoText,
+    /// A supporting line that is no number.
+    #[error("{} is not the number of a line that the answer follows from", quoted(.0))]
+    Support(String),
 }

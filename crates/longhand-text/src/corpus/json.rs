@@ -1,6 +1,6 @@
 //! Cells of JSON lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -33,6 +33,11 @@ pub(super) fn cells(
 ) -> Result<Vec<String>, JsonFault> {
     let object = object(line, options.lossy).map_err(JsonFault::Row)?;
     columns.iter().map(|column| cell(&object, column, options)).collect()
+}
+
+/// The keys of an object on one line.
+pub(super) fn keys(line: &str, lossy: bool) -> Result<BTreeSet<String>, RowFault> {
+    Ok(object(line, lossy)?.into_keys().collect())
 }
 
 /// The object of a line. `NaN` and `Infinity`, which some programs write, count as null.

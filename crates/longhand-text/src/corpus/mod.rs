@@ -10,12 +10,16 @@ use std::sync::Arc;
 
 use crate::error::TextError;
 
+mod appended;
 pub mod conll;
+pub mod dialogues;
 mod example;
 pub(crate) mod fault;
 mod format;
+mod further;
 mod json;
 mod options;
+pub mod parallel;
 mod parquet;
 mod piece_sample;
 mod pieces;
@@ -23,6 +27,7 @@ pub mod questions;
 mod rows;
 mod separated;
 mod source;
+pub mod stories;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -30,10 +35,13 @@ pub mod treebank;
 pub mod vectors;
 mod whole_table;
 
-pub use fault::{LineFault, RowFault, VectorFault};
+pub use appended::{AppendOptions, append_columns};
+pub use fault::{DialogueFault, LineFault, RowFault, StoryFault, VectorFault};
 pub use format::{Column, Header, TableFormat};
+pub use further::{FurtherCells, FurtherColumn, FurtherValues, NumberKind};
 pub use options::CorpusOptions;
 pub use pieces::{Piece, Pieces};
+pub use source::open_bytes;
 pub use whole_table::WholeTable;
 
 use piece_sample::PieceSample;

@@ -1,16 +1,22 @@
 //! Rows of tables in Parquet.
 
 use ::parquet::data_type::AsBytes;
+use ::parquet::errors::ParquetError;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
-use ::parquet::record::{Field, reader::RowIter};
+use ::parquet::record::{Field, Row, reader::RowIter};
 use ::parquet::schema::types::Type;
 use serde_json::Value;
 
 use super::fault::RowFault;
 use super::format::Column;
 use super::source::{SeekableBytes, Source};
+
 use crate::error::TextError;
 use crate::quote::{listed, shortened};
+
+mod append;
+
+pub(super) use append::append;
 
 /// The asked-for cells of each row.
 pub(super) struct ParquetRows {
@@ -38,10 +44,7 @@ impl ParquetRows {
         lists: bool,
     ) -> Result<Self, TextError> {
         let name = source.name();
-        let fail = |error: parquet::errors::ParquetError| TextError::Table {
-            name: name.to_owned(),
-            reason: shortened(&error.to_string()),
-        };
+        let fail = |error: ParquetError| fault(name, &error);
         let reader: Box<dyn FileReader> = match source.seekable()? {
             SeekableBytes::File(file) => Box::new(SerializedFileReader::new(file).map_err(fail)?),
             SeekableBytes::Memory(bytes) => {
@@ -49,30 +52,52 @@ impl ParquetRows {
                 Box::new(SerializedFileReader::new(bytes).map_err(fail)?)
             }
         };
-        let schema = reader.metadata().file_metadata().schema().clone();
-        let fields = schema.get_fields();
-        let mut cells = Vec::new();
-        for column in columns {
-            let (place, within) = find(&schema, column).ok_or_else(|| TextError::Column {
-                name: name.to_owned(),
-                column: column.to_string(),
-                found: listed(leaves(&schema, "").iter().map(String::as_str)),
-            })?;
-            cells.push(Cell { column: column.to_string(), place, within });
-        }
-        // Only the asked-for columns are read, in the file's order.
-        let mut read: Vec<usize> = cells.iter().map(|cell| cell.place).collect();
-        read.sort_unstable();
-        read.dedup();
-        let projection = Type::group_type_builder(schema.name())
-            .with_fields(read.iter().map(|&place| fields[place].clone()).collect())
-            .build()
-            .map_err(fail)?;
+        let (projection, cells) = select(name, &*reader, columns)?;
         let rows = RowIter::from_file_into(reader).project(Some(projection)).map_err(fail)?;
-        for cell in &mut cells {
-            cell.place = read.iter().position(|&place| place == cell.place).unwrap_or(0);
-        }
         Ok(Self { rows, cells, lists })
+    }
+}
+
+/// What to read of a file for some columns, in the file's order, and where each cell is then.
+fn select(
+    name: &str,
+    reader: &dyn FileReader,
+    columns: &[Column],
+) -> Result<(Type, Vec<Cell>), TextError> {
+    let schema = reader.metadata().file_metadata().schema();
+    let fields = schema.get_fields();
+    let mut cells = Vec::new();
+    for column in columns {
+        let (place, within) = find(schema, column).ok_or_else(|| TextError::Column {
+            name: name.to_owned(),
+            column: column.to_string(),
+            found: listed(leaves(schema, "").iter().map(String::as_str)),
+        })?;
+        cells.push(Cell { column: column.to_string(), place, within });
+    }
+    let mut read: Vec<usize> = cells.iter().map(|cell| cell.place).collect();
+    read.sort_unstable();
+    read.dedup();
+    let projection = Type::group_type_builder(schema.name())
+        .with_fields(read.iter().map(|&place| fields[place].clone()).collect())
+        .build()
+        .map_err(|error| fault(name, &error))?;
+    for cell in &mut cells {
+        cell.place = read.iter().position(|&place| place == cell.place).unwrap_or(0);
+    }
+    Ok((projection, cells))
+}
+
+fn fault(name: &str, error: &ParquetError) -> TextError {
+    TextError::Table { name: name.to_owned(), reason: shortened(&error.to_string()) }
+}
+
+impl Cell {
+    /// The text of the cell.
+    fn text(&self, row: &Row, lists: bool) -> Result<String, RowFault> {
+        let field = row.get_column_iter().nth(self.place).map(|(_, field)| field);
+        let text = field.and_then(|field| text(field, &self.within, lists));
+        text.ok_or_else(|| RowFault::NotText(self.column.clone()))
     }
 }
 
@@ -84,13 +109,7 @@ impl Iterator for ParquetRows {
             Ok(row) => row,
             Err(error) => return Some(Err(RowFault::Parquet(error.to_string()))),
         };
-        let fields: Vec<&Field> = row.get_column_iter().map(|(_, field)| field).collect();
-        let cells = self.cells.iter().map(|cell| {
-            let field = fields.get(cell.place).copied();
-            let text = field.and_then(|field| text(field, &cell.within, self.lists));
-            text.ok_or_else(|| RowFault::NotText(cell.column.clone()))
-        });
-        Some(cells.collect())
+        Some(self.cells.iter().map(|cell| cell.text(&row, self.lists)).collect())
     }
 }
 

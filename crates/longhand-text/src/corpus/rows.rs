@@ -239,7 +239,7 @@ fn labels_cell(line: &str) -> String {
 }
 
 /// The next line that is not blank, and its number.
-fn next_line(
+pub(super) fn next_line(
     lines: &mut Lines<BufReader<TextReader>>,
     row: &mut u64,
 ) -> Result<Option<String>, TextError> {

@@ -154,6 +154,15 @@ impl Source {
     }
 }
 
+/// The bytes of a file, decompressed where they begin as gzip or Zstandard does.
+///
+/// # Errors
+/// [`TextError::Missing`], [`TextError::Folder`] or [`TextError::Io`] for a file that cannot be opened,
+/// [`TextError::Compression`] for one that only begins as a compressed one.
+pub fn open_bytes(path: &Path) -> Result<Box<dyn Read + Send>, TextError> {
+    Ok(Source::open(path)?.bytes()?.reader)
+}
+
 /// Reads a stream to its end, into a file that is gone when the program ends.
 fn spooled(name: &str, stream: &mut impl Read) -> Result<Origin, TextError> {
     let mut file = tempfile::NamedTempFile::new()?;

@@ -222,8 +222,8 @@ fn labelled(text: impl BufRead) -> Result<Vec<Vec<String>>, TextError> {
 
 /// Writes cells and a line break. A cell that its separator, a quote or a line break would break is
 /// quoted between commas; between tabs, which know no quotes, spaces replace tabs and line breaks.
-fn write_cells<'a>(
-    out: &mut impl Write,
+pub(super) fn write_cells<'a>(
+    out: &mut (impl Write + ?Sized),
     separator: &str,
     cells: impl Iterator<Item = &'a String>,
 ) -> io::Result<()> {

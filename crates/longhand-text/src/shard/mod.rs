@@ -397,7 +397,11 @@ fn check_documents(documents: &[u64], count: u64) -> Result<(), ShardFault> {
     Ok(())
 }
 
-fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
+/// Fills `buffer` with a file's bytes from `offset` on, without moving the file's own position.
+///
+/// # Errors
+/// If the file cannot be read or ends before the buffer is full; the message names the file.
+pub fn read_exact_at(file: &File, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
     while !buffer.is_empty() {
         match read_at(file, buffer, offset) {
             Ok(0) => {

@@ -196,7 +196,7 @@ fn unsettled(text: &str) -> usize {
 }
 
 /// The byte that a stand-in of the byte-level kinds means; see `layout::byte_characters`.
-fn byte_of(character: char) -> Option<u8> {
+pub(super) fn byte_of(character: char) -> Option<u8> {
     let code = character as u32;
     match code {
         0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff => Some(code as u8),
@@ -208,7 +208,7 @@ fn byte_of(character: char) -> Option<u8> {
 }
 
 /// The byte of a fallback piece, `<0x0A>`.
-fn byte_piece(token: &str) -> Option<u8> {
+pub(super) fn byte_piece(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
     if digits.len() == 2 { u8::from_str_radix(digits, 16).ok() } else { None }
 }

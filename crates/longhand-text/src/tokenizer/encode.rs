@@ -63,6 +63,46 @@ impl Tokenizer {
         Ok(Encoding::new(text, ids, &spans))
     }
 
+    /// The ids of a text in which the names of special tokens at `places`, in bytes and in order, mean
+    /// these tokens; elsewhere such a name is plain text.
+    ///
+    /// # Errors
+    /// The errors of [`Tokenizer::encode`] for this text. A place that holds no special token's name
+    /// is read as plain text.
+    pub fn encode_with_special_tokens_at(
+        &self,
+        text: &str,
+        places: &[Range<usize>],
+    ) -> Result<Encoding, TextError> {
+        // The library knows more of its tokens, such as the white space that they take in.
+        if self.special_tokens().split(text).filter(|part| part.special.is_some()).count()
+            == places.len()
+        {
+            return self.encode_with_special_tokens(text);
+        }
+        let (mut ids, mut spans) = (Vec::new(), Vec::new());
+        let mut plain = |from: usize, to: usize, special: Option<u32>, end: usize| {
+            let (stretch_ids, stretch_spans) = self.spans(&text[from..to])?;
+            ids.extend(stretch_ids);
+            spans.extend(stretch_spans.iter().map(|span| from + span.start..from + span.end));
+            if let Some(id) = special {
+                ids.push(id);
+                spans.push(to..end);
+            }
+            Ok::<(), TextError>(())
+        };
+        let mut from = 0;
+        for place in places {
+            let name = text.get(place.clone()).unwrap_or_default();
+            if let Some(id) = self.special_tokens().id(name).filter(|_| place.start >= from) {
+                plain(from, place.start, Some(id), place.end)?;
+                from = place.end;
+            }
+        }
+        plain(from, text.len(), None, text.len())?;
+        Ok(Encoding::new(text, ids, &spans))
+    }
+
     /// Bytes at the beginning of a text that belong to its first token: all before the second one.
     ///
     /// # Errors

@@ -26,6 +26,7 @@ mod tests;
 mod train;
 mod words;
 mod workers;
+mod written;
 
 pub use choice::{TokenizerChoice, Writing, is_unspaced};
 pub use cuts::settled;
@@ -37,5 +38,6 @@ pub use model::{TOKENIZER_FILE, Tokenizer};
 pub use special::SpecialTokens;
 pub use train::{TrainingProgress, TrainingSettings, TrainingStage};
 pub use words::WordParts;
+pub use written::WrittenBytes;
 
 pub(crate) use cuts::{last_common_cut, last_safe_cut};

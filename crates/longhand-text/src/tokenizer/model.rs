@@ -157,13 +157,13 @@ impl Tokenizer {
     /// # Errors
     /// [`TextError::TokenizerFile`] for a name that is a token already, or that a decoder
     /// would take for text.
-    pub fn with_special_tokens(&self, names: &[&str]) -> Result<Self, TextError> {
+    pub fn with_special_tokens<S: AsRef<str>>(&self, names: &[S]) -> Result<Self, TextError> {
         let named = |fault| TextError::TokenizerFile { name: self.kind.name().into(), fault };
         let file = || -> Result<Value, TokenizerFault> {
             let text = self.inner.to_string(false).map_err(TokenizerFault::Library)?;
             let mut file: Value = serde_json::from_str(&text)?;
             let mut added = file["added_tokens"].as_array().cloned().unwrap_or_default();
-            for (&name, id) in names.iter().zip(self.vocab_size() as u64..) {
+            for (name, id) in names.iter().map(AsRef::as_ref).zip(self.vocab_size() as u64..) {
                 let known = self.id(name).is_some() || added.iter().any(|t| t["content"] == name);
                 let known = if known { Err("it is a token already") } else { Ok(()) };
                 known

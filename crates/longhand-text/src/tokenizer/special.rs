@@ -16,6 +16,8 @@ impl SpecialTokens {
     pub const MASK: &str = "<mask>";
     /// Begins a sequence that is to be written.
     pub const BEGIN: &str = "<bos>";
+    /// Ends a sequence that is written.
+    pub const END: &str = "</s>";
     /// Parts two texts that are read together.
     pub const SEPARATOR: &str = "<sep>";
     /// Reads a whole text, for a classifier.
@@ -80,7 +82,7 @@ impl SpecialTokens {
 
     /// Parts a text at the special tokens that it spells: plain stretches, each with the token
     /// that ends it. The leftmost token comes first, and of those at one place the longest.
-    pub(super) fn split<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Stretch<'a>> {
+    pub(crate) fn split<'a>(&'a self, text: &'a str) -> impl Iterator<Item = Stretch<'a>> {
         let mut rest = Some(text);
         std::iter::from_fn(move || {
             let text = rest?;
@@ -98,9 +100,9 @@ impl SpecialTokens {
 }
 
 /// A stretch of plain text, and the special token after it with its length in bytes.
-pub(super) struct Stretch<'a> {
-    pub(super) text: &'a str,
-    pub(super) special: Option<(u32, usize)>,
+pub(crate) struct Stretch<'a> {
+    pub(crate) text: &'a str,
+    pub(crate) special: Option<(u32, usize)>,
 }
 
 /// Checks the name of a special token of our own. Decoders treat white space, `▁` and byte pieces

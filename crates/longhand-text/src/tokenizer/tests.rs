@@ -648,3 +648,40 @@ fn replace(value: &mut serde_json::Value, path: &[String], other: Option<serde_j
     };
     replace(child, rest, other);
 }
+
+#[test]
+fn the_bytes_of_tokens_are_what_a_decoder_writes() {
+    let mut random = 7_u32;
+    let mut draw = |below: usize| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 8) as usize % below
+    };
+    for kind in TokenizerKind::ALL {
+        let tokenizer = trained(kind).with_special_tokens(&[SpecialTokens::MASK]).unwrap();
+        let WrittenBytes { first, after, starts } = tokenizer.written_bytes();
+        assert_eq!(first.len(), tokenizer.vocab_size());
+        let special = tokenizer.vocab_size() - 1;
+        let end = tokenizer.document_end_id().map(|id| id as usize);
+        assert!([Some(special), end].into_iter().flatten().all(|id| first[id].is_empty()));
+        let mut seen = 0;
+        for _ in 0..200 {
+            let (mut ids, mut bytes, mut is_first) = (Vec::new(), Vec::new(), true);
+            for _ in 0..draw(12) {
+                let id = draw(tokenizer.vocab_size());
+                let written = match &after {
+                    Some(after) if !is_first => &after[id],
+                    _ => &first[id],
+                };
+                if !written.is_empty() {
+                    ids.push(id as u32);
+                    bytes.extend_from_slice(written);
+                    is_first = starts.contains(&(id as u32));
+                    seen += 1;
+                }
+            }
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            assert_eq!(tokenizer.decode(&ids).unwrap(), text, "{kind} {ids:?}");
+        }
+        assert!(seen > 500, "{kind}");
+    }
+}

@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use longhand_engine::GENERATION_FILE;
+use longhand_model::Model;
 use longhand_model::adapter::{self, Adapter, AdapterChoice};
 use longhand_run::{FolderLock, output};
-use longhand_tasks::TASK_FILES;
-use longhand_text::TOKENIZER_FILE;
+use longhand_tasks::{Ensemble, TASK_FILES, TaskError};
 use serde_json::json;
 
 use crate::adapters::choice;
@@ -72,16 +71,21 @@ impl Arguments {
 impl Merge {
     fn run(self) -> Result<()> {
         let Self { base, adapters, out } = &self;
-        let mut model = adapter::load(model_folder(base)?, adapters)?;
+        let members = Ensemble::count(model_folder(base)?)?;
+        if members > 1 {
+            return Err(TaskError::AdapterOfMembers { members, folder: base.clone() }.into());
+        }
+        let mut model = adapter::load(base, adapters)?;
+        model.merge_low_rank();
+        check_finite(&model)?;
         if output::is_occupied(out)? {
             bail!("the folder {} is not empty: name another one with --out", out.display());
         }
         fs_err::create_dir_all(out)?;
         let _lock = FolderLock::take(out)?;
-        model.merge_low_rank();
         // An adapter's files win: its task is the merged model's.
         let folders = || adapters.iter().map(|choice| &choice.folder).chain([base]);
-        for name in [TOKENIZER_FILE, GENERATION_FILE].into_iter().chain(TASK_FILES) {
+        for name in output::TEXT_FILES.into_iter().chain(TASK_FILES) {
             if let Some(folder) = folders().find(|folder| folder.join(name).is_file()) {
                 fs_err::copy(folder.join(name), out.join(name))?;
             }
@@ -89,6 +93,20 @@ impl Merge {
         model.save(out)?;
         say!("the merged model is in {}", out.display());
         Ok(())
+    }
+}
+
+/// Refuses a sum that left the range of the numbers, as of a weight such as 1e38.
+fn check_finite(model: &Model) -> Result<()> {
+    let damaged = model.weights.iter().find_map(|parameter| {
+        let place = parameter.data.iter().position(|value| !value.is_finite())?;
+        Some((&parameter.name, place, parameter.data[place]))
+    });
+    match damaged {
+        None => Ok(()),
+        Some((name, place, value)) => bail!(
+            "the merged `{name}` would have {value} at place {place}: give the adapters smaller weights"
+        ),
     }
 }
 

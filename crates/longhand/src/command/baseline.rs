@@ -19,8 +19,8 @@ pub(super) struct BaselineFlags {
     /// A simple model to compare with, trained on the same examples
     #[arg(long, value_name = "NAME")]
     baseline: Option<BaselineName>,
-    /// A simple model that answers beside the network: the two are weighed against each other on the
-    /// held-out part (--set baseline.KEY=VALUE and --ngrams are its settings)
+    /// A simple model that answers beside the network, or beside several (--members): the two sides are
+    /// weighed against each other on the held-out part (--set baseline.KEY=VALUE and --ngrams are its settings)
     #[arg(long, value_name = "NAME", conflicts_with = "baseline")]
     ensemble: Option<EnsembleName>,
     /// The longest n-gram of nb-lr and ngram-linear, in words [default: 3, of ngram-linear 2]
@@ -36,6 +36,8 @@ enum BaselineName {
     NbLr,
     /// The mean of n-gram vectors and a linear layer (fastText)
     NgramLinear,
+    /// The beginning of a text as its summary, of the task summarize
+    Lead,
     /// The default network with Elman's recurrence in place of LSTM
     Rnn,
     /// Attention alone: the preset `transformer`
@@ -113,7 +115,7 @@ impl BaselineFlags {
         });
         match flag {
             Some(flag) => {
-                let names = "the baselines majority, nb-lr and ngram-linear";
+                let names = "the baselines majority, nb-lr, ngram-linear and lead";
                 Err(Usage(format!("{flag} is for {names}: name one with --baseline")))
             }
             None => Ok(()),
@@ -172,6 +174,9 @@ impl BaselineName {
         recipe.model = self.model()?;
         recipe.tuning = Default::default();
         recipe.ensemble = None;
+        if recipe.baseline.is_some() {
+            recipe.members = None;
+        }
         if let (Some(_), Some(task)) = (&recipe.baseline, &mut recipe.task) {
             // A recipe's settings of its network's head: flags that name them are refused.
             for key in ["pooling", "crf"] {
@@ -185,7 +190,7 @@ impl BaselineName {
     fn model(self) -> Result<ModelSettings> {
         let mut model = ModelSettings::default();
         match self {
-            Self::Majority | Self::NbLr | Self::NgramLinear => {}
+            Self::Majority | Self::NbLr | Self::NgramLinear | Self::Lead => {}
             Self::Transformer => model.preset = Preset::Transformer.to_string(),
             Self::TextCnn => model.preset = Preset::TextCnn.to_string(),
             Self::Rnn => {

@@ -14,6 +14,8 @@ mod lstm_train;
 mod measure;
 mod preset;
 mod profile;
+mod search;
+mod serve;
 mod streams;
 mod work;
 
@@ -39,6 +41,7 @@ enum Verb {
     LstmDecode(lstm_decode::Arguments),
     LstmTrain(lstm_train::Arguments),
     Preset(preset::Arguments),
+    Serve(serve::Arguments),
 }
 
 impl Arguments {
@@ -51,6 +54,7 @@ impl Arguments {
             Verb::LstmDecode(arguments) => arguments.run(),
             Verb::LstmTrain(arguments) => arguments.run(),
             Verb::Preset(arguments) => arguments.run(),
+            Verb::Serve(arguments) => arguments.run(),
         }
     }
 }

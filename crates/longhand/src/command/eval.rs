@@ -11,6 +11,7 @@ use longhand::recipe::sha256;
 use longhand_engine::LanguageModel;
 use longhand_engine::engine::language_model;
 use longhand_model::Tape;
+use longhand_run::neighbours::{Hidden, Mixed};
 use longhand_run::{Recipe, TRAINING_FILE, Training};
 use longhand_tasks::TASK_FILE;
 use longhand_text::{Corpus, Tokens};
@@ -21,6 +22,7 @@ use serde_json::json;
 use super::eval_task::{TaskArguments, TaskEvaluation};
 use crate::adapters::AdapterArguments;
 use crate::error::Usage;
+use crate::neighbours::{Beside, NeighbourArguments};
 use crate::reading::{Sources, TextArguments, Threads, any_model_folder, encode, model_folder};
 use crate::talk::say;
 
@@ -56,6 +58,8 @@ pub(crate) struct Arguments {
     reading: TextArguments,
     #[command(flatten)]
     task: TaskArguments,
+    #[command(flatten, next_help_heading = "Neighbours in a datastore")]
+    neighbours: NeighbourArguments,
     /// One JSON object on stdout
     #[arg(long)]
     json: bool,
@@ -74,12 +78,25 @@ enum Split {
     All,
 }
 
+/// The loss of a language model over a text, and what it was measured on.
+struct Measured {
+    total: Part,
+    /// What a datastore changed, if there is one.
+    beside: Option<Beside>,
+    /// Bytes of the tokens that were scored.
+    bytes: u64,
+    /// The share of unknown tokens, 0 to 1.
+    unknown: f64,
+    seconds: f64,
+}
+
 impl Arguments {
     pub(crate) fn run(self) -> Result<()> {
         let (folder, data) = self.sources.split()?;
         if data.is_empty() {
             return Err(Usage("there is no text to score: name it with --data".into()).into());
         }
+        let folder = any_model_folder(folder)?;
         // An adapter can bring a head of its own, and with it the task.
         let answers = self.adapters.task_folder(folder);
         if answers.join(TASK_FILE).is_file() {
@@ -94,7 +111,7 @@ impl Arguments {
             return Err(Usage("--window must be at least 1".into()).into());
         }
         // The weights as they are stored, so that the loss is training's to the last digit.
-        let (model, tokenizer) = language_model(any_model_folder(folder)?, &self.adapters.chosen)?;
+        let (mut model, tokenizer) = language_model(folder, &self.adapters.chosen)?;
         self.adapters.tell();
         let tokenizer = self.threads.tokenizer(tokenizer);
         let corpus = self.part(folder, self.reading.open(data)?)?;
@@ -103,21 +120,38 @@ impl Arguments {
         let bytes = tokens.scored_bytes().unwrap_or(bytes);
         let unknown = tokenizer.unknown_id().map_or(Ok(0), |id| tokens.count(id))?;
         let unknown = unknown as f64 / tokens.len().max(1) as f64;
+        let neighbours = self.neighbours.of_model(&mut model, &tokenizer)?;
         let mut tape = Tape::new(self.threads.cpu());
         let began = Instant::now();
-        let total = match &model {
-            LanguageModel::Network(model) => {
-                self.measure(&mut OnTape { model, tape: &mut tape }, tokens)?
+        let (total, beside) = match (&model, neighbours) {
+            (LanguageModel::Network(model), Some(mut neighbours)) => {
+                let hidden = Hidden { model, tape: &mut tape };
+                let neighbours = &mut neighbours;
+                let mut mixed = Mixed { hidden, neighbours, alone: 0.0 };
+                let total = self.measure(&mut mixed, tokens)?;
+                let alone = mixed.alone / total.targets.max(1) as f64;
+                (total, Some(Beside::new(neighbours, alone)))
             }
-            LanguageModel::Ngram(model) => self.measure(&mut Counted::new(model), tokens)?,
+            (LanguageModel::Network(model), None) => {
+                (self.measure(&mut OnTape { model, tape: &mut tape }, tokens)?, None)
+            }
+            (LanguageModel::Ngram(model), _) => {
+                (self.measure(&mut Counted::new(model), tokens)?, None)
+            }
         };
         let seconds = began.elapsed().as_secs_f64();
+        self.tell(&Measured { total, beside, bytes, unknown, seconds })
+    }
+
+    /// Prints what was measured.
+    fn tell(&self, measured: &Measured) -> Result<()> {
+        let Measured { total, beside, bytes, unknown, seconds } = measured;
         let loss = total.mean();
         if !loss.is_finite() {
             bail!("the loss is not finite: the model's weights are damaged or have diverged");
         }
-        let bits_per_byte = total.nats / std::f64::consts::LN_2 / bytes.max(1) as f64;
-        let bits_per_byte = (unknown <= MOST_UNKNOWN).then_some(bits_per_byte);
+        let bits_per_byte = total.nats / std::f64::consts::LN_2 / (*bytes).max(1) as f64;
+        let bits_per_byte = (*unknown <= MOST_UNKNOWN).then_some(bits_per_byte);
         let (perplexity, tokens) = (loss.exp(), total.targets);
         if self.json {
             let mut line = json!({
@@ -126,6 +160,9 @@ impl Arguments {
             });
             if let Some(names) = self.adapters.names() {
                 line["adapters"] = names.into();
+            }
+            if let Some(beside) = beside {
+                line["knn"] = json!(beside);
             }
             return Ok(writeln!(std::io::stdout(), "{line}")?);
         }
@@ -138,6 +175,9 @@ impl Arguments {
             "loss {loss:.4} nats per token, perplexity {perplexity:.3}, {compression} over \
              {tokens} tokens in {seconds:.1} s"
         )?;
+        if let Some(beside) = beside {
+            writeln!(std::io::stdout(), "{beside}")?;
+        }
         Ok(())
     }
 
@@ -165,7 +205,19 @@ impl Arguments {
         }
         let (text, threads, json) = (&self.reading, self.threads, self.json);
         let (model, adapters, arguments) = (model_folder(model)?, &self.adapters, &self.task);
-        TaskEvaluation { folder, model, adapters, data, arguments, text, threads, json }.run()
+        let neighbours = &self.neighbours;
+        let what = TaskEvaluation {
+            folder,
+            model,
+            adapters,
+            data,
+            arguments,
+            text,
+            threads,
+            neighbours,
+            json,
+        };
+        what.run()
     }
 
     /// The wanted part of a text.

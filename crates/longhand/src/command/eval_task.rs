@@ -12,13 +12,16 @@ use longhand_model::file;
 use longhand_tasks::examples::{check_known, read_known};
 use longhand_tasks::intervals::{self, Difference, Interval, McNemar, SAMPLES};
 use longhand_tasks::predictor::{self, Trained};
+use longhand_tasks::search::Pace;
 use longhand_tasks::task::{Reading, Report, Scored};
 use longhand_tasks::{Evaluation, Listed, Measured, Predictor, VisitTask};
 use serde_json::{Map, Value, json};
 
+use super::writing::{SearchArguments, with_targets};
 use crate::adapters::AdapterArguments;
 use crate::error::Usage;
 use crate::interrupt::STOP;
+use crate::neighbours::{Beside, NeighbourArguments};
 use crate::reading::{TextArguments, Threads, model_folder};
 use crate::report::{self, Mistake, Page};
 use crate::task_data::{self, TableArguments};
@@ -32,6 +35,14 @@ pub(crate) struct TaskArguments {
     label_column: Option<String>,
     #[command(flatten)]
     table: TableArguments,
+    /// The file of targets of a --data file of sources; one for each, in the same order
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    targets: Vec<PathBuf>,
+    /// The column of further right texts, of a task that writes [default: as in training]
+    #[arg(long, value_name = "COLUMN")]
+    references_column: Option<String>,
+    #[command(flatten)]
+    search: SearchArguments,
     /// Another model folder of the same task: whether the two differ more than by chance
     #[arg(long, value_name = "DIR")]
     against: Option<PathBuf>,
@@ -41,7 +52,8 @@ pub(crate) struct TaskArguments {
     /// Write a report as one HTML page: metrics, confusion matrix, reliability, wrong answers
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
-    /// Explain the wrong answers on that page: the share of each token, and of each kind of memory
+    /// Explain the wrong answers on that page: the share of each token, and of each kind of memory; of
+    /// several networks that answer together the mean over them
     #[arg(long, requires = "html")]
     explain: bool,
     /// Seed of those samples [default: 0]
@@ -59,6 +71,7 @@ pub(crate) struct TaskEvaluation<'a> {
     pub(crate) arguments: &'a TaskArguments,
     pub(crate) text: &'a TextArguments,
     pub(crate) threads: Threads,
+    pub(crate) neighbours: &'a NeighbourArguments,
     pub(crate) json: bool,
 }
 
@@ -78,7 +91,8 @@ struct Comparison {
 /// Everything that is told.
 struct Told<'a> {
     examples: usize,
-    loss: f64,
+    /// None where answers have no probability.
+    loss: Option<f64>,
     metrics: &'a BTreeMap<String, f64>,
     /// The metrics that a person is told, with their words.
     words: &'static [(&'static str, &'static str)],
@@ -86,7 +100,12 @@ struct Told<'a> {
     numbers: &'static [(&'static str, &'static str)],
     intervals: BTreeMap<String, Interval>,
     report: Report,
+    pace: Option<Pace>,
+    /// Texts that are longer than the model reads.
+    cut: usize,
     comparison: Option<Comparison>,
+    /// What a datastore changed, if there is one.
+    beside: Option<Beside>,
     seconds: f64,
 }
 
@@ -95,14 +114,17 @@ impl TaskArguments {
     pub(crate) fn given(&self) -> Option<&'static str> {
         let flags = [
             ("--label-column", self.label_column.is_some()),
+            ("--references-column", self.references_column.is_some()),
             ("--header", self.table.header.is_some()),
             ("--pair-column", self.table.pair_column.is_some()),
             ("--against", self.against.is_some()),
             ("--samples", self.samples.is_some()),
             ("--html", self.html.is_some()),
             ("--seed", self.seed.is_some()),
+            ("--targets", !self.targets.is_empty()),
         ];
-        flags.into_iter().find_map(|(flag, given)| given.then_some(flag))
+        let own = flags.into_iter().find_map(|(flag, given)| given.then_some(flag));
+        own.or(self.search.given())
     }
 }
 
@@ -112,10 +134,17 @@ impl TaskEvaluation<'_> {
         self.adapters.tell();
         let (mut task, reading) =
             task_data::reading(self.folder, &file, self.text, &self.arguments.table)?;
-        if let Some(column) = &self.arguments.label_column {
-            let set = task.set("label_column", column.as_str().into());
-            set.map_err(|error| Usage(error.to_string()))?;
+        let columns = [
+            ("label_column", &self.arguments.label_column),
+            ("references_column", &self.arguments.references_column),
+        ];
+        for (key, column) in columns {
+            if let Some(column) = column {
+                let set = task.set(key, column.as_str().into());
+                set.map_err(|error| Usage(error.to_string()))?;
+            }
         }
+        let reading = with_targets(reading, self.data, &self.arguments.targets)?;
         file.visit(&task, Measure { what: self, trained, reading })
     }
 }
@@ -127,11 +156,17 @@ impl VisitTask for Measure<'_> {
         let Self { what, trained, reading } = self;
         let cpu = what.threads.cpu();
         let began = Instant::now();
-        let first = Predictor::checked(what.folder, task, trained, cpu.clone())?;
-        let second = match &what.arguments.against {
+        let mut first = Predictor::checked(what.folder, task, trained, cpu.clone())?;
+        what.neighbours.consult(&mut first)?;
+        let search = &what.arguments.search;
+        search.apply(&mut first.task, None)?;
+        let mut second = match &what.arguments.against {
             Some(folder) => Some(Predictor::<T>::load(model_folder(folder)?, cpu)?),
             None => None,
         };
+        if let Some(second) = &mut second {
+            search.apply(&mut second.task, None)?;
+        }
         let mut examples = Vec::new();
         for path in what.data {
             let read = read_known(&first.task, settings, path, &reading)?;
@@ -162,27 +197,23 @@ impl VisitTask for Measure<'_> {
         let score = evaluation.score();
         let told = Told {
             examples: examples.len(),
-            loss: score.loss,
+            loss: evaluation.has_loss.then_some(score.loss),
             metrics: &score.metrics,
             words: T::METRICS,
             numbers: T::NUMBERS,
             intervals: intervals::bootstrap(&first.task, &evaluation.scored(), samples, seed),
             report: evaluation.report(),
+            pace: evaluation.pace,
+            cut: examples.cut,
             comparison,
+            beside: first
+                .neighbours()
+                .zip(evaluation.loss_alone)
+                .map(|(it, loss)| Beside::new(it, loss)),
             seconds: began.elapsed().as_secs_f64(),
         };
         if let Some(path) = &what.arguments.html {
-            let mut page = page(&first.task, &evaluation, &told, what.folder);
-            if what.arguments.explain
-                && let Some(mut explainer) = first.explainer()?
-            {
-                for mistake in page.shown() {
-                    let scored = evaluation.scored()[mistake.example - 1];
-                    let Scored { example, answers, .. } = scored;
-                    mistake.explanations = explainer.explain(&first.task, example, answers)?;
-                }
-            }
-            file::write(path, page.html().as_bytes())?;
+            write_page(path, &first, &evaluation, &told, what)?;
         }
         let mut out = std::io::stdout();
         match what.json {
@@ -212,6 +243,26 @@ fn answered<'a, T: Listed>(
     Ok(result)
 }
 
+/// Writes the report as a page, with the mistakes explained where that was asked for.
+fn write_page<T: Listed>(
+    path: &Path,
+    predictor: &Predictor<T>,
+    evaluation: &Evaluation<'_, T>,
+    told: &Told<'_>,
+    what: &TaskEvaluation<'_>,
+) -> Result<()> {
+    let mut page = page(&predictor.task, evaluation, told, what.folder);
+    if what.arguments.explain
+        && let Some(mut explainer) = predictor.explainer()?
+    {
+        for mistake in page.shown() {
+            let Scored { example, answers, .. } = evaluation.scored()[mistake.example - 1];
+            mistake.explanations = explainer.explain(&predictor.task, example, answers)?;
+        }
+    }
+    Ok(file::write(path, page.html().as_bytes())?)
+}
+
 /// The report as a page.
 fn page<'a, T: Listed>(
     task: &T,
@@ -229,7 +280,7 @@ fn page<'a, T: Listed>(
             mistakes.push(Mistake {
                 example: place + 1,
                 texts: T::texts(scored.example).into_iter().map(str::to_owned).collect(),
-                truth: T::stratum(scored.example).into(),
+                truth: T::truth(scored.example).into(),
                 answer: task.plain(scored.example, scored.answers),
                 probability,
                 explanations: Vec::new(),
@@ -257,7 +308,9 @@ impl Told<'_> {
         let mut add = |key: &str, value: Value| json.insert(key.to_owned(), value);
         add("task", task.into());
         add("examples", self.examples.into());
-        add("loss", self.loss.into());
+        if let Some(loss) = self.loss {
+            add("loss", loss.into());
+        }
         for (name, value) in self.metrics {
             add(name, (*value).into());
         }
@@ -280,7 +333,16 @@ impl Told<'_> {
             let differences: Map<_, _> = differences.collect();
             add("against", json!({ "differences": differences, "mcnemar": mcnemar }));
         }
+        if self.cut > 0 {
+            add("cut", self.cut.into());
+        }
+        if let Some(beside) = &self.beside {
+            add("knn", json!(beside));
+        }
         add("seconds", self.seconds.into());
+        if let Some(pace) = &self.pace {
+            add("tokens_per_second", pace.tokens_per_second().into());
+        }
         json.extend(self.report.json);
         json.into()
     }
@@ -307,12 +369,26 @@ impl Told<'_> {
         }
         for (name, words) in self.numbers {
             let Some(value) = self.metrics.get(*name) else { continue };
-            text += &format!("{words} {value:.4}, ");
+            text += &format!("{words} {value:.4}");
+            if let Some(Interval { low, high }) = self.intervals.get(*name) {
+                text += &format!(" (95 % interval {low:.4} to {high:.4})");
+            }
+            text += ", ";
         }
-        text += &format!(
-            "loss {:.4} over {} examples in {:.1} s",
-            self.loss, self.examples, self.seconds
-        );
+        match self.loss {
+            Some(loss) => text += &format!("loss {loss:.4}"),
+            None => text.truncate(text.trim_end_matches(", ").len()),
+        }
+        text += &format!(" over {} examples in {:.1} s", self.examples, self.seconds);
+        if let Some(pace) = &self.pace {
+            text += &format!(", {:.0} tokens written a second", pace.tokens_per_second());
+        }
+        if self.cut > 0 {
+            text += &format!("\nof {} text(s) the first tokens alone were read", self.cut);
+        }
+        if let Some(beside) = &self.beside {
+            text += &format!("\n{beside}");
+        }
         let Some(Comparison { differences, mcnemar }) = &self.comparison else { return text };
         for (name, words) in self.words {
             let Some(Difference { value, interval, p }) = differences.get(*name) else { continue };
@@ -320,6 +396,14 @@ impl Told<'_> {
             text += &format!(
                 "\n{words}: {value:+.2} points against the other model (95 % interval {low:+.2} \
                  to {high:+.2}), p = {p:.4} by paired bootstrap"
+            );
+        }
+        for (name, words) in self.numbers {
+            let Some(Difference { value, interval, p }) = differences.get(*name) else { continue };
+            let Interval { low, high } = interval;
+            text += &format!(
+                "\n{words}: {value:+.4} against the other model (95 % interval {low:+.4} to \
+                 {high:+.4}), p = {p:.4} by paired bootstrap"
             );
         }
         if let Some(McNemar { only_first, only_second, p }) = mcnemar {

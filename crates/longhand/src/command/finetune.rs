@@ -9,7 +9,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use longhand::recipe::{Recipe, Vectors};
 use longhand_run::{Folds, PretrainingObjective, Rounds, Training};
-use longhand_tasks::{Classify, MultiLabel, Task, TaskSettings};
+use longhand_tasks::{Classify, MultiLabel, Task, TaskError, TaskSettings};
 use longhand_text::TokenizerKind;
 use longhand_text::corpus::Header;
 use longhand_train::settings::{AdamWSettings, OptimizerSettings};
@@ -19,10 +19,11 @@ use serde_json::{Value, json};
 use super::baseline::{self, BaselineFlags, Others};
 use super::flags::{
     BudgetFlags, DataFlags, ModelFlags, NGRAM, OutputFlags, PretrainingFlags, TrainingFlags,
-    TuningFlags, begin_with, check, first, set,
+    TuningFlags, begin_with, check, first, nothing_to_resume, set,
 };
 use super::rehearsal::RehearsalFlags;
 use super::self_training::SelfTrainingFlags;
+use super::writing::WritingFlags;
 use crate::error::Usage;
 use crate::launch::Launch;
 use crate::reading::{absolute, recipe_folder};
@@ -33,7 +34,11 @@ use crate::reading::{absolute, recipe_folder};
                         longhand finetune --task classify --data train.tsv\n  longhand \
                         predict classifier < lines.txt\n\nTables are .tsv, .csv, .jsonl or .parquet; \
                         a file of any other name holds `LABEL text` lines. Tags are learnt from \
-                        CoNLL columns, spans from SQuAD's JSON.")]
+                        CoNLL columns, spans from SQuAD's JSON, translations from two files of as \
+                        many lines:\n  longhand finetune --task translate --data train.de --targets \
+                        train.en --out translator\nAnswers are learnt from stories in the form of \
+                        bAbI too; dialogues (--task chat) are lines of JSON with `messages`, or \
+                        DailyDialog's.")]
 pub(crate) struct Arguments {
     /// The model folder to begin with; from nothing where not given
     #[arg(value_name = "MODEL", conflicts_with_all = ["preset", "tokenizer", "vocab",
@@ -107,6 +112,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "K", help_heading = "Data", conflicts_with = "test")]
     folds: Option<NonZeroUsize>,
     #[command(flatten)]
+    writing: WritingFlags,
+    #[command(flatten)]
     model: ModelFlags,
     /// Word vectors that the embedding begins with, as word2vec, fastText and GloVe write them in
     /// text (.vec or .txt, also .gz or .zst): a word and its numbers a line
@@ -119,11 +126,17 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
           help_heading = "Model")]
     crf: Option<bool>,
-    /// Whether a tagger reads each word's characters through filters, beside its own vector; --set
-    /// characters='{"filters": 50, "kernel": 5}' says which [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true",
+    /// Read the characters of each word of a tagger, or of each token of a classifier, beside its own
+    /// vector; --set characters='{"type": "lstm", "hidden": 50}' says more [default: none]
+    #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "convolution",
           help_heading = "Model")]
-    characters: Option<bool>,
+    characters: Option<CharactersName>,
+    /// Networks that learn the task, each with a seed of its own, and answer together by the mean
+    /// of their logits: N times the time to train and to answer, and N times the memory. The
+    /// further ones are in the folders member-02, member-03 … of --out; with them as MODEL a run
+    /// begins with the first [default: 1]
+    #[arg(long, value_name = "N", help_heading = "Model")]
+    members: Option<NonZeroUsize>,
     #[command(flatten)]
     pretraining: PretrainingFlags,
     #[command(flatten)]
@@ -160,9 +173,25 @@ pub(crate) struct Arguments {
     output: OutputFlags,
 }
 
+/// The setting of --separate-vocabularies.
+const SEPARATE: &str = "separate_vocabularies";
+
 /// A place in the list of tasks.
 #[derive(Clone, Copy)]
 struct TaskName(&'static (&'static str, &'static str));
+
+/// What reads the characters of a word.
+#[derive(Clone, Copy, ValueEnum)]
+enum CharactersName {
+    /// Filters over neighbouring characters, and the largest value of each
+    #[value(alias = "true")]
+    Convolution,
+    /// The last states of an LSTM in each direction
+    Lstm,
+    /// Nothing does
+    #[value(alias = "false")]
+    None,
+}
 
 /// How positions become one vector.
 #[derive(Clone, Copy, ValueEnum)]
@@ -187,6 +216,9 @@ impl Arguments {
         let mut recipe = match (&self.recipe, self.earlier()?) {
             (Some(path), _) => Recipe::load(path, &recipe_folder()?)?,
             (None, Some(earlier)) => earlier,
+            (None, None) if self.output.resume && self.train.is_empty() => {
+                return Err(nothing_to_resume(&self.out).into());
+            }
             (None, None) => first_recipe(self.base.is_some()),
         };
         let begins = self.recipe.is_none() && recipe.task.is_none();
@@ -195,6 +227,7 @@ impl Arguments {
             let pretraining = self.pretraining.objective();
             let preset = pretraining.map(PretrainingObjective::preset);
             recipe.model.preset = preset.unwrap_or_else(|| task.preset()).to_string();
+            recipe.tokenizer.kind = task.tokenizer();
         }
         recipe.task = Some(task);
         if !self.train.is_empty() {
@@ -204,10 +237,15 @@ impl Arguments {
             return Err(Usage("there is nothing to learn from: pass --data".into()).into());
         }
         self.data.apply(&mut recipe.data)?;
+        self.writing.apply(&mut recipe.data, &self.train)?;
+        if let Some(task) = recipe.task.as_ref().filter(|task| !task.writes()) {
+            self.writing.refuse_share(task.name())?;
+        }
         set(&mut recipe.data.header, self.header);
         recipe.data.distinct |= self.distinct;
         recipe.data.shots = self.shots.or(recipe.data.shots);
         recipe.data.folds = self.folds.or(recipe.data.folds);
+        recipe.members = self.members.or(recipe.members);
         if self.folds.is_some_and(|folds| folds.get() < 2) {
             return Err(Usage("--folds is 1, but must be at least 2".into()).into());
         }
@@ -216,6 +254,7 @@ impl Arguments {
         }
         if self.baseline.apply(&mut recipe, &self.others())? {
             self.training.apply_plain(&mut recipe.training);
+            self.self_training.apply(&mut recipe)?;
             return Ok(recipe);
         }
         if let Some(folder) = &self.base {
@@ -268,18 +307,20 @@ impl Arguments {
             ("--pooling", self.pooling.is_some()),
             ("--crf", self.crf.is_some()),
             ("--characters", self.characters.is_some()),
+            ("--members", self.members.is_some()),
             ("--label-smoothing", self.label_smoothing.is_some()),
             ("--adversarial", self.adversarial.is_some()),
         ];
+        let writing = self.writing.given();
         let of_network = self.model.given().or(self.tuning.given()).or(self.budget.given());
         Others {
             of_base: base.or(preset),
             of_network: of_network
                 .or(self.training.given())
                 .or(self.pretraining.given())
-                .or(self.self_training.given())
                 .or(self.rehearsal.given())
-                .or(first(&own)),
+                .or(first(&own))
+                .or(writing),
             epochs: self.budget.epochs(),
             learning_rate: self.training.learning_rate(),
             set: &self.set,
@@ -304,9 +345,45 @@ impl Arguments {
             (None, None) => return Err(Usage("say what to learn: pass --task classify".into())),
         };
         for (key, value) in self.settings()? {
-            task.set(&key, value).map_err(|error| Usage(error.to_string()))?;
+            let (name, set) = (task.name(), task.set(&key, value));
+            set.map_err(|error| match (&*key, error) {
+                (SEPARATE, _) => Usage(format!(
+                    "--separate-vocabularies is for tasks that write with an encoder (--task translate \
+                     --form encoder-decoder), not for {name}: leave it out"
+                )),
+                (_, TaskError::NoSetting { known, .. }) => Usage(format!(
+                    "{} is not for the task {name}, whose settings are {known}: leave it out",
+                    self.flag_of(&key)
+                )),
+                (_, error) => Usage(error.to_string()),
+            })?;
         }
+        self.check_vocabularies(&task)?;
         Ok(task)
+    }
+
+    /// Refuses two vocabularies where one stream is read and written.
+    fn check_vocabularies(&self, task: &TaskSettings) -> Result<(), Usage> {
+        let settings = serde_json::to_value(task).unwrap_or_default();
+        let has_encoder = settings["form"] == "encoder-decoder";
+        match self.base.is_none() && settings[SEPARATE] == true && !has_encoder {
+            true => Err(Usage(
+                "--separate-vocabularies is true, but one stream has one vocabulary: pass --form \
+                 encoder-decoder, or leave it out"
+                    .into(),
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// The flag that names a setting of the task, as it was typed.
+    fn flag_of(&self, key: &str) -> String {
+        let of_set = |setting: &&String| setting.split_once('=').is_some_and(|(own, _)| own == key);
+        match (self.set.iter().find(of_set), key) {
+            (Some(setting), _) => format!("--set {setting}"),
+            (None, "feature_columns") => "--feature-column".into(),
+            (None, key) => format!("--{}", key.replace('_', "-")),
+        }
     }
 
     /// The settings of the task that flags name.
@@ -329,9 +406,8 @@ impl Arguments {
         add("scheme", self.scheme.clone().map(Value::from));
         add("document", self.document.map(Value::from));
         add("crf", self.crf.map(Value::from));
-        // Filters of the default sizes, or none.
-        let characters = |wanted| if wanted { json!({}) } else { Value::Null };
-        add("characters", self.characters.map(characters));
+        add("characters", self.characters.map(CharactersName::settings));
+        self.writing.settings().into_iter().for_each(|(key, value)| add(key, Some(value)));
         add("pooling", self.pooling.map(|pooling| pooling.name().into()));
         for setting in self.set.iter().filter(|text| baseline::setting(text).is_none()) {
             let Some((key, value)) = setting.split_once('=') else {
@@ -395,6 +471,17 @@ impl ValueEnum for TaskName {
     fn to_possible_value(&self) -> Option<PossibleValue> {
         let (name, about) = self.0;
         Some(PossibleValue::new(*name).help(*about))
+    }
+}
+
+impl CharactersName {
+    /// As a recipe writes it, with the default sizes.
+    fn settings(self) -> Value {
+        match self {
+            Self::Convolution => json!({ "type": "convolution" }),
+            Self::Lstm => json!({ "type": "lstm" }),
+            Self::None => Value::Null,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The flags that `train` and `finetune` share, in the groups that their help shows.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Result;
@@ -183,7 +183,8 @@ pub(super) struct TrainingFlags {
 #[derive(Args)]
 #[command(next_help_heading = "Output")]
 pub(super) struct OutputFlags {
-    /// Resume the run in the output folder, as it began except for what flags say
+    /// Resume the run in the output folder, as it began except for what flags say; where there is
+    /// none, begin with the data that is named
     #[arg(long, conflicts_with = "force")]
     pub(super) resume: bool,
     /// Overwrite the run in the output folder
@@ -328,7 +329,9 @@ impl TuningFlags {
 
     /// Flags win over the recipe.
     pub(super) fn apply(&self, tuning: &mut Tuning) -> Result<(), Usage> {
-        set(&mut tuning.method, self.method);
+        if let Some(method) = self.method.filter(|&method| method != tuning.method) {
+            tuning.choose(method);
+        }
         set(&mut tuning.unfreeze, self.unfreeze);
         set(&mut tuning.rank, self.lora_rank);
         set(&mut tuning.alpha, self.lora_alpha);
@@ -337,6 +340,7 @@ impl TuningFlags {
         if !self.lora_targets.is_empty() {
             tuning.targets.clone_from(&self.lora_targets);
         }
+        self.check_method(tuning.method)?;
         tuning.check().map_err(|SettingsError { name, value, allowed }| {
             let flag = match name {
                 "tuning.adapter_width" => "--adapter-width".into(),
@@ -344,6 +348,27 @@ impl TuningFlags {
             };
             Usage(format!("{flag} is {value}, but must be {allowed}"))
         })
+    }
+}
+
+impl TuningFlags {
+    /// Refuses a flag of another method, which would change nothing.
+    fn check_method(&self, method: Method) -> Result<(), Usage> {
+        let of_ranks = first(&[
+            ("--lora-rank", self.lora_rank.is_some()),
+            ("--lora-alpha", self.lora_alpha.is_some()),
+            ("--lora-dropout", self.lora_dropout.is_some()),
+            ("--lora-targets", !self.lora_targets.is_empty()),
+        ]);
+        let of_ranks = of_ranks.filter(|_| !method.changes_matrices());
+        let of_layers = self.adapter_width.filter(|_| method != Method::Adapter);
+        let (flag, wanted) = match (of_ranks, of_layers) {
+            (Some(flag), _) => (flag, "lora or adalora"),
+            (None, Some(_)) => ("--adapter-width", "adapter"),
+            (None, None) => return Ok(()),
+        };
+        let name = method.name();
+        Err(Usage(format!("{flag} is for --method {wanted}, and the method is {name}")))
     }
 }
 
@@ -429,6 +454,14 @@ impl OutputFlags {
             _ => Existing::Refuse,
         }
     }
+}
+
+/// Why a run is not resumed that nothing says how to begin: the folder's name may be mistyped.
+pub(super) fn nothing_to_resume(out: &Path) -> Usage {
+    Usage(format!(
+        "there is no run to resume in {}: name the folder of one with --out, or leave out --resume",
+        out.display()
+    ))
 }
 
 /// Begins a run with the model of a folder.

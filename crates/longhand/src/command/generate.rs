@@ -6,21 +6,29 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 use clap::Args;
+use longhand_engine::rules::Constraint;
 use longhand_engine::threads::faster_to_decode;
 use longhand_engine::{FinishReason, GenerateOptions, Generation, Reader, Session};
 use serde::Serialize;
 
+use self::beam::BeamArguments;
 use crate::error::Usage;
 use crate::interrupt::{self, STOP};
+use crate::neighbours::NeighbourArguments;
 use crate::reading::{ModelArguments, SamplerArguments, TextArguments, save, session, writable};
+use crate::rules::{self, RulesArguments};
 use crate::talk::say;
+
+mod beam;
 
 /// Continues a prompt or a memory; writes the new text alone.
 #[derive(Args)]
 #[command(
     after_help = "Example:\n  longhand generate model --prompt 'One day' --max-tokens 200\n  \
                         longhand generate model --memory story.safetensors --temperature 0.7\n  \
-                        longhand generate model --prompt 'One day' --json"
+                        longhand generate model --prompt 'One day' --json\n  \
+                        longhand generate model --prompt 'One day' --beam 5 --max-tokens 40\n  \
+                        longhand generate model --prompt 'The colour is ' --rules colour.regex"
 )]
 pub(crate) struct Arguments {
     #[command(flatten)]
@@ -51,7 +59,13 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    rules: RulesArguments,
+    #[command(flatten)]
     sampler: SamplerArguments,
+    #[command(flatten)]
+    beam: BeamArguments,
+    #[command(flatten, next_help_heading = "Neighbours in a datastore")]
+    neighbours: NeighbourArguments,
     /// Replace invalid UTF-8 on stdin instead of stopping
     #[arg(long)]
     lossy: bool,
@@ -66,8 +80,14 @@ struct Written {
     ids: Vec<u32>,
     /// ln p of each new token by the model itself, whatever the sampler's settings.
     log_probabilities: Vec<Option<f32>>,
-    /// `length`, `stop`, `end` (of the document) or `interrupted`.
+    /// `length`, `stop`, `end` (of the document, or of what the rules ask for) or `interrupted`.
     finish: &'static str,
+    /// Whether the text matches the rules, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    matches: Option<bool>,
+    /// What a beam search orders texts by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<f64>,
     /// The stop text that came.
     #[serde(skip_serializing_if = "Option::is_none")]
     stop: Option<String>,
@@ -87,14 +107,32 @@ impl Arguments {
         if let Some(path) = &self.save_memory {
             writable(path, force)?;
         }
+        let rules = self.rules.load()?;
         let (engine, cpu) = self.model.open()?;
-        let mut reader = engine.reader(&cpu);
+        let mut reader = self.neighbours.reader(&engine, &cpu)?;
         let mut session = session(&engine, self.memory.as_deref())?;
         self.sampler.apply(&mut session)?;
         self.read_prompt(&mut reader, &mut session)?;
         let max_tokens = self.max_tokens.unwrap_or(engine.generation().max_tokens);
+        if let Some(mut settings) = self.beam.settings(&engine, max_tokens)? {
+            if let Some(rules) = &rules {
+                let constraint = Constraint::new(rules, engine.vocabulary()?, &settings.ends)?;
+                settings.constraint = Some(constraint);
+            }
+            let echo = self.prompt.as_deref().filter(|_| self.echo).unwrap_or_default();
+            let written = beam::write(&mut reader, &session, &settings, echo, self.json)?;
+            return match &self.save_memory {
+                Some(path) => {
+                    session.read(&mut reader, &written)?;
+                    save(&session, path, force)
+                }
+                None => Ok(()),
+            };
+        }
         let log_probabilities = self.json.then_some(0);
-        let options = GenerateOptions { max_tokens, stop: self.stop, log_probabilities };
+        let stop = self.stop;
+        let default = GenerateOptions::default();
+        let options = GenerateOptions { max_tokens, stop, log_probabilities, rules, ..default };
         let mut generation = Generation::new(session, options)?;
         // Ctrl-C ends the writing, so that the memory is saved; without one it ends the process.
         if self.save_memory.is_some() {
@@ -103,7 +141,9 @@ impl Arguments {
         // A prompt is read by all threads; a small model may write faster with one.
         let measured = self.model.threads.given().is_none() && max_tokens >= WORTH_MEASURING;
         if measured {
+            let neighbours = reader.neighbours().cloned();
             reader = engine.reader(&faster_to_decode(&engine, &cpu)?);
+            neighbours.map_or(Ok(()), |neighbours| reader.consult(neighbours))?;
         }
         let echo = self.prompt.filter(|_| self.echo).unwrap_or_default();
         let written = if self.json {
@@ -111,6 +151,9 @@ impl Arguments {
         } else {
             write(&mut generation, &mut reader, &echo)
         };
+        if written.is_ok() && generation.matches_rules() == Some(false) {
+            rules::tell_unfinished(max_tokens);
+        }
         // Whoever has read enough of the text may still want its memory.
         let saved = match &self.save_memory {
             Some(path) => save(&generation.into_session(), path, force),
@@ -162,7 +205,8 @@ fn write(generation: &mut Generation, reader: &mut Reader, echo: &str) -> Result
 fn write_json(generation: &mut Generation, reader: &mut Reader, echo: String) -> Result<()> {
     let (ids, log_probabilities) = (Vec::new(), Vec::new());
     let finish = "interrupted";
-    let mut written = Written { text: echo, ids, log_probabilities, finish, stop: None };
+    let (matches, score, stop) = (None, None, None);
+    let mut written = Written { text: echo, ids, log_probabilities, finish, matches, score, stop };
     while !STOP.load(Ordering::Relaxed) {
         let Some(next) = generation.next(reader)? else { break };
         written.text.push_str(&next.text);
@@ -178,9 +222,10 @@ fn write_json(generation: &mut Generation, reader: &mut Reader, echo: String) ->
     (written.finish, written.stop) = match generation.finish_reason() {
         None => ("interrupted", None),
         Some(FinishReason::Length) => ("length", None),
-        Some(FinishReason::End) => ("end", None),
+        Some(FinishReason::End | FinishReason::Complete) => ("end", None),
         Some(FinishReason::Stop(stop)) => ("stop", Some(stop.clone())),
     };
+    written.matches = generation.matches_rules();
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, &written)?;
     Ok(writeln!(out)?)

@@ -200,10 +200,17 @@ impl Show {
         let mut out = std::io::stdout().lock();
         if self.json {
             let bytes = snapshot.memory_bytes();
-            let all = json!({ "header": header, "memory_bytes": bytes, "memories": memories });
+            let conversation = snapshot.is_conversation();
+            let all = json!({
+                "header": header, "memory_bytes": bytes, "conversation": conversation,
+                "memories": memories,
+            });
             return Ok(writeln!(out, "{all}")?);
         }
         let sampler = header.sampler;
+        if snapshot.is_conversation() {
+            writeln!(out, "holds the turns of a conversation, which `longhand chat` goes on with")?;
+        }
         writeln!(out, "version    {}", header.version)?;
         writeln!(out, "model      {}", header.model)?;
         writeln!(out, "tokeniser  {}", header.tokenizer)?;

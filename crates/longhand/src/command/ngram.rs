@@ -7,9 +7,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use longhand_engine::{GENERATION_FILE, GenerationConfig};
 use longhand_model::file;
-use longhand_ngram::{ArpaWords, Ngram};
+use longhand_ngram::{ArpaWords, Ngram, arpa_vocabulary};
 use longhand_run::output;
-use longhand_text::{TOKENIZER_FILE, Tokenizer};
+use longhand_text::{TOKENIZER_FILE, Tokenizer, TokenizerKind};
 
 use crate::reading::{any_model_folder, writable};
 use crate::talk::say;
@@ -51,17 +51,18 @@ struct Export {
     force: bool,
 }
 
-/// Make a model folder of an ARPA file whose words are the tokens of a vocabulary.
+/// Make a model folder of an ARPA file, whose words are the tokens of a vocabulary, or of which a
+/// vocabulary of words is made.
 #[derive(Args)]
-#[command(after_help = "Example:\n  longhand ngram import pruned.arpa --tokenizer counts --out \
-                        pruned")]
+#[command(after_help = "Examples:\n  longhand ngram import pruned.arpa --tokenizer counts --out \
+                        pruned\n  longhand ngram import kenlm.arpa --out kenlm")]
 struct Import {
     /// The ARPA file
     #[arg(value_name = "FILE")]
     arpa: PathBuf,
-    /// The folder of a model with the vocabulary
+    /// The folder of a model with the vocabulary; without it the words of the file are one
     #[arg(long, value_name = "DIR")]
-    tokenizer: PathBuf,
+    tokenizer: Option<PathBuf>,
     /// The folder to write, which must be empty or absent
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -106,18 +107,30 @@ impl Import {
         if output::is_occupied(out)? {
             bail!("the folder {} is not empty: name another one with --out", out.display());
         }
-        let folder = any_model_folder(tokenizer)?;
-        let input = BufReader::with_capacity(1 << 16, fs_err::File::open(arpa)?);
+        let open = || {
+            Ok::<_, std::io::Error>(BufReader::with_capacity(1 << 16, fs_err::File::open(arpa)?))
+        };
         let named = || arpa.display().to_string();
-        let model = Ngram::read_arpa(&words(folder)?, input).with_context(named)?;
+        let tokenizer = match tokenizer {
+            Some(folder) => Tokenizer::of_folder(any_model_folder(folder)?)?,
+            None => of_words(&arpa_vocabulary(open()?).with_context(named)?)?,
+        };
+        let words = ArpaWords::new(&tokenizer)?;
+        let model = Ngram::read_arpa(&words, open()?).with_context(named)?;
         fs_err::create_dir_all(out)?;
-        Tokenizer::of_folder(folder)?.save(&out.join(TOKENIZER_FILE))?;
+        tokenizer.save(&out.join(TOKENIZER_FILE))?;
         file::write(&out.join(GENERATION_FILE), &GenerationConfig::default().to_json())?;
         model.save(out)?;
         let (count, order) = (model.counts().sum::<usize>(), model.order());
         say!("a model of order {order} with {count} n-grams is in {}", out.display());
         Ok(())
     }
+}
+
+/// A tokeniser of kind `word` with these words and a token for the end of a line.
+fn of_words(words: &[String]) -> Result<Tokenizer> {
+    let text = words.join(" ") + "\n";
+    Ok(Tokenizer::train(TokenizerKind::Word, None, std::iter::once(Ok(text)), &mut |_| {})?)
 }
 
 /// The words of a model folder's vocabulary in ARPA files.

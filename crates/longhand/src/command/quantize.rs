@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use longhand_engine::GENERATION_FILE;
+use longhand_model::adapter::is_adapter;
 use longhand_model::file::{self, CONFIG_FILE, WEIGHTS_FILE};
 use longhand_model::{Cpu, Format, Model, Precision, Tape};
 use longhand_run::{CARD_FILE, FolderLock, TRAINING_FILE, output};
-use longhand_tasks::TASK_FILES;
-use longhand_text::{TOKENIZER_FILE, Tokenizer, Tokens};
+use longhand_tasks::ensemble::member_folder;
+use longhand_tasks::{Ensemble, TASK_FILES};
+use longhand_text::{Tokenizer, Tokens};
 use longhand_train::evaluate::{self, OnTape};
 use serde_json::json;
 
@@ -56,7 +57,7 @@ pub(crate) struct Arguments {
 /// The folder in the output folder where the files are written before they are renamed.
 const BESIDE: &str = ".longhand-quantized.partial";
 
-/// One of the two models.
+/// One of the two models, or the networks of it that answer together.
 struct Measured {
     name: &'static str,
     file_bytes: u64,
@@ -77,7 +78,15 @@ impl Arguments {
             );
         }
         let (folder, data) = self.sources.split()?;
-        let model = Model::load(model_folder(folder)?)?;
+        let members = Ensemble::count(model_folder(folder)?)?;
+        if is_adapter(folder) {
+            let name = folder.display();
+            bail!(
+                "{name} holds an adapter and no whole model: merge it first, by `longhand adapter merge \
+                 BASE {name} --out merged`, and quantize that"
+            );
+        }
+        let model = Model::load(folder)?;
         if model.check_trainable().is_err() {
             bail!(
                 "the weights of {} are {} already: quantize the f32 model that they were made from",
@@ -87,13 +96,27 @@ impl Arguments {
         }
         let (tokens, bytes) = self.tokens(folder, data, &model)?.unzip();
         let _lock = self.prepare(folder)?;
+        let folders = |folder: &Path| -> Vec<PathBuf> {
+            let further = (2..=members).map(|number| member_folder(folder, number));
+            [folder.to_owned()].into_iter().chain(further).collect()
+        };
         let began = Instant::now();
-        let small = model.compress(format).with_kv_cache(self.kv_cache)?;
+        // The first network comes last, and with it the configuration that makes a model folder.
+        for (from, to) in folders(folder).iter().zip(folders(&self.out)).rev() {
+            let small = Model::load(from)?.compress(format).with_kv_cache(self.kv_cache)?;
+            fs_err::create_dir_all(&to)?;
+            self.write(from, &small, &to)?;
+        }
         let seconds = began.elapsed().as_secs_f64();
-        self.write(folder, &small)?;
         let mut tape = Tape::new(Arc::new(Cpu::new(self.threads.count())));
         let mut measure = |name, folder: &Path, model: &Model| -> Result<Measured> {
-            let file_bytes = fs_err::metadata(folder.join(WEIGHTS_FILE))?.len();
+            let (mut file_bytes, mut memory_bytes) = (0, model.weights.bytes());
+            for (place, folder) in folders(folder).iter().enumerate() {
+                file_bytes += fs_err::metadata(folder.join(WEIGHTS_FILE))?.len();
+                if place > 0 {
+                    memory_bytes += Model::load(folder)?.weights.bytes();
+                }
+            }
             let mut loss = None;
             if let Some(tokens) = &tokens {
                 let began = Instant::now();
@@ -104,7 +127,7 @@ impl Arguments {
             Ok(Measured {
                 name,
                 file_bytes,
-                memory_bytes: model.weights.bytes(),
+                memory_bytes,
                 session_bytes: model.state(1).bytes(),
                 kv_cache: model.config().kv_cache,
                 loss,
@@ -155,23 +178,23 @@ impl Arguments {
         Ok(FolderLock::take(out)?)
     }
 
-    /// Writes every file beside, and then renames them into the folder. The configuration goes
+    /// Writes every file beside, and then renames them into the folder `out`. The configuration goes
     /// first and comes last: a process that is killed in between leaves no mixture of two models.
-    fn write(&self, folder: &Path, small: &Model) -> Result<()> {
-        let beside = self.out.join(BESIDE);
+    fn write(&self, folder: &Path, small: &Model, out: &Path) -> Result<()> {
+        let beside = out.join(BESIDE);
         if beside.is_dir() {
             fs_err::remove_dir_all(&beside)?;
         }
         fs_err::create_dir(&beside)?;
         small.save(&beside)?;
         self.copy_the_rest(folder, &beside)?;
-        let config = self.out.join(CONFIG_FILE);
+        let config = out.join(CONFIG_FILE);
         if config.is_file() {
             fs_err::remove_file(&config)?;
         }
-        let files = [WEIGHTS_FILE, TOKENIZER_FILE, GENERATION_FILE, CARD_FILE];
-        for name in files.into_iter().chain(TASK_FILES).chain([CONFIG_FILE]) {
-            let (from, to) = (beside.join(name), self.out.join(name));
+        let files = [WEIGHTS_FILE, CARD_FILE].into_iter().chain(output::TEXT_FILES);
+        for name in files.chain(TASK_FILES).chain([CONFIG_FILE]) {
+            let (from, to) = (beside.join(name), out.join(name));
             if from.is_file() {
                 fs_err::rename(from, to)?;
             } else if to.is_file() && name != CARD_FILE {
@@ -184,7 +207,7 @@ impl Arguments {
 
     /// Copies what quantizing leaves as it is: the tokeniser, the labels, the sampler's settings.
     fn copy_the_rest(&self, folder: &Path, to: &Path) -> Result<()> {
-        for name in [TOKENIZER_FILE, GENERATION_FILE].into_iter().chain(TASK_FILES) {
+        for name in output::TEXT_FILES.into_iter().chain(TASK_FILES) {
             let from = folder.join(name);
             if from.is_file() {
                 fs_err::copy(from, to.join(name))?;

@@ -54,7 +54,7 @@ impl SelfTrainingFlags {
                 return Err(Usage(text).into());
             }
             recipe.self_training = Some(SelfTraining::default());
-            if recipe.training.average == 0.0 {
+            if recipe.training.average == 0.0 && recipe.baseline.is_none() {
                 recipe.training.average = AVERAGE;
             }
         }

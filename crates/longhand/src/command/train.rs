@@ -12,7 +12,7 @@ use longhand_train::Budget;
 
 use super::flags::{
     BudgetFlags, DataFlags, ModelFlags, NGRAM, OutputFlags, TrainingFlags, TuningFlags, begin_with,
-    check, chunk_help, first, objective_help, set,
+    check, chunk_help, first, nothing_to_resume, objective_help, set,
 };
 use super::rehearsal::{RehearsalFlags, model_as_text};
 use crate::error::Usage;
@@ -83,6 +83,9 @@ impl Arguments {
             return Err(model_as_text(folder));
         }
         let on_sample = self.recipe.is_none() && earlier.is_none() && text.is_empty();
+        if on_sample && self.output.resume {
+            return Err(nothing_to_resume(&self.out).into());
+        }
         let mut recipe = match (&self.recipe, earlier) {
             (Some(path), earlier) => {
                 let mut recipe = Recipe::load(path, &recipe_folder()?)?;

@@ -3,6 +3,8 @@
 // Not every test needs everything.
 #![allow(dead_code)]
 
+pub(crate) mod served;
+
 use assert_cmd::Command;
 use serde_json::Value;
 use tempfile::TempDir;

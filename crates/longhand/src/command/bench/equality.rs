@@ -50,9 +50,12 @@ impl Arguments {
                 self.compare(&path.display().to_string(), &Model::load(model_folder(path)?)?)
             }
             (None, Some("all")) => {
-                // A model that looks ahead has no other way of reading.
-                let causal = |preset: &&Preset| preset.config(VOCABULARY).is_causal();
-                Preset::ALL.iter().filter(causal).try_for_each(|&preset| self.untrained(preset))
+                // A model that looks ahead has no other way of reading, and a decoder needs a source.
+                let comparable = |preset: &&Preset| {
+                    let config = preset.config(VOCABULARY);
+                    config.is_causal() && config.encoder.is_none()
+                };
+                Preset::ALL.iter().filter(comparable).try_for_each(|&preset| self.untrained(preset))
             }
             (None, Some(name)) => {
                 let unknown = |error: UnknownPreset| Usage(error.to_string());

@@ -44,7 +44,7 @@ pub(crate) struct Processor {
     /// Threads to compute on; as many as there are cores where not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
-    /// Instructions to use: avx512-bf16, avx512, avx2 or portable [default: the
+    /// Instructions to use: amx-bf16, avx512-bf16, avx512, avx2 or portable [default: the
     /// best of this machine]
     #[arg(long, value_name = "LEVEL")]
     level: Option<LevelName>,

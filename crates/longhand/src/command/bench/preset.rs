@@ -14,6 +14,7 @@ use serde_json::json;
 use super::ids;
 use super::measure::{Line, Measuring, rounded};
 use super::profile::{Profiling, Work};
+use super::search::Searching;
 use super::streams::{PROMPT, Serving, WRITTEN, Writing, percentile};
 use super::work::{Follower, Learning, MOST_LAYERS, Reading, forward_operations};
 use crate::error::{Usage, within};
@@ -27,12 +28,13 @@ use crate::error::{Usage, within};
                         and AdamW, the state carried. Reading is what a prompt costs, decoding \
                         what each further token does. Serving has a full batch of streams that \
                         come and go: each reads a prompt of 200 tokens and writes 50 to 150 \
-                        more.")]
+                        more. Searching is a beam search over --sentences texts of --seq tokens on \
+                        average, each continued or translated by as many tokens.")]
 pub(crate) struct Arguments {
     /// The preset; `longhand bench equality --preset all` lists them
     #[arg(value_name = "NAME")]
     name: String,
-    /// Work to be timed: training, reading, decoding or serving
+    /// Work to be timed: training, reading, decoding, serving or searching
     #[arg(long)]
     what: What,
     /// Tokens read before decoding begins
@@ -42,7 +44,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
     batch: Option<u32>,
     /// Tokens of one training step or one reading pass of each stream [default: 64 to
-    /// train, 256 to read]
+    /// train, 256 to read, 14 to search]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     seq: Option<u32>,
     /// Tokens that the model knows
@@ -57,8 +59,8 @@ pub(crate) struct Arguments {
     /// Leave the parameters of this name untrained, `*` for any characters; may be given again
     #[arg(long, value_name = "PATTERN")]
     freeze: Vec<String>,
-    /// Train changes of this rank beside the large matrices, as `finetune --method lora` does, and
-    /// nothing else
+    /// Train changes of this rank beside the large matrices, as `finetune --method lora`
+    /// does, and nothing else
     #[arg(long, value_name = "RANK", conflicts_with = "freeze",
           value_parser = clap::value_parser!(u16).range(1..))]
     lora: Option<u16>,
@@ -66,6 +68,18 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 32,
           value_parser = clap::value_parser!(u16).range(1..))]
     streams: u16,
+    /// Hypotheses of the beam of a search
+    #[arg(long, value_name = "K", default_value_t = 5,
+          value_parser = clap::value_parser!(u16).range(1..=4096))]
+    beam: u16,
+    /// Prompts of a search
+    #[arg(long, value_name = "N", default_value_t = 1000,
+          value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    sentences: u32,
+    /// The most hypotheses in one pass of a search
+    #[arg(long, value_name = "N", default_value_t = 256,
+          value_parser = clap::value_parser!(u32).range(1..=1 << 16))]
+    rows: u32,
     /// Seed of the served streams' lengths
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u16,
@@ -124,6 +138,7 @@ enum What {
     Read,
     Decode,
     Serve,
+    Search,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -162,6 +177,7 @@ impl Arguments {
                 self.decode(&cpu, batch, writing, Writing::model)
             }
             What::Serve => self.serve(config),
+            What::Search => self.search(config),
         }
     }
 
@@ -230,6 +246,31 @@ impl Arguments {
         self.measuring.finish(line, shares)
     }
 
+    fn search(&self, config: Config) -> Result<()> {
+        let writes = config.is_language_model() || config.writes_from_source();
+        if !writes || !config.is_causal() {
+            let name = &self.name;
+            return Err(Usage(format!("the preset {name} writes no text: name another")).into());
+        }
+        let cpu = self.measuring.cpu()?;
+        let (sentences, length) = (self.sentences as usize, self.seq.unwrap_or(14) as usize);
+        let (beam, rows) = (usize::from(self.beam), self.rows as usize);
+        let mut searching = Searching::new(config, cpu.clone(), [sentences, length], [beam, rows])?;
+        let mut written = 0;
+        let rates = self.measuring.windows(|| {
+            written = searching.step()?;
+            Ok(written)
+        })?;
+        let shares = self.profiling.take(&mut searching)?;
+        let model = searching.model();
+        let mut line = self.line(&cpu, model.config(), model.weights.count());
+        line.add("sentences", sentences).add("seq", length).add("beam", beam).add("rows", rows);
+        line.rates(&rates, written);
+        let each = rates.median / written.max(1) as f64;
+        line.add("sentences_per_s", rounded(each * sentences as f64));
+        self.measuring.finish(line, shares)
+    }
+
     fn serve(&self, config: Config) -> Result<()> {
         let cpu = self.measuring.cpu()?;
         let streams = usize::from(self.streams);
@@ -256,6 +297,7 @@ impl Arguments {
             What::Read => "preset read",
             What::Decode => "preset decode",
             What::Serve => "preset serve",
+            What::Search => "preset search",
         };
         let mut line = Line::new(what, cpu);
         line.add("preset", self.name.as_str()).add("vocab", config.vocab_size);

@@ -1,0 +1,360 @@
+//! The search for one prompt: what goes on, and what has ended.
+
+use longhand_model::NO_CANDIDATE;
+
+use super::followed::Followed;
+use super::found::{Found, NOTHING, covered, largest};
+use super::hypothesis::Hypothesis;
+use super::settings::SearchSettings;
+
+/// A token of a hypothesis, and its place in the tree of all of them.
+#[derive(Clone, Copy)]
+struct Node {
+    parent: u32,
+    id: u32,
+    log_probability: f32,
+    /// The source position that it attends to most.
+    source: u32,
+}
+
+/// A hypothesis that goes on.
+pub(super) struct Live {
+    /// Its last token.
+    node: u32,
+    /// ln p of its tokens together.
+    total: f64,
+    /// Its row of the state. Groups may share one until they part.
+    pub(super) row: usize,
+    /// The token that is read next.
+    pub(super) next: u32,
+    /// `[S]`: the attention to each position of the source, summed over its tokens.
+    coverage: Vec<f32>,
+    /// The rules that its text follows.
+    rules: Option<Followed>,
+}
+
+/// A hypothesis that does not go on.
+#[derive(Clone, Copy)]
+struct Ended {
+    node: u32,
+    total: f64,
+    score: f64,
+    /// Whether its text matches the rules, and whether that is why it ended.
+    matches: Option<bool>,
+    is_complete: bool,
+    /// The end token, if that is why, with its log-probability.
+    end: Option<(u32, f32)>,
+}
+
+#[derive(Default)]
+struct Group {
+    /// The most probable ones first.
+    live: Vec<Live>,
+    /// How many have ended.
+    ended: usize,
+}
+
+/// A candidate to go on with.
+struct Candidate {
+    /// What candidates are ordered by: the total, less what other groups cost it.
+    key: f64,
+    total: f64,
+    /// Which hypothesis of the group it continues.
+    parent: usize,
+    id: u32,
+    log_probability: f32,
+}
+
+/// The running search for one prompt.
+pub(super) struct Sentence<'a> {
+    /// Which prompt of the call.
+    pub(super) index: usize,
+    forced: &'a [u32],
+    /// Its rows of the state: `first`, `first + step`, …, one for each hypothesis of the beam.
+    pub(super) first: usize,
+    step: usize,
+    /// Tokens of each hypothesis that goes on.
+    length: usize,
+    maximum: usize,
+    nodes: Vec<Node>,
+    groups: Vec<Group>,
+    /// The best that an end token ended, the best one first.
+    ended: Vec<Ended>,
+    /// The others that do not go on.
+    cut: Vec<Ended>,
+}
+
+impl<'a> Sentence<'a> {
+    /// A search that has written nothing. `next` is read first, in the row `first`; `source` is the
+    /// number of positions whose attention counts.
+    pub(super) fn new(
+        settings: &SearchSettings,
+        index: usize,
+        forced: &'a [u32],
+        maximum: usize,
+        [first, step]: [usize; 2],
+        next: u32,
+        source: usize,
+    ) -> Self {
+        let root = || {
+            let (node, coverage) = (NOTHING, vec![0.0; source]);
+            let rules = settings.constraint.clone().and_then(Followed::new);
+            let live = Live { node, total: 0.0, row: first, next, coverage, rules };
+            Group { live: vec![live], ended: 0 }
+        };
+        let groups = std::iter::repeat_with(root).take(settings.groups).collect();
+        let (nodes, ended, cut) = (Vec::new(), Vec::new(), Vec::new());
+        Self { index, forced, first, step, length: 0, maximum, nodes, groups, ended, cut }
+    }
+
+    /// The hypotheses that go on.
+    pub(super) fn live(&self) -> impl Iterator<Item = &Live> {
+        self.groups.iter().flat_map(|group| &group.live)
+    }
+
+    /// Whether nothing goes on.
+    pub(super) fn is_over(&self) -> bool {
+        self.groups.iter().all(|group| group.live.is_empty())
+    }
+
+    /// The token that has to come next, if one is forced.
+    pub(super) fn forced(&self) -> Option<u32> {
+        self.forced.get(self.length).copied()
+    }
+
+    /// Appends the tokens that must not follow a hypothesis.
+    pub(super) fn exclude(&self, settings: &SearchSettings, live: &Live, out: &mut Vec<u32>) {
+        if self.length < settings.minimum {
+            out.extend(&settings.ends);
+        }
+        if (1..=self.length).contains(&settings.no_repeat) {
+            let ids = self.ids(live.node);
+            // The last tokens, which would begin the n-gram again.
+            let begun = &ids[ids.len() + 1 - settings.no_repeat..];
+            let grams = ids.windows(settings.no_repeat);
+            let again = grams.filter(|gram| gram[..begun.len()] == *begun);
+            out.extend(again.map(|gram| gram[begun.len()]));
+        }
+        if let Some(rules) = &live.rules {
+            rules.exclude(out);
+        }
+    }
+
+    /// Takes one step of every hypothesis that goes on. `copies` receives the rows of the state to
+    /// copy, `[from, to]`: the first continuation of a hypothesis keeps its row.
+    pub(super) fn advance(
+        &mut self,
+        settings: &SearchSettings,
+        found: &Found<'_>,
+        copies: &mut Vec<[usize; 2]>,
+    ) {
+        // What the earlier groups chose in this step.
+        let mut chosen: Vec<u32> = Vec::new();
+        for group in 0..self.groups.len() {
+            self.advance_group(settings, found, group, &mut chosen);
+        }
+        self.length += 1;
+        self.drop_hopeless(settings);
+        if self.length >= self.maximum {
+            for group in 0..self.groups.len() {
+                for live in std::mem::take(&mut self.groups[group].live) {
+                    self.cut(settings, &live);
+                }
+            }
+        }
+        self.place(settings.beam, copies);
+    }
+
+    fn advance_group(
+        &mut self,
+        settings: &SearchSettings,
+        found: &Found<'_>,
+        group: usize,
+        chosen: &mut Vec<u32>,
+    ) {
+        let live = std::mem::take(&mut self.groups[group].live);
+        let mut candidates = Vec::with_capacity(live.len() * found.count);
+        for (parent, way) in live.iter().enumerate() {
+            let place = found.places[way.row] * found.count;
+            let ids = &found.ids[place..place + found.count];
+            let values = &found.log_probabilities[place..place + found.count];
+            for (&id, &log_probability) in ids.iter().zip(values) {
+                if id == NO_CANDIDATE {
+                    break;
+                }
+                let total = way.total + f64::from(log_probability);
+                let again = chosen.iter().filter(|&&other| other == id).count();
+                let key = total - f64::from(settings.diversity) * again as f64;
+                candidates.push(Candidate { key, total, parent, id, log_probability });
+            }
+            if ids.first() == Some(&NO_CANDIDATE) {
+                self.cut(settings, way);
+            }
+        }
+        // Stable: of equal ones the better hypothesis comes first, and then its better candidate.
+        candidates.sort_by(|a, b| b.key.total_cmp(&a.key));
+        let is_forced = self.forced().is_some();
+        let most = settings.of_group();
+        let mut next: Vec<Live> = Vec::with_capacity(most);
+        for (rank, candidate) in candidates.into_iter().enumerate() {
+            if next.len() == most {
+                break;
+            }
+            let Candidate { total, parent, id, log_probability, .. } = candidate;
+            let way = &live[parent];
+            let attention = found.attention_of(way.row, way.coverage.len());
+            if !is_forced && settings.ends.contains(&id) {
+                // Further down it would not be in the beam.
+                if rank < most {
+                    self.groups[group].ended += 1;
+                    let coverage = covered(&way.coverage, attention);
+                    let end = Some((id, log_probability));
+                    self.end(settings, way.node, total, &coverage, end);
+                    chosen.push(id);
+                }
+                continue;
+            }
+            let Ok(rules) = way.rules.as_ref().map(|rules| rules.with(id)).transpose() else {
+                continue;
+            };
+            let node = Node { parent: way.node, id, log_probability, source: largest(attention) };
+            self.nodes.push(node);
+            let node = (self.nodes.len() - 1) as u32;
+            let coverage = covered(&way.coverage, attention);
+            chosen.push(id);
+            // Where an end token can come, its probability counts.
+            if settings.ends.is_empty() && rules.as_ref().is_some_and(Followed::is_complete) {
+                if rank < most {
+                    self.groups[group].ended += 1;
+                    self.end(settings, node, total, &coverage, None);
+                }
+                continue;
+            }
+            next.push(Live { node, total, row: way.row, next: id, coverage, rules });
+        }
+        let group = &mut self.groups[group];
+        if group.ended < settings.enough() {
+            group.live = next;
+        }
+    }
+
+    /// Adds a hypothesis that ends, by an end token or by the rules, if it is among the best.
+    fn end(
+        &mut self,
+        settings: &SearchSettings,
+        node: u32,
+        total: f64,
+        coverage: &[f32],
+        end: Option<(u32, f32)>,
+    ) {
+        let score = score(settings, total, self.length + 1, coverage);
+        let at = self.ended.partition_point(|other| other.score >= score);
+        if at < settings.hypotheses {
+            self.ended.truncate(settings.hypotheses - 1);
+            let (matches, is_complete) =
+                (settings.constraint.as_ref().map(|_| true), end.is_none());
+            self.ended.insert(at, Ended { node, total, score, matches, is_complete, end });
+        }
+    }
+
+    /// Takes a hypothesis as it is.
+    fn cut(&mut self, settings: &SearchSettings, live: &Live) {
+        let Live { node, total, .. } = *live;
+        let score = score(settings, total, self.length, &live.coverage);
+        let follows = || live.rules.as_ref().is_some_and(Followed::may_end);
+        let matches = settings.constraint.as_ref().map(|_| follows());
+        self.cut.push(Ended { node, total, score, matches, is_complete: false, end: None });
+    }
+
+    /// Drops hypotheses that can no longer be among the best: even if all that follows were certain,
+    /// as long as allowed and covered the whole source.
+    fn drop_hopeless(&mut self, settings: &SearchSettings) {
+        let Some(worst) = self.ended.get(settings.hypotheses - 1).map(|ended| ended.score) else {
+            return;
+        };
+        let divisor = settings.length_penalty.divisor(self.maximum);
+        let hopes = |live: &Live| live.total / divisor > worst;
+        match &mut self.groups[..] {
+            [only] => only.live.retain(hopes),
+            // What a group chooses counts for the others as long as any of them goes on.
+            groups => {
+                if !groups.iter().flat_map(|group| &group.live).any(hopes) {
+                    groups.iter_mut().for_each(|group| group.live.clear());
+                }
+            }
+        }
+    }
+
+    /// Gives each hypothesis a row: its parent's, or a copy of it.
+    fn place(&mut self, beam: usize, copies: &mut Vec<[usize; 2]>) {
+        let (first, step) = (self.first, self.step);
+        let mut taken = vec![false; beam];
+        let mut branches: Vec<&mut Live> = Vec::new();
+        for live in self.groups.iter_mut().flat_map(|group| &mut group.live) {
+            let own = &mut taken[(live.row - first) / step];
+            if std::mem::replace(own, true) {
+                branches.push(live);
+            }
+        }
+        let mut free = (0..beam).filter(|&row| !taken[row]);
+        for live in branches {
+            // There are no more hypotheses than rows.
+            let Some(row) = free.next() else { break };
+            copies.push([live.row, first + row * step]);
+            live.row = first + row * step;
+        }
+    }
+
+    /// The best hypotheses, best first: those that have ended, then those that were cut.
+    pub(super) fn into_hypotheses(mut self, settings: &SearchSettings) -> Vec<Hypothesis> {
+        let cut = &mut self.cut;
+        cut.sort_by(|a, b| b.score.total_cmp(&a.score));
+        let best = self.ended.iter().chain(&self.cut).take(settings.hypotheses);
+        best.map(|ended| self.hypothesis(ended, settings.align)).collect()
+    }
+
+    fn hypothesis(&self, ended: &Ended, align: bool) -> Hypothesis {
+        let mut nodes: Vec<Node> = self.path(ended.node).collect();
+        nodes.reverse();
+        let mut log_probabilities: Vec<f32> =
+            nodes.iter().map(|node| node.log_probability).collect();
+        log_probabilities.extend(ended.end.map(|(_, log_probability)| log_probability));
+        let has_source = self.nodes.first().is_some_and(|node| node.source != NOTHING);
+        Hypothesis {
+            ids: nodes.iter().map(|node| node.id).collect(),
+            log_probabilities,
+            end: ended.end.map(|(id, _)| id),
+            log_probability: ended.total,
+            score: ended.score,
+            alignment: match align && has_source {
+                true => nodes.iter().map(|node| node.source).collect(),
+                false => Vec::new(),
+            },
+            matches: ended.matches,
+            is_complete: ended.is_complete,
+        }
+    }
+
+    /// The tokens up to a node, the first one first.
+    fn ids(&self, node: u32) -> Vec<u32> {
+        let mut ids: Vec<u32> = self.path(node).map(|node| node.id).collect();
+        ids.reverse();
+        ids
+    }
+
+    /// The nodes from one back to the first token.
+    fn path(&self, node: u32) -> impl Iterator<Item = Node> {
+        let get = |node: u32| self.nodes.get(node as usize).copied();
+        std::iter::successors(get(node), move |node| get(node.parent))
+    }
+}
+
+fn score(settings: &SearchSettings, total: f64, tokens: usize, coverage: &[f32]) -> f64 {
+    let mut score = total / settings.length_penalty.divisor(tokens);
+    if settings.coverage_penalty > 0.0 {
+        // A position that nothing attends to costs much, but not everything.
+        let seen = coverage.iter().map(|&sum| f64::from(sum).clamp(1e-10, 1.0).ln());
+        score += f64::from(settings.coverage_penalty) * seen.sum::<f64>();
+    }
+    score
+}

@@ -1,0 +1,217 @@
+//! `/v1/responses`: answers that are kept, and that the next one goes on from.
+
+use axum::extract::State;
+use axum::response::Response;
+use longhand_sessions::{Name, SessionError};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::create::Making;
+use self::events::NumberedEvent;
+use self::object::{
+    ConversationField, ItemList, ItemQuery, Request, ResponseDeleted, ResponseObject, Stored,
+};
+use crate::address::{Named, Queried};
+use crate::app::App;
+use crate::auth::Caller;
+use crate::body::JsonBody;
+use crate::endpoint::{Endpoint, Operation};
+use crate::error::{ApiError, json_body};
+use crate::generation::blocking;
+use crate::items::{Input, Status};
+use crate::{sse, together};
+
+mod create;
+mod events;
+pub(super) mod object;
+#[cfg(test)]
+mod tests;
+
+/// The kind of the documents that responses are kept as.
+const RESPONSE: &str = "response";
+
+/// A request to count the tokens of a response's input.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("allOf" = together::of_counts()))]
+pub(super) struct CountRequest {
+    /// The name of the model; none where there is only one language model.
+    pub(super) model: Option<String>,
+    /// What is said in it, as text.
+    pub(super) input: Option<Input>,
+    /// The conversation that it belongs to.
+    pub(super) conversation: Option<ConversationField>,
+    /// What the assistant is to be.
+    pub(super) instructions: Option<String>,
+    /// The response that it follows.
+    pub(super) previous_response_id: Option<String>,
+}
+
+/// The tokens of a response's input.
+#[derive(Serialize, JsonSchema)]
+struct InputTokens {
+    /// Always the word `response.input_tokens`.
+    object: &'static str,
+    /// How many there are, with all that came before.
+    input_tokens: usize,
+}
+
+/// A query without any parameter.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoQuery {}
+
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    let one = |operation: Operation| operation.with_path("response", "The id of the response.");
+    let post = Operation::post("createResponse", "What an assistant says next, to be kept.")
+        .takes::<Request>()
+        .gives::<ResponseObject>()
+        .streams::<NumberedEvent<'static>>();
+    let count = Operation::post("countResponseTokens", "The tokens of a response's input.")
+        .takes::<CountRequest>()
+        .gives::<InputTokens>();
+    let show_one = one(Operation::get("getResponse", "A response that was kept."));
+    let erase = one(Operation::delete("deleteResponse", "Erases a response and its state."));
+    let cancel_one = one(Operation::post("cancelResponse", "Gives up one in the background."));
+    let items = one(Operation::get("listInputItems", "What a response has read."))
+        .with_query::<ItemQuery>();
+    vec![
+        Endpoint::at("/v1/responses").on(post, make),
+        Endpoint::at("/v1/responses/input_tokens").on(count, count_tokens),
+        Endpoint::at("/v1/responses/{response}")
+            .on(show_one.gives::<ResponseObject>(), show)
+            .on(erase.gives::<ResponseDeleted>(), remove),
+        Endpoint::at("/v1/responses/{response}/cancel")
+            .on(cancel_one.gives::<ResponseObject>(), cancel),
+        Endpoint::at("/v1/responses/{response}/input_items")
+            .on(items.gives::<ItemList>(), list_items),
+    ]
+}
+
+async fn make(
+    State(app): State<App>,
+    caller: Caller,
+    JsonBody(request): JsonBody<Request>,
+) -> Result<Response, ApiError> {
+    let (streams, in_background) = (request.stream == Some(true), request.background == Some(true));
+    let (mut making, pieces) = Making::begin(&app, &caller, request).await?;
+    if streams {
+        return Ok(sse::stream(|writer| making.stream(pieces, writer)));
+    }
+    if !in_background {
+        return making.whole(pieces).await;
+    }
+    store(&app, &caller, &making.stored).await?;
+    let shown = json_body(&making.stored.response);
+    let key = (caller.owner.clone(), making.stored.response.id.clone());
+    let (background, own) = (app.background().clone(), key.clone());
+    let mut tasks = app.background().tasks();
+    let task = tokio::spawn(async move {
+        if let Err(error) = making.finish(pieces).await {
+            making.fail(&error).await;
+        }
+        background.tasks().remove(&own);
+    });
+    // The task waits for the list to take itself off, so that it is on it first.
+    tasks.insert(key, task.abort_handle());
+    Ok(shown)
+}
+
+async fn count_tokens(
+    State(app): State<App>,
+    caller: Caller,
+    JsonBody(request): JsonBody<CountRequest>,
+) -> Result<Response, ApiError> {
+    let input_tokens = create::count(&app, &caller, request).await?;
+    Ok(json_body(&InputTokens { object: "response.input_tokens", input_tokens }))
+}
+
+async fn show(
+    State(app): State<App>,
+    caller: Caller,
+    Named(id): Named<String>,
+    Queried(NoQuery {}): Queried<NoQuery>,
+) -> Result<Response, ApiError> {
+    Ok(json_body(&load(&app, &caller, &id, "response").await?.response))
+}
+
+async fn remove(
+    State(app): State<App>,
+    caller: Caller,
+    Named(id): Named<String>,
+) -> Result<Response, ApiError> {
+    load(&app, &caller, &id, "response").await?;
+    app.background().give_up(&caller.owner, &id);
+    let (sessions, owner, erased) = (app.sessions().clone(), caller.owner, id.clone());
+    blocking(move || {
+        sessions.erase_document(&owner, RESPONSE, &erased)?;
+        match sessions.erase(&owner, &Name::new(erased)?) {
+            Ok(()) | Err(SessionError::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    })
+    .await?;
+    Ok(json_body(&ResponseDeleted { id, object: "response.deleted", deleted: true }))
+}
+
+async fn cancel(
+    State(app): State<App>,
+    caller: Caller,
+    Named(id): Named<String>,
+) -> Result<Response, ApiError> {
+    let mut stored = load(&app, &caller, &id, "response").await?;
+    if !stored.response.background {
+        let message = "only a response in the background can be cancelled";
+        return Err(ApiError::invalid("response", message));
+    }
+    if stored.response.status == Status::InProgress && app.background().give_up(&caller.owner, &id)
+    {
+        stored.response.status = Status::Cancelled;
+        store(&app, &caller, &stored).await?;
+    }
+    Ok(json_body(&stored.response))
+}
+
+async fn list_items(
+    State(app): State<App>,
+    caller: Caller,
+    Named(id): Named<String>,
+    Queried(query): Queried<ItemQuery>,
+) -> Result<Response, ApiError> {
+    let limit = query.limit()?;
+    let stored = load(&app, &caller, &id, "response").await?;
+    Ok(json_body(&ItemList::page(stored.input, &query, limit)))
+}
+
+/// A response that was kept.
+async fn load(
+    app: &App,
+    caller: &Caller,
+    id: &str,
+    param: &'static str,
+) -> Result<Stored, ApiError> {
+    let (sessions, owner, name) = (app.sessions().clone(), caller.owner.clone(), id.to_owned());
+    let not_found = || ApiError::NotFound {
+        what: "response",
+        name: id.chars().take(200).collect(),
+        param: Some(param),
+        remedy: ": it was never kept, was erased, or has expired",
+    };
+    // A name that could never be is as unknown as any other.
+    if Name::new(id).is_err() {
+        return Err(not_found());
+    }
+    let bytes = blocking(move || Ok(sessions.document(&owner, RESPONSE, &name)?)).await?;
+    let bytes = bytes.ok_or_else(not_found)?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        ApiError::Internal(format!("the response `{id}` is damaged ({error}): erase it"))
+    })
+}
+
+/// Keeps a response, durably.
+async fn store(app: &App, caller: &Caller, stored: &Stored) -> Result<(), ApiError> {
+    let bytes = serde_json::to_vec(stored).map_err(ApiError::internal)?;
+    let (sessions, owner) = (app.sessions().clone(), caller.owner.clone());
+    let (id, ttl) = (stored.response.id.clone(), app.limits().ttl);
+    blocking(move || Ok(sessions.put_document(&owner, RESPONSE, &id, &bytes, ttl)?)).await
+}

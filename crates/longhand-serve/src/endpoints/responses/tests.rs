@@ -1,0 +1,177 @@
+//! Tests of the endpoint without a port.
+
+use serde_json::{Value, json};
+
+use crate::testing::{Server, json as read};
+
+const PATH: &str = "/v1/responses";
+
+fn ask(input: &str, more: Value) -> Value {
+    let mut asked =
+        json!({"model": "nano", "input": input, "temperature": 0, "max_output_tokens": 6});
+    asked.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    asked
+}
+
+fn text(response: &Value) -> &str {
+    response["output"][0]["content"][0]["text"].as_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_response_is_kept_shown_followed_and_erased() {
+    let server = Server::new();
+    let (status, first) = server.post(PATH, ask("hi", json!({"metadata": {"a": "b"}}))).await;
+    assert_eq!(status, 200, "{first}");
+    assert_eq!((&first["object"], &first["status"]), (&json!("response"), &json!("incomplete")));
+    assert_eq!(first["incomplete_details"], json!({"reason": "max_output_tokens"}));
+    let id = first["id"].as_str().unwrap();
+    let (_, shown) = server.get(&format!("{PATH}/{id}")).await;
+    assert_eq!(shown, first);
+    let (_, items) = server.get(&format!("{PATH}/{id}/input_items")).await;
+    assert_eq!(items["data"][0]["content"], json!([{"type": "input_text", "text": "hi"}]));
+    let follow = json!({"previous_response_id": id});
+    let (_, second) = server.post(PATH, ask("and you?", follow.clone())).await;
+    assert_eq!(second["previous_response_id"], *id);
+    let cached = second["usage"]["input_tokens_details"]["cached_tokens"].as_u64().unwrap();
+    assert!(cached > 20, "{second}");
+    // A chat in one session says the same.
+    for (words, response) in [("hi", &first), ("and you?", &second)] {
+        let chat = json!({"model": "nano", "session_id": "s", "temperature": 0, "max_tokens": 6,
+            "messages": [{"role": "user", "content": words}]});
+        let (_, chat) = server.post("/v1/chat/completions", chat).await;
+        assert_eq!(chat["choices"][0]["message"]["content"], text(response));
+    }
+    // A branch: the first one is followed again, by other words and by the same.
+    let (_, other) = server.post(PATH, ask("no", follow.clone())).await;
+    assert_eq!(other["status"], "incomplete");
+    let (_, again) = server.post(PATH, ask("and you?", follow.clone())).await;
+    assert_eq!(text(&again), text(&second));
+    let path = format!("{PATH}/{id}");
+    let (status, gone) = read(server.call("DELETE", &path, None, None).await).await;
+    assert_eq!((status, &gone["deleted"]), (200, &json!(true)));
+    assert_eq!(server.get(&path).await.0, 404);
+    let (status, body) = server.post(PATH, ask("x", follow)).await;
+    assert_eq!((status, &body["error"]["param"]), (404, &json!("previous_response_id")));
+}
+
+#[tokio::test]
+async fn instructions_are_not_taken_over() {
+    let server = Server::new();
+    // Letters alone, so that the answer leads back to its tokens.
+    let letters = json!({"format": {"type": "regex", "regex": "[a-z]{40}"}});
+    let more = json!({"instructions": "be short", "text": letters});
+    let (_, first) = server.post(PATH, ask("hi", more)).await;
+    let follow = |instructions: Value| json!({"previous_response_id": first["id"], "instructions": instructions});
+    let (_, same) = server.post(PATH, ask("go on", follow(json!("be short")))).await;
+    let (_, none) = server.post(PATH, ask("go on", follow(Value::Null))).await;
+    let tokens = |response: &Value| response["usage"]["input_tokens"].as_u64().unwrap();
+    assert_eq!(tokens(&same), tokens(&none) + "System: be short\n".len() as u64);
+    let count = |instructions: Value| {
+        json!({"model": "nano", "input": "go on", "previous_response_id": first["id"],
+            "instructions": instructions})
+    };
+    let path = format!("{PATH}/input_tokens");
+    let (_, counted) = server.post(&path, count(Value::Null)).await;
+    assert_eq!(counted["object"], "response.input_tokens");
+    assert_eq!(counted["input_tokens"].as_u64().unwrap(), tokens(&none));
+}
+
+#[tokio::test]
+async fn the_form_is_told_with_all_of_its_fields() {
+    let server = Server::new();
+    let schema = json!({"enum": ["yes", "no"]});
+    let format = json!({"type": "json_schema", "name": "vote", "schema": schema});
+    let more = json!({"text": {"format": format}, "max_output_tokens": 20});
+    let (_, response) = server.post(PATH, ask("hi", more)).await;
+    assert_eq!(response["status"], "completed", "{response}");
+    // Open Responses requires the description, which may be null, and a boolean.
+    let told = json!({"type": "json_schema", "name": "vote", "description": null,
+        "schema": schema, "strict": false});
+    assert_eq!(response["text"]["format"], told);
+}
+
+#[tokio::test]
+async fn a_stream_numbers_its_events_and_ends_with_the_response() {
+    let server = Server::new();
+    let more = json!({"include": ["message.output_text.logprobs"], "top_logprobs": 2});
+    let (_, whole) = server.post(PATH, ask("hi", more.clone())).await;
+    let mut asked = ask("hi", more);
+    asked["stream"] = json!(true);
+    let mut events = server.stream(PATH, asked).await;
+    assert_eq!(events.pop(), Some(Value::Null));
+    for (place, event) in events.iter().enumerate() {
+        assert_eq!(event["sequence_number"], place);
+    }
+    let kinds: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(
+        kinds[..4],
+        [
+            "response.created",
+            "response.in_progress",
+            "response.output_item.added",
+            "response.content_part.added",
+        ]
+    );
+    assert_eq!(
+        kinds[kinds.len() - 4..],
+        [
+            "response.output_text.done",
+            "response.content_part.done",
+            "response.output_item.done",
+            "response.incomplete",
+        ]
+    );
+    let deltas: String = events.iter().filter_map(|event| event["delta"].as_str()).collect();
+    assert_eq!(deltas, text(&whole));
+    let last = &events[events.len() - 1]["response"];
+    assert_eq!(last["output"][0]["content"], whole["output"][0]["content"]);
+    assert_eq!(whole["output"][0]["content"][0]["logprobs"].as_array().unwrap().len(), 6);
+    let (_, shown) = server.get(&format!("{PATH}/{}", last["id"].as_str().unwrap())).await;
+    assert_eq!(shown, *last);
+}
+
+#[tokio::test]
+async fn a_response_in_the_background_comes_to_its_end_or_is_given_up() {
+    let server = Server::new();
+    let (status, begun) = server.post(PATH, ask("hi", json!({"background": true}))).await;
+    assert_eq!((status, &begun["status"]), (200, &json!("in_progress")));
+    let path = format!("{PATH}/{}", begun["id"].as_str().unwrap());
+    let mut shown = begun.clone();
+    for _ in 0..600 {
+        shown = server.get(&path).await.1;
+        if shown["status"] != "in_progress" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(shown["status"], "incomplete");
+    let long = json!({"background": true, "max_output_tokens": 1_000_000});
+    let (_, begun) = server.post(PATH, ask("hi", long)).await;
+    let path = format!("{PATH}/{}", begun["id"].as_str().unwrap());
+    let (status, given_up) = server.post(&format!("{path}/cancel"), Value::Null).await;
+    assert_eq!((status, &given_up["status"]), (200, &json!("cancelled")));
+    assert_eq!(server.get(&path).await.1["status"], "cancelled");
+}
+
+#[tokio::test]
+async fn what_is_wrong_or_not_supported_is_named() {
+    let server = Server::new();
+    for (more, param) in [
+        (json!({"tools": []}), "tools"),
+        (json!({"reasoning": {}}), "reasoning"),
+        (json!({"previous_response_id": "a", "conversation": "b"}), "previous_response_id"),
+        (json!({"background": true, "store": false}), "store"),
+        (json!({"background": true, "stream": true}), "stream"),
+        (json!({"top_logprobs": 2}), "top_logprobs"),
+        (json!({"max_output_tokens": 0}), "max_output_tokens"),
+        (json!({"input": [{"type": "function_call", "name": "f"}]}), "input"),
+        (json!({"input": []}), "input"),
+        (json!({"include": ["file_search_call.results"]}), "include[0]"),
+    ] {
+        let (status, body) = server.post(PATH, ask("a", more.clone())).await;
+        assert_eq!((status, &body["error"]["param"]), (400, &json!(param)), "{more}: {body}");
+    }
+    let (_, unkept) = server.post(PATH, ask("a", json!({"store": false}))).await;
+    let path = format!("{PATH}/{}", unkept["id"].as_str().unwrap());
+    assert_eq!(server.get(&path).await.0, 404);
+}

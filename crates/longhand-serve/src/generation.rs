@@ -1,0 +1,159 @@
+//! Jobs on their way through a model's host.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use longhand_sessions::{Event, Host, Job, JobError, Outcome, Sink, Ticket, TokenScore};
+use tokio::sync::mpsc;
+
+use crate::app::App;
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::models::Language;
+use crate::sse::{Gone, PING, Writer};
+use crate::traces::StepTimes;
+
+/// A job that runs. Dropped, it is cancelled, and its slot is free before the next step.
+pub(crate) struct Running {
+    events: mpsc::UnboundedReceiver<Event>,
+    /// Cancels the job when it is dropped.
+    _ticket: Ticket,
+    caller: Caller,
+}
+
+impl Running {
+    /// Hands a job to a model.
+    ///
+    /// # Errors
+    /// What the host refuses: a full queue, a session in use, a setting out of range.
+    pub(crate) async fn start(
+        app: &App,
+        caller: &Caller,
+        language: &Language,
+        mut job: Job,
+    ) -> Result<Self, ApiError> {
+        app.models_for_work()?;
+        job.deadline = Some(Instant::now() + app.limits().request_time);
+        // No more events than tokens wait here, and their number is bounded.
+        let (sender, events) = mpsc::unbounded_channel();
+        let client = sender.clone();
+        let times = StepTimes::of(&caller.trace, &language.name, &job);
+        let told = times.clone();
+        let sink: Sink = Box::new(move |event| {
+            told.event(&event);
+            match sender.send(event) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
+        });
+        let host: Arc<Host> = language.host.clone();
+        // A session's state may come from a disk or over a network.
+        let ticket = blocking(move || match client.is_closed() {
+            // Its client left while the job waited for a thread.
+            true => Err(JobError::Cancelled.into()),
+            false => match host.submit(job, sink) {
+                Ok(ticket) => {
+                    times.loaded();
+                    Ok(ticket)
+                }
+                Err(error) => {
+                    times.refused(&error);
+                    Err(error.into())
+                }
+            },
+        })
+        .await?;
+        Ok(Self { events, _ticket: ticket, caller: caller.clone() })
+    }
+
+    /// Waits for the next event of the job.
+    ///
+    /// # Errors
+    /// What the job failed with.
+    pub(crate) async fn next(&mut self) -> Result<Event, ApiError> {
+        let event = self.events.recv().await;
+        self.taken(event)
+    }
+
+    /// The next event of the job, where it has come already.
+    pub(crate) fn next_waiting(&mut self) -> Option<Result<Event, ApiError>> {
+        let event = self.events.try_recv().ok()?;
+        Some(self.taken(Some(event)))
+    }
+
+    fn taken(&self, event: Option<Event>) -> Result<Event, ApiError> {
+        match event {
+            Some(Event::Failed(error)) => Err(error.into()),
+            Some(Event::Done(outcome)) => {
+                let usage = &outcome.usage;
+                self.caller.rate.spend(Instant::now(), usage.read + usage.generated);
+                Ok(Event::Done(outcome))
+            }
+            Some(event) => Ok(event),
+            None => Err(JobError::Cancelled.into()),
+        }
+    }
+
+    /// The next event but for those that only say that the prompt is being read: of these, and of
+    /// time that passes, the client gets comments.
+    ///
+    /// # Errors
+    /// [`Gone`] if the client has left.
+    pub(crate) async fn next_streamed(
+        &mut self,
+        writer: &Writer,
+    ) -> Result<Result<Event, ApiError>, Gone> {
+        loop {
+            match tokio::time::timeout(PING, self.next()).await {
+                Err(_) => writer.comment("ping").await?,
+                Ok(Ok(Event::Read { done, of })) => {
+                    writer
+                        .comment(&format!("{done} of {of} tokens of the prompt are read"))
+                        .await?;
+                }
+                Ok(event) => return Ok(event),
+            }
+        }
+    }
+
+    /// Waits for the end of a job that writes nothing.
+    ///
+    /// # Errors
+    /// What the job failed with.
+    pub(crate) async fn finish(&mut self) -> Result<Answered, ApiError> {
+        let (mut scores, mut embedding) = (Vec::new(), Vec::new());
+        loop {
+            match self.next().await? {
+                Event::Scored { continuation, scores: found } => scores.push((continuation, found)),
+                Event::Embedding(found) => embedding = found,
+                Event::Done(outcome) => {
+                    scores.sort_by_key(|(continuation, _)| *continuation);
+                    let scores = scores.into_iter().map(|(_, scores)| scores).collect();
+                    return Ok(Answered { scores, embedding, outcome });
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What a job gave that writes nothing.
+pub(crate) struct Answered {
+    /// For each continuation the scores of its tokens.
+    pub(crate) scores: Vec<Vec<TokenScore>>,
+    /// `[D]`, empty where none was asked for.
+    pub(crate) embedding: Vec<f32>,
+    /// What was read, as text.
+    pub(crate) outcome: Box<Outcome>,
+}
+
+/// Runs what may wait for a disk, away from the threads that serve connections.
+///
+/// # Errors
+/// Those of `work`; [`ApiError::Internal`] if it panicked.
+pub(crate) async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R, ApiError> + Send + 'static,
+) -> Result<R, ApiError> {
+    tokio::task::spawn_blocking(work).await.map_err(ApiError::internal)?
+}

@@ -1,0 +1,227 @@
+//! Records and states of sessions: found in memory or in the store, checked before use.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use longhand_engine::{Engine, Session, Snapshot};
+
+use super::quota::Quotas;
+use crate::backend::{Backend, Lease, RecordKey, Table};
+use crate::clock::Clock;
+use crate::counters::Counters;
+use crate::error::SessionError;
+use crate::history::History;
+use crate::lru::Lru;
+use crate::name::{Name, Owner};
+use crate::record::{BlobId, Record, Used};
+
+/// How much is kept, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionsSettings {
+    /// Bytes of states in memory. All are in the store too; the least recently used ones leave
+    /// memory. Default: 512 MiB.
+    pub memory: u64,
+    /// The most sessions of an owner. Default: 10,000.
+    pub sessions_per_owner: u64,
+    /// The most bytes of an owner's sessions and documents in the store. Default: 16 GiB.
+    pub bytes_per_owner: u64,
+    /// Time after its last use at which a session expires, where none is asked for. Default: never.
+    pub ttl: Option<Duration>,
+    /// How many turns of each session can be gone back to, the last one included. Default: 4.
+    pub checkpoints: usize,
+    /// The longest session, in tokens, whose passes are kept, so that its state can be recomputed; 0
+    /// keeps none. Default: 16,384 tokens.
+    pub history: usize,
+    /// The largest snapshot that is imported, in bytes. Default: 256 MiB.
+    pub snapshot_bytes: u64,
+}
+
+impl Default for SessionsSettings {
+    fn default() -> Self {
+        Self {
+            memory: 512 << 20,
+            sessions_per_owner: 10_000,
+            bytes_per_owner: 16 << 30,
+            ttl: None,
+            checkpoints: 4,
+            history: 16_384,
+            snapshot_bytes: 256 << 20,
+        }
+    }
+}
+
+/// The sessions of a store, and those of their states that are in memory.
+pub(crate) struct Shelf {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) settings: SessionsSettings,
+    pub(crate) quotas: Quotas,
+    pub(crate) clock: Clock,
+    pub(crate) counters: Arc<Counters>,
+    hot: Mutex<Lru<BlobId>>,
+}
+
+impl Shelf {
+    pub(crate) fn new(
+        backend: Arc<dyn Backend>,
+        settings: SessionsSettings,
+        clock: Clock,
+        counters: &Arc<Counters>,
+    ) -> Self {
+        let (hot, counters) = (Mutex::new(Lru::new(settings.memory)), counters.clone());
+        let SessionsSettings { sessions_per_owner, bytes_per_owner, ttl, .. } = settings;
+        let quotas = Quotas::new(sessions_per_owner, bytes_per_owner, ttl);
+        Self { backend, settings, quotas, clock, counters, hot }
+    }
+
+    /// A session's record, if there is one and it has not expired.
+    pub(crate) fn find(&self, owner: &Owner, name: &Name) -> Result<Option<Record>, SessionError> {
+        let now = self.clock.now();
+        Ok(self.stored(owner, name)?.filter(|record| !record.is_expired(now)))
+    }
+
+    /// A session's record in the store, expired or not.
+    pub(crate) fn stored(
+        &self,
+        owner: &Owner,
+        name: &Name,
+    ) -> Result<Option<Record>, SessionError> {
+        let named = |what: String| SessionError::Damaged { name: name.to_string(), what };
+        let bytes = self.backend.record(&key(owner, name)).map_err(|error| match error {
+            SessionError::Damaged { what, .. } => named(what),
+            error => error,
+        })?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let record = Record::from_bytes(&bytes).map_err(named)?;
+        if (&record.owner, &record.name) != (owner, name) {
+            return Err(named("its place holds the record of another".into()));
+        }
+        Ok(Some(record))
+    }
+
+    /// A session's record, or an error where there is none.
+    pub(crate) fn require(&self, owner: &Owner, name: &Name) -> Result<Record, SessionError> {
+        let unknown = || SessionError::NotFound { name: name.to_string() };
+        self.find(owner, name)?.ok_or_else(unknown)
+    }
+
+    /// The right to change a session.
+    pub(crate) fn lease(&self, owner: &Owner, name: &Name) -> Result<Lease, SessionError> {
+        Lease::take(&self.backend, key(owner, name))
+    }
+
+    /// A copy of a session's state at one of its checkpoints.
+    pub(crate) fn load(
+        &self,
+        record: &Record,
+        place: usize,
+        engine: &Arc<Engine>,
+    ) -> Result<Session, SessionError> {
+        let hash = engine.model_hash();
+        if record.model != hash || record.tokenizer != engine.tokenizer().hash() {
+            let (expected, got) = (hash.to_owned(), record.model.clone());
+            return Err(SessionError::OtherModel { name: record.name.to_string(), expected, got });
+        }
+        let saved = record.saved.get(place).ok_or_else(|| record.damaged("it has no state"))?;
+        // The lock is not held while a state is copied.
+        let hot = self.hot().get(&saved.state.id);
+        if let Some(session) = hot {
+            return Ok((*session).clone());
+        }
+        let bytes = self.blob(record, saved.state.id)?;
+        let damaged = |what: String| record.damaged(what);
+        let snapshot = Snapshot::from_bytes(&bytes).map_err(|e| damaged(e.to_string()))?;
+        let session = snapshot.session(engine).map_err(|e| damaged(e.to_string()))?;
+        if session.position() != saved.position {
+            return Err(damaged("its state is at another position than its record".into()));
+        }
+        self.counters.session_loads.add(1);
+        self.take_in(saved.state.id, Arc::new(session.clone()));
+        Ok(session)
+    }
+
+    /// Bytes that belong to a session.
+    pub(crate) fn blob(&self, record: &Record, id: BlobId) -> Result<Vec<u8>, SessionError> {
+        match self.backend.blob(&record.owner, id) {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(record.damaged("some of its bytes are not there")),
+            Err(SessionError::Damaged { what, .. }) => Err(record.damaged(what)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The passes that led to a checkpoint, if all are known and whole.
+    pub(crate) fn history(&self, record: &Record, place: usize) -> Option<History> {
+        let segments = record.saved.get(place)?.segments;
+        let mut whole = History::default();
+        for segment in record.history.as_ref()?.get(..segments)? {
+            let bytes = self.blob(record, segment.passes.id).ok()?;
+            whole.append(History::from_bytes(&bytes)?);
+        }
+        (whole.tokens() as u64 == record.saved.get(place)?.position).then_some(whole)
+    }
+
+    /// Keeps a state in memory.
+    pub(crate) fn take_in(&self, id: BlobId, session: Arc<Session>) {
+        let mut hot = self.hot();
+        hot.insert(id, session);
+        self.tell(&hot);
+    }
+
+    /// Drops states from memory that the store has no more.
+    pub(crate) fn forget(&self, gone: &[BlobId]) {
+        let mut hot = self.hot();
+        gone.iter().for_each(|id| hot.remove(id));
+        self.tell(&hot);
+    }
+
+    /// Drops all states from memory. The store has them.
+    pub(crate) fn forget_all(&self) {
+        let mut hot = self.hot();
+        hot.clear();
+        self.tell(&hot);
+    }
+
+    /// Refuses changes that would take an owner over what it may have. What has expired counts until
+    /// it is erased, so it is erased before anything is refused.
+    pub(crate) fn check_quota(
+        &self,
+        owner: &Owner,
+        sessions: i64,
+        bytes: i64,
+    ) -> Result<(), SessionError> {
+        match self.check_used(owner, sessions, bytes) {
+            Err(SessionError::Quota { .. }) if self.sweep_owner(owner)? > 0 => {
+                self.check_used(owner, sessions, bytes)
+            }
+            checked => checked,
+        }
+    }
+
+    /// Refuses changes that would take an owner over what it may have, by what the store counts.
+    fn check_used(&self, owner: &Owner, sessions: i64, bytes: i64) -> Result<(), SessionError> {
+        let Used { sessions: have, bytes: taken } = self.backend.used(owner)?;
+        let (most_sessions, most_bytes) = self.quotas.of(owner);
+        let over = |what, have: u64, more: i64, limit: u64| match more > 0 {
+            true if have.saturating_add_signed(more) > limit => {
+                Err(SessionError::Quota { what, limit })
+            }
+            _ => Ok(()),
+        };
+        over("sessions", have, sessions, most_sessions)?;
+        over("bytes", taken, bytes, most_bytes)
+    }
+
+    fn hot(&self) -> MutexGuard<'_, Lru<BlobId>> {
+        self.hot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(&self, hot: &Lru<BlobId>) {
+        self.counters.sessions_hot.set(hot.len() as u64);
+        self.counters.sessions_hot_bytes.set(hot.bytes());
+    }
+}
+
+/// The place of a session's record.
+pub(crate) fn key(owner: &Owner, name: &Name) -> RecordKey {
+    RecordKey { table: Table::Sessions, owner: owner.clone(), item: name.to_string() }
+}

@@ -1,0 +1,86 @@
+//! `longhand doctor`: whether this machine runs models rightly, and whether a model is whole.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use longhand_model::Cpu;
+use serde_json::json;
+
+use crate::reading::Threads;
+use check::{Check, Verdict};
+
+mod check;
+mod machine;
+mod model;
+mod self_test;
+
+/// Examines the machine and, if one is given, a model.
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  longhand doctor\n  longhand doctor model --json\n\nThe self-test \
+                  takes a few seconds: every fast operation against its plain form, some steps of \
+                  training, and a session that goes through a file. The exit code is 1 where \
+                  something is wrong; what is merely worth knowing is a `note`."
+)]
+pub(crate) struct Arguments {
+    /// Folder of a trained model to examine too
+    #[arg(value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// The folder that sessions and models will be written to
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    folder: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    threads: Threads,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> Result<()> {
+        let count = self.threads.count();
+        let mut checks =
+            vec![machine::processor(), machine::threads(count), machine::folder(&self.folder)];
+        let cpu = Arc::new(Cpu::new(count));
+        let examined = self.model.as_deref().map(|folder| model::examine(folder, &cpu));
+        let (engine, bytes) = match examined {
+            None => (None, 0),
+            Some(examined) => {
+                checks.extend(examined.checks);
+                (examined.engine, examined.bytes)
+            }
+        };
+        checks.push(machine::memory(bytes));
+        checks.push(self_test::kernels(count));
+        checks.push(self_test::training(&cpu));
+        checks.push(self_test::snapshot(engine.as_ref(), &cpu));
+        checks.push(self_test::speed(engine.as_ref(), &cpu));
+        self.tell(&checks)?;
+        let wrong: Vec<&str> =
+            checks.iter().filter(|it| it.verdict == Verdict::Wrong).map(|it| it.name).collect();
+        if !wrong.is_empty() {
+            bail!("{} of {} checks found a fault: {}", wrong.len(), checks.len(), wrong.join(", "));
+        }
+        Ok(())
+    }
+
+    fn tell(&self, checks: &[Check]) -> Result<()> {
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            let well = checks.iter().all(|check| check.verdict != Verdict::Wrong);
+            let version = env!("CARGO_PKG_VERSION");
+            let all = json!({ "version": version, "well": well, "checks": checks });
+            return Ok(writeln!(out, "{all}")?);
+        }
+        for Check { name, verdict, found, advice } in checks {
+            writeln!(out, "{name:<14} {:<6} {found}", verdict.word())?;
+            if let Some(advice) = advice {
+                writeln!(out, "{:<21} → {advice}", "")?;
+            }
+        }
+        Ok(())
+    }
+}
