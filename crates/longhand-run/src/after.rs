@@ -1,13 +1,14 @@
 //! The work behind a task's training: what answers together is put together, calibrated on the held-out
 //! examples, and measured on the test files.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use longhand_model::{Cpu, Model};
 use longhand_tasks::baseline::Learning;
 use longhand_tasks::ensemble::Exponents;
-use longhand_tasks::task::Calibrates;
+use longhand_tasks::task::{Calibrates, Scored};
 use longhand_tasks::{
     Baseline, BaselineError, BaselineSettings, Ensemble, Examples, Listed, Measured, TASK_FILE,
     Task, TaskError, TaskFile, evaluate, plain,
@@ -91,6 +92,10 @@ impl<'a, T: Listed> After<'a, T> {
                 joint.valid = Some(answers.score());
             }
             if calibrates {
+                meaning = decided(meaning, task, &answers.scored(), |other| {
+                    let answers = evaluate(other, network, &held_out, cpu, &mut watch)?;
+                    Ok(other.measure(&answers.scored()))
+                })?;
                 test.calibration.extend(meaning.calibrate(task, &answers.scored()));
                 let file: TaskFile = meaning.clone().into();
                 test.files.push((TASK_FILE, file.to_json()));
@@ -106,6 +111,33 @@ impl<'a, T: Listed> After<'a, T> {
         test.joint = joint;
         Ok((test, ensemble))
     }
+}
+
+/// Of a task and its alternatives, the one whose answers to the held-out examples are best. `answers`
+/// are those of the task itself, `measure` measures those of an alternative.
+fn decided<T: Task>(
+    task: T,
+    settings: &T::Settings,
+    answers: &[Scored<'_, T>],
+    mut measure: impl FnMut(&T) -> Result<BTreeMap<String, f64>, RunError>,
+) -> Result<T, RunError> {
+    let metric = |metrics: &BTreeMap<String, f64>| {
+        T::CRITERION.iter().find_map(|name| metrics.get(*name).copied()).unwrap_or(f64::MIN)
+    };
+    let (mut best, mut task) = (metric(&task.measure(answers)), task);
+    for step in 0.. {
+        let alternatives = task.alternatives(settings, step);
+        if alternatives.is_empty() {
+            break;
+        }
+        for other in alternatives {
+            let value = metric(&measure(&other)?);
+            if value > best {
+                (best, task) = (value, other);
+            }
+        }
+    }
+    Ok(task)
 }
 
 /// A baseline that is to answer beside networks, and the examples that it learns from.
@@ -165,5 +197,34 @@ pub(crate) fn to_set_on<T: Task>(
         Calibrates::Always if valid.is_empty() => Err(TaskError::NothingHeldOut.into()),
         Calibrates::Always | Calibrates::IfHeldOut if !valid.is_empty() => Ok(Some(valid.clone())),
         _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longhand_tasks::Tagging;
+    use longhand_tasks::tag::Settings;
+    use longhand_tasks::task::Reading;
+
+    use super::*;
+
+    #[test]
+    fn the_alternative_with_the_best_answers_is_kept() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs_err::write(file.path(), "Ada B-PER\nsings O\n").unwrap();
+        let settings = Settings::default();
+        let examples = Tagging::read(&settings, file.path(), &Reading::default()).unwrap().examples;
+        let task = Tagging::learn(&settings, &examples, "it").unwrap();
+        let bias = |task: &Tagging| {
+            let file = serde_json::to_value(task).unwrap();
+            file.get("outside_bias").map_or(0.0, |bias| bias.as_f64().unwrap())
+        };
+        for wanted in [0.0, -1.25, -2.75, 1.5] {
+            let f1 = |task: &Tagging| 1.0 - (bias(task) - wanted).abs() / 10.0;
+            let measure = |task: &Tagging| Ok(BTreeMap::from([("entity_f1".into(), f1(task))]));
+            // No answer is held out, so that the task's own F1 is 0.
+            let kept = decided(task.clone(), &settings, &[], measure).unwrap();
+            assert!((bias(&kept) - wanted).abs() <= 0.25, "{wanted}: {}", bias(&kept));
+        }
     }
 }

@@ -28,7 +28,8 @@ use crate::confusion::ClassScore;
 use crate::error::TaskError;
 use crate::tags::{Entity, EntityCounts, Scheme};
 use crate::task::{
-    At, CharacterRows, Encoded, Explained, Read, Reading, Report, Scored, Task, Unit, WordRows,
+    At, Calibrates, CharacterRows, Encoded, Explained, Read, Reading, Report, Scored, Task, Unit,
+    WordRows,
 };
 
 mod example;
@@ -72,6 +73,9 @@ pub struct Tagging {
     /// The row of a word of several tokens; none for the one that suits the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     words: Option<WordVector>,
+    /// Added to the logit of the tag of nothing, see [`Settings::outside_bias`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    outside_bias: f32,
     longest: NonZeroUsize,
 }
 
@@ -178,7 +182,13 @@ impl Task for Tagging {
             .map(|reader| Alphabet::learn(reader, words().flat_map(characters::read)));
         let columns = Columns { label: None, ..columns };
         let spaced = tokens::are_spaced(examples.iter().flat_map(Example::words));
-        let Settings { document, words, longest, .. } = *settings;
+        let Settings { document, words, longest, outside_bias, .. } = *settings;
+        let outside_bias = outside_bias.unwrap_or_default();
+        if !outside_bias.is_finite() {
+            let (value, reason) = (outside_bias.to_string(), "it must be finite".into());
+            let (task, key) = (Self::NAME, "outside_bias".into());
+            return Err(TaskError::Setting { task, key, value, reason });
+        }
         Ok(Self {
             tags,
             scheme,
@@ -189,6 +199,7 @@ impl Task for Tagging {
             document,
             spaced,
             words,
+            outside_bias,
             longest,
         })
     }
@@ -364,9 +375,13 @@ impl Task for Tagging {
         };
         let [transitions, start, end] = &self.legal();
         let legal = LegalTags { transitions, start, end };
-        let mut best = Vec::new();
-        head.best_tags(&model.weights, &sequence, logits, Some(legal), &mut best);
         let mut probabilities = logits.to_vec();
+        if let Some(outside) = self.outside() {
+            let rows = probabilities.chunks_exact_mut(self.tags.len());
+            rows.for_each(|row| row[outside] += self.outside_bias);
+        }
+        let mut best = Vec::new();
+        head.best_tags(&model.weights, &sequence, &probabilities, Some(legal), &mut best);
         head.tag_probabilities(&model.weights, &sequence, &mut probabilities);
         let answer = |b: usize| {
             let rows = || (0..batch.labels[b].tags.len()).map(move |t| t * batch.batch + b);
@@ -419,6 +434,24 @@ impl Task for Tagging {
         };
         let classes = scores.types().iter().map(score).collect();
         Report { text: scores.table(), classes, json, ..Report::default() }
+    }
+
+    fn calibrates(settings: &Settings) -> Calibrates {
+        match settings.outside_bias {
+            None => Calibrates::IfHeldOut,
+            Some(_) => Calibrates::Never,
+        }
+    }
+
+    fn calibrate(&mut self, _: &Settings, _: &[Scored<'_, Self>]) -> BTreeMap<String, f64> {
+        BTreeMap::from([("outside_bias".into(), f64::from(self.outside_bias))])
+    }
+
+    fn alternatives(&self, _: &Settings, step: usize) -> Vec<Self> {
+        let changes = OUTSIDE_BIASES.get(step).filter(|_| self.outside().is_some());
+        let changes = changes.into_iter().copied().flatten();
+        let changed = |change| Self { outside_bias: self.outside_bias + change, ..self.clone() };
+        changes.map(changed).collect()
     }
 
     fn explained(
@@ -500,6 +533,14 @@ fn frequent<T: Eq + Hash>(values: impl Iterator<Item = T>) -> usize {
     values.for_each(|value| *counts.entry(value).or_default() += 1);
     counts.values().filter(|&&count| count > 1).count()
 }
+
+fn is_zero(bias: &f32) -> bool {
+    *bias == 0.0
+}
+
+/// What is added to the bias of the tag of nothing in each step of the search for it. A network that
+/// is sure of few names has a bias below 0.
+const OUTSIDE_BIASES: [&[f32]; 3] = [&[-2.0, -1.0, 1.0], &[-0.5, 0.5], &[-0.25, 0.25]];
 
 /// `<unk>` and `<eos>`.
 const SPECIAL: usize = 2;

@@ -368,6 +368,13 @@ pub trait Task: Clone {
         BTreeMap::new()
     }
 
+    /// The same task with other ways to decide, of which the one with the best answers to the held-out
+    /// examples is kept after training. It is asked of the best one again, with the next `step` from 0,
+    /// until it gives none; it gives none by default. Needs [`Task::calibrates`].
+    fn alternatives(&self, _settings: &Self::Settings, _step: usize) -> Vec<Self> {
+        Vec::new()
+    }
+
     /// Further metrics by their keys, which have no intervals, as they take too long to be measured
     /// on many samples; none by default.
     fn measure_once(&self, _scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64> {

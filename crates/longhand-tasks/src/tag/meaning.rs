@@ -91,6 +91,12 @@ impl Tagging {
         [pairs, first, all().map(|tag| pair(tag, &outside)).collect()]
     }
 
+    /// The place of the tag of nothing among tags of entities.
+    pub(super) fn outside(&self) -> Option<usize> {
+        let is_outside = |tag: &String| Tag::parse(tag) == Some(Tag::Outside);
+        self.tags.iter().position(is_outside).filter(|_| self.scheme != Scheme::Raw)
+    }
+
     /// How well entities were found.
     pub(super) fn scores(&self, scored: &[Scored<'_, Self>]) -> EntityScores {
         let mut scores = EntityScores::default();

@@ -393,6 +393,37 @@ fn a_model_answers_with_the_best_legal_path() {
         assert!(answer.tags[1..].iter().all(|&tag| tag == 6));
         assert!(answer.probabilities.iter().all(|p| (0.0..=1.0).contains(p)));
     }
+    // A bias of the tag of nothing that outweighs all.
+    let task = Tagging { outside_bias: 20.0, ..task };
+    for answer in task.answers(&model, &mut pass, &logits, &batch) {
+        assert!(answer.tags.iter().all(|&tag| tag == 0));
+        assert!(answer.probabilities.iter().all(|p| (0.9..=1.0).contains(p)));
+    }
+}
+
+#[test]
+fn the_bias_of_the_tag_of_nothing_has_alternatives() {
+    let biases = |task: &Tagging, step| -> Vec<f32> {
+        let others = task.alternatives(&Settings::default(), step);
+        others.into_iter().map(|other| other.outside_bias).collect()
+    };
+    let (task, _) = learnt(&Settings::default(), TRAIN);
+    assert_eq!(biases(&task, 0), [-2.0, -1.0, 1.0]);
+    let task = Tagging { outside_bias: -1.0, ..task };
+    assert_eq!(biases(&task, 1), [-1.5, -0.5]);
+    assert!(biases(&task, 3).is_empty());
+    assert_eq!(Tagging::calibrates(&Settings::default()), Calibrates::IfHeldOut);
+
+    let given = Settings { outside_bias: Some(-0.75), ..Settings::default() };
+    assert_eq!(Tagging::calibrates(&given), Calibrates::Never);
+    let (task, examples) = learnt(&given, TRAIN);
+    assert_eq!(task.outside_bias, -0.75);
+    let bad = Settings { outside_bias: Some(f32::NAN), ..given };
+    let error = Tagging::learn(&bad, &examples, "it").unwrap_err().to_string();
+    assert!(error.contains("outside_bias") && error.contains("finite"), "{error}");
+    // Parts of speech have no tag of nothing.
+    let (task, _) = learnt(&Settings { label_column: "1".into(), ..Settings::default() }, TRAIN);
+    assert!(biases(&task, 0).is_empty());
 }
 
 /// A tagger of random weights, and the explanations of an answer with these tags.

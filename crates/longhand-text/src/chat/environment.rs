@@ -75,7 +75,7 @@ fn trim(text: &str, characters: Option<&str>) -> String {
     }
 }
 
-/// Whether Python counts a character as white space.
-fn is_space(character: char) -> bool {
+/// Whether Python, and so a template, counts a character as white space.
+pub(super) fn is_space(character: char) -> bool {
     character.is_whitespace() || matches!(character, '\u{1c}'..='\u{1f}')
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use super::environment::is_space;
 use super::fault::ChatFault;
 use crate::tokenizer::SpecialTokens;
 
@@ -49,9 +50,8 @@ impl Marks {
         let names = || special.iter().map(|(name, _)| name);
         let first: BTreeSet<char> = names().filter_map(|name| name.chars().next()).collect();
         let last: BTreeSet<char> = names().filter_map(|name| name.chars().next_back()).collect();
-        let core = content.trim();
+        let (middle, core) = core_of(content);
         let is_middle = !core.is_empty() && names().any(|name| name.contains(core));
-        let middle = content.len() - content.trim_start().len();
         let mut out = String::with_capacity(content.len() + 8);
         for (at, character) in content.char_indices() {
             if last.contains(&character) {
@@ -67,8 +67,7 @@ impl Marks {
 
     /// The marks of the assistant around what it says, within white space at both ends.
     pub(super) fn spoken(self, content: &str) -> String {
-        let core = content.trim();
-        let at = content.len() - content.trim_start().len();
+        let (at, core) = core_of(content);
         let (before, after) = (&content[..at], &content[at + core.len()..]);
         format!("{before}{}{core}{}{after}", self.begin, self.end)
     }
@@ -117,6 +116,12 @@ impl Marks {
     }
 }
 
+/// What a template leaves of a text that it trims, and where that begins.
+fn core_of(content: &str) -> (usize, &str) {
+    let from_core = content.trim_start_matches(is_space);
+    (content.len() - from_core.len(), from_core.trim_end_matches(is_space))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,5 +168,8 @@ mod tests {
         let unmarked = marks.removed(&marked, &special);
         assert_eq!(unmarked.text, "a \nx y\nb");
         assert_eq!(unmarked.spoken, vec![Range { start: 3, end: 6 }]);
+        // Templates trim as Python does.
+        let unmarked = marks.removed(&marks.spoken("\u{1c}x y\u{1f} "), &special);
+        assert_eq!(unmarked.spoken, vec![Range { start: 1, end: 4 }]);
     }
 }

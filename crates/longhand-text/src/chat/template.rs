@@ -9,7 +9,7 @@ use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind};
 
 use super::config::{CHAT_TEMPLATE_FILE, TOKENIZER_CONFIG_FILE, TokenizerConfig};
-use super::environment::{Raised, environment};
+use super::environment::{Raised, environment, is_space};
 use super::fault::ChatFault;
 use super::generation::{VARIABLES, replaced};
 use super::marks::Marks;
@@ -170,7 +170,7 @@ impl ChatTemplate {
     pub fn answer_end(&self) -> Result<AnswerEnd, ChatFault> {
         let question = Message::new(Role::User, "?");
         let end = self.render_behind_answer(&[question], &[], false)?;
-        if end.special.first().is_some_and(|first| end.text[..first.start].trim().is_empty()) {
+        if end.special.first().is_some_and(|first| end.text[..first.start].chars().all(is_space)) {
             return Ok(AnswerEnd::SpecialToken);
         }
         let line = end.text.find('\n').map_or(end.text.len(), |at| at + 1);
@@ -288,7 +288,7 @@ fn fault(error: &Error) -> ChatFault {
 /// Where a turn ends that ends to speak at `at`: behind a special token that follows, or a line break.
 fn end_of_turn(text: &str, at: usize, special: &[Range<usize>]) -> usize {
     let next = special.iter().find(|name| name.start >= at);
-    match next.filter(|name| text[at..name.start].trim().is_empty()) {
+    match next.filter(|name| text[at..name.start].chars().all(is_space)) {
         Some(name) => name.end,
         None => at + usize::from(text[at..].starts_with('\n')),
     }
