@@ -154,11 +154,12 @@ fn make_whole(value: &mut Value) -> bool {
     is_whole
 }
 
-/// A number without a fraction that 64 bits hold.
+/// A number without a fraction that 64 bits hold. The least of them is left out: every whole number
+/// below it that was too long to be read as one has become it.
 fn whole(number: f64) -> Option<Value> {
     match number.fract() == 0.0 {
         true if (0.0..2f64.powi(64)).contains(&number) => Some(Value::from(number as u64)),
-        true if (-2f64.powi(63)..0.0).contains(&number) => Some(Value::from(number as i64)),
+        true if number < 0.0 && number > -2f64.powi(63) => Some(Value::from(number as i64)),
         _ => None,
     }
 }
@@ -235,6 +236,11 @@ mod tests {
         count: u32,
     }
 
+    #[derive(Debug, Deserialize)]
+    struct Seeded {
+        seed: i64,
+    }
+
     fn param(json: &str) -> (Option<String>, String) {
         match parse::<Outer>(json.as_bytes()) {
             Err(ApiError::Invalid { param, message, .. }) => (param, message),
@@ -252,6 +258,13 @@ mod tests {
             let (name, _) = param(&format!(r#"{{"model": "m", "inner": {{"count": {json}}}}}"#));
             assert_eq!(name.as_deref(), Some("inner.count"), "{json}");
         }
+        // What is too long for 64 bits is not taken for the nearest number.
+        for json in ["-9223372036854775809", "9223372036854775808", "-1e40"] {
+            let found = parse::<Seeded>(format!(r#"{{"seed": {json}}}"#).as_bytes());
+            assert!(matches!(found, Err(ApiError::Invalid { .. })), "{json}");
+        }
+        let least = parse::<Seeded>(br#"{"seed": -9223372036854775808}"#).unwrap();
+        assert_eq!(least.seed, i64::MIN);
     }
 
     #[test]

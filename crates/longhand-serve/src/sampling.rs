@@ -89,11 +89,7 @@ impl Drawing {
         let stop = stops(self.stop)?;
         let max_tokens = match self.max_tokens {
             None => engine.generation().max_tokens,
-            Some((_, count)) if count as usize <= MOST_TOKENS => count as usize,
-            Some((field, count)) => {
-                let message = format!("`{field}` is {count}, but may be at most {MOST_TOKENS}");
-                return Err(ApiError::invalid(field, message));
-            }
+            Some((field, count)) => token_count(field, count)?,
         };
         Ok(Write {
             sampler,
@@ -152,6 +148,20 @@ impl Drawing {
             }
         });
         checked.collect()
+    }
+}
+
+/// A number of tokens to write at most.
+///
+/// # Errors
+/// [`ApiError::Invalid`] names the field, where it is too large.
+pub(crate) fn token_count(field: &'static str, count: u32) -> Result<usize, ApiError> {
+    match count as usize {
+        count if count <= MOST_TOKENS => Ok(count),
+        count => {
+            let message = format!("`{field}` is {count}, but may be at most {MOST_TOKENS}");
+            Err(ApiError::invalid(field, message))
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::memory::{Memory, MemoryFields, NAME, encoded};
 use crate::memory_shares::{self, TokenShares};
 use crate::models::Language;
 use crate::response_format::{ResponseFormat, rules};
-use crate::sampling::{Drawing, Stops, alternatives, choices};
+use crate::sampling::{Drawing, Stops, alternatives, choices, token_count};
 use crate::sse::{self, Gone, Writer};
 use crate::together;
 use crate::usage::Usage;
@@ -273,7 +273,10 @@ async fn begin(
         return_state: request.return_state == Some(true),
     })?;
     let newer = request.max_completion_tokens.map(|count| ("max_completion_tokens", count));
-    let most_tokens = newer.or(request.max_tokens.map(|count| ("max_tokens", count)));
+    let older = request.max_tokens.map(|count| ("max_tokens", count));
+    // The newer field decides; the older one must be right all the same.
+    older.map(|(field, count)| token_count(field, count)).transpose()?;
+    let most_tokens = newer.or(older);
     let drawing = Drawing {
         temperature: request.temperature,
         top_p: request.top_p,

@@ -235,3 +235,15 @@ async fn what_is_wrong_or_not_supported_is_named() {
     let (status, body) = small.post(PATH, ask(user(&"a".repeat(200)), json!({}))).await;
     assert_eq!((status, &body["error"]["type"]), (413, &json!("invalid_request_error")));
 }
+
+#[tokio::test]
+async fn both_limits_of_an_answer_are_checked() {
+    let server = Server::new();
+    let more = json!({"max_completion_tokens": 2, "max_tokens": 1_048_577});
+    let (status, refused) = server.post(PATH, ask(user("hi"), more)).await;
+    assert_eq!(status, 400);
+    assert_eq!(refused["error"]["param"], "max_tokens", "{refused}");
+    let more = json!({"max_completion_tokens": 2, "max_tokens": 9});
+    let (_, chat) = server.post(PATH, ask(user("hi"), more)).await;
+    assert_eq!(chat["usage"]["completion_tokens"], 2, "the newer field decides");
+}

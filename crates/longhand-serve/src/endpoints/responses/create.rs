@@ -322,6 +322,9 @@ async fn origin(
     let system = request.instructions.iter().map(|text| Message::new(Role::System, text.as_str()));
     let with_system =
         |messages: &[Message]| system.clone().chain(messages.iter().cloned()).collect::<Vec<_>>();
+    // What another field goes on from, the key need not find; it must be one all the same.
+    let prompt_cache_key = request.prompt_cache_key.clone();
+    let keyed = Memory::of(&MemoryFields { prompt_cache_key, ..MemoryFields::default() })?;
     if let Some(name) = &request.session_id {
         let fields = MemoryFields { session_id: Some(name.clone()), ..MemoryFields::default() };
         let memory = Memory::of(&fields)?;
@@ -357,16 +360,11 @@ async fn origin(
     }
     let Some(previous) = &request.previous_response_id else {
         let ids = whole(language, &with_system(&new))?;
-        let fields = MemoryFields {
-            prompt_cache_key: request.prompt_cache_key.clone(),
-            ..MemoryFields::default()
-        };
-        let memory = Memory::of(&fields)?;
         let keep = match own {
-            Keep::Nothing => memory.keep(app.limits().ttl, None),
+            Keep::Nothing => keyed.keep(app.limits().ttl, None),
             own => own,
         };
-        return Ok(plain(memory.start(), keep, ids, false, new));
+        return Ok(plain(keyed.start(), keep, ids, false, new));
     };
     let before = load(app, caller, previous, "previous_response_id").await?;
     let messages: Vec<Message> = before.messages.iter().cloned().chain(new.clone()).collect();
@@ -449,6 +447,7 @@ pub(super) async fn count(
     let language = app.models()?.language_or_only(request.model.as_deref())?.clone();
     request.input.as_ref().map_or(Ok(()), check_input)?;
     let new = request.input.map(Input::into_items).unwrap_or_default();
+    let goes_on = request.previous_response_id.is_some() || request.conversation.is_some();
     let before: Vec<Message> = match (request.previous_response_id, request.conversation) {
         (Some(_), Some(_)) => {
             let message = "`conversation` excludes `previous_response_id`";
@@ -465,8 +464,10 @@ pub(super) async fn count(
     let system = request.instructions.map(|text| Message::new(Role::System, text));
     let messages: Vec<Message> =
         system.into_iter().chain(before).chain(new.iter().map(Item::message)).collect();
-    if messages.is_empty() {
-        return Err(ApiError::invalid("input", "there is nothing to count: give `input`"));
+    match messages.is_empty() {
+        false => Ok(whole(&language, &messages)?.len()),
+        // A conversation that has just begun.
+        true if goes_on => Ok(0),
+        true => Err(ApiError::invalid("input", "there is nothing to count: give `input`")),
     }
-    Ok(whole(&language, &messages)?.len())
 }

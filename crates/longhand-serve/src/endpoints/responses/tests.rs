@@ -74,6 +74,22 @@ async fn instructions_are_not_taken_over() {
     let (_, counted) = server.post(&path, count(Value::Null)).await;
     assert_eq!(counted["object"], "response.input_tokens");
     assert_eq!(counted["input_tokens"].as_u64().unwrap(), tokens(&none));
+
+    let (_, begun) = server.post("/v1/conversations", json!({})).await;
+    let nothing = json!({"model": "nano", "conversation": begun["id"]});
+    let (status, counted) = server.post(&path, nothing).await;
+    assert_eq!((status.as_u16(), counted["input_tokens"].as_u64()), (200, Some(0)), "{counted}");
+    let (status, _) = server.post(&path, json!({"model": "nano"})).await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test]
+async fn a_key_is_checked_where_another_field_is_gone_on_from() {
+    let server = Server::new();
+    let more = json!({"session_id": "mine", "prompt_cache_key": "k".repeat(513)});
+    let (status, refused) = server.post(PATH, ask("hi", more)).await;
+    assert_eq!(status, 400);
+    assert_eq!(refused["error"]["param"], "prompt_cache_key", "{refused}");
 }
 
 #[tokio::test]
