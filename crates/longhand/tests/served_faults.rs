@@ -17,6 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[test]
 fn a_full_disk_refuses_what_would_write_and_nothing_else() {
     let place = Place::with_models();
+    let (code, _, said) = place.run("serve base --port 0 --sessions text.txt", "");
+    assert_eq!(code, 1, "{said}");
+    assert!(said.contains("text.txt is a file: name the folder"), "{said}");
     let line = "serve base --port 0 --threads 1 --sessions kept";
     // 32 MiB.
     let server = Served::start_limited(&place, line, 65_536);

@@ -359,6 +359,10 @@ impl Serving for ServeFile {
             say!("sessions are kept until the server ends: --sessions DIR keeps them on disk");
             return Ok(Sessions::in_memory(settings)?);
         };
+        if folder.exists() && !folder.is_dir() {
+            let name = folder.display();
+            bail!("{name} is a file: name the folder with --sessions in which sessions are to be kept");
+        }
         fs_err::create_dir_all(folder)?;
         let opened = Sessions::open(&folder.join(SESSIONS_FILE), settings);
         let (sessions, report) = opened.map_err(|error| match error {
