@@ -77,11 +77,12 @@ struct TagRequest {
     input: Texts,
 }
 
-/// The schema of a sentence, or of words without white space.
+/// The schema of a sentence, or of words without white space, to which Unicode counts U+0085 and the
+/// expressions of a schema do not.
 fn words(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"anyOf": [
-        {"type": "string", "pattern": "[^\\s]"},
-        {"type": "array", "items": {"type": "string", "pattern": "^[^\\s]+$"}, "minItems": 1},
+        {"type": "string", "pattern": "[^\\s\\u0085]"},
+        {"type": "array", "items": {"type": "string", "pattern": "^[^\\s\\u0085]+$"}, "minItems": 1},
     ]})
 }
 
