@@ -52,6 +52,6 @@ pub use recipe::{Recipe, RecipeError};
 pub use rounds::{RoundState, Rounds};
 pub use run::Run;
 pub use several::check_single;
-pub use training::{Forgetting, TRAINING_FILE, Training};
+pub use training::{Forgetting, ORIGIN_FILE, TRAINING_FILE, Training};
 pub use tuning::{Tuning, TuningError};
 pub use watch::{DataSize, Introduction, Preparation, Watch};

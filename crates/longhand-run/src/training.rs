@@ -14,6 +14,8 @@ use crate::recipe::{Bound, Recipe};
 
 /// The file in a model folder.
 pub const TRAINING_FILE: &str = "training.json";
+/// The same of a copied model: the record of the run that its original comes from.
+pub const ORIGIN_FILE: &str = "origin.json";
 /// The version that is written, and the only one that is read.
 const VERSION: u32 = 2;
 
@@ -177,6 +179,12 @@ fn update_from_1(json: &mut serde_json::Value) {
     }
 }
 
+/// The file that holds the record of the run that a folder's model comes from.
+fn origin_file(folder: &Path) -> Option<PathBuf> {
+    let files = [TRAINING_FILE, ORIGIN_FILE].map(|name| folder.join(name));
+    files.into_iter().find(|path| path.is_file())
+}
+
 impl Training {
     /// A run that has no results yet.
     pub fn new(recipe: Recipe, data: DataFacts) -> Self {
@@ -189,7 +197,30 @@ impl Training {
     /// [`RunError::Io`] or [`RunError::TrainingFile`] for a file that is missing or damaged,
     /// [`RunError::TrainingVersion`] for one of another version.
     pub fn load(folder: &Path) -> Result<Self, RunError> {
-        let path = folder.join(TRAINING_FILE);
+        Self::read(folder.join(TRAINING_FILE))
+    }
+
+    /// Reads the record of the run that made a folder's model, or the model that this one is a copy
+    /// of; none where there is no record.
+    ///
+    /// # Errors
+    /// As [`Training::load`].
+    pub fn origin(folder: &Path) -> Result<Option<Self>, RunError> {
+        origin_file(folder).map(Self::read).transpose()
+    }
+
+    /// Keeps the record of [`Training::origin`] beside a copy of the model, if there is one.
+    ///
+    /// # Errors
+    /// [`RunError::Io`] if it cannot be copied.
+    pub fn copy_origin(from: &Path, to: &Path) -> Result<(), RunError> {
+        if let Some(path) = origin_file(from) {
+            fs_err::copy(path, to.join(ORIGIN_FILE))?;
+        }
+        Ok(())
+    }
+
+    fn read(path: PathBuf) -> Result<Self, RunError> {
         let bytes = fs_err::read(&path)?;
         let damaged = |source| RunError::TrainingFile { path: path.clone(), source };
         let mut json: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use longhand_run::{TRAINING_FILE, Training};
+use longhand_run::Training;
 use longhand_tasks::task::Reading;
 use longhand_tasks::{TaskFile, TaskSettings};
 use longhand_text::corpus::Header;
@@ -31,11 +31,8 @@ pub(crate) fn reading(
     text: &TextArguments,
     table: &TableArguments,
 ) -> Result<(TaskSettings, Reading)> {
-    let trained = match folder.join(TRAINING_FILE).is_file() {
-        true => Some(Training::load(folder)?.recipe),
-        false => None,
-    };
-    let trained = trained
+    let trained = Training::origin(folder)?
+        .map(|training| training.recipe)
         .filter(|recipe| recipe.task.as_ref().is_some_and(|task| task.name() == file.name()));
     let (task, data) = trained.map(|recipe| (recipe.task, recipe.data)).unzip();
     let task = task.flatten().or_else(|| TaskSettings::named(file.name()));

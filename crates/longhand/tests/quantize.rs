@@ -162,3 +162,24 @@ fn decoding_is_measured() {
         assert_eq!(line["weights"], weights);
     }
 }
+
+/// Columns and lower case are settings of the run, which a copy of its model is read with too.
+#[test]
+fn a_copy_is_measured_on_examples_as_its_original() {
+    let (folder, path) = model();
+    let rows: String = (0..40).map(|i| format!("EIN HAUS {i}\tA HOUSE {i}\n")).collect();
+    fs_err::write(folder.path().join("pairs.tsv"), format!("from\tto\n{rows}")).unwrap();
+    let [pairs, own, small] = ["pairs.tsv", "own", "small"].map(&path);
+    let tuned = ["finetune", "--task", "translate", "--data", &pairs, "--out", &own];
+    let read = ["--source-column", "from", "--target-column", "to", "--set", "lowercase=true"];
+    let short = ["--valid-fraction", "0", "--steps", "3", "--threads", "1"];
+    stdout(&[&tuned[..], &read, &short].concat());
+    stdout(&["quantize", &own, "--weights", "bf16", "--out", &small]);
+    let loss = |model: &str| -> f64 {
+        let out = stdout(&["eval", model, "--data", &pairs, "--threads", "1", "--json"]);
+        let last: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+        last["loss"].as_f64().unwrap()
+    };
+    let (whole, copy) = (loss(&own), loss(&small));
+    assert!((copy - whole).abs() < 0.02 * whole, "{copy} and {whole}");
+}

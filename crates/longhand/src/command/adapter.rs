@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use longhand_model::Model;
 use longhand_model::adapter::{self, Adapter, AdapterChoice};
-use longhand_run::{FolderLock, output};
+use longhand_run::{FolderLock, TRAINING_FILE, Training, output};
 use longhand_tasks::{Ensemble, TASK_FILES, TaskError};
 use serde_json::json;
 
@@ -90,6 +90,8 @@ impl Merge {
                 fs_err::copy(folder.join(name), out.join(name))?;
             }
         }
+        let origin = folders().find(|folder| folder.join(TRAINING_FILE).is_file());
+        Training::copy_origin(origin.unwrap_or(base), out)?;
         model.save(out)?;
         say!("the merged model is in {}", out.display());
         Ok(())

@@ -10,7 +10,7 @@ use clap::Args;
 use longhand_model::adapter::is_adapter;
 use longhand_model::file::{self, CONFIG_FILE, WEIGHTS_FILE};
 use longhand_model::{Cpu, Format, Model, Precision, Tape};
-use longhand_run::{CARD_FILE, FolderLock, TRAINING_FILE, output};
+use longhand_run::{CARD_FILE, FolderLock, ORIGIN_FILE, TRAINING_FILE, Training, output};
 use longhand_tasks::ensemble::member_folder;
 use longhand_tasks::{Ensemble, TASK_FILES};
 use longhand_text::{Tokenizer, Tokens};
@@ -193,7 +193,7 @@ impl Arguments {
             fs_err::remove_file(&config)?;
         }
         let files = [WEIGHTS_FILE, CARD_FILE].into_iter().chain(output::TEXT_FILES);
-        for name in files.chain(TASK_FILES).chain([CONFIG_FILE]) {
+        for name in files.chain(TASK_FILES).chain([ORIGIN_FILE, CONFIG_FILE]) {
             let (from, to) = (beside.join(name), out.join(name));
             if from.is_file() {
                 fs_err::rename(from, to)?;
@@ -205,7 +205,8 @@ impl Arguments {
         Ok(fs_err::remove_dir(&beside)?)
     }
 
-    /// Copies what quantizing leaves as it is: the tokeniser, the labels, the sampler's settings.
+    /// Copies what quantizing leaves as it is: the tokeniser, the labels, the sampler's settings,
+    /// how examples are read.
     fn copy_the_rest(&self, folder: &Path, to: &Path) -> Result<()> {
         for name in output::TEXT_FILES.into_iter().chain(TASK_FILES) {
             let from = folder.join(name);
@@ -213,6 +214,7 @@ impl Arguments {
                 fs_err::copy(from, to.join(name))?;
             }
         }
+        Training::copy_origin(folder, to)?;
         let card = folder.join(CARD_FILE);
         if card.is_file() {
             let name = self.weights.name();

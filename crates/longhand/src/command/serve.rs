@@ -361,7 +361,9 @@ impl Serving for ServeFile {
         };
         if folder.exists() && !folder.is_dir() {
             let name = folder.display();
-            bail!("{name} is a file: name the folder with --sessions in which sessions are to be kept");
+            bail!(
+                "{name} is a file: name the folder with --sessions in which sessions are to be kept"
+            );
         }
         fs_err::create_dir_all(folder)?;
         let opened = Sessions::open(&folder.join(SESSIONS_FILE), settings);

@@ -350,6 +350,27 @@ fn a_sentence_is_written_the_same_alone_and_among_others() {
     }
 }
 
+/// The matrices of a preset are large enough to be packed in every format, and so is an embedding of
+/// some words more, which both texts share.
+#[test]
+fn a_packed_preset_reads_both_texts_in_one_pass() {
+    let whole_model = model(Preset::EncoderDecoderNano.config(40));
+    let exact = whole(&whole_model, Mode::Record, None);
+    let mut tape = Tape::new(Arc::new(Cpu::new(1)));
+    let own = loss(&whole_model, &mut tape, Mode::Read, None);
+    for (format, most) in [(Format::F32, 1e-4), (Format::Bf16, 0.05), (Format::Int8, 0.2)] {
+        let mut model = match format {
+            Format::F32 => whole_model.clone(),
+            format => whole_model.compress(format),
+        };
+        model.pack();
+        let off = difference(&whole(&model, Mode::Read, None), &exact);
+        assert!(off < most, "{format:?}: {off}");
+        let packed = loss(&model, &mut tape, Mode::Read, None);
+        assert!((packed - own).abs() < f64::from(most) * own, "{format:?}: {packed} and {own}");
+    }
+}
+
 #[test]
 fn a_pointer_gives_logarithms_of_probabilities_and_its_loss_follows_them() {
     for (name, config) in configs().split_off(4) {
