@@ -267,6 +267,7 @@ impl Task for Tagging {
     fn misfit(&self, head: &HeadKind) -> Option<String> {
         let names = self.tags.len();
         match *head {
+            _ if !self.outside_bias.is_finite() => Some("its `outside_bias` is not finite".into()),
             HeadKind::Tags { tags, .. } if tags == names => None,
             HeadKind::Tags { tags, .. } => {
                 Some(format!("it names {names} tags, the model has {tags}"))
@@ -444,7 +445,8 @@ impl Task for Tagging {
     }
 
     fn calibrate(&mut self, _: &Settings, _: &[Scored<'_, Self>]) -> BTreeMap<String, f64> {
-        BTreeMap::from([("outside_bias".into(), f64::from(self.outside_bias))])
+        let bias = self.outside().map(|_| ("outside_bias".into(), self.outside_bias.into()));
+        bias.into_iter().collect()
     }
 
     fn alternatives(&self, _: &Settings, step: usize) -> Vec<Self> {

@@ -424,6 +424,11 @@ fn the_bias_of_the_tag_of_nothing_has_alternatives() {
     // Parts of speech have no tag of nothing.
     let (task, _) = learnt(&Settings { label_column: "1".into(), ..Settings::default() }, TRAIN);
     assert!(biases(&task, 0).is_empty());
+    let mut task = task;
+    assert!(task.calibrate(&Settings::default(), &[]).is_empty());
+    // As a changed task.json could say.
+    let task = Tagging { outside_bias: f32::INFINITY, ..task };
+    assert!(task.misfit(&HeadKind::Tags { tags: 4, crf: true }).unwrap().contains("outside_bias"));
 }
 
 /// A tagger of random weights, and the explanations of an answer with these tags.
