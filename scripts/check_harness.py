@@ -127,7 +127,7 @@ def windows(program, folder, server, tokenizer):
     first, *rest = tokenizer(text).input_ids
     begin = tokenizer.decode([first])
     behind = text.removeprefix(begin)
-    assert tokenizer(behind).input_ids == rest, "the first token does not stand by itself"
+    assert tokenizer(behind).input_ids == rest, "the first token is not separate"
     write(folder, "windows", [{"text": behind}])
     for size, flag in ((WINDOW, ["--window", str(WINDOW)]), (len(rest), ["--exact"])):
         (ours,) = run(program, folder, "eval", "model", "--data", "story.txt", *flag)

@@ -3,7 +3,7 @@
 //! Manual", volume 1, chapter 18).
 //!
 //! The operands are those of [`Pairs`](crate::operand::Pairs): a lane holds two neighbours along the
-//! inner size. Sixteen rows of lanes are a tile of A as they lie, and sixteen lanes of a vector of
+//! inner size. Sixteen rows of lanes are a tile of A without reordering, and sixteen lanes of a vector of
 //! columns one of B. The standard library has no stable functions for these instructions, so that
 //! they are written as assembly.
 

@@ -9,7 +9,7 @@
 //! Graphs of neighbours (HNSW) need fewer distances for each query. They are not used here, because
 //! building one inserts each key by a search of its own: for millions of keys that takes the most of
 //! an hour on two cores, where centroids and lists are matrix products of a minute. A graph also has
-//! to lie in memory, and its form depends on the order in which threads insert.
+//! to be in memory, and its form depends on the order in which threads insert.
 //!
 //! ‖q − k‖² = ‖q‖² + ‖k‖² − 2·q·k, which is a matrix product. Where q and k are nearly equal the
 //! difference loses digits: the error is about 10⁻⁶ of ‖q‖² in `f32`, and never makes a distance

@@ -60,7 +60,7 @@ fn unknown<'a>(message: &'a str, begins: &str) -> Option<Unknown<'a>> {
     Some(Unknown { before, name, known, after: rest })
 }
 
-/// Replaces what stands around a name in backticks.
+/// Replaces the words around a name in backticks.
 fn quoted(message: &str, begins: &str, before: &str, after: &str) -> Option<String> {
     let (start, rest) = message.split_once(begins)?;
     let (name, rest) = rest.split_once('`')?;

@@ -13,7 +13,7 @@ use super::random::Random;
 use super::servers::{Cluster, Place, lock, resident_mib, say};
 use super::settings::Settings;
 
-/// How far memory may lie apart in the second and in the last minute.
+/// How much memory may differ between the second and the last minute.
 const FLAT: f64 = 0.05;
 /// The budget of states where the settings name none: it is full within the first minute.
 const MEMORY: &str = "64MiB";

@@ -17,7 +17,7 @@ use super::http::{Body, Client, Request};
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long one sleeps between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How long leases of a killed server may stand, and a little more.
+/// How long leases of a killed server may last, and a little more.
 const LEASES: Duration = Duration::from_secs(45);
 
 /// A small model with each kind of state: keys and values in a ring that is soon full, vectors, matrices.
@@ -271,7 +271,7 @@ impl Cluster {
         lock(&self.in_order).is_some_and(|ended| ended >= then)
     }
 
-    /// Whether another server's lease may still stand that was killed.
+    /// Whether the lease of a killed server may still be valid.
     pub(super) fn may_have_leases(&self) -> bool {
         let is_recent = |back: Instant| back.elapsed() < LEASES;
         self.count() > 1

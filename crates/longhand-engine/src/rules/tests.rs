@@ -90,7 +90,7 @@ fn forbidden_words_are_never_written() {
 #[test]
 fn a_character_that_could_only_end_a_forbidden_word_is_not_begun() {
     let rules = Arc::new(Rules::words("forbid = ['cat']").unwrap());
-    // U+FF01 to U+FF3F are signs or letters beside which a word ends: no way out of 0xef 0xbc.
+    // U+FF01 to U+FF3F are signs or letters at which a word ends: 0xef 0xbc cannot end otherwise.
     assert_eq!(follows(&rules, "cat！"), (false, false));
     let mut constraint =
         Constraint::new(&rules, &Arc::new(Vocabulary::bytes().unwrap()), &[]).unwrap();

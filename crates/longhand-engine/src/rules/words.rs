@@ -14,7 +14,7 @@ use toktrie::{Recognizer, SimpleVob};
 use super::fault::RulesError;
 use super::vocabulary::Vocabulary;
 
-/// A character beside which a word ends: no letter, digit or `_`, or one of a script without
+/// A character at which a word ends: no letter, digit or `_`, or one of a script without
 /// spaces between words, as `longhand_text::tokenizer::is_unspaced` has them.
 const BOUNDARY: &str = r"[\W\x{e00}-\x{eff}\x{1000}-\x{109f}\x{1780}-\x{17ff}\x{3001}-\x{30ff}\x{3400}-\x{4dbf}\x{4e00}-\x{9fff}\x{f900}-\x{faff}\x{ff01}-\x{ff9f}\x{20000}-\x{3ffff}]";
 /// White space between allowed words: one character, or the two of one line break.

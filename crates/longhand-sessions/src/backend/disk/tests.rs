@@ -154,7 +154,7 @@ fn what_is_kept_stays_when_the_rest_of_the_file_is_given_back() {
     for id in 0..16 {
         assert!(disk.commit(&[batch(&format!("s{id}"), id, 1 << 20)])[0].is_ok());
     }
-    // All but the newest, which stands behind the free space.
+    // All but the newest, which is after the free space.
     for id in 0..15 {
         let mut gone = Batch::new(&owner("a"));
         gone.delete.push(key(&format!("s{id}")));
@@ -199,7 +199,7 @@ fn of_a_page_that_cannot_be_read_the_records_before_and_behind_are_named() {
     let mut all = Batch::new(&owner("a"));
     let item = |at: usize| format!("session-{at:04}");
     for at in 0..2000 {
-        // Each item stands in its own record, so that its page is found by it.
+        // Each item has its own record, so that its page is found by it.
         all.put.push((key(&item(at)), format!("{} is here", item(at)).into_bytes()));
     }
     assert!(disk.commit(&[all])[0].is_ok());
