@@ -1,0 +1,251 @@
+//! `longhand finetune --baseline` and its model folders through the real binary.
+
+use serde_json::Value;
+
+use crate::longhand;
+use crate::tables::{COLUMNS, Folder, check};
+
+/// Trains on labels of the built-in sample, and gives the folder and the last line of JSON.
+fn train(folder: &Folder, name: &str, further: &[&str]) -> (String, Value) {
+    let (train, test, out) = (folder.path("train.tsv"), folder.path("test.tsv"), folder.path(name));
+    for (path, rows, seed) in [(&train, "400", "1"), (&test, "120", "2")] {
+        let arguments = ["data", "sample", "--table", "topic", "--language", "english"];
+        let further = ["--rows", rows, "--seed", seed, "--out", path, "--force"];
+        if !std::path::Path::new(path).exists() {
+            assert_eq!(longhand(&[&arguments[..], &further[..6]].concat(), b"").0, 0);
+        }
+    }
+    let arguments = ["finetune", "--task", "classify", "--data", &train, "--test", &test];
+    let output = ["--out", &out, "--json", "--threads", "2", "--baseline", name];
+    let (code, stdout, errors) = longhand(&[&arguments[..], &output, further].concat(), b"");
+    assert_eq!((code, errors.as_str()), (0, ""), "{name}");
+    (out, serde_json::from_str(stdout.lines().last().unwrap()).unwrap())
+}
+
+#[test]
+fn baselines_are_trained_measured_and_asked_like_any_model() {
+    let folder = Folder::new();
+    let test = folder.path("test.tsv");
+    let accuracy = |last: &Value| last["test"]["accuracy"].as_f64().unwrap();
+    let (majority, last) = train(&folder, "majority", &[]);
+    assert_eq!(last["done"], true);
+    let least = accuracy(&last);
+    assert!(least < 0.5, "{last}");
+    for (name, further) in [("nb-lr", ["--ngrams", "2"]), ("ngram-linear", ["--epochs", "20"])] {
+        let (out, last) = train(&folder, name, &further);
+        assert!(accuracy(&last) > least + 0.3, "{name}: {last}");
+        assert!(last["parameters"].as_u64().unwrap() > 1000 && last["best_valid_loss"].is_f64());
+        assert_eq!(last["test"]["labels"].as_array().unwrap().len(), 6);
+
+        let arguments = ["eval", &out, "--data", &test, "--against", &majority, "--json"];
+        let (code, stdout, errors) = longhand(&arguments, b"");
+        assert_eq!((code, errors.as_str()), (0, ""));
+        let eval: Value = serde_json::from_str(&stdout).unwrap();
+        assert_eq!(eval["accuracy"], last["test"]["accuracy"]);
+        assert_eq!(eval["confusion"], last["test"]["confusion"]);
+        let difference = &eval["against"]["differences"]["accuracy"];
+        let expected = accuracy(&last) - least;
+        assert!((difference["value"].as_f64().unwrap() - expected).abs() < 1e-9);
+
+        let text = fs_err::read_to_string(&test).unwrap();
+        let first = text.lines().nth(1).unwrap().split('\t').next().unwrap();
+        let input = format!("{first}\n\n");
+        let (code, answers, errors) = longhand(&["predict", &out, "--json"], input.as_bytes());
+        assert_eq!((code, errors.as_str()), (0, ""));
+        let answers: Vec<Value> =
+            answers.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let shares = answers[0]["probabilities"].as_object().unwrap().values();
+        assert!((shares.map(|x| x.as_f64().unwrap()).sum::<f64>() - 1.0).abs() < 1e-5);
+        assert_eq!((answers.len(), &answers[1]["label"]), (2, &Value::Null));
+
+        let training = fs_err::read(format!("{out}/training.json")).unwrap();
+        let training: Value = serde_json::from_slice(&training).unwrap();
+        assert_eq!(training["recipe"]["baseline"]["type"], name);
+        let card = fs_err::read_to_string(format!("{out}/README.md")).unwrap();
+        assert!(card.contains(&format!("A baseline: {name}.")), "{card}");
+        // A run that is not asked to overwrite it leaves it.
+        let resume = ["finetune", "--resume", "--out", &out];
+        check(&longhand(&resume, b""), 1, "no checkpoints to resume: pass --force", "resume");
+        let weights = format!("{out}/model.safetensors");
+        let mut bytes = fs_err::read(&weights).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs_err::write(&weights, bytes).unwrap();
+        check(&longhand(&["predict", &out], b"a\n"), 1, "is damaged", "a flipped bit");
+    }
+}
+
+#[test]
+fn a_baseline_learns_from_texts_that_it_has_labelled() {
+    let folder = Folder::new();
+    let (train_out, alone) = train(&folder, "nb-lr", &["--shots", "4"]);
+    assert!(std::path::Path::new(&train_out).exists());
+    let (data, test, out) =
+        (folder.path("train.tsv"), folder.path("test.tsv"), folder.path("rounds"));
+    let run = |baseline: &str, out: &str| {
+        let data = ["finetune", "--task", "classify", "--data", &data, "--test", &test];
+        let own = ["--baseline", baseline, "--shots", "4", "--unlabelled", data[4]];
+        let rounds = ["--rounds", "3", "--threshold", "0", "--per-label", "20"];
+        let output = ["--out", out, "--json", "--threads", "2"];
+        longhand(&[&data[..], &own, &rounds, &output].concat(), b"")
+    };
+    let (code, stdout, errors) = run("nb-lr", &out);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    let rounds = last["rounds"].as_array().unwrap();
+    assert_eq!(rounds.len(), 3);
+    // The first round is the same run without further texts.
+    assert_eq!((&rounds[0]["labelled"], &rounds[0]["test"]), (&0.into(), &alone["test"]));
+    // Six topics, at most twenty texts of each.
+    let labelled = rounds[1]["labelled"].as_u64().unwrap();
+    assert!((1..=120).contains(&labelled), "{last}");
+    assert_ne!(rounds[1]["test"], rounds[0]["test"]);
+    let best = last["out"].as_str().unwrap();
+    let (code, answers, _) = longhand(&["predict", best, "--json"], b"a text\n");
+    assert_eq!((code, answers.lines().count()), (0, 1));
+
+    let other = folder.path("majority");
+    check(&run("majority", &other), 1, "learns nothing from more texts", "no words");
+}
+
+#[test]
+fn a_baseline_answers_beside_a_network() {
+    let folder = Folder::new();
+    // A text is a glad one if it has one of two words, and the network is hardly trained.
+    let further = ["--ensemble", "nb-lr", "--epochs", "1", "--set", "baseline.cost=10"];
+    let (train, test) = (folder.table("train.tsv", 150), folder.table("test.tsv", 30));
+    let out = folder.path("both");
+    let data = ["finetune", "--task", "classify", "--data", &train, "--test", &test];
+    // What the run measures is what `eval` measures, to the last bit, where both multiply in f32.
+    let output = ["--out", &out, "--threads", "2", "--precision", "f32", "--json"];
+    let arguments = [&data[..], &COLUMNS, &output, &further].concat();
+    let (code, stdout, errors) = longhand(&arguments, b"");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(last["test"]["accuracy"], 1.0, "{last}");
+    assert!(last["calibration"]["baseline_exponent"].as_f64().unwrap() > 0.5, "{last}");
+
+    let eval = |model: &str| -> Value {
+        let arguments = ["eval", model, "--data", &test, "--json"];
+        let (code, stdout, errors) = longhand(&[&arguments[..], &COLUMNS].concat(), b"");
+        assert_eq!((code, errors.as_str()), (0, ""));
+        serde_json::from_str(&stdout).unwrap()
+    };
+    let answered = eval(&out);
+    let report = folder.path("report.html");
+    let arguments = ["eval", &out, "--data", &test, "--html", &report];
+    assert_eq!(longhand(&[&arguments[..], &COLUMNS].concat(), b"").0, 0);
+    let page = fs_err::read_to_string(&report).unwrap();
+    for part in ["Confusion matrix", "By label", "Reliability", "precision 1.000"] {
+        assert!(page.contains(part), "{part}");
+    }
+    for key in ["accuracy", "loss", "confusion"] {
+        assert_eq!(answered[key], last["test"][key], "{key}");
+    }
+    let (code, answers, _) = longhand(&["predict", &out, "--json"], b"she was glad\n\nsad then\n");
+    let labels = answers.lines().map(|line| {
+        let answer: Value = serde_json::from_str(line).unwrap();
+        answer["label"].clone()
+    });
+    assert_eq!(
+        (code, labels.collect::<Vec<_>>()),
+        (0, vec!["good".into(), Value::Null, "bad".into()])
+    );
+
+    // A smaller copy has it too.
+    let small = folder.path("small");
+    assert_eq!(longhand(&["quantize", &out, "--weights", "int8", "--out", &small], b"").0, 0);
+    assert_eq!(eval(&small)["accuracy"], 1.0);
+
+    let weights = format!("{out}/ensemble.safetensors");
+    let bytes = fs_err::read(&weights).unwrap();
+    let cut = fs_err::write(&weights, &bytes[..bytes.len() - 1]);
+    assert!(cut.is_ok());
+    check(&longhand(&["predict", &out], b"a\n"), 1, "ensemble.safetensors", "a file that was cut");
+    // A run that has none leaves none behind.
+    let alone = [&data[..], &COLUMNS, &output, &["--epochs", "1", "--force"]].concat();
+    assert_eq!(longhand(&alone, b"").0, 0);
+    assert!(!std::path::Path::new(&weights).exists());
+}
+
+#[test]
+fn an_ensemble_that_cannot_be_is_refused() {
+    let folder = Folder::new();
+    let table = folder.table("train.tsv", 60);
+    let out = folder.path("out");
+    let run = |further: &[&str]| {
+        let arguments = ["finetune", "--data", &table, "--out", &out, "--ensemble", "nb-lr"];
+        longhand(&[&arguments[..], &COLUMNS, further].concat(), b"")
+    };
+    let classify = ["--task", "classify"];
+    for (further, text) in [
+        (["--baseline", "nb-lr"], "cannot be used with"),
+        (["--set", "baseline.cost=-1"], "it must be above 0"),
+        (["--set", "baseline.width=8"], "there is no key `width`: the keys are "),
+    ] {
+        check(&run(&[&classify[..], &further].concat()), 2, text, text);
+    }
+    check(&run(&["--task", "multi-label"]), 1, "one label", "several labels");
+    check(
+        &run(&["--task", "classify", "--valid-fraction", "0"]),
+        1,
+        "nothing is held out",
+        "all learnt",
+    );
+}
+
+#[test]
+fn networks_of_one_memory_are_baselines_too() {
+    let folder = Folder::new();
+    let table = folder.table("train.tsv", 60);
+    let memories =
+        [("rnn", "\"rnn\""), ("transformer", "\"attention\""), ("textcnn", "\"convolution\"")];
+    for (name, memory) in memories {
+        let out = folder.path(name);
+        let arguments = ["finetune", "--task", "classify", "--data", &table, "--out", &out];
+        let further = ["--json", "--threads", "2", "--baseline", name, "--steps", "3"];
+        let arguments = [&arguments[..], &COLUMNS, &further].concat();
+        let (code, stdout, errors) = longhand(&arguments, b"");
+        assert_eq!((code, errors.as_str()), (0, ""), "{name}");
+        let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+        assert_eq!(last["step"], 3);
+        let config = fs_err::read_to_string(format!("{out}/config.json")).unwrap();
+        assert!(config.contains(memory) && !config.contains("\"lstm\""), "{config}");
+    }
+}
+
+#[test]
+fn flags_that_a_baseline_has_no_use_for_are_refused() {
+    let folder = Folder::new();
+    let table = folder.table("train.tsv", 60);
+    let out = folder.path("out");
+    let refused = |further: &[&str], words: &str| {
+        let arguments = ["finetune", "--task", "classify", "--data", &table, "--out", &out];
+        let columns = ["--text-column", "sentence", "--label-column", "mood"];
+        check(&longhand(&[&arguments[..], &columns, further].concat(), b""), 2, words, words);
+        assert!(!std::path::Path::new(&out).exists(), "{words}");
+    };
+    refused(&["--baseline", "nb-lr", "--preset", "lstm"], "a whole model: leave out --preset");
+    refused(&["--baseline", "rnn", "--preset", "lstm"], "a whole model: leave out --preset");
+    refused(&["base", "--baseline", "nb-lr"], "a whole model: leave out MODEL");
+    refused(&["--baseline", "nb-lr", "--steps", "3"], "--steps is not for the baseline nb-lr");
+    refused(&["--baseline", "nb-lr", "--tokenizer", "bpe"], "--tokenizer is not for the baseline");
+    refused(&["--baseline", "nb-lr", "--method", "lora"], "--method is not for the baseline");
+    refused(&["--baseline", "nb-lr", "--pretrain", "masked"], "--pretrain is not for");
+    refused(&["--baseline", "nb-lr", "--batch", "8"], "--batch is not for the baseline");
+    refused(&["--baseline", "nb-lr", "--pooling", "max"], "--pooling is not for the baseline");
+    refused(&["--baseline", "nb-lr", "--epochs", "2"], "nb-lr cannot have this epochs");
+    refused(&["--baseline", "majority", "--ngrams", "2"], "majority cannot have this ngrams");
+    refused(&["--baseline", "ngram-linear", "--epochs", "1.5"], "a whole number from 1, not 1.5");
+    refused(&["--baseline", "nb-lr", "--set", "baseline.cost=-1"], "cost: it must be above 0");
+    refused(&["--ngrams", "2"], "name one with --baseline");
+    refused(&["--baseline", "oracle"], "oracle");
+    let weighted = ["finetune", "--task", "classify", "--data", &table, "--out", &out];
+    let columns = ["--text-column", "sentence", "--label-column", "mood"];
+    let weights = ["--baseline", "nb-lr", "--set", "class_weights=balanced"];
+    let weighted = longhand(&[&weighted[..], &columns, &weights].concat(), b"");
+    check(&weighted, 1, "nb-lr does not use the task's class_weights", "weights");
+    let columns = folder.write("a.conll", "a B\n\nc D\n\n");
+    let tag = ["finetune", "--task", "tag", "--data", &columns, "--out", &out];
+    let tag = [&tag[..], &["--valid-fraction", "0", "--baseline", "nb-lr"]].concat();
+    check(&longhand(&tag, b""), 1, "one label, which is not what the task tag asks for", "tag");
+}
