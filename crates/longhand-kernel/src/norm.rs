@@ -208,13 +208,9 @@ impl Kernel for Forward<'_> {
                 let x = self.x.as_ptr().add(i * width);
                 let mean = match self.norm.kind {
                     Kind::RootMeanSquare => 0.0,
-                    Kind::Layer => fold::<V>(width, |j, n| V::load_first(x.add(j), n)) / count,
+                    Kind::Layer => sum::<V, 1>(x, 0.0, width) / count,
                 };
-                let square = fold::<V>(width, |j, n| {
-                    // The lanes past the end stay zero.
-                    let x = V::load_first(x.add(j), n).sub(first::<V>(mean, n));
-                    x.mul(x)
-                });
+                let square = sum::<V, 2>(x, mean, width);
                 let scale = 1.0 / (square / count + self.norm.epsilon).sqrt();
                 saved.copy_from_slice(&[scale, mean]);
 
@@ -334,19 +330,19 @@ impl Group {
     }
 }
 
-/// The sum of `part(j, width − j)` over the vectors that start at j.
+/// Σ (xⱼ − mean)ᴾ over `width` elements, for P of 1 or 2. A function of the term would be compiled
+/// by itself, without the instruction set.
 #[inline(always)]
-unsafe fn fold<V: Vector>(width: usize, part: impl Fn(usize, usize) -> V) -> f32 {
-    // SAFETY: the caller has the instruction set.
+unsafe fn sum<V: Vector, const P: usize>(x: *const f32, mean: f32, width: usize) -> f32 {
+    const { assert!(P == 1 || P == 2) };
+    // SAFETY: the caller has the instruction set and gives `width` elements.
     unsafe {
         let mut sums = [V::zero(); 2];
-        let mut j = 0;
-        while j < width {
-            sums[0] = sums[0].add(part(j, width - j));
-            if j + V::LANES < width {
-                sums[1] = sums[1].add(part(j + V::LANES, width - j - V::LANES));
-            }
-            j += 2 * V::LANES;
+        for (i, j) in (0..width).step_by(V::LANES).enumerate() {
+            let n = width - j;
+            // The lanes past the end stay zero.
+            let x = V::load_first(x.add(j), n).sub(first::<V>(mean, n));
+            sums[i % 2] = sums[i % 2].add(if P == 2 { x.mul(x) } else { x });
         }
         sums[0].add(sums[1]).sum()
     }

@@ -107,12 +107,12 @@ impl Kernel for Decode<'_> {
 
 /// The reading of a stored head in place, by a decode step.
 pub(super) trait Held {
-    /// One vector of the lower half from feature i on, and one of the upper half. Lanes past the
-    /// end of a half are zero.
+    /// One vector of the lower half from feature i on, and one of the upper half. Where they are not
+    /// the `last` of their half they have all lanes; lanes past the end of a half are zero.
     ///
     /// # Safety
     /// The machine has the instruction set of `V`, and `head` points to a head of `width` features.
-    unsafe fn halves<V: Vector>(head: *const f32, i: usize, width: usize) -> [V; 2];
+    unsafe fn halves<V: Vector>(head: *const f32, i: usize, width: usize, last: bool) -> [V; 2];
 }
 
 /// Features in the lower half of a head.
@@ -125,10 +125,13 @@ pub(super) struct Whole;
 
 impl Held for Whole {
     #[inline(always)]
-    unsafe fn halves<V: Vector>(head: *const f32, i: usize, width: usize) -> [V; 2] {
+    unsafe fn halves<V: Vector>(head: *const f32, i: usize, width: usize, last: bool) -> [V; 2] {
         let half = lower_half(width);
         // SAFETY: the lanes that are touched are the head's.
         unsafe {
+            if !last {
+                return [V::load(head.add(i)), V::load(head.add(half + i))];
+            }
             [
                 V::load_first(head.add(i), half - i),
                 V::load_first(head.wrapping_add(half + i), (width - half).saturating_sub(i)),
@@ -142,9 +145,12 @@ pub(super) struct Halves;
 
 impl Held for Halves {
     #[inline(always)]
-    unsafe fn halves<V: Vector>(head: *const f32, i: usize, width: usize) -> [V; 2] {
+    unsafe fn halves<V: Vector>(head: *const f32, i: usize, width: usize, last: bool) -> [V; 2] {
         // SAFETY: as above.
-        unsafe { V::load_first(head.add(i), width / 2 - i).split_bf16() }
+        unsafe {
+            let at = head.add(i);
+            if last { V::load_first(at, width / 2 - i) } else { V::load(at) }.split_bf16()
+        }
     }
 }
 

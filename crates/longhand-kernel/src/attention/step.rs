@@ -191,8 +191,11 @@ pub(super) struct Read<'a> {
 /// The same for keys and values held as `H`.
 pub(super) struct As<'a, H>(pub(super) Read<'a>, pub(super) PhantomData<H>);
 
-/// Pairs of vectors of features that are summed together.
-const WIDE: usize = 2;
+/// Vectors in each half of a head that are multiplied together, at most: the registers hold the sums
+/// of twice as many.
+const fn widest<V: Vector>() -> usize {
+    V::LANES / 4
+}
 
 impl<H: Held> Kernel for As<'_, H> {
     type Output = ();
@@ -209,16 +212,12 @@ impl<H: Held> Kernel for As<'_, H> {
                 let (query, y) = (query.as_ptr(), y.as_mut_ptr());
                 let count = scores_of::<V, H>(query, keys, held, width, &spans, scores);
                 let scale = 1.0 / exponentials::<V>(scores, count);
-                let mut first = 0;
-                while first < lower_half(width) {
-                    let mix = Mix { values, held, scores, spans: &spans, first, width };
-                    if lower_half(width) - first <= V::LANES {
-                        mix.run::<V, H, 1>(scale, y);
-                    } else {
-                        mix.run::<V, H, WIDE>(scale, y);
-                    }
-                    first += WIDE * V::LANES;
-                }
+                mix::<V, H>(
+                    &Piece { heads: values, held, width, spans: &spans, first: 0 },
+                    scores,
+                    scale,
+                    y,
+                );
             }
         }
     }
@@ -238,112 +237,179 @@ pub(super) unsafe fn scores_of<V: Vector, H: Held>(
     spans: &[Range<usize>; 2],
     scores: *mut f32,
 ) -> usize {
-    let mut count = 0;
-    // SAFETY: as the caller promises.
-    unsafe {
-        for span in spans {
-            let mut slot = span.start;
-            while slot < span.end {
-                let at = keys.add(slot * held);
-                if slot + 4 <= span.end {
-                    let sums = dots::<V, H, 4>(query, at, held, width);
-                    V::store_sums(sums, scores.add(count));
-                    (slot, count) = (slot + 4, count + 4);
-                } else {
-                    *scores.add(count) = dots::<V, H, 1>(query, at, held, width)[0].sum();
-                    (slot, count) = (slot + 1, count + 1);
+    let vectors = lower_half(width).div_ceil(V::LANES);
+    for at in (0..vectors).step_by(widest::<V>()) {
+        let piece = Piece { heads: keys, held, width, spans, first: at * V::LANES };
+        // SAFETY: as the caller promises.
+        unsafe {
+            match (vectors - at).min(widest::<V>()) {
+                1 => piece.scores::<V, H, 1>(query, scores),
+                2 => piece.scores::<V, H, 2>(query, scores),
+                3 => piece.scores::<V, H, 3>(query, scores),
+                _ => piece.scores::<V, H, 4>(query, scores),
+            }
+        }
+    }
+    spans.iter().map(Range::len).sum()
+}
+
+/// Writes the values' sum by their weights, times `scale`, into the head's `y`.
+///
+/// # Safety
+/// The caller gives values in every slot of the spans, a weight for each slot, and room for a head.
+#[inline(always)]
+unsafe fn mix<V: Vector, H: Held>(values: &Piece, weights: *const f32, scale: f32, y: *mut f32) {
+    let vectors = lower_half(values.width).div_ceil(V::LANES);
+    for at in (0..vectors).step_by(widest::<V>()) {
+        let piece = Piece { first: at * V::LANES, ..*values };
+        // SAFETY: as the caller promises.
+        unsafe {
+            match (vectors - at).min(widest::<V>()) {
+                1 => piece.mix::<V, H, 1>(weights, scale, y),
+                2 => piece.mix::<V, H, 2>(weights, scale, y),
+                3 => piece.mix::<V, H, 3>(weights, scale, y),
+                _ => piece.mix::<V, H, 4>(weights, scale, y),
+            }
+        }
+    }
+}
+
+/// Some vectors of features in either half of the keys or values of all slots.
+struct Piece<'a> {
+    /// The ring's first head.
+    heads: *const f32,
+    /// Words from one position to the next.
+    held: usize,
+    /// K: features of a head.
+    width: usize,
+    spans: &'a [Range<usize>; 2],
+    /// From this feature of either half on.
+    first: usize,
+}
+
+impl Piece<'_> {
+    /// The products of a query with N vectors of each half of the keys. The first piece replaces the
+    /// scores, and each further one adds to them.
+    #[inline(always)]
+    unsafe fn scores<V: Vector, H: Held, const N: usize>(
+        &self,
+        query: *const f32,
+        scores: *mut f32,
+    ) {
+        // SAFETY: the caller gives a query, keys in all slots and room for their scores.
+        unsafe {
+            let query = self.vectors::<V, Whole, N>(query);
+            let mut to = scores;
+            for span in self.spans {
+                let mut key = self.heads.add(span.start * self.held);
+                for _ in 0..span.len() / 4 {
+                    let sums = self.dots::<V, H, N, 4>(&query, key);
+                    if self.first == 0 {
+                        V::store_sums(sums, to);
+                    } else {
+                        let mut more = [0.0f32; 4];
+                        V::store_sums(sums, more.as_mut_ptr());
+                        (0..4).for_each(|i| *to.add(i) += more[i]);
+                    }
+                    (key, to) = (key.wrapping_add(4 * self.held), to.add(4));
+                }
+                for _ in 0..span.len() % 4 {
+                    let sum = self.dots::<V, H, N, 1>(&query, key)[0].sum();
+                    *to = if self.first == 0 { sum } else { *to + sum };
+                    (key, to) = (key.wrapping_add(self.held), to.add(1));
                 }
             }
         }
     }
-    count
-}
 
-/// Values summed by their weights.
-struct Mix<'a> {
-    values: *const f32,
-    held: usize,
-    scores: *const f32,
-    spans: &'a [Range<usize>; 2],
-    /// From this feature of either half on; more than M vectors of them are left to others.
-    first: usize,
-    /// K: features of a head.
-    width: usize,
-}
-
-impl Mix<'_> {
-    /// Writes M vectors of features of either half into the head's `y`.
+    /// The products of a query with C keys. The caller sums the lanes of each product.
     #[inline(always)]
-    unsafe fn run<V: Vector, H: Held, const M: usize>(self, scale: f32, y: *mut f32) {
-        // SAFETY: the caller's values hold a head in every slot of the spans, and there is a score
-        // for each slot.
+    unsafe fn dots<V: Vector, H: Held, const N: usize, const C: usize>(
+        &self,
+        query: &[[V; 2]; N],
+        keys: *const f32,
+    ) -> [V; C] {
+        // SAFETY: the caller gives C keys.
+        unsafe {
+            let mut sums = [V::zero(); C];
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let key = self.vectors::<V, H, N>(keys.add(i * self.held));
+                for n in 0..N {
+                    *sum = query[n][1].mul_add(key[n][1], query[n][0].mul_add(key[n][0], *sum));
+                }
+            }
+            sums
+        }
+    }
+
+    /// The sum of N vectors of each half of the values by their weights, times `scale`.
+    #[inline(always)]
+    unsafe fn mix<V: Vector, H: Held, const N: usize>(
+        &self,
+        weights: *const f32,
+        scale: f32,
+        y: *mut f32,
+    ) {
+        // SAFETY: the caller gives values in all slots of the spans, as many weights, and a head's `y`.
         unsafe {
             // Two sums of each, so that one product need not wait for the one before.
-            let mut sums = [[[V::zero(); 2]; M]; 2];
-            let mut score = self.scores;
+            let mut sums = [[[V::zero(); 2]; N]; 2];
+            let mut weight = weights;
             for span in self.spans {
-                let mut at = self.values.add(span.start * self.held);
+                let mut at = self.heads.add(span.start * self.held);
                 for _ in 0..span.len() / 2 {
                     for sums in &mut sums {
-                        self.add::<V, H, M>(at, *score, sums);
-                        (at, score) = (at.wrapping_add(self.held), score.wrapping_add(1));
+                        self.add::<V, H, N>(at, *weight, sums);
+                        (at, weight) = (at.wrapping_add(self.held), weight.wrapping_add(1));
                     }
                 }
                 if span.len() % 2 == 1 {
-                    self.add::<V, H, M>(at, *score, &mut sums[0]);
-                    score = score.wrapping_add(1);
+                    self.add::<V, H, N>(at, *weight, &mut sums[0]);
+                    weight = weight.wrapping_add(1);
                 }
             }
             let (half, scale) = (lower_half(self.width), V::splat(scale));
-            for m in 0..M {
-                let at = self.first + m * V::LANES;
+            for n in 0..N {
+                let at = self.first + n * V::LANES;
                 for (part, count) in [half, self.width - half].into_iter().enumerate() {
-                    let sum = sums[0][m][part].add(sums[1][m][part]).mul(scale);
+                    let sum = sums[0][n][part].add(sums[1][n][part]).mul(scale);
                     sum.store_first(y.wrapping_add(part * half + at), count.saturating_sub(at));
                 }
             }
         }
     }
 
-    /// One position's values by their weight.
+    /// Adds one position's values by their weight.
     #[inline(always)]
-    unsafe fn add<V: Vector, H: Held, const M: usize>(
+    unsafe fn add<V: Vector, H: Held, const N: usize>(
         &self,
-        at: *const f32,
+        value: *const f32,
         weight: f32,
-        sums: &mut [[V; 2]; M],
+        sums: &mut [[V; 2]; N],
     ) {
-        // SAFETY: as in `run`.
+        // SAFETY: as in `mix`.
         unsafe {
-            let weight = V::splat(weight);
-            for (m, [lower, upper]) in sums.iter_mut().enumerate() {
-                let [a, b] = H::halves::<V>(at, self.first + m * V::LANES, self.width);
-                (*lower, *upper) = (a.mul_add(weight, *lower), b.mul_add(weight, *upper));
+            let (value, weight) = (self.vectors::<V, H, N>(value), V::splat(weight));
+            for n in 0..N {
+                for half in 0..2 {
+                    sums[n][half] = value[n][half].mul_add(weight, sums[n][half]);
+                }
             }
         }
     }
-}
 
-/// The products of a query with N keys that begin `held` words apart. The caller sums the
-/// lanes of each product.
-#[inline(always)]
-unsafe fn dots<V: Vector, H: Held, const N: usize>(
-    query: *const f32,
-    keys: *const f32,
-    held: usize,
-    width: usize,
-) -> [V; N] {
-    // SAFETY: the caller gives N keys and a query of `width` elements.
-    unsafe {
-        let mut sums = [V::zero(); N];
-        for k in (0..lower_half(width)).step_by(V::LANES) {
-            let [lower, upper] = Whole::halves::<V>(query, k, width);
-            for (i, sum) in sums.iter_mut().enumerate() {
-                let [a, b] = H::halves::<V>(keys.add(i * held), k, width);
-                *sum = upper.mul_add(b, lower.mul_add(a, *sum));
+    /// N vectors of either half of a head.
+    #[inline(always)]
+    unsafe fn vectors<V: Vector, H: Held, const N: usize>(&self, head: *const f32) -> [[V; 2]; N] {
+        // SAFETY: the caller gives a head; all vectors before the piece's last one are whole.
+        unsafe {
+            let mut vectors = [[V::zero(); 2]; N];
+            for (n, vector) in vectors.iter_mut().enumerate() {
+                let at = self.first + n * V::LANES;
+                *vector = H::halves::<V>(head, at, self.width, n + 1 == N);
             }
+            vectors
         }
-        sums
     }
 }
 
