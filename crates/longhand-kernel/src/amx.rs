@@ -1,11 +1,11 @@
-//! Products on the tile registers of Intel's AMX: 16 rows by 16 columns of `f32` sums, and operands
-//! of 32 bf16 elements along the inner size ("Intel 64 and IA-32 Architectures Software Developer's
-//! Manual", volume 1, chapter 18).
+//! Products on the tile registers of Intel's AMX: 16 rows by 16 columns of sums, and operands of 64
+//! bytes along the inner size ("Intel 64 and IA-32 Architectures Software Developer's Manual",
+//! volume 1, chapter 18).
 //!
-//! The operands are those of [`Pairs`](crate::operand::Pairs): a lane holds two neighbours along the
-//! inner size. Sixteen rows of lanes are a tile of A without reordering, and sixteen lanes of a vector of
-//! columns one of B. The standard library has no stable functions for these instructions, so that
-//! they are written as assembly.
+//! A lane holds neighbours along the inner size: two bf16 elements, as in
+//! [`Pairs`](crate::operand::Pairs), or four bytes. Sixteen rows of lanes are a tile of A without
+//! reordering, and sixteen lanes of a vector of columns one of B. The standard library has no stable
+//! functions for these instructions, so that they are written as assembly.
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::asm;
@@ -43,7 +43,7 @@ pub(crate) struct Columns {
     pub(crate) next: usize,
 }
 
-/// The sums of a product.
+/// The sums of a product of bf16 pairs.
 #[derive(Clone, Copy)]
 pub(crate) struct Sums {
     /// The first sum.
@@ -52,21 +52,35 @@ pub(crate) struct Sums {
     pub(crate) stride: usize,
 }
 
-/// The configuration of eight tiles of sixteen rows of 64 bytes each (palette 1).
+/// The configuration of eight tiles (palette 1): how many rows each has, and their 64 bytes.
 #[repr(C, align(64))]
 struct Configuration([u8; 64]);
 
-static CONFIGURATION: Configuration = {
-    let mut bytes = [0; 64];
-    bytes[0] = 1;
-    let mut tile = 0;
-    while tile < 8 {
-        bytes[16 + 2 * tile] = 64;
-        bytes[48 + tile] = SIDE as u8;
-        tile += 1;
+impl Configuration {
+    const fn of(rows: [u8; 8]) -> Self {
+        let mut bytes = [0; 64];
+        bytes[0] = 1;
+        let mut tile = 0;
+        while tile < 8 {
+            bytes[16 + 2 * tile] = 64;
+            bytes[48 + tile] = rows[tile];
+            tile += 1;
+        }
+        Self(bytes)
     }
-    Configuration(bytes)
-};
+
+    /// Configures the registers of this thread, and clears them.
+    ///
+    /// # Safety
+    /// The machine has tiles, and this process may use them.
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn load(&self) {
+        // SAFETY: as the caller promises; the configuration is 64 bytes.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const self.0, options(nostack)) };
+    }
+}
+
+static WHOLE: Configuration = Configuration::of([SIDE as u8; 8]);
 
 impl Tiles {
     /// Configures the registers of this thread; none where the level has no tiles for operands of
@@ -76,10 +90,10 @@ impl Tiles {
             return None;
         }
         // SAFETY: only detection makes a level, so that the machine has tiles and this process may
-        // use them. The configuration is 64 bytes.
+        // use them.
         #[cfg(target_arch = "x86_64")]
         unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &raw const CONFIGURATION, options(nostack))
+            WHOLE.load()
         };
         Some(Self { _own: PhantomData })
     }
@@ -214,6 +228,114 @@ impl Tiles {
     }
 }
 
+/// Tile registers of this thread for products of bytes, configured for some rows of the left operand;
+/// given back when it is dropped.
+pub(crate) struct ByteTiles {
+    _registers: Tiles,
+}
+
+impl ByteTiles {
+    /// Configures the registers for `rows` rows, 1 to 16; none where the level has no tiles. A thread
+    /// has one set of registers: it drops the value before it makes another.
+    pub(crate) fn of(level: Level, rows: usize) -> Option<Self> {
+        if level.set() != InstructionSet::Amx {
+            return None;
+        }
+        let tiles = Self { _registers: Tiles { _own: PhantomData } };
+        tiles.set_rows(rows);
+        Some(tiles)
+    }
+
+    /// Configures them for another number of rows, 1 to 16.
+    pub(crate) fn set_rows(&self, rows: usize) {
+        assert!((1..=SIDE).contains(&rows), "{rows} rows of a tile");
+        let (sums, whole) = (rows as u8, SIDE as u8);
+        // SAFETY: `of` has asked the level, which only detection makes.
+        #[cfg(target_arch = "x86_64")]
+        unsafe {
+            Configuration::of([sums, sums, sums, sums, sums, whole, whole, whole]).load()
+        };
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = (sums, whole);
+    }
+
+    /// `sums = left · columns` for the configured rows and W × 16 adjacent columns, over `steps` × 16
+    /// lanes of four bytes: signed ones on the left, unsigned ones on the right. W is 1 or 4. The sums
+    /// of a row begin 64 elements behind those of the row before.
+    ///
+    /// # Safety
+    /// All of these elements can be read, and the sums written.
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    pub(crate) unsafe fn multiply<const W: usize>(
+        &self,
+        steps: usize,
+        left: Left,
+        columns: Columns,
+        sums: *mut i32,
+    ) {
+        const { assert!(W == 1 || W == 4) };
+        let (a_row, b_row) = (left.stride * size_of::<f32>(), columns.stride * size_of::<f32>());
+        macro_rules! product {
+            ([$($zero:literal)+] [$($step:literal)+] [$($store:literal)+]) => {
+                asm!(
+                    $($zero,)+
+                    "test {steps}, {steps}",
+                    "jz 5f",
+                    "2:",
+                    "tileloadd tmm4, [{a} + {a_row}]",
+                    $($step,)+
+                    "add {a}, 64",
+                    "add {b}, {b_step}",
+                    "dec {steps}",
+                    "jnz 2b",
+                    "5:",
+                    $($store,)+
+                    steps = inout(reg) steps => _,
+                    a = inout(reg) left.from => _,
+                    a_row = in(reg) a_row,
+                    b = inout(reg) columns.from => _,
+                    b_row = in(reg) b_row,
+                    b_step = in(reg) SIDE * b_row,
+                    c = in(reg) sums,
+                    c_row = in(reg) 4 * SIDE * size_of::<i32>(),
+                    options(nostack),
+                )
+            };
+        }
+        // SAFETY: the registers are configured, and the caller promised the memory.
+        unsafe {
+            if W == 1 {
+                product!(
+                    ["tilezero tmm0"]
+                    ["tileloadd tmm5, [{b} + {b_row}]" "tdpbsud tmm0, tmm4, tmm5"]
+                    ["tilestored [{c} + {c_row}], tmm0"]
+                );
+            } else {
+                product!(
+                    ["tilezero tmm0" "tilezero tmm1" "tilezero tmm2" "tilezero tmm3"]
+                    [
+                        "tileloadd tmm5, [{b} + {b_row}]"
+                        "tdpbsud tmm0, tmm4, tmm5"
+                        "tileloadd tmm6, [{b} + {b_row} + 64]"
+                        "tdpbsud tmm1, tmm4, tmm6"
+                        "tileloadd tmm7, [{b} + {b_row} + 128]"
+                        "tdpbsud tmm2, tmm4, tmm7"
+                        "tileloadd tmm5, [{b} + {b_row} + 192]"
+                        "tdpbsud tmm3, tmm4, tmm5"
+                    ]
+                    [
+                        "tilestored [{c} + {c_row}], tmm0"
+                        "tilestored [{c} + {c_row} + 64], tmm1"
+                        "tilestored [{c} + {c_row} + 128], tmm2"
+                        "tilestored [{c} + {c_row} + 192], tmm3"
+                    ]
+                );
+            }
+        }
+    }
+}
+
 #[cfg(not(target_arch = "x86_64"))]
 impl Tiles {
     /// Never called: no machine of another kind has tiles.
@@ -266,6 +388,52 @@ mod tests {
         check::<1, 2>(&tiles);
         check::<2, 1>(&tiles);
         check::<2, 2>(&tiles);
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn bytes_of_either_sign_give_exact_sums_and_touch_nothing_else() {
+        let Some(level) = Level::of(InstructionSet::Amx) else {
+            eprintln!("skipped: this machine has no AMX");
+            return;
+        };
+        let tiles = ByteTiles::of(level, 1).unwrap();
+        for rows in [1, 5, 16] {
+            tiles.set_rows(rows);
+            check_bytes::<1>(&tiles, rows);
+            check_bytes::<4>(&tiles, rows);
+        }
+    }
+
+    /// Signed bytes by unsigned ones, the extremes among them.
+    #[cfg(target_arch = "x86_64")]
+    fn check_bytes<const W: usize>(tiles: &ByteTiles, rows: usize) {
+        const ROW: usize = 4 * SIDE;
+        let lane =
+            |byte: &dyn Fn(usize) -> u8| f32::from_bits(u32::from_le_bytes([0, 1, 2, 3].map(byte)));
+        let signed = |i: usize, k: usize| ((i * 37 + k * 11) % 255) as i32 - 127;
+        let unsigned = |j: usize, k: usize| ((j * 29 + k * 7) % 256) as i32;
+        for steps in [0, 1, 3] {
+            let (columns, lanes) = (W * SIDE, steps * SIDE);
+            let (a_stride, b_stride) = (lanes + 5, columns + 16);
+            let a: Vec<f32> = (0..rows * a_stride)
+                .map(|at| lane(&|q| signed(at / a_stride, 4 * (at % a_stride) + q) as u8))
+                .collect();
+            let b: Vec<f32> = (0..lanes * b_stride)
+                .map(|at| lane(&|q| unsigned(at % b_stride, 4 * (at / b_stride) + q) as u8))
+                .collect();
+            let mut sums = vec![-7; SIDE * ROW];
+            let left = Left { from: a.as_ptr(), stride: a_stride };
+            let right = Columns { from: b.as_ptr(), stride: b_stride, next: SIDE };
+            // SAFETY: the vectors hold all of these elements.
+            unsafe { tiles.multiply::<W>(steps, left, right, sums.as_mut_ptr()) };
+            for (at, &got) in sums.iter().enumerate() {
+                let (i, j) = (at / ROW, at % ROW);
+                let sum = (0..4 * lanes).map(|k| signed(i, k) * unsigned(j, k)).sum();
+                let wanted = if i < rows && j < columns { sum } else { -7 };
+                assert_eq!(got, wanted, "row {i} of {rows}, column {j}, {steps} steps, W {W}");
+            }
+        }
     }
 
     fn check<const R: usize, const W: usize>(tiles: &Tiles) {

@@ -5,7 +5,7 @@ mod amx;
 /// The name of an instruction set. This machine may lack it: [`Level::of`] answers that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InstructionSet {
-    /// [`InstructionSet::Avx512Bf16`] with matrix products of bf16 tiles.
+    /// [`InstructionSet::Avx512Bf16`] with matrix products of bf16 and int8 tiles.
     Amx,
     /// [`InstructionSet::Avx512`] with dot products of bf16 pairs.
     Avx512Bf16,

@@ -31,6 +31,8 @@ mod rows;
 #[cfg(test)]
 mod tests;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 pub use linear::linear;
 pub(crate) use linear::pays;

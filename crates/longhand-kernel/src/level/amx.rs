@@ -16,11 +16,12 @@ fn has_instructions() -> bool {
     use std::arch::x86_64::{__cpuid, __cpuid_count};
     const AMX_BF16: u32 = 1 << 22;
     const AMX_TILE: u32 = 1 << 24;
+    const AMX_INT8: u32 = 1 << 25;
     if __cpuid(0).eax < 7 {
         return false;
     }
     let features = __cpuid_count(7, 0).edx;
-    features & AMX_BF16 != 0 && features & AMX_TILE != 0
+    [AMX_BF16, AMX_TILE, AMX_INT8].into_iter().all(|feature| features & feature != 0)
 }
 
 #[cfg(not(target_arch = "x86_64"))]

@@ -82,6 +82,11 @@ impl Operand {
         self.rows
     }
 
+    /// Elements from a row to the next one.
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
     pub(super) fn columns(&self) -> usize {
         self.columns
     }
@@ -196,7 +201,7 @@ unsafe fn quantise<V: Vector>(format: Format, from: &[f32], codes: &mut [f32], e
                 sum = sum.add(code);
                 k += V::LANES;
             }
-            // Columns that are not there.
+            // Columns that are not there, to the end of the group.
             to.add(k).write_bytes(0, (start + GROUP).saturating_sub(k));
             if format == Format::Int4 {
                 extras[1 + group] = correction(8.0, sum.sum());
@@ -204,6 +209,9 @@ unsafe fn quantise<V: Vector>(format: Format, from: &[f32], codes: &mut [f32], e
                 total = total.add(sum);
             }
         }
+        // And to the end of the row: a tile reads whole cache lines.
+        let end = columns.next_multiple_of(GROUP);
+        to.add(end).write_bytes(0, 4 * codes.len() - end);
         if format == Format::Int8 {
             extras[1] = correction(128.0, total.sum());
         }

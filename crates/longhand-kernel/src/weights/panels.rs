@@ -7,6 +7,7 @@
 //! are in the low halves of the bytes.
 
 use super::{Format, LANES, MOST_INT8_COLUMNS, PANEL, Rows};
+use crate::amx::SIDE;
 use crate::buffer::Buffer;
 use crate::precision::from_bf16;
 
@@ -59,7 +60,7 @@ impl Panels {
             columns,
             order,
             places,
-            words: Buffer::zeros(places * steps),
+            words: Buffer::zeros(places * steps + padding_words(format, steps, places)),
             scales: Buffer::zeros(places * groups),
         };
         let row_bytes = format.row_bytes(columns);
@@ -165,10 +166,10 @@ impl Panels {
         self.order.is_none()
     }
 
-    /// A panel's words: steps × places.
+    /// A panel's words, steps × places, and all that is behind them: a product may read on to whole
+    /// tiles.
     pub(super) fn words(&self, panel: usize) -> &[f32] {
-        let steps = self.format.steps(self.columns);
-        &self.words[panel * PANEL * steps..][..self.width(panel) * steps]
+        &self.words[panel * PANEL * self.format.steps(self.columns)..]
     }
 
     /// A panel's scales: groups × places.
@@ -195,6 +196,15 @@ impl Panels {
 /// activations there are zero.
 fn padding(format: Format) -> u8 {
     if format == Format::Int4 { 0x88 } else { 0 }
+}
+
+/// Words behind the last panel, so that a product may read whole tiles of its steps. What it reads
+/// there is multiplied by zeros.
+fn padding_words(format: Format, steps: usize, places: usize) -> usize {
+    match format {
+        Format::Int8 => (steps.next_multiple_of(SIDE) - steps) * PANEL.min(places),
+        Format::F32 | Format::Bf16 | Format::Int4 => 0,
+    }
 }
 
 /// A word in the file's order and signs, in those of a panel.

@@ -53,13 +53,15 @@ pub(crate) unsafe fn add_product(
         }
     };
     let groups = if panels.format() == Format::Int4 { columns.div_ceil(GROUP) } else { 1 };
+    let (words, width) = (panels.words(panel).as_ptr(), panels.width(panel));
+    let steps = panels.format().steps(columns);
     let task = Task {
-        words: panels.words(panel).as_ptr(),
-        behind: panels.words(panel).as_ptr_range().end,
+        words,
+        behind: words.wrapping_add(steps * width),
         scales: panels.scales(panel).as_ptr(),
-        width: panels.width(panel),
+        width,
         groups,
-        steps: panels.format().steps(columns).checked_div(groups).unwrap_or(0),
+        steps: steps.checked_div(groups).unwrap_or(0),
         operand,
         rows: [first, step, count],
         addend,
