@@ -1,5 +1,6 @@
 //! Examples read side by side, each from an empty state.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use longhand_kernel::Cpu;
@@ -47,8 +48,9 @@ pub(crate) fn in_batches<T: Task, E: From<TaskError>>(
     if items.is_empty() {
         return Ok(());
     }
+    // The longest first: shorter batches find room in the buffers that they leave.
     let mut order: Vec<usize> = (0..items.len()).collect();
-    order.sort_by_key(|&place| items[place].ids.len() + T::beside(&items[place].label));
+    order.sort_by_key(|&place| Reverse(items[place].ids.len() + T::beside(&items[place].label)));
     let sorted = order.iter().map(|&place| items[place].clone()).collect();
     let mut batches = LabelledBatches::in_order(sorted, ROWS, padding).map_err(TaskError::from)?;
     let mut batch = LabelledBatch::default();
