@@ -149,7 +149,9 @@ fn write(
                 line["spoken"] = ids.spoken.into_iter().map(u32::from).collect();
             }
             Err(ChatFault::Refuses(words)) => line["refused"] = words.into(),
-            Err(ChatFault::Depends(_)) if forged => line["depends"] = true.into(),
+            Err(ChatFault::Depends(_) | ChatFault::Measures) if forged => {
+                line["depends"] = true.into()
+            }
             Err(fault) => return Err(fault.into()),
         }
         writeln!(lines, "{line}")?;

@@ -37,6 +37,12 @@ pub enum ChatFault {
         quoted(.0)
     )]
     Depends(String),
+    /// The template looks at what the assistant says, so that its ends cannot be marked.
+    #[error(
+        "the chat template changes or measures what the assistant says, so that it cannot be told \
+         where an answer ends: use a template that writes it as it is"
+    )]
+    Measures,
     /// No character is free to mark what messages say.
     #[error("the conversation uses every private-use character: leave some of them out")]
     NoMark,

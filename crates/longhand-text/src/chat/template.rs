@@ -211,7 +211,7 @@ impl ChatTemplate {
         let marked = self.written(&marked, answering, around)?;
         let unmarked = marks.removed(&marked, &self.special);
         if unmarked.text != text {
-            return Err(ChatFault::Depends(self.suspect(messages)));
+            return Err(self.suspect(messages).map_or(ChatFault::Measures, ChatFault::Depends));
         }
         let mut spoken = unmarked.spoken;
         if !self.marks_answers {
@@ -222,15 +222,15 @@ impl ChatTemplate {
         Ok(Rendered { text, special: unmarked.special, spoken })
     }
 
-    /// The special token whose characters a message has.
-    fn suspect(&self, messages: &[Message]) -> String {
+    /// The special token whose characters a message has, if there is one.
+    fn suspect(&self, messages: &[Message]) -> Option<String> {
         let has = |character: Option<char>| {
             let holds = |message: &Message| character.is_some_and(|c| message.content.contains(c));
             messages.iter().any(holds)
         };
         let mut names = self.special.iter().map(|(name, _)| name);
         let found = names.find(|name| has(name.chars().next()) || has(name.chars().next_back()));
-        found.unwrap_or_default().to_owned()
+        found.map(str::to_owned)
     }
 
     /// The text that the template writes. `around` is written around what the assistant says, where

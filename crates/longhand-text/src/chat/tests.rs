@@ -126,6 +126,8 @@ fn no_message_becomes_a_special_token() {
     assert_eq!(measured.render(&turns(&["abc"]), false).unwrap().text, "3");
     let fault = measured.render(&turns(&["a<b"]), false).unwrap_err();
     assert!(fault.to_string().contains("characters of the special token \"<|"), "{fault}");
+    let fault = measured.render(&turns(&["abc", "d"]), false).unwrap_err();
+    assert!(fault.to_string().contains("measures what the assistant says"), "{fault}");
 }
 
 #[test]
