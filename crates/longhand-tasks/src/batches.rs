@@ -6,13 +6,16 @@ use std::sync::Arc;
 use longhand_kernel::Cpu;
 use longhand_model::{Input, Mode, Model, ModelError, Pass, Sequence, Tape, Var};
 use longhand_text::Tokenizer;
-use longhand_text::batch::{LabelledBatch, LabelledBatches, LabelledIds};
+use longhand_text::batch::{LabelledBatch, LabelledIds};
 
 use crate::error::TaskError;
 use crate::task::{CharacterRows, SourceRows, Task, WordRows};
 
 /// Examples in a batch when nothing is learnt.
 pub(crate) const ROWS: usize = 64;
+/// Tokens in such a batch, unless one example has more: memory does not grow with the longest text
+/// times the examples.
+const TOKENS: usize = 1 << 14;
 
 /// A batch that networks have read.
 pub(crate) struct Taken<'a, 't, T: Task> {
@@ -45,21 +48,20 @@ pub(crate) fn in_batches<T: Task, E: From<TaskError>>(
     else {
         return Ok(());
     };
-    if items.is_empty() {
-        return Ok(());
-    }
     // The longest first: shorter batches find room in the buffers that they leave.
     let mut order: Vec<usize> = (0..items.len()).collect();
-    order.sort_by_key(|&place| Reverse(items[place].ids.len() + T::beside(&items[place].label)));
-    let sorted = order.iter().map(|&place| items[place].clone()).collect();
-    let mut batches = LabelledBatches::in_order(sorted, ROWS, padding).map_err(TaskError::from)?;
+    let size = |item: &LabelledIds<T::Target>| item.ids.len() + T::beside(&item.label);
+    order.sort_by_key(|&place| Reverse(size(items[place])));
     let mut batch = LabelledBatch::default();
     let (mut logits, mut others) = (Vec::new(), Vec::new());
-    for _ in 0..batches.batches_per_epoch() {
-        batches.next(&mut batch);
-        for place in &mut batch.examples {
-            *place = order[*place];
-        }
+    let mut rest = &order[..];
+    while let Some(&longest) = rest.first() {
+        let rows = (TOKENS / size(items[longest]).max(1)).clamp(1, ROWS).min(rest.len());
+        let places;
+        (places, rest) = rest.split_at(rows);
+        let examples: Vec<_> = places.iter().map(|&place| items[place]).collect();
+        batch.fill(&examples, padding);
+        batch.examples = places.to_vec();
         let mut pass = tape.pass(Mode::Read);
         let x = logits_of(task, model, &mut pass, &batch, &mut logits)?;
         for (model, tape) in further.iter().zip(&mut *tapes) {

@@ -88,19 +88,6 @@ impl<L: Clone> LabelledBatches<L> {
         Ok(Self { examples: Bucketed::shuffled(items, batch, seed)?, padding })
     }
 
-    /// Batches in the given order, for evaluation.
-    ///
-    /// # Errors
-    /// The errors of [`LabelledBatches::shuffled`] for these examples.
-    pub fn in_order(
-        examples: Vec<LabelledIds<L>>,
-        batch: usize,
-        padding: u32,
-    ) -> Result<Self, TextError> {
-        let items = examples.into_iter().map(|example| Item { example, beside: 0 }).collect();
-        Ok(Self { examples: Bucketed::in_order(items, batch)?, padding })
-    }
-
     /// The number of batches in an epoch.
     pub fn batches_per_epoch(&self) -> u64 {
         self.examples.batches_per_epoch()
@@ -129,26 +116,32 @@ impl<L: Clone> LabelledBatches<L> {
         self.examples.seek(position)
     }
 
-    /// Fills in the next batch and moves on. The last batch of the given order may be smaller.
+    /// Fills in the next batch and moves on.
     pub fn next(&mut self, out: &mut LabelledBatch<L>) {
         out.examples.clear();
         out.examples.extend_from_slice(self.examples.next_batch());
-        let examples =
-            || out.examples.iter().map(|&place| &self.examples.examples()[place].example);
-        let batch = out.examples.len();
-        let time = examples().map(|example| example.ids.len()).max().unwrap_or(0).max(1);
-        out.batch = batch;
-        out.time = time;
-        out.ids.clear();
-        out.ids.resize(batch * time, self.padding);
-        out.lengths.clear();
-        out.labels.clear();
-        for (stream, example) in examples().enumerate() {
+        let items = self.examples.examples();
+        let examples: Vec<_> = out.examples.iter().map(|&place| &items[place].example).collect();
+        out.fill(&examples, self.padding);
+    }
+}
+
+impl<L: Clone> LabelledBatch<L> {
+    /// Puts examples side by side, each with `padding` behind it to the longest one's end. Their places
+    /// are the caller's.
+    pub fn fill(&mut self, examples: &[&LabelledIds<L>], padding: u32) {
+        self.batch = examples.len();
+        self.time = examples.iter().map(|example| example.ids.len()).max().unwrap_or(0).max(1);
+        self.ids.clear();
+        self.ids.resize(self.batch * self.time, padding);
+        self.lengths.clear();
+        self.labels.clear();
+        for (stream, example) in examples.iter().enumerate() {
             for (step, &id) in example.ids.iter().enumerate() {
-                out.ids[step * batch + stream] = id;
+                self.ids[step * self.batch + stream] = id;
             }
-            out.lengths.push(example.ids.len().max(1));
-            out.labels.push(example.label.clone());
+            self.lengths.push(example.ids.len().max(1));
+            self.labels.push(example.label.clone());
         }
     }
 }

@@ -180,5 +180,5 @@ fn labelled_batches_hold_every_example_once_and_resume() {
         assert_eq!(seen, (0..103).collect::<Vec<usize>>());
     }
     assert_ne!(orders[0], orders[1]);
-    assert!(LabelledBatches::<u32>::in_order(Vec::new(), 8, 0).is_err());
+    assert!(LabelledBatches::<u32>::shuffled(Vec::new(), 8, 0, 1).is_err());
 }
