@@ -7,8 +7,6 @@ use std::marker::PhantomData;
 
 use super::dot::{Dot, Sixteen};
 use super::tile::Task;
-#[cfg(target_arch = "x86_64")]
-use super::tiles;
 use super::{Format, LANES};
 use crate::level::{InstructionSet, Level};
 #[cfg(target_arch = "x86_64")]
@@ -39,9 +37,7 @@ pub(super) unsafe fn run(level: Level, format: Format, task: &Task) {
             (InstructionSet::Avx512, Format::Bf16) => avx512::<Bf16<Avx512, 5, 4>>(task),
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx512, Format::Int8) if is_x86_feature_detected!("avx512vnni") => {
-                if !tiles::run(level, task) {
-                    avx512_vnni::<Int8Vnni>(task);
-                }
+                avx512_vnni::<Int8Vnni>(task);
             }
             #[cfg(target_arch = "x86_64")]
             (InstructionSet::Avx512, Format::Int4) if is_x86_feature_detected!("avx512vnni") => {

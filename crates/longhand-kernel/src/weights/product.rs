@@ -3,7 +3,11 @@
 
 use super::forms;
 use super::tile::Task;
+#[cfg(target_arch = "x86_64")]
+use super::tiles;
 use super::{Format, GROUP, Operand, PANEL, Panels};
+#[cfg(target_arch = "x86_64")]
+use crate::level::InstructionSet;
 use crate::level::Level;
 
 /// The values that a product is added to.
@@ -71,5 +75,14 @@ pub(crate) unsafe fn add_product(
         places,
     };
     // SAFETY: the sizes are checked above, and the level by the processor.
-    unsafe { forms::run(level, panels.format(), &task) }
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        if panels.format() == Format::Int8
+            && level.set() == InstructionSet::Amx
+            && tiles::run(level, &task)
+        {
+            return;
+        }
+        forms::run(level, panels.format(), &task);
+    }
 }

@@ -18,13 +18,12 @@ const FEWEST_ROWS: usize = 4;
 #[repr(C, align(64))]
 struct Room([MaybeUninit<i32>; SIDE * PANEL]);
 
-/// Runs a task of int8 in tiles; false, and nothing done, where the level has none or the rows are too
-/// few.
+/// Runs a task of int8 in tiles; false, and nothing done, where the rows are too few.
 ///
 /// # Safety
-/// The machine has the instructions of [`Int8Vnni`], the task was checked, and behind its words there
-/// are as many as make its steps whole tiles.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+/// The level has tiles, the task was checked, and behind its words there are as many as make its steps
+/// whole tiles.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 pub(super) unsafe fn run(level: Level, task: &Task) -> bool {
     let [first, step, count] = task.rows;
     if count < FEWEST_ROWS {
@@ -75,7 +74,7 @@ unsafe fn multiply(tiles: &ByteTiles, task: &Task, left: Left, sums: *mut i32) {
 }
 
 /// What one row's sums become: as behind the vectors.
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 unsafe fn finish(task: &Task, row: usize, sums: *const i32) {
     let [first, step, _] = task.rows;
     let x = task.operand.row(first + row * step);
