@@ -230,10 +230,12 @@ impl Tiles {
 
 /// Tile registers of this thread for products of bytes, configured for some rows of the left operand;
 /// given back when it is dropped.
+#[cfg(target_arch = "x86_64")]
 pub(crate) struct ByteTiles {
     _registers: Tiles,
 }
 
+#[cfg(target_arch = "x86_64")]
 impl ByteTiles {
     /// Configures the registers for `rows` rows, 1 to 16; none where the level has no tiles. A thread
     /// has one set of registers: it drops the value before it makes another.
@@ -250,13 +252,9 @@ impl ByteTiles {
     pub(crate) fn set_rows(&self, rows: usize) {
         assert!((1..=SIDE).contains(&rows), "{rows} rows of a tile");
         let (sums, whole) = (rows as u8, SIDE as u8);
+        let configuration = Configuration::of([sums, sums, sums, sums, sums, whole, whole, whole]);
         // SAFETY: `of` has asked the level, which only detection makes.
-        #[cfg(target_arch = "x86_64")]
-        unsafe {
-            Configuration::of([sums, sums, sums, sums, sums, whole, whole, whole]).load()
-        };
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = (sums, whole);
+        unsafe { configuration.load() };
     }
 
     /// `sums = left · columns` for the configured rows and W × 16 adjacent columns, over `steps` × 16
@@ -265,7 +263,6 @@ impl ByteTiles {
     ///
     /// # Safety
     /// All of these elements can be read, and the sums written.
-    #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     pub(crate) unsafe fn multiply<const W: usize>(
         &self,

@@ -212,12 +212,8 @@ impl<H: Held> Kernel for As<'_, H> {
                 let (query, y) = (query.as_ptr(), y.as_mut_ptr());
                 let count = scores_of::<V, H>(query, keys, held, width, &spans, scores);
                 let scale = 1.0 / exponentials::<V>(scores, count);
-                mix::<V, H>(
-                    &Piece { heads: values, held, width, spans: &spans, first: 0 },
-                    scores,
-                    scale,
-                    y,
-                );
+                let values = Piece { heads: values, held, width, spans: &spans, first: 0 };
+                mix::<V, H>(&values, scores, scale, y);
             }
         }
     }

@@ -509,8 +509,10 @@ fn weights_are_those_that_make_the_output() {
 #[test]
 fn steps_of_every_level_equal_the_reference() {
     for cpu in everything(2) {
-        for sizes in [sizes(4, 2, 8, 7), sizes(2, 1, 40, 16), sizes(3, 3, 5, 4), sizes(2, 2, 66, 9)]
-        {
+        // Heads of one to four vectors in each half, and of more, which are read in pieces.
+        let shapes = [(4, 2, 8, 7), (2, 1, 40, 16), (3, 3, 5, 4), (2, 2, 66, 9), (2, 1, 96, 6)];
+        for (heads, groups, width, window) in shapes.into_iter().chain([(2, 1, 130, 5)]) {
+            let sizes = sizes(heads, groups, width, window);
             let short = sizes.width.is_multiple_of(2).then(|| short(sizes));
             for sizes in [Some(sizes), short].into_iter().flatten() {
                 let one = Sequence::new(1, 3);

@@ -276,6 +276,38 @@ fn a_blank_text_has_no_answer_and_one_that_is_no_number_is_refused() {
     assert!(error.contains("example 8 of the test is not finite"), "{error}");
 }
 
+/// Texts of which few fit into one batch, and others of all lengths, are answered as each by itself.
+#[test]
+fn long_and_short_texts_are_answered_as_each_alone() {
+    let tokenizer = Tokenizer::byte().unwrap();
+    let labels = ["a", "b"].map(|label| Example {
+        label: Some(label.into()),
+        text: String::new(),
+        second: None,
+    });
+    let task = Classify {
+        labels: Labels::of(&labels),
+        longest: NonZeroUsize::new(4000).unwrap(),
+        pair: false,
+        ordered: false,
+        temperature: 1.0,
+        weights: Vec::new(),
+        characters: None,
+    };
+    let model = model(&tokenizer, 2, Pooling::Mean);
+    let mut classifier = Predictor::new(task, model, tokenizer, cpu());
+    let texts: Vec<String> =
+        (0..90).map(|i| "low tide ".repeat(1 + i % 30 * i % 400) + &"x".repeat(i)).collect();
+    let together = predict(&mut classifier, &texts, 1).unwrap();
+    for (text, together) in texts.iter().zip(together) {
+        let alone = predict(&mut classifier, std::slice::from_ref(text), 1).unwrap().remove(0);
+        let probabilities = |answer: Option<Prediction>| answer.unwrap().probabilities;
+        for (a, b) in probabilities(alone).iter().zip(probabilities(together)) {
+            assert!((a - b).abs() < 1e-5, "{a} alone and {b} among others: {} bytes", text.len());
+        }
+    }
+}
+
 /// The weights after one step over three examples of 1, 3 and 7 words.
 fn weights_after_one_step(batch: usize, accumulation: usize) -> Vec<f32> {
     let folder = tempfile::tempdir().unwrap();

@@ -372,9 +372,8 @@ fn a_model_answers_with_the_best_legal_path() {
     let items: Vec<LabelledIds<Target>> =
         examples.iter().map(|e| task.encode(&tokenizer, e).unwrap().items.remove(0)).collect();
     let mut tape = Tape::new(Arc::new(Cpu::new(1)));
-    let mut batches = longhand_text::batch::LabelledBatches::in_order(items, 3, 0).unwrap();
     let mut batch = LabelledBatch::default();
-    batches.next(&mut batch);
+    batch.fill(&items.iter().collect::<Vec<_>>(), 0);
     let mut pass = tape.pass(Mode::Read);
     let lengths = lengths(&batch);
     let sequence = Sequence { lengths: Some(&lengths), ..Sequence::new(batch.time, batch.batch) };
