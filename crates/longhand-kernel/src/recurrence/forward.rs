@@ -86,7 +86,6 @@ fn around<C: Cell>(call: Call<Shape>, state: &[&[f32]], outputs: Outputs, form: 
         zeros: zeros.as_ptr(),
         gathered: None,
         operands: None,
-        reads: false,
     };
     form(&run);
     scratch::give(cpu, start);
@@ -116,9 +115,6 @@ struct Run<'a> {
     gathered: Option<Gathered<'a>>,
     /// Buffers for h as an operand; none where `f32` outputs are read in place.
     operands: Option<Operands>,
-    /// Whether there is no backward pass: no gates are kept, and the states of the last two positions
-    /// alone, so that they stay in a near cache.
-    reads: bool,
 }
 
 /// h in the form that products read: rows of `stride` lanes, with `per_head` lanes for each head.
@@ -140,8 +136,6 @@ unsafe impl Sync for Run<'_> {}
 #[derive(Clone, Copy)]
 struct Active {
     row: usize,
-    /// The row of the states after this position.
-    state_row: usize,
     /// The input's part of the gates.
     input: *const f32,
     /// `[N]`: h before this position.
@@ -170,7 +164,7 @@ impl Run<'_> {
                 let (hidden, states) = match link {
                     Link::Row(p) => (
                         self.y.add(p * hidden).cast_const(),
-                        self.states.add(self.state_row(p) * stride).cast_const(),
+                        self.states.add(p * stride).cast_const(),
                     ),
                     Link::State => {
                         (self.before[0].add(b * hidden), self.start.add(b * stride).cast_const())
@@ -191,16 +185,9 @@ impl Run<'_> {
                     None => self.gates.add(row * self.shape.gate_stride()).cast_const(),
                     Some(gathered) => gathered.row(row).as_ptr(),
                 };
-                let state_row = self.state_row(row);
-                to.push(Active { row, state_row, input, hidden, operand, next_operand, states });
+                to.push(Active { row, input, hidden, operand, next_operand, states });
             }
         }
-    }
-
-    /// Where the states of a position are.
-    fn state_row(&self, row: usize) -> usize {
-        let batch = self.sequence.batch;
-        if self.reads { row / batch % 2 * batch + row % batch } else { row }
     }
 
     /// Pads the states before the first position. Each thread pads its own units, so that
@@ -246,8 +233,7 @@ impl Run<'_> {
                             (Some(row), 0) => self.y.add(row * hidden + units.column).cast_const(),
                             (Some(row), s) => {
                                 let padded = (s - 1) * self.shape.padded_hidden();
-                                let at = self.state_row(row) * stride;
-                                self.states.add(at + padded + units.padded.start)
+                                self.states.add(row * stride + padded + units.padded.start)
                             }
                         };
                         self.next[s].add(column).copy_from_nonoverlapping(from, units.count);
@@ -279,7 +265,6 @@ impl Run<'_> {
         Place {
             gates: self.gates.wrapping_add(unit * C::GATES),
             gate_stride: shape.gate_stride(),
-            keeps: !self.reads,
             unit,
             states: self.states.wrapping_add(unit),
             state_stride: shape.state_stride(),
@@ -297,8 +282,6 @@ impl Run<'_> {
 struct Place {
     gates: *mut f32,
     gate_stride: usize,
-    /// Whether the gates are kept for a backward pass.
-    keeps: bool,
     /// The block's first unit in a row of states.
     unit: usize,
     states: *mut f32,
@@ -319,7 +302,7 @@ impl Place {
     unsafe fn cell<C: Cell, V: Vector>(self, active: &Active, gate: impl Fn(usize) -> V) -> V {
         // SAFETY: the block is within the padded rows; y is written up to the block's count.
         unsafe {
-            let Active { row, state_row, states, .. } = *active;
+            let Active { row, states, .. } = *active;
             let mut gates = [V::zero(); MAX_GATES];
             let mut previous = [V::zero(); MAX_STATES];
             for (g, to) in gates.iter_mut().take(C::GATES).enumerate() {
@@ -329,13 +312,11 @@ impl Place {
                 *to = V::load(states.add(s * self.padded_hidden + self.unit));
             }
             let (kept, next, h) = C::forward(gates, previous);
-            if self.keeps {
-                let to = self.gates.add(row * self.gate_stride);
-                for (g, kept) in kept.iter().take(C::GATES).enumerate() {
-                    kept.store(to.add(g * V::LANES));
-                }
+            let to = self.gates.add(row * self.gate_stride);
+            for (g, kept) in kept.iter().take(C::GATES).enumerate() {
+                kept.store(to.add(g * V::LANES));
             }
-            let to = self.states.add(state_row * self.state_stride);
+            let to = self.states.add(row * self.state_stride);
             for (s, next) in next.iter().take(C::STATES).enumerate() {
                 next.store(to.add(s * self.padded_hidden));
             }

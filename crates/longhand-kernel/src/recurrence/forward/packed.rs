@@ -23,7 +23,7 @@ pub(super) fn forward<C: Cell>(cpu: &Cpu, run: &Run, weights: &CellPanels, x: &[
     let x = if known { &[] } else { x };
     let input = Operand::of_rows(cpu, weights.input.format(), if known { 0 } else { rows }, &[x]);
     let work = C::GATES * shape.hidden() * (shape.input + shape.units);
-    let run = &Run { gathered: weights.projected, reads: true, ..*run };
+    let run = &Run { gathered: weights.projected, ..*run };
     let body = |worker: &mut Worker| time_loop::<C>(run, weights, &input, worker);
     if cpu.threads() > 1 && pays(weights.format(), work, rows) {
         cpu.run(body);
