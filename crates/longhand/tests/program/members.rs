@@ -3,27 +3,13 @@
 use crate::place::Place;
 use serde_json::Value;
 
-/// A run of few steps on the table of [`place`].
+/// A run of few steps on the table of [`Place::with_table`].
 const LEARN: &str = "finetune --task classify --data train.tsv --test test.tsv --threads 1 --batch 8 \
                      --steps 24 --precision f32 --set calibrate=true --json";
 
-fn place() -> Place {
-    let place = Place::new();
-    let rows = |count: usize| {
-        let row = |i: usize| match i % 3 {
-            0 => format!("good\t{}glad then\n", "she was ".repeat(i % 4)),
-            _ => format!("bad\t{}sad then\n", "he was ".repeat(i % 5)),
-        };
-        (0..count).map(row).collect::<String>()
-    };
-    place.write("train.tsv", &format!("label\ttext\n{}", rows(90)));
-    place.write("test.tsv", &format!("label\ttext\n{}", rows(30)));
-    place
-}
-
 #[test]
 fn networks_learn_beside_each_other_and_answer_together() {
-    let place = place();
+    let place = Place::with_table();
     let last = place.done(&format!("{LEARN} --members 3 --ensemble nb-lr --out three"));
     let members = last["members"].as_array().unwrap();
     assert_eq!((members.len(), &last["done"]), (3, &true.into()));
@@ -86,7 +72,7 @@ fn networks_learn_beside_each_other_and_answer_together() {
 
 #[test]
 fn a_run_that_was_killed_goes_on_to_the_same_networks() {
-    let place = place();
+    let place = Place::with_table();
     place.write(
         "whole.toml",
         "members = 2\n[data]\ntrain = ['train.tsv']\ntest = ['test.tsv']\nvalid_fraction = 0.1\n\
@@ -158,7 +144,7 @@ fn a_run_that_was_killed_goes_on_to_the_same_networks() {
 
 #[test]
 fn one_network_is_as_none_is_named() {
-    let place = place();
+    let place = Place::with_table();
     place.done(&format!("{LEARN} --members 1 --out one"));
     place.done(&format!("{LEARN} --out none"));
     for name in ["model.safetensors", "task.json", "config.json", "tokenizer.json"] {
@@ -174,7 +160,7 @@ fn one_network_is_as_none_is_named() {
 
 #[test]
 fn folds_have_networks_of_their_own_and_what_cannot_be_is_refused() {
-    let place = place();
+    let place = Place::with_table();
     let folds = LEARN.replace("--test test.tsv ", "").replace("--steps 24", "--steps 2");
     let last = place.done(&format!("{folds} --members 2 --folds 2 --out folds"));
     assert_eq!(last["folds"].as_array().unwrap().len(), 2);

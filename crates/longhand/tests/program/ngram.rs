@@ -3,19 +3,7 @@
 use serde_json::Value;
 
 use crate::longhand;
-use crate::tables::{Folder, check};
-
-/// A text in which some words follow others.
-fn text(lines: usize) -> String {
-    let line = |i: usize| {
-        let (who, what) = (["anna", "ben", "cleo"][i % 3], ["tea", "milk", "cake"][i * i % 3]);
-        format!(
-            "{who} has {what} and {} likes it\n",
-            if i.is_multiple_of(2) { "she" } else { "he" }
-        )
-    };
-    (0..lines).map(line).collect()
-}
+use crate::tables::{Folder, check, text};
 
 /// The folder of a model, and the last line of JSON of its training.
 fn train(folder: &Folder, name: &str, further: &[&str]) -> (String, Value) {

@@ -14,10 +14,26 @@ impl Place {
         Self(TempDir::new().unwrap())
     }
 
+    /// A folder with a table whose label is which of two words a text holds: `train.tsv` and
+    /// `test.tsv`.
+    pub(crate) fn with_table() -> Self {
+        let place = Self::new();
+        let rows = |count: usize| {
+            let row = |i: usize| match i % 3 {
+                0 => format!("good\t{}glad then\n", "she was ".repeat(i % 4)),
+                _ => format!("bad\t{}sad then\n", "he was ".repeat(i % 5)),
+            };
+            (0..count).map(row).collect::<String>()
+        };
+        place.write("train.tsv", &format!("label\ttext\n{}", rows(90)));
+        place.write("test.tsv", &format!("label\ttext\n{}", rows(30)));
+        place
+    }
+
     /// A folder with a language model `base`, another one `other`, and a table whose label is which
     /// of two words a text holds.
     pub(crate) fn with_models() -> Self {
-        let place = Self::new();
+        let place = Self::with_table();
         let text = "she was glad then. he was sad then. ".repeat(60);
         place.write("text.txt", &text);
         place.write(
@@ -30,15 +46,6 @@ impl Place {
         let train = "train text.txt --recipe base.toml --threads 1 --json --out";
         place.done(&format!("{train} base"));
         place.done(&format!("{train} other --seed 2"));
-        let rows = |count: usize| {
-            let row = |i: usize| match i % 3 {
-                0 => format!("good\t{}glad then\n", "she was ".repeat(i % 4)),
-                _ => format!("bad\t{}sad then\n", "he was ".repeat(i % 5)),
-            };
-            (0..count).map(row).collect::<String>()
-        };
-        place.write("train.tsv", &format!("label\ttext\n{}", rows(90)));
-        place.write("test.tsv", &format!("label\ttext\n{}", rows(30)));
         place
     }
 

@@ -11,19 +11,7 @@ use parquet::schema::parser::parse_message_type;
 use serde_json::Value;
 
 use crate::longhand;
-use crate::tables::{Folder, check};
-
-/// Lines in which some words follow others.
-fn text(lines: usize) -> String {
-    let line = |i: usize| {
-        let (who, what) = (["anna", "ben", "cleo"][i % 3], ["tea", "milk", "cake"][i * i % 3]);
-        format!(
-            "{who} has {what} and {} likes it\n",
-            if i.is_multiple_of(2) { "she" } else { "he" }
-        )
-    };
-    (0..lines).map(line).collect()
-}
+use crate::tables::{Folder, check, text};
 
 /// The folder of an n-gram model of words of [`text`].
 fn words(folder: &Folder) -> String {

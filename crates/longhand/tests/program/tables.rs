@@ -64,3 +64,15 @@ pub(crate) fn check(result: &(i32, String, String), expected: i32, words: &str, 
     assert!(!error.contains("panicked"), "{what}: {error}");
     assert!(expected == 2 || error.trim_end().lines().count() == 1, "{what}: {error}");
 }
+
+/// A text in which some words follow others.
+pub(crate) fn text(lines: usize) -> String {
+    let line = |i: usize| {
+        let (who, what) = (["anna", "ben", "cleo"][i % 3], ["tea", "milk", "cake"][i * i % 3]);
+        format!(
+            "{who} has {what} and {} likes it\n",
+            if i.is_multiple_of(2) { "she" } else { "he" }
+        )
+    };
+    (0..lines).map(line).collect()
+}
