@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -34,21 +35,52 @@ pub(crate) fn check(root: &Path) -> Result<()> {
         capture(command.env("RUSTDOCFLAGS", "-Dwarnings"))
     })?;
     step("fuzz targets compile", || fuzz(root))?;
-    step("TensorBoard reads our logs", || tensorboard(root))?;
-    step("Python reads our tokenisers", || tokenizers(root))?;
-    step("seqeval scores as we do", || entities(root))?;
-    step("answers are measured as SQuAD", || spans(root))?;
-    step("KenLM scores as we do", || arpa(root))?;
-    step("sacrebleu and ROUGE agree", || metrics(root))?;
-    step("transformers agrees on chats", || chats(root))?;
-    step("clients are answered", || ask_server(root, "server"))?;
-    step("schemathesis finds nothing", || ask_server(root, "openapi"))?;
-    step("lm-evaluation-harness agrees", || ask_server(root, "harness"))?;
-    step("sessions outlive a server", || soak(root, 1))?;
-    step("two servers, one store", || soak(root, 2))?;
-    step("the page in Chromium", || page(root))?;
-    step("end to end", || end_to_end(root))
+    // Of the whole workspace, as the tests built them: one package alone has other features, and
+    // would compile its dependencies anew.
+    step("examples and the program", || {
+        run(root, &["cargo", "build", "--quiet", "--workspace", "--bins", "--examples"])
+    })?;
+    two_at_a_time(
+        root,
+        &[
+            ("TensorBoard reads our logs", tensorboard),
+            ("Python reads our tokenisers", tokenizers),
+            ("seqeval scores as we do", entities),
+            ("answers are measured as SQuAD", spans),
+            ("KenLM scores as we do", arpa),
+            ("sacrebleu and ROUGE agree", metrics),
+            ("transformers agrees on chats", chats),
+            ("clients are answered", |root| ask_server(root, "server")),
+            ("schemathesis finds nothing", |root| ask_server(root, "openapi")),
+            ("lm-evaluation-harness agrees", |root| ask_server(root, "harness")),
+            ("sessions outlive a server", |root| soak(root, 1)),
+            ("two servers, one store", |root| soak(root, 2)),
+            ("the page in Chromium", page),
+            ("end to end", end_to_end),
+        ],
+    )
 }
+
+/// Runs checks of what is built. Most of them wait for a server, a browser or an interpreter, so that
+/// two share two processors well. After a failure no other one begins.
+fn two_at_a_time(root: &Path, checks: &[(&str, Check)]) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(&(name, check)) = checks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            step(name, || check(root))
+                .inspect_err(|_| next.store(checks.len(), Ordering::Relaxed))?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let other = scope.spawn(work);
+        let own = work();
+        own.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })
+}
+
+/// A check of the workspace at a path.
+type Check = fn(&Path) -> Result<Outcome>;
 
 /// The remark of a step that did not fail.
 struct Outcome {
@@ -155,16 +187,14 @@ fn ask_server(root: &Path, name: &str) -> Result<Outcome> {
     if folder.exists() {
         fs_err::remove_dir_all(&folder)?;
     }
-    let program = program(root)?;
     let mut command = Command::new(python);
     let script = format!("scripts/check_{name}.py");
-    capture(command.current_dir(root).arg(script).arg(program).arg(&folder))
+    capture(command.current_dir(root).arg(script).arg(program(root)).arg(&folder))
 }
 
-/// The program, as the tests built it.
-fn program(root: &Path) -> Result<PathBuf> {
-    run(root, &["cargo", "build", "--quiet", "--workspace", "--bins"])?;
-    Ok(target_directory(root).join("debug/longhand"))
+/// The program, which was built before.
+fn program(root: &Path) -> PathBuf {
+    target_directory(root).join("debug/longhand")
 }
 
 /// Has conversations with servers that are killed meanwhile. Several servers share a Valkey or Redis
@@ -178,7 +208,7 @@ fn soak(root: &Path, servers: usize) -> Result<Outcome> {
         return Ok(Outcome::skipped(why));
     }
     let folder = target_directory(root).join(format!("check-soak-{servers}"));
-    let remark = crate::soak::short(&program(root)?, &folder, servers)?;
+    let remark = crate::soak::short(&program(root), &folder, servers)?;
     Ok(Outcome { remark })
 }
 
@@ -209,9 +239,6 @@ fn read_in_python(root: &Path, name: &str, example: &str, arguments: &[&str]) ->
     if folder.exists() {
         fs_err::remove_dir_all(&folder)?;
     }
-    // Of the whole workspace, as the tests built it: one package alone has other features, and
-    // would compile its dependencies anew.
-    run(root, &["cargo", "build", "--quiet", "--workspace", "--example", example])?;
     let program = target_directory(root).join("debug/examples").join(example);
     capture(Command::new(program).current_dir(root).arg(&folder))?;
     let mut reader = Command::new(python);
@@ -219,7 +246,7 @@ fn read_in_python(root: &Path, name: &str, example: &str, arguments: &[&str]) ->
 }
 
 /// Drives the server's page in headless Chromium, with axe-core: before a small server of the script's own,
-/// and before the program that [`ask_server`] has built.
+/// and before the program.
 fn page(root: &Path) -> Result<Outcome> {
     let python = match python(root)? {
         Ok(python) => python,
@@ -232,10 +259,9 @@ fn page(root: &Path) -> Result<Outcome> {
         }
         return Ok(Outcome::skipped(why));
     }
-    let program = target_directory(root).join("debug/longhand");
     let mut script = Command::new(python);
     let script = script.current_dir(root).arg("scripts/check_page.py");
-    capture(script.arg("--program").arg(program))
+    capture(script.arg("--program").arg(program(root)))
 }
 
 /// Drives the built program as a person would.

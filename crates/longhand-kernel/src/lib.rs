@@ -39,7 +39,7 @@
 //! let (mut y, mut h, mut c) = ([0.0; 6], [0.0; 2], [0.0; 2]);
 //! let mut saved = vec![0.0; recurrence::saved_len(sizes, &sequence)];
 //! let next: &mut [&mut [f32]] = &mut [&mut h, &mut c];
-//! let outputs = Outputs { y: &mut y, next, saved: &mut saved };
+//! let outputs = Outputs { y: &mut y, next, saved: Some(&mut saved) };
 //! recurrence::forward(call, weights, &x[..], &before, outputs);
 //! assert_eq!(y[4..], h, "the hidden state is the last output");
 //!

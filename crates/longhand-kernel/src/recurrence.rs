@@ -84,8 +84,8 @@ pub struct Outputs<'a, 'b> {
     pub y: &'a mut [f32],
     /// `[B, N]` for each of [`CellKind::states`]: the state after the last position.
     pub next: &'a mut [&'b mut [f32]],
-    /// [`saved_len`] elements, which [`backward()`] reads.
-    pub saved: &'a mut [f32],
+    /// [`saved_len`] elements, which [`backward()`] and [`gate`] read; none where neither follows.
+    pub saved: Option<&'a mut [f32]>,
 }
 
 /// The results of the forward pass that the backward pass reads.

@@ -114,7 +114,7 @@ fn recurrent(cpu: &Cpu, cell: CellKind) -> f64 {
     let mut after = vec![vec![f32::NAN; empty.len()]; states];
     let mut saved = vec![f32::NAN; recurrence::saved_len(sizes, &sequence)];
     let mut next: Vec<&mut [f32]> = after.iter_mut().map(|state| &mut state[..]).collect();
-    let outputs = Outputs { y: &mut y, next: &mut next, saved: &mut saved };
+    let outputs = Outputs { y: &mut y, next: &mut next, saved: Some(&mut saved) };
     let weights = Weights { input: &input, recurrent: &recurrent, biases: [&bias, &[]] };
     recurrence::forward(Call::new(cpu, sizes, &sequence), weights, &x[..], &before, outputs);
 

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use check::BACKWARD;
 pub(crate) use encoder::{ENCODER, POINTER};
-pub use encoder::{Encoder, Pointer};
+pub use encoder::{Encoder, Pointer, Sentences};
 pub use error::{BlockError, ConfigError, EncoderError};
 pub(crate) use error::{MOST_PARAMETERS, MOST_STATE};
 pub use memories::{Cell, Filters, LongMemory, WorkingMemory};

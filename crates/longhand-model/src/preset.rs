@@ -299,7 +299,11 @@ fn encoder_decoder(vocab_size: usize, width: usize, layers: usize, dropout: Drop
         ..block()
     };
     Config {
-        encoder: Some(Encoder { vocab_size: None, blocks: vec![of_encoder; layers] }),
+        encoder: Some(Encoder {
+            vocab_size: None,
+            sentences: None,
+            blocks: vec![of_encoder; layers],
+        }),
         heads: vec![HeadConfig::new(HeadKind::LanguageModel { tied: true, bias: false })],
         dropout,
         ..with_blocks(vocab_size, width, vec![of_decoder; layers])

@@ -382,7 +382,7 @@ fn model<T: Task>(
     let kept = trained.map(|(trained, _)| rehearsal::kept(recipe, trained)).unwrap_or_default();
     let names: Vec<&str> = kept.iter().map(|head| head.name.as_str()).collect();
     let config = start::with_head(config, head);
-    let config = meaning.body(start::with_further_heads(config, T::NAME, &kept));
+    let config = meaning.body(start::with_further_heads(config, T::NAME, &kept), tokenizer);
     match (meaning.reads_sources(), config.encoder.is_some()) {
         (true, false) => return Err(RunError::NoEncoder),
         (false, true) => return Err(RunError::Encoder),

@@ -186,7 +186,7 @@ impl Task for Classify {
         }
     }
 
-    fn body(&self, config: Config) -> Config {
+    fn body(&self, config: Config, _: &Tokenizer) -> Config {
         Config { characters: self.characters.as_ref().map(Alphabet::reader), ..config }
     }
 

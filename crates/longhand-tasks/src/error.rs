@@ -130,6 +130,12 @@ pub enum TaskError {
          that reads one: leave out --replace-unknown, or train with --form encoder-decoder"
     )]
     NoAlignment,
+    /// Unknown words were to be replaced by a model that attends to sentences.
+    #[error(
+        "unknown words are replaced by the word that the model attends to, and this model attends to \
+         whole sentences: leave out --replace-unknown"
+    )]
+    SentencesAligned,
     /// Unknown words were to be replaced, but the tokeniser has no token for them.
     #[error(
         "the {0} tokeniser writes every word in parts, so that none is unknown: leave out \

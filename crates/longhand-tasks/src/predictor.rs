@@ -79,9 +79,10 @@ pub fn open(
 }
 
 /// Refuses a tokeniser of the sources that is another model's.
-fn check_sources<T: Task>(folder: &Path, task: &T, model: &Model) -> Result<(), TaskError> {
+fn check_sources<T: Task>(folder: &Path, task: &T, network: &Network) -> Result<(), TaskError> {
+    let Network { model, tokenizer, .. } = network;
     let known = model.config().source_vocabulary();
-    let found = task.body(model.config().clone()).source_vocabulary();
+    let found = task.body(model.config().clone(), tokenizer).source_vocabulary();
     let (Some(known), Some(found)) = (known, found) else { return Ok(()) };
     if known == found {
         return Ok(());
@@ -164,7 +165,7 @@ impl<T: Task> Predictor<T> {
         if let Trained::Network(network) = &trained {
             network.check(folder)?;
             task.open(folder)?;
-            check_sources(folder, &task, &network.model)?;
+            check_sources(folder, &task, network)?;
         }
         Ok(Self::of(task, trained, cpu))
     }

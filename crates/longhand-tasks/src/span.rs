@@ -211,7 +211,7 @@ impl Task for Spans {
         HeadKind::Span {}
     }
 
-    fn body(&self, config: Config) -> Config {
+    fn body(&self, config: Config, _: &Tokenizer) -> Config {
         let matches: &[usize] = if self.frequent.is_some() { &TABLES } else { &TABLES[..1] };
         let spelling = self.spelling.iter().map(FeatureTable::rows);
         Config { features: matches.iter().copied().chain(spelling).collect(), ..config }

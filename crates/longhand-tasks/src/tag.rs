@@ -258,7 +258,7 @@ impl Task for Tagging {
         HeadKind::Tags { tags: self.tags.len(), crf: settings.crf.or(own).unwrap_or(true) }
     }
 
-    fn body(&self, config: Config) -> Config {
+    fn body(&self, config: Config, _: &Tokenizer) -> Config {
         let characters = self.characters.as_ref().map(Alphabet::reader);
         let features = self.features.iter().map(FeatureTable::rows).collect();
         Config { features, characters, ..config }

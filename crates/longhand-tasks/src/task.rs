@@ -190,8 +190,8 @@ pub trait Task: Clone {
     fn head(&self, settings: &Self::Settings, own: Option<&HeadKind>) -> HeadKind;
 
     /// The configuration with what the task changes in the body, such as tables of
-    /// features; nothing by default.
-    fn body(&self, config: Config) -> Config {
+    /// features; nothing by default. `tokenizer` is the model's.
+    fn body(&self, config: Config, _tokenizer: &Tokenizer) -> Config {
         config
     }
 

@@ -50,7 +50,7 @@ pub(crate) mod vocabulary;
 mod within;
 
 use groups::{Group, Groups};
-use ids::language_token;
+use ids::{language_token, sentence_ends};
 use vocabulary::SourceVocabulary;
 
 pub use example::Example;
@@ -232,9 +232,12 @@ impl<K: Kind> Task for Writing<K> {
         Ok(self.source_vocabulary.file()?.into_iter().collect())
     }
 
-    fn body(&self, mut config: Config) -> Config {
-        if let (Some(encoder), Some(size)) = (&mut config.encoder, self.source_vocabulary.size()) {
-            encoder.vocab_size = Some(size);
+    fn body(&self, mut config: Config, tokenizer: &Tokenizer) -> Config {
+        if let Some(encoder) = &mut config.encoder {
+            encoder.vocab_size = self.source_vocabulary.size().or(encoder.vocab_size);
+            if let Some(sentences) = &mut encoder.sentences {
+                sentences.ends = sentence_ends(self.source_vocabulary.or(tokenizer));
+            }
         }
         config
     }

@@ -35,7 +35,7 @@ pub(crate) fn write<T: Task, E: From<TaskError>>(
 ) -> Result<(Vec<T::Answer>, Pace), E> {
     let Some(options) = task.search() else { return Ok((Vec::new(), Pace::default())) };
     let Writer { model, tape, tokenizer, mut neighbours } = writer;
-    let settings = settings(task, options, tokenizer)?;
+    let settings = settings(task, options, model, tokenizer)?;
     let began = Instant::now();
     let mut order: Vec<usize> = (0..items.len()).collect();
     let size = |item: &LabelledIds<T::Target>| {
@@ -77,11 +77,16 @@ pub(crate) fn each_once(texts: Vec<Ranked>, most: NonZeroUsize) -> Vec<Ranked> {
 fn settings<T: Task>(
     task: &T,
     options: &SearchOptions,
+    model: &Model,
     tokenizer: &Tokenizer,
 ) -> Result<SearchSettings, TaskError> {
     let ends = task.ends(tokenizer)?;
     if options.replace_unknown && !task.reads_sources() {
         return Err(TaskError::NoAlignment);
+    }
+    let encoder = model.config().encoder.as_ref();
+    if options.replace_unknown && encoder.is_some_and(|encoder| encoder.sentences.is_some()) {
+        return Err(TaskError::SentencesAligned);
     }
     if options.replace_unknown && tokenizer.unknown_id().is_none() {
         return Err(TaskError::NoUnknown(tokenizer.kind()));

@@ -42,7 +42,7 @@ fn gates_are_read_in_the_order_of_units() {
             let (mut y, mut saved) =
                 (vec![0.0; 3 * batch * 21], vec![9.0; saved_len(sizes, &sequence)]);
             let x = vec![1.0; 3 * batch];
-            let outputs = Outputs { y: &mut y, next: after, saved: &mut saved };
+            let outputs = Outputs { y: &mut y, next: after, saved: Some(&mut saved) };
             forward(Call::new(&cpu, sizes, &sequence), weights, &x, &before, outputs);
             for index in 0..4 {
                 let mut out = vec![0.0; sequence.real_rows().count() * 21];

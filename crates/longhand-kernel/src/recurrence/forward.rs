@@ -32,7 +32,7 @@ pub(crate) fn forward<C: Cell>(
 ) {
     let Call { cpu, sequence, .. } = call;
     call.sizes.check(sequence, weights, &x, outputs.y);
-    around::<C>(call, state, outputs, |run| match x {
+    around::<C>(call, state, outputs, Keeps::All, |run| match x {
         Input::Rows(x) if few::applies(sequence) => few::forward::<C>(cpu, run, weights, x),
         _ => forward_many::<C>(cpu, run, weights, x),
     });
@@ -50,16 +50,31 @@ pub(crate) fn forward_packed<C: Cell>(
     weights.check(&shape, sequence.rows());
     assert_eq!(x.len(), sequence.rows() * shape.input, "x is [T·B, D]");
     assert_eq!(outputs.y.len(), sequence.rows() * shape.hidden(), "y is [T·B, N]");
-    around::<C>(call, state, outputs, |run| {
+    let keeps = if outputs.saved.is_some() { Keeps::All } else { Keeps::LastStates };
+    around::<C>(call, state, outputs, keeps, |run| {
         packed::forward::<C>(cpu, run, weights, x);
     });
 }
 
+/// What a pass keeps of its positions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Keeps {
+    /// Gates and states, for a backward pass.
+    All,
+    /// The states of the last two positions, which stay in a near cache.
+    LastStates,
+}
+
 /// The frame of every form: it pads the states before, and checks the sizes.
-fn around<C: Cell>(call: Call<Shape>, state: &[&[f32]], outputs: Outputs, form: impl FnOnce(&Run)) {
+fn around<C: Cell>(
+    call: Call<Shape>,
+    state: &[&[f32]],
+    outputs: Outputs,
+    keeps: Keeps,
+    form: impl FnOnce(&Run),
+) {
     let (Call { cpu, sizes: shape, sequence }, Outputs { y, next, saved }) = (call, outputs);
     let (rows, hidden) = (sequence.rows(), shape.hidden());
-    assert_eq!(saved.len(), shape.saved_len(sequence), "saved is as long as `saved_len` says");
     assert!(state.len() == 1 + C::STATES && next.len() == state.len());
     assert!(state.iter().all(|s| s.len() == sequence.batch * hidden), "states are [B, N]");
     assert!(next.iter().all(|s| s.len() == sequence.batch * hidden), "states are [B, N]");
@@ -68,6 +83,13 @@ fn around<C: Cell>(call: Call<Shape>, state: &[&[f32]], outputs: Outputs, form: 
         next.iter_mut().zip(state).for_each(|(next, state)| next.copy_from_slice(state));
         return;
     }
+    let kept = match keeps {
+        Keeps::All => shape.saved_len(sequence),
+        Keeps::LastStates => rows * shape.gate_stride() + 2 * sequence.batch * shape.state_stride(),
+    };
+    let mut own = scratch::take(cpu, if saved.is_some() { 0 } else { kept });
+    let saved = saved.unwrap_or(&mut own);
+    assert_eq!(saved.len(), kept, "saved is as long as `saved_len` says");
     let (gates, states) = saved.split_at_mut(rows * shape.gate_stride());
     let mut start = scratch::take(cpu, sequence.batch * shape.state_stride());
     let mut zeros = scratch::take(cpu, hidden.max(shape.state_stride()));
@@ -86,8 +108,10 @@ fn around<C: Cell>(call: Call<Shape>, state: &[&[f32]], outputs: Outputs, form: 
         zeros: zeros.as_ptr(),
         gathered: None,
         operands: None,
+        keeps,
     };
     form(&run);
+    scratch::give(cpu, own);
     scratch::give(cpu, start);
     scratch::give(cpu, zeros);
 }
@@ -99,7 +123,7 @@ struct Run<'a> {
     sequence: &'a Sequence<'a>,
     /// `[T·B]` rows of `gate_stride`: the input's part of the gates, then what backward needs.
     gates: *mut f32,
-    /// `[T·B]` rows of `state_stride`.
+    /// Rows of `state_stride`, of which [`Run::state_row`] says whose they are.
     states: *mut f32,
     /// `[T·B, N]`: the outputs.
     y: *mut f32,
@@ -115,6 +139,7 @@ struct Run<'a> {
     gathered: Option<Gathered<'a>>,
     /// Buffers for h as an operand; none where `f32` outputs are read in place.
     operands: Option<Operands>,
+    keeps: Keeps,
 }
 
 /// h in the form that products read: rows of `stride` lanes, with `per_head` lanes for each head.
@@ -136,6 +161,8 @@ unsafe impl Sync for Run<'_> {}
 #[derive(Clone, Copy)]
 struct Active {
     row: usize,
+    /// The row of the states after this position.
+    state_row: usize,
     /// The input's part of the gates.
     input: *const f32,
     /// `[N]`: h before this position.
@@ -164,7 +191,7 @@ impl Run<'_> {
                 let (hidden, states) = match link {
                     Link::Row(p) => (
                         self.y.add(p * hidden).cast_const(),
-                        self.states.add(p * stride).cast_const(),
+                        self.states.add(self.state_row(p) * stride).cast_const(),
                     ),
                     Link::State => {
                         (self.before[0].add(b * hidden), self.start.add(b * stride).cast_const())
@@ -185,8 +212,18 @@ impl Run<'_> {
                     None => self.gates.add(row * self.shape.gate_stride()).cast_const(),
                     Some(gathered) => gathered.row(row).as_ptr(),
                 };
-                to.push(Active { row, input, hidden, operand, next_operand, states });
+                let state_row = self.state_row(row);
+                to.push(Active { row, state_row, input, hidden, operand, next_operand, states });
             }
+        }
+    }
+
+    /// Where the states of a position are.
+    fn state_row(&self, row: usize) -> usize {
+        let batch = self.sequence.batch;
+        match self.keeps {
+            Keeps::All => row,
+            Keeps::LastStates => row / batch % 2 * batch + row % batch,
         }
     }
 
@@ -233,7 +270,8 @@ impl Run<'_> {
                             (Some(row), 0) => self.y.add(row * hidden + units.column).cast_const(),
                             (Some(row), s) => {
                                 let padded = (s - 1) * self.shape.padded_hidden();
-                                self.states.add(row * stride + padded + units.padded.start)
+                                let at = self.state_row(row) * stride;
+                                self.states.add(at + padded + units.padded.start)
                             }
                         };
                         self.next[s].add(column).copy_from_nonoverlapping(from, units.count);
@@ -265,6 +303,7 @@ impl Run<'_> {
         Place {
             gates: self.gates.wrapping_add(unit * C::GATES),
             gate_stride: shape.gate_stride(),
+            keeps_gates: self.keeps == Keeps::All,
             unit,
             states: self.states.wrapping_add(unit),
             state_stride: shape.state_stride(),
@@ -282,6 +321,7 @@ impl Run<'_> {
 struct Place {
     gates: *mut f32,
     gate_stride: usize,
+    keeps_gates: bool,
     /// The block's first unit in a row of states.
     unit: usize,
     states: *mut f32,
@@ -302,7 +342,7 @@ impl Place {
     unsafe fn cell<C: Cell, V: Vector>(self, active: &Active, gate: impl Fn(usize) -> V) -> V {
         // SAFETY: the block is within the padded rows; y is written up to the block's count.
         unsafe {
-            let Active { row, states, .. } = *active;
+            let Active { row, state_row, states, .. } = *active;
             let mut gates = [V::zero(); MAX_GATES];
             let mut previous = [V::zero(); MAX_STATES];
             for (g, to) in gates.iter_mut().take(C::GATES).enumerate() {
@@ -312,11 +352,13 @@ impl Place {
                 *to = V::load(states.add(s * self.padded_hidden + self.unit));
             }
             let (kept, next, h) = C::forward(gates, previous);
-            let to = self.gates.add(row * self.gate_stride);
-            for (g, kept) in kept.iter().take(C::GATES).enumerate() {
-                kept.store(to.add(g * V::LANES));
+            if self.keeps_gates {
+                let to = self.gates.add(row * self.gate_stride);
+                for (g, kept) in kept.iter().take(C::GATES).enumerate() {
+                    kept.store(to.add(g * V::LANES));
+                }
             }
-            let to = self.states.add(row * self.state_stride);
+            let to = self.states.add(state_row * self.state_stride);
             for (s, next) in next.iter().take(C::STATES).enumerate() {
                 next.store(to.add(s * self.padded_hidden));
             }

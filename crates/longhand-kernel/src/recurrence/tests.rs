@@ -105,7 +105,7 @@ fn read(
     let mut next = inputs.state.clone();
     let (weights, state) = (weights(inputs), slices(&inputs.state));
     let to = &mut slices_mut(&mut next);
-    let outputs = Outputs { y: &mut y, next: to, saved: &mut saved };
+    let outputs = Outputs { y: &mut y, next: to, saved: Some(&mut saved) };
     super::forward(Call::new(cpu, sizes, sequence), weights, x, &state, outputs);
     Outcome { y, next, saved }
 }

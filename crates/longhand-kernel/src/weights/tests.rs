@@ -309,13 +309,23 @@ fn recurrent(sizes: Sizes, format: Format) -> Recurrent {
     )
 }
 
-/// Reads some positions with packed weights, or plainly with the decoded ones: outputs, and the
-/// last state in the place of the first.
+/// How a recurrence is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Plainly, with decoded weights.
+    Plain,
+    /// With packed weights, and nothing kept.
+    Packed,
+    /// With packed weights, and gates and states kept.
+    PackedKept,
+}
+
+/// Reads some positions: outputs, and the last state in the place of the first.
 fn run(
     sizes: Sizes,
     cpu: &Cpu,
     (input, recurrent, bias, known): &Recurrent,
-    packed: bool,
+    form: Form,
     sequence: &Sequence,
     x: &[f32],
     state: &mut [Vec<f32>],
@@ -334,16 +344,18 @@ fn run(
     let (w, u) = (input.decode(), recurrent.decode());
     let weights = recurrence::Weights { input: &w, recurrent: &u, biases };
     let mut y = vec![9.0; sequence.rows() * sizes.hidden];
-    let saved = &mut vec![0.0; recurrence::saved_len(sizes, sequence)];
+    let saved = &mut vec![f32::NAN; recurrence::saved_len(sizes, sequence)];
+    let saved = (form != Form::Packed).then_some(&mut saved[..]);
     let before = state.to_vec();
     let before: Vec<&[f32]> = before.iter().map(|state| &state[..]).collect();
     let after = &mut state.iter_mut().map(|state| &mut state[..]).collect::<Vec<_>>();
     let call = Call::new(cpu, sizes, sequence);
     let outputs = Outputs { y: &mut y, next: after, saved };
-    if packed {
-        recurrence::forward_packed(call, panels, x, &before, outputs);
-    } else {
-        recurrence::forward(call, weights, x, &before, outputs);
+    match form {
+        Form::Packed | Form::PackedKept => {
+            recurrence::forward_packed(call, panels, x, &before, outputs);
+        }
+        Form::Plain => recurrence::forward(call, weights, x, &before, outputs),
     }
     y
 }
@@ -378,8 +390,13 @@ fn packed_recurrences_follow_the_plain_ones() {
                     ] {
                         let sequence = Sequence { time, batch, resets, lengths, reverse };
                         let (mut got, mut exact) = (empty(sizes, batch), empty(sizes, batch));
-                        let y = run(sizes, &cpu, &weights, true, &sequence, &x, &mut got);
-                        let plain = run(sizes, &cpu, &weights, false, &sequence, &x, &mut exact);
+                        let y = run(sizes, &cpu, &weights, Form::Packed, &sequence, &x, &mut got);
+                        let mut kept = empty(sizes, batch);
+                        let keeping = Form::PackedKept;
+                        let y_kept = run(sizes, &cpu, &weights, keeping, &sequence, &x, &mut kept);
+                        assert_eq!((&y_kept, &kept), (&y, &got), "{name} {format:?} {level:?}");
+                        let plain =
+                            run(sizes, &cpu, &weights, Form::Plain, &sequence, &x, &mut exact);
                         close(
                             &format!("{name} {format:?} {level:?}"),
                             &y,
@@ -412,7 +429,7 @@ fn packed_recurrences_are_bit_identical_however_they_are_read() {
                     for &to in cuts {
                         let sequence = Sequence::new(to - from, batch);
                         let x = &x[from * row..to * row];
-                        y.extend(run(sizes, &cpu, weights, true, &sequence, x, &mut state));
+                        y.extend(run(sizes, &cpu, weights, Form::Packed, &sequence, x, &mut state));
                         from = to;
                     }
                     (y, state)

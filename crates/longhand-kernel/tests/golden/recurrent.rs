@@ -122,7 +122,8 @@ impl<'a> Pass<'a> {
         };
         let state = pass.states_of(case, |name| format!("{name}0"));
         let (weights, state) = (weights(&pass.weights), slices(&state));
-        let (y, next, saved) = (&mut pass.y, &mut slices_mut(&mut pass.states), &mut pass.saved);
+        let (y, next) = (&mut pass.y, &mut slices_mut(&mut pass.states));
+        let saved = Some(&mut pass.saved[..]);
         let call = Call::new(cpu, sizes, &sequence);
         forward(call, weights, x, &state, Outputs { y, next, saved });
         pass

@@ -150,8 +150,7 @@ impl Config {
         if let Some(characters) = self.characters {
             widest = widest.max(characters.widest());
         }
-        let stacks = [Some(&self.blocks), self.encoder.as_ref().map(|encoder| &encoder.blocks)];
-        let widths = stacks.into_iter().flatten().map(|blocks| widest_of(blocks, self.width));
+        let widths = self.all_stacks().map(|blocks| widest_of(blocks, self.width));
         widths.fold(widest, usize::max)
     }
 
@@ -170,10 +169,12 @@ impl Config {
 
     fn check_dropout(&self) -> Result<(), ConfigError> {
         let recurs = |block: &BlockConfig| block.long.is_some_and(|l| l.cell() != Cell::Mlstm);
-        if self.dropout.recurrent > 0.0 && !self.all_blocks().any(recurs) {
+        if self.dropout.recurrent > 0.0 && !self.all_stacks().flatten().any(recurs) {
             return Err(ConfigError::NoRecurrentWeights);
         }
-        if self.dropout.working > 0.0 && !self.all_blocks().any(BlockConfig::is_parallel_pair) {
+        if self.dropout.working > 0.0
+            && !self.all_stacks().flatten().any(BlockConfig::is_parallel_pair)
+        {
             return Err(ConfigError::NoParallelMemories);
         }
         Ok(())

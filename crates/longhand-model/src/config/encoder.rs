@@ -21,7 +21,33 @@ pub struct Encoder {
     /// whose embedding it shares).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocab_size: Option<usize>,
+    /// Rows of sentences in place of those of tokens (default: those of tokens).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sentences: Option<Sentences>,
     /// The blocks, first to last. Their memories are bidirectional.
+    pub blocks: Vec<BlockConfig>,
+}
+
+/// A row for each sentence of a source: the sum of its tokens' vectors, each through a gate that
+/// belongs to its place in the sentence (Sukhbaatar et al., "End-to-end memory networks", 2015, section
+/// 4.1). The blocks and the decoder's cross-attention then read sentences.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sentences {
+    /// The ids that end a sentence; a task fills them in from its tokeniser. Without one, a source
+    /// is one sentence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ends: Vec<u32>,
+    /// P: places in a sentence with a gate of their own. Tokens behind them share the last one.
+    pub places: usize,
+    /// Whether the last sentence is a question: it has gates of its own, and its row times a matrix is
+    /// added to those of all others (Seo et al., "Query-reduction networks for question
+    /// answering", 2017, section 2; default: false).
+    #[serde(default, skip_serializing_if = "super::fields::is_default")]
+    pub question: bool,
+    /// Blocks that read the tokens of each sentence by itself before they are added (default: none).
+    /// Their memories are bidirectional.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocks: Vec<BlockConfig>,
 }
 
@@ -51,9 +77,11 @@ impl Config {
         Some(self.encoder.as_ref()?.vocab_size.unwrap_or(self.vocab_size))
     }
 
-    /// The blocks of the encoder, if there is one, and those of the body.
-    pub(super) fn all_blocks(&self) -> impl Iterator<Item = &BlockConfig> {
-        self.encoder.iter().flat_map(|encoder| &encoder.blocks).chain(&self.blocks)
+    /// The blocks of each stack: those of the body, of the encoder and of its sentences.
+    pub(super) fn all_stacks(&self) -> impl Iterator<Item = &[BlockConfig]> {
+        let encoder = self.encoder.iter();
+        let of_encoder = encoder.flat_map(|encoder| [&encoder.blocks[..], encoder.of_sentences()]);
+        std::iter::once(&self.blocks[..]).chain(of_encoder)
     }
 
     pub(super) fn check_encoder(&self) -> Result<(), ConfigError> {
@@ -80,6 +108,7 @@ impl Config {
             (has(ENCODER), EncoderError::HeadName(ENCODER)),
             (points && has(POINTER), EncoderError::HeadName(POINTER)),
             (points && encoder.vocab_size.is_some(), EncoderError::PointerVocabulary),
+            (points && encoder.sentences.is_some(), EncoderError::PointerSentences),
             (points && !self.predicts_next(), EncoderError::PointerHead),
             (crosses.clone().count() == 0, EncoderError::Unread),
         ];
@@ -100,23 +129,42 @@ impl Encoder {
         if let Some(count) = self.vocab_size {
             check::size("encoder.vocab_size", count, 1, check::LARGEST)?;
         }
-        check::size("the number of the encoder's blocks", self.blocks.len(), 1, 1024)?;
-        let mut width = width;
-        for (index, block) in self.blocks.iter().enumerate() {
-            let of_encoder = |error| match error {
-                ConfigError::Block { index, source } => {
-                    EncoderError::Block { index, source }.into()
-                }
-                error => error,
-            };
-            width = block.check("encoder.", index, width).map_err(of_encoder)?;
-            if block.cross.is_some() {
-                return Err(EncoderError::Cross(index).into());
-            }
-            if !block.reads_both_ways() {
-                return Err(EncoderError::Forward(index).into());
-            }
+        if let Some(sentences) = &self.sentences {
+            check::size("encoder.sentences.places", sentences.places, 1, check::LARGEST)?;
         }
-        Ok(())
+        check::size("the number of the encoder's blocks", self.blocks.len(), 1, 1024)?;
+        let got = check_blocks("encoder.sentences.", self.of_sentences(), width)?;
+        if got != width {
+            return Err(EncoderError::SentenceWidth { got, expected: width }.into());
+        }
+        check_blocks("encoder.", &self.blocks, width).map(drop)
     }
+
+    fn of_sentences(&self) -> &[BlockConfig] {
+        self.sentences.as_ref().map_or(&[], |sentences| &sentences.blocks)
+    }
+}
+
+/// Checks blocks that read a source; gives the width of their output.
+fn check_blocks(
+    place: &'static str,
+    blocks: &[BlockConfig],
+    mut width: usize,
+) -> Result<usize, ConfigError> {
+    for (index, block) in blocks.iter().enumerate() {
+        let of_encoder = |error| match error {
+            ConfigError::Block { index, source } => {
+                EncoderError::Block { place, index, source }.into()
+            }
+            error => error,
+        };
+        width = block.check(place, index, width).map_err(of_encoder)?;
+        if block.cross.is_some() {
+            return Err(EncoderError::Cross { place, index }.into());
+        }
+        if !block.reads_both_ways() {
+            return Err(EncoderError::Forward { place, index }.into());
+        }
+    }
+    Ok(width)
 }

@@ -174,8 +174,10 @@ pub enum EncoderError {
     #[error("no block reads the `encoder`: give a block `cross`, or leave the encoder out")]
     Unread,
     /// The settings of one of its blocks contradict each other.
-    #[error("block {index} of the `encoder`: {source}")]
+    #[error("`{place}blocks[{index}]`: {source}")]
     Block {
+        /// What has the blocks, with a dot behind it.
+        place: &'static str,
         /// The block, counted from 0.
         index: usize,
         /// The settings that contradict each other.
@@ -183,15 +185,36 @@ pub enum EncoderError {
     },
     /// A memory of an encoder that reads forward.
     #[error(
-        "block {0} of the `encoder` has a memory that reads forward only: an encoder reads a \
+        "`{place}blocks[{index}]` has a memory that reads forward only: an encoder reads a \
          source whole, make it `bidirectional`"
     )]
-    Forward(usize),
+    Forward {
+        /// What has the blocks, with a dot behind it.
+        place: &'static str,
+        /// The block, counted from 0.
+        index: usize,
+    },
     /// Cross-attention within the encoder.
     #[error(
-        "block {0} of the `encoder` has `cross`, which belongs to the body's blocks: leave it out"
+        "`{place}blocks[{index}]` has `cross`, which belongs to the body's blocks: leave it out"
     )]
-    Cross(usize),
+    Cross {
+        /// What has the blocks, with a dot behind it.
+        place: &'static str,
+        /// The block, counted from 0.
+        index: usize,
+    },
+    /// Blocks that read sentences' tokens give rows of another width than the model's.
+    #[error(
+        "`encoder.sentences.blocks` give rows {got} wide, but the rows of sentences have the model's \
+         `width` {expected}"
+    )]
+    SentenceWidth {
+        /// The width that they give.
+        got: usize,
+        /// The model's width.
+        expected: usize,
+    },
     /// Cross-attention to rows of another width than the encoder's.
     #[error(
         "block {block}: `cross.source_width` is {got}, but the encoder's output is {expected} wide"
@@ -219,6 +242,12 @@ pub enum EncoderError {
          out `encoder.vocab_size`, or the pointer"
     )]
     PointerVocabulary,
+    /// A pointer to tokens that the blocks read as parts of sentences.
+    #[error(
+        "`pointer` copies tokens, and the `encoder` reads sentences: leave out \
+         `encoder.sentences`, or the pointer"
+    )]
+    PointerSentences,
     /// A pointer beside a head that writes no text.
     #[error("`pointer` copies beside a `language-model`, which must be the first head")]
     PointerHead,

@@ -12,12 +12,15 @@ use crate::source::{Source, SourceInput};
 use crate::state::{State, StateLayout};
 use crate::tape::{Embedded, Mode, Pass, Tape, Var};
 use crate::weights::{Builder, Init, ParameterId, Role};
+use sentences::{SentenceReader, Sentences};
 
 /// The layers that read a source.
 pub(super) struct Encoder {
     vocab_size: usize,
     /// The model's embedding, or one of its own.
     embedding: ParameterId,
+    /// What makes rows of sentences, in place of those of tokens.
+    sentences: Option<SentenceReader>,
     positions: Option<ParameterId>,
     stack: Stack,
     /// What its memories carry: nothing, as they read each source whole.
@@ -41,7 +44,9 @@ impl Encoder {
                 table
             }
         };
+        let sentences = encoder.sentences.as_ref();
         Some(Self {
+            sentences: sentences.map(|sentences| SentenceReader::new(config, sentences, builder)),
             vocab_size: encoder.vocab_size.unwrap_or(config.vocab_size),
             embedding,
             positions: position_table(config, &format!("{ENCODER}."), builder),
@@ -68,6 +73,10 @@ impl Model {
         self.check_text(encoder, ids, sequence)?;
         let mut pass = tape.pass(Mode::Read);
         let rows = self.encode(encoder, &mut pass, ids, sequence);
+        let sentences = encoder.sentences.as_ref().map(|reader| reader.sentences(ids, sequence));
+        let standing = sentences.as_ref().map(|sentences| sentences.last_tokens(ids));
+        let sequence = &sentences.as_ref().map_or(*sequence, Sentences::sequence);
+        let ids = standing.as_deref().unwrap_or(ids);
         let mut source = Source::new(self.weights.version(), ids, sequence);
         for cross in self.forward.blocks.iter().filter_map(|block| block.cross()) {
             let keys_values = cross.keys_values(&mut pass, &self.weights, rows);
@@ -139,7 +148,7 @@ impl Model {
         }
     }
 
-    /// `[T·B, D]`: the encoder's output over checked sources.
+    /// `[T·B, D]`: the encoder's output over checked sources, a row for each token or sentence.
     fn encode(
         &self,
         encoder: &Encoder,
@@ -147,16 +156,22 @@ impl Model {
         ids: &[u32],
         sequence: &Sequence,
     ) -> Var {
-        let span = pass.open_span(sequence);
+        let sentences = encoder.sentences.as_ref();
+        let sentences = sentences.map(|reader| (reader, reader.sentences(ids, sequence)));
+        let starts = sentences.as_ref().map(|(_, sentences)| sentences.starts(sequence));
+        let span = pass.open_span(&Sequence { resets: starts.as_deref(), ..*sequence });
         let mut state = State::new(&encoder.state, sequence.batch);
         let token = self.config.dropout.token;
-        let tape: &mut Tape = pass;
-        let mut x = tape.embedding(&self.weights, encoder.embedding, ids, span, token);
+        let mut x = pass.embedding(&self.weights, encoder.embedding, ids, span, token);
         for embedded in [Embedded::Tokens, Embedded::Whole] {
-            x = tape.perturb(x, false, embedded);
+            x = pass.perturb(x, false, embedded);
         }
-        let x = self.place(tape, x, encoder.positions, sequence, &state);
-        encoder.stack.run(tape, &self.weights, x, None, &mut state)
+        if let Some((reader, sentences)) = &sentences {
+            x = reader.run(pass, &self.weights, x, sentences, &mut state);
+        }
+        let sequence = sentences.as_ref().map_or(*sequence, |(_, sentences)| sentences.sequence());
+        let x = self.place(pass, x, encoder.positions, &sequence, &state);
+        encoder.stack.run(pass, &self.weights, x, None, &mut state)
     }
 
     fn check_text(
@@ -178,5 +193,6 @@ impl Model {
     }
 }
 
+mod sentences;
 #[cfg(test)]
 mod tests;

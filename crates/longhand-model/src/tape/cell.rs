@@ -60,7 +60,7 @@ impl LongCell {
         read: &Reading,
         y: &mut [f32],
         after: &mut States,
-        saved: &mut [f32],
+        saved: Option<&mut [f32]>,
     ) {
         let Reading { cpu, ref sequence, weights, x, .. } = *read;
         let before = read.before.each_ref().map(|state| &state[..]);

@@ -183,7 +183,9 @@ impl Tape {
         }
         let width = self.width(x);
         let mut data = self.cpu.buffers().take(sequence.rows() * hidden);
-        let mut saved = self.cpu.buffers().take(cell.saved_len(width, &sequence));
+        let records = self.records();
+        let saved_len = if records { cell.saved_len(width, &sequence) } else { 0 };
+        let mut saved = self.cpu.buffers().take(saved_len);
         let panels = weights.panels(cell.input).filter(|_| self.values[x.0].of_tokens);
         if let Some(panels) = panels {
             self.memos.look_up(&self.cpu, cell.input, panels, &self.values[x.0].data);
@@ -201,7 +203,7 @@ impl Tape {
             before: &before,
             projected: panels.and_then(|_| self.memos.rows(cell.input)),
         };
-        cell.forward(&read, &mut data, &mut after, &mut saved);
+        cell.forward(&read, &mut data, &mut after, records.then_some(&mut saved));
         matrices.into_iter().for_each(|matrix| matrix.release(&self.cpu));
         for (i, after) in after.into_iter().take(cell.states()).enumerate() {
             match carried.get(i) {

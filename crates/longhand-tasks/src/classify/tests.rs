@@ -559,7 +559,7 @@ fn words_that_the_vocabulary_lacks_are_told_apart_by_their_characters() {
     assert_eq!(serde_json::from_str::<Classify>(&json).unwrap(), task);
 
     let config = Preset::StackedLstmClassifier.config(tokenizer.vocab_size());
-    let config = task.body(start::with_head(config, task.head(&settings, None)));
+    let config = task.body(start::with_head(config, task.head(&settings, None)), &tokenizer);
     let mut model = start::fresh(config, &tokenizer, 3).unwrap();
     for parameter in model.weights.iter_mut().filter(|p| p.name == "characters.output.weight") {
         parameter.data.iter_mut().enumerate().for_each(|(i, x)| *x = (i as f32).sin());

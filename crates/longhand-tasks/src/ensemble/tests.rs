@@ -93,7 +93,7 @@ fn networks<T: Task>(task: &T, preset: Preset, texts: &[&str]) -> (Vec<Model>, T
     let tokenizer = Tokenizer::train(TokenizerKind::Word, None, lines, &mut |_| {}).unwrap();
     let config = preset.config(tokenizer.vocab_size());
     let head = task.head(&T::Settings::default(), None);
-    let config = task.body(start::with_head(config, head));
+    let config = task.body(start::with_head(config, head), &tokenizer);
     let one = |seed: u64| {
         let mut model = start::fresh(config.clone(), &tokenizer, seed).unwrap();
         let mut random = ChaCha8Rng::seed_from_u64(seed);

@@ -73,7 +73,7 @@ fn the_places_of_every_tokeniser_are_exact() {
             let read: String = texts.collect();
             let solid = CONTEXT.split_whitespace().collect::<String>();
             assert!(read.len() >= solid.len(), "{kind}: {read}");
-            let tables = task.body(Preset::Reader.config(9)).features;
+            let tables = task.body(Preset::Reader.config(9), &tokenizer).features;
             assert_eq!(features.len(), tables.len() * ids.len());
             for (values, rows) in features.chunks(ids.len()).zip(tables) {
                 assert!(values.iter().all(|&value| (value as usize) < rows));
@@ -171,7 +171,7 @@ fn a_question_is_the_same_alone_and_in_a_batch() {
     let (task, examples) = learnt(&Settings::default(), &QUESTIONS);
     let tokenizer = tokenizer(TokenizerKind::Word, &examples);
     let config = Preset::Reader.config(tokenizer.vocab_size());
-    let config = task.body(start::with_head(config, HeadKind::Span {}));
+    let config = task.body(start::with_head(config, HeadKind::Span {}), &tokenizer);
     let model = start::fresh(config, &tokenizer, 3).unwrap();
     let mut predictor = Predictor::new(task, model, tokenizer, std::sync::Arc::new(Cpu::new(1)));
     let at = At { name: "it", example: 1 };
@@ -215,7 +215,7 @@ fn the_span_that_is_given_or_the_lack_of_one_is_explained() {
     let tokenizer = tokenizer(TokenizerKind::Word, &examples);
     let config = Preset::Reader.config(tokenizer.vocab_size());
     let head = task.head(&settings, None);
-    let config = task.body(start::with_head(config, head));
+    let config = task.body(start::with_head(config, head), &tokenizer);
     let model = start::fresh(config, &tokenizer, 3).unwrap();
     let cpu = std::sync::Arc::new(Cpu::new(2));
     let check = |task: &Spans| {

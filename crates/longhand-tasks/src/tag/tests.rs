@@ -365,7 +365,7 @@ fn a_model_answers_with_the_best_legal_path() {
     assert_eq!(task.misfit(&head), None);
     assert!(task.misfit(&HeadKind::Tags { tags: 6, crf: true }).is_some());
     assert!(task.misfit(&HeadKind::Span {}).is_some());
-    let config = task.body(start::with_head(config, head));
+    let config = task.body(start::with_head(config, head), &tokenizer);
     assert_eq!(config.features.len(), 10);
     let model = start::fresh(config, &tokenizer, 1).unwrap();
 
@@ -445,7 +445,7 @@ fn explained_by(
     let tokenizer = tokenizer(&examples);
     let config = Preset::Tagger.config(tokenizer.vocab_size());
     let head = task.head(settings, None);
-    let config = task.body(start::with_head(config, head));
+    let config = task.body(start::with_head(config, head), &tokenizer);
     let mut model = start::fresh(config, &tokenizer, 3).unwrap();
     change(&mut model);
     let network = Network { model, tokenizer, ensemble: None };

@@ -1,8 +1,8 @@
 //! An example as ids: what is read, what is learnt, and what an answer must begin with.
 
 use longhand_model::IGNORE;
-use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
+use longhand_text::{SpecialTokens, Tokenizer};
 
 use super::example::Example;
 use super::kind::Kind;
@@ -127,6 +127,17 @@ impl<K: Kind> Writing<K> {
 /// The token that says which language is to be written.
 pub(super) fn language_token(language: &str) -> String {
     format!("<2{language}>")
+}
+
+/// The tokens behind which a sentence of a source ends: those that end with a full stop, a question
+/// mark or an exclamation mark, and the separator.
+pub(super) fn sentence_ends(tokenizer: &Tokenizer) -> Vec<u32> {
+    let separator = tokenizer.special_tokens().id(SpecialTokens::SEPARATOR);
+    let ends = |id: u32| {
+        let text = tokenizer.decode(&[id]).unwrap_or_default();
+        Some(id) == separator || text.trim_end().ends_with(['.', '?', '!', '。', '？', '！'])
+    };
+    (0..tokenizer.vocab_size() as u32).filter(|&id| ends(id)).collect()
 }
 
 /// Cuts texts to `room` tokens in all, and says whether they have more: the first one, a context,

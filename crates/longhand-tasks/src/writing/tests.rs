@@ -3,6 +3,7 @@ use std::sync::atomic::AtomicBool;
 
 use longhand_kernel::Cpu;
 use longhand_model::Config;
+use longhand_model::config::Sentences;
 use longhand_train::settings::OptimizerSettings;
 use longhand_train::{Budget, Settings as TrainSettings, Trainer};
 use tempfile::TempDir;
@@ -380,7 +381,8 @@ fn learns_to_reverse(form: Form) {
     let data = Data::encode(examples, &tokenizer).unwrap();
     let config = small(form, tokenizer.vocab_size());
     let head = task.head(&settings, config.head());
-    let model = start::fresh(task.body(start::with_head(config, head)), &tokenizer, 3).unwrap();
+    let model =
+        start::fresh(task.body(start::with_head(config, head), &tokenizer), &tokenizer, 3).unwrap();
     let mut training = TrainSettings {
         batch: 32,
         budget: Budget::Epochs(12.0),
@@ -531,6 +533,20 @@ fn a_question_can_stand_on_both_sides_of_its_story() {
 }
 
 #[test]
+fn an_encoder_of_sentences_learns_what_ends_them_from_the_tokeniser() {
+    let tokenizer = of_words("a dog . who ?");
+    let task: Writing<Reply> = learnt(&Settings::default(), &[pair("a dog . who ?", "a")]);
+    let mut config = small(Form::EncoderDecoder, tokenizer.vocab_size());
+    let sentences = Sentences { ends: Vec::new(), places: 8, question: true, blocks: Vec::new() };
+    config.encoder.as_mut().unwrap().sentences = Some(sentences);
+    let mut ends = task.body(config, &tokenizer).encoder.unwrap().sentences.unwrap().ends;
+    ends.sort_unstable();
+    let mut marks = [".", "?", "<sep>"].map(|mark| tokenizer.id(mark).unwrap());
+    marks.sort_unstable();
+    assert_eq!(ends, marks);
+}
+
+#[test]
 fn symbols_are_measured_by_their_errors() {
     let settings = Settings { symbols: true, spelled: true, ..Settings::default() };
     let example = |targets: &[&str]| Example {
@@ -666,19 +682,27 @@ fn an_unknown_word_is_written_as_the_source_has_it() {
     let answer = task.written(&tokenizer, &items[0], std::slice::from_ref(&found)).unwrap();
     assert_eq!(answer.text(), "Rex runs");
     // A model that attends to no source, and a tokeniser that knows every word, are refused.
-    let refused = |form: Form, tokenizer: &Tokenizer| {
+    let refused_with = |form: Form, tokenizer: &Tokenizer, sentences: Option<Sentences>| {
         let settings = Settings { form, ..settings.clone() };
         let task: Translate = learnt(&settings, &examples);
-        let config = small(form, tokenizer.vocab_size());
+        let mut config = small(form, tokenizer.vocab_size());
+        if let Some(encoder) = &mut config.encoder {
+            encoder.sentences = sentences;
+        }
         let config = start::with_head(config, task.head(&settings, None));
         let model = start::fresh(config, tokenizer, 1).unwrap();
         let mut predictor = Predictor::new(task, model, tokenizer.clone(), Arc::new(Cpu::new(1)));
         let result = predictor.predict(&unknown, At { name: "it", example: 1 });
         result.err().map(|error| error.to_string())
     };
+    let refused = |form: Form, tokenizer: &Tokenizer| refused_with(form, tokenizer, None);
     assert_eq!(refused(Form::EncoderDecoder, &tokenizer), None);
     let error = refused(Form::Stream, &tokenizer).unwrap();
     assert!(error.contains("--form encoder-decoder"), "{error}");
+    let sentences =
+        Some(Sentences { ends: Vec::new(), places: 8, question: false, blocks: Vec::new() });
+    let error = refused_with(Form::EncoderDecoder, &tokenizer, sentences).unwrap();
+    assert!(error.contains("attends to whole sentences"), "{error}");
     let bytes = Tokenizer::byte().unwrap().with_special_tokens(&["<sep>", "</s>"]).unwrap();
     let error = refused(Form::EncoderDecoder, &bytes).unwrap();
     assert!(error.contains("the byte tokeniser writes every word in parts"), "{error}");
@@ -770,7 +794,7 @@ fn a_source_is_read_by_its_own_tokeniser() {
     let of = |tokenizer: &Tokenizer, token: &str| tokenizer.id(token).unwrap();
     assert_eq!(items[0].label.source, ["ein", "Hund"].map(|token| of(&sources, token)));
     assert_eq!(items[0].label.next, ["a", "dog", "</s>"].map(|token| of(&targets, token)));
-    let config = task.body(small(Form::EncoderDecoder, targets.vocab_size()));
+    let config = task.body(small(Form::EncoderDecoder, targets.vocab_size()), &targets);
     assert_eq!(config.encoder.unwrap().vocab_size, Some(sources.vocab_size()));
     let folder = TempDir::new().unwrap();
     let mut opened: Translate = learnt(&settings, &examples);

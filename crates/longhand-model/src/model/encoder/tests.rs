@@ -7,7 +7,7 @@ use longhand_kernel::Cpu;
 use longhand_kernel::random::split_mix64;
 use longhand_kernel::weights::Format;
 
-use crate::config::{ConfigError, Dropout, EncoderError, HeadKind, Pointer};
+use crate::config::{ConfigError, Dropout, EncoderError, HeadKind, Pointer, Sentences};
 use crate::{
     Config, Gradients, IGNORE, Input, LossOptions, Mode, Model, ModelError, Preset, Sequence,
     Source, SourceInput, Tape, Targets,
@@ -31,6 +31,11 @@ const LSTM: [&str; 2] = [
 ];
 const CROSS: &str = r#""cross": {"heads": 4, "kv_heads": 2, "head_width": 5, "source_width": 10}"#;
 
+/// Sentences, and sentences of which the last one is a question.
+const SENTENCES: &str = r#""sentences": {"ends": [1, 4, 6], "places": 3}, "#;
+const QUESTION: &str = r#""sentences": {"ends": [0, 3, 5], "places": 2, "question": true,
+    "blocks": [{"long": {"type": "lstm", "hidden": 4, "bidirectional": true}}]}, "#;
+
 fn both() -> [String; 2] {
     [0, 1].map(|at| format!("{}, {}", ATTENTION[at], LSTM[at]))
 }
@@ -48,6 +53,8 @@ fn configs() -> Vec<(String, Config)> {
         of(LSTM, own, r#""norm": "layer", "adapters": 3, "#),
         of([encoder, decoder], "", ""),
         of([encoder, decoder], own, r#""positions": {"type": "sinusoidal"}, "#),
+        of([encoder, decoder], QUESTION, r#""positions": {"type": "learned", "count": 3}, "#),
+        of(LSTM, &[own, SENTENCES].concat(), ""),
         of(LSTM, "", r#""pointer": {"width": 5}, "#),
         of([encoder, decoder], "", r#""pointer": {"width": 18, "coverage": true}, "#),
     ]
@@ -373,7 +380,7 @@ fn a_packed_preset_reads_both_texts_in_one_pass() {
 
 #[test]
 fn a_pointer_gives_logarithms_of_probabilities_and_its_loss_follows_them() {
-    for (name, config) in configs().split_off(4) {
+    for (name, config) in configs().split_off(6) {
         let model = model(config);
         let rows = whole(&model, Mode::Read, None);
         for row in rows.chunks(VOCABULARY) {
@@ -396,7 +403,7 @@ fn a_pointer_gives_logarithms_of_probabilities_and_its_loss_follows_them() {
 /// Coverage goes with the streams that are gathered, moved and lent.
 #[test]
 fn streams_keep_their_coverage_wherever_they_go() {
-    let mut model = model(configs().remove(5).1);
+    let mut model = model(configs().remove(7).1);
     model.pack();
     let mut tape = Tape::new(Arc::new(Cpu::new(1)));
     let source = model.read_source(&mut tape, &source_ids(&model), &padded(&SOURCE)).unwrap();
@@ -581,12 +588,12 @@ fn settings_that_contradict_each_other_are_refused() {
         let block = crate::config::BlockConfig { cross: None, ..config.blocks[0].clone() };
         config.encoder = Some(crate::config::Encoder { blocks: vec![block], ..encoder(config) });
     });
-    assert_eq!(causal, EncoderError::Forward(0));
+    assert_eq!(causal, EncoderError::Forward { place: "encoder.", index: 0 });
     let crossed = refused(&|config| {
         let cross = config.blocks[0].cross;
         config.encoder.as_mut().unwrap().blocks[1].cross = cross;
     });
-    assert_eq!(crossed, EncoderError::Cross(1));
+    assert_eq!(crossed, EncoderError::Cross { place: "encoder.", index: 1 });
     let block = refused(&|config| {
         let block = &mut config.encoder.as_mut().unwrap().blocks[1];
         (block.working, block.long) = (None, None);
@@ -610,6 +617,20 @@ fn settings_that_contradict_each_other_are_refused() {
         config.encoder.as_mut().unwrap().vocab_size = Some(VOCABULARY);
     });
     assert_eq!(own, EncoderError::PointerVocabulary);
+    let sentences =
+        Some(Sentences { ends: vec![1], places: 4, question: false, blocks: Vec::new() });
+    let of_sentences = refused(&|config| {
+        pointer(config);
+        config.encoder.as_mut().unwrap().sentences = sentences.clone();
+    });
+    assert_eq!(of_sentences, EncoderError::PointerSentences);
+    let wide = refused(&|config| {
+        let mut blocks = encoder(config).blocks;
+        (blocks[0].residual, blocks[0].fusion) = (false, crate::config::Fusion::Concat);
+        let sentences = Sentences { blocks, ..sentences.clone().unwrap() };
+        config.encoder.as_mut().unwrap().sentences = Some(sentences);
+    });
+    assert!(matches!(wide, EncoderError::SentenceWidth { expected: 10, .. }), "{wide:?}");
     let masked = refused(&|config| {
         pointer(config);
         config.heads[0].kind = HeadKind::MaskedTokens { tied: true, bias: true };
@@ -621,6 +642,11 @@ fn settings_that_contradict_each_other_are_refused() {
     });
     assert_eq!(named, EncoderError::HeadName("pointer"));
     let mut config = configs().remove(2).1;
+    config.encoder.as_mut().unwrap().sentences =
+        Some(Sentences { places: 0, ..sentences.unwrap() });
+    let said = config.check().unwrap_err().to_string();
+    assert!(said.contains("`encoder.sentences.places` is 0"), "{said}");
+    config.encoder.as_mut().unwrap().sentences = None;
     config.encoder.as_mut().unwrap().blocks[1].feed_forward = Some(0);
     let said = config.check().unwrap_err().to_string();
     assert!(said.contains("`encoder.blocks[1].feed_forward` is 0"), "{said}");

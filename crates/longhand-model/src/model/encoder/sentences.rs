@@ -1,0 +1,211 @@
+//! Sentences as positions: an encoder may read a row for each sentence of a source in place of one
+//! for each token, so that its memories step from sentence to sentence.
+//!
+//! The row of a sentence is the sum of its tokens' vectors, each through a gate that belongs to its
+//! place in the sentence. It is position encoding with learnt weights (Sukhbaatar et al., "End-to-end
+//! memory networks", 2015, section 4.1). Where the last sentence is a question, its row is added to
+//! those of all others, as each sentence is read for the question (Seo et al., "Query-reduction
+//! networks for question answering", 2017, section 2).
+
+use longhand_kernel::Sequence;
+use longhand_kernel::segments::Reduction;
+
+use super::super::Stack;
+use crate::config::{self, Config, ENCODER};
+use crate::state::State;
+use crate::tape::{Pass, Var};
+use crate::weights::{Builder, Init, ParameterId, Role, Weights};
+
+/// The layer that makes the rows of sentences.
+pub(super) struct SentenceReader {
+    ends: Vec<u32>,
+    places: usize,
+    /// What reads the tokens of each sentence before.
+    stack: Option<Stack>,
+    /// `[P, D]`, or `[2·P, D]` with those of the question behind the others'.
+    gates: ParameterId,
+    /// `[D, D]`: what a question's row gives to those of the others.
+    question: Option<ParameterId>,
+}
+
+/// Where the sentences of S sources are.
+#[derive(Debug, Default)]
+pub(super) struct Sentences {
+    /// `[N·S]`, row n·S + s: the first token of sentence n of source s, and the one behind its last.
+    pub(super) ranges: Vec<(u32, u32)>,
+    /// `[S]`: the number of sentences of each source.
+    pub(super) lengths: Vec<u32>,
+}
+
+impl Sentences {
+    /// The sentences as positions.
+    pub(super) fn sequence(&self) -> Sequence<'_> {
+        let sources = self.lengths.len();
+        let sequence = Sequence::new(self.ranges.len() / sources.max(1), sources);
+        Sequence { lengths: Some(&self.lengths), ..sequence }
+    }
+
+    /// `[T·S]`: whether a sentence starts at a token of the sources, which have this sequence. Each is
+    /// read as a document of its own.
+    pub(super) fn starts(&self, sequence: &Sequence) -> Vec<bool> {
+        let sources = self.lengths.len();
+        let mut starts = vec![false; sequence.rows()];
+        for (row, &(start, end)) in self.ranges.iter().enumerate() {
+            if start < end {
+                starts[start as usize * sources + row % sources] = true;
+            }
+        }
+        starts
+    }
+
+    /// `[N·S]`: the last token of each sentence, which stands for it.
+    pub(super) fn last_tokens(&self, ids: &[u32]) -> Vec<u32> {
+        let sources = self.lengths.len();
+        let last = |(row, &(start, end)): (usize, &(u32, u32))| match start < end {
+            true => ids[(end as usize - 1) * sources + row % sources],
+            false => 0,
+        };
+        self.ranges.iter().enumerate().map(last).collect()
+    }
+}
+
+impl SentenceReader {
+    pub(super) fn new(
+        config: &Config,
+        sentences: &config::Sentences,
+        builder: &mut Builder,
+    ) -> Self {
+        let config::Sentences { ends, places, question, blocks } = sentences;
+        let (width, prefix) = (config.width, format!("{ENCODER}.sentences."));
+        let stack = (!blocks.is_empty()).then(|| Stack::new(config, blocks, &prefix, builder));
+        let tables = if *question { 2 } else { 1 };
+        let name = format!("{prefix}places.weight");
+        let gates = builder.add(name, &[tables * places, width], Init::Normal(1.0));
+        builder.role(gates, Role::Table);
+        let dense = Init::Normal(0.5 / (width as f32).sqrt());
+        let question = question
+            .then(|| builder.add(format!("{prefix}question.weight"), &[width, width], dense));
+        Self { ends: ends.clone(), places: *places, stack, gates, question }
+    }
+
+    /// The sentences of sources, `[T·S]` ids. A sentence ends behind a token that ends one and those
+    /// of its kind that follow at once, or at the end of its source.
+    pub(super) fn sentences(&self, ids: &[u32], sequence: &Sequence) -> Sentences {
+        let sources = sequence.batch;
+        let id = |t: usize, s: usize| ids[t * sources + s];
+        let ends = |t: usize, s: usize| self.ends.contains(&id(t, s));
+        let of_source = |s: usize| {
+            let (mut found, mut start) = (Vec::new(), 0);
+            let real = sequence.real(s);
+            for t in 0..real {
+                if t + 1 == real || ends(t, s) && !ends(t + 1, s) {
+                    found.push((start, t as u32 + 1));
+                    start = t as u32 + 1;
+                }
+            }
+            found
+        };
+        let found: Vec<Vec<(u32, u32)>> = (0..sources).map(of_source).collect();
+        let lengths: Vec<u32> = found.iter().map(|found| found.len() as u32).collect();
+        let most = lengths.iter().copied().max().unwrap_or(0) as usize;
+        let mut ranges = vec![(0, 0); most * sources];
+        for (s, found) in found.iter().enumerate() {
+            for (n, &range) in found.iter().enumerate() {
+                ranges[n * sources + s] = range;
+            }
+        }
+        Sentences { ranges, lengths }
+    }
+
+    /// `[N·S, D]`: the rows of the sentences, from those of the tokens.
+    pub(super) fn run(
+        &self,
+        pass: &mut Pass<'_>,
+        weights: &Weights,
+        mut x: Var,
+        sentences: &Sentences,
+        state: &mut State,
+    ) -> Var {
+        if let Some(stack) = &self.stack {
+            x = stack.run(pass, weights, x, None, state);
+        }
+        let Sentences { ranges, lengths } = sentences;
+        let sources = lengths.len();
+        let (of_tokens, rows) = (pass.span(x), pass.sequence(x, false).rows());
+        let places = self.places(rows, sentences);
+        let gates = pass.embedding(weights, self.gates, &places, of_tokens, 0.0);
+        let x = pass.modulate(x, gates);
+        let span = pass.open_span(&sentences.sequence());
+        let rows = pass.segment(x, ranges, Reduction::Sum, span);
+        let Some(weight) = self.question else { return rows };
+        // The question is every sentence's, but not its own.
+        let asked = |row: usize| match (row / sources, lengths[row % sources] as usize) {
+            (n, count) if n + 1 < count => ranges[(count - 1) * sources + row % sources],
+            _ => (0, 0),
+        };
+        let asked: Vec<(u32, u32)> = (0..ranges.len()).map(asked).collect();
+        let questions = pass.segment(x, &asked, Reduction::Sum, span);
+        let questions = pass.linear(weights, &[questions], weight, None);
+        pass.add(rows, questions)
+    }
+
+    /// The place of each of the `rows` tokens in its sentence, those of a question behind the others.
+    fn places(&self, rows: usize, sentences: &Sentences) -> Vec<u32> {
+        let Sentences { ranges, lengths } = sentences;
+        let sources = lengths.len();
+        let mut places = vec![0; rows];
+        for (row, &(start, end)) in ranges.iter().enumerate() {
+            let (n, s) = (row / sources, row % sources);
+            let is_question = self.question.is_some() && n + 1 == lengths[s] as usize;
+            let first = if is_question { self.places } else { 0 };
+            for t in start..end {
+                let place = ((t - start) as usize).min(self.places - 1);
+                places[t as usize * sources + s] = (first + place) as u32;
+            }
+        }
+        places
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Preset;
+
+    fn reader(ends: &[u32], places: usize, question: bool) -> SentenceReader {
+        let ends = ends.to_vec();
+        let sentences = config::Sentences { ends, places, question, blocks: Vec::new() };
+        let config = Preset::EncoderDecoderNano.config(9);
+        SentenceReader::new(&config, &sentences, &mut Builder::empty())
+    }
+
+    /// Two sources side by side, the second one with padding behind it.
+    const IDS: [u32; 14] = [5, 2, 1, 3, 1, 1, 2, 1, 4, 9, 3, 9, 0, 9];
+    const LENGTHS: [u32; 2] = [7, 4];
+
+    fn sentences(reader: &SentenceReader) -> Sentences {
+        let sequence = Sequence { lengths: Some(&LENGTHS), ..Sequence::new(7, 2) };
+        reader.sentences(&IDS, &sequence)
+    }
+
+    #[test]
+    fn sentences_end_behind_their_marks_and_with_the_source() {
+        let found = sentences(&reader(&[1, 4], 3, false));
+        assert_eq!(found.lengths, [3, 1]);
+        assert_eq!(found.ranges, [(0, 3), (0, 4), (3, 5), (0, 0), (5, 7), (0, 0)]);
+        assert_eq!(found.last_tokens(&IDS), [1, 1, 4, 0, 0, 0]);
+        let whole = sentences(&reader(&[], 3, false));
+        assert_eq!((whole.lengths, whole.ranges), (vec![1, 1], vec![(0, 7), (0, 4)]));
+    }
+
+    #[test]
+    fn places_count_within_a_sentence_and_apart_in_a_question() {
+        let places = |question: bool| {
+            let reader = reader(&[1, 4], 2, question);
+            reader.places(14, &sentences(&reader))
+        };
+        assert_eq!(places(false), [0, 0, 1, 1, 1, 1, 0, 1, 1, 0, 0, 0, 1, 0]);
+        // The only sentence of a source is its question.
+        assert_eq!(places(true), [0, 2, 1, 3, 1, 3, 0, 3, 1, 0, 2, 0, 3, 0]);
+    }
+}
