@@ -617,17 +617,16 @@ fn settings_that_contradict_each_other_are_refused() {
         config.encoder.as_mut().unwrap().vocab_size = Some(VOCABULARY);
     });
     assert_eq!(own, EncoderError::PointerVocabulary);
-    let sentences =
-        Some(Sentences { ends: vec![1], places: 4, question: false, blocks: Vec::new() });
+    let sentences = Sentences { ends: vec![1], places: 4, question: false, blocks: Vec::new() };
     let of_sentences = refused(&|config| {
         pointer(config);
-        config.encoder.as_mut().unwrap().sentences = sentences.clone();
+        config.encoder.as_mut().unwrap().sentences = Some(sentences.clone());
     });
     assert_eq!(of_sentences, EncoderError::PointerSentences);
     let wide = refused(&|config| {
         let mut blocks = encoder(config).blocks;
         (blocks[0].residual, blocks[0].fusion) = (false, crate::config::Fusion::Concat);
-        let sentences = Sentences { blocks, ..sentences.clone().unwrap() };
+        let sentences = Sentences { blocks, ..sentences.clone() };
         config.encoder.as_mut().unwrap().sentences = Some(sentences);
     });
     assert!(matches!(wide, EncoderError::SentenceWidth { expected: 10, .. }), "{wide:?}");
@@ -642,8 +641,7 @@ fn settings_that_contradict_each_other_are_refused() {
     });
     assert_eq!(named, EncoderError::HeadName("pointer"));
     let mut config = configs().remove(2).1;
-    config.encoder.as_mut().unwrap().sentences =
-        Some(Sentences { places: 0, ..sentences.unwrap() });
+    config.encoder.as_mut().unwrap().sentences = Some(Sentences { places: 0, ..sentences });
     let said = config.check().unwrap_err().to_string();
     assert!(said.contains("`encoder.sentences.places` is 0"), "{said}");
     config.encoder.as_mut().unwrap().sentences = None;
