@@ -625,11 +625,13 @@ fn settings_that_contradict_each_other_are_refused() {
     assert_eq!(of_sentences, EncoderError::PointerSentences);
     let wide = refused(&|config| {
         let mut blocks = encoder(config).blocks;
-        (blocks[0].residual, blocks[0].fusion) = (false, crate::config::Fusion::Concat);
+        (blocks[0].residual, blocks[0].long) = (false, None);
+        blocks[0].fusion = crate::config::Fusion::None;
+        blocks.truncate(1);
         let sentences = Sentences { blocks, ..sentences.clone() };
         config.encoder.as_mut().unwrap().sentences = Some(sentences);
     });
-    assert!(matches!(wide, EncoderError::SentenceWidth { expected: 10, .. }), "{wide:?}");
+    assert_eq!(wide, EncoderError::SentenceWidth { got: 12, expected: 10 });
     let masked = refused(&|config| {
         pointer(config);
         config.heads[0].kind = HeadKind::MaskedTokens { tied: true, bias: true };
