@@ -158,18 +158,22 @@ impl Model {
     ) -> Var {
         let sentences = encoder.sentences.as_ref();
         let sentences = sentences.map(|reader| (reader, reader.sentences(ids, sequence)));
-        let starts = sentences.as_ref().map(|(_, sentences)| sentences.starts(sequence));
-        let span = pass.open_span(&Sequence { resets: starts.as_deref(), ..*sequence });
-        let mut state = State::new(&encoder.state, sequence.batch);
-        let token = self.config.dropout.token;
+        let (mut sequence, mut of_tokens, mut reordered) = (*sequence, *sequence, Vec::new());
+        if let Some((_, sentences)) = &sentences {
+            (sequence, of_tokens) = (sentences.sequence(), sentences.of_tokens());
+            reordered = sentences.reordered(ids);
+        }
+        let ids = if sentences.is_some() { &reordered } else { ids };
+        let (span, token) = (pass.open_span(&of_tokens), self.config.dropout.token);
         let mut x = pass.embedding(&self.weights, encoder.embedding, ids, span, token);
         for embedded in [Embedded::Tokens, Embedded::Whole] {
             x = pass.perturb(x, false, embedded);
         }
+        let state = |sequence: &Sequence| State::new(&encoder.state, sequence.batch);
         if let Some((reader, sentences)) = &sentences {
-            x = reader.run(pass, &self.weights, x, sentences, &mut state);
+            x = reader.run(pass, &self.weights, x, sentences, &mut state(&of_tokens));
         }
-        let sequence = sentences.as_ref().map_or(*sequence, |(_, sentences)| sentences.sequence());
+        let mut state = state(&sequence);
         let x = self.place(pass, x, encoder.positions, &sequence, &state);
         encoder.stack.run(pass, &self.weights, x, None, &mut state)
     }

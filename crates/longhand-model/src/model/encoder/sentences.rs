@@ -28,34 +28,41 @@ pub(super) struct SentenceReader {
     question: Option<ParameterId>,
 }
 
-/// Where the sentences of S sources are.
-#[derive(Debug, Default)]
+/// The sentences of S sources.
+#[derive(Debug)]
 pub(super) struct Sentences {
     /// `[N·S]`, row n·S + s: the first token of sentence n of source s, and the one behind its last.
-    pub(super) ranges: Vec<(u32, u32)>,
+    ranges: Vec<(u32, u32)>,
     /// `[S]`: the number of sentences of each source.
-    pub(super) lengths: Vec<u32>,
+    lengths: Vec<u32>,
+    /// `[N·S]`: the number of tokens of each sentence.
+    tokens: Vec<u32>,
 }
 
 impl Sentences {
-    /// The sentences as positions.
+    /// The sentences as positions of their sources.
     pub(super) fn sequence(&self) -> Sequence<'_> {
         let sources = self.lengths.len();
         let sequence = Sequence::new(self.ranges.len() / sources.max(1), sources);
         Sequence { lengths: Some(&self.lengths), ..sequence }
     }
 
-    /// `[T·S]`: whether a sentence starts at a token of the sources, which have this sequence. Each is
-    /// read as a document of its own.
-    pub(super) fn starts(&self, sequence: &Sequence) -> Vec<bool> {
-        let sources = self.lengths.len();
-        let mut starts = vec![false; sequence.rows()];
+    /// The tokens as positions of their sentences, each a sequence of its own.
+    pub(super) fn of_tokens(&self) -> Sequence<'_> {
+        let longest = self.tokens.iter().copied().max().unwrap_or(0) as usize;
+        Sequence { lengths: Some(&self.tokens), ..Sequence::new(longest, self.tokens.len()) }
+    }
+
+    /// `[L·N·S]`: the tokens in that order, of which padding has id 0.
+    pub(super) fn reordered(&self, ids: &[u32]) -> Vec<u32> {
+        let (sources, sequence) = (self.lengths.len(), self.of_tokens());
+        let mut reordered = vec![0; sequence.rows()];
         for (row, &(start, end)) in self.ranges.iter().enumerate() {
-            if start < end {
-                starts[start as usize * sources + row % sources] = true;
+            for (place, t) in (start..end).enumerate() {
+                reordered[place * sequence.batch + row] = ids[t as usize * sources + row % sources];
             }
         }
-        starts
+        reordered
     }
 
     /// `[N·S]`: the last token of each sentence, which stands for it.
@@ -66,6 +73,12 @@ impl Sentences {
             false => 0,
         };
         self.ranges.iter().enumerate().map(last).collect()
+    }
+
+    /// Whether a row is that of its source's last sentence.
+    fn is_last(&self, row: usize) -> bool {
+        let sources = self.lengths.len();
+        row / sources + 1 == self.lengths[row % sources] as usize
     }
 }
 
@@ -92,8 +105,7 @@ impl SentenceReader {
     /// of its kind that follow at once, or at the end of its source.
     pub(super) fn sentences(&self, ids: &[u32], sequence: &Sequence) -> Sentences {
         let sources = sequence.batch;
-        let id = |t: usize, s: usize| ids[t * sources + s];
-        let ends = |t: usize, s: usize| self.ends.contains(&id(t, s));
+        let ends = |t: usize, s: usize| self.ends.contains(&ids[t * sources + s]);
         let of_source = |s: usize| {
             let (mut found, mut start) = (Vec::new(), 0);
             let real = sequence.real(s);
@@ -114,10 +126,11 @@ impl SentenceReader {
                 ranges[n * sources + s] = range;
             }
         }
-        Sentences { ranges, lengths }
+        let tokens = ranges.iter().map(|(start, end)| end - start).collect();
+        Sentences { ranges, lengths, tokens }
     }
 
-    /// `[N·S, D]`: the rows of the sentences, from those of the tokens.
+    /// `[N·S, D]`: the rows of the sentences, from those of their tokens, `[L·N·S, D]`.
     pub(super) fn run(
         &self,
         pass: &mut Pass<'_>,
@@ -129,41 +142,35 @@ impl SentenceReader {
         if let Some(stack) = &self.stack {
             x = stack.run(pass, weights, x, None, state);
         }
-        let Sentences { ranges, lengths } = sentences;
-        let sources = lengths.len();
-        let (of_tokens, rows) = (pass.span(x), pass.sequence(x, false).rows());
-        let places = self.places(rows, sentences);
+        let (places, of_tokens) = (self.places(sentences), pass.span(x));
         let gates = pass.embedding(weights, self.gates, &places, of_tokens, 0.0);
         let x = pass.modulate(x, gates);
         let span = pass.open_span(&sentences.sequence());
-        let rows = pass.segment(x, ranges, Reduction::Sum, span);
+        let whole: Vec<(u32, u32)> = sentences.tokens.iter().map(|&count| (0, count)).collect();
+        let rows = pass.segment(x, &whole, Reduction::Sum, span);
         let Some(weight) = self.question else { return rows };
         // The question is every sentence's, but not its own.
-        let asked = |row: usize| match (row / sources, lengths[row % sources] as usize) {
-            (n, count) if n + 1 < count => ranges[(count - 1) * sources + row % sources],
-            _ => (0, 0),
+        let asked = |row: usize| match sentences.lengths[row % sentences.lengths.len()] {
+            0 => (0, 0),
+            _ if sentences.is_last(row) => (0, 0),
+            count => (count - 1, count),
         };
-        let asked: Vec<(u32, u32)> = (0..ranges.len()).map(asked).collect();
-        let questions = pass.segment(x, &asked, Reduction::Sum, span);
+        let asked: Vec<(u32, u32)> = (0..whole.len()).map(asked).collect();
+        let questions = pass.segment(rows, &asked, Reduction::First, span);
         let questions = pass.linear(weights, &[questions], weight, None);
         pass.add(rows, questions)
     }
 
-    /// The place of each of the `rows` tokens in its sentence, those of a question behind the others.
-    fn places(&self, rows: usize, sentences: &Sentences) -> Vec<u32> {
-        let Sentences { ranges, lengths } = sentences;
-        let sources = lengths.len();
-        let mut places = vec![0; rows];
-        for (row, &(start, end)) in ranges.iter().enumerate() {
-            let (n, s) = (row / sources, row % sources);
-            let is_question = self.question.is_some() && n + 1 == lengths[s] as usize;
+    /// `[L·N·S]`: the place of each token in its sentence, those of a question behind the others.
+    fn places(&self, sentences: &Sentences) -> Vec<u32> {
+        let sequence = sentences.of_tokens();
+        let place = |at: usize| {
+            let (place, row) = (at / sequence.batch, at % sequence.batch);
+            let is_question = self.question.is_some() && sentences.is_last(row);
             let first = if is_question { self.places } else { 0 };
-            for t in start..end {
-                let place = ((t - start) as usize).min(self.places - 1);
-                places[t as usize * sources + s] = (first + place) as u32;
-            }
-        }
-        places
+            (first + place.min(self.places - 1)) as u32
+        };
+        (0..sequence.rows()).map(place).collect()
     }
 }
 
@@ -199,13 +206,26 @@ mod tests {
     }
 
     #[test]
+    fn each_sentence_is_a_sequence_of_its_own() {
+        let found = sentences(&reader(&[1, 4], 3, false));
+        assert_eq!((found.of_tokens().time, found.of_tokens().batch), (4, 6));
+        assert_eq!(found.tokens, [3, 4, 2, 0, 2, 0]);
+        let first_three = [5, 2, 2, 0, 3, 0, 1, 3, 4, 0, 0, 0, 1, 1, 0, 0, 0, 0];
+        assert_eq!(found.reordered(&IDS)[..18], first_three);
+        assert_eq!(found.reordered(&IDS)[18..], [0, 1, 0, 0, 0, 0]);
+    }
+
+    #[test]
     fn places_count_within_a_sentence_and_apart_in_a_question() {
         let places = |question: bool| {
             let reader = reader(&[1, 4], 2, question);
-            reader.places(14, &sentences(&reader))
+            reader.places(&sentences(&reader))
         };
-        assert_eq!(places(false), [0, 0, 1, 1, 1, 1, 0, 1, 1, 0, 0, 0, 1, 0]);
-        // The only sentence of a source is its question.
-        assert_eq!(places(true), [0, 2, 1, 3, 1, 3, 0, 3, 1, 0, 2, 0, 3, 0]);
+        let at = |place: u32| [place; 6];
+        assert_eq!(places(false), [at(0), at(1), at(1), at(1)].concat());
+        // Sentence 2 of the first source and the only one of the second are questions.
+        let first = [0, 2, 0, 0, 2, 0];
+        let later = [1, 3, 1, 1, 3, 1];
+        assert_eq!(places(true), [first, later, later, later].concat());
     }
 }
