@@ -150,10 +150,10 @@ impl SentenceReader {
         let rows = pass.segment(x, &whole, Reduction::Sum, span);
         let Some(weight) = self.question else { return rows };
         // The question is every sentence's, but not its own.
-        let asked = |row: usize| match sentences.lengths[row % sentences.lengths.len()] {
-            0 => (0, 0),
-            _ if sentences.is_last(row) => (0, 0),
-            count => (count - 1, count),
+        let asked = |row: usize| {
+            let (n, source) = (row / sentences.lengths.len(), row % sentences.lengths.len());
+            let count = sentences.lengths[source];
+            if n + 1 < count as usize { (count - 1, count) } else { (0, 0) }
         };
         let asked: Vec<(u32, u32)> = (0..whole.len()).map(asked).collect();
         let questions = pass.segment(rows, &asked, Reduction::First, span);
@@ -176,8 +176,13 @@ impl SentenceReader {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use longhand_kernel::Cpu;
+
     use super::*;
-    use crate::Preset;
+    use crate::tape::{Mode, Tape};
+    use crate::{Model, Preset};
 
     fn reader(ends: &[u32], places: usize, question: bool) -> SentenceReader {
         let ends = ends.to_vec();
@@ -227,5 +232,63 @@ mod tests {
         let first = [0, 2, 0, 0, 2, 0];
         let later = [1, 3, 1, 1, 3, 1];
         assert_eq!(places(true), [first, later, later, later].concat());
+    }
+
+    /// The rows, by their definition.
+    #[test]
+    fn rows_are_gated_sums_and_the_question_is_in_each_other_one() {
+        let mut config = Preset::EncoderDecoderNano.config(10);
+        config.encoder.as_mut().unwrap().sentences = Some(config::Sentences {
+            ends: vec![1, 4],
+            places: 2,
+            question: true,
+            blocks: Vec::new(),
+        });
+        let model = Model::new(config, 1).unwrap();
+        let (encoder, width) = (model.encoder.as_ref().unwrap(), model.config().width);
+        let reader = encoder.sentences.as_ref().unwrap();
+        let found = sentences(reader);
+        let mut tape = Tape::new(Arc::new(Cpu::new(1)));
+        let mut pass = tape.pass(Mode::Read);
+        let span = pass.open_span(&found.of_tokens());
+        let ids = found.reordered(&IDS);
+        let x = pass.embedding(&model.weights, encoder.embedding, &ids, span, 0.0);
+        let state = &mut State::new(&encoder.state, found.of_tokens().batch);
+        let rows = reader.run(&mut pass, &model.weights, x, &found, state);
+
+        let [vectors, gates, matrix] = [encoder.embedding, reader.gates, reader.question.unwrap()]
+            .map(|id| {
+                let values = model.weights.values(id).iter();
+                values.map(|&value| f64::from(value)).collect::<Vec<f64>>()
+            });
+        let sum = |tokens: &[usize], first: usize| -> Vec<f64> {
+            let value = |(place, &id): (usize, &usize), d: usize| {
+                let gate = gates[(first + place.min(1)) * width + d];
+                vectors[id * width + d] / (1.0 + (-gate).exp())
+            };
+            let of = |d| tokens.iter().enumerate().map(|token| value(token, d)).sum();
+            (0..width).map(of).collect()
+        };
+        let question = sum(&[3, 0], 2);
+        let asked = |row: Vec<f64>| -> Vec<f64> {
+            let product = |d: usize| -> f64 {
+                matrix[d * width..][..width].iter().zip(&question).map(|(w, q)| w * q).sum()
+            };
+            row.iter().enumerate().map(|(d, x)| x + product(d)).collect()
+        };
+        let nothing = vec![0.0; width];
+        let exact = [
+            asked(sum(&[5, 1, 1], 0)),
+            sum(&[2, 3, 1, 1], 2),
+            asked(sum(&[2, 4], 0)),
+            nothing.clone(),
+            question.clone(),
+            nothing,
+        ];
+        let got = pass.data(rows).chunks(width);
+        for (row, (got, exact)) in got.zip(&exact).enumerate() {
+            let error = got.iter().zip(exact).map(|(&x, y)| (f64::from(x) - y).abs());
+            assert!(error.fold(0.0, f64::max) < 1e-5, "row {row}");
+        }
     }
 }
