@@ -38,7 +38,8 @@ pub struct Sentences {
     /// is one sentence.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ends: Vec<u32>,
-    /// P: places in a sentence with a gate of their own. Tokens behind them share the last one.
+    /// P: places in a sentence, each with a gate of its own. A sentence of more tokens goes on in
+    /// further rows; of a question, the last row asks.
     pub places: usize,
     /// Whether the last sentence is a question: it has gates of its own, and its row times a matrix is
     /// added to those of all others (Seo et al., "Query-reduction networks for question

@@ -72,8 +72,7 @@ impl Model {
         let encoder = self.encoder.as_ref().ok_or(ModelError::NoEncoder)?;
         self.check_text(encoder, ids, sequence)?;
         let mut pass = tape.pass(Mode::Read);
-        let rows = self.encode(encoder, &mut pass, ids, sequence);
-        let sentences = encoder.sentences.as_ref().map(|reader| reader.sentences(ids, sequence));
+        let (rows, sentences) = self.encode(encoder, &mut pass, ids, sequence);
         let standing = sentences.as_ref().map(|sentences| sentences.last_tokens(ids));
         let sequence = &sentences.as_ref().map_or(*sequence, Sentences::sequence);
         let ids = standing.as_deref().unwrap_or(ids);
@@ -142,24 +141,25 @@ impl Model {
         match source? {
             SourceInput::Text { ids, sequence } => {
                 let encoder = self.encoder.as_ref()?;
-                Some(Across::Rows(self.encode(encoder, pass, ids, &sequence)))
+                Some(Across::Rows(self.encode(encoder, pass, ids, &sequence).0))
             }
             SourceInput::Kept(source) => Some(Across::Kept(source)),
         }
     }
 
-    /// `[T·B, D]`: the encoder's output over checked sources, a row for each token or sentence.
+    /// `[T·B, D]`: the encoder's output over checked sources, a row for each token or sentence; with
+    /// the sentences, if those are what it reads.
     fn encode(
         &self,
         encoder: &Encoder,
         pass: &mut Pass<'_>,
         ids: &[u32],
         sequence: &Sequence,
-    ) -> Var {
-        let sentences = encoder.sentences.as_ref();
-        let sentences = sentences.map(|reader| (reader, reader.sentences(ids, sequence)));
+    ) -> (Var, Option<Sentences>) {
+        let reader = encoder.sentences.as_ref();
+        let sentences = reader.map(|reader| reader.sentences(ids, sequence));
         let (mut sequence, mut of_tokens, mut reordered) = (*sequence, *sequence, Vec::new());
-        if let Some((_, sentences)) = &sentences {
+        if let Some(sentences) = &sentences {
             (sequence, of_tokens) = (sentences.sequence(), sentences.of_tokens());
             reordered = sentences.reordered(ids);
         }
@@ -170,12 +170,13 @@ impl Model {
             x = pass.perturb(x, false, embedded);
         }
         let state = |sequence: &Sequence| State::new(&encoder.state, sequence.batch);
-        if let Some((reader, sentences)) = &sentences {
+        if let (Some(reader), Some(sentences)) = (reader, &sentences) {
             x = reader.run(pass, &self.weights, x, sentences, &mut state(&of_tokens));
         }
         let mut state = state(&sequence);
         let x = self.place(pass, x, encoder.positions, &sequence, &state);
-        encoder.stack.run(pass, &self.weights, x, None, &mut state)
+        let rows = encoder.stack.run(pass, &self.weights, x, None, &mut state);
+        (rows, sentences)
     }
 
     fn check_text(

@@ -102,15 +102,17 @@ impl SentenceReader {
     }
 
     /// The sentences of sources, `[T·S]` ids. A sentence ends behind a token that ends one and those
-    /// of its kind that follow at once, or at the end of its source.
+    /// of its kind that follow at once, or at the end of its source. One of more than P tokens goes
+    /// on in further rows, so that a long one does not pad all others.
     pub(super) fn sentences(&self, ids: &[u32], sequence: &Sequence) -> Sentences {
         let sources = sequence.batch;
         let ends = |t: usize, s: usize| self.ends.contains(&ids[t * sources + s]);
         let of_source = |s: usize| {
-            let (mut found, mut start) = (Vec::new(), 0);
+            let (mut found, mut start) = (Vec::new(), 0_u32);
             let real = sequence.real(s);
             for t in 0..real {
-                if t + 1 == real || ends(t, s) && !ends(t + 1, s) {
+                let is_full = t + 1 - start as usize == self.places;
+                if is_full || t + 1 == real || ends(t, s) && !ends(t + 1, s) {
                     found.push((start, t as u32 + 1));
                     start = t as u32 + 1;
                 }
@@ -168,7 +170,7 @@ impl SentenceReader {
             let (place, row) = (at / sequence.batch, at % sequence.batch);
             let is_question = self.question.is_some() && sentences.is_last(row);
             let first = if is_question { self.places } else { 0 };
-            (first + place.min(self.places - 1)) as u32
+            (first + place) as u32
         };
         (0..sequence.rows()).map(place).collect()
     }
@@ -202,17 +204,26 @@ mod tests {
 
     #[test]
     fn sentences_end_behind_their_marks_and_with_the_source() {
-        let found = sentences(&reader(&[1, 4], 3, false));
+        let found = sentences(&reader(&[1, 4], 4, false));
         assert_eq!(found.lengths, [3, 1]);
         assert_eq!(found.ranges, [(0, 3), (0, 4), (3, 5), (0, 0), (5, 7), (0, 0)]);
         assert_eq!(found.last_tokens(&IDS), [1, 1, 4, 0, 0, 0]);
-        let whole = sentences(&reader(&[], 3, false));
+        let whole = sentences(&reader(&[], 7, false));
         assert_eq!((whole.lengths, whole.ranges), (vec![1, 1], vec![(0, 7), (0, 4)]));
     }
 
     #[test]
-    fn each_sentence_is_a_sequence_of_its_own() {
+    fn a_sentence_of_more_tokens_than_places_goes_on_in_the_next_row() {
         let found = sentences(&reader(&[1, 4], 3, false));
+        assert_eq!(found.lengths, [3, 2]);
+        assert_eq!(found.ranges, [(0, 3), (0, 3), (3, 5), (3, 4), (5, 7), (0, 0)]);
+        let found = sentences(&reader(&[], 3, false));
+        assert_eq!(found.ranges, [(0, 3), (0, 3), (3, 6), (3, 4), (6, 7), (0, 0)]);
+    }
+
+    #[test]
+    fn each_sentence_is_a_sequence_of_its_own() {
+        let found = sentences(&reader(&[1, 4], 4, false));
         assert_eq!((found.of_tokens().time, found.of_tokens().batch), (4, 6));
         assert_eq!(found.tokens, [3, 4, 2, 0, 2, 0]);
         let first_three = [5, 2, 2, 0, 3, 0, 1, 3, 4, 0, 0, 0, 1, 1, 0, 0, 0, 0];
@@ -223,15 +234,14 @@ mod tests {
     #[test]
     fn places_count_within_a_sentence_and_apart_in_a_question() {
         let places = |question: bool| {
-            let reader = reader(&[1, 4], 2, question);
+            let reader = reader(&[1, 4], 4, question);
             reader.places(&sentences(&reader))
         };
         let at = |place: u32| [place; 6];
-        assert_eq!(places(false), [at(0), at(1), at(1), at(1)].concat());
+        assert_eq!(places(false), [at(0), at(1), at(2), at(3)].concat());
         // Sentence 2 of the first source and the only one of the second are questions.
-        let first = [0, 2, 0, 0, 2, 0];
-        let later = [1, 3, 1, 1, 3, 1];
-        assert_eq!(places(true), [first, later, later, later].concat());
+        let asked = |place: u32| [0, 4, 0, 0, 4, 0].map(|first| first + place);
+        assert_eq!(places(true), [asked(0), asked(1), asked(2), asked(3)].concat());
     }
 
     /// The rows, by their definition.
@@ -240,7 +250,7 @@ mod tests {
         let mut config = Preset::EncoderDecoderNano.config(10);
         config.encoder.as_mut().unwrap().sentences = Some(config::Sentences {
             ends: vec![1, 4],
-            places: 2,
+            places: 3,
             question: true,
             blocks: Vec::new(),
         });
@@ -263,27 +273,28 @@ mod tests {
             });
         let sum = |tokens: &[usize], first: usize| -> Vec<f64> {
             let value = |(place, &id): (usize, &usize), d: usize| {
-                let gate = gates[(first + place.min(1)) * width + d];
+                let gate = gates[(first + place) * width + d];
                 vectors[id * width + d] / (1.0 + (-gate).exp())
             };
             let of = |d| tokens.iter().enumerate().map(|token| value(token, d)).sum();
             (0..width).map(of).collect()
         };
-        let question = sum(&[3, 0], 2);
-        let asked = |row: Vec<f64>| -> Vec<f64> {
+        let question = sum(&[3, 0], 3);
+        let asked = |row: Vec<f64>, question: &[f64]| -> Vec<f64> {
             let product = |d: usize| -> f64 {
-                matrix[d * width..][..width].iter().zip(&question).map(|(w, q)| w * q).sum()
+                matrix[d * width..][..width].iter().zip(question).map(|(w, q)| w * q).sum()
             };
             row.iter().enumerate().map(|(d, x)| x + product(d)).collect()
         };
-        let nothing = vec![0.0; width];
+        // Of the second source, the question is what its first row had no place for.
+        let other = sum(&[1], 3);
         let exact = [
-            asked(sum(&[5, 1, 1], 0)),
-            sum(&[2, 3, 1, 1], 2),
-            asked(sum(&[2, 4], 0)),
-            nothing.clone(),
-            question.clone(),
-            nothing,
+            asked(sum(&[5, 1, 1], 0), &question),
+            asked(sum(&[2, 3, 1], 0), &other),
+            asked(sum(&[2, 4], 0), &question),
+            other,
+            question,
+            vec![0.0; width],
         ];
         let got = pass.data(rows).chunks(width);
         for (row, (got, exact)) in got.zip(&exact).enumerate() {

@@ -226,7 +226,7 @@ fn dropout_of_a_seed_is_the_same_in_every_pass() {
     let mut encoded = |model: &Model, mode| {
         let mut pass = tape.pass(mode);
         let encoder = model.encoder.as_ref().unwrap();
-        let rows = model.encode(encoder, &mut pass, &source_ids(model), &padded(&SOURCE));
+        let (rows, _) = model.encode(encoder, &mut pass, &source_ids(model), &padded(&SOURCE));
         pass.data(rows).to_vec()
     };
     let whole = encoded(&still, Mode::Train { seed: 1 });
