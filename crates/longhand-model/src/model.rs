@@ -278,7 +278,7 @@ impl Model {
 
     /// Takes over the body of a trained model that is not packed, and the heads that `heads` names:
     /// every weight whose name and shape both share. Other heads stay as they are, so that a new head
-    /// never begins with an old one's answers. Returns the names of the weights that stay.
+    /// does not begin with an old one's answers. Returns the names of the weights that stay.
     pub fn take_over(&mut self, trained: &Model, heads: &[&str]) -> Vec<String> {
         let embedding = self.embedding;
         let new = self.heads.iter().filter(|head| !heads.contains(&head.name()));

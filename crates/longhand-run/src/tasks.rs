@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use longhand_model::config::HeadKind;
+use longhand_model::config::{HeadConfig, HeadKind};
 use longhand_model::{Cpu, Model};
 use longhand_tasks::Network;
 use longhand_tasks::examples::Fold;
@@ -380,7 +380,6 @@ fn model<T: Task>(
     let config = recipe.model.config(tokenizer.vocab_size())?;
     let head = meaning.head(task, config.head());
     let kept = trained.map(|(trained, _)| rehearsal::kept(recipe, trained)).unwrap_or_default();
-    let names: Vec<&str> = kept.iter().map(|head| head.name.as_str()).collect();
     let config = start::with_head(config, head);
     let config = meaning.body(start::with_further_heads(config, T::NAME, &kept), tokenizer);
     match (meaning.reads_sources(), config.encoder.is_some()) {
@@ -396,6 +395,11 @@ fn model<T: Task>(
         return Ok((model, Vec::new()));
     };
     let config = recipe.tuning.config(config)?;
+    // The answers of a language model are tokens, which stay what they are from task to task.
+    let writes = |head: &&HeadConfig| matches!(head.kind, HeadKind::LanguageModel { .. });
+    let own = config.heads.first().filter(writes).map(|head| head.name.clone());
+    let further = kept.iter().map(|head| head.name.as_str());
+    let names: Vec<&str> = further.chain(own.as_deref()).collect();
     let (model, drawn) = start::from_trained(config, trained, &names, seed)?;
     base::tell_drawn(&model, &drawn, watch)?;
     Ok((model, drawn))

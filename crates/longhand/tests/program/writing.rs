@@ -277,6 +277,30 @@ fn stories_become_a_model_that_answers() {
     assert!(told.contains("without the datastore: loss"), "{told}");
 }
 
+/// Its tokens stay what they are, also where the output matrix is not the embedding.
+#[test]
+fn a_model_that_writes_goes_on_with_the_head_of_its_base() {
+    let folder = TempDir::new().unwrap();
+    let story = |i: usize| {
+        format!("1 Ann is in the {0}.\n2 Where is Ann? \t{0}\t1\n", ["hall", "yard"][i % 2])
+    };
+    let stories = write(&folder, "stories.txt", &(0..40).map(story).collect::<String>());
+    let (base, on) = (folder.path().join("base"), folder.path().join("on"));
+    let [base, on] = [&base, &on].map(|path| path.to_str().unwrap());
+    let tune = |arguments: &[&str]| -> f64 {
+        let data = ["--task", "answer", "--data", &stories, "--test", &stories];
+        let all = [&["finetune"], arguments, &data[..], &["--json", "--threads", "1"]].concat();
+        let (code, told, errors) = longhand(&all, "");
+        assert_eq!((code, errors.as_str()), (0, ""));
+        let last: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+        last["test"]["loss"].as_f64().unwrap()
+    };
+    let learnt =
+        tune(&["--preset", "lstm", "--steps", "30", "--learning-rate", "1e-2", "--out", base]);
+    let still = tune(&[base, "--steps", "1", "--learning-rate", "1e-9", "--out", on]);
+    assert!((still - learnt).abs() < 1e-3 && learnt < 3.0, "{learnt} {still}");
+}
+
 #[test]
 fn the_beginning_of_a_text_is_a_baseline_to_compare_with() {
     let folder = TempDir::new().unwrap();
