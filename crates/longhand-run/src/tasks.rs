@@ -369,7 +369,8 @@ impl Before<'_> {
 }
 
 /// The untrained model, drawn at random, begun with word vectors or begun with a trained model, and
-/// the names of the parameters that a trained model lacks.
+/// the names of the parameters that are the task's own: a trained model lacks them, or they are of the
+/// head.
 fn model<T: Task>(
     recipe: &Recipe,
     (meaning, task): (&T, &T::Settings),
@@ -400,9 +401,16 @@ fn model<T: Task>(
     let own = config.heads.first().filter(writes).map(|head| head.name.clone());
     let further = kept.iter().map(|head| head.name.as_str());
     let names: Vec<&str> = further.chain(own.as_deref()).collect();
-    let (model, drawn) = start::from_trained(config, trained, &names, seed)?;
-    base::tell_drawn(&model, &drawn, watch)?;
-    Ok((model, drawn))
+    let (model, mut tasks_own) = start::from_trained(config, trained, &names, seed)?;
+    base::tell_drawn(&model, &tasks_own, watch)?;
+    let of_head = |name: &&String| name.split_once('.').map(|(head, _)| head) == own.as_deref();
+    if own.is_some() {
+        let names = model.weights.iter().map(|parameter| &parameter.name).filter(of_head);
+        let taken_over: Vec<String> =
+            names.filter(|name| !tasks_own.contains(name)).cloned().collect();
+        tasks_own.extend(taken_over);
+    }
+    Ok((model, tasks_own))
 }
 
 /// Trains the recipe's tokeniser, or one of the kind that suits the text better, and adds the special

@@ -299,6 +299,12 @@ fn a_model_that_writes_goes_on_with_the_head_of_its_base() {
         tune(&["--preset", "lstm", "--steps", "30", "--learning-rate", "1e-2", "--out", base]);
     let still = tune(&[base, "--steps", "1", "--learning-rate", "1e-9", "--out", on]);
     assert!((still - learnt).abs() < 1e-3 && learnt < 3.0, "{learnt} {still}");
+    // The head is still what is trained where the body is frozen, and saved beside small changes.
+    let rate = ["--steps", "20", "--learning-rate", "1e-2", "--force", "--out", on];
+    for method in ["frozen", "lora"] {
+        let further = tune(&[&[base, "--method", method], &rate[..]].concat());
+        assert!(further < 0.9 * learnt, "{method}: {learnt} {further}");
+    }
 }
 
 #[test]
