@@ -21,8 +21,8 @@
 //! back to its inputs:
 //!
 //! ```
-//! use longhand_kernel::recurrence::{self, CellKind, Gradients, Kept, OutputGradients, Outputs};
-//! use longhand_kernel::recurrence::{Sizes, WeightGradients, Weights};
+//! use longhand_kernel::recurrence::{self, CellKind, Gradients, Input, Kept, OutputGradients};
+//! use longhand_kernel::recurrence::{Outputs, Sizes, WeightGradients, Weights};
 //! use longhand_kernel::{Call, Cpu, Sequence};
 //!
 //! let cpu = Cpu::new(2);
@@ -40,7 +40,7 @@
 //! let mut saved = vec![0.0; recurrence::saved_len(sizes, &sequence)];
 //! let next: &mut [&mut [f32]] = &mut [&mut h, &mut c];
 //! let outputs = Outputs { y: &mut y, next, saved: Some(&mut saved) };
-//! recurrence::forward(call, weights, &x[..], &before, outputs);
+//! recurrence::forward(call, weights, Input::Rows(&x), &before, outputs);
 //! assert_eq!(y[4..], h, "the hidden state is the last output");
 //!
 //! let mut d_x = [0.0; 3];
@@ -48,7 +48,7 @@
 //!     Gradients { weights: WeightGradients::default(), x: Some(&mut d_x), state: None };
 //! let kept = Kept { y: &y, saved: &mut saved };
 //! let d = OutputGradients { y: &[1.0; 6], next: &[] };
-//! recurrence::backward(call, weights, &x[..], &before, kept, d, gradients);
+//! recurrence::backward(call, weights, Input::Rows(&x), &before, kept, d, gradients);
 //! assert!(d_x.iter().all(|d| d.is_finite() && *d != 0.0));
 //! ```
 

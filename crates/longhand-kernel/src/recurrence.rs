@@ -143,19 +143,13 @@ pub fn saved_len(sizes: Sizes, sequence: &Sequence) -> usize {
 ///
 /// # Panics
 /// If a slice has not the length its shape says, or the heads do not divide the hidden units.
-pub fn forward<'a>(
-    call: Call<Sizes>,
-    weights: Weights,
-    x: impl Into<Input<'a>>,
-    state: &[&[f32]],
-    outputs: Outputs,
-) {
+pub fn forward(call: Call<Sizes>, weights: Weights, x: Input, state: &[&[f32]], outputs: Outputs) {
     let run = match call.sizes.cell {
         CellKind::Lstm => forward::forward::<Lstm>,
         CellKind::Slstm => forward::forward::<Slstm>,
         CellKind::Rnn => forward::forward::<Rnn>,
     };
-    run(call.with(call.sizes.shape()), &weights, x.into(), state, outputs);
+    run(call.with(call.sizes.shape()), &weights, x, state, outputs);
 }
 
 /// [`forward()`] with weights that are packed for reading. `outputs.saved` receives the
@@ -183,10 +177,10 @@ pub fn forward_packed(
 ///
 /// # Panics
 /// The panics of [`forward()`] for these lengths.
-pub fn backward<'a>(
+pub fn backward(
     call: Call<Sizes>,
     weights: Weights,
-    x: impl Into<Input<'a>>,
+    x: Input,
     state: &[&[f32]],
     kept: Kept,
     d: OutputGradients,
@@ -233,17 +227,17 @@ pub fn through_time(
 ///
 /// # Panics
 /// The panics of [`forward()`] for these lengths.
-pub fn products<'a>(
+pub fn products(
     call: Call<Sizes>,
     input: &[f32],
-    x: impl Into<Input<'a>>,
+    x: Input,
     hidden: &[f32],
     kept: Kept,
     gradients: WeightGradients,
     d_x: Option<&mut [f32]>,
 ) {
     let call = call.with(call.sizes.shape());
-    backward::products(call, input, x.into(), hidden, kept, gradients, d_x);
+    backward::products(call, input, x, hidden, kept, gradients, d_x);
 }
 
 /// Beside [`products`], and before it: where the matrices were made of changes of low rank, W + s·B·A
@@ -252,14 +246,8 @@ pub fn products<'a>(
 ///
 /// # Panics
 /// The panics of [`forward()`] for these lengths, or if a change is of a matrix of another size.
-pub fn factors<'a>(
-    call: Call<Sizes>,
-    x: impl Into<Input<'a>>,
-    hidden: &[f32],
-    kept: Kept,
-    changes: Changes,
-) {
-    factors::factors(call.with(call.sizes.shape()), x.into(), hidden, kept, changes);
+pub fn factors(call: Call<Sizes>, x: Input, hidden: &[f32], kept: Kept, changes: Changes) {
+    factors::factors(call.with(call.sizes.shape()), x, hidden, kept, changes);
 }
 
 /// `out [R, N]` = one gate of every unit at each of the R real positions, after its nonlinearity:

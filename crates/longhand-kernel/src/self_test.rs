@@ -8,7 +8,7 @@ use crate::attention::{self, Mask, Rotary};
 use crate::gemm::{self, Into, Matrix, MatrixMut};
 use crate::mlstm;
 use crate::random::split_mix64;
-use crate::recurrence::{self, CellKind, Outputs, Sizes, Weights};
+use crate::recurrence::{self, CellKind, Input, Outputs, Sizes, Weights};
 use crate::{Call, Cpu, InstructionSet, Level, Precision, Sequence};
 
 /// The largest error that rounding to `f32` explains in the operations below, as a part of
@@ -116,7 +116,13 @@ fn recurrent(cpu: &Cpu, cell: CellKind) -> f64 {
     let mut next: Vec<&mut [f32]> = after.iter_mut().map(|state| &mut state[..]).collect();
     let outputs = Outputs { y: &mut y, next: &mut next, saved: Some(&mut saved) };
     let weights = Weights { input: &input, recurrent: &recurrent, biases: [&bias, &[]] };
-    recurrence::forward(Call::new(cpu, sizes, &sequence), weights, &x[..], &before, outputs);
+    recurrence::forward(
+        Call::new(cpu, sizes, &sequence),
+        weights,
+        Input::Rows(&x),
+        &before,
+        outputs,
+    );
 
     let (input, recurrent, bias) = (wide(&input), wide(&recurrent), wide(&bias));
     let weights = Weights { input: &input, recurrent: &recurrent, biases: [&bias, &[]] };

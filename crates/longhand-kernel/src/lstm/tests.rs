@@ -1,6 +1,6 @@
 use crate::call::Call;
 use crate::cpu::Cpu;
-use crate::recurrence::{CellKind, Outputs, Sizes, Weights, forward, gate, saved_len};
+use crate::recurrence::{CellKind, Input, Outputs, Sizes, Weights, forward, gate, saved_len};
 use crate::sequence::Sequence;
 use crate::testing::memory::seven_properties;
 
@@ -43,7 +43,7 @@ fn gates_are_read_in_the_order_of_units() {
                 (vec![0.0; 3 * batch * 21], vec![9.0; saved_len(sizes, &sequence)]);
             let x = vec![1.0; 3 * batch];
             let outputs = Outputs { y: &mut y, next: after, saved: Some(&mut saved) };
-            forward(Call::new(&cpu, sizes, &sequence), weights, &x, &before, outputs);
+            forward(Call::new(&cpu, sizes, &sequence), weights, Input::Rows(&x), &before, outputs);
             for index in 0..4 {
                 let mut out = vec![0.0; sequence.real_rows().count() * 21];
                 gate(&cpu, sizes, &sequence, &saved, index, &mut out);

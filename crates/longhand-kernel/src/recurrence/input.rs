@@ -18,18 +18,6 @@ pub enum Input<'a> {
     },
 }
 
-impl<'a> From<&'a [f32]> for Input<'a> {
-    fn from(rows: &'a [f32]) -> Self {
-        Input::Rows(rows)
-    }
-}
-
-impl<'a> From<&'a Vec<f32>> for Input<'a> {
-    fn from(rows: &'a Vec<f32>) -> Self {
-        Input::Rows(rows)
-    }
-}
-
 impl Input<'_> {
     pub(super) fn check(&self, rows: usize, width: usize) {
         match *self {

@@ -56,7 +56,7 @@ impl Memory for Sizes {
             super::backward(
                 Call::new(cpu, *self, sequence),
                 weights(inputs),
-                &inputs.x,
+                Input::Rows(&inputs.x),
                 &slices(&inputs.state),
                 Kept { y: &outcome.y, saved: &mut outcome.saved },
                 OutputGradients { y: d_y, next: &slices(d_next) },
@@ -219,7 +219,7 @@ fn frozen_parts_get_no_gradient(sizes: Sizes) {
         super::backward(
             Call::new(&cpu, sizes, &sequence),
             weights(&inputs),
-            &inputs.x,
+            Input::Rows(&inputs.x),
             &slices(&inputs.state),
             Kept { y: &outcome.y, saved: &mut outcome.saved.clone() },
             OutputGradients { y: &d_y, next: &[] },
@@ -300,7 +300,7 @@ fn factors_follow(cpu: &Cpu, sizes: Sizes, sequence: &Sequence) {
         }),
     };
     let kept = Kept { y: &outcome.y, saved: &mut outcome.saved };
-    factors(call, &inputs.x, before[0], kept, changes);
+    factors(call, Input::Rows(&inputs.x), before[0], kept, changes);
     let tolerance = if cpu.precision() == Precision::F32 { 1e-5 } else { 6e-2 };
     for i in 0..2 {
         let (wide_a, wide_b) = (wide(&a[i]), wide(&b));

@@ -3,7 +3,9 @@ use crate::call::Call;
 use crate::cpu::Cpu;
 use crate::loss::{self, IGNORE};
 use crate::precision::{bf16, from_bf16};
-use crate::recurrence::{self, CellKind, CellPanels, Outputs, Sizes, input_order, recurrent_order};
+use crate::recurrence::{
+    self, CellKind, CellPanels, Input, Outputs, Sizes, input_order, recurrent_order,
+};
 use crate::sequence::Sequence;
 use crate::testing::{close, levels, values, wide};
 
@@ -355,7 +357,7 @@ fn run(
         Form::Packed | Form::PackedKept => {
             recurrence::forward_packed(call, panels, x, &before, outputs);
         }
-        Form::Plain => recurrence::forward(call, weights, x, &before, outputs),
+        Form::Plain => recurrence::forward(call, weights, Input::Rows(x), &before, outputs),
     }
     y
 }

@@ -1,8 +1,8 @@
 //! `nn.RNN` and `nn.LSTM`: one layer and stacked, in one direction and in both, padded.
 
 use longhand_kernel::recurrence::{
-    CellKind, Gradients, Kept, OutputGradients, Outputs, Sizes, WeightGradients, Weights, backward,
-    forward, saved_len,
+    CellKind, Gradients, Input, Kept, OutputGradients, Outputs, Sizes, WeightGradients, Weights,
+    backward, forward, saved_len,
 };
 use longhand_kernel::{Call, Cpu, Sequence};
 
@@ -125,7 +125,7 @@ impl<'a> Pass<'a> {
         let (y, next) = (&mut pass.y, &mut slices_mut(&mut pass.states));
         let saved = Some(&mut pass.saved[..]);
         let call = Call::new(cpu, sizes, &sequence);
-        forward(call, weights, x, &state, Outputs { y, next, saved });
+        forward(call, weights, Input::Rows(x), &state, Outputs { y, next, saved });
         pass
     }
 
@@ -147,7 +147,7 @@ impl<'a> Pass<'a> {
         backward(
             Call::new(cpu, self.sizes, &self.sequence),
             weights(&self.weights),
-            &self.x,
+            Input::Rows(&self.x),
             &slices(&state),
             Kept { y: &self.y, saved: &mut self.saved },
             OutputGradients { y: d_y, next: &slices(&d_next) },

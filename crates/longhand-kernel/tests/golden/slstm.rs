@@ -5,8 +5,8 @@
 //! others that do not is the same as alone.
 
 use longhand_kernel::recurrence::{
-    CellKind, Gradients, Kept, OutputGradients, Outputs, Sizes, WeightGradients, Weights, backward,
-    forward, saved_len,
+    CellKind, Gradients, Input, Kept, OutputGradients, Outputs, Sizes, WeightGradients, Weights,
+    backward, forward, saved_len,
 };
 use longhand_kernel::{Call, Sequence};
 
@@ -49,7 +49,7 @@ fn check(name: &'static str) {
         forward(
             call,
             weights,
-            &x,
+            Input::Rows(&x),
             &state,
             Outputs { y: &mut y, next: to, saved: Some(&mut saved) },
         );
@@ -75,7 +75,7 @@ fn check(name: &'static str) {
         };
         let kept = Kept { y: &y, saved: &mut saved };
         let d = OutputGradients { y: &d_y, next: &d_next };
-        backward(call, weights, &x, &state, kept, d, gradients);
+        backward(call, weights, Input::Rows(&x), &state, kept, d, gradients);
         case.check("d_x", &d_x);
         for (name, got) in WEIGHTS.into_iter().zip(&to) {
             case.check(&format!("d_{name}"), got);

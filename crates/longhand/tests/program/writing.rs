@@ -282,13 +282,15 @@ fn stories_become_a_model_that_answers() {
 fn a_model_that_writes_goes_on_with_the_head_of_its_base() {
     let folder = TempDir::new().unwrap();
     let story = |i: usize| {
-        format!("1 Ann is in the {0}.\n2 Where is Ann? \t{0}\t1\n", ["hall", "yard"][i % 2])
+        let (room, name) = (["hall", "yard"][i % 2], format!("A{i}"));
+        format!("1 {name} is in the {room}.\n2 Where is {name}? \t{room}\t1\n")
     };
-    let stories = write(&folder, "stories.txt", &(0..40).map(story).collect::<String>());
+    let stories = write(&folder, "stories.txt", &(0..100).map(story).collect::<String>());
+    let test = write(&folder, "test.txt", &(100..120).map(story).collect::<String>());
     let (base, on) = (folder.path().join("base"), folder.path().join("on"));
     let [base, on] = [&base, &on].map(|path| path.to_str().unwrap());
     let tune = |arguments: &[&str]| -> f64 {
-        let data = ["--task", "answer", "--data", &stories, "--test", &stories];
+        let data = ["--task", "answer", "--data", &stories, "--test", &test];
         let all = [&["finetune"], arguments, &data[..], &["--json", "--threads", "1"]].concat();
         let (code, told, errors) = longhand(&all, "");
         assert_eq!((code, errors.as_str()), (0, ""));
