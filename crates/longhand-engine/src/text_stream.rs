@@ -14,12 +14,15 @@ pub struct TextStream {
     kind: TokenizerKind,
     decoder: Utf8Decoder,
     pending: String,
+    /// Bytes of the pending text that were there when nothing of it was settled.
+    before: usize,
 }
 
 impl TextStream {
     /// An empty stream for a kind of tokeniser. A `lossy` one replaces invalid bytes by U+FFFD.
     pub fn new(kind: TokenizerKind, lossy: bool) -> Self {
-        Self { kind, decoder: Utf8Decoder::new("the input", lossy), pending: String::new() }
+        let decoder = Utf8Decoder::new("the input", lossy);
+        Self { kind, decoder, pending: String::new(), before: 0 }
     }
 
     /// Takes bytes, and gives the text whose tokens are now final. It may be empty.
@@ -31,6 +34,7 @@ impl TextStream {
         self.pending += &self.decoder.push(bytes)?;
         let cut = self.cut();
         let tail = self.pending.split_off(cut);
+        self.before = if cut == 0 { tail.len() } else { 0 };
         Ok(std::mem::replace(&mut self.pending, tail))
     }
 
@@ -40,13 +44,14 @@ impl TextStream {
     /// [`EngineError::Text`] for a last character that is cut off, unless the stream is lossy.
     pub fn finish(&mut self) -> Result<String, EngineError> {
         self.pending += &self.decoder.finish()?;
+        self.before = 0;
         Ok(std::mem::take(&mut self.pending))
     }
 
     /// Where the pending text can be cut.
     fn cut(&self) -> usize {
         let text = &self.pending;
-        match settled(text, self.kind) {
+        match settled(text, self.kind, self.before) {
             // A text begins with the whitespace it was cut before: that is no cut again.
             0 if text.len() >= LONGEST => {
                 let last = text.rfind(char::is_whitespace).filter(|&at| at > 0);

@@ -31,13 +31,22 @@ fn first_safe_cut(text: &str, kind: TokenizerKind, from: usize) -> Option<usize>
 
 /// The last safe cut of a text, before its end.
 pub(crate) fn last_safe_cut(text: &str, kind: TokenizerKind) -> Option<usize> {
-    let mut places = text.char_indices().rev().map(|(at, _)| at);
-    places.find(|&at| at > 0 && is_safe(text, kind, at))
+    last_safe_cut_from(text, kind, 0)
 }
 
+/// The last safe cut at a byte or after it.
+fn last_safe_cut_from(text: &str, kind: TokenizerKind, from: usize) -> Option<usize> {
+    let places = text.char_indices().rev().map(|(at, _)| at);
+    places.take_while(|&at| at >= from.max(1)).find(|&at| is_safe(text, kind, at))
+}
+
+/// Bytes behind a cut on which its safety depends: two characters.
+const CONTEXT: usize = 2 * 4;
+
 /// How much of a text that goes on can be encoded now, whatever follows: every byte for the kinds
-/// without context, all but the last word or run of white space for the others.
-pub fn settled(text: &str, kind: TokenizerKind) -> usize {
+/// without context, all but the last word or run of white space for the others. Of its first
+/// `before` bytes, nothing was settled before the others came: they are not looked at again.
+pub fn settled(text: &str, kind: TokenizerKind, before: usize) -> usize {
     let ended = match kind {
         TokenizerKind::Byte | TokenizerKind::Char => true,
         TokenizerKind::Word => text.ends_with(char::is_whitespace),
@@ -45,7 +54,10 @@ pub fn settled(text: &str, kind: TokenizerKind) -> usize {
         TokenizerKind::Unigram => text.ends_with('\n'),
         TokenizerKind::Bpe => false,
     };
-    if ended { text.len() } else { last_safe_cut(text, kind).unwrap_or(0) }
+    if ended {
+        return text.len();
+    }
+    last_safe_cut_from(text, kind, before.saturating_sub(CONTEXT)).unwrap_or(0)
 }
 
 /// The last cut that is safe for every kind: beside a lone space or line break where there is one,

@@ -305,12 +305,23 @@ proptest! {
     ) {
         for kind in TokenizerKind::ALL {
             let tokenizer = cached(kind);
-            let cut = settled(&text, kind);
+            let cut = settled(&text, kind, 0);
             let rest = format!("{}{tail}", &text[cut..]);
             let mut parts = tokenizer.encode_whole(&text[..cut]).unwrap();
             parts.extend(tokenizer.encode_whole(&rest).unwrap());
             let whole = tokenizer.encode_whole(&format!("{text}{tail}")).unwrap();
             prop_assert_eq!(parts, whole, "{} settled to {}", kind, cut);
+        }
+    }
+
+    #[test]
+    fn what_is_settled_is_found_without_looking_twice(text in hard_text(), tail in hard_text()) {
+        let whole = format!("{text}{tail}");
+        for kind in TokenizerKind::ALL {
+            if settled(&text, kind, 0) == 0 {
+                let again = settled(&whole, kind, text.len());
+                prop_assert_eq!(again, settled(&whole, kind, 0), "{}", kind);
+            }
         }
     }
 
@@ -524,7 +535,7 @@ fn long_texts_are_cut_whatever_their_line_ends() {
             let text = format!("{words}{end}").repeat(200);
             let longest = safe_chunks(&text, kind, 64).map(str::len).max().unwrap();
             assert!(longest < 128, "{kind} with {end:?}: {longest} bytes");
-            assert!(settled(&text, kind) > text.len() - 16, "{kind} with {end:?}");
+            assert!(settled(&text, kind, 0) > text.len() - 16, "{kind} with {end:?}");
             assert!(last_common_cut(&text).unwrap() > text.len() - 64, "{end:?}");
         }
     }
