@@ -24,6 +24,10 @@ pub(crate) trait Backend: Send + Sync {
         prefix: &str,
     ) -> Result<Vec<(String, Vec<u8>)>, SessionError>;
 
+    /// Where records are whose time is over, of one owner or of all, by what was said when they were
+    /// put. No record is read for it.
+    fn expired(&self, owner: Option<&Owner>, now: u64) -> Result<Vec<RecordKey>, SessionError>;
+
     /// Everybody who has records.
     fn owners(&self) -> Result<Vec<Owner>, SessionError>;
 
@@ -32,6 +36,11 @@ pub(crate) trait Backend: Send + Sync {
 
     /// What an owner has in sessions.
     fn used(&self, owner: &Owner) -> Result<Used, SessionError>;
+
+    /// What all owners have in sessions, where other processes change it too.
+    fn used_by_all(&self) -> Result<Option<Used>, SessionError> {
+        Ok(None)
+    }
 
     /// Writes batches. Each is written whole or not at all, whatever happens to the others, and is
     /// durable when this returns.
@@ -66,12 +75,20 @@ pub(crate) struct RecordKey {
     pub(crate) item: String,
 }
 
+/// A record to write.
+pub(crate) struct Put {
+    pub(crate) key: RecordKey,
+    pub(crate) value: Vec<u8>,
+    /// When its time is over, in milliseconds since 1970, if it ever is.
+    pub(crate) expires: Option<u64>,
+}
+
 /// What is written together, all of one owner.
 pub(crate) struct Batch {
     pub(crate) owner: Owner,
     /// Leases that must still be held. A store of several processes ends them with the write.
     pub(crate) guards: Vec<(RecordKey, u64)>,
-    pub(crate) put: Vec<(RecordKey, Vec<u8>)>,
+    pub(crate) put: Vec<Put>,
     pub(crate) delete: Vec<RecordKey>,
     pub(crate) blobs: Vec<(BlobId, Vec<u8>)>,
     pub(crate) drop_blobs: Vec<BlobId>,

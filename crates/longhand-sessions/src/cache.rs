@@ -10,6 +10,7 @@
 //! other rounding. At most [`CHUNK`] − 1 tokens more than necessary are read for that.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 
 use longhand_engine::Session;
@@ -47,14 +48,17 @@ pub enum Sharing {
 pub struct StateCache {
     settings: CacheSettings,
     counters: Arc<Counters>,
+    /// Makes marks of ends, which nobody outside can foresee.
+    marks: RandomState,
     kept: Mutex<Kept>,
 }
 
 struct Kept {
     states: Lru<Key>,
-    /// Ends of passes of earlier prompts, with states or without: in two generations, of which the
-    /// older one is forgotten when the younger one is full.
-    seen: [HashSet<Key>; 2],
+    /// Marks of the ends of passes of earlier prompts, with states or without: in two generations, of
+    /// which the older one is forgotten when the younger one is full. Where two ends have one mark, a
+    /// state is kept that nobody asks for.
+    seen: [HashSet<u64>; 2],
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -67,8 +71,9 @@ struct Key {
 /// The ends of a prompt's passes, in the order of reading; position and chain of each.
 pub(crate) type Ends = Vec<(usize, Chain)>;
 
-/// Ends of passes in one generation.
-const MOST_SEEN: usize = 1 << 15;
+/// Ends of passes in one generation: as many as a table of 32,768 places takes before it grows. Both
+/// generations have at most 0.6 MiB, which do not count in [`CacheSettings::bytes`].
+const MOST_SEEN: usize = 7 << 12;
 
 impl Default for CacheSettings {
     fn default() -> Self {
@@ -91,7 +96,8 @@ impl StateCache {
             return Err(SessionError::Setting { name, value, allowed });
         }
         let kept = Kept { states: Lru::new(settings.bytes), seen: Default::default() };
-        Ok(Arc::new(Self { settings, counters: counters.clone(), kept: Mutex::new(kept) }))
+        let (counters, marks) = (counters.clone(), RandomState::new());
+        Ok(Arc::new(Self { settings, counters, marks, kept: Mutex::new(kept) }))
     }
 
     /// Forgets all states, and where prompts have parted.
@@ -128,16 +134,16 @@ impl StateCache {
             return Vec::new();
         }
         let mut kept = self.lock();
-        let keys = ends.iter().map(|&(position, chain)| (position, self.key(owner, chain)));
-        let keys: Vec<(usize, Key)> = keys.collect();
-        let parts = keys.iter().rev().find(|(_, key)| kept.has_seen(key)).map(|&(at, _)| at);
-        let last = keys.last().map(|&(at, _)| at);
+        let marks = ends.iter().map(|&(position, chain)| (position, self.mark(owner, chain)));
+        let marks: Vec<(usize, u64)> = marks.collect();
+        let parts = marks.iter().rev().find(|&&(_, mark)| kept.has_seen(mark)).map(|&(at, _)| at);
+        let last = marks.last().map(|&(at, _)| at);
         let wanted = |at: usize| {
             at > from
                 && (at.is_multiple_of(self.settings.every) || Some(at) == parts || Some(at) == last)
         };
-        let plan = keys.iter().map(|&(at, _)| at).filter(|&at| wanted(at)).collect();
-        keys.into_iter().for_each(|(_, key)| kept.note(key));
+        let plan = marks.iter().map(|&(at, _)| at).filter(|&at| wanted(at)).collect();
+        marks.into_iter().for_each(|(_, mark)| kept.note(mark));
         plan
     }
 
@@ -157,24 +163,29 @@ impl StateCache {
         Key { owner, chain }
     }
 
+    /// The end of a pass among those that were seen; another one for each owner that shares nothing.
+    fn mark(&self, owner: &Owner, chain: Chain) -> u64 {
+        self.marks.hash_one(self.key(owner, chain))
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
 impl Kept {
-    fn has_seen(&self, key: &Key) -> bool {
-        self.seen.iter().any(|seen| seen.contains(key))
+    fn has_seen(&self, mark: u64) -> bool {
+        self.seen.iter().any(|seen| seen.contains(&mark))
     }
 
-    fn note(&mut self, key: Key) {
-        if self.has_seen(&key) {
+    fn note(&mut self, mark: u64) {
+        if self.has_seen(mark) {
             return;
         }
         if self.seen[0].len() == MOST_SEEN {
             self.seen[1] = std::mem::take(&mut self.seen[0]);
         }
-        self.seen[0].insert(key);
+        self.seen[0].insert(mark);
     }
 }
 
@@ -229,5 +240,22 @@ mod tests {
         assert!(cache.find(&other, &second).is_none());
         let wrong = CacheSettings { every: CHUNK + 1, ..settings };
         assert!(StateCache::new(wrong, &Counters::new()).is_err());
+    }
+
+    #[test]
+    fn where_prompts_part_is_an_owners_own_and_bounded() {
+        let settings = CacheSettings { every: 8 * CHUNK, ..CacheSettings::default() };
+        let cache = StateCache::new(settings, &Counters::new()).unwrap();
+        let (a, b) = (Owner::new("a").unwrap(), Owner::new("b").unwrap());
+        let (first, second) = (text(CHUNK, 2 * CHUNK, 1), text(CHUNK, 2 * CHUNK, 2));
+        assert_eq!(cache.plan(&a, &first, 0), [2 * CHUNK]);
+        assert_eq!(cache.plan(&b, &second, 0), [2 * CHUNK]);
+        assert_eq!(cache.plan(&a, &second, 0), [CHUNK, 2 * CHUNK]);
+        let mut kept = cache.lock();
+        let marks = 0..3 * MOST_SEEN as u64;
+        marks.clone().for_each(|mark| kept.note(mark));
+        assert!(kept.seen.iter().all(|seen| seen.len() <= MOST_SEEN));
+        assert!(kept.has_seen(marks.end - 1) && kept.has_seen(marks.end - MOST_SEEN as u64));
+        assert!(!kept.has_seen(0));
     }
 }

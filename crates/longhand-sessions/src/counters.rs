@@ -66,9 +66,10 @@ pub struct Counters {
     pub sessions_hot: Gauge,
     /// Bytes of those states.
     pub sessions_hot_bytes: Gauge,
-    /// Sessions in the store, as far as this process counted them.
+    /// Sessions in the store; where other processes share it, those of the last sweep and what this one
+    /// has changed since.
     pub sessions_stored: Gauge,
-    /// Bytes of the sessions in the store.
+    /// Bytes of the sessions and documents in the store, counted like those.
     pub sessions_stored_bytes: Gauge,
     /// States read from the store, because they were not in memory.
     pub session_loads: Counter,

@@ -122,7 +122,7 @@ impl Host {
     /// [`JobError::NothingToRead`] for a job that cannot be done, [`JobError::Session`] and
     /// [`JobError::Seal`] for a state that cannot be had or kept.
     pub fn submit(&self, job: Job, sink: Sink) -> Result<Ticket, JobError> {
-        let Job { owner, start, ids, work, keep, cache, deadline } = job;
+        let Job { owner, start, ids, work, keep, cache, deadline, noting } = job;
         self.check(&ids, &work, &keep)?;
         let permit = self.gate.enter()?;
         let beginning = Beginning { owner: &owner, start: &start, ids: &ids, keep: &keep };
@@ -155,7 +155,7 @@ impl Host {
         let (cancelled, ended) = (Arc::default(), Arc::default());
         let counters = self.sessions.counters();
         let teller = Teller::new(sink, (&cancelled, &ended), counters, permit);
-        let common = Common { owner, keep, origin, chain, place, deadline, teller };
+        let common = Common { owner, keep, noting, origin, chain, place, deadline, teller };
         let accepted = Accepted { common, session, ids, work, ends, replay };
         self.send(Command::Job(Box::new(accepted)))?;
         Ok(Ticket { cancelled, ended, detached: false })

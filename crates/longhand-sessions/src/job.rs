@@ -26,6 +26,9 @@ pub struct Job {
     pub cache: bool,
     /// When it is given up. Nothing is kept then. Default: never.
     pub deadline: Option<Instant>,
+    /// Gives the note of the session that is kept, in place of [`KeepSession::note`], where it depends
+    /// on what the job writes. Default: none.
+    pub noting: Option<Noting>,
 }
 
 /// Where a job begins.
@@ -124,6 +127,13 @@ pub struct KeepSession {
     /// Whether another session of that name is replaced. Default: it is an error.
     pub replace: bool,
 }
+
+/// Gives the caller's own bytes that are saved in one commit with a session's state.
+///
+/// It is called once the sink has had all events but the last one, with the number of tokens that the
+/// session has read; on the thread of the store, so it must not block. It is not called where no
+/// session is kept.
+pub type Noting = Box<dyn FnOnce(u64) -> Vec<u8> + Send>;
 
 /// Takes the events of a job.
 ///
@@ -241,7 +251,7 @@ impl Job {
     /// A job that begins fresh, looks into the cache, keeps nothing and has no time limit.
     pub fn new(owner: Owner, ids: Vec<u32>, work: Work) -> Self {
         let (start, keep) = (Start::Fresh, Keep::Nothing);
-        Self { owner, start, ids, work, keep, cache: true, deadline: None }
+        Self { owner, start, ids, work, keep, cache: true, deadline: None, noting: None }
     }
 }
 

@@ -10,6 +10,8 @@ use crate::name::{Name, Owner};
 const VERSION: u32 = 1;
 /// Bytes of the hash behind a record.
 const HASH: usize = 32;
+/// Bytes before those of a document: when it expires, in milliseconds since 1970; 0 is never.
+pub(crate) const EXPIRES: usize = 8;
 
 /// A number for each stored state, history or note; random, so that several servers need not agree.
 pub(crate) type BlobId = u128;
@@ -221,6 +223,19 @@ impl Record {
         }
         Ok(record)
     }
+
+    /// What a record says that does not match its hash, where it can still be read: each part of it may
+    /// be wrong.
+    pub(crate) fn salvaged(bytes: &[u8]) -> Option<Self> {
+        let json = bytes.get(..bytes.len().checked_sub(HASH)?)?;
+        serde_json::from_slice(json).ok()
+    }
+}
+
+/// When a document expires, if it does.
+pub(crate) fn document_expires(value: &[u8]) -> Option<u64> {
+    let expires = u64::from_le_bytes(*value.first_chunk::<EXPIRES>()?);
+    (expires > 0).then_some(expires)
 }
 
 /// Bytes with their hash behind them.

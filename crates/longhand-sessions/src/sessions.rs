@@ -117,7 +117,9 @@ impl Sessions {
     pub fn shared(url: &str, settings: SessionsSettings) -> Result<Arc<Self>, SessionError> {
         let shared = Shared::connect(url, LEASE)?;
         let clock = Clock::of_store(shared.time()?.unwrap_or_default());
-        Self::with(Arc::new(shared), settings, clock, &Counters::new())
+        let sessions = Self::with(Arc::new(shared), settings, clock, &Counters::new())?;
+        sessions.shelf.recount()?;
+        Ok(sessions)
     }
 
     pub(crate) fn with(
@@ -135,15 +137,28 @@ impl Sessions {
         Ok(Arc::new(Self { shelf, writer }))
     }
 
-    /// An owner's sessions by name. Those that are damaged are left out.
+    /// An owner's sessions by name. Those that are damaged are left out, and told by
+    /// [`Sessions::newly_damaged`].
     ///
     /// # Errors
     /// The errors of the store: [`SessionError::Storage`] and [`SessionError::Damaged`].
     pub fn list(&self, owner: &Owner) -> Result<Vec<SessionInfo>, SessionError> {
         let now = self.shelf.clock.now();
-        let records = self.shelf.backend.records(Table::Sessions, owner, "")?;
-        let whole = records.iter().filter_map(|(_, bytes)| Record::from_bytes(bytes).ok());
-        Ok(whole.filter(|record| !record.is_expired(now)).map(|record| record.info()).collect())
+        let mut listed = Vec::new();
+        for (item, bytes) in self.shelf.backend.records(Table::Sessions, owner, "")? {
+            match Record::from_bytes(&bytes) {
+                Ok(record) if record.is_expired(now) => {}
+                Ok(record) => listed.push(record.info()),
+                Err(what) => self.shelf.note_damage(owner, item, &what),
+            }
+        }
+        Ok(listed)
+    }
+
+    /// The damaged sessions that lists have left out since this was asked last, a sentence for each;
+    /// none is told twice. To be called now and then by whoever writes a log.
+    pub fn newly_damaged(&self) -> Vec<String> {
+        self.shelf.newly_damaged()
     }
 
     /// What is known of one session.
@@ -207,7 +222,26 @@ impl Sessions {
         from: &Name,
         to: &Name,
     ) -> Result<SessionInfo, SessionError> {
-        self.shelf.rename(owner, from, to)
+        self.shelf.rename(owner, from, to, None)
+    }
+
+    /// Gives a session another name, another time to live as [`Sessions::set_ttl`] does, or both in one
+    /// commit. None leaves it as it is, and so does its own name.
+    ///
+    /// # Errors
+    /// The errors of [`Sessions::rename`], for the same causes.
+    pub fn alter(
+        &self,
+        owner: &Owner,
+        name: &Name,
+        to: Option<&Name>,
+        ttl: Option<Option<Duration>>,
+    ) -> Result<SessionInfo, SessionError> {
+        match (to, ttl) {
+            (Some(to), ttl) if to != name => self.shelf.rename(owner, name, to, ttl),
+            (_, Some(ttl)) => self.set_ttl(owner, name, ttl),
+            (_, None) => self.show(owner, name),
+        }
     }
 
     /// Takes a session back to one of its checkpoints. Later ones are erased.
@@ -244,7 +278,8 @@ impl Sessions {
         })
     }
 
-    /// Erases a session with all its states. One that is damaged is erased too.
+    /// Erases a session with all its states. One that is damaged is erased too, with those states that
+    /// its record still names.
     ///
     /// # Errors
     /// [`SessionError::InUse`] while a job has the session, and the errors of [`Sessions::show`].
@@ -303,12 +338,15 @@ impl Sessions {
     }
 
     /// Erases sessions and documents that have expired, and says how many. To be called now and then;
-    /// what has expired is not found even before.
+    /// what has expired is not found even before. Where other processes share the store, the gauges of
+    /// what is stored are read from it again.
     ///
     /// # Errors
     /// The errors of the store. What was erased before stays erased.
     pub fn sweep(&self) -> Result<usize, SessionError> {
-        self.shelf.sweep()
+        let gone = self.shelf.sweep(None)?;
+        self.shelf.recount()?;
+        Ok(gone)
     }
 
     /// Keeps a document; durable when this returns. Kind and id are as names of sessions.

@@ -1,11 +1,13 @@
 //! Records and blobs in a Redis or Valkey server, which several processes share.
 //!
 //! One server, with replicas or without; not a cluster. All keys of an owner begin with
-//! `longhand:OWNER:`. There `sessions` and `documents` are hashes of records, `blob:ID` are the states, `used` counts
-//! them, `lease:ITEM` is the right to change a record, with a time to live, and `fences` the number
-//! of the last holder of each. A write names the number it holds, and one script checks it and
-//! writes: a holder that was stopped for so long that another one has taken over is refused, however
-//! late its write comes (fencing tokens; M. Kleppmann, How to do distributed locking, 2016).
+//! `longhand:OWNER:`. There `sessions` and `documents` are hashes of records, `blob:ID` are the states,
+//! `used` counts them, `lease:ITEM` is the right to change a record, with a time to live, and `fences`
+//! the number of the last holder of each. `longhand:owners` is the set of all owners, and
+//! `longhand:expires` holds the records that expire, as `OWNER:ITEM`, by their time. A write names the
+//! number it holds, and one script checks it and writes: a holder that was stopped for so long that
+//! another one has taken over is refused, however late its write comes (fencing tokens; M. Kleppmann,
+//! How to do distributed locking, 2016).
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use redis::{Client, Connection, RedisError, cmd};
 
-use super::{Backend, Batch, RecordKey, Table};
+use super::{Backend, Batch, Put, RecordKey, Table};
 use crate::error::SessionError;
 use crate::name::Owner;
 use crate::record::{BlobId, Used};
@@ -47,12 +49,15 @@ if redis.call('HGET', KEYS[2], ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1";
 
-/// KEYS: fences, used, owners, sessions, documents, leases…, blobs… ARGV: owner, sessions, bytes,
-/// then counted lists: guards (lease, item, number), records to put (4 or 5, item, value), records to delete (4 or 5, item), blobs to put (blob, value), blobs to delete (blob).
+/// KEYS: fences, used, owners, sessions, documents, expiries, leases…, blobs… ARGV: owner, sessions,
+/// bytes, then counted lists: guards (lease, item, number), records to put (4 or 5, item, value, time
+/// of expiry or nothing), records to delete (4 or 5, item), blobs to put (blob, value), blobs to
+/// delete (blob).
 /// Leases end with the write, so that whoever hears of it can take them at once.
 const COMMIT: &str = "
 local at = 4
 local function take() at = at + 1; return ARGV[at - 1] end
+local function expiring(table, item) return ARGV[1] .. (table == 4 and ':s' or ':d') .. item end
 local guards = {}
 for i = 1, tonumber(take()) do
   local lease, item, fence = tonumber(take()), take(), take()
@@ -60,12 +65,15 @@ for i = 1, tonumber(take()) do
   guards[i] = { lease, item, fence }
 end
 for _ = 1, tonumber(take()) do
-  local table, item, value = tonumber(take()), take(), take()
+  local table, item, value, expires = tonumber(take()), take(), take(), take()
   redis.call('HSET', KEYS[table], item, value)
+  if expires == '' then redis.call('ZREM', KEYS[6], expiring(table, item))
+  else redis.call('ZADD', KEYS[6], expires, expiring(table, item)) end
 end
 for _ = 1, tonumber(take()) do
   local table, item = tonumber(take()), take()
   redis.call('HDEL', KEYS[table], item)
+  redis.call('ZREM', KEYS[6], expiring(table, item))
 end
 for _ = 1, tonumber(take()) do
   local key, value = tonumber(take()), take()
@@ -83,6 +91,8 @@ return false";
 
 /// The set of all owners.
 const OWNERS: &str = "longhand:owners";
+/// Records that expire, in the order of their times.
+const EXPIRIES: &str = "longhand:expires";
 
 /// The server, and the leases that this process has in it.
 pub(crate) struct Shared {
@@ -179,6 +189,14 @@ impl Backend for Shared {
         Ok(found)
     }
 
+    fn expired(&self, owner: Option<&Owner>, now: u64) -> Result<Vec<RecordKey>, SessionError> {
+        let over: Vec<String> = self.server.run(|connection| {
+            cmd("ZRANGEBYSCORE").arg(EXPIRIES).arg("-inf").arg(now).query(connection)
+        })?;
+        let is_asked = |key: &RecordKey| owner.is_none_or(|owner| key.owner == *owner);
+        Ok(over.iter().filter_map(|member| expiring(member)).filter(is_asked).collect())
+    }
+
     fn owners(&self) -> Result<Vec<Owner>, SessionError> {
         let owners: Vec<String> =
             self.server.run(|connection| cmd("SMEMBERS").arg(OWNERS).query(connection))?;
@@ -199,6 +217,16 @@ impl Backend for Shared {
         })?;
         let of = |count: Option<i64>| u64::try_from(count.unwrap_or_default()).unwrap_or_default();
         Ok(Used { sessions: of(counted.0), bytes: of(counted.1) })
+    }
+
+    fn used_by_all(&self) -> Result<Option<Used>, SessionError> {
+        let mut all = Used::default();
+        for owner in self.owners()? {
+            let Used { sessions, bytes } = self.used(&owner)?;
+            all.sessions = all.sessions.saturating_add(sessions);
+            all.bytes = all.bytes.saturating_add(bytes);
+        }
+        Ok(Some(all))
     }
 
     fn commit(&self, batches: &[Batch]) -> Vec<Result<(), SessionError>> {
@@ -225,7 +253,13 @@ impl Backend for Shared {
     }
 
     fn release(&self, key: &RecordKey, fence: u64) {
-        self.server.held().remove(key);
+        let mut held = self.server.held();
+        // A write ends its leases in the server, so that another request of this process may have taken
+        // the record since: that one's lease is still to be renewed.
+        if held.get(key) == Some(&fence) {
+            held.remove(key);
+        }
+        drop(held);
         // Where the thread has ended, the lease runs out by itself.
         let _ = self.releases.send((key.clone(), fence));
     }
@@ -249,6 +283,7 @@ impl Shared {
             OWNERS.to_owned(),
             table_key(owner, Table::Sessions),
             table_key(owner, Table::Documents),
+            EXPIRIES.to_owned(),
         ];
         let first_lease = keys.len() + 1;
         keys.extend(batch.guards.iter().map(|(key, _)| lease_key(key)));
@@ -266,8 +301,9 @@ impl Shared {
             script.arg(first_lease + place).arg(fence_item(key)).arg(*fence);
         }
         script.arg(batch.put.len());
-        for (key, value) in &batch.put {
-            script.arg(table(key)).arg(&key.item).arg(&value[..]);
+        for Put { key, value, expires } in &batch.put {
+            let expires = expires.map_or_else(String::new, |expires| expires.to_string());
+            script.arg(table(key)).arg(&key.item).arg(&value[..]).arg(expires);
         }
         script.arg(batch.delete.len());
         for key in &batch.delete {
@@ -355,6 +391,18 @@ fn fence_item(key: &RecordKey) -> String {
         Table::Documents => 'd',
     };
     format!("{kind}{}", key.item)
+}
+
+/// The record that a member of the list of expiries names.
+fn expiring(member: &str) -> Option<RecordKey> {
+    let (owner, item) = member.split_once(':')?;
+    let (kind, item) = item.split_at_checked(1)?;
+    let table = match kind {
+        "s" => Table::Sessions,
+        "d" => Table::Documents,
+        _ => return None,
+    };
+    Some(RecordKey { table, owner: Owner::new(owner).ok()?, item: item.to_owned() })
 }
 
 /// The server's message. It never holds the address, which may have a password.

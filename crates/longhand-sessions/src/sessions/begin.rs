@@ -11,7 +11,7 @@ use crate::chain::Chain;
 use crate::error::{JobError, SealError, SessionError};
 use crate::job::{Keep, Start};
 use crate::name::{Name, Owner};
-use crate::record::Record;
+use crate::record::{BlobId, Record};
 use crate::sealed::Sealer;
 
 /// A state to go on from, and the right to keep what comes of it.
@@ -38,6 +38,8 @@ pub(crate) struct Place {
     pub(crate) lease: Lease,
     /// What is there now.
     pub(crate) taken: Option<Box<Record>>,
+    /// States of a damaged session there, which go with it.
+    pub(crate) lost: Vec<BlobId>,
 }
 
 /// What decides on the state that a job begins with.
@@ -96,10 +98,10 @@ impl Shelf {
         start: &Start,
     ) -> Result<Place, SessionError> {
         let lease = self.lease(owner, name)?;
-        let taken = match self.stored(owner, name) {
+        let (taken, lost) = match self.stored(owner, name) {
             // What is damaged can be replaced by something whole.
-            Err(SessionError::Damaged { .. }) if replace => None,
-            found => found?.map(Box::new),
+            Err(SessionError::Damaged { .. }) if replace => (None, self.leftovers(owner, name)),
+            found => (found?.map(Box::new), Vec::new()),
         };
         let now = self.clock.now();
         let lives = taken.as_ref().is_some_and(|record| !record.is_expired(now));
@@ -113,7 +115,7 @@ impl Shelf {
         if taken.is_none() {
             self.check_quota(owner, 1, 1)?;
         }
-        Ok(Place { lease, taken })
+        Ok(Place { lease, taken, lost })
     }
 
     /// The last state of a session, if there is one.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use longhand_engine::{Engine, Snapshot};
 
 use super::save::put;
-use super::shelf::{Shelf, key};
+use super::shelf::{Shelf, key, put_record};
 use super::snapshot::checked;
-use crate::backend::{Batch, Table};
+use crate::backend::{Batch, RecordKey, Table};
 use crate::clock::milliseconds;
 use crate::error::SessionError;
 use crate::name::{Name, Owner};
@@ -23,6 +23,7 @@ impl Shelf {
         to: &Name,
         at: Option<u64>,
     ) -> Result<SessionInfo, SessionError> {
+        self.refuse_itself(owner, from, to)?;
         let lease = self.lease(owner, to)?;
         let mut batch = self.in_place(owner, to)?;
         // Nobody may drop the state while it is copied.
@@ -50,37 +51,41 @@ impl Shelf {
         Ok(record.info())
     }
 
-    /// Puts a record under another name.
+    /// Puts a record under another name, and changes its time to live where one is given.
     pub(crate) fn rename(
         &self,
         owner: &Owner,
         from: &Name,
         to: &Name,
+        ttl: Option<Option<Duration>>,
     ) -> Result<SessionInfo, SessionError> {
+        self.refuse_itself(owner, from, to)?;
         let leases = [self.lease(owner, to)?, self.lease(owner, from)?];
         let mut record = self.require(owner, from)?;
         let mut batch = self.in_place(owner, to)?;
         record.name = to.clone();
+        if let Some(ttl) = ttl {
+            (record.ttl, record.used) = (ttl.map(milliseconds), self.clock.now());
+        }
         batch.guards.extend(leases.iter().map(|lease| lease.guard()));
         batch.delete.push(key(owner, from));
-        batch.put.push((key(owner, to), record.to_bytes()));
-        let gone = batch.drop_blobs.clone();
+        put_record(&mut batch, &record);
         self.commit(batch)?;
-        self.forget(&gone);
         Ok(record.info())
     }
 
-    /// Erases a session, damaged or not.
+    /// Erases a session. Of a damaged one those states go with it that its record still names.
     pub(crate) fn erase(&self, owner: &Owner, name: &Name) -> Result<(), SessionError> {
         let lease = self.lease(owner, name)?;
-        let record = match self.require(owner, name) {
-            Ok(record) => Some(record),
-            Err(SessionError::Damaged { .. }) => None,
-            Err(error) => return Err(error),
-        };
         let mut batch = Batch::new(owner);
+        match self.require(owner, name) {
+            Ok(record) => drop_record(&mut batch, &record),
+            Err(SessionError::Damaged { .. }) => batch.drop_blobs = self.leftovers(owner, name),
+            Err(error) => return Err(error),
+        }
         batch.guards.push(lease.guard());
-        self.erase_record(batch, owner, name, record)
+        batch.delete.push(key(owner, name));
+        self.commit(batch)
     }
 
     /// The bytes of a session's last state, which are whole, with the caller's own bytes where these
@@ -141,35 +146,39 @@ impl Shelf {
         Ok(record.info())
     }
 
-    /// Erases what has expired.
-    pub(crate) fn sweep(&self) -> Result<usize, SessionError> {
+    /// Erases what has expired, of one owner or of all, and says how much that was.
+    pub(crate) fn sweep(&self, owner: Option<&Owner>) -> Result<usize, SessionError> {
         let mut gone = 0;
-        for owner in self.backend.owners()? {
-            gone += self.sweep_owner(&owner)?;
+        for key in self.backend.expired(owner, self.clock.now())? {
+            let swept = match key.table {
+                Table::Sessions => self.sweep_session(&key),
+                Table::Documents => self.sweep_document(key),
+            };
+            match swept {
+                Ok(swept) => gone += usize::from(swept),
+                // Someone has it, or nobody can read it any more.
+                Err(SessionError::InUse { .. } | SessionError::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(gone)
     }
 
-    /// Erases what has expired of one owner's.
-    pub(crate) fn sweep_owner(&self, owner: &Owner) -> Result<usize, SessionError> {
-        let (mut gone, now) = (0, self.clock.now());
-        for (_, bytes) in self.backend.records(Table::Sessions, owner, "")? {
-            let Ok(record) = Record::from_bytes(&bytes) else { continue };
-            if !record.is_expired(now) {
-                continue;
-            }
-            let name = record.name.clone();
-            let Ok(lease) = self.lease(owner, &name) else { continue };
-            // It may have been replaced, or erased by another request, since.
-            let Some(record) = self.stored(owner, &name)? else { continue };
-            if record.is_expired(now) {
-                let mut batch = Batch::new(owner);
-                batch.guards.push(lease.guard());
-                self.erase_record(batch, owner, &name, Some(record))?;
-                gone += 1;
-            }
-        }
-        Ok(gone + self.sweep_documents(owner)?)
+    /// Erases a session that has expired, unless it was replaced or erased since.
+    fn sweep_session(&self, place: &RecordKey) -> Result<bool, SessionError> {
+        let (owner, name) = (&place.owner, Name::new(place.item.as_str())?);
+        let lease = self.lease(owner, &name)?;
+        let now = self.clock.now();
+        let Some(record) = self.stored(owner, &name)?.filter(|record| record.is_expired(now))
+        else {
+            return Ok(false);
+        };
+        let mut batch = Batch::new(owner);
+        drop_record(&mut batch, &record);
+        batch.guards.push(lease.guard());
+        batch.delete.push(key(owner, &name));
+        self.commit(batch)?;
+        Ok(true)
     }
 
     /// Reads all that is kept, and names what is not whole.
@@ -213,29 +222,18 @@ impl Shelf {
         record.used = self.clock.now();
         batch.bytes = record.bytes() as i64 - before as i64;
         self.check_quota(owner, 0, batch.bytes)?;
-        let gone = batch.drop_blobs.clone();
         batch.guards.push(lease.guard());
-        batch.put.push((key(owner, name), record.to_bytes()));
+        put_record(&mut batch, &record);
         self.commit(batch)?;
-        self.forget(&gone);
         Ok(record.info())
     }
 
-    fn erase_record(
-        &self,
-        mut batch: Batch,
-        owner: &Owner,
-        name: &Name,
-        record: Option<Record>,
-    ) -> Result<(), SessionError> {
-        if let Some(record) = record {
-            batch.drop_blobs = record.blobs().map(|blob| blob.id).collect();
-            (batch.sessions, batch.bytes) = (-1, -(record.bytes() as i64));
+    /// Refuses to put a session in its own place, which would wait for its own lease.
+    fn refuse_itself(&self, owner: &Owner, from: &Name, to: &Name) -> Result<(), SessionError> {
+        if from == to {
+            self.require(owner, from)?;
+            return Err(SessionError::Exists { name: to.to_string() });
         }
-        let gone = batch.drop_blobs.clone();
-        batch.delete.push(key(owner, name));
-        self.commit(batch)?;
-        self.forget(&gone);
         Ok(())
     }
 
@@ -244,10 +242,7 @@ impl Shelf {
         let mut batch = Batch::new(owner);
         match self.stored(owner, name)? {
             None => {}
-            Some(record) if record.is_expired(self.clock.now()) => {
-                batch.drop_blobs.extend(record.blobs().map(|blob| blob.id));
-                (batch.sessions, batch.bytes) = (-1, -(record.bytes() as i64));
-            }
+            Some(record) if record.is_expired(self.clock.now()) => drop_record(&mut batch, &record),
             Some(_) => return Err(SessionError::Exists { name: name.to_string() }),
         }
         Ok(batch)
@@ -258,10 +253,14 @@ impl Shelf {
         batch.sessions += 1;
         batch.bytes += record.bytes() as i64;
         self.check_quota(&record.owner, batch.sessions, batch.bytes)?;
-        batch.put.push((key(&record.owner, &record.name), record.to_bytes()));
-        let gone = batch.drop_blobs.clone();
-        self.commit(batch)?;
-        self.forget(&gone);
-        Ok(())
+        put_record(&mut batch, record);
+        self.commit(batch)
     }
+}
+
+/// Has all go that belongs to a session.
+fn drop_record(batch: &mut Batch, record: &Record) {
+    batch.drop_blobs.extend(record.blobs().map(|blob| blob.id));
+    batch.sessions -= 1;
+    batch.bytes -= record.bytes() as i64;
 }

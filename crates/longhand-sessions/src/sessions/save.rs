@@ -8,13 +8,13 @@ use std::thread::JoinHandle;
 use longhand_engine::{Session, Snapshot};
 
 use super::begin::{Origin, Place};
-use super::shelf::{Shelf, key};
+use super::shelf::{Shelf, put_record};
 use crate::backend::{Batch, Lease};
 use crate::chain::Chain;
 use crate::clock::milliseconds;
 use crate::error::SessionError;
 use crate::history::History;
-use crate::job::KeepSession;
+use crate::job::{KeepSession, Noting};
 use crate::name::{Owner, random};
 use crate::record::{Blob, BlobId, Record, Saved, Segment, SessionInfo};
 
@@ -31,6 +31,8 @@ pub(crate) struct Save {
     pub(crate) chain: Option<Chain>,
     /// The passes that led from the origin to the state.
     pub(crate) turn: History,
+    /// Gives the note, in place of that of `keep`.
+    pub(crate) noting: Option<Noting>,
     /// Learns what came of it, on the thread that saves.
     pub(crate) done: Box<dyn FnOnce(Result<SessionInfo, SessionError>) + Send>,
 }
@@ -165,8 +167,8 @@ fn prepare(
     save: Save,
     pending: &mut HashMap<Owner, (i64, i64)>,
 ) -> Result<(Batch, Ready), SessionError> {
-    let Save { owner, keep, place: Place { lease, taken }, origin, session, chain, turn, done } =
-        save;
+    let Save { owner, keep, place, origin, session, chain, turn, noting, done } = save;
+    let Place { lease, taken, lost } = place;
     let engine = session.engine().clone();
     let now = shelf.clock.now();
     let mut batch = Batch::new(&owner);
@@ -188,6 +190,7 @@ fn prepare(
             (Record::new(&owner, &keep.name, hashes, now), gone)
         }
     };
+    gone.extend(lost);
     add_history(shelf, &mut record, &origin, turn, &mut batch, &mut gone)?;
     let bytes = Snapshot::of(&session).to_bytes();
     let state = put(&mut batch, bytes)?;
@@ -195,7 +198,11 @@ fn prepare(
     let segments = record.history.as_ref().map_or(0, Vec::len);
     record.saved.push(Saved { position: session.position(), turns, state, chain, segments });
     gone.extend(record.keep_last(shelf.settings.checkpoints));
-    if let Some(note) = keep.note {
+    let note = match noting {
+        Some(noting) => Some(noting(session.position())),
+        None => keep.note,
+    };
+    if let Some(note) = note {
         gone.extend(record.note.map(|old| old.id));
         record.note = Some(put(&mut batch, note)?);
     }
@@ -209,7 +216,7 @@ fn prepare(
     shelf.check_quota(&owner, batch.sessions + *sessions, batch.bytes + *more)?;
     (*sessions, *more) = (*sessions + batch.sessions, *more + batch.bytes);
     batch.guards.push(lease.guard());
-    batch.put.push((key(&owner, &keep.name), record.to_bytes()));
+    put_record(&mut batch, &record);
     batch.drop_blobs.clone_from(&gone);
     Ok((batch, Ready { record, gone, state: state.id, session, lease, done }))
 }

@@ -1,12 +1,13 @@
 //! Records and states of sessions: found in memory or in the store, checked before use.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use longhand_engine::{Engine, Session, Snapshot};
 
 use super::quota::Quotas;
-use crate::backend::{Backend, Lease, RecordKey, Table};
+use crate::backend::{Backend, Batch, Lease, Put, RecordKey, Table};
 use crate::clock::Clock;
 use crate::counters::Counters;
 use crate::error::SessionError;
@@ -58,6 +59,8 @@ pub(crate) struct Shelf {
     pub(crate) clock: Clock,
     pub(crate) counters: Arc<Counters>,
     hot: Mutex<Lru<BlobId>>,
+    /// What is wrong with sessions that a list left out, each until it is told.
+    damaged: Mutex<HashMap<RecordKey, Option<String>>>,
 }
 
 impl Shelf {
@@ -70,7 +73,8 @@ impl Shelf {
         let (hot, counters) = (Mutex::new(Lru::new(settings.memory)), counters.clone());
         let SessionsSettings { sessions_per_owner, bytes_per_owner, ttl, .. } = settings;
         let quotas = Quotas::new(sessions_per_owner, bytes_per_owner, ttl);
-        Self { backend, settings, quotas, clock, counters, hot }
+        let damaged = Mutex::default();
+        Self { backend, settings, quotas, clock, counters, hot, damaged }
     }
 
     /// A session's record, if there is one and it has not expired.
@@ -102,6 +106,35 @@ impl Shelf {
     pub(crate) fn require(&self, owner: &Owner, name: &Name) -> Result<Record, SessionError> {
         let unknown = || SessionError::NotFound { name: name.to_string() };
         self.find(owner, name)?.ok_or_else(unknown)
+    }
+
+    /// States of a damaged session that its record still names, if it is its own.
+    pub(crate) fn leftovers(&self, owner: &Owner, name: &Name) -> Vec<BlobId> {
+        let bytes = self.backend.record(&key(owner, name)).ok().flatten();
+        let record = bytes.and_then(|bytes| Record::salvaged(&bytes));
+        let own = record.filter(|record| (&record.owner, &record.name) == (owner, name));
+        own.iter().flat_map(Record::blobs).map(|blob| blob.id).collect()
+    }
+
+    /// Notes a session that cannot be listed.
+    pub(crate) fn note_damage(&self, owner: &Owner, item: String, what: &str) {
+        let sentence = format!("the session `{item}` of `{owner}`: {what}");
+        let place = RecordKey { table: Table::Sessions, owner: owner.clone(), item };
+        self.damaged().entry(place).or_insert(Some(sentence));
+    }
+
+    /// The damaged sessions that were noted since this was asked last, a sentence for each.
+    pub(crate) fn newly_damaged(&self) -> Vec<String> {
+        self.damaged().values_mut().filter_map(Option::take).collect()
+    }
+
+    /// Counts anew what is stored, where other processes change it too.
+    pub(crate) fn recount(&self) -> Result<(), SessionError> {
+        if let Some(Used { sessions, bytes }) = self.backend.used_by_all()? {
+            self.counters.sessions_stored.set(sessions);
+            self.counters.sessions_stored_bytes.set(bytes);
+        }
+        Ok(())
     }
 
     /// The right to change a session.
@@ -190,7 +223,7 @@ impl Shelf {
         bytes: i64,
     ) -> Result<(), SessionError> {
         match self.check_used(owner, sessions, bytes) {
-            Err(SessionError::Quota { .. }) if self.sweep_owner(owner)? > 0 => {
+            Err(SessionError::Quota { .. }) if self.sweep(Some(owner))? > 0 => {
                 self.check_used(owner, sessions, bytes)
             }
             checked => checked,
@@ -215,6 +248,10 @@ impl Shelf {
         self.hot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn damaged(&self) -> MutexGuard<'_, HashMap<RecordKey, Option<String>>> {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell(&self, hot: &Lru<BlobId>) {
         self.counters.sessions_hot.set(hot.len() as u64);
         self.counters.sessions_hot_bytes.set(hot.bytes());
@@ -224,4 +261,10 @@ impl Shelf {
 /// The place of a session's record.
 pub(crate) fn key(owner: &Owner, name: &Name) -> RecordKey {
     RecordKey { table: Table::Sessions, owner: owner.clone(), item: name.to_string() }
+}
+
+/// Puts a session's record into a batch.
+pub(crate) fn put_record(batch: &mut Batch, record: &Record) {
+    let key = key(&record.owner, &record.name);
+    batch.put.push(Put { key, value: record.to_bytes(), expires: record.expires() });
 }

@@ -1,14 +1,19 @@
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use longhand_engine::{Engine, SamplerSettings, Snapshot};
 use longhand_model::Format;
 
-use crate::testing::{Random, any_note, host, ids, name, owner, reader, run, tiny, turn};
+use super::shelf::key;
+use crate::backend::{Batch, Put};
+use crate::testing::{Random, any_note, host, ids, name, owner, reader, run, tiny, turn, write};
 use crate::{
-    HostSettings, JobError, Keep, KeepSession, Quota, SessionError, Sessions, SessionsSettings,
-    Start, Used,
+    Event, HostSettings, JobError, Keep, KeepSession, Quota, SessionError, Sessions,
+    SessionsSettings, Sink, Start, Used,
 };
 
 fn settings() -> SessionsSettings {
@@ -117,6 +122,35 @@ fn notes_and_documents_are_kept_with_the_sessions() {
 }
 
 #[test]
+fn a_note_of_what_was_written_comes_with_the_state_in_one_commit() {
+    let engine = tiny(Format::F32, 1);
+    let sessions = Sessions::in_memory(settings()).unwrap();
+    let host = host(&engine, &sessions, None, HostSettings::default());
+    let a = owner("a");
+    let mut job = turn("s", ids(10, 0), 3, 0);
+    let note = Some(b"what was asked".to_vec());
+    job.keep = Keep::Session(KeepSession { note, ..KeepSession::new(name("s")) });
+    let told = Arc::new(AtomicUsize::new(0));
+    let heard = told.clone();
+    job.noting = Some(Box::new(move |position: u64| {
+        format!("{} of {position}", heard.load(Ordering::Relaxed)).into_bytes()
+    }));
+    let (send, receive) = channel();
+    let sink: Sink = Box::new(move |event| {
+        told.fetch_add(usize::from(matches!(event, Event::Token { .. })), Ordering::Relaxed);
+        match send.send(event) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    });
+    let ticket = host.submit(job, sink).unwrap();
+    assert!(receive.iter().any(|event| matches!(event, Event::Done(_))));
+    drop(ticket);
+    assert_eq!(sessions.note(&a, &name("s")).unwrap().unwrap(), b"3 of 13");
+    assert_eq!(sessions.counters().commits.get(), 1);
+}
+
+#[test]
 fn a_session_expires_after_its_last_use() {
     let engine = tiny(Format::F32, 1);
     let sessions = Sessions::in_memory(settings()).unwrap();
@@ -145,6 +179,99 @@ fn a_session_expires_after_its_last_use() {
     clock.pass(Duration::from_secs(2));
     assert_eq!(sessions.sweep().unwrap(), 1);
     assert_eq!(sessions.used(&a).unwrap().sessions, 1);
+}
+
+#[test]
+fn what_expires_is_known_again_after_a_restart() {
+    let engine = tiny(Format::F32, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.redb");
+    let (a, ttl) = (owner("a"), Some(Duration::from_secs(100)));
+    let (sessions, _) = Sessions::open(&path, settings()).unwrap();
+    filled(&sessions, &engine, 4);
+    for called in ["s0", "s1", "s2"] {
+        sessions.set_ttl(&a, &name(called), ttl).unwrap();
+    }
+    sessions.set_ttl(&a, &name("s1"), None).unwrap();
+    sessions.rename(&a, &name("s2"), &name("other")).unwrap();
+    sessions.put_document(&a, "kind", "brief", b"x", ttl).unwrap();
+    sessions.put_document(&a, "kind", "long", b"x", None).unwrap();
+    drop(sessions);
+    let (sessions, _) = Sessions::open(&path, settings()).unwrap();
+    assert_eq!(sessions.sweep().unwrap(), 0);
+    sessions.shelf.clock.pass(Duration::from_secs(101));
+    assert_eq!(sessions.shelf.sweep(Some(&owner("b"))).unwrap(), 0);
+    // One that somebody has is erased later.
+    let held = sessions.shelf.lease(&a, &name("s0")).unwrap();
+    assert_eq!(sessions.sweep().unwrap(), 2);
+    drop(held);
+    assert_eq!(sessions.sweep().unwrap(), 1);
+    assert_eq!(sessions.sweep().unwrap(), 0);
+    let left: Vec<String> =
+        sessions.list(&a).unwrap().iter().map(|info| info.name.to_string()).collect();
+    assert_eq!(left, ["s1", "s3"]);
+    assert_eq!(sessions.documents(&a, "kind").unwrap(), ["long"]);
+}
+
+#[test]
+fn a_name_and_a_time_to_live_change_in_one_commit() {
+    let engine = tiny(Format::F32, 1);
+    let sessions = Sessions::in_memory(settings()).unwrap();
+    filled(&sessions, &engine, 1);
+    let (a, s, t) = (owner("a"), name("s0"), name("t"));
+    let before = sessions.counters().commits.get();
+    let commits = || sessions.counters().commits.get() - before;
+    let ttl = Some(Some(Duration::from_secs(9)));
+    let info = sessions.alter(&a, &s, Some(&t), ttl).unwrap();
+    assert_eq!((info.name.as_str(), info.expires), ("t", Some(info.used + 9)));
+    assert_eq!(commits(), 1);
+    let info = sessions.alter(&a, &t, Some(&t), Some(None)).unwrap();
+    assert_eq!((info.name.as_str(), info.expires), ("t", None));
+    sessions.alter(&a, &t, Some(&s), None).unwrap();
+    assert_eq!(commits(), 3);
+    assert_eq!(sessions.alter(&a, &s, None, None).unwrap().name, s);
+    assert_eq!(commits(), 3);
+    // A session in its own place is there already, if it is there at all.
+    for refused in [sessions.fork(&a, &s, &s, None), sessions.rename(&a, &s, &s)] {
+        assert!(matches!(refused, Err(SessionError::Exists { .. })), "{refused:?}");
+    }
+    let unknown = sessions.fork(&a, &t, &t, None);
+    assert!(matches!(unknown, Err(SessionError::NotFound { .. })), "{unknown:?}");
+}
+
+#[test]
+fn a_damaged_session_is_told_once_and_its_states_go_with_it() {
+    let engine = tiny(Format::F32, 1);
+    let sessions = Sessions::in_memory(settings()).unwrap();
+    filled(&sessions, &engine, 3);
+    let a = owner("a");
+    // The last byte of a record is one of its hash.
+    let damage = |called: &str| -> Vec<u128> {
+        let record = sessions.shelf.require(&a, &name(called)).unwrap();
+        let (key, mut value) = (key(&a, &name(called)), record.to_bytes());
+        *value.last_mut().unwrap() ^= 1;
+        let mut batch = Batch::new(&a);
+        batch.put.push(Put { key, value, expires: None });
+        sessions.shelf.commit(batch).unwrap();
+        record.blobs().map(|blob| blob.id).collect()
+    };
+    let states = [damage("s0"), damage("s1")].concat();
+    assert!(states.iter().all(|&id| sessions.shelf.backend.blob(&a, id).unwrap().is_some()));
+    for told in [2, 0] {
+        assert_eq!(sessions.list(&a).unwrap().len(), 1);
+        let damaged = sessions.newly_damaged();
+        assert_eq!(damaged.len(), told, "{damaged:?}");
+        let named = |it: &String| it.starts_with("the session `s") && it.contains("of `a`: ");
+        assert!(damaged.iter().all(named), "{damaged:?}");
+    }
+    sessions.erase(&a, &name("s0")).unwrap();
+    let host = host(&engine, &sessions, None, HostSettings::default());
+    let mut job = write(ids(3, 1), 2, 1);
+    job.keep = Keep::Session(KeepSession { replace: true, ..KeepSession::new(name("s1")) });
+    run(&host, job).unwrap();
+    assert!(states.iter().all(|&id| sessions.shelf.backend.blob(&a, id).unwrap().is_none()));
+    assert_eq!(sessions.list(&a).unwrap().len(), 2);
+    assert!(sessions.check().unwrap().is_empty());
 }
 
 #[test]

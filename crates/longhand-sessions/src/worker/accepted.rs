@@ -13,7 +13,7 @@ use crate::chain::Chain;
 use crate::counters::Counters;
 use crate::error::JobError;
 use crate::history::History;
-use crate::job::{Event, Keep, Outcome, Sink, Work};
+use crate::job::{Event, Keep, Noting, Outcome, Sink, Work};
 use crate::name::Owner;
 use crate::sessions::begin::{Origin, Place};
 
@@ -33,6 +33,7 @@ pub(crate) struct Accepted {
 pub(crate) struct Common {
     pub(crate) owner: Owner,
     pub(crate) keep: Keep,
+    pub(crate) noting: Option<Noting>,
     pub(crate) origin: Origin,
     /// Of the tokens read before the job's own.
     pub(crate) chain: Option<Chain>,

@@ -36,7 +36,7 @@ impl Finisher {
     /// Keeps the state, and tells the end when it is durable.
     pub(crate) fn finish(&self, ended: Ended) {
         let Ended { common, session, mut usage, turn, finishes } = ended;
-        let Common { owner, keep, origin, chain, place, teller, .. } = common;
+        let Common { owner, keep, noting, origin, chain, place, teller, .. } = common;
         self.sessions.counters().tokens_reused.add(usage.reused);
         let position = session.position();
         if keep != Keep::Nothing {
@@ -71,6 +71,7 @@ impl Finisher {
                     session,
                     chain,
                     turn,
+                    noting,
                     done: Box::new(move |kept| match kept {
                         Ok(info) => teller.done(Outcome { session: Some(info), ..outcome }),
                         Err(error) => teller.failed(error.into()),

@@ -10,7 +10,7 @@ use super::{Disk, Failure, RECORDS, guarded, lock};
 use crate::backend::{RecordKey, Table};
 use crate::error::SessionError;
 use crate::name::Owner;
-use crate::record::{Record, Used};
+use crate::record::{Record, Used, document_expires};
 
 /// Free space is worth the time to give it back where the file has at least this many bytes, and this
 /// many times those that are kept. Pages are powers of two, so that twice as many are no sign of it.
@@ -26,6 +26,8 @@ pub(crate) struct Counted {
     pub(crate) damaged: Vec<String>,
     /// The newest use of a session, in milliseconds since 1970.
     pub(crate) newest: u64,
+    /// When records expire, of those that do.
+    expiries: HashMap<RecordKey, u64>,
     found: u64,
 }
 
@@ -49,6 +51,7 @@ impl Disk {
             Err(error) => counted.damaged.push(format!("the number of sessions: {error}")),
         }
         *lock(&self.used) = counted.used.clone();
+        *lock(&self.expiries) = std::mem::take(&mut counted.expiries);
         counted
     }
 
@@ -143,22 +146,32 @@ impl Disk {
 impl Counted {
     fn add(&mut self, key: &[u8], value: &[u8]) {
         self.found += 1;
-        let Some(RecordKey { table, owner, item }) = RecordKey::read(key) else {
+        let Some(key) = RecordKey::read(key) else {
             self.damaged.push("a record has a name that cannot be".into());
             return;
         };
-        let of = self.used.entry(owner.clone()).or_default();
-        if table == Table::Documents {
-            of.bytes += value.len() as u64;
-            return;
-        }
-        match Record::from_bytes(value) {
-            Ok(record) => {
-                of.sessions += 1;
-                of.bytes += record.bytes();
-                self.newest = self.newest.max(record.used);
+        let of = self.used.entry(key.owner.clone()).or_default();
+        let expires = match key.table {
+            Table::Documents => {
+                of.bytes += value.len() as u64;
+                document_expires(value)
             }
-            Err(what) => self.damaged.push(format!("the session `{item}` of `{owner}`: {what}")),
+            Table::Sessions => match Record::from_bytes(value) {
+                Ok(record) => {
+                    of.sessions += 1;
+                    of.bytes += record.bytes();
+                    self.newest = self.newest.max(record.used);
+                    record.expires()
+                }
+                Err(what) => {
+                    let RecordKey { owner, item, .. } = &key;
+                    self.damaged.push(format!("the session `{item}` of `{owner}`: {what}"));
+                    None
+                }
+            },
+        };
+        if let Some(expires) = expires {
+            self.expiries.insert(key, expires);
         }
     }
 }

@@ -45,7 +45,7 @@ fn key(item: &str) -> RecordKey {
 
 fn batch(item: &str, id: u128, bytes: usize) -> Batch {
     let mut batch = Batch::new(&owner("a"));
-    batch.put.push((key(item), item.as_bytes().to_vec()));
+    batch.put.push(Put { key: key(item), value: item.as_bytes().to_vec(), expires: None });
     batch.blobs.push((id, vec![id as u8; bytes]));
     (batch.sessions, batch.bytes) = (1, bytes as i64);
     batch
@@ -130,7 +130,8 @@ fn records_of_one_owner_and_kind_stand_together() {
         (Table::Sessions, "b", "x"),
         (Table::Documents, "a", "x"),
     ] {
-        batch.put.push((RecordKey { table, owner: owner(of), item: item.into() }, vec![1]));
+        let key = RecordKey { table, owner: owner(of), item: item.into() };
+        batch.put.push(Put { key, value: vec![1], expires: None });
     }
     assert!(disk.commit(&[batch])[0].is_ok());
     let items = |table, of: &str, prefix| {
@@ -200,7 +201,8 @@ fn of_a_page_that_cannot_be_read_the_records_before_and_behind_are_named() {
     let item = |at: usize| format!("session-{at:04}");
     for at in 0..2000 {
         // Each item has its own record, so that its page is found by it.
-        all.put.push((key(&item(at)), format!("{} is here", item(at)).into_bytes()));
+        let value = format!("{} is here", item(at)).into_bytes();
+        all.put.push(Put { key: key(&item(at)), value, expires: None });
     }
     assert!(disk.commit(&[all])[0].is_ok());
     assert!(disk.count().damaged.iter().all(|what| what.starts_with("the session `session-")));

@@ -113,7 +113,7 @@ fn a_holder_that_was_overtaken_writes_nothing() {
     let write = |lease: &Lease, value: &[u8]| {
         let mut batch = Batch::new(&owner("a"));
         batch.guards.push(lease.guard());
-        batch.put.push((key("s"), value.to_vec()));
+        batch.put.push(Put { key: key("s"), value: value.to_vec(), expires: None });
         batch.blobs.push((7, value.to_vec()));
         (batch.sessions, batch.bytes) = (1, 5);
         batch
@@ -138,6 +138,62 @@ fn a_holder_that_was_overtaken_writes_nothing() {
         first.lease(&key("t")).unwrap().is_some()
     });
     assert!(waited, "the lease of a server that has ended is held for ever");
+}
+
+#[test]
+fn a_lease_that_ended_with_its_write_takes_no_later_one_with_it() {
+    // No server is asked.
+    let client = Client::open("redis://127.0.0.1:1").unwrap();
+    let server = Server { client, lease: LEASE, spare: Mutex::default(), held: Mutex::default() };
+    let (releases, released) = channel();
+    let shared = Shared { server: Arc::new(server), releases };
+    shared.server.held().insert(key("s"), 2);
+    shared.release(&key("s"), 1);
+    assert_eq!(shared.server.held().get(&key("s")), Some(&2));
+    shared.release(&key("s"), 2);
+    assert!(shared.server.held().is_empty());
+    drop(shared);
+    assert_eq!(released.iter().collect::<Vec<_>>(), [(key("s"), 1), (key("s"), 2)]);
+}
+
+#[test]
+fn what_expired_is_erased_by_any_server_and_counted_by_each() {
+    let Some(server) = Running::start() else { return };
+    let engine = tiny(Format::F32, 1);
+    let url = server.url();
+    let shared = || Sessions::shared(&url, SessionsSettings::default()).unwrap();
+    let (first, second) = (shared(), shared());
+    let (a, ttl) = (owner("a"), Some(Duration::from_secs(60)));
+    let host = host(&engine, &first, None, HostSettings::default());
+    run(&host, turn("s", ids(3, 1), 2, 1)).unwrap();
+    first.set_ttl(&a, &name("s"), ttl).unwrap();
+    for copy in ["t", "u"] {
+        first.fork(&a, &name("s"), &name(copy), None).unwrap();
+    }
+    first.set_ttl(&a, &name("t"), None).unwrap();
+    first.rename(&a, &name("u"), &name("v")).unwrap();
+    for (id, ttl) in [("brief", ttl), ("long", ttl), ("long", None)] {
+        first.put_document(&a, "kind", id, b"x", ttl).unwrap();
+    }
+    assert_eq!(second.sweep().unwrap(), 0);
+    assert_eq!(second.counters().sessions_stored.get(), 3);
+    second.shelf.clock.pass(Duration::from_secs(61));
+    assert_eq!(second.shelf.sweep(Some(&owner("b"))).unwrap(), 0);
+    assert_eq!(second.sweep().unwrap(), 3);
+    let left: Vec<String> =
+        second.list(&a).unwrap().iter().map(|info| info.name.to_string()).collect();
+    assert_eq!(left, ["t"]);
+    assert_eq!(second.documents(&a, "kind").unwrap(), ["long"]);
+    let expiring: Vec<String> = server.command(&["ZRANGE", EXPIRIES, "0", "-1"]);
+    assert!(expiring.is_empty(), "{expiring:?}");
+    let third = shared();
+    for store in [&second, &third] {
+        assert_eq!(store.counters().sessions_stored.get(), 1);
+        assert_eq!(store.counters().sessions_stored_bytes.get(), store.used(&a).unwrap().bytes);
+    }
+    assert_eq!(first.counters().sessions_stored.get(), 3, "it learns of it with its next sweep");
+    first.sweep().unwrap();
+    assert_eq!(first.counters().sessions_stored.get(), 1);
 }
 
 /// Two servers that share their sessions, with a kill of the store in between, against one server
