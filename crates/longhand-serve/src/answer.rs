@@ -1,7 +1,10 @@
 //! The pieces of a model's answers, from the events of its job.
 
+use std::sync::Arc;
+
 use longhand_engine::FinishReason;
-use longhand_sessions::{Event, Finish, Outcome};
+use longhand_sessions::{Event, Finish, Outcome, Ticket};
+use longhand_text::Tokenizer;
 
 use crate::error::ApiError;
 use crate::generation::Running;
@@ -40,7 +43,7 @@ pub(crate) struct Pieces {
     running: Running,
     /// For each branch, where log-probabilities are told.
     ledgers: Vec<Ledger>,
-    tokenizer: std::sync::Arc<longhand_text::Tokenizer>,
+    tokenizer: Arc<Tokenizer>,
     /// What came behind the last piece that was streamed, and could not be joined with it.
     held: Option<Result<Piece, ApiError>>,
 }
@@ -68,6 +71,11 @@ impl Pieces {
     pub(crate) fn telling_ends(mut self) -> Self {
         self.ledgers.iter_mut().for_each(Ledger::tell_end);
         self
+    }
+
+    /// The right to the job that writes the answers.
+    pub(crate) fn ticket(&self) -> Arc<Ticket> {
+        self.running.ticket()
     }
 
     /// Waits for the next piece of an answer.

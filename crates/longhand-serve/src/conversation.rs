@@ -342,6 +342,18 @@ pub(crate) fn whole(language: &Language, messages: &[Message]) -> Result<Vec<u32
     Ok(rendered.encode(language.engine().tokenizer())?.ids)
 }
 
+/// As [`whole`], away from the threads that serve connections: a long conversation takes its time.
+///
+/// # Errors
+/// What the template or the tokeniser refuses.
+pub(crate) async fn whole_apart(
+    language: &Arc<Language>,
+    messages: Vec<Message>,
+) -> Result<Vec<u32>, ApiError> {
+    let language = language.clone();
+    blocking(move || whole(&language, &messages)).await
+}
+
 /// The tokens of what follows an answer, up to where the next one begins.
 pub(crate) fn behind_answer(
     language: &Language,

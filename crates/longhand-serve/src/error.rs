@@ -86,6 +86,14 @@ pub enum ApiError {
         /// When to ask again.
         retry: Duration,
     },
+    /// The store of the sessions does not answer as it should.
+    #[error("{what}: ask again in {} s", seconds(*retry))]
+    StorageUnavailable {
+        /// What the store says.
+        what: String,
+        /// When to ask again.
+        retry: Duration,
+    },
     /// The models are being read.
     #[error("Loading model")]
     Loading,
@@ -167,6 +175,11 @@ impl ApiError {
         Self::Internal(error.to_string())
     }
 
+    /// A model whose thread has ended, which only a fault of the program can cause.
+    pub(crate) fn model_ended(name: &str) -> Self {
+        Self::Internal(format!("the model `{name}` no longer answers: restart the server"))
+    }
+
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {
@@ -180,9 +193,11 @@ impl ApiError {
             Self::MediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Limited { .. } | Self::Quota(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::ForeignHost => StatusCode::FORBIDDEN,
-            Self::Busy { .. } | Self::Loading | Self::ShuttingDown | Self::BrokenOff => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Busy { .. }
+            | Self::StorageUnavailable { .. }
+            | Self::Loading
+            | Self::ShuttingDown
+            | Self::BrokenOff => StatusCode::SERVICE_UNAVAILABLE,
             Self::Overdue => StatusCode::GATEWAY_TIMEOUT,
             Self::Storage(_) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -196,9 +211,11 @@ impl ApiError {
             Self::ForeignHost => "permission_error",
             Self::Limited { .. } => "rate_limit_error",
             Self::Quota(_) => "insufficient_quota",
-            Self::Busy { .. } | Self::Loading | Self::ShuttingDown | Self::BrokenOff => {
-                "unavailable_error"
-            }
+            Self::Busy { .. }
+            | Self::StorageUnavailable { .. }
+            | Self::Loading
+            | Self::ShuttingDown
+            | Self::BrokenOff => "unavailable_error",
             Self::Overdue | Self::Storage(_) | Self::Internal(_) => "server_error",
             _ => "invalid_request_error",
         }
@@ -215,7 +232,10 @@ impl ApiError {
             Self::Busy { .. } | Self::Loading | Self::ShuttingDown | Self::BrokenOff => {
                 "overloaded_error"
             }
-            Self::Overdue | Self::Storage(_) | Self::Internal(_) => "api_error",
+            Self::StorageUnavailable { .. }
+            | Self::Overdue
+            | Self::Storage(_)
+            | Self::Internal(_) => "api_error",
             _ => "invalid_request_error",
         }
     }
@@ -232,6 +252,7 @@ impl ApiError {
             Self::Quota(_) => Some("insufficient_quota"),
             Self::ForeignHost => Some("host_not_allowed"),
             Self::Busy { .. } => Some("queue_full"),
+            Self::StorageUnavailable { .. } => Some("storage_unavailable"),
             Self::BrokenOff => Some("shutting_down"),
             Self::Overdue => Some("timeout"),
             Self::Storage(_) => Some("insufficient_storage"),
@@ -259,7 +280,9 @@ impl ApiError {
     /// When to ask again, where waiting helps.
     fn retry(&self) -> Option<Duration> {
         match self {
-            Self::Limited { retry, .. } | Self::Busy { retry, .. } => Some(*retry),
+            Self::Limited { retry, .. }
+            | Self::Busy { retry, .. }
+            | Self::StorageUnavailable { retry, .. } => Some(*retry),
             Self::Loading => Some(Duration::from_secs(1)),
             Self::ShuttingDown | Self::BrokenOff => Some(Duration::from_secs(5)),
             _ => None,
@@ -288,7 +311,7 @@ impl IntoResponse for ApiError {
         if let Self::Unauthorized(_) = &self {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Self::Internal(what) = &self {
+        if let Self::Internal(what) | Self::StorageUnavailable { what, .. } = &self {
             tracing::error!(what, "a request failed");
         }
         response.extensions_mut().insert(self);

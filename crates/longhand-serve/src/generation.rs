@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::app::App;
 use crate::auth::Caller;
+use crate::charge::Charge;
 use crate::error::ApiError;
 use crate::models::Language;
 use crate::sse::{Gone, PING, Writer};
@@ -17,9 +18,8 @@ use crate::traces::StepTimes;
 /// A job that runs. Dropped, it is cancelled, and its slot is free before the next step.
 pub(crate) struct Running {
     events: mpsc::UnboundedReceiver<Event>,
-    /// Cancels the job when it is dropped.
-    _ticket: Ticket,
-    caller: Caller,
+    /// Cancels the job when the last one that has it drops it.
+    ticket: Arc<Ticket>,
 }
 
 impl Running {
@@ -40,7 +40,12 @@ impl Running {
         let client = sender.clone();
         let times = StepTimes::of(&caller.trace, &language.name, &job);
         let told = times.clone();
+        let mut charge = Charge::of(&job.work, &caller.rate, app.metrics());
+        let witness = language.liveness.witness();
         let sink: Sink = Box::new(move |event| {
+            // It is dropped with the sink.
+            let _ = &witness;
+            charge.event(&event);
             told.event(&event);
             match sender.send(event) {
                 Ok(()) => ControlFlow::Continue(()),
@@ -49,22 +54,27 @@ impl Running {
         });
         let host: Arc<Host> = language.host.clone();
         // A session's state may come from a disk or over a network.
-        let ticket = blocking(move || match client.is_closed() {
-            // Its client left while the job waited for a thread.
-            true => Err(JobError::Cancelled.into()),
-            false => match host.submit(job, sink) {
-                Ok(ticket) => {
-                    times.loaded();
-                    Ok(ticket)
-                }
-                Err(error) => {
-                    times.refused(&error);
-                    Err(error.into())
-                }
-            },
+        let submitted = blocking(move || {
+            if client.is_closed() {
+                // Its client left while the job waited for a thread.
+                return Ok(Err(JobError::Cancelled));
+            }
+            let submitted = host.submit(job, sink);
+            match &submitted {
+                Ok(_) => times.loaded(),
+                Err(error) => times.refused(error),
+            }
+            Ok(submitted)
         })
         .await?;
-        Ok(Self { events, _ticket: ticket, caller: caller.clone() })
+        let takes_work = app.models_for_work().is_ok();
+        let ticket = submitted.map_err(|error| language.refused(error, takes_work))?;
+        Ok(Self { events, ticket: Arc::new(ticket) })
+    }
+
+    /// The right to the job, for whoever may give it up too.
+    pub(crate) fn ticket(&self) -> Arc<Ticket> {
+        self.ticket.clone()
     }
 
     /// Waits for the next event of the job.
@@ -72,27 +82,13 @@ impl Running {
     /// # Errors
     /// What the job failed with.
     pub(crate) async fn next(&mut self) -> Result<Event, ApiError> {
-        let event = self.events.recv().await;
-        self.taken(event)
+        taken(self.events.recv().await)
     }
 
     /// The next event of the job, where it has come already.
     pub(crate) fn next_waiting(&mut self) -> Option<Result<Event, ApiError>> {
         let event = self.events.try_recv().ok()?;
-        Some(self.taken(Some(event)))
-    }
-
-    fn taken(&self, event: Option<Event>) -> Result<Event, ApiError> {
-        match event {
-            Some(Event::Failed(error)) => Err(error.into()),
-            Some(Event::Done(outcome)) => {
-                let usage = &outcome.usage;
-                self.caller.rate.spend(Instant::now(), usage.read + usage.generated);
-                Ok(Event::Done(outcome))
-            }
-            Some(event) => Ok(event),
-            None => Err(JobError::Cancelled.into()),
-        }
+        Some(taken(Some(event)))
     }
 
     /// The next event but for those that only say that the prompt is being read: of these, and of
@@ -134,6 +130,19 @@ impl Running {
                 }
                 _ => {}
             }
+        }
+    }
+}
+
+/// An event of a job, or why there is none.
+fn taken(event: Option<Event>) -> Result<Event, ApiError> {
+    match event {
+        Some(Event::Failed(error)) => Err(error.into()),
+        Some(event) => Ok(event),
+        // Only a panic drops a job without a word.
+        None => {
+            let what = "the answer was broken off by a fault of the server: ask again";
+            Err(ApiError::internal(what))
         }
     }
 }

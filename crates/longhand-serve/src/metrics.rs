@@ -1,18 +1,20 @@
 //! The numbers of a server in the text form of Prometheus, for `GET /metrics`.
 //!
-//! What requests count is counted here, by the crate `metrics` and its exporter. What the hosts count
-//! (tokens, steps, sessions, times) they count themselves, without a lock; a [`Readings`] brings it
-//! here whenever somebody asks. Each server has a recorder of its own, and none is the process's, so
-//! that two servers of one test do not count together.
+//! What requests count is counted here, by the crate `metrics` and its exporter; but for their times,
+//! because the exporter keeps each of them until somebody asks. What the hosts count (tokens, steps,
+//! sessions, times) they count themselves, without a lock; a [`Readings`] brings it here whenever
+//! somebody asks. Each server has a recorder of its own, and none is the process's, so that two servers
+//! of one test do not count together.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use longhand_sessions::{Counters, Histogram};
+use longhand_sessions::{Counters, Histogram, Load};
 use metrics::{Key, Label, Level, Metadata, Recorder, Unit};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 
 use crate::error::ApiError;
 
@@ -25,6 +27,7 @@ const REQUEST_SECONDS: [f64; 14] =
 
 const REQUESTS: &str = "longhand_requests_total";
 const REQUEST_TIME: &str = "longhand_request_seconds";
+const REQUEST_TIME_HELP: &str = "Time of a whole request, streaming included, by endpoint";
 const REJECTED: &str = "longhand_rejected_total";
 const CONNECTIONS: &str = "longhand_connections";
 const BUILD: &str = "longhand_build_info";
@@ -37,6 +40,10 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     recorder: PrometheusRecorder,
     connections: AtomicUsize,
+    /// The times of requests by the pattern of their route.
+    request_times: Mutex<BTreeMap<String, HistogramReading>>,
+    /// Tokens of texts that were scored. The hosts count prompts alone.
+    scored: AtomicU64,
 }
 
 /// An open connection. It counts until it is dropped.
@@ -53,6 +60,8 @@ pub enum Rejection {
     Loading,
     /// The server is shutting down.
     Draining,
+    /// The store of the sessions does not answer as it should.
+    StorageUnavailable,
 }
 
 /// What the hosts of a server have counted so far, and what they hold now.
@@ -215,6 +224,7 @@ impl Rejection {
             ApiError::Limited { .. } | ApiError::Quota(_) => Some(Self::Limit),
             ApiError::Loading => Some(Self::Loading),
             ApiError::ShuttingDown | ApiError::BrokenOff => Some(Self::Draining),
+            ApiError::StorageUnavailable { .. } => Some(Self::StorageUnavailable),
             _ => None,
         }
     }
@@ -226,6 +236,7 @@ impl Rejection {
             Self::Limit => "limit",
             Self::Loading => "loading",
             Self::Draining => "draining",
+            Self::StorageUnavailable => "storage_unavailable",
         }
     }
 }
@@ -233,19 +244,10 @@ impl Rejection {
 impl Metrics {
     /// A server's numbers, all of them 0.
     pub fn new() -> Self {
-        let matcher = Matcher::Full(REQUEST_TIME.into());
-        let builder = PrometheusBuilder::new();
-        // Refused are empty buckets alone.
-        let builder = builder.set_buckets_for_metric(matcher, &REQUEST_SECONDS);
-        let recorder = builder.unwrap_or_else(|_| PrometheusBuilder::new()).build_recorder();
+        let recorder = PrometheusBuilder::new().build_recorder();
         let help = |text: &'static str| text.into();
         recorder.describe_counter(REQUESTS.into(), None, help("Requests by endpoint and status"));
         recorder.describe_counter(REJECTED.into(), None, help("Requests refused by reason"));
-        recorder.describe_histogram(
-            REQUEST_TIME.into(),
-            Some(Unit::Seconds),
-            help("Time of a whole request, streaming included, by endpoint"),
-        );
         recorder.describe_gauge(CONNECTIONS.into(), None, help("Open connections"));
         recorder.describe_gauge(BUILD.into(), None, help("1, with the version as a label"));
         recorder.describe_gauge(
@@ -259,8 +261,12 @@ impl Metrics {
         for (name, text, _) in GAUGES {
             recorder.describe_gauge((*name).into(), None, help(text));
         }
-        let connections = AtomicUsize::new(0);
-        let metrics = Self(Arc::new(Inner { recorder, connections }));
+        let metrics = Self(Arc::new(Inner {
+            recorder,
+            connections: AtomicUsize::new(0),
+            request_times: Mutex::default(),
+            scored: AtomicU64::new(0),
+        }));
         metrics.gauge(BUILD, vec![Label::new("version", env!("CARGO_PKG_VERSION"))], 1.0);
         metrics
     }
@@ -268,11 +274,25 @@ impl Metrics {
     /// A request that was answered, after `took`, its whole stream included. The endpoint is a route's
     /// pattern and never a path of the client, so that nobody can make series without end.
     pub fn request(&self, endpoint: &str, status: u16, took: Duration) {
-        let endpoint = || Label::new("endpoint", endpoint.to_owned());
-        let labels = vec![endpoint(), Label::new("status", status.to_string())];
+        let labels = vec![
+            Label::new("endpoint", endpoint.to_owned()),
+            Label::new("status", status.to_string()),
+        ];
         self.count(REQUESTS, labels);
-        let key = Key::from_parts(REQUEST_TIME, vec![endpoint()]);
-        self.0.recorder.register_histogram(&key, &METADATA).record(took.as_secs_f64());
+        let mut times = self.0.request_times.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = times.entry(endpoint.to_owned());
+        let times = times.or_insert_with(|| HistogramReading::without_times(&REQUEST_SECONDS));
+        times.add(took.as_secs_f64());
+    }
+
+    /// Tokens that are read to score them.
+    pub(crate) fn scored(&self, tokens: u64) {
+        self.0.scored.fetch_add(tokens, Ordering::Relaxed);
+    }
+
+    /// How many tokens were read to score them so far.
+    pub(crate) fn tokens_scored(&self) -> u64 {
+        self.0.scored.load(Ordering::Relaxed)
     }
 
     /// A request that was refused before its work began.
@@ -301,8 +321,14 @@ impl Metrics {
             self.gauge(RESIDENT, Vec::new(), bytes as f64);
         }
         let mut text = self.0.recorder.handle().render();
+        let requests = self.0.request_times.lock().unwrap_or_else(PoisonError::into_inner);
+        let requests = requests.iter().map(|(endpoint, times)| {
+            // A route's pattern has nothing that would have to be escaped.
+            (format!("endpoint=\"{endpoint}\""), times)
+        });
+        write_histogram(&mut text, REQUEST_TIME, REQUEST_TIME_HELP, requests);
         for (name, help, times) in TIMES {
-            write_histogram(&mut text, name, help, times(readings));
+            write_histogram(&mut text, name, help, [(String::new(), times(readings))]);
         }
         text
     }
@@ -329,8 +355,12 @@ impl Drop for OpenConnection {
 }
 
 impl Readings {
-    /// What hosts and their store have counted; `queued` jobs have not begun.
-    pub(crate) fn of(counters: &Counters, queued: u64) -> Self {
+    /// What hosts and their store have counted, and what each of the hosts has to do. Of the streams
+    /// the store's counter has those of one host alone, whichever spoke last.
+    pub(crate) fn of(counters: &Counters, loads: impl IntoIterator<Item = Load>) -> Self {
+        let (queued, streams) = loads.into_iter().fold((0, 0), |(queued, streams), load| {
+            (queued + load.waiting as u64, streams + load.writing as u64)
+        });
         Self {
             accepted: counters.accepted.get(),
             finished: counters.finished.get(),
@@ -343,7 +373,7 @@ impl Readings {
             tokens_written: counters.tokens_written.get(),
             steps: counters.steps.get(),
             step_rows: counters.step_rows.get(),
-            streams: counters.streams.get(),
+            streams,
             queued,
             cache_hits: counters.cache_hits.get(),
             cache_misses: counters.cache_misses.get(),
@@ -369,28 +399,54 @@ impl HistogramReading {
         let bounds = histogram.bounds().to_vec();
         Self { bounds, counts: histogram.counts(), sum: histogram.sum() }
     }
+
+    fn without_times(bounds: &[f64]) -> Self {
+        Self { bounds: bounds.to_vec(), counts: vec![0; bounds.len() + 1], sum: 0.0 }
+    }
+
+    /// Counts a time in the first bucket that it does not exceed.
+    fn add(&mut self, seconds: f64) {
+        let bucket = self.bounds.partition_point(|&bound| bound < seconds);
+        if let Some(count) = self.counts.get_mut(bucket) {
+            *count += 1;
+        }
+        self.sum += seconds;
+    }
 }
 
 /// Where the numbers come from; the exporter does not write it.
 static METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, None);
 
-/// A histogram that somebody else counted: its buckets are cumulative in the text form.
-fn write_histogram(text: &mut String, name: &str, help: &str, times: &HistogramReading) {
+/// A histogram that the exporter did not count, one series for each label, which may be empty: its
+/// buckets are cumulative in the text form.
+fn write_histogram<'a>(
+    text: &mut String,
+    name: &str,
+    help: &str,
+    series: impl IntoIterator<Item = (String, &'a HistogramReading)>,
+) {
     let mut write = |line: std::fmt::Arguments<'_>| {
         // Nothing refuses to be written to a string.
         let _ = writeln!(text, "{line}");
     };
     write(format_args!("# HELP {name} {help}"));
     write(format_args!("# TYPE {name} histogram"));
-    let mut below = 0;
-    for (bound, count) in times.bounds.iter().zip(&times.counts) {
-        below += count;
-        write(format_args!("{name}_bucket{{le=\"{bound}\"}} {below}"));
+    for (label, times) in series {
+        let (first, only) = match label.is_empty() {
+            true => (String::new(), String::new()),
+            false => (format!("{label},"), format!("{{{label}}}")),
+        };
+        let mut below = 0;
+        for (bound, count) in times.bounds.iter().zip(&times.counts) {
+            below += count;
+            write(format_args!("{name}_bucket{{{first}le=\"{bound}\"}} {below}"));
+        }
+        let all: u64 = times.counts.iter().sum();
+        write(format_args!("{name}_bucket{{{first}le=\"+Inf\"}} {all}"));
+        write(format_args!("{name}_sum{only} {}", times.sum));
+        write(format_args!("{name}_count{only} {all}"));
     }
-    let all: u64 = times.counts.iter().sum();
-    write(format_args!("{name}_bucket{{le=\"+Inf\"}} {all}"));
-    write(format_args!("{name}_sum {}", times.sum));
-    write(format_args!("{name}_count {all}\n"));
+    write(format_args!(""));
 }
 
 /// Bytes of this process in memory, where the system tells.
@@ -446,6 +502,41 @@ mod tests {
         // Counters go on from where the hosts are.
         let later = Readings { tokens_written: 9, ..Readings::default() };
         assert_eq!(value(&metrics.render(&later), "longhand_tokens_written_total"), Some(9.0));
+    }
+
+    /// The exporter keeps every time until somebody asks; a server that nobody watches would grow.
+    #[test]
+    fn times_of_requests_are_counted_and_not_kept() {
+        let metrics = Metrics::new();
+        for milliseconds in 0..10_000 {
+            metrics.request("/a", 200, Duration::from_millis(milliseconds));
+        }
+        metrics.request("/b", 200, Duration::from_secs(300));
+        let times = metrics.0.request_times.lock().unwrap();
+        assert_eq!(times.len(), 2);
+        assert_eq!(times["/a"].counts.len(), REQUEST_SECONDS.len() + 1);
+        assert_eq!(times["/a"].counts.iter().sum::<u64>(), 10_000);
+        // A time that is a bound belongs to it.
+        assert_eq!(times["/a"].counts[..4], [2, 1, 3, 5]);
+        assert_eq!(times["/b"].counts.last(), Some(&1));
+        drop(times);
+        let text = metrics.render(&Readings::default());
+        for (series, expected) in [
+            ("_bucket{endpoint=\"/a\",le=\"0.005\"}", 6.0),
+            ("_bucket{endpoint=\"/b\",le=\"120\"}", 0.0),
+            ("_bucket{endpoint=\"/b\",le=\"+Inf\"}", 1.0),
+            ("_sum{endpoint=\"/b\"}", 300.0),
+        ] {
+            let series = format!("{REQUEST_TIME}{series}");
+            assert_eq!(value(&text, &series), Some(expected), "{series} in\n{text}");
+        }
+    }
+
+    #[test]
+    fn streams_and_waiting_jobs_are_those_of_all_models() {
+        let load = |waiting, writing| Load { waiting, reading: 0, writing, streams: 8 };
+        let readings = Readings::of(&Counters::new(), [load(1, 2), load(0, 0), load(4, 3)]);
+        assert_eq!((readings.queued, readings.streams), (5, 5));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use longhand_text::chat::{AnswerEnd, ChatFault, ChatTemplate};
 
 use crate::error::ApiError;
 use crate::ids::unix_time;
+use crate::liveness::Liveness;
 use crate::task_worker::TaskWorker;
 
 /// A model folder and the name that requests call it by.
@@ -52,6 +53,8 @@ pub(crate) struct Language {
     pub(crate) end: AnswerEnd,
     /// The model's hash, shortened, as answers tell it.
     pub(crate) fingerprint: String,
+    /// Whether the host's thread still works.
+    pub(crate) liveness: Liveness,
 }
 
 /// What all models share.
@@ -155,6 +158,15 @@ impl Models {
     /// All models by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Served)> {
         self.models.iter().map(|(name, served)| (name.as_str(), served))
+    }
+
+    /// The models that no longer answer, because a fault of the program has ended their thread.
+    pub(crate) fn ended(&self) -> impl Iterator<Item = &str> {
+        let ended = self.iter().filter(|(_, served)| match served {
+            Served::Language(language) => language.liveness.has_ended(&language.host),
+            Served::Task(worker) => worker.has_ended(),
+        });
+        ended.map(|(name, _)| name)
     }
 
     /// When the models were loaded, in seconds since 1970.
@@ -282,11 +294,23 @@ impl Language {
         let host = Host::start(engine, cpu, sessions, cache, sealer.clone(), *settings);
         let host = Arc::new(host.map_err(|error| ModelsError::of(&name, error))?);
         let fingerprint = format!("lh-{:.12}", engine.model_hash());
-        Ok(Self { name, host, template: Arc::new(template), end, fingerprint })
+        let (template, liveness) = (Arc::new(template), Liveness::default());
+        Ok(Self { name, host, template, end, fingerprint, liveness })
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         self.host.engine()
+    }
+
+    /// Why a job was not taken. A host that is closed while the server takes work has lost its thread.
+    pub(crate) fn refused(&self, error: JobError, takes_work: bool) -> ApiError {
+        match error {
+            JobError::Draining if takes_work => {
+                self.liveness.doubt();
+                ApiError::model_ended(&self.name)
+            }
+            error => error.into(),
+        }
     }
 }
 

@@ -25,7 +25,7 @@ const REFUSALS: [(StatusCode, &str); 14] = [
     (StatusCode::UNSUPPORTED_MEDIA_TYPE, "The body is not said to be JSON."),
     (StatusCode::TOO_MANY_REQUESTS, "A limit of the key is reached; see the header Retry-After."),
     (StatusCode::INTERNAL_SERVER_ERROR, "A fault of the server."),
-    (StatusCode::SERVICE_UNAVAILABLE, "There is no room now; see the header Retry-After."),
+    (StatusCode::SERVICE_UNAVAILABLE, "It cannot be done now; see the header Retry-After."),
     (StatusCode::GATEWAY_TIMEOUT, "The answer took longer than the server allows."),
     (StatusCode::INSUFFICIENT_STORAGE, "There is no room to keep a session."),
 ];

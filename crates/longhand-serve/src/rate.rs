@@ -25,7 +25,7 @@ pub(crate) struct Rate {
 struct Left {
     at: Instant,
     requests: f64,
-    /// Below zero after a long answer, which is counted once it is written.
+    /// Below zero where an answer, once begun, took more than there was.
     tokens: f64,
 }
 
@@ -65,8 +65,12 @@ impl Rate {
         Ok(())
     }
 
-    /// Counts tokens that were read and written.
+    /// Counts tokens that are read and written.
     pub(crate) fn spend(&self, now: Instant, tokens: u64) {
+        // It is called for each token that is written.
+        if tokens == 0 || self.allowance.tokens_per_minute.is_none() {
+            return;
+        }
         let mut place = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         self.filled(&mut place, now).tokens -= tokens as f64;
     }

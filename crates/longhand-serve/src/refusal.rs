@@ -81,7 +81,9 @@ impl From<SessionError> for ApiError {
             }
             SessionError::TooLarge { limit, .. } => Self::TooLarge(limit as usize),
             SessionError::Setting { .. } => Self::Invalid { message, param: None, code: None },
-            SessionError::Storage { .. } => Self::Busy { what: message, retry: LATER },
+            SessionError::Storage { .. } => {
+                Self::StorageUnavailable { what: message, retry: LATER }
+            }
             _ => Self::Internal(message),
         }
     }
@@ -142,7 +144,24 @@ impl From<TaskError> for ApiError {
 
 #[cfg(test)]
 mod tests {
+    use axum::response::IntoResponse;
+
     use super::*;
+    use crate::metrics::Rejection;
+
+    #[test]
+    fn a_fault_of_the_store_is_no_full_queue() {
+        let fault = || SessionError::Storage { what: "it is away".into() };
+        for error in [ApiError::from(fault()), ApiError::from(JobError::from(fault()))] {
+            assert_eq!(Rejection::of(&error), Some(Rejection::StorageUnavailable));
+            assert!(error.to_string().contains("it is away"), "{error}");
+            let body = serde_json::to_value(error.body()).unwrap();
+            assert_eq!(body["error"]["code"], "storage_unavailable");
+            let response = error.into_response();
+            assert_eq!(response.status(), 503);
+            assert_eq!(response.headers()["retry-after"], "1");
+        }
+    }
 
     #[test]
     fn a_refusal_names_the_field_and_the_flag() {

@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 
 use crate::app::App;
+use crate::background::RENEWAL;
 use crate::metrics::Metrics;
 use crate::models::{Models, ModelsError};
 use crate::reload::{reload_all, reload_changed};
@@ -135,6 +136,8 @@ async fn run(
         metrics: state.metrics().clone(),
     };
     let mut loading = tokio::task::spawn_blocking(load);
+    // It ends with the runtime: responses in the background are written until then.
+    tokio::spawn(renew(state.clone()));
     let mut ready = Some(ready);
     let mut look = tokio::time::interval(LOOK);
     loop {
@@ -186,7 +189,9 @@ async fn end(state: &App, accepting: Accepting, listener: TcpListener, within: D
     // Connections without a request end at once, the others with their answers.
     let left = within.saturating_sub(begun.elapsed()) + LAST;
     let closed = tokio::time::timeout(left, accepting.graceful.shutdown()).await;
-    if interrupted > 0 || closed.is_err() {
+    // What is written in the background has no job any more, but may not have kept its end yet.
+    let kept = tokio::time::timeout(LAST, state.background().ended()).await;
+    if interrupted > 0 || closed.is_err() || kept.is_err() {
         tracing::warn!(interrupted, "answers were broken off");
     }
     tracing::info!("ended");
@@ -196,6 +201,19 @@ async fn end(state: &App, accepting: Accepting, listener: TcpListener, within: D
 fn apart(state: &App, tls: &Option<Arc<Tls>>, work: fn(&App, Option<&Tls>)) {
     let (state, tls) = (state.clone(), tls.clone());
     drop(tokio::task::spawn_blocking(move || work(&state, tls.as_deref())));
+}
+
+/// Shows now and then that this server writes what it writes in the background.
+async fn renew(state: App) {
+    loop {
+        tokio::time::sleep(RENEWAL).await;
+        let state = state.clone();
+        let renewed =
+            tokio::task::spawn_blocking(move || state.background().renew(state.sessions()));
+        if let Err(error) = renewed.await {
+            tracing::error!(%error, "it cannot be shown that responses are being written");
+        }
+    }
 }
 
 /// Looks for changed files, and forgets sessions whose time is over.

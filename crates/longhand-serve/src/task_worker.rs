@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use longhand_engine::Cpu;
@@ -29,6 +30,7 @@ pub(crate) struct TaskWorker {
     name: String,
     kind: &'static str,
     sender: SyncSender<Question>,
+    thread: JoinHandle<()>,
 }
 
 /// Units of text, and where their answers go.
@@ -62,14 +64,14 @@ impl TaskWorker {
         let (sender, questions) = sync_channel(QUEUE);
         let (ready, is_ready) = sync_channel(1);
         let work = Work { folder: task_folder.into(), trained, cpu: cpu.clone(), questions, ready };
-        std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             // How files are read is not asked for: examples come as units of text.
             if let Some(settings) = TaskSettings::named(file.name()) {
                 file.visit(&settings, work);
             }
         });
         match is_ready.recv() {
-            Ok(ready) => ready.map(|()| Self { name: name.to_owned(), kind, sender }),
+            Ok(ready) => ready.map(|()| Self { name: name.to_owned(), kind, sender, thread }),
             Err(_) => Err(TaskError::NotATask(task_folder.into())),
         }
     }
@@ -105,11 +107,13 @@ impl TaskWorker {
         answered.await.map_err(|_| self.ended())?
     }
 
+    /// Whether its thread has ended, which only a fault of the program can cause.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     fn ended(&self) -> ApiError {
-        ApiError::Internal(format!(
-            "the model `{}` no longer answers: restart the server",
-            self.name
-        ))
+        ApiError::model_ended(&self.name)
     }
 }
 

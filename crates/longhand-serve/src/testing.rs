@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 
 use axum::Router;
 use axum::body::Body;
@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use longhand_engine::{Cpu, Engine, Reader, SamplerSettings, Session};
 use longhand_model::{Model, Preset};
 use longhand_sessions::{
-    CacheSettings, HostSettings, Sealer, SealingKey, Sessions, SessionsSettings, StateCache,
+    CacheSettings, HostSettings, Owner, Sealer, SealingKey, Sessions, SessionsSettings, StateCache,
 };
 use longhand_text::Tokenizer;
 use serde_json::Value;
@@ -48,6 +48,31 @@ impl Server {
         server
     }
 
+    /// Another server with the same store.
+    pub(crate) fn beside(&self) -> Self {
+        let sessions = self.app.sessions().clone();
+        let (server, shared) = Self::at(sessions, Keys::none().unwrap(), Limits::default());
+        server.app.set_models(server.models(&shared));
+        server
+    }
+
+    /// Has the model wait, with all of its jobs, until the value is dropped.
+    pub(crate) fn hold(&self) -> Sender<()> {
+        let (hold, held) = channel::<()>();
+        let wait = move |_: &mut Reader| {
+            // It hears only that there is nobody any more who could send.
+            let _ = held.recv();
+        };
+        let language = self.app.models().unwrap().language("nano").unwrap();
+        language.host.run(Box::new(wait)).unwrap();
+        hold
+    }
+
+    /// The owner of what is kept where there are no keys.
+    pub(crate) fn owner(&self) -> Owner {
+        self.app.keys().caller(None).unwrap().owner
+    }
+
     /// The same behind a port, on a thread that ends with the tests.
     pub(crate) fn at_port(settings: ServerSettings) -> (App, SocketAddr) {
         let (server, shared) = Self::bare(Keys::none().unwrap(), Limits::default());
@@ -67,11 +92,14 @@ impl Server {
     }
 
     fn bare(keys: Keys, limits: Limits) -> (Self, Shared) {
+        Self::at(Sessions::in_memory(SessionsSettings::default()).unwrap(), keys, limits)
+    }
+
+    fn at(sessions: Arc<Sessions>, keys: Keys, limits: Limits) -> (Self, Shared) {
         let tokenizer = Tokenizer::byte().unwrap();
         let model = Model::new(Preset::LonghandNano.config(tokenizer.vocab_size()), 1).unwrap();
         let engine = Engine::new(model, tokenizer).unwrap();
         let cpu = Arc::new(Cpu::new(1));
-        let sessions = Sessions::in_memory(SessionsSettings::default()).unwrap();
         let cache = StateCache::new(CacheSettings::default(), sessions.counters()).unwrap();
         let key = SealingKey { id: "test".into(), key: [7; 32] };
         let sealer = Some(Sealer::new(key, Vec::new()).unwrap());

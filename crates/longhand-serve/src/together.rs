@@ -65,19 +65,29 @@ pub(crate) fn of_completions() -> Vec<Value> {
     rules
 }
 
-/// The rules of responses: one thing at most comes before, and what runs in the background is kept.
+/// The rules of responses: one thing at most comes before, what runs in the background is kept, and
+/// what the client holds is not.
 pub(crate) fn of_responses() -> Vec<Value> {
     let named = json!({"type": ["string", "object"]});
     let told = json!({"type": "integer", "minimum": 1});
     let some = json!({"type": "array", "minItems": 1});
-    vec![
+    let mut rules = vec![
         excludes("conversation", named.clone(), "previous_response_id", json!(false)),
-        excludes("conversation", named, "session_id", json!(false)),
+        excludes("conversation", named.clone(), "session_id", json!(false)),
         excludes("previous_response_id", text(), "session_id", json!(false)),
         excludes("background", is(true), "store", is(true)),
         excludes("background", is(true), "stream", is(false)),
         needs("top_logprobs", told, "include", some),
-    ]
+        needs("state", text(), "return_state", is(true)),
+        needs("return_state", is(true), "store", is(false)),
+    ];
+    let before =
+        [("conversation", named), ("previous_response_id", text()), ("session_id", text())];
+    for (field, form) in before {
+        rules.push(excludes(field, form.clone(), "state", json!(false)));
+        rules.push(excludes(field, form, "return_state", is(false)));
+    }
+    rules
 }
 
 /// The rules of what is counted: there is something, and one thing at most comes before.

@@ -247,11 +247,13 @@ async fn remove(
     let hold = app.in_use().take(&caller.owner, &Name::new(id.as_str())?)?;
     let (sessions, owner, erased) = (app.sessions().clone(), caller.owner, id.clone());
     blocking(move || {
-        sessions.erase_document(&owner, CONVERSATION, &erased)?;
-        match sessions.erase(&owner, &Name::new(erased)?) {
-            Ok(()) | Err(SessionError::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
+        match sessions.erase(&owner, &Name::new(erased.as_str())?) {
+            Ok(()) | Err(SessionError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
+        // The document goes last: until all is gone, another attempt finds it.
+        sessions.erase_document(&owner, CONVERSATION, &erased)?;
+        Ok(())
     })
     .await?;
     drop(hold);

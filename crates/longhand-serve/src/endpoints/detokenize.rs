@@ -9,6 +9,7 @@ use crate::app::App;
 use crate::body::JsonBody;
 use crate::endpoint::{Endpoint, Operation};
 use crate::error::{ApiError, json_body};
+use crate::generation::blocking;
 
 /// Tokens to put together.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -39,8 +40,12 @@ async fn create(
     State(app): State<App>,
     JsonBody(request): JsonBody<Request>,
 ) -> Result<Response, ApiError> {
-    let language = app.models()?.language_or_only(request.model.as_deref())?;
-    let text = language.engine().tokenizer().decode(&request.tokens);
-    let text = text.map_err(|error| ApiError::invalid("tokens", error.to_string()))?;
-    Ok(json_body(&Text { content: text.clone(), prompt: text }))
+    let language = app.models()?.language_or_only(request.model.as_deref())?.clone();
+    // Many tokens take their time.
+    blocking(move || {
+        let text = language.engine().tokenizer().decode(&request.tokens);
+        let text = text.map_err(|error| ApiError::invalid("tokens", error.to_string()))?;
+        Ok(json_body(&Text { content: text.clone(), prompt: text }))
+    })
+    .await
 }

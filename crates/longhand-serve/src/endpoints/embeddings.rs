@@ -15,7 +15,8 @@ use crate::auth::Caller;
 use crate::body::JsonBody;
 use crate::endpoint::{Endpoint, Operation};
 use crate::error::{ApiError, json_body};
-use crate::generation::Running;
+use crate::generation::{Running, blocking};
+use crate::models::Language;
 use crate::usage::ReadUsage;
 
 /// The most texts of one request.
@@ -110,19 +111,9 @@ async fn create(
         let message = "an n-gram model has no vectors of texts: name a network";
         return Err(ApiError::unsupported("model", message));
     }
-    let tokenizer = language.engine().tokenizer();
-    let texts = match request.input {
-        Prompt::Text(text) => vec![tokenizer.encode(&text)?],
-        Prompt::Texts(texts) => {
-            texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<_, _>>()?
-        }
-        Prompt::Tokens(ids) => vec![ids],
-        Prompt::Batch(texts) => texts,
-    };
-    if texts.is_empty() || texts.len() > MOST_TEXTS || texts.iter().any(Vec::is_empty) {
-        let message = format!("`input` must have 1 to {MOST_TEXTS} texts, none of them empty");
-        return Err(ApiError::invalid("input", message));
-    }
+    let (encoder, input) = (language.clone(), request.input);
+    // Long texts take their time.
+    let texts = blocking(move || encode(&encoder, input)).await?;
     let (mut data, mut tokens) = (Vec::with_capacity(texts.len()), 0);
     for (index, ids) in texts.into_iter().enumerate() {
         let job = Job { cache: false, ..Job::new(caller.owner.clone(), ids, Work::Embed) };
@@ -138,6 +129,24 @@ async fn create(
     }
     let (model, usage) = (language.name.clone(), ReadUsage::of(tokens));
     Ok(json_body(&Embeddings { object: "list", data, model, usage }))
+}
+
+/// The tokens of each text.
+fn encode(language: &Language, input: Prompt) -> Result<Vec<Vec<u32>>, ApiError> {
+    let tokenizer = language.engine().tokenizer();
+    let texts = match input {
+        Prompt::Text(text) => vec![tokenizer.encode(&text)?],
+        Prompt::Texts(texts) => {
+            texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<_, _>>()?
+        }
+        Prompt::Tokens(ids) => vec![ids],
+        Prompt::Batch(texts) => texts,
+    };
+    if texts.is_empty() || texts.len() > MOST_TEXTS || texts.iter().any(Vec::is_empty) {
+        let message = format!("`input` must have 1 to {MOST_TEXTS} texts, none of them empty");
+        return Err(ApiError::invalid("input", message));
+    }
+    Ok(texts)
 }
 
 /// A vector of length 1, as OpenAI gives them; zeros stay.

@@ -14,7 +14,7 @@ use crate::answer::{Piece, Pieces, check_whole};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::body::JsonBody;
-use crate::conversation::{Turn, end_answer, whole};
+use crate::conversation::{Turn, end_answer, whole_apart};
 use crate::endpoint::{Endpoint, Operation};
 use crate::error::{ApiError, json_body};
 use crate::generation::Running;
@@ -283,7 +283,8 @@ async fn count_tokens(
 ) -> Result<Response, ApiError> {
     let language = app.models()?.language(&request.model)?;
     let messages = messages(request.system, request.messages)?;
-    Ok(json_body(&TokenCount { input_tokens: whole(language, &messages)?.len() }))
+    let ids = whole_apart(language, messages).await?;
+    Ok(json_body(&TokenCount { input_tokens: ids.len() }))
 }
 
 /// A request that was checked and is being answered.

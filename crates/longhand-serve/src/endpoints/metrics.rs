@@ -17,11 +17,12 @@ pub(crate) fn endpoint() -> Endpoint {
 
 async fn show(State(app): State<App>) -> Response {
     let models = app.models().into_iter().flat_map(|models| models.iter());
-    let queued = models.map(|(_, served)| match served {
-        Served::Language(language) => language.host.load().waiting as u64,
-        Served::Task(_) => 0,
+    let loads = models.filter_map(|(_, served)| match served {
+        Served::Language(language) => Some(language.host.load()),
+        Served::Task(_) => None,
     });
-    let readings = Readings::of(app.sessions().counters(), queued.sum());
+    let mut readings = Readings::of(app.sessions().counters(), loads);
+    readings.tokens_read += app.metrics().tokens_scored();
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], app.metrics().render(&readings)).into_response()
 }
 
@@ -76,6 +77,14 @@ mod tests {
             assert_line(&text, line);
         }
         assert!(!text.contains("nobody") && !text.contains("diary"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn texts_that_are_scored_are_read_too() {
+        let server = Server::new();
+        let asked = json!({"model": "nano", "text_1": "one ", "text_2": ["day", "xyzzy"]});
+        server.post("/score", asked).await;
+        assert_line(&text(&server).await, "longhand_tokens_read_total 12");
     }
 
     #[tokio::test]

@@ -2,9 +2,10 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use longhand_sessions::{Name, SessionError};
+use longhand_sessions::{Name, Owner, SessionError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use self::create::Making;
 use self::events::NumberedEvent;
@@ -14,6 +15,7 @@ use self::object::{
 use crate::address::{Named, Queried};
 use crate::app::App;
 use crate::auth::Caller;
+use crate::background::Background;
 use crate::body::JsonBody;
 use crate::endpoint::{Endpoint, Operation};
 use crate::error::{ApiError, json_body};
@@ -94,26 +96,20 @@ async fn make(
     JsonBody(request): JsonBody<Request>,
 ) -> Result<Response, ApiError> {
     let (streams, in_background) = (request.stream == Some(true), request.background == Some(true));
-    let (mut making, pieces) = Making::begin(&app, &caller, request).await?;
+    let (making, pieces) = Making::begin(&app, &caller, request).await?;
     if streams {
         return Ok(sse::stream(|writer| making.stream(pieces, writer)));
     }
     if !in_background {
         return making.whole(pieces).await;
     }
-    store(&app, &caller, &making.stored).await?;
     let shown = json_body(&making.stored.response);
-    let key = (caller.owner.clone(), making.stored.response.id.clone());
-    let (background, own) = (app.background().clone(), key.clone());
-    let mut tasks = app.background().tasks();
-    let task = tokio::spawn(async move {
-        if let Err(error) = making.finish(pieces).await {
-            making.fail(&error).await;
-        }
-        background.tasks().remove(&own);
-    });
-    // The task waits for the list to take itself off, so that it is on it first.
-    tasks.insert(key, task.abort_handle());
+    let (begun, is_begun) = oneshot::channel();
+    // What is kept of it is written by a task of its own: of a client that leaves now, no response stays
+    // in progress for ever.
+    tokio::spawn(making.in_background(pieces, begun));
+    let fault = "the response was given up by a fault of the server: ask again";
+    is_begun.await.map_err(|_| ApiError::internal(fault))??;
     Ok(shown)
 }
 
@@ -140,15 +136,17 @@ async fn remove(
     caller: Caller,
     Named(id): Named<String>,
 ) -> Result<Response, ApiError> {
-    load(&app, &caller, &id, "response").await?;
-    app.background().give_up(&caller.owner, &id);
+    let stored = load(&app, &caller, &id, "response").await?;
+    ended(&app, &caller, stored).await?;
     let (sessions, owner, erased) = (app.sessions().clone(), caller.owner, id.clone());
     blocking(move || {
-        sessions.erase_document(&owner, RESPONSE, &erased)?;
-        match sessions.erase(&owner, &Name::new(erased)?) {
-            Ok(()) | Err(SessionError::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
+        match sessions.erase(&owner, &Name::new(erased.as_str())?) {
+            Ok(()) | Err(SessionError::NotFound { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
+        // The document goes last: until all is gone, another attempt finds it.
+        sessions.erase_document(&owner, RESPONSE, &erased)?;
+        Ok(())
     })
     .await?;
     Ok(json_body(&ResponseDeleted { id, object: "response.deleted", deleted: true }))
@@ -159,17 +157,32 @@ async fn cancel(
     caller: Caller,
     Named(id): Named<String>,
 ) -> Result<Response, ApiError> {
-    let mut stored = load(&app, &caller, &id, "response").await?;
+    let stored = load(&app, &caller, &id, "response").await?;
     if !stored.response.background {
         let message = "only a response in the background can be cancelled";
         return Err(ApiError::invalid("response", message));
     }
-    if stored.response.status == Status::InProgress && app.background().give_up(&caller.owner, &id)
-    {
-        stored.response.status = Status::Cancelled;
-        store(&app, &caller, &stored).await?;
+    Ok(json_body(&ended(&app, &caller, stored).await?.response))
+}
+
+/// A response that nobody writes any more: one in progress is given up, and its last word awaited.
+///
+/// # Errors
+/// [`ApiError::Conflict`] for one that another server writes, as no server can end it for another.
+async fn ended(app: &App, caller: &Caller, stored: Stored) -> Result<Stored, ApiError> {
+    if stored.response.status != Status::InProgress {
+        return Ok(stored);
     }
-    Ok(json_body(&stored.response))
+    let id = stored.response.id;
+    app.background().give_up(&caller.owner, &id).await;
+    let stored = load(app, caller, &id, "response").await?;
+    match stored.response.status {
+        Status::InProgress => Err(ApiError::Conflict(format!(
+            "the response `{id}` is being written by another server: ask that one, or again when it \
+             has ended"
+        ))),
+        _ => Ok(stored),
+    }
 }
 
 async fn list_items(
@@ -183,14 +196,13 @@ async fn list_items(
     Ok(json_body(&ItemList::page(stored.input, &query, limit)))
 }
 
-/// A response that was kept.
+/// A response that was kept. One that was in progress when its server was killed has failed.
 async fn load(
     app: &App,
     caller: &Caller,
     id: &str,
     param: &'static str,
 ) -> Result<Stored, ApiError> {
-    let (sessions, owner, name) = (app.sessions().clone(), caller.owner.clone(), id.to_owned());
     let not_found = || ApiError::NotFound {
         what: "response",
         name: id.chars().take(200).collect(),
@@ -201,11 +213,38 @@ async fn load(
     if Name::new(id).is_err() {
         return Err(not_found());
     }
-    let bytes = blocking(move || Ok(sessions.document(&owner, RESPONSE, &name)?)).await?;
-    let bytes = bytes.ok_or_else(not_found)?;
-    serde_json::from_slice(&bytes).map_err(|error| {
-        ApiError::Internal(format!("the response `{id}` is damaged ({error}): erase it"))
-    })
+    let (app, owner, name) = (app.clone(), caller.owner.clone(), id.to_owned());
+    let found = blocking(move || {
+        // Asked first: what this server does not write now has its last word in the store.
+        let is_own = app.background().has(&owner, &name);
+        let Some(bytes) = app.sessions().document(&owner, RESPONSE, &name)? else {
+            return Ok(None);
+        };
+        let mut stored: Stored = serde_json::from_slice(&bytes).map_err(|error| {
+            ApiError::Internal(format!("the response `{name}` is damaged ({error}): erase it"))
+        })?;
+        if stored.response.status == Status::InProgress
+            && !is_own
+            && !is_written(&app, &owner, &stored)?
+        {
+            let message = "the response was broken off, because its server stopped or could not keep \
+                           it: ask again";
+            stored.response.fail(message.into());
+        }
+        Ok(Some(stored))
+    });
+    found.await?.ok_or_else(not_found)
+}
+
+/// Whether another server writes a response that is in progress. What fails here is only shown: a server
+/// that was cut off from the store for long may still keep the end of it.
+fn is_written(app: &App, owner: &Owner, stored: &Stored) -> Result<bool, SessionError> {
+    match &stored.server {
+        Some(server) if server != app.background().server() => {
+            Background::writes(app.sessions(), owner, server)
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Keeps a response, durably.

@@ -17,7 +17,7 @@ use crate::auth::Caller;
 use crate::body::JsonBody;
 use crate::endpoint::{Endpoint, Operation};
 use crate::error::{ApiError, json_body};
-use crate::generation::Running;
+use crate::generation::{Running, blocking};
 use crate::ids::{random_id, unix_time};
 use crate::models::Language;
 use crate::sampling::{Texts, filled_texts};
@@ -179,6 +179,14 @@ fn encode(language: &Language, field: &str, text: &str) -> Result<Vec<u32>, ApiE
     }
 }
 
+fn encode_all(
+    language: &Language,
+    field: &str,
+    texts: &[String],
+) -> Result<Vec<Vec<u32>>, ApiError> {
+    texts.iter().map(|text| encode(language, field, text)).collect()
+}
+
 fn check_count(field: &str, count: usize) -> Result<(), ApiError> {
     match (1..=MOST_TEXTS).contains(&count) {
         true => Ok(()),
@@ -201,10 +209,13 @@ async fn create_scores(
         let message = "`text_1` must be one text, or as many as `text_2` has";
         return Err(ApiError::invalid("text_1", message));
     }
-    let prompts = first.iter().map(|text| encode(&language, "text_1", text));
-    let prompts = prompts.collect::<Result<Vec<_>, _>>()?;
-    let texts = second.iter().map(|text| encode(&language, "text_2", text));
-    let texts = texts.collect::<Result<Vec<_>, _>>()?;
+    let encoder = language.clone();
+    // Long texts take their time.
+    let encoded = blocking(move || {
+        let prompts = encode_all(&encoder, "text_1", &first)?;
+        Ok((prompts, encode_all(&encoder, "text_2", &second)?))
+    });
+    let (prompts, texts) = encoded.await?;
     // One prompt is read once for all of its choices.
     let groups: Vec<(Vec<u32>, Vec<Vec<u32>>)> = match <[Vec<u32>; 1]>::try_from(prompts) {
         Ok([prompt]) => vec![(prompt, texts)],
@@ -236,22 +247,28 @@ async fn create_ranking(
     JsonBody(request): JsonBody<RerankRequest>,
 ) -> Result<Response, ApiError> {
     let language = app.models_for_work()?.language(&request.model)?.clone();
-    check_count("documents", request.documents.len())?;
-    let query = encode(&language, "query", &request.query)?;
-    let documents = request.documents.iter().map(|text| encode(&language, "documents", text));
-    let documents = documents.collect::<Result<Vec<_>, _>>()?;
-    let (mut found, mut read) = (Vec::with_capacity(documents.len()), 0);
-    for (index, document) in documents.into_iter().enumerate() {
+    let RerankRequest { query, documents, top_n, return_documents, .. } = request;
+    check_count("documents", documents.len())?;
+    let encoder = language.clone();
+    // Long texts take their time.
+    let encoded = blocking(move || {
+        let query = encode(&encoder, "query", &query)?;
+        let encoded = encode_all(&encoder, "documents", &documents)?;
+        Ok((query, encoded, documents))
+    });
+    let (query, encoded, documents) = encoded.await?;
+    let (mut found, mut read) = (Vec::with_capacity(encoded.len()), 0);
+    for (index, document) in encoded.into_iter().enumerate() {
         let scored = score(&app, &caller, &language, document, vec![query.clone()]).await?;
         read += scored.read;
         found.push((index, scored.scores.first().copied().map_or(0.0, geometric_mean)));
     }
     // A stable sort: of equals, the first one.
     found.sort_by(|a, b| b.1.total_cmp(&a.1));
-    found.truncate(request.top_n.unwrap_or(found.len()));
+    found.truncate(top_n.unwrap_or(found.len()));
     let text = |index: usize| {
-        let text = request.documents.get(index).cloned().unwrap_or_default();
-        (request.return_documents != Some(false)).then_some(DocumentText { text })
+        let text = documents.get(index).cloned().unwrap_or_default();
+        (return_documents != Some(false)).then_some(DocumentText { text })
     };
     let results = found.into_iter().map(|(index, relevance_score)| RankedDocument {
         index,

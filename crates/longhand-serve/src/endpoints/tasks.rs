@@ -111,7 +111,7 @@ struct Entity {
     first: u64,
     /// The last word, counted from 0.
     last: u64,
-    /// The words with spaces between them.
+    /// The words, with spaces between them where the text has some.
     text: String,
 }
 

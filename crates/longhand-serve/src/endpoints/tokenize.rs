@@ -15,6 +15,8 @@ use crate::body::JsonBody;
 use crate::conversation::{MessageField, whole};
 use crate::endpoint::{Endpoint, Operation};
 use crate::error::{ApiError, json_body};
+use crate::generation::blocking;
+use crate::models::Language;
 use crate::together;
 
 /// A text to part into tokens: `content` asks in llama.cpp's form, `prompt` and `messages` in vLLM's.
@@ -151,7 +153,12 @@ async fn create(
     State(app): State<App>,
     JsonBody(request): JsonBody<Request>,
 ) -> Result<Response, ApiError> {
-    let language = app.models()?.language_or_only(request.model.as_deref())?;
+    let language = app.models()?.language_or_only(request.model.as_deref())?.clone();
+    // A long text takes its time, and so do its tokens as JSON.
+    blocking(move || Ok(json_body(&tokens(&language, request)?))).await
+}
+
+fn tokens(language: &Language, request: Request) -> Result<Tokens, ApiError> {
     let tokenizer = language.engine().tokenizer();
     let encode = |text: &str| match request.parse_special {
         Some(true) => tokenizer.encode_with_special_tokens(text).map(|encoding| encoding.ids),
@@ -166,7 +173,7 @@ async fn create(
                 false => TokenOrPiece::Token(id),
             };
             let tokens = encode(&content)?.into_iter().map(token).collect();
-            return Ok(json_body(&Tokens::Content(ContentTokens { tokens })));
+            return Ok(Tokens::Content(ContentTokens { tokens }));
         }
         (None, Some(prompt), None) => match named(tokenizer, &prompt) {
             Some(id) => vec![id],
@@ -184,8 +191,7 @@ async fn create(
     let strs = request.return_token_strs == Some(true);
     let token_strs = strs.then(|| ids.iter().map(|&id| tokenizer.label(id)).collect());
     let (count, max_model_len) = (ids.len(), None);
-    let tokens = PromptTokens { count, max_model_len, tokens: ids, token_strs };
-    Ok(json_body(&Tokens::Prompt(tokens)))
+    Ok(Tokens::Prompt(PromptTokens { count, max_model_len, tokens: ids, token_strs }))
 }
 
 /// The special token whose name the whole text is, or the mark that `/tokenizer_info` tells by that

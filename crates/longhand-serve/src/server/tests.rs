@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -19,7 +19,7 @@ async fn status(address: SocketAddr, request: &str) -> String {
     answer.lines().next().unwrap_or_default().to_owned()
 }
 
-fn completion(body: &serde_json::Value) -> String {
+fn completion(body: &Value) -> String {
     let body = body.to_string();
     let length = body.len();
     format!(
@@ -56,4 +56,37 @@ async fn a_reader_that_stops_loses_its_stream_and_its_job_and_others_are_answere
     let mut rest = Vec::new();
     let _ = slow.read_to_end(&mut rest).await;
     assert!(!String::from_utf8_lossy(&rest).contains("[DONE]"));
+}
+
+#[tokio::test]
+async fn a_response_in_the_background_has_an_end_before_the_server_has() {
+    let server = Server::new();
+    let hold = server.hold();
+    let long = json!({"model": "nano", "input": "hi", "background": true,
+        "max_output_tokens": 1_000_000});
+    let (status, begun) = server.post("/v1/responses", long).await;
+    assert_eq!((status, &begun["status"]), (200, &json!("in_progress")), "{begun}");
+    let settings = ServerSettings::at("127.0.0.1:0".parse().unwrap());
+    let listener = TcpListener::bind(settings.address).await.unwrap();
+    let accepting = Accepting {
+        router: app(server.app.clone()),
+        settings,
+        tls: None,
+        graceful: GracefulShutdown::new(),
+        places: Arc::new(Semaphore::new(1)),
+        metrics: server.app.metrics().clone(),
+    };
+    tokio::join!(end(&server.app, accepting, listener, Duration::ZERO), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(hold);
+    });
+    // Nothing of it is written any more, so that this is what a client finds after the next start.
+    let owner = server.owner();
+    let id = begun["id"].as_str().unwrap();
+    let kept = server.app.sessions().document(&owner, "response", id).unwrap().unwrap();
+    let kept: Value = serde_json::from_slice(&kept).unwrap();
+    assert_eq!(kept["response"]["status"], "failed", "{kept}");
+    let message = kept["response"]["error"]["message"].as_str().unwrap();
+    assert!(message.contains("shutting down"), "{message}");
+    assert!(kept.get("server").is_none(), "{kept}");
 }

@@ -325,3 +325,30 @@ async fn an_answer_that_the_end_of_the_server_breaks_off_says_so() {
     assert_eq!(last["error"]["code"], "shutting_down", "{last}");
     assert!(!text.contains("[DONE]") && !text.contains("\"finish_reason\":\"length\""));
 }
+
+#[tokio::test]
+async fn a_client_that_leaves_is_charged_for_what_was_read() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("keys.toml");
+    let (key, lines) = crate::new_key("alice");
+    fs_err::write(&path, format!("{lines}tokens_per_minute = 100\n")).unwrap();
+    let keys = crate::auth::Keys::of_file(&path).unwrap();
+    let server = Server::with(keys, crate::limits::Limits::default());
+    let asked = json!({"model": "nano", "prompt": "One day ".repeat(50), "stream": true,
+        "max_tokens": 200_000, "logit_bias": {"97": 30}});
+    let response = server.call("POST", PATH, Some(asked), Some(&key)).await;
+    assert_eq!(response.status(), 200);
+    let mut body = response.into_body();
+    // Its first text comes when all of the prompt has been read.
+    loop {
+        let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        if frame.starts_with(b"data: ") {
+            break;
+        }
+    }
+    drop(body);
+    let brief = json!({"model": "nano", "prompt": "a", "max_tokens": 1});
+    let (status, refused) =
+        crate::testing::json(server.call("POST", PATH, Some(brief), Some(&key)).await).await;
+    assert_eq!((status, &refused["error"]["code"]), (429, &json!("rate_limit_exceeded")));
+}

@@ -9,24 +9,24 @@ use longhand_sessions::{
 };
 use longhand_text::corpus::dialogues::{Message, Role};
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use super::events::{Events, ResponseEvent};
 use super::object::{
-    ConversationId, Includable, IncompleteDetails, Request, ResponseFault, ResponseObject, Stored,
-    TextObject,
+    ConversationId, Includable, IncompleteDetails, Request, ResponseObject, Stored, TextObject,
 };
 use super::{RESPONSE, load, store};
 use crate::answer::{Piece, Pieces, check_whole};
 use crate::app::App;
 use crate::auth::Caller;
-use crate::conversation::{Turn, behind_answer, end_answer, whole};
+use crate::conversation::{Turn, behind_answer, end_answer, whole_apart};
 use crate::endpoints::conversations::Conversation;
 use crate::error::{ApiError, json_body};
 use crate::generation::{Running, blocking};
 use crate::ids::{random_id, unix_time};
 use crate::items::{Input, Item, ItemPart, Status};
 use crate::log_probabilities::{ChatLogProbability, chat};
-use crate::memory::{Hold, Memory, MemoryFields};
+use crate::memory::{Hold, Memory, MemoryFields, encoded};
 use crate::models::Language;
 use crate::response_format::{ResponseFormat, rules};
 use crate::sampling::{Drawing, alternatives};
@@ -42,7 +42,7 @@ pub(super) struct Making {
     item_id: String,
     tells: bool,
     conversation: Option<(Conversation, Hold)>,
-    /// The session of a request that named one.
+    /// The turn in a session that the request named, or in a state that its client holds.
     turn: Option<Turn>,
 }
 
@@ -94,7 +94,7 @@ impl Making {
             app: app.clone(),
             caller: caller.clone(),
             language,
-            stored: Stored { response, input, messages: origin.messages },
+            stored: Stored { response, input, messages: origin.messages, server: None },
             item_id: random_id("msg_"),
             tells,
             conversation: origin.conversation,
@@ -109,8 +109,48 @@ impl Making {
         Ok(json_body(&self.stored.response))
     }
 
+    /// Keeps the response as one that has begun, tells of it, and writes it to its end. Until then it is
+    /// on the list of what this server writes.
+    pub(super) async fn in_background(
+        mut self,
+        pieces: Pieces,
+        begun: oneshot::Sender<Result<(), ApiError>>,
+    ) {
+        let list = self.app.background().clone();
+        let (owner, id) = (&self.caller.owner, &self.stored.response.id);
+        let listed = list.list(owner, id, pieces.ticket());
+        let kept = self.keep_begun().await;
+        let is_kept = kept.is_ok();
+        // A client that has left does not hear of it; the response comes to its end all the same.
+        let _ = begun.send(kept);
+        if !is_kept {
+            return;
+        }
+        if let Err(error) = self.finish(pieces).await {
+            match listed.is_given_up() {
+                true => self.stored.response.status = Status::Cancelled,
+                false => self.stored.response.fail(error.to_string()),
+            }
+            keep_end(&self.app, &self.caller, &self.stored).await;
+        }
+        // A conversation and a session are free before anybody hears that the response has ended.
+        drop(self);
+        drop(listed);
+    }
+
+    /// Keeps the response as one that this server writes, and shows that it does.
+    async fn keep_begun(&mut self) -> Result<(), ApiError> {
+        let (app, owner) = (self.app.clone(), self.caller.owner.clone());
+        blocking(move || Ok(app.background().sign(app.sessions(), &owner)?)).await?;
+        self.stored.server = Some(self.app.background().server().to_owned());
+        let kept = store(&self.app, &self.caller, &self.stored).await;
+        // What is kept later has an end, and nobody writes it any more.
+        self.stored.server = None;
+        kept
+    }
+
     /// Waits for the answer, and keeps it.
-    pub(super) async fn finish(&mut self, pieces: Pieces) -> Result<(), ApiError> {
+    async fn finish(&mut self, pieces: Pieces) -> Result<(), ApiError> {
         let (_, answers, outcome) = pieces.collect().await?;
         let answer = answers.into_iter().next();
         let answer = answer.ok_or_else(|| ApiError::internal("there is no answer"))?;
@@ -139,6 +179,7 @@ impl Making {
             is_cut.then(|| IncompleteDetails { reason: "max_output_tokens".into() });
         response.output = vec![item.clone()];
         response.usage = Some((&outcome.usage).into());
+        response.state = outcome.sealed.as_deref().map(encoded);
         if let Some(turn) = self.turn.take() {
             response.session_id = outcome.session.as_ref().map(|it| it.name.to_string());
             turn.answered(&text, outcome.position).await?;
@@ -153,20 +194,6 @@ impl Making {
             store(&self.app, &self.caller, &self.stored).await?;
         }
         check_whole(outcome)
-    }
-
-    /// Notes that the response failed.
-    pub(super) async fn fail(&mut self, error: &ApiError) {
-        let response = &mut self.stored.response;
-        response.status = Status::Failed;
-        response.incomplete_details = None;
-        let (code, message) = ("server_error".into(), error.to_string());
-        response.error = Some(ResponseFault { code, message });
-        if response.store
-            && let Err(error) = store(&self.app, &self.caller, &self.stored).await
-        {
-            tracing::error!(%error, "a response that failed cannot be kept");
-        }
     }
 
     /// Writes the answer as it comes.
@@ -215,7 +242,8 @@ impl Making {
             events.send(event).await?;
         };
         if let Err(error) = closed {
-            self.fail(&error).await;
+            self.stored.response.fail(error.to_string());
+            keep_end(&self.app, &self.caller, &self.stored).await;
             let response = Box::new(self.stored.response);
             events.send(ResponseEvent::Failed { response }).await?;
             return events.writer().done().await;
@@ -258,17 +286,42 @@ impl Making {
     }
 }
 
+/// Keeps the end of a response without an answer, where it is to be kept.
+async fn keep_end(app: &App, caller: &Caller, stored: &Stored) {
+    if stored.response.store
+        && let Err(error) = store(app, caller, stored).await
+    {
+        tracing::error!(%error, "the end of a response cannot be kept");
+    }
+}
+
 /// Refuses fields that exclude each other.
 fn check(request: &Request) -> Result<(), ApiError> {
     let named = [
         ("conversation", request.conversation.is_some()),
         ("previous_response_id", request.previous_response_id.is_some()),
         ("session_id", request.session_id.is_some()),
+        ("state", request.state.is_some()),
     ];
-    let mut given = named.iter().filter(|(_, is_given)| *is_given);
-    if let (Some((first, _)), Some((second, _))) = (given.next(), given.next()) {
+    let mut given = named.iter().filter(|(_, is_given)| *is_given).map(|(field, _)| *field);
+    let before = given.next();
+    if let (Some(first), Some(second)) = (before, given.next()) {
         let message = format!("`{second}` excludes `{first}`: each names what came before");
-        return Err(ApiError::invalid(*second, message));
+        return Err(ApiError::invalid(second, message));
+    }
+    if request.return_state == Some(true) {
+        if let Some(field) = before.filter(|field| *field != "state") {
+            let message = format!(
+                "`return_state` excludes `{field}`: what came before is held by the client or by the \
+                 server"
+            );
+            return Err(ApiError::invalid("return_state", message));
+        }
+        if request.store != Some(false) {
+            let message = "`return_state` needs `store` to be false: the client holds the state, and \
+                           the server keeps nothing";
+            return Err(ApiError::invalid("store", message));
+        }
     }
     if request.background == Some(true) {
         if request.store == Some(false) {
@@ -323,11 +376,13 @@ async fn origin(
     let with_system =
         |messages: &[Message]| system.clone().chain(messages.iter().cloned()).collect::<Vec<_>>();
     // What another field goes on from, the key need not find; it must be one all the same.
-    let prompt_cache_key = request.prompt_cache_key.clone();
-    let keyed = Memory::of(&MemoryFields { prompt_cache_key, ..MemoryFields::default() })?;
-    if let Some(name) = &request.session_id {
-        let fields = MemoryFields { session_id: Some(name.clone()), ..MemoryFields::default() };
-        let memory = Memory::of(&fields)?;
+    let memory = Memory::of(&MemoryFields {
+        session_id: request.session_id.clone(),
+        prompt_cache_key: request.prompt_cache_key.clone(),
+        state: request.state.clone(),
+        return_state: request.return_state == Some(true),
+    })?;
+    if matches!(memory, Memory::Session(_) | Memory::Sealed(_)) {
         let mut turn = Turn::prepare(app, caller, language, with_system(&new), memory).await?;
         let (start, keep) = (
             std::mem::replace(&mut turn.start, Start::Fresh),
@@ -353,18 +408,18 @@ async fn origin(
         let conversation = Conversation::load(app, caller, &conversation_id).await?;
         let before = conversation.items.iter().map(Item::message);
         let messages: Vec<Message> = before.chain(new).collect();
-        let ids = whole(language, &with_system(&messages))?;
+        let ids = whole_apart(language, with_system(&messages)).await?;
         let keep = Keep::Session(KeepSession::new(name.clone()));
         let origin = plain(Start::Prefix { name }, keep, ids, false, messages);
         return Ok(Origin { conversation: Some((conversation, hold)), ..origin });
     }
     let Some(previous) = &request.previous_response_id else {
-        let ids = whole(language, &with_system(&new))?;
+        let ids = whole_apart(language, with_system(&new)).await?;
         let keep = match own {
-            Keep::Nothing => keyed.keep(app.limits().ttl, None),
+            Keep::Nothing => memory.keep(app.limits().ttl, None),
             own => own,
         };
-        return Ok(plain(keyed.start(), keep, ids, false, new));
+        return Ok(plain(memory.start(), keep, ids, false, new));
     };
     let before = load(app, caller, previous, "previous_response_id").await?;
     let messages: Vec<Message> = before.messages.iter().cloned().chain(new.clone()).collect();
@@ -375,10 +430,11 @@ async fn origin(
         && before.response.model == request.model
         && has_session(app, caller, &name).await?;
     if !is_same {
-        let ids = whole(language, &with_system(&messages))?;
+        let ids = whole_apart(language, with_system(&messages)).await?;
         return Ok(plain(Start::Fresh, own, ids, false, messages));
     }
-    let ids = behind_answer(language, &with_system(&before.messages), &new)?;
+    let (language, noted) = (language.clone(), with_system(&before.messages));
+    let ids = blocking(move || behind_answer(&language, &noted, &new)).await?;
     Ok(plain(Start::Session { name, or_new: false }, own, ids, true, messages))
 }
 
@@ -416,6 +472,7 @@ fn response(language: &Language, request: Request, id: String) -> ResponseObject
         previous_response_id: request.previous_response_id,
         conversation,
         session_id: request.session_id,
+        state: None,
         prompt_cache_key: request.prompt_cache_key,
         safety_identifier: request.safety_identifier,
         user: request.user,
@@ -465,7 +522,7 @@ pub(super) async fn count(
     let messages: Vec<Message> =
         system.into_iter().chain(before).chain(new.iter().map(Item::message)).collect();
     match messages.is_empty() {
-        false => Ok(whole(&language, &messages)?.len()),
+        false => Ok(whole_apart(&language, messages).await?.len()),
         // A conversation that has just begun.
         true if goes_on => Ok(0),
         true => Err(ApiError::invalid("input", "there is nothing to count: give `input`")),

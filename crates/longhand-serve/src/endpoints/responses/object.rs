@@ -42,6 +42,9 @@ pub(crate) struct Request {
     /// Any text: requests with one key share what was read of their conversation.
     #[schemars(length(min = 1, max = 512))]
     pub(crate) prompt_cache_key: Option<String>,
+    /// Gives the state of the model after the answer, sealed, as `state`. Nothing is kept then, so that
+    /// `store` must be false.
+    pub(crate) return_state: Option<bool>,
     /// Who asks, in words of the client's own; nothing is done with it.
     pub(crate) safety_identifier: Option<String>,
     /// Seed of the random numbers; without one they differ each time.
@@ -49,6 +52,8 @@ pub(crate) struct Request {
     /// A session of the server, which remembers all turns before.
     #[schemars(extend("pattern" = NAME))]
     pub(crate) session_id: Option<String>,
+    /// A sealed state that a response had, which remembers all turns before.
+    pub(crate) state: Option<String>,
     /// Whether the response is kept, to be shown and followed (default: true).
     pub(crate) store: Option<bool>,
     /// Gives the answer as it comes.
@@ -158,6 +163,9 @@ pub(crate) struct ResponseObject {
     /// The session that was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) session_id: Option<String>,
+    /// The sealed state after the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) state: Option<String>,
     /// The key of the request.
     pub(crate) prompt_cache_key: Option<String>,
     /// The words of the request.
@@ -196,6 +204,15 @@ pub(crate) struct ResponseObject {
     pub(crate) usage: Option<ResponseUsage>,
     /// The words of the request.
     pub(crate) metadata: BTreeMap<String, String>,
+}
+
+impl ResponseObject {
+    /// The response failed, as the message says.
+    pub(crate) fn fail(&mut self, message: String) {
+        self.status = Status::Failed;
+        self.incomplete_details = None;
+        self.error = Some(ResponseFault { code: "server_error".into(), message });
+    }
 }
 
 /// Why a response failed.
@@ -283,6 +300,9 @@ pub(crate) struct Stored {
     pub(crate) input: Vec<Item>,
     /// All that its model has read and written, but for the instructions.
     pub(crate) messages: Vec<Message>,
+    /// The server that writes it, while it is in progress.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) server: Option<String>,
 }
 
 /// A response was erased.

@@ -1,7 +1,12 @@
 //! Tests of the endpoint without a port.
 
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
+use super::RESPONSE;
+use crate::background::SERVER;
 use crate::testing::{Server, json as read};
 
 const PATH: &str = "/v1/responses";
@@ -158,7 +163,7 @@ async fn a_response_in_the_background_comes_to_its_end_or_is_given_up() {
         if shown["status"] != "in_progress" {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(shown["status"], "incomplete");
     let long = json!({"background": true, "max_output_tokens": 1_000_000});
@@ -167,6 +172,120 @@ async fn a_response_in_the_background_comes_to_its_end_or_is_given_up() {
     let (status, given_up) = server.post(&format!("{path}/cancel"), Value::Null).await;
     assert_eq!((status, &given_up["status"]), (200, &json!("cancelled")));
     assert_eq!(server.get(&path).await.1["status"], "cancelled");
+}
+
+/// A response in the background, and its path. It waits for its turn until the last value is dropped, and
+/// is then written for long.
+async fn begin_held(server: &Server) -> (Value, String, Sender<()>) {
+    let hold = server.hold();
+    let long = json!({"background": true, "max_output_tokens": 1_000_000});
+    let (status, begun) = server.post(PATH, ask("hi", long)).await;
+    assert_eq!((status, &begun["status"]), (200, &json!("in_progress")), "{begun}");
+    let path = format!("{PATH}/{}", begun["id"].as_str().unwrap());
+    (begun, path, hold)
+}
+
+#[tokio::test]
+async fn a_response_that_is_being_written_is_erased_with_all_that_it_has() {
+    let server = Server::new();
+    let (begun, path, hold) = begin_held(&server).await;
+    // The job has its session until the model comes to it.
+    let (erased, ()) = tokio::join!(server.call("DELETE", &path, None, None), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(hold);
+    });
+    let (status, gone) = read(erased).await;
+    assert_eq!((status, &gone["deleted"]), (200, &json!(true)), "{gone}");
+    assert_eq!(server.get(&path).await.0, 404);
+    let session = format!("/v1/sessions/{}", begun["id"].as_str().unwrap());
+    assert_eq!(server.get(&session).await.0, 404);
+    assert_eq!(server.app.sessions().counters().cancelled.get(), 1);
+    // Nothing of it comes back, and there is nothing left that could.
+    server.app.background().ended().await;
+    assert_eq!(server.get(&path).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_response_that_another_server_writes_is_shown_and_ended_there_alone() {
+    let server = Server::new();
+    let other = server.beside();
+    let (_, path, hold) = begin_held(&server).await;
+    assert_eq!(other.get(&path).await.1["status"], "in_progress");
+    let cancel = format!("{path}/cancel");
+    for (method, path) in [("DELETE", &path), ("POST", &cancel)] {
+        let (status, body) = read(other.call(method, path, None, None).await).await;
+        let message = body["error"]["message"].as_str().unwrap();
+        assert!(status == 409 && message.contains("another server"), "{status} {body}");
+    }
+    assert_eq!(server.get(&path).await.1["status"], "in_progress");
+    drop(hold);
+    let (status, given_up) = server.post(&cancel, Value::Null).await;
+    assert_eq!((status, &given_up["status"]), (200, &json!("cancelled")));
+    assert_eq!(other.get(&path).await.1["status"], "cancelled");
+    // One that nobody writes can be erased by any server.
+    let (status, _) = read(other.call("DELETE", &path, None, None).await).await;
+    assert_eq!(status, 200);
+    assert_eq!(server.get(&path).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_response_that_a_killed_server_left_in_progress_has_failed() {
+    let server = Server::new();
+    let other = server.beside();
+    let (begun, path, hold) = begin_held(&server).await;
+    let (owner, id) = (server.owner(), begun["id"].as_str().unwrap());
+    let sessions = server.app.sessions();
+    let left = sessions.document(&owner, RESPONSE, id).unwrap().unwrap();
+    drop(hold);
+    server.post(&format!("{path}/cancel"), Value::Null).await;
+    // What a killed server leaves: its document as it was when the response began.
+    sessions.put_document(&owner, RESPONSE, id, &left, None).unwrap();
+    // The server of that id does not write it; to others it runs until its sign is over.
+    assert_eq!(server.get(&path).await.1["status"], "failed");
+    assert_eq!(other.get(&path).await.1["status"], "in_progress");
+    let sign = server.app.background().server();
+    assert!(sessions.erase_document(&owner, SERVER, sign).unwrap());
+    let (status, shown) = other.get(&path).await;
+    assert_eq!((status, &shown["status"]), (200, &json!("failed")));
+    assert_eq!(shown["error"]["code"], "server_error");
+    assert!(shown["error"]["message"].as_str().unwrap().contains("stopped"), "{shown}");
+    let (status, shown) = other.post(&format!("{path}/cancel"), Value::Null).await;
+    assert_eq!((status, &shown["status"]), (200, &json!("failed")));
+    let (status, _) = read(other.call("DELETE", &path, None, None).await).await;
+    assert_eq!(status, 200);
+    assert_eq!(other.get(&path).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_state_that_the_client_holds_goes_on_as_in_a_chat() {
+    let server = Server::new();
+    let held = |input: &str, state: Option<&Value>| {
+        ask(input, json!({"return_state": true, "store": false, "state": state}))
+    };
+    let (status, first) = server.post(PATH, held("hi", None)).await;
+    assert_eq!(status, 200, "{first}");
+    let mut asked = held("and you?", Some(&first["state"]));
+    let (status, second) = server.post(PATH, asked.clone()).await;
+    assert_eq!(status, 200, "{second}");
+    assert!(second["state"].is_string() && second["state"] != first["state"]);
+    let cached = second["usage"]["input_tokens_details"]["cached_tokens"].as_u64().unwrap();
+    assert!(cached > 0, "{second}");
+    for (words, response) in [("hi", &first), ("and you?", &second)] {
+        let chat = json!({"model": "nano", "session_id": "s", "temperature": 0, "max_tokens": 6,
+            "messages": [{"role": "user", "content": words}]});
+        let (_, chat) = server.post("/v1/chat/completions", chat).await;
+        assert_eq!(chat["choices"][0]["message"]["content"], text(response));
+    }
+    // A stream has the state in its last event.
+    asked["stream"] = json!(true);
+    let events = server.stream(PATH, asked).await;
+    let last = &events[events.len() - 2]["response"];
+    assert!(last["state"].is_string(), "{last}");
+    assert_eq!(text(last), text(&second));
+    // Nothing of it is kept.
+    let path = format!("{PATH}/{}", first["id"].as_str().unwrap());
+    assert_eq!(server.get(&path).await.0, 404);
+    assert!(server.app.sessions().list(&server.owner()).unwrap().len() == 1, "the chat's alone");
 }
 
 #[tokio::test]
@@ -182,6 +301,12 @@ async fn what_is_wrong_or_not_supported_is_named() {
         (json!({"max_output_tokens": 0}), "max_output_tokens"),
         (json!({"input": [{"type": "function_call", "name": "f"}]}), "input"),
         (json!({"input": []}), "input"),
+        (json!({"return_state": true}), "store"),
+        (json!({"state": "AAAA", "store": false}), "return_state"),
+        (json!({"state": "?", "return_state": true, "store": false}), "state"),
+        (json!({"state": "AAAA", "return_state": true, "session_id": "s"}), "state"),
+        (json!({"return_state": true, "store": false, "session_id": "s"}), "return_state"),
+        (json!({"return_state": true, "previous_response_id": "a"}), "return_state"),
         (json!({"include": ["file_search_call.results"]}), "include[0]"),
     ] {
         let (status, body) = server.post(PATH, ask("a", more.clone())).await;
