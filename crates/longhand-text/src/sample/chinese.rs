@@ -2,16 +2,18 @@
 
 use super::event::{Event, Kind, fill};
 use super::lexicon::{ANIMALS, COLOURS, FOODS, Gender, LOOKS, PEOPLE, SPOTS, THINGS};
+use super::names::{Entity, Style};
 use super::phrases::{PARTS, SEASONS, TOPICS, WEATHERS};
 use super::scene::Scene;
 
-/// The event as one sentence (an opening or an exchange: two), with its final punctuation.
-pub(super) fn sentence(event: &Event, scene: &Scene) -> String {
+/// The event as one sentence (an opening or an exchange: two), with its final punctuation. Names
+/// are written in `style`.
+pub(super) fn sentence(event: &Event, scene: &Scene, style: Style) -> String {
     let rows = event.rows(scene);
-    let clause = |index: usize| fill(rows[index].1, &|slot| value(slot, event, scene));
+    let clause = |index: usize| fill(rows[index].1, &|slot| value(slot, event, scene, style));
     let speaker = |hero: bool| {
         let slot = if hero { "h" } else { "c" };
-        value(slot, event, scene)
+        value(slot, event, scene, style)
     };
     match event.kind {
         Kind::Short(_) => rows[0].1.to_owned(),
@@ -50,14 +52,17 @@ pub(super) fn summary(scene: &Scene) -> String {
     format!("{}{goes}，{outcome}。", scene.hero.chinese)
 }
 
-fn value(slot: &str, event: &Event, scene: &Scene) -> String {
+fn value(slot: &str, event: &Event, scene: &Scene, style: Style) -> String {
     let details = &event.details;
     let he = pronoun(scene.hero.gender);
     let role = if details.helper { scene.helper } else { scene.companion };
-    let person = |index: usize| event.people()[index].map_or("", |person| PEOPLE[person].chinese);
+    let person = |index: usize| {
+        event.people()[index]
+            .map_or_else(String::new, |person| style(Entity::Person, PEOPLE[person].chinese))
+    };
     match slot {
         "h" if event.pronoun => he.to_owned(),
-        "h" | "name" => scene.hero.chinese.to_owned(),
+        "h" | "name" => style(Entity::Person, scene.hero.chinese),
         "he" | "him" => he.to_owned(),
         "his" => format!("{he}的"),
         "c" => role.chinese.to_owned(),
@@ -66,19 +71,24 @@ fn value(slot: &str, event: &Event, scene: &Scene) -> String {
             let food = &FOODS[details.food];
             format!("一{}{}", food.measure, food.chinese)
         }
-        "spot" => SPOTS[details.spot].1.to_owned(),
+        "spot" => style(Entity::Place, SPOTS[details.spot].1),
         "animal" => ANIMALS[details.animal].1.to_owned(),
         "colour" => COLOURS[details.colour].1.to_owned(),
         "season" => SEASONS[scene.season].1.to_owned(),
         "part" => PARTS[scene.part].1.to_owned(),
         "weather" => WEATHERS[scene.weather].1.to_owned(),
-        "goes" => fill(TOPICS[scene.topic as usize].goes.1, &|slot| value(slot, event, scene)),
-        "p" => person(0).to_owned(),
-        "q" => person(1).to_owned(),
-        "thing" => event.thing().map_or("", |thing| THINGS[thing].chinese).to_owned(),
+        "goes" => {
+            fill(TOPICS[scene.topic as usize].goes.1, &|slot| value(slot, event, scene, style))
+        }
+        "p" => person(0),
+        "q" => person(1),
+        "thing" => event
+            .thing()
+            .map_or_else(String::new, |thing| style(Entity::Thing, THINGS[thing].chinese)),
         "athing" => event.thing().map_or_else(String::new, |thing| {
             let noun = &THINGS[thing];
-            format!("一{}{}{}", noun.measure, LOOKS[details.look].1, noun.chinese)
+            let seen = format!("{}{}", LOOKS[details.look].1, noun.chinese);
+            format!("一{}{}", noun.measure, style(Entity::Thing, &seen))
         }),
         _ => format!("{{{slot}}}"),
     }

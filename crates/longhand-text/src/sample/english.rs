@@ -2,16 +2,18 @@
 
 use super::event::{Event, Kind, fill};
 use super::lexicon::{ANIMALS, COLOURS, FOODS, Gender, LOOKS, PEOPLE, Role, SPOTS, THINGS};
+use super::names::{Entity, Style};
 use super::phrases::{PARTS, SEASONS, TOPICS, WEATHERS};
 use super::scene::Scene;
 
-/// The event as one sentence (an opening or an exchange: two), with its final punctuation.
-pub(super) fn sentence(event: &Event, scene: &Scene) -> String {
+/// The event as one sentence (an opening or an exchange: two), with its final punctuation. Names
+/// are written in `style`.
+pub(super) fn sentence(event: &Event, scene: &Scene, style: Style) -> String {
     let rows = event.rows(scene);
-    let clause = |index: usize| fill(rows[index].0, &|slot| value(slot, event, scene));
+    let clause = |index: usize| fill(rows[index].0, &|slot| value(slot, event, scene, style));
     let speaker = |hero: bool| {
         let slot = if hero { "h" } else { "c" };
-        value(slot, event, scene)
+        value(slot, event, scene, style)
     };
     let text = match event.kind {
         Kind::Short(_) => return rows[0].0.to_owned(),
@@ -59,37 +61,42 @@ pub(super) fn summary(scene: &Scene) -> String {
     format!("{} {goes} and {outcome}.", scene.hero.english)
 }
 
-fn value(slot: &str, event: &Event, scene: &Scene) -> String {
+fn value(slot: &str, event: &Event, scene: &Scene, style: Style) -> String {
     let details = &event.details;
     let [he, him, his] = pronouns(scene.hero.gender);
     let role = if details.helper { scene.helper } else { scene.companion };
-    let person = |index: usize| event.people()[index].map_or("", |person| PEOPLE[person].english);
+    let person = |index: usize| {
+        event.people()[index]
+            .map_or_else(String::new, |person| style(Entity::Person, PEOPLE[person].english))
+    };
     match slot {
         "h" if event.pronoun => he.to_owned(),
-        "h" | "name" => scene.hero.english.to_owned(),
+        "h" | "name" => style(Entity::Person, scene.hero.english),
         "he" => he.to_owned(),
         "him" => him.to_owned(),
         "his" => his.to_owned(),
         "c" => named(role, his),
         "goods" => FOODS[scene.goods].plural.to_owned(),
         "food" => with_article(FOODS[details.food].english),
-        "spot" => SPOTS[details.spot].0.to_owned(),
+        "spot" => style(Entity::Place, SPOTS[details.spot].0),
         "animal" => ANIMALS[details.animal].0.to_owned(),
         "colour" => COLOURS[details.colour].0.to_owned(),
         "aseason" => with_article(SEASONS[scene.season].0),
         "season" => SEASONS[scene.season].0.to_owned(),
         "part" => PARTS[scene.part].0.to_owned(),
         "weather" => WEATHERS[scene.weather].0.to_owned(),
-        "goes" => fill(TOPICS[scene.topic as usize].goes.0, &|slot| value(slot, event, scene)),
-        "p" => person(0).to_owned(),
-        "q" => person(1).to_owned(),
-        "thing" => event.thing().map_or("", |thing| THINGS[thing].english).to_owned(),
-        "athing" => event
+        "goes" => {
+            fill(TOPICS[scene.topic as usize].goes.0, &|slot| value(slot, event, scene, style))
+        }
+        "p" => person(0),
+        "q" => person(1),
+        "thing" => event
             .thing()
-            .map(|thing| {
-                with_article(&format!("{} {}", LOOKS[details.look].0, THINGS[thing].english))
-            })
-            .unwrap_or_default(),
+            .map_or_else(String::new, |thing| style(Entity::Thing, THINGS[thing].english)),
+        "athing" => event.thing().map_or_else(String::new, |thing| {
+            let seen = format!("{} {}", LOOKS[details.look].0, THINGS[thing].english);
+            format!("{} {}", article(&seen), style(Entity::Thing, &seen))
+        }),
         _ => format!("{{{slot}}}"),
     }
 }
@@ -105,13 +112,17 @@ fn named(role: &Role, his: &str) -> String {
     if role.family { format!("{his} {}", role.english) } else { role.english.to_owned() }
 }
 
-/// `an old key`, `a pear`: the article goes by the first letter of what follows it.
 fn with_article(phrase: &str) -> String {
-    let article = if phrase.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
-    format!("{article} {phrase}")
+    format!("{} {phrase}", article(phrase))
 }
 
-/// Upper case for the first letter and for those after a full stop.
+/// `an old key`, `a pear`: the article goes by the first letter of what follows it.
+fn article(phrase: &str) -> &'static str {
+    if phrase.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+}
+
+/// Upper case for the first letter and for those after a full stop. A marked name that begins a
+/// sentence has its capital already.
 fn capitalised(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for letter in text.chars() {

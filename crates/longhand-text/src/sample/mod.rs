@@ -2,7 +2,8 @@
 //!
 //! 1. `scene` is drawn (hero, place, topic, feeling), and `world` keeps who holds what;
 //! 2. `narrator` lets events happen one by one and plants who-has-what questions;
-//! 3. `english` and `chinese` render each event with the words of `lexicon` and `phrases`.
+//! 3. `english` and `chinese` render each event with the words of `lexicon` and `phrases`;
+//! 4. `names` has the places of the names in a sentence, and `table` writes labels of all kinds.
 //!
 //! Every label is read off the events, never parsed from text. The same seed gives the same
 //! bytes on every platform.
@@ -22,10 +23,12 @@ mod dice;
 mod english;
 mod event;
 mod lexicon;
+mod names;
 mod narrator;
 mod phrases;
 mod recall;
 mod scene;
+mod spans;
 mod story;
 mod table;
 mod world;
@@ -111,13 +114,19 @@ pub fn recall_question(seed: u64, distance: usize, language: Language) -> Recall
     recall::question(seed, distance.min(LONGEST_DISTANCE), language)
 }
 
-fn story(seed: u64, number: u64, language: Option<Language>) -> Story {
+/// The narrator of a story that is told to its end.
+fn told(seed: u64, number: u64, language: Option<Language>) -> Narrator {
     let mut dice = Dice::new(seed, number);
     let english = dice.chance(ENGLISH_SHARE);
     let drawn = if english { Language::English } else { Language::Chinese };
-    let language = language.unwrap_or(drawn);
-    let mut narrator = Narrator::new(dice, language);
+    let mut narrator = Narrator::new(dice, language.unwrap_or(drawn));
     narrator.tell();
+    narrator
+}
+
+fn story(seed: u64, number: u64, language: Option<Language>) -> Story {
+    let narrator = told(seed, number, language);
+    let language = narrator.language;
     let scene = &narrator.scene;
     let (title, summary) = match language {
         Language::English => (english::title(scene), english::summary(scene)),
@@ -138,7 +147,7 @@ fn pair(seed: u64, stream: u64) -> SentencePair {
     let mut narrator = Narrator::new(Dice::new(seed, stream), Language::English);
     let event = narrator.draw_translatable();
     SentencePair {
-        english: english::sentence(&event, &narrator.scene),
-        chinese: chinese::sentence(&event, &narrator.scene),
+        english: Language::English.sentence(&event, &narrator.scene),
+        chinese: Language::Chinese.sentence(&event, &narrator.scene),
     }
 }

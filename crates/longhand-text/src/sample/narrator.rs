@@ -7,6 +7,7 @@
 use super::dice::Dice;
 use super::event::{Action, Event, Kind};
 use super::lexicon::{PEOPLE, THINGS};
+use super::names::{self, Named, Style};
 use super::phrases::{
     ACTIONS, BACKGROUNDS, CAUSES, CLOSINGS, CREATURES, EXCHANGES, FEELINGS, GIVINGS, MOODS,
     REMARKS, SAYING, SHORTS, TAKINGS, THOUGHTS, TIMES, TOPICS, WANDERINGS,
@@ -405,9 +406,18 @@ impl Page {
 impl Language {
     /// The event as a sentence of this language.
     pub(super) fn sentence(self, event: &Event, scene: &Scene) -> String {
+        self.rendered(event, scene, names::plain)
+    }
+
+    /// The same sentence with the places of the names in it.
+    pub(super) fn named(self, event: &Event, scene: &Scene) -> Named {
+        Named::of(&self.rendered(event, scene, names::marked))
+    }
+
+    fn rendered(self, event: &Event, scene: &Scene, style: Style) -> String {
         match self {
-            Language::English => english::sentence(event, scene),
-            Language::Chinese => chinese::sentence(event, scene),
+            Language::English => english::sentence(event, scene, style),
+            Language::Chinese => chinese::sentence(event, scene, style),
         }
     }
 

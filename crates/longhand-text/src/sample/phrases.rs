@@ -582,6 +582,11 @@ pub(super) const GIVINGS: &[Row] = &[
     ("{p} did not need the {thing} any more, so {q} took it", "{p}用不着{thing}了，{q}就拿走了"),
 ];
 
+/// The question who holds a thing, as stories ask it too.
+pub(super) const WHO_HAS: Row = ("Who has the {thing}?", "谁拿着{thing}？");
+/// The question where someone came by a thing that nobody held.
+pub(super) const WHERE_FOUND: Row = ("Where was the {thing} found?", "{thing}是在哪儿找到的？");
+
 /// The last sentence, by sentiment.
 pub(super) const CLOSINGS: [&[Row]; 3] = [
     &[

@@ -2,9 +2,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::dice::Dice;
 use super::event::Kind;
+use super::lexicon::{HEROES, PEOPLE, SPOTS, THINGS};
 use super::narrator::Narrator;
 use super::world::World;
 use super::*;
+use crate::corpus::conll::{Conll, ConllOptions};
+use crate::corpus::questions::{Questions, Repairs};
 
 /// Hash of the first 100,000 bytes of seed 0.
 const FIRST_BYTES: u64 = 0xb3f2_136a_9099_e02a;
@@ -241,10 +244,15 @@ fn pairs_are_distinct_and_complete() {
 
 /// The fields of a table's rows, the names of its columns first.
 fn table(table: Table, rows: TableRows) -> Vec<Vec<String>> {
+    let text = written(table, rows);
+    text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+}
+
+/// The text of a table.
+fn written(table: Table, rows: TableRows) -> String {
     let mut bytes = Vec::new();
     write_table(&mut bytes, table, rows).unwrap();
-    let text = String::from_utf8(bytes).unwrap();
-    text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect()
+    String::from_utf8(bytes).unwrap()
 }
 
 #[test]
@@ -285,6 +293,127 @@ fn a_table_of_questions_has_their_answers_at_the_distance_asked_for() {
             assert!(distance.parse::<usize>().unwrap().abs_diff(120) <= 12);
         }
         assert_eq!(table[1..].iter().collect::<BTreeSet<_>>().len(), 30);
+    }
+}
+
+#[test]
+fn a_table_of_labels_has_the_topic_the_feeling_and_the_things_of_each_story() {
+    let text = written(Table::Labels, TableRows { seed: 3, count: 40, language: None });
+    assert_eq!(text.lines().count(), 40);
+    for (line, story) in text.lines().zip(stories(3, 40)) {
+        let labels: Vec<&str> =
+            line.split(' ').map_while(|word| word.strip_prefix("__label__")).collect();
+        assert_eq!(labels[..2], [story.topic.name(), story.sentiment.name()]);
+        // In Chinese a drum is also a part of the word for applause.
+        for noun in THINGS.iter().filter(|_| story.language == Language::English) {
+            let is_told = story.text.contains(&format!(" {}", noun.english));
+            assert_eq!(labels[2..].contains(&noun.english), is_told, "{line}");
+        }
+    }
+}
+
+/// Whether a type of names has one of this text.
+fn is_known(kind: &str, text: &str, language: Language) -> bool {
+    let is = |english: &str, chinese: &str| match language {
+        Language::English => text == english,
+        Language::Chinese => text == chinese,
+    };
+    match kind {
+        "PER" => PEOPLE.iter().chain(&HEROES).any(|person| is(person.english, person.chinese)),
+        "THING" => THINGS.iter().any(|noun| match language {
+            Language::English => text.ends_with(noun.english),
+            Language::Chinese => text.ends_with(noun.chinese),
+        }),
+        "LOC" => SPOTS.iter().any(|(english, chinese)| is(english, chinese)),
+        _ => false,
+    }
+}
+
+#[test]
+fn a_table_of_entities_has_the_sentences_of_stories_and_their_names() {
+    for language in BOTH {
+        let rows = TableRows { seed: 3, count: 300, language: Some(language) };
+        let bytes = written(Table::Entities, rows).into_bytes();
+        let file = Conll::parse("it", bytes, ConllOptions::default()).unwrap();
+        let sentences = (0..).flat_map(|number| {
+            let Narrator { scene, events, .. } = told(3, number, Some(language));
+            events.into_iter().map(move |event| language.sentence(&event, &scene))
+        });
+        let told: Vec<String> = sentences.take(300).collect();
+        assert_eq!(file.sentences().len(), told.len());
+        let (space, mut kinds) = (if language == Language::English { " " } else { "" }, [0; 3]);
+        for (sentence, told) in file.sentences().iter().zip(&told) {
+            let words: Vec<&str> = file.cells(sentence, 0).collect();
+            assert_eq!(words.concat(), told.split(' ').collect::<String>());
+            let mut names: Vec<(String, String)> = Vec::new();
+            for (word, tag) in words.into_iter().zip(file.cells(sentence, 1)) {
+                match tag.split_once('-') {
+                    Some(("B", kind)) => names.push((kind.to_owned(), word.to_owned())),
+                    Some(("I", kind)) => {
+                        let (begun, name) = names.last_mut().expect("a name begins with B");
+                        assert_eq!(begun.as_str(), kind);
+                        name.push_str(space);
+                        name.push_str(word);
+                    }
+                    _ => assert_eq!(tag, "O"),
+                }
+            }
+            for (kind, name) in names {
+                assert!(is_known(&kind, &name, language), "{kind} {name}: {told}");
+                assert!(told.contains(&name), "{name}: {told}");
+                let place = ["PER", "THING", "LOC"].iter().position(|known| *known == kind);
+                kinds[place.unwrap()] += 1;
+            }
+        }
+        assert!(kinds.iter().all(|&count| count > 10), "{kinds:?}");
+    }
+}
+
+#[test]
+fn a_table_of_spans_has_answers_at_their_places() {
+    for language in BOTH {
+        let rows = TableRows { seed: 3, count: 400, language: Some(language) };
+        let bytes = written(Table::Spans, rows).into_bytes();
+        let file = Questions::parse("it", bytes, false).unwrap();
+        assert_eq!((file.repairs(), file.iter().count()), (Repairs::default(), 400));
+        let (mut without, mut found) = (0, 0);
+        for (context, question) in file.iter() {
+            assert!(!context.contains(question.text.as_str()), "{context}");
+            assert_eq!(question.answers.is_empty(), question.is_impossible);
+            let Some(answer) = question.answers.first() else {
+                without += 1;
+                continue;
+            };
+            let bytes = &answer.place.as_ref().expect("a place").bytes;
+            let (before, after) = (&context[..bytes.start], &context[bytes.end..]);
+            if question.text.starts_with("Who") || question.text.starts_with('谁') {
+                assert!(before.ends_with("Now ") || before.ends_with("现在"), "{before}");
+                assert!(after.starts_with(" had the ") || after.starts_with("拿着"), "{after}");
+            } else {
+                assert!(is_known("LOC", &answer.text, language), "{}", answer.text);
+                found += 1;
+            }
+        }
+        assert!((60..260).contains(&without) && found > 20, "{without} {found}");
+    }
+}
+
+#[test]
+fn who_has_a_thing_in_the_end_is_true_in_the_world() {
+    for language in BOTH {
+        for number in 0..100 {
+            let narrator = told(3, number, Some(language));
+            let mut world = World::default();
+            narrator.events.iter().for_each(|event| world.apply(event));
+            let holders = (0..THINGS.len()).filter_map(|thing| world.holder(thing));
+            let holders: Vec<&str> = holders.map(|person| language.name(person)).collect();
+            let questions = super::spans::passage(narrator).questions;
+            let who = questions.iter().filter(|asked| asked.text.starts_with(['W', '谁']));
+            let who = who.filter(|asked| !asked.text.starts_with("Where"));
+            let answers = who.filter_map(|asked| asked.answer.as_ref());
+            let answers: Vec<&str> = answers.map(|answer| answer.text.as_str()).collect();
+            assert_eq!(answers, holders);
+        }
     }
 }
 

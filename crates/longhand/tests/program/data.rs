@@ -4,6 +4,7 @@ use longhand_text::{Tokenizer, TokenizerKind};
 use tempfile::TempDir;
 
 use crate::longhand;
+use crate::place::Place;
 
 /// A folder with a tokeniser of the characters of a text.
 fn folder(text: &str) -> TempDir {
@@ -60,5 +61,26 @@ fn bad_input_gets_one_sentence() {
         assert!(error.contains(words), "{arguments:?}: {error}");
         assert!(!error.contains("panicked"), "{error}");
         assert!(expected == 2 || error.trim_end().lines().count() == 1, "{error}");
+    }
+}
+
+/// Everything a person needs to try these tasks, with nothing downloaded.
+#[test]
+fn the_sample_has_a_table_for_tags_for_spans_and_for_several_labels() {
+    let place = Place::new();
+    for (table, rows, task, metric) in [
+        ("entities", 120, "tag", "entity_f1"),
+        ("spans", 40, "span", "f1"),
+        ("labels", 60, "classify --multi-label", "f1"),
+    ] {
+        let sample = format!("data sample --table {table} --language english");
+        place.done(&format!("{sample} --rows {rows} --out {table}"));
+        place.done(&format!("{sample} --rows 10 --seed 2 --out {table}-test"));
+        let last = place.done(&format!(
+            "finetune --task {task} --data {table} --test {table}-test --steps 3 --threads 1 \
+             --json --out {table}-model"
+        ));
+        assert_eq!(last["done"], true, "{last}");
+        assert!(last["test"][metric].is_f64(), "{last}");
     }
 }

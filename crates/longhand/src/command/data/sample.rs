@@ -16,7 +16,8 @@ use crate::reading::LanguageName;
 #[command(
     after_help = "Example:\n  longhand data sample --bytes 1000000 --out sample.txt\n  longhand \
                         data sample --table sentiment --out train.tsv\n  longhand data sample \
-                        --table sentiment --seed 2 --rows 300 --out test.tsv"
+                        --table sentiment --seed 2 --rows 300 --out test.tsv\n  longhand data \
+                        sample --table entities --out train.conll"
 )]
 pub(super) struct Arguments {
     /// The seed of the stories; the same seed gives the same text everywhere
@@ -25,10 +26,10 @@ pub(super) struct Arguments {
     /// The least length of the text; it ends with the story that reaches it
     #[arg(long, default_value_t = 1 << 20, conflicts_with = "table")]
     bytes: usize,
-    /// A table (TSV) instead of the text
+    /// A table instead of the text, in TSV unless its description says otherwise
     #[arg(long, value_enum, value_name = "NAME")]
     table: Option<TableName>,
-    /// Rows of the table [default: 2000]
+    /// Rows of the table; those of entities are sentences [default: 2000]
     #[arg(long, value_name = "N", requires = "table")]
     rows: Option<usize>,
     /// The language of the table's stories [default: both, four in five English]
@@ -58,6 +59,12 @@ enum TableName {
     Pairs,
     /// text, question, answer, distance: who has what
     Questions,
+    /// __label__A __label__B text: what a story is about, how it feels and which things are in it
+    Labels,
+    /// CoNLL's lines of a word and its tag: people (PER), things (THING) and places (LOC)
+    Entities,
+    /// SQuAD's questions, answers and their places, in lines of JSON; some have no answer
+    Spans,
 }
 
 /// The most rows: enough for any experiment, and written in seconds.
@@ -81,6 +88,9 @@ impl Arguments {
             TableName::Summaries => Table::Summaries,
             TableName::Pairs => Table::Pairs,
             TableName::Questions => Table::Questions { distance },
+            TableName::Labels => Table::Labels,
+            TableName::Entities => Table::Entities,
+            TableName::Spans => Table::Spans,
         });
         let rows =
             TableRows { seed: self.seed, count: rows, language: self.language.map(Into::into) };
