@@ -3,7 +3,8 @@
 //! The session reads each turn once, as the template writes it behind the answer before, and then
 //! writes the answer. What it has read is never rendered again, so a turn takes the same time however
 //! long the conversation is. The session before each of the last turns is kept, so that the
-//! conversation can go back; to an earlier turn it goes by reading all turns up to it again.
+//! conversation can go back; to an earlier turn it goes by reading all turns up to it again, behind
+//! what the session had read before the first one.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -27,7 +28,9 @@ use crate::snapshot::{Snapshot, SnapshotError};
 /// Turns that a conversation can go back to without reading again.
 pub const MOST_KEPT: usize = 32;
 /// The version of the conversation in a snapshot.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The version whose snapshots do not say what was read before the first turn.
+const WITHOUT_BEGINNING: u32 = 1;
 
 /// A conversation with a model. A clone is a branch: each of the two continues alone.
 #[derive(Clone)]
@@ -38,6 +41,9 @@ pub struct Chat {
     messages: Vec<Message>,
     /// For each turn of the user, the number of messages before it.
     turns: Vec<usize>,
+    /// The session before the first turn, if there is one. None for a conversation of an older file,
+    /// which does not hold it.
+    beginning: Option<Session>,
     /// The sessions before the last turns, at most [`MOST_KEPT`].
     kept: VecDeque<Kept>,
     /// What the system is to say with the next turn.
@@ -56,6 +62,18 @@ struct Kept {
     read: Vec<u32>,
     /// How many of them are not the answer's.
     prompt: usize,
+}
+
+/// Where the session of an earlier turn came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WayBack {
+    /// It was kept, or there was nothing to take back.
+    Kept,
+    /// All turns up to it were read again, behind what was read before the first one.
+    ReadAgain,
+    /// All turns up to it were read again, behind nothing: the conversation is of an older file,
+    /// which does not hold what was read before the first one.
+    ReadWithoutBeginning,
 }
 
 /// What the model answered.
@@ -106,8 +124,17 @@ impl Chat {
         template: Arc<ChatTemplate>,
     ) -> Result<Self, EngineError> {
         let end = template.answer_end()?;
-        let (messages, turns, kept, waiting) = (Vec::new(), Vec::new(), VecDeque::new(), None);
-        Ok(Self { template, end, session, messages, turns, kept, waiting, rules: None })
+        Ok(Self {
+            template,
+            end,
+            session,
+            messages: Vec::new(),
+            turns: Vec::new(),
+            beginning: None,
+            kept: VecDeque::new(),
+            waiting: None,
+            rules: None,
+        })
     }
 
     /// The session, which has read all turns but for what ends the last answer.
@@ -186,6 +213,9 @@ impl Chat {
         let (text, tokens) = (written.text, read.len() - count);
         let session = generation.into_session();
         let before = std::mem::replace(&mut self.session, session);
+        if self.turns.is_empty() {
+            self.beginning = Some(before.clone());
+        }
         self.keep(Kept { turn: self.turns.len(), before, read, prompt: count });
         self.turns.push(self.messages.len());
         self.messages.extend(said);
@@ -195,33 +225,43 @@ impl Chat {
     }
 
     /// Goes back to where `turns` turns were there. Random numbers go on, so that the same text
-    /// may have another answer. Tells whether those turns had to be read again, as the session
-    /// was no longer kept.
+    /// may have another answer. Where the session is no longer kept, those turns are read again.
     ///
     /// # Errors
     /// [`EngineError::Option`] for more turns than there are, and the errors of [`Chat::ask`].
-    pub fn back(&mut self, reader: &mut Reader, turns: usize) -> Result<bool, EngineError> {
+    pub fn back(&mut self, reader: &mut Reader, turns: usize) -> Result<WayBack, EngineError> {
         let Some(&messages) = self.turns.get(turns) else {
             if turns == self.turns.len() {
-                return Ok(false);
+                return Ok(WayBack::Kept);
             }
             let (value, allowed) = (turns.to_string(), "at most the number of turns");
             return Err(EngineError::Option { name: "the turn to go back to", value, allowed });
         };
         let sampler = self.session.sampler();
         let kept = self.kept.iter().find(|kept| kept.turn == turns);
-        let mut session = match kept {
-            Some(kept) => kept.before.clone(),
-            None => self.read_again(reader, messages)?,
+        let (mut session, way) = match kept {
+            Some(kept) => (kept.before.clone(), WayBack::Kept),
+            None => {
+                let (beginning, way) = match &self.beginning {
+                    Some(beginning) => (beginning.clone(), WayBack::ReadAgain),
+                    None => {
+                        let nothing = self.session.engine().session(sampler.settings)?;
+                        (nothing, WayBack::ReadWithoutBeginning)
+                    }
+                };
+                let session = self.read_again(reader, beginning.clone(), messages)?;
+                // From here on, nothing else was read before the first turn.
+                self.beginning = Some(beginning);
+                (session, way)
+            }
         };
-        let again = kept.is_none();
         session.resume_sampler(sampler)?;
         self.session = session;
         self.kept.retain(|kept| kept.turn < turns);
         self.turns.truncate(turns);
         self.messages.truncate(messages);
         self.waiting = None;
-        Ok(again)
+        Ok(way)
     }
 
     /// What each memory gave to the last answer: means over its tokens, each predicted after all
@@ -239,10 +279,12 @@ impl Chat {
         }
     }
 
-    /// The conversation in a snapshot: its session, and the turns beside it.
+    /// The conversation in a snapshot: its session, and beside it the turns and the session before the
+    /// first of them, if that had read anything.
     pub fn snapshot(&self) -> Snapshot {
+        let is_of_older_file = self.beginning.is_none() && !self.turns.is_empty();
         let record = Record {
-            version: VERSION,
+            version: if is_of_older_file { WITHOUT_BEGINNING } else { VERSION },
             template: self.template.source().to_owned(),
             messages: self.messages.clone(),
             turns: self.turns.clone(),
@@ -251,6 +293,10 @@ impl Chat {
         let mut snapshot = Snapshot::of(&self.session);
         // Plain data with string keys: serialising it cannot fail.
         snapshot.conversation = serde_json::to_string(&record).ok();
+        // Without turns, the session itself is what they begin with.
+        let beginning = self.beginning.as_ref().filter(|_| !self.turns.is_empty());
+        let beginning = beginning.filter(|beginning| beginning.position() > 0);
+        snapshot.beginning = beginning.map(|beginning| Box::new(Snapshot::of(beginning)));
         snapshot
     }
 
@@ -270,7 +316,7 @@ impl Chat {
         let form = |what: String| SnapshotError::Form(format!("its conversation: {what}"));
         let record: Record =
             serde_json::from_str(record).map_err(|error| form(error.to_string()))?;
-        if record.version != VERSION {
+        if ![WITHOUT_BEGINNING, VERSION].contains(&record.version) {
             return Err(form(format!("version {} is unknown", record.version)).into());
         }
         if record.template != template.source() {
@@ -289,6 +335,11 @@ impl Chat {
         if record.turns.is_empty() != record.messages.is_empty() {
             return Err(form("it has messages of no turn".into()).into());
         }
+        chat.beginning = match &snapshot.beginning {
+            Some(beginning) => Some(beginning.session(engine)?),
+            None if record.version == WITHOUT_BEGINNING => None,
+            None => Some(engine.session(snapshot.header.sampler.settings)?),
+        };
         chat.messages = record.messages;
         chat.turns = record.turns;
         chat.waiting = record.waiting;
@@ -329,12 +380,17 @@ impl Chat {
         self.kept.push_back(kept);
     }
 
-    /// A session that has read the first messages, up to the end of the last answer among them.
-    fn read_again(&self, reader: &mut Reader, messages: usize) -> Result<Session, EngineError> {
-        let engine = self.session.engine();
-        let mut session = engine.session(self.session.sampler().settings)?;
+    /// The session that has read the first messages behind a beginning, up to the end of the last answer
+    /// among them.
+    fn read_again(
+        &self,
+        reader: &mut Reader,
+        beginning: Session,
+        messages: usize,
+    ) -> Result<Session, EngineError> {
+        let mut session = beginning;
         if let Some((answer, before)) = self.messages[..messages].split_last() {
-            let tokenizer = engine.tokenizer();
+            let tokenizer = self.session.engine().tokenizer();
             session.read(reader, &self.template.render(before, true)?.encode(tokenizer)?.ids)?;
             session.read(reader, &tokenizer.encode(&answer.content)?)?;
         }

@@ -85,7 +85,7 @@ pub mod text_stream;
 pub mod texts;
 pub mod threads;
 
-pub use chat::{Answer, Chat};
+pub use chat::{Answer, Chat, WayBack};
 pub use continuation::{Continuation, FinishReason, GenerateOptions, Next, Rewind};
 pub use datastore::{Datastore, DatastoreError, Neighbours};
 pub use engine::{Engine, LanguageModel, ModelName, Reader};

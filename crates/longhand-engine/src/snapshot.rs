@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use longhand_model::checksum;
-use longhand_model::file::{Values, serialize, values, write};
+use longhand_model::file::{Values, values, write};
 use longhand_model::{NamedTensor, Precision, State, WeightsError};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
@@ -22,11 +22,15 @@ pub use crate::snapshot_error::{SnapshotError, VERSION};
 const HEADER: &str = "longhand.snapshot";
 /// The key of the turns of a conversation.
 const CONVERSATION: &str = "longhand.conversation";
+/// The key of the header of what a conversation begins with.
+const BEGINNING_HEADER: &str = "longhand.beginning";
 /// The key of what a program noted beside the session.
 const NOTE: &str = "longhand.note";
 /// The tensor of the last logits; memories are named [`MEMORY`] and their name in the model.
 const LOGITS: &str = "logits";
 const MEMORY: &str = "memory.";
+/// What the names of the tensors begin with that a conversation begins with.
+const BEGINNING: &str = "beginning.";
 /// More tokens or draws than any session reaches: what counts on from there does not overflow.
 const MOST_COUNTED: u64 = 1 << 60;
 /// A session outside of any model.
@@ -36,6 +40,9 @@ pub struct Snapshot {
     pub header: Header,
     /// The turns of a conversation as JSON, if the session is one; see [`Chat`](crate::Chat).
     pub(crate) conversation: Option<String>,
+    /// The session before the first turn of the conversation, if it had read anything. Conversation,
+    /// note and beginning of its own it has none.
+    pub(crate) beginning: Option<Box<Snapshot>>,
     /// What a program noted beside the session, such as the messages that a server showed. Nothing
     /// here reads it.
     pub note: Option<String>,
@@ -120,7 +127,13 @@ impl Snapshot {
             (tensor.name.into_owned(), Memory { shape, data, precision: tensor.precision })
         });
         let (memories, logits) = (memories.collect(), session.logits().to_vec());
-        Self { header, conversation: None, note: None, memories, logits }
+        Self { memories, logits, ..Self::bare(header) }
+    }
+
+    /// A snapshot that holds its header alone.
+    fn bare(header: Header) -> Self {
+        let (memories, logits) = (BTreeMap::new(), Vec::new());
+        Self { header, conversation: None, beginning: None, note: None, memories, logits }
     }
 
     /// The session, ready to be continued by `engine`.
@@ -196,41 +209,54 @@ impl Snapshot {
         let (header, conversation) = (text(HEADER), text(CONVERSATION).cloned());
         let note = text(NOTE).cloned();
         let header = header.ok_or_else(|| form("a file without a snapshot's header".into()))?;
-        let header = read_header(header)?;
+        let mut own = Self { conversation, note, ..Self::bare(read_header(header)?) };
+        let mut beginning = match text(BEGINNING_HEADER) {
+            Some(header) => Some(Self::bare(read_header(header)?)),
+            None => None,
+        };
         let file = checksum::from_bytes(bytes)?;
-        let (mut memories, mut logits) = (BTreeMap::new(), Vec::new());
         for (name, tensor) in file.tensors() {
             let read = values(&name, &tensor).map_err(|e: WeightsError| form(e.to_string()))?;
             let (data, precision) = read;
-            if name == LOGITS {
-                logits = data;
-            } else if let Some(memory) = name.strip_prefix(MEMORY) {
+            let (of, part) = match (&mut beginning, name.strip_prefix(BEGINNING)) {
+                (Some(beginning), Some(name)) => (beginning, name),
+                _ => (&mut own, name.as_str()),
+            };
+            if part == LOGITS {
+                of.logits = data;
+            } else if let Some(memory) = part.strip_prefix(MEMORY) {
                 let shape = tensor.shape().to_vec();
-                memories.insert(memory.to_owned(), Memory { shape, data, precision });
+                of.memories.insert(memory.to_owned(), Memory { shape, data, precision });
             } else {
                 return Err(form(format!("it holds an unknown tensor `{name}`")));
             }
         }
-        Ok(Self { header, conversation, note, memories, logits })
+        Ok(Self { beginning: beginning.map(Box::new), ..own })
     }
 
     /// As a safetensors file.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let names: Vec<String> =
-            self.memories.keys().map(|name| format!("{MEMORY}{name}")).collect();
-        let tensors = names.iter().zip(self.memories.values()).map(|(name, memory)| {
-            let Memory { shape, data, precision } = memory;
-            (name.as_str(), Values { shape, data, precision: *precision })
-        });
-        let shape = [self.logits.len()];
-        let logits = (LOGITS, Values::exact(&shape, &self.logits));
+        let beginning = self.beginning.as_deref();
+        let parts = [("", self)].into_iter().chain(beginning.map(|of| (BEGINNING, of)));
+        let parts: Vec<_> = parts.map(|(prefix, of)| (prefix, of, [of.logits.len()])).collect();
+        let mut tensors = Vec::new();
+        for (prefix, of, length) in &parts {
+            for (name, Memory { shape, data, precision }) in &of.memories {
+                let values = Values { shape, data, precision: *precision };
+                tensors.push((format!("{prefix}{MEMORY}{name}"), values));
+            }
+            tensors.push((format!("{prefix}{LOGITS}"), Values::exact(length, &of.logits)));
+        }
         // Plain data with string keys: serialising it cannot fail.
-        let header = serde_json::to_string(&self.header).unwrap_or_default();
-        let conversation =
-            self.conversation.iter().map(|turns| (CONVERSATION.into(), turns.clone()));
-        let note = self.note.iter().map(|note| (NOTE.into(), note.clone()));
-        let texts = conversation.chain(note).chain([(HEADER.into(), header)]).collect();
-        serialize(tensors.chain([logits]), texts)
+        let header = |of: &Self| serde_json::to_string(&of.header).unwrap_or_default();
+        let texts = [
+            (HEADER, Some(header(self))),
+            (BEGINNING_HEADER, beginning.map(header)),
+            (CONVERSATION, self.conversation.clone()),
+            (NOTE, self.note.clone()),
+        ];
+        let texts = texts.into_iter().filter_map(|(key, text)| Some((key.to_owned(), text?)));
+        checksum::to_bytes(tensors, texts)
     }
 
     /// Reads a snapshot from a file.

@@ -5,6 +5,7 @@
 //! Perplexity is over those tokens; the last turn of the assistant in each dialogue is written anew, for
 //! the share of different n-grams.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -279,6 +280,14 @@ impl Task for Chatting {
 
     fn check(&self, _: &Example, _: At<'_>) -> Result<(), TaskError> {
         Ok(())
+    }
+
+    fn key(example: &Example) -> Option<Cow<'_, str>> {
+        // A file may hold a dialogue twice, or each of its beginnings as a further one: what is measured
+        // on one of them is not learnt from another.
+        let messages = example.dialogue.messages();
+        let first = messages.iter().find(|message| message.role == Role::User);
+        first.or(messages.first()).map(|first| first.content.as_str().into())
     }
 
     fn texts(example: &Example) -> Vec<&str> {

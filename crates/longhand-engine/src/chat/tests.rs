@@ -87,7 +87,7 @@ fn a_conversation_goes_back_to_the_session_that_it_had() {
     let draws = chat.session().sampler().draws;
     let mut branch = chat.clone();
     for turns in [3, 2, 1, 0] {
-        assert!(!chat.back(&mut reader, turns).unwrap());
+        assert_eq!(chat.back(&mut reader, turns).unwrap(), WayBack::Kept);
         assert_eq!(chat.turns(), turns);
         assert_eq!(chat.session().state().to_tensors(), states[turns].to_tensors());
     }
@@ -98,7 +98,7 @@ fn a_conversation_goes_back_to_the_session_that_it_had() {
     // The branch is untouched, and without kept sessions it reads again.
     assert_eq!(branch.turns(), 3);
     branch.kept.clear();
-    assert!(branch.back(&mut reader, 1).unwrap());
+    assert_eq!(branch.back(&mut reader, 1).unwrap(), WayBack::ReadAgain);
     // What is read again is the answers' text: bytes that are no characters have other tokens then.
     assert!(branch.session().position() >= states[1].positions()[0]);
     ask(&mut branch, &mut reader, "d");
@@ -115,7 +115,7 @@ fn only_the_last_sessions_are_kept() {
         chat.ask(&mut reader, "x", 1, each).unwrap();
     }
     assert_eq!(chat.kept.len(), MOST_KEPT);
-    assert!(chat.back(&mut reader, 2).unwrap());
+    assert_eq!(chat.back(&mut reader, 2).unwrap(), WayBack::ReadAgain);
     assert!(chat.kept.is_empty());
     assert_eq!(chat.turns(), 2);
 }
@@ -146,7 +146,7 @@ fn what_cannot_be_said_leaves_the_conversation_as_it_was() {
         ("\"turns\":[0]", "\"turns\":[5]"),
         ("\"turns\":[0]", "\"turns\":[1]"),
         ("\"turns\":[0]", "\"turns\":[]"),
-        ("\"version\":1", "\"version\":9"),
+        ("\"version\":2", "\"version\":9"),
         ("\"user\"", "\"robot\""),
     ] {
         let mut bad = before.clone();
@@ -168,6 +168,53 @@ fn the_memory_of_a_text_begins_a_conversation() {
     assert!(chat.session().position() > 12 + 7);
     chat.back(&mut reader, 0).unwrap();
     assert_eq!(chat.session().position(), 12);
+}
+
+/// A turn that was read again was read without the text that the conversation had begun with.
+#[test]
+fn what_is_read_again_follows_what_the_conversation_began_with() {
+    let engine = engine(Preset::LonghandNano);
+    let mut reader = engine.reader(&cpu());
+    let mut text = engine.session(SamplerSettings::default()).unwrap();
+    text.read_text(&mut reader, "It was dark.").unwrap();
+    let template = Arc::new(ChatTemplate::own(engine.tokenizer()).unwrap());
+    let mut chat = Chat::of_snapshot(&Snapshot::of(&text), &engine, &template).unwrap();
+    ask(&mut chat, &mut reader, "Was it?");
+    ask(&mut chat, &mut reader, "Why?");
+    let (said, answer) = (&chat.messages()[..1], &chat.messages()[1].content);
+    let first_turn = |mut session: Session, reader: &mut Reader| {
+        let said = template.render(said, true).unwrap().encode(engine.tokenizer()).unwrap();
+        session.read(reader, &said.ids).unwrap();
+        session.read_text(reader, answer).unwrap();
+        session
+    };
+    let after_first = first_turn(text.clone(), &mut reader);
+    let mut told = chat.clone();
+    told.kept.clear();
+    let file = Snapshot::from_bytes(&chat.snapshot().to_bytes()).unwrap();
+    let loaded = Chat::of_snapshot(&file, &engine, &template).unwrap();
+    assert_eq!(loaded.snapshot(), file);
+    for mut chat in [told, loaded] {
+        for (turns, expected) in [(1, &after_first), (0, &text)] {
+            assert_eq!(chat.back(&mut reader, turns).unwrap(), WayBack::ReadAgain);
+            assert_eq!(chat.session().state().to_tensors(), expected.state().to_tensors());
+        }
+        // Without turns, the session is the beginning.
+        assert!(chat.snapshot().beginning.is_none());
+    }
+    // An older file does not hold the beginning, and going back says so once.
+    let mut older = file;
+    older.beginning = None;
+    older.conversation =
+        older.conversation.map(|turns| turns.replace("\"version\":2", "\"version\":1"));
+    let mut old = Chat::of_snapshot(&older, &engine, &template).unwrap();
+    assert_eq!(old.snapshot(), older);
+    assert_eq!(old.back(&mut reader, 1).unwrap(), WayBack::ReadWithoutBeginning);
+    let nothing = engine.session(SamplerSettings::default()).unwrap();
+    let alone = first_turn(nothing, &mut reader);
+    assert_eq!(old.session().state().to_tensors(), alone.state().to_tensors());
+    assert_eq!(old.back(&mut reader, 0).unwrap(), WayBack::ReadAgain);
+    assert_eq!(old.session().position(), 0);
 }
 
 #[test]

@@ -181,6 +181,31 @@ fn a_snapshot_without_checksums_is_read() {
 }
 
 #[test]
+fn what_a_conversation_begins_with_is_a_second_session_in_the_file() {
+    let engine = engine(Preset::LonghandNano, 2);
+    let mut snapshot = Snapshot::of(&session(&engine, 70));
+    let beginning = Snapshot::of(&session(&engine, 5));
+    snapshot.beginning = Some(Box::new(beginning.clone()));
+    let bytes = snapshot.to_bytes();
+    let read = Snapshot::from_bytes(&bytes).unwrap();
+    assert_eq!(read, snapshot);
+    assert_eq!(read.to_bytes(), bytes);
+    assert_eq!(read.beginning.unwrap().session(&engine).unwrap().position(), 5);
+    let newer = with(&beginning, |header| header.version = 7);
+    snapshot.beginning = Some(Box::new(newer));
+    let error = Snapshot::from_bytes(&snapshot.to_bytes()).err().unwrap();
+    assert!(matches!(error, SnapshotError::Version { got: 7 }), "{error}");
+    // Its tensors without its header are none of this format.
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+    let mut metadata = header.metadata().clone().unwrap();
+    metadata.retain(|key, _| key == HEADER);
+    let torn = safetensors::serialize(tensors.tensors(), Some(metadata)).unwrap();
+    let error = Snapshot::from_bytes(&torn).err().unwrap().to_string();
+    assert!(error.contains("it holds an unknown tensor `beginning."), "{error}");
+}
+
+#[test]
 fn a_file_of_something_else_is_refused() {
     let weights = engine(Preset::Lstm, 1).model().network().unwrap().to_bytes();
     let message = Snapshot::from_bytes(&weights).err().unwrap().to_string();

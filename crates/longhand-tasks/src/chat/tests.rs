@@ -1,6 +1,9 @@
+use std::collections::BTreeSet;
+
 use longhand_text::chat::{END_OF_TURN, OWN_TEMPLATE, PLAIN_TEMPLATE};
 
 use super::*;
+use crate::{Examples, Files};
 
 fn tokenizer() -> Tokenizer {
     Tokenizer::byte().unwrap().with_special_tokens(&ROLE_TOKENS).unwrap()
@@ -65,8 +68,50 @@ fn a_long_dialogue_is_cut_and_the_next_turn_is_asked_for_behind_all_of_it() {
         assert!(items[0].label.next.iter().all(|&id| id == IGNORE));
         assert!(tokenizer.decode(task.prompt(&items[0]).prefix).unwrap().ends_with(end));
     }
+    // A line that begins as JSON does and is none is what the user says.
+    let laughed = task.parse("[laughs] Hi", at).unwrap();
+    assert_eq!(laughed[0].dialogue.messages(), [Message::new(Role::User, "[laughs] Hi")]);
     let error = task.parse("[3]", at).unwrap_err().to_string();
     assert_eq!(error, "lines, line 1: turn 1 has no role: name system, user or assistant");
+}
+
+/// A share to test on was none, as dialogues had no key.
+#[test]
+fn a_share_is_held_out_and_dialogues_that_begin_alike_stay_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("talk.txt");
+    let line = |n: usize| format!("Say {}__eou__{n}__eou__\n", n / 2);
+    fs_err::write(&path, (0..400).map(line).collect::<String>()).unwrap();
+    let read = |test_fraction, valid_fraction| {
+        let train = vec![path.clone()];
+        let files = Files { train, test_fraction, valid_fraction, ..Files::default() };
+        Examples::<Chatting>::read(&Settings::default(), &files, 1)
+    };
+    let Examples { train, valid, test, .. } = read(0.25, 0.2).unwrap();
+    assert_eq!(train.len() + valid.len() + test.len(), 400);
+    assert!((60..140).contains(&test.len()), "{}", test.len());
+    assert!((30..90).contains(&valid.len()), "{}", valid.len());
+    let keys = [&train, &valid, &test].map(|examples| {
+        let keys = examples.iter().map(|example| Chatting::key(example).unwrap().into_owned());
+        keys.collect::<BTreeSet<String>>()
+    });
+    // Each key is on one side, with both of its dialogues.
+    let apart: BTreeSet<&String> = keys.iter().flatten().collect();
+    assert_eq!((apart.len(), keys.iter().map(BTreeSet::len).sum::<usize>()), (200, 200));
+    let spoken = r#"[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Yes"}]"#;
+    assert_eq!(Chatting::key(&example(spoken, false)).unwrap(), "Hi");
+    let alone = r#"[{"role": "assistant", "content": "Welcome"}]"#;
+    assert_eq!(Chatting::key(&example(alone, false)).unwrap(), "Welcome");
+
+    fs_err::write(&path, line(0).repeat(3)).unwrap();
+    for (shares, words) in [
+        ((0.25, 0.0), "of which 0.25 are to be held out to test on, which leaves none on one"),
+        ((0.0, 0.25), "of which 0.25 are to be held out to validate on, which leaves none on one"),
+    ] {
+        let error = read(shares.0, shares.1).err().unwrap().to_string();
+        assert!(error.contains("talk.txt has 3 examples, ") && error.contains(words), "{error}");
+    }
 }
 
 #[test]

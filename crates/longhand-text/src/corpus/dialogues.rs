@@ -140,15 +140,22 @@ impl Dialogue {
         swapped.and_then(Self::up_to_last_answer).ok()
     }
 
-    /// Reads a line of either form; any other text is one turn of the user.
+    /// Reads a line of either form; any other text is one turn of the user, and so is a line that begins
+    /// as JSON does and is none, such as `[laughs] Hi`.
     ///
     /// # Errors
-    /// The errors of [`Dialogue::from_json`] and [`Dialogue::from_utterances`].
+    /// The errors of [`Dialogue::from_json`], but for a line that is no JSON, and those of
+    /// [`Dialogue::from_utterances`].
     pub fn of_line(line: &str) -> Result<Self, DialogueFault> {
-        match line {
-            _ if is_json(line) => Self::from_json(line),
-            _ if line.contains(UTTERANCE_END) => Self::from_utterances(line),
-            _ => Self::new(vec![Message::new(Role::User, line.trim())]),
+        if is_json(line) {
+            match Self::from_json(line) {
+                Err(DialogueFault::Json { .. }) => {}
+                read => return read,
+            }
+        }
+        match line.contains(UTTERANCE_END) {
+            true => Self::from_utterances(line),
+            false => Self::new(vec![Message::new(Role::User, line.trim())]),
         }
     }
 

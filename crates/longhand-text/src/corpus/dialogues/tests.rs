@@ -42,6 +42,26 @@ fn utterances_of_daily_dialogue_alternate() {
     assert_eq!(Dialogue::of_line(" "), Err(DialogueFault::Empty { turn: 1 }));
 }
 
+/// `[laughs] Hi` was refused, as it is no JSON.
+#[test]
+fn a_line_that_only_begins_as_json_does_is_what_the_user_says() {
+    for line in ["[laughs] Hi", "{shrugs}", "[1] is a reference", "{\"messages\": [", " [ "] {
+        assert_eq!(turns(&Dialogue::of_line(line).unwrap()), [("user", line.trim())]);
+        // A file to learn from tells its form, and its lines keep to it.
+        assert!(matches!(Dialogue::from_json(line), Err(DialogueFault::Json { .. })), "{line}");
+    }
+    let both = "[laughs] Hi __eou__ {waves} __eou__";
+    let said = [("user", "[laughs] Hi"), ("assistant", "{waves}")];
+    assert_eq!(turns(&Dialogue::of_line(both).unwrap()), said);
+    for (line, fault) in [
+        ("[3]", DialogueFault::NoRole { turn: 1 }),
+        ("[]", DialogueFault::NoTurn),
+        ("{\"text\": \"Hi\"}", DialogueFault::NoMessages),
+    ] {
+        assert_eq!(Dialogue::of_line(line), Err(fault));
+    }
+}
+
 #[test]
 fn each_fault_is_told_with_its_line() {
     let user = r#"{"role": "user", "content": "Hi"}"#;

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail};
 use longhand_engine::inspect::MeanContribution;
-use longhand_engine::{Chat, Cpu, Engine, FinishReason, Reader, Rules, Snapshot};
+use longhand_engine::{Chat, Cpu, Engine, FinishReason, Reader, Rules, Snapshot, WayBack};
 use longhand_text::chat::ChatTemplate;
 use serde_json::{Value, json};
 
@@ -252,10 +252,21 @@ impl Talk {
             None if there == 0 => bail!("the conversation has no turn to take back"),
             None => there - 1,
         };
-        let again = branch.chat.back(&mut self.reader, turns)?;
-        let read = if again { " The turns up to it were read again." } else { "" };
+        let way = branch.chat.back(&mut self.reader, turns)?;
+        let read = match way {
+            WayBack::Kept => "",
+            WayBack::ReadAgain => " The turns up to it were read again.",
+            WayBack::ReadWithoutBeginning => {
+                " The turns up to it were read again, without what the model may have read before \
+                 the first turn: the conversation is of an older file, which does not hold it."
+            }
+        };
         let words = format!("Back at the end of turn {turns}.{read}");
-        self.tell(json!({ "command": "back", "turns": turns, "read_again": again }), &words)
+        let all = json!({
+            "command": "back", "turns": turns, "read_again": way != WayBack::Kept,
+            "without_beginning": way == WayBack::ReadWithoutBeginning,
+        });
+        self.tell(all, &words)
     }
 
     fn show(&mut self) -> Result<()> {
