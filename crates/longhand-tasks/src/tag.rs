@@ -12,21 +12,18 @@ use std::iter::repeat;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
 
 use longhand_model::config::HeadKind;
 use longhand_model::{Config, LegalTags, Model, Pass, Preset, Sequence, Targets, WordVector};
 use longhand_text::batch::{LabelledBatch, LabelledIds};
-use longhand_text::corpus::conll::{Conll, ConllColumn, ConllOptions};
 use longhand_text::{Tokenizer, TokenizerKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::batches::{characters as characters_of, features as features_of};
 use crate::characters::{self, Alphabet};
-use crate::confusion::ClassScore;
 use crate::error::TaskError;
-use crate::tags::{Entity, EntityCounts, Scheme};
+use crate::tags::Scheme;
 use crate::task::{
     At, Calibrates, CharacterRows, Encoded, Explained, Read, Reading, Report, Scored, Task, Unit,
     WordRows,
@@ -36,6 +33,7 @@ mod example;
 mod explained;
 pub mod features;
 mod meaning;
+mod measures;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -106,8 +104,12 @@ impl Task for Tagging {
     const ABOUT: &'static str = "A tag for each token: names, phrases, parts of speech";
     const UNIT: Unit = Unit::Block;
     const PRESET: Preset = Preset::Tagger;
-    const METRICS: &'static [(&'static str, &'static str)] =
-        &[("entity_f1", "entity F1"), ("f1", "F1"), ("accuracy", "accuracy")];
+    const METRICS: &'static [(&'static str, &'static str)] = &[
+        ("entity_f1", "entity F1"),
+        ("f1", "F1"),
+        ("macro_f1", "macro-F1"),
+        ("accuracy", "accuracy"),
+    ];
     // A tagger goes on to find more entities while its loss rises.
     const CRITERION: &'static [&'static str] = &["entity_f1", "f1"];
     const COLUMNS: &'static [&'static str] = &["tags"];
@@ -223,6 +225,10 @@ impl Task for Tagging {
         example.words()
     }
 
+    fn truth(example: &Example) -> &str {
+        example.truth()
+    }
+
     fn running_texts<'a>(&self, example: &'a Example) -> Vec<Cow<'a, str>> {
         let words = example.words();
         example.places().map(|place| tokens::text(&words[place], self.spaced).into()).collect()
@@ -285,10 +291,7 @@ impl Task for Tagging {
             return Ok(Encoded { items: Vec::new(), is_cut: false });
         }
         let columns = self.columns(example);
-        let places = columns.features.iter().chain([&columns.word]).chain(&columns.predicate);
-        for &place in places {
-            example.file.place(&ConllColumn::Index(place as i64))?;
-        }
+        columns.check(&example.file)?;
         let words = example.words_of(columns);
         let read = |place: Range<usize>| {
             let words = &words[place.clone()];
@@ -300,9 +303,10 @@ impl Task for Tagging {
         let windows = example.windows(self.longest.get()).into_iter().map(read);
         let windows = windows.collect::<Result<Vec<_>, TaskError>>()?;
         let predicates = example.predicates(columns);
-        let mut tags: Vec<u32> =
-            self.numbers(example).into_iter().map(Option::unwrap_or_default).collect();
-        tags.resize(predicates.len() * words.len(), 0);
+        let nothing = self.nothing();
+        let numbers = self.numbers(example).into_iter();
+        let mut tags: Vec<u32> = numbers.map(|number| number.unwrap_or(nothing)).collect();
+        tags.resize(predicates.len() * words.len(), nothing);
         let mut items = Vec::with_capacity(predicates.len() * windows.len());
         for (predicate, tags) in predicates.into_iter().zip(tags.chunks(words.len())) {
             let features = self.feature_rows(example, predicate);
@@ -396,45 +400,18 @@ impl Task for Tagging {
     }
 
     fn measure(&self, scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64> {
-        let (mut right, mut all) = (0, 0);
-        for Scored { example, answers, .. } in scored {
-            let truth = self.numbers(example);
-            let found = answers.iter().flat_map(|answer| &answer.tags);
-            all += truth.len();
-            right +=
-                truth.iter().zip(found).filter(|(truth, found)| **truth == Some(**found)).count();
-        }
-        let mut metrics = BTreeMap::new();
-        metrics.insert("accuracy".into(), right as f64 / all.max(1) as f64);
-        if self.scheme == Scheme::Raw {
-            if let Some(roles) = self.roles(scored) {
-                metrics.insert("f1".into(), roles.f1());
-                metrics.insert("precision".into(), roles.precision());
-                metrics.insert("recall".into(), roles.recall());
-            }
-        } else {
-            let scores = self.scores(scored);
-            let overall = scores.overall();
-            metrics.insert("entity_f1".into(), overall.f1());
-            metrics.insert("entity_precision".into(), overall.precision());
-            metrics.insert("entity_recall".into(), overall.recall());
-            metrics.insert("entity_macro_f1".into(), scores.macro_f1());
-        }
-        metrics
+        self.measures(scored)
     }
 
     fn report(&self, scored: &[Scored<'_, Self>]) -> Report {
-        if self.scheme == Scheme::Raw {
-            return Report::default();
-        }
-        let scores = self.scores(scored);
-        let mut json = Map::new();
-        json.insert("entities".into(), json!(scores));
-        let score = |(name, counts): (&String, &EntityCounts)| {
-            (name.clone(), ClassScore::of(counts.right, counts.truth, counts.found))
-        };
-        let classes = scores.types().iter().map(score).collect();
-        Report { text: scores.table(), classes, json, ..Report::default() }
+        self.report_of(scored)
+    }
+
+    fn is_right(&self, scored: &Scored<'_, Self>) -> Option<bool> {
+        let Scored { example, answers, .. } = scored;
+        example.columns.as_ref()?.label?;
+        let found = answers.iter().flat_map(|answer| &answer.tags).copied().map(Some);
+        Some(self.numbers(example).into_iter().eq(found))
     }
 
     fn calibrates(settings: &Settings) -> Calibrates {
@@ -478,14 +455,16 @@ impl Task for Tagging {
     }
 
     fn parse(&self, text: &str, at: At<'_>) -> Result<Vec<Example>, TaskError> {
-        let options = ConllOptions { numbered: self.columns.word != 0, ..ConllOptions::default() };
-        let file = Arc::new(Conll::block(at.name, text, at.example as u64, options)?);
-        let sentences = file.sentences().to_vec();
-        Ok(vec![Example { file, sentences, columns: None }])
+        Ok(vec![example::parse(&self.columns, text, at)?])
     }
 
     fn plain(&self, example: &Example, answers: &[Answer]) -> String {
         let tags = self.written(example, answers);
+        if example.columns.is_some() {
+            // One example of a whole file: its answer has the form of its truth.
+            let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+            return example.line_of(&tags);
+        }
         let mut lines = Vec::new();
         // With predicates, a token has a tag for each of them.
         let of_token = |token| {
@@ -500,28 +479,19 @@ impl Task for Tagging {
     }
 
     fn fields(&self, example: &Example, answers: &[Answer]) -> Map<String, Value> {
-        let words = example.words_of(self.columns(example));
+        let columns = self.columns(example);
         let tags = self.written(example, answers);
         let probabilities: Vec<f32> =
             answers.iter().flat_map(|answer| &answer.probabilities).copied().collect();
-        let entity = |Entity { kind, first, last }: Entity<'_>| {
-            let text = words[first..=last].join(" ");
-            json!({"type": kind, "first": first, "last": last, "text": text})
-        };
         // Tokens whose tags follow one another.
-        let columns = self.columns(example);
         let predicates: Vec<usize> = example.predicates(columns).into_iter().flatten().collect();
-        let mut marked: Vec<Value> = Vec::new();
-        if self.scheme != Scheme::Raw {
-            let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
-            marked.extend(example.entities_of(&tags).into_iter().map(entity));
-        }
+        let entities = self.entities(example, &tags);
         let fields = [
-            ("words", json!(words)),
+            ("words", json!(example.words_of(columns))),
             ("predicates", json!(predicates)),
             ("tags", json!(tags)),
             ("probabilities", json!(probabilities)),
-            ("entities", json!(marked)),
+            ("entities", json!(entities)),
         ];
         let is_told = |key: &str| key != "predicates" || columns.predicate.is_some();
         let fields = fields.into_iter().filter(|(key, _)| is_told(key));

@@ -4,17 +4,18 @@ use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::slice::Chunks;
+use std::sync::{Arc, OnceLock};
 
 use longhand_text::TextError;
 use longhand_text::corpus::LineFault;
 use longhand_text::corpus::conll::{Conll, ConllColumn, ConllOptions, Sentence};
 use serde::{Deserialize, Serialize};
 
-use super::Settings;
+use super::{Settings, Tagging};
 use crate::error::TaskError;
 use crate::tags::{Entity, Place, Scheme, Tag, entities};
-use crate::task::Reading;
+use crate::task::{At, Reading, Task};
 
 /// A sentence or a document of a file, or some lines to tag.
 #[derive(Clone, Debug)]
@@ -24,6 +25,8 @@ pub struct Example {
     pub(super) sentences: Vec<Sentence>,
     /// None for lines to tag: the task knows the columns.
     pub(super) columns: Option<Columns>,
+    /// Its tags in one line, made where a report asks for it.
+    truth: OnceLock<String>,
 }
 
 /// The cells of tokens that are no predicate.
@@ -40,6 +43,9 @@ pub(super) struct Columns {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) predicate: Option<usize>,
     pub(super) features: Vec<usize>,
+    /// The names of all columns of the training data; empty where it does not name them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) names: Vec<String>,
     /// Whether each word ends with a digit that is no part of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) place_digits: bool,
@@ -50,6 +56,40 @@ impl Columns {
     pub(super) fn features(&self) -> usize {
         let of_predicates = if self.predicate.is_some() { 2 } else { 0 };
         self.features.len() + usize::from(self.place_digits) + of_predicates
+    }
+
+    /// Whether cells name columns, those that are read among them, and are no token. A cell alone is
+    /// none: it may be a word.
+    fn are_named_by(&self, cells: &[&str]) -> bool {
+        let is_name = |cell: &&str| self.names.iter().any(|name| name == cell);
+        let is_read = |&place: &usize| {
+            self.names.get(place).is_some_and(|name| cells.contains(&name.as_str()))
+        };
+        cells.len() > 1 && cells.iter().all(is_name) && self.read().all(is_read)
+    }
+
+    /// Why lines whose columns have these names cannot be read: a column is in another place than in the
+    /// training data. Of the lines of a file, the first ones alone name the columns, so that the places
+    /// have to be those of training.
+    fn misplaced(&self, names: &[String]) -> Option<String> {
+        self.read().find_map(|&place| {
+            let name = self.names.get(place).filter(|&name| names.get(place) != Some(name))?;
+            let found = names.iter().position(|own| own == name)?;
+            Some(format!(
+                "its column {name:?} is number {found}, counted from 0, but number {place} in the \
+                 training data: put the columns into that order"
+            ))
+        })
+    }
+
+    /// The places that are read of a file to tag.
+    fn read(&self) -> impl Iterator<Item = &usize> {
+        self.features.iter().chain([&self.word]).chain(&self.predicate)
+    }
+
+    /// Checks that a file has the columns that are read.
+    pub(super) fn check(&self, file: &Conll) -> Result<(), TextError> {
+        self.read().try_for_each(|&place| file.place(&ConllColumn::Index(place as i64)).map(|_| ()))
     }
 }
 
@@ -143,23 +183,40 @@ impl Example {
         self.tags_of_sentences().concat()
     }
 
-    /// The tags of each sentence, for each of its predicates; empty where they are unknown.
+    /// The tags of each sentence, for one predicate after another; empty where they are unknown.
     pub(super) fn tags_of_sentences(&self) -> Vec<Vec<&str>> {
         let Some(columns) = &self.columns else { return Vec::new() };
         let Some(label) = columns.label else { return Vec::new() };
         let count = self.predicates(columns).len();
-        let tags = |sentence| {
-            (label..label + count).map(move |place| self.file.cells(sentence, place).collect())
+        let tags = |place| {
+            self.sentences.iter().map(move |sentence| self.file.cells(sentence, place).collect())
         };
-        self.sentences.iter().flat_map(tags).collect()
+        (label..label + count).flat_map(tags).collect()
     }
 
-    /// The entities that its tags mark, sentence by sentence; none of raw tags.
-    pub(super) fn entities(&self) -> Vec<Entity<'_>> {
-        self.entities_of(&self.tags())
+    /// The parts of a list that has something for each token, one predicate after another.
+    pub(super) fn by_predicate<'a, T>(&self, all: &'a [T]) -> Chunks<'a, T> {
+        all.chunks(self.len().max(1))
     }
 
-    /// The entities that `tags` of its tokens mark, sentence by sentence; none of raw tags.
+    /// Tags, one predicate after another, in one line.
+    pub(super) fn line_of(&self, tags: &[&str]) -> String {
+        let lists: Vec<String> = self.by_predicate(tags).map(|tags| tags.join(" ")).collect();
+        lists.join(" | ")
+    }
+
+    /// Its tags in one line; empty where they are unknown.
+    pub(super) fn truth(&self) -> &str {
+        self.truth.get_or_init(|| self.line_of(&self.tags()))
+    }
+
+    /// The entities that its tags mark, those of each predicate by themselves; none of raw tags.
+    pub(super) fn entities(&self) -> Vec<Vec<Entity<'_>>> {
+        self.by_predicate(&self.tags()).map(|tags| self.entities_of(tags)).collect()
+    }
+
+    /// The entities that the tags of its tokens for one predicate mark, sentence by sentence; none of
+    /// raw tags.
     pub(super) fn entities_of<'a>(&self, tags: &[&'a str]) -> Vec<Entity<'a>> {
         let mut all = Vec::new();
         for place in self.places() {
@@ -181,6 +238,12 @@ pub(super) fn read(
     file: &Path,
     reading: &Reading,
 ) -> Result<Vec<Example>, TaskError> {
+    if settings.document && settings.predicate_column.is_some() {
+        let (task, key, value) = (Tagging::NAME, "document".into(), "true".into());
+        let reason = "with a predicate_column, each predicate reads its own sentence alone, so leave \
+            one of the two out";
+        return Err(TaskError::Setting { task, key, value, reason: reason.into() });
+    }
     let column = |name: &String| {
         let Ok(column) = name.parse::<ConllColumn>();
         column
@@ -207,15 +270,16 @@ pub(super) fn read(
         label,
         predicate,
         features: features.iter().map(place).collect::<Result<_, _>>()?,
+        names: file.names().to_vec(),
         place_digits: settings.place_digits,
     };
     let file = Arc::new(file);
-    let document = settings.document && predicate.is_none();
-    let together = |a: &Sentence, b: &Sentence| document && a.document == b.document;
+    let together = |a: &Sentence, b: &Sentence| settings.document && a.document == b.document;
     let examples = file.sentences().chunk_by(together).map(|sentences| Example {
         file: file.clone(),
         sentences: sentences.to_vec(),
         columns: Some(columns.clone()),
+        truth: OnceLock::new(),
     });
     let examples: Vec<Example> = examples.collect();
     for example in &examples {
@@ -227,6 +291,25 @@ pub(super) fn read(
         }
     }
     Ok(examples)
+}
+
+/// Lines to tag, whose columns are those of the training data. Where that names them, a line with the
+/// same names may come first, and is no token.
+pub(super) fn parse(columns: &Columns, text: &str, at: At<'_>) -> Result<Example, TaskError> {
+    let block = |header: bool| {
+        let (numbered, varying) = (columns.word != 0, columns.predicate.is_some());
+        let options = ConllOptions { header, varying, numbered, lossy: false };
+        Conll::block(at.name, text, at.example as u64, options)
+    };
+    let mut file = block(false)?;
+    if columns.are_named_by(&file.row(0)) {
+        file = block(true)?;
+    }
+    if let Some(reason) = columns.misplaced(file.names()) {
+        return Err(TextError::Table { name: at.name.into(), reason }.into());
+    }
+    let sentences = file.sentences().to_vec();
+    Ok(Example { file: Arc::new(file), sentences, columns: None, truth: OnceLock::new() })
 }
 
 /// The place of a token beside its predicate, 0 for the predicate itself.
@@ -273,8 +356,8 @@ pub(super) fn tags_of(examples: &[Example], scheme: Scheme) -> Vec<String> {
         Scheme::Bioes => &[Place::Begin, Place::Middle, Place::End, Place::Single],
         _ => &[Place::Begin, Place::Middle],
     };
-    let kinds: BTreeSet<&str> =
-        examples.iter().flat_map(Example::entities).map(|entity| entity.kind).collect();
+    let entities = examples.iter().flat_map(Example::entities).flatten();
+    let kinds: BTreeSet<&str> = entities.map(|entity| entity.kind).collect();
     let of_kind = |kind| places.iter().map(move |&place| Tag::Inside(place, kind));
     let tags = [Tag::Outside].into_iter().chain(kinds.into_iter().flat_map(of_kind));
     tags.map(|tag| tag.to_string()).collect()

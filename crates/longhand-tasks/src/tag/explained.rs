@@ -1,4 +1,4 @@
-//! The parts of a tagger's answer that are explained: its entities, or its raw tags one by one.
+//! The parts of a tagger's answer: its entities, or its raw tags one by one.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use longhand_model::IGNORE;
 use longhand_text::batch::LabelledIds;
 
 use super::example::Example;
-use super::meaning::SILENT;
+use super::tokens::text;
 use super::{Answer, Tagging, Target};
 use crate::tags::{Entity, Scheme};
 use crate::task::{Explained, Part};
@@ -24,8 +24,8 @@ impl Tagging {
             return Vec::new();
         }
         let windows = example.windows(self.longest());
+        let predicates = example.predicates(self.columns(example));
         let explained = |part: Part| {
-            let predicates = example.predicates(self.columns(example));
             let of = predicates.iter().position(|predicate| *predicate == part.predicate)?;
             let window = windows.iter().position(|window| window.contains(&part.first))?;
             let item = of * windows.len() + window;
@@ -33,31 +33,54 @@ impl Tagging {
             let target = only(&items.get(item)?.label, answers.get(item)?, &windows[window], words);
             Some(Explained { item, target, part: Some(part) })
         };
-        self.parts(example, answers).into_iter().filter_map(explained).collect()
+        let tags = self.written(example, answers);
+        let mut parts = match self.scheme {
+            Scheme::Raw => self.raw_parts(example, &tags),
+            _ => self.entities(example, &tags),
+        };
+        parts.retain(|part| !self.is_predicate(&part.kind));
+        parts.into_iter().filter_map(explained).collect()
     }
 
-    fn parts(&self, example: &Example, answers: &[Answer]) -> Vec<Part> {
+    /// The entities that an example's tags mark, for one predicate after another; none of raw tags.
+    pub(super) fn entities(&self, example: &Example, tags: &[String]) -> Vec<Part> {
+        if self.scheme == Scheme::Raw {
+            return Vec::new();
+        }
+        self.parts(example, tags, |tags| example.entities_of(tags))
+    }
+
+    /// Each raw tag that says something of its word.
+    fn raw_parts(&self, example: &Example, tags: &[String]) -> Vec<Part> {
+        let of_word = |(word, kind)| Entity { kind, first: word, last: word };
+        self.parts(example, tags, |tags| {
+            let tags = tags.iter().copied().enumerate().filter(|(_, tag)| self.speaks(tag));
+            tags.map(of_word).collect()
+        })
+    }
+
+    /// The parts that `marked` finds in the tags of each predicate.
+    fn parts<'a>(
+        &self,
+        example: &Example,
+        tags: &'a [String],
+        marked: impl Fn(&[&'a str]) -> Vec<Entity<'a>>,
+    ) -> Vec<Part> {
         let columns = self.columns(example);
         let words = example.words_of(columns);
-        let tags = self.written(example, answers);
         let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
-        let part = |kind: &str, [first, last]: [usize; 2], predicate| {
-            let text = words[first..=last].join(" ");
-            Part { kind: kind.to_owned(), first, last, text, predicate }
-        };
-        if self.scheme != Scheme::Raw {
-            let entities = example.entities_of(&tags).into_iter();
-            return entities
-                .map(|Entity { kind, first, last }| part(kind, [first, last], None))
-                .collect();
-        }
+        let mut parts = Vec::new();
         let predicates = example.predicates(columns).into_iter();
-        let lists = predicates.zip(tags.chunks(words.len().max(1)));
-        let speaking = lists.flat_map(|(predicate, tags)| {
-            let tags = tags.iter().enumerate().filter(|(_, tag)| !SILENT.contains(tag));
-            tags.map(move |(word, tag)| (tag, word, predicate))
-        });
-        speaking.map(|(tag, word, predicate)| part(tag, [word, word], predicate)).collect()
+        for (predicate, tags) in predicates.zip(example.by_predicate(&tags)) {
+            parts.extend(marked(tags).into_iter().map(|Entity { kind, first, last }| Part {
+                kind: kind.to_owned(),
+                first,
+                last,
+                text: text(&words[first..=last], self.spaced),
+                predicate,
+            }));
+        }
+        parts
     }
 
     fn longest(&self) -> usize {

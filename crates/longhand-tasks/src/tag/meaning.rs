@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use super::example::{Columns, Example};
 use super::features::Words;
 use super::{Answer, Tagging};
-use crate::tags::{EntityCounts, EntityScores, Scheme, Tag};
-use crate::task::Scored;
+use crate::tags::{Scheme, Tag};
 
-/// Tags of tokens without a role, and of predicates.
-pub(super) const SILENT: [&str; 4] = ["_", "O", "V", "C-V"];
+/// Tags of tokens of which there is nothing to say.
+const NOTHING: [&str; 2] = ["_", "O"];
+/// Tags of predicates, which are known before their roles are: no role, and not measured as one.
+const PREDICATE: [&str; 2] = ["V", "C-V"];
 
 impl Tagging {
     /// The columns of an example's file.
@@ -38,42 +39,40 @@ impl Tagging {
         tags.map(|tag| known.get(tag.as_str()).copied()).collect()
     }
 
-    /// The tags of an example's tokens in the data's own scheme, for one predicate after another.
-    /// Without an answer, every word has the tag of nothing.
-    pub(super) fn written(&self, example: &Example, answers: &[Answer]) -> Vec<String> {
-        let name = |&tag: &u32| self.tags.get(tag as usize).map_or("O", String::as_str);
-        let tags = answers.iter().flat_map(|answer| &answer.tags).map(name);
-        let columns = self.columns(example);
-        if columns.predicate.is_some() {
-            return tags.map(str::to_owned).collect();
-        }
-        let mut tags: Vec<&str> = tags.collect();
-        tags.resize(example.len(), "O");
-        let places = example.places();
-        places.flat_map(|place| self.scheme.convert(&tags[place], self.written)).collect()
+    /// The number of the tag of nothing, or of any tag where there is none: for a role that training
+    /// lacks, which the model can never give.
+    pub(super) fn nothing(&self) -> u32 {
+        let place = |name: &&str| self.tags.iter().position(|tag| tag == name);
+        NOTHING.iter().find_map(place).unwrap_or(0) as u32
     }
 
-    /// Counts the tags that say something: all but those of tokens without a role, and of the
-    /// predicates themselves. None where every tag says something, as parts of speech do.
-    pub(super) fn roles(&self, scored: &[Scored<'_, Self>]) -> Option<EntityCounts> {
-        let speaks = |tag: &u32| {
-            self.tags.get(*tag as usize).is_some_and(|tag| !SILENT.contains(&tag.as_str()))
-        };
-        if (0..self.tags.len() as u32).all(|tag| speaks(&tag)) {
-            return None;
+    /// Whether a tag says something of its word.
+    pub(super) fn speaks(&self, tag: &str) -> bool {
+        !NOTHING.contains(&tag) && !self.is_predicate(tag)
+    }
+
+    /// Whether a tag, or the type of an entity, is that of the predicate whose roles are found.
+    pub(super) fn is_predicate(&self, kind: &str) -> bool {
+        self.columns.predicate.is_some() && PREDICATE.contains(&kind)
+    }
+
+    /// The tags of an example's tokens in the data's own scheme, for one predicate after another.
+    /// Without an answer, every word has the tag of nothing, and one without a predicate has none.
+    pub(super) fn written(&self, example: &Example, answers: &[Answer]) -> Vec<String> {
+        let name = |&tag: &u32| self.tags.get(tag as usize).map_or("O", String::as_str);
+        let mut tags: Vec<&str> =
+            answers.iter().flat_map(|answer| &answer.tags).map(name).collect();
+        if self.columns(example).predicate.is_none() {
+            tags.resize(example.len(), "O");
         }
-        let mut counts = EntityCounts::default();
-        for Scored { example, answers, .. } in scored {
-            let truth = self.numbers(example);
-            let found = answers.iter().flat_map(|answer| &answer.tags);
-            for (truth, found) in truth.iter().zip(found) {
-                // A role that training lacks is never found.
-                counts.truth += u64::from(truth.as_ref().is_none_or(speaks));
-                counts.found += u64::from(speaks(found));
-                counts.right += u64::from(speaks(found) && *truth == Some(*found));
+        let mut written = Vec::with_capacity(tags.len());
+        for tags in example.by_predicate(&tags) {
+            for place in example.places() {
+                let tags = tags.get(place).unwrap_or_default();
+                written.extend(self.scheme.convert(tags, self.written));
             }
         }
-        Some(counts)
+        written
     }
 
     /// Which of the model's tags may follow each other: pairs, first tags and last tags.
@@ -95,16 +94,5 @@ impl Tagging {
     pub(super) fn outside(&self) -> Option<usize> {
         let is_outside = |tag: &String| Tag::parse(tag) == Some(Tag::Outside);
         self.tags.iter().position(is_outside).filter(|_| self.scheme != Scheme::Raw)
-    }
-
-    /// How well entities were found.
-    pub(super) fn scores(&self, scored: &[Scored<'_, Self>]) -> EntityScores {
-        let mut scores = EntityScores::default();
-        for Scored { example, answers, .. } in scored {
-            let found = self.written(example, answers);
-            let found: Vec<&str> = found.iter().map(String::as_str).collect();
-            scores.add(&example.entities(), &example.entities_of(&found));
-        }
-        scores
     }
 }

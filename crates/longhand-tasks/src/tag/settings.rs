@@ -3,7 +3,9 @@
 use std::num::NonZeroUsize;
 
 use longhand_model::WordVector;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::characters::CharacterSettings;
 use crate::tags::Scheme;
@@ -19,7 +21,7 @@ pub struct Settings {
     /// The column that marks predicates, for semantic roles (default: none). A cell of a token that
     /// is none holds `_`. Each predicate has a column of tags, in order, behind this one, and
     /// `label_column` is not read.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "column", skip_serializing_if = "Option::is_none")]
     pub predicate_column: Option<String>,
     /// Further columns that the model reads, such as a part of speech (default: none).
     pub feature_columns: Vec<String>,
@@ -44,7 +46,7 @@ pub struct Settings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub words: Option<WordVector>,
     /// Whether the sentences of a document are read together, so that a name in one of them is known
-    /// in the others (default: false).
+    /// in the others; not with `predicate_column` (default: false).
     pub document: bool,
     /// What is added to the logit of the tag of nothing, `O`, of a scheme of entities: below 0, more
     /// entities are found, and more of them wrongly (default: the value with the highest F1 on the
@@ -53,6 +55,16 @@ pub struct Settings {
     pub outside_bias: Option<f32>,
     /// The most words of a sequence (default: 1024). Longer sentences and documents become several.
     pub longest: NonZeroUsize,
+}
+
+/// Reads a column that may be written as a number, as `--set KEY=10` hands it over.
+fn column<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    match Option::<Value>::deserialize(from)? {
+        None => Ok(None),
+        Some(Value::String(name)) => Ok(Some(name)),
+        Some(Value::Number(number)) => Ok(Some(number.to_string())),
+        Some(_) => Err(D::Error::custom("it must be the name or the number of a column")),
+    }
 }
 
 /// The default of [`Settings::longest`].

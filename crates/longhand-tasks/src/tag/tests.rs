@@ -6,6 +6,7 @@ use longhand_model::{IGNORE, Mode, Preset, Sequence, Tape};
 use super::*;
 use crate::batches::lengths;
 use crate::explain::{Explainer, Explanation};
+use crate::intervals::mcnemar;
 use crate::network::Network;
 use crate::start;
 
@@ -66,7 +67,23 @@ fn raw_tags_have_no_entities() {
     let answers = [Answer { tags: vec![2, 3, 0, 0], probabilities: vec![1.0; 4] }];
     let scored = Scored { example: &examples[0], items: &[], answers: &answers };
     let metrics = task.measure(&[scored]);
-    assert_eq!(metrics.into_iter().collect::<Vec<_>>(), [("accuracy".to_owned(), 0.75)]);
+    // F1: 2/3, 0, 1 and 1.
+    let expected = [
+        ("accuracy", 0.75),
+        ("macro_f1", 2.0 / 3.0),
+        ("macro_precision", 2.5 / 4.0),
+        ("macro_recall", 0.75),
+    ];
+    assert_eq!(metrics.len(), expected.len(), "{metrics:?}");
+    for (name, value) in expected {
+        assert!((metrics[name] - value).abs() < 1e-12, "{metrics:?}");
+    }
+    let report = task.report(&[scored]);
+    assert_eq!(report.json["classes"]["JJ"]["precision"], 0.5);
+    assert!(report.text.contains("VBZ"), "{}", report.text);
+    assert_eq!(report.classes.len(), 4);
+    let (names, confusion) = report.confusion.unwrap();
+    assert_eq!((names, confusion.counts()[1][0]), (task.tags.clone(), 1));
     let settings = Settings { scheme: Some(Scheme::Iob2), ..settings };
     let error = Tagging::learn(&settings, &examples, "it").unwrap_err().to_string();
     assert!(error.contains("it") && error.contains("iob2"), "{error}");
@@ -180,7 +197,7 @@ fn a_document_is_read_as_one_sequence() {
     assert_eq!(examples.iter().map(Example::len).collect::<Vec<_>>(), [9, 2]);
     assert_eq!(task.unit(), Unit::Whole);
     // Each sentence keeps its own entities, and an entity of one does not go on in the next.
-    let first: Vec<_> = examples[0].entities().iter().map(|e| (e.first, e.last)).collect();
+    let first: Vec<_> = examples[0].entities().concat().iter().map(|e| (e.first, e.last)).collect();
     assert_eq!(first, [(0, 0), (2, 2), (4, 5), (6, 6), (7, 7)]);
     let tokenizer = tokenizer(&examples);
     let encoded = task.encode(&tokenizer, &examples[0]).unwrap();
@@ -275,10 +292,151 @@ fn each_predicate_has_a_sequence_of_its_own() {
     let metrics = task.measure(&[Scored { example: &rare[0], items: &[], answers: &answers }]);
     assert_eq!((metrics["recall"], metrics["precision"]), (0.0, 0.0));
 
+    // It is measured as one more tag, and its loss is that of no role.
+    let report = task.report(&[Scored { example: &rare[0], items: &[], answers: &answers }]);
+    let (names, confusion) = report.confusion.unwrap();
+    assert_eq!((names[5].as_str(), confusion.counts()[5][0]), ("(not in training)", 1));
+    let encoded = task.encode(&tokenizer, &rare[0]).unwrap();
+    assert_eq!(encoded.items[0].label.tags, [4, 3]);
+
     // A predicate without a column of its own.
     let error = read(&settings, "a\tN\t_\tA0\nb\tV\tb.01\tV\nc\tV\tc.01\tA1\n").unwrap_err();
     let error = error.to_string();
     assert!(error.contains("line 1") && error.contains("label is empty"), "{error}");
+}
+
+/// Roles of several words. The second predicate alone has an A4.
+const BIO_ROLES: &str = "Bush\tN\t_\tB-A0\tO\nnominated\tV\tnominate.01\tB-V\tO\n\
+    her\tN\t_\tB-A1\tB-A0\ntwin\tN\t_\tI-A1\tI-A0\nto\tP\t_\tO\tO\n\
+    go\tV\tgo.01\tO\tB-V\nhome\tR\t_\tO\tB-A4\n\nYes\tI\t_\n";
+
+#[test]
+fn entities_of_every_predicate_are_found_measured_and_explained() {
+    let settings = Settings { predicate_column: Some("2".into()), ..Settings::default() };
+    let (task, examples) = learnt(&settings, BIO_ROLES);
+    let kinds = ["O", "B-A0", "I-A0", "B-A1", "I-A1", "B-A4", "I-A4", "B-V", "I-V"];
+    assert_eq!((task.scheme, &task.tags[..]), (Scheme::Iob2, &kinds.map(String::from)[..]));
+    let items = task.encode(&Tokenizer::byte().unwrap(), &examples[0]).unwrap().items;
+    let targets: Vec<&[u32]> = items.iter().map(|item| &item.label.tags[..]).collect();
+    assert_eq!(targets, [[1, 7, 3, 4, 0, 0, 0], [0, 0, 1, 2, 0, 7, 5]]);
+
+    // Of four roles three are found, and one that is none. Predicates are known, and do not count.
+    let answer = |tags: &[u32]| Answer { tags: tags.into(), probabilities: vec![1.0; tags.len()] };
+    let answers = [answer(&[1, 7, 3, 0, 0, 0, 0]), answer(&[0, 0, 1, 2, 0, 7, 5])];
+    let scored = Scored { example: &examples[0], items: &items, answers: &answers };
+    let without = Scored { example: &examples[1], items: &[], answers: &[] };
+    let metrics = task.measure(&[scored, without]);
+    for name in ["entity_f1", "entity_precision", "entity_recall"] {
+        assert!((metrics[name] - 0.75).abs() < 1e-12, "{metrics:?}");
+    }
+    assert!((metrics["entity_macro_f1"] - 2.0 / 3.0).abs() < 1e-12, "{metrics:?}");
+    let report = task.report(&[scored]);
+    let entities = &report.json["entities"];
+    assert_eq!(entities["A4"]["right"], 1);
+    assert!(entities["V"].is_null(), "{entities}");
+    // A sentence without a predicate has no role to find.
+    assert_eq!([scored, without].map(|it| task.is_right(&it)), [Some(false), Some(true)]);
+    let truth = "B-A0 B-V B-A1 I-A1 O O O | O O B-A0 I-A0 O B-V B-A4";
+    assert_eq!(Tagging::truth(&examples[0]), truth);
+    assert_eq!(task.plain(&examples[0], &answers), truth.replace("I-A1", "O"));
+
+    let fields = task.fields(&examples[0], &answers);
+    let found: Vec<(&str, &str, u64)> = (fields["entities"].as_array().unwrap().iter())
+        .map(|it| (&it["type"], &it["text"], &it["predicate"]))
+        .map(|(a, b, c)| (a.as_str().unwrap(), b.as_str().unwrap(), c.as_u64().unwrap()))
+        .collect();
+    let first = [("A0", "Bush", 1_u64), ("V", "nominated", 1), ("A1", "her", 1)];
+    let second = [("A0", "her twin", 5), ("V", "go", 5), ("A4", "home", 5)];
+    assert_eq!(found, [first, second].concat());
+
+    let parts = task.explained(&examples[0], &items, &answers);
+    let of = |it: &Explained<Target>| (it.item, it.part.clone().unwrap().kind);
+    let expected = [(0, "A0"), (0, "A1"), (1, "A0"), (1, "A4")];
+    let expected = expected.map(|(item, kind)| (item, kind.to_owned()));
+    assert_eq!(parts.iter().map(of).collect::<Vec<_>>(), expected);
+    assert_eq!(parts[2].target.tags, [IGNORE, IGNORE, 1, 2, IGNORE, IGNORE, IGNORE]);
+
+    // A scheme of the model's own is turned back for each predicate.
+    let bioes = Settings { scheme: Some(Scheme::Bioes), ..settings.clone() };
+    let (task, examples) = learnt(&bioes, BIO_ROLES);
+    let numbers: Vec<u32> = task.numbers(&examples[0]).into_iter().flatten().collect();
+    let answers: Vec<Answer> = numbers.chunks(7).map(answer).collect();
+    assert_eq!(task.written(&examples[0], &answers), examples[0].tags());
+    let scored = Scored { example: &examples[0], items: &[], answers: &answers };
+    assert_eq!((task.measure(&[scored])["entity_f1"], task.is_right(&scored)), (1.0, Some(true)));
+
+    let number: Settings = serde_json::from_value(json!({"predicate_column": 2})).unwrap();
+    assert_eq!(number, settings);
+    assert!(serde_json::from_value::<Settings>(json!({"predicate_column": [2]})).is_err());
+}
+
+/// `V` is a verb, `O` a letter and `_` a sign where no column marks predicates.
+#[test]
+fn roles_need_a_column_of_predicates() {
+    let (task, examples) = learnt(&Settings::default(), "he N\ngoes V\nO O\n_ _\n");
+    assert_eq!((task.scheme, task.tags.join(" ")), (Scheme::Raw, "N O V _".to_owned()));
+    let answers = [Answer { tags: vec![0, 0, 1, 3], probabilities: vec![1.0; 4] }];
+    let scored = Scored { example: &examples[0], items: &[], answers: &answers };
+    let metrics = task.measure(&[scored]);
+    assert!(!metrics.contains_key("f1"), "{metrics:?}");
+    // F1: 2/3, 1, 0 and 1.
+    assert!((metrics["macro_f1"] - 2.0 / 3.0).abs() < 1e-12, "{metrics:?}");
+    let items = task.encode(&Tokenizer::byte().unwrap(), &examples[0]).unwrap().items;
+    let answers = [Answer { tags: vec![0, 2, 1, 3], probabilities: vec![1.0; 4] }];
+    let parts = task.explained(&examples[0], &items, &answers);
+    let kinds: Vec<String> = parts.into_iter().map(|it| it.part.unwrap().kind).collect();
+    assert_eq!(kinds, ["N", "V"]);
+}
+
+#[test]
+fn a_line_that_names_the_columns_is_no_token() {
+    let settings = Settings {
+        word_column: "form".into(),
+        label_column: "tag".into(),
+        feature_columns: vec!["pos".into()],
+        ..Settings::default()
+    };
+    let text = "form pos tag\nEU NNP B-ORG\nrejects VBZ O\n\nPeter NNP B-PER\n";
+    let (task, examples) = learnt(&settings, text);
+    assert_eq!(examples.iter().map(Example::len).collect::<Vec<_>>(), [2, 1]);
+    let json = serde_json::to_string(&task).unwrap();
+    assert_eq!(serde_json::from_str::<Tagging>(&json).unwrap(), task);
+
+    let at = At { name: "it", example: 1 };
+    let parse = |text: &str| task.parse(text, at).map(|mut found| found.remove(0));
+    let block = parse("form pos\nPeter NNP\nsaid VBD").unwrap();
+    let answers = [Answer { tags: vec![3, 0], probabilities: vec![1.0; 2] }];
+    let expected = "form pos predicted\nPeter NNP B-PER\nsaid VBD O";
+    assert_eq!(task.plain(&block, &answers), expected);
+    assert_eq!(task.fields(&block, &answers)["words"], json!(["Peter", "said"]));
+    let alone = parse("form pos tag\n").unwrap();
+    assert_eq!((alone.len(), task.plain(&alone, &[])), (0, "form pos tag predicted".to_owned()));
+
+    // Other lines are tokens: a file need not name its columns, and a word alone is no header.
+    for (lines, tokens) in [("Peter NNP\n", 1), ("form NN\n", 1), ("form\nPeter\n", 2)] {
+        assert_eq!(parse(lines).unwrap().len(), tokens, "{lines}");
+    }
+    // The places of later blocks, which name no column, could not be known.
+    for lines in ["pos form\nNNP Peter\n", "# global.columns = pos form\nNNP Peter\n"] {
+        let error = parse(lines).unwrap_err().to_string();
+        assert!(error.contains("\"pos\" is number 0"), "{error}");
+        assert!(error.contains("number 1 in the training data"), "{error}");
+    }
+    let (unnamed, _) = learnt(&Settings::default(), TRAIN);
+    assert_eq!(unnamed.parse("form pos\n", at).unwrap()[0].len(), 1);
+}
+
+#[test]
+fn entities_of_a_text_without_spaces_have_none() {
+    let text = "苏 B-LOC\n黎 I-LOC\n世 I-LOC\n很 O\n美 O\n";
+    let (task, _) = learnt(&Settings::default(), text);
+    assert!(!task.spaced);
+    let block = task.parse("苏\n黎\n世\n美", At { name: "it", example: 1 }).unwrap().remove(0);
+    let answers = [Answer { tags: vec![1, 2, 2, 0], probabilities: vec![1.0; 4] }];
+    assert_eq!(task.fields(&block, &answers)["entities"][0]["text"], "苏黎世");
+    let items = task.encode(&Tokenizer::byte().unwrap(), &block).unwrap().items;
+    let parts = task.explained(&block, &items, &answers);
+    assert_eq!(parts[0].part.as_ref().unwrap().text, "苏黎世");
 }
 
 #[test]
@@ -291,6 +449,9 @@ fn bad_files_are_told() {
     check(&settings, "a O\n\nb\n", &["line 3", "1 column(s)"]);
     check(&settings, "a\tO\nb\t\n", &["line 2", "label is empty"]);
     check(&Settings { label_column: "5".into(), ..settings.clone() }, "a O\n", &["no column 5"]);
+    let together =
+        Settings { document: true, predicate_column: Some("2".into()), ..settings.clone() };
+    check(&together, ROLES, &["document = true", "predicate_column", "leave one"]);
     let named = Settings { word_column: "form".into(), ..settings.clone() };
     check(&named, "word tag\na O\n", &["no column \"form\"", "\"word\""]);
     let only = read(&settings, "a O\n").unwrap().examples;
@@ -327,6 +488,18 @@ fn entities_are_measured() {
     let report = task.report(&scored);
     assert_eq!(report.json["entities"]["PER"]["right"], 1);
     assert!(report.text.contains("MISC"), "{}", report.text);
+    // A sentence is right where each of its tags is.
+    let right: Vec<Option<bool>> = scored.iter().map(|it| task.is_right(it)).collect();
+    assert_eq!(right, [Some(false), Some(true), Some(false)]);
+    let other: Vec<Scored<'_, Tagging>> =
+        scored.iter().map(|it| Scored { answers: &answers[0], ..*it }).collect();
+    let found = mcnemar((&task, &scored[..]), (&task, &other[..])).unwrap();
+    assert_eq!((found.only_first, found.only_second), (1, 0));
+    // One example of a file is told by its tags.
+    assert_eq!(Tagging::truth(&examples[0]), "I-ORG O I-MISC O");
+    assert_eq!(task.plain(&examples[0], &answers[0]), "I-ORG O O O");
+    let block = task.parse("Peter NNP\n", At { name: "it", example: 1 }).unwrap().remove(0);
+    assert_eq!(task.is_right(&Scored { example: &block, ..scored[1] }), None);
 }
 
 #[test]

@@ -122,6 +122,11 @@ impl Conll {
         &self.name
     }
 
+    /// The names of the columns; empty where the file does not name them.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// The text between two cells of a line.
     pub fn separator(&self) -> &'static str {
         if self.tabs { "\t" } else { " " }
@@ -165,6 +170,12 @@ impl Conll {
         tokens
             .iter()
             .map(move |&line| cells(self.lines.get(line), self.tabs).nth(place).unwrap_or_default())
+    }
+
+    /// The cells of a token's line, empty for a token that the file lacks.
+    pub fn row(&self, token: usize) -> Vec<&str> {
+        let line = self.tokens.get(token);
+        line.map_or_else(Vec::new, |&line| cells(self.lines.get(line), self.tabs).collect())
     }
 
     /// The number of a token's line, from 1.
@@ -431,6 +442,11 @@ mod tests {
         assert_eq!(column(&file, "TAG"), [["X", ""]]);
         let header = parse("word tag\na X\n\nb Y\n", true).unwrap();
         assert_eq!(column(&header, "tag"), [["X"], ["Y"]]);
+        assert_eq!(header.names(), ["word", "tag"]);
+        assert_eq!(header.row(1), ["b", "Y"]);
+        let nameless = parse("word tag\na X\n", false).unwrap();
+        assert_eq!(nameless.row(0), ["word", "tag"]);
+        assert!(nameless.names().is_empty() && nameless.row(2).is_empty());
         let error = header.place(&"pos".parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains("it has no column \"pos\"") && error.contains("\"tag\""), "{error}");
         for outside in ["3", "-4", "9223372036854775807", "-9223372036854775808"] {

@@ -54,6 +54,9 @@ fn columns_become_a_tagger_that_writes_columns() {
     let expected = "-DOCSTART- -X-\n\n# a comment\nBora999 NNP I-PER\nsees VBZ O\n. . O\n\n\
         the DT O\nriver NN O\n\n";
     assert_eq!(tagged, expected);
+    let (code, _, errors) = longhand(&["predict", &out, "--fasttext"], "Bora999 NNP\n");
+    assert_eq!(code, 2, "{errors}");
+    assert!(errors.contains("for the labels of texts, not for the task tag"), "{errors}");
     let (_, answers, _) = longhand(&["predict", &out, "--json"], "Bora999 NNP\nsees VBZ\n");
     let answer: Value = serde_json::from_str(&answers).unwrap();
     assert_eq!(answer["tags"], json!(["I-PER", "O"]));
@@ -83,6 +86,55 @@ fn columns_become_a_tagger_that_writes_columns() {
     assert_eq!(found["tokens"].as_array().unwrap().len(), 2);
     assert!(found["completeness_error"].as_f64().unwrap().abs() < 0.1, "{found}");
     assert_eq!(told[1]["explanation"], json!([]));
+
+    // A sentence with a wrong tag is a wrong answer.
+    let wrong = write(&folder, "wrong.conll", "Bora999 NNP O\nsees VBZ I-PER\n\nthe DT O\n");
+    let eval = ["eval", &out, "--data", &wrong, "--against", &out, "--samples", "20"];
+    let (code, measured, errors) =
+        longhand(&[&eval[..], &["--json", "--html", &page]].concat(), "");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let measured: Value = serde_json::from_str(&measured).unwrap();
+    let found = &measured["against"]["mcnemar"];
+    assert_eq!((&found["only_first"], &found["only_second"]), (&json!(0), &json!(0)));
+    let page = fs_err::read_to_string(&page).unwrap();
+    for part in ["Wrong answers", "1 of 1", "<td>O I-PER</td>", "<td>I-PER O</td>"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+}
+
+/// The first line names the columns, of which the tagger learns one that marks no entities.
+#[test]
+fn named_columns_of_parts_of_speech_become_a_tagger() {
+    let folder = TempDir::new().unwrap();
+    let named = |from, count| format!("form pos name\n{}", sentences(from, count));
+    let train = write(&folder, "train.conll", &named(0, 120));
+    let test = write(&folder, "test.conll", &named(500, 20));
+    let out = folder.path().join("tagger").to_str().unwrap().to_owned();
+    let arguments = [
+        &["finetune", "--task", "tag", "--data", &train, "--test", &test][..],
+        &["--word-column", "form", "--label-column", "pos"],
+        &["--epochs", "30", "--threads", "1", "--json", "--out", &out],
+    ];
+    let (code, stdout, errors) = longhand(&arguments.concat(), "");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    let test = &last["test"];
+    assert!(test["macro_f1"].as_f64().unwrap() > 0.9, "{last}");
+    assert_eq!(test["labels"], json!([".", "DT", "NN", "NNP", "VBZ"]));
+    // Each of the twenty sentences has one.
+    assert_eq!(test["classes"]["DT"]["support"], 20);
+    assert_eq!(test["confusion"].as_array().unwrap().len(), 5);
+
+    let input = "form name\nBora999 x\nsees x\nthe x\nriver x\n. x\n";
+    let (code, tagged, errors) = longhand(&["predict", &out], input);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let expected =
+        "form name predicted\nBora999 x NNP\nsees x VBZ\nthe x DT\nriver x NN\n. x .\n\n";
+    assert_eq!(tagged, expected);
+    let (code, _, errors) = longhand(&["predict", &out], "pos form\nNNP Bora999\n");
+    assert_ne!(code, 0);
+    let part = "its column \"form\" is number 1, counted from 0, but number 0 in the training data";
+    assert!(errors.contains(part), "{errors}");
 }
 
 #[test]
@@ -206,6 +258,8 @@ fn bad_input_is_told_in_one_sentence() {
     check(&good, &["--label-column", "1", "--scheme", "iob2"], &["mark no entities"]);
     check(&good, &["--set", "words=middle"], &["middle", "first"]);
     check(&good, &["--label-smoothing", "0.1"], &["label smoothing", "CRF"]);
+    let roles = ["--document", "--set", "predicate_column=1"];
+    check(&good, &roles, &["document = true", "predicate_column", "leave one of the two out"]);
     let one = write(&folder, "one.conll", "a O\nb O\n");
     check(&one, &[], &["one.conll", "\"O\""]);
     let unseen = write(&folder, "unseen.conll", "a B-LOC\n");
