@@ -8,7 +8,9 @@
 //!    ([`candidates`](longhand_model::candidates));
 //! 3. of all its candidates the K with the largest log-probability go on. One that ends is taken
 //!    out, and the next candidate goes on in its place (as in fairseq and Hugging Face's
-//!    transformers; "first come, first served" in Kasai et al., 2024);
+//!    transformers; "first come, first served" in Kasai et al., 2024). So it does in the place of one
+//!    that the rules allow and nothing can follow, as a tokeniser of words may have the first word of a
+//!    match and not the second;
 //! 4. once it is over, its hypotheses are ordered by their score, and its slot is free.
 //!
 //! A prompt's hypotheses do not depend on the other prompts of the call, bit for bit. Of equal
@@ -59,7 +61,8 @@ pub struct Prompt<'a> {
 ///
 /// # Errors
 /// [`EngineError::Option`] for a setting out of its range, [`EngineError::Search`] for a prompt that
-/// is empty or does not fit, [`EngineError::Model`] for a token id out of range,
+/// is empty or does not fit, or for which no hypothesis can follow the rules to its end,
+/// [`EngineError::Model`] for a token id out of range,
 /// [`EngineError::NotLanguageModel`] or [`EngineError::NotCausal`] for a model of another kind, and
 /// [`EngineError::Sampler`] for logits that are not finite.
 pub fn search(
@@ -131,7 +134,8 @@ impl Session {
     ///
     /// # Errors
     /// [`EngineError::NothingRead`] if the session has read nothing, [`EngineError::OtherModel`]
-    /// for a reader of another model, and the errors of [`search`] for the settings.
+    /// for a reader of another model, [`EngineError::Rules`] where no hypothesis can follow the rules to
+    /// its end, and the errors of [`search`] for the settings.
     pub fn search(
         &self,
         reader: &mut Reader,
@@ -144,7 +148,12 @@ impl Session {
         }
         let read = usize::try_from(self.position()).unwrap_or(usize::MAX);
         let maximum = settings.maximum.after(read).max(1);
-        Batch::new(reader, settings, 1).run_on(self.state(), self.logits(), maximum)
+        let found = Batch::new(reader, settings, 1).run_on(self.state(), self.logits(), maximum);
+        found.map_err(|error| match error {
+            // There is one prompt alone, which needs no number.
+            EngineError::Search(SearchError::Rules { fault, .. }) => fault.into(),
+            error => error,
+        })
     }
 }
 

@@ -1,6 +1,9 @@
-//! Why a search refuses its prompts.
+//! Why a search refuses its prompts, or finds nothing for one.
 
-/// A prompt that no search can begin with. Prompts are counted from 0.
+use crate::rules::RulesError;
+
+/// A prompt that no search can begin with, or that none finds a hypothesis for. Prompts are counted
+/// from 0.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SearchError {
@@ -28,4 +31,13 @@ pub enum SearchError {
         "prompt {0} has no source, or an empty one, but the model writes from a source: give it"
     )]
     NoSource(usize),
+    /// No hypothesis could go on as the rules ask, and none had ended before.
+    #[error("prompt {prompt} has no hypothesis that follows the rules: {fault}")]
+    Rules {
+        /// Which prompt nothing is found for.
+        prompt: usize,
+        /// Why the last hypothesis could not go on: [`RulesError::DeadEnd`] where no token of the
+        /// model could.
+        fault: RulesError,
+    },
 }

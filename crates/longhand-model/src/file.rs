@@ -235,13 +235,19 @@ impl<'a> Values<'a> {
 
     fn bytes(&self) -> Vec<u8> {
         match self.precision {
-            Precision::F32 => self.data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+            Precision::F32 => self.words(f32::to_le_bytes),
             Precision::Bf16 => {
-                let upper =
-                    |x: &f32| ((self.precision.round(*x).to_bits() >> 16) as u16).to_le_bytes();
-                self.data.iter().flat_map(upper).collect()
+                self.words(|x| ((self.precision.round(x).to_bits() >> 16) as u16).to_le_bytes())
             }
         }
+    }
+
+    fn words<const N: usize>(&self, word: impl Fn(f32) -> [u8; N]) -> Vec<u8> {
+        let mut bytes = vec![0; N * self.data.len()];
+        for (to, &x) in bytes.as_chunks_mut::<N>().0.iter_mut().zip(self.data) {
+            *to = word(x);
+        }
+        bytes
     }
 }
 

@@ -100,6 +100,11 @@ impl Head {
         self.width
     }
 
+    /// Whether it has a parameter of this name. An embedding that it is tied to is the body's.
+    pub fn owns(&self, parameter: &str) -> bool {
+        parameter.strip_prefix(&self.name).is_some_and(|rest| rest.starts_with('.'))
+    }
+
     /// Its own parameters, the embedding that it is tied to included.
     pub(crate) fn parameters(&self) -> impl Iterator<Item = ParameterId> {
         let crf = self.crf.map(|Crf { transitions, start, end }| [transitions, start, end]);

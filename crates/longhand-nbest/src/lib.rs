@@ -31,7 +31,7 @@ mod tune;
 mod weights;
 
 pub use error::NbestError;
-pub use lists::{Hypothesis, List, Lists};
+pub use lists::{Hypothesis, LOG_PROBABILITY, List, Lists, field};
 pub use objective::{Objective, Statistics};
 pub use tune::{Tuned, Tuning, tune};
 pub use weights::Weights;

@@ -49,6 +49,10 @@ enum Origin {
 
 /// The separator of fields in the format of Moses.
 const SEPARATOR: &str = "|||";
+/// The feature that is the log-probability of a text, in nats.
+pub const LOG_PROBABILITY: &str = "logprob";
+/// The key of JSON that a hypothesis' log-probability has.
+const LOG_PROBABILITY_KEY: &str = "log_probability";
 /// The feature that the total of the program is which made the lists.
 const SCORE: &str = "score";
 /// Keys of JSON that a hypothesis' text has, the first one that is there.
@@ -56,12 +60,24 @@ const TEXTS: [&str; 4] = ["text", "hypothesis", "output", "answer"];
 /// Keys of JSON that a list's hypotheses have.
 const HYPOTHESES: [&str; 2] = ["nbest", "hypotheses"];
 
+/// A text as a field of Moses' format, which allows neither its separator nor line breaks in one: `|||`
+/// becomes `| | |`, and a line break a space.
+pub fn field(text: &str) -> String {
+    let mut text = text.replace(['\n', '\r'], " ");
+    // A longer run has a further separator behind the one that was parted.
+    while text.contains(SEPARATOR) {
+        text = text.replace(SEPARATOR, "| | |");
+    }
+    text
+}
+
 impl Lists {
     /// Reads lists; `name` is for messages. A line is one hypothesis in the format of Moses,
     /// `id ||| text ||| features ||| score`, of which features and score may be missing and more fields
-    /// may follow; or a JSON object with `id`, `text` and perhaps `score` and `features`; or a JSON
-    /// object with a whole list in `nbest` or `hypotheses`, whose id is its place, from 0, unless it has
-    /// one. Hypotheses with one id are one list. Empty lines are passed over.
+    /// may follow; or a JSON object with `id`, `text` and perhaps `score`, `log_probability` (the feature
+    /// [`LOG_PROBABILITY`]) and `features`; or a JSON object with a whole list in `nbest` or `hypotheses`,
+    /// whose id is its place, from 0, unless it has one. Hypotheses with one id are one list. Empty lines
+    /// are passed over.
     ///
     /// # Errors
     /// A line without an id or a text, a number that is none, a file without a hypothesis.
@@ -347,6 +363,9 @@ impl Reading<'_> {
         };
         if let Some(score) = object.get(SCORE).filter(|score| !score.is_null()) {
             take(SCORE, score)?;
+        }
+        if let Some(value) = object.get(LOG_PROBABILITY_KEY).filter(|value| value.is_number()) {
+            take(LOG_PROBABILITY, value)?;
         }
         if let Some(Value::Object(features)) = object.get("features") {
             features.iter().try_for_each(|(name, value)| take(name, value))?;

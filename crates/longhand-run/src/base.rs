@@ -83,10 +83,7 @@ pub(crate) fn tell_drawn(
     if drawn.len() == model.weights.iter().count() {
         return Err(RunError::NothingShared);
     }
-    let of_head = |name: &str| {
-        let owner = name.split_once('.').map(|(owner, _)| owner);
-        model.heads().iter().any(|head| Some(head.name()) == owner)
-    };
+    let of_head = |name: &str| model.heads().iter().any(|head| head.owns(name));
     let meant = |name: &String| of_head(name) || is_of_adapter(name);
     let drawn: Vec<String> = drawn.iter().filter(|name| !meant(name)).cloned().collect();
     if !drawn.is_empty() {

@@ -126,6 +126,8 @@ fn introduce<T: Task>(recipe: &Recipe, examples: &Examples<T>, cpu: &Cpu, watch:
         vocabulary: 0,
         cut: 0,
         longest: examples.task.longest(),
+        cut_targets: 0,
+        longest_target: examples.task.most_written().get(),
     };
     let (threads, precision) = (cpu.threads(), cpu.precision());
     let begins = Introduction { recipe, parameters: 0, threads, precision, data };

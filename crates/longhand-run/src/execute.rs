@@ -22,6 +22,7 @@ use crate::card::{CARD_FILE, card};
 use crate::error::RunError;
 use crate::members;
 use crate::output::{self, CHECKPOINTS_FOLDER, Existing, LOGS_FOLDER};
+use crate::recipe::Recipe;
 use crate::rehearsal::Old;
 use crate::training::{Forgetting, Joint, LabelCounts, Results, Training};
 use crate::tuning::Tuned;
@@ -264,20 +265,31 @@ fn same_run(begun: &Training, now: &Training) -> Result<(), RunError> {
                 == now.data.valid.as_ref().map(|part| &part.blake3),
         ),
         ("old text", begun.data.old == now.data.old),
-        ("rehearsal", begun.recipe.rehearsal == now.recipe.rehearsal),
-        ("tokeniser", begun.recipe.tokenizer == now.recipe.tokenizer),
-        ("model", begun.recipe.model == now.recipe.model),
-        ("objective", begun.recipe.objective == now.recipe.objective),
-        ("pretraining", begun.recipe.pretraining == now.recipe.pretraining),
-        ("self-training", begun.recipe.self_training == now.recipe.self_training),
-        ("way of tuning", begun.recipe.tuning == now.recipe.tuning),
-        ("task", begun.recipe.task == now.recipe.task),
-        ("ensemble", begun.recipe.ensemble == now.recipe.ensemble),
-        ("network", begun.recipe.member == now.recipe.member),
     ] {
         if !same {
             return Err(RunError::Changed { what });
         }
     }
-    Ok(())
+    match changed(&begun.recipe, &now.recipe) {
+        Some(what) => Err(RunError::Changed { what }),
+        None => Ok(()),
+    }
+}
+
+/// What of a recipe is another one than a run was begun with, though no run may change it.
+pub(crate) fn changed(begun: &Recipe, now: &Recipe) -> Option<&'static str> {
+    let parts = [
+        ("rehearsal", begun.rehearsal == now.rehearsal),
+        ("tokeniser", begun.tokenizer == now.tokenizer),
+        ("model", begun.model == now.model),
+        ("objective", begun.objective == now.objective),
+        ("pretraining", begun.pretraining == now.pretraining),
+        ("self-training", begun.self_training == now.self_training),
+        ("way of tuning", begun.tuning == now.tuning),
+        ("task", begun.task == now.task),
+        ("baseline", begun.baseline == now.baseline),
+        ("ensemble", begun.ensemble == now.ensemble),
+        ("network", begun.member == now.member),
+    ];
+    parts.into_iter().find_map(|(what, same)| (!same).then_some(what))
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use longhand_tasks::intervals::{Interval, interval_of_mean};
 
 use crate::error::RunError;
+use crate::execute::changed;
 use crate::output::{self, Existing};
 use crate::recipe::{Bound, Recipe};
 use crate::run::Run;
@@ -79,7 +80,8 @@ impl Folds {
     /// The run of a fold, counted from 1.
     ///
     /// # Errors
-    /// If the record of an earlier run cannot be read.
+    /// If the record of an earlier run cannot be read, or that run was begun with another model, task
+    /// or way to learn it.
     pub fn fold<'a>(&self, number: NonZeroUsize) -> Result<FoldState<'a>, RunError> {
         let (mut recipe, folder) = (self.recipe.clone(), self.folder(number));
         recipe.data.fold = Some(number);
@@ -87,7 +89,7 @@ impl Folds {
         recipe.expected.clear();
         if self.existing == Existing::Resume && output::holds_run(&folder) {
             let earlier = Training::load(&folder)?;
-            if is_complete(&earlier, &recipe) {
+            if is_complete(&earlier, &recipe)? {
                 return Ok(FoldState::Complete(Box::new(earlier)));
             }
         }
@@ -107,17 +109,45 @@ impl Folds {
     }
 }
 
-/// Whether an earlier run came to its end under the same recipe. The threads may differ, and the
-/// model and the tokeniser have been filled in since.
-fn is_complete(earlier: &Training, recipe: &Recipe) -> bool {
+/// Whether an earlier run came to its end under the same recipe, but for the threads. The results of a
+/// network that was stopped lack the test; a baseline's are those of a whole run.
+///
+/// # Errors
+/// [`RunError::Changed`] for a recipe that the run cannot go on with.
+pub(crate) fn is_complete(earlier: &Training, recipe: &Recipe) -> Result<bool, RunError> {
+    if let Some(what) = changed(&earlier.recipe, &filled(recipe, &earlier.recipe)) {
+        return Err(RunError::Changed { what });
+    }
     let mut training = recipe.training.clone().resolved();
     training.threads = earlier.recipe.training.threads;
     let same = earlier.recipe.data == recipe.data
-        && earlier.recipe.task == recipe.task
         && earlier.recipe.members == recipe.members
-        && earlier.recipe.tuning == recipe.tuning
         && earlier.recipe.training == training;
-    same && earlier.results.as_ref().is_some_and(|results| results.test.is_some())
+    let has_ended = |results: &Results| results.test.is_some() || recipe.baseline.is_some();
+    Ok(same && earlier.results.as_ref().is_some_and(has_ended))
+}
+
+/// A recipe with what a run fills in where the recipe leaves it open, taken from an earlier one.
+fn filled(recipe: &Recipe, earlier: &Recipe) -> Recipe {
+    let mut recipe = recipe.clone();
+    // A base model brings its tokeniser.
+    if recipe.tokenizer.may_change || recipe.model.base.is_some() {
+        recipe.tokenizer = earlier.tokenizer;
+    }
+    if let (Some(base), Some(earlier_base)) = (&mut recipe.model.base, &earlier.model.base) {
+        if base.hash.is_empty() {
+            base.hash.clone_from(&earlier_base.hash);
+        }
+        if recipe.model.config.is_none() {
+            recipe.model.config.clone_from(&earlier.model.config);
+        }
+    }
+    if let (Some(vectors), Some(earlier)) = (&mut recipe.model.vectors, &earlier.model.vectors)
+        && vectors.sha256.is_empty()
+    {
+        vectors.sha256.clone_from(&earlier.sha256);
+    }
+    recipe
 }
 
 impl Folded {
@@ -159,7 +189,85 @@ impl Spread {
 
 #[cfg(test)]
 mod tests {
+    use longhand_tasks::{BaselineSettings, TaskSettings};
+    use longhand_text::TokenizerKind;
+    use longhand_train::Score;
+
     use super::*;
+    use crate::objective::Pretraining;
+    use crate::recipe::BaseModel;
+    use crate::training::DataFacts;
+
+    /// The record of a run, with results of a test if it came to its end.
+    fn record(recipe: &Recipe, test: Option<Score>) -> Training {
+        let mut recipe = recipe.clone();
+        recipe.training = recipe.training.resolved();
+        let results = Results {
+            parameters: 1,
+            trainable_parameters: None,
+            steps: 1,
+            tokens: 1,
+            seconds: 1.0,
+            best_step: None,
+            valid: None,
+            test,
+            forgetting: None,
+            labels: None,
+            report: serde_json::Map::new(),
+            calibration: BTreeMap::new(),
+            members: Vec::new(),
+        };
+        Training { results: Some(results), ..Training::new(recipe, DataFacts::default()) }
+    }
+
+    #[test]
+    fn a_run_is_complete_under_its_own_recipe_alone() {
+        let recipe = Recipe { task: TaskSettings::named("classify"), ..Recipe::default() };
+        let whole = record(&recipe, Some(Score::of(1.0)));
+        assert!(is_complete(&whole, &recipe).unwrap());
+        assert!(!is_complete(&record(&recipe, None), &recipe).unwrap(), "it was stopped");
+        let mut threads = recipe.clone();
+        threads.training.threads = 7;
+        assert!(is_complete(&whole, &threads).unwrap());
+        // Whether it can go on with other data, the run itself finds out.
+        let mut data = recipe.clone();
+        data.data.valid_fraction = 0.5;
+        assert!(!is_complete(&whole, &data).unwrap());
+
+        let refused = |now: Recipe| is_complete(&whole, &now).unwrap_err().to_string();
+        let baseline = BaselineSettings::named("nb-lr");
+        let beside = Recipe { ensemble: baseline.clone(), ..recipe.clone() };
+        assert!(refused(beside).contains("another ensemble"));
+        let alone = Recipe { baseline, ..recipe.clone() };
+        assert!(is_complete(&record(&alone, None), &alone).unwrap(), "nothing was tested");
+        assert!(refused(alone).contains("another baseline"));
+        let mut other = recipe.clone();
+        other.model.preset = "lstm".into();
+        assert!(refused(other).contains("another model"));
+        let pretrained = Recipe { pretraining: Some(Pretraining::default()), ..recipe.clone() };
+        assert!(refused(pretrained).contains("another pretraining"));
+    }
+
+    #[test]
+    fn what_a_run_fills_in_is_no_change() {
+        let base = |hash: &str| Some(BaseModel { path: "base".into(), hash: hash.into() });
+        let mut recipe = Recipe { task: TaskSettings::named("classify"), ..Recipe::default() };
+        recipe.model.base = base("");
+        let mut run = recipe.clone();
+        run.model.base = base("abc");
+        run.model.config = Some(serde_json::Map::new());
+        run.tokenizer.vocabulary = Some(300);
+        let run = record(&run, Some(Score::of(1.0)));
+        assert!(is_complete(&run, &recipe).unwrap());
+        recipe.model.base = base("abd");
+        assert!(is_complete(&run, &recipe).is_err());
+
+        let mut open = Recipe { task: TaskSettings::named("classify"), ..Recipe::default() };
+        open.tokenizer.may_change = true;
+        let mut run = open.clone();
+        (run.tokenizer.kind, run.tokenizer.may_change) = (TokenizerKind::Word, false);
+        assert!(is_complete(&record(&run, Some(Score::of(1.0))), &open).unwrap());
+    }
 
     #[test]
     fn the_spread_is_that_of_the_definitions() {

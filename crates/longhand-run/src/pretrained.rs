@@ -1,11 +1,11 @@
 //! The body that a task begins with, pretrained on the texts of the task's own examples.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
 use longhand_model::{Config, Cpu, Model};
 use longhand_tasks::start;
-use longhand_text::batch::LabelledIds;
 use longhand_text::corpus::vectors::WordVectors;
 use longhand_text::{Tokenizer, Tokens};
 use longhand_train::End;
@@ -59,14 +59,15 @@ pub(crate) struct Body {
 }
 
 impl Part {
-    /// The texts of examples that have `bytes` bytes.
-    pub(crate) fn of<'a, L: 'a>(
-        items: impl Iterator<Item = &'a LabelledIds<L>>,
-        bytes: u64,
-    ) -> Self {
+    /// The documents of examples that have `bytes` bytes, each once: a context comes with each of its
+    /// questions, and a sentence with each of its predicates.
+    pub(crate) fn of<'a>(documents: impl Iterator<Item = &'a [u32]>, bytes: u64) -> Self {
         let mut part = Self { bytes, ..Self::default() };
-        for item in items {
-            part.push(&item.ids);
+        let mut known = HashSet::new();
+        for document in documents {
+            if known.insert(document) {
+                part.push(document);
+            }
         }
         part
     }
@@ -198,4 +199,18 @@ fn settings_of(config: &Config) -> Result<ModelSettings, RunError> {
         serde_json::from_str(&config.to_json()).map_err(RunError::Record)?;
     json.remove("vocab_size");
     Ok(ModelSettings { config: Some(json), ..ModelSettings::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_text_is_pretrained_on_once() {
+        let (context, sentence) = ([5_u32, 6, 7], [8_u32, 9]);
+        let documents: [&[u32]; 7] = [&[1, 2], &context, &[], &[3], &context, &sentence, &sentence];
+        let part = Part::of(documents.into_iter(), 20);
+        assert_eq!(part.ids, [1, 2, 5, 6, 7, 3, 8, 9]);
+        assert_eq!((part.starts, part.bytes), (vec![0, 2, 5, 6], 20));
+    }
 }

@@ -14,6 +14,7 @@ use longhand_text::corpus::table::Example;
 use serde_json::json;
 
 use crate::error::RunError;
+use crate::folds::is_complete;
 use crate::output::{self, Existing};
 use crate::recipe::{Recipe, SelfTraining};
 use crate::run::Run;
@@ -32,6 +33,13 @@ pub struct Rounds {
 
 /// A round before its run.
 pub enum RoundState<'a> {
+    /// Its run is complete, and is not repeated.
+    Complete {
+        /// The record of its run.
+        training: Box<Training>,
+        /// Texts that it learnt from with labels of the round before.
+        labelled: usize,
+    },
     /// To be started, or resumed.
     ToRun {
         /// The run of this round.
@@ -81,7 +89,8 @@ impl Rounds {
     /// of the round before, unless its run was begun.
     ///
     /// # Errors
-    /// Texts that cannot be read, or the model of the round before.
+    /// Texts that cannot be read, or the model of the round before; the record of an earlier run that
+    /// cannot be read, or was begun with another model, task or way to learn it.
     pub fn round<'a>(
         &self,
         number: NonZeroUsize,
@@ -89,6 +98,7 @@ impl Rounds {
     ) -> Result<RoundState<'a>, RunError> {
         let (mut recipe, folder) = (self.recipe.clone(), self.folder(number));
         let mut settings = SelfTraining { round: Some(number), ..self.settings.clone() };
+        let resumes = self.existing == Existing::Resume && output::holds_run(&folder);
         let mut labelled = 0;
         if number.get() == 1 {
             // Texts that cannot be read are found out before a round of work.
@@ -97,7 +107,6 @@ impl Rounds {
             // A run's record has absolute paths.
             let path = self.out.join(format!("labelled-{number:02}.jsonl"));
             let path = std::path::absolute(path)?;
-            let resumes = self.existing == Existing::Resume && output::holds_run(&folder);
             labelled = match resumes {
                 true => fs_err::read_to_string(&path)?.lines().count(),
                 false => match self.label(number, &path, stop)? {
@@ -111,6 +120,12 @@ impl Rounds {
         recipe.self_training = Some(settings);
         // What is expected is of the best round.
         recipe.expected.clear();
+        if resumes {
+            let training = Training::load(&folder)?;
+            if is_complete(&training, &recipe)? {
+                return Ok(RoundState::Complete { training: Box::new(training), labelled });
+            }
+        }
         let run = Box::new(Run::new(recipe, folder).existing(self.existing));
         Ok(RoundState::ToRun { run, labelled })
     }
@@ -137,7 +152,7 @@ impl Rounds {
             let found = teacher.predict(texts, first)?;
             answers.extend(found.into_iter().map(|answers| answers.into_iter().next()));
         }
-        let SelfTraining { threshold, per_label, .. } = self.settings;
+        let (threshold, per_label) = (self.settings.threshold, self.settings.most(number));
         let chosen = Confidence { threshold, per_label }.choose(&answers);
         let mut lines = String::new();
         for &place in &chosen {

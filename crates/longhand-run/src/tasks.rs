@@ -79,6 +79,7 @@ impl VisitSettings for TaskRun<'_> {
         };
         let begun = before.resumes();
         let Encoded { meaning, counts, notes, beside, data, facts } = read;
+        let cut_targets = data.cut_targets();
         let Data { train, train_examples, valid, test, cut, unknown } = data;
         let size = DataSize::Examples {
             train: train_examples,
@@ -90,6 +91,8 @@ impl VisitSettings for TaskRun<'_> {
             vocabulary: tokenizer.vocab_size(),
             cut,
             longest: meaning.longest(),
+            cut_targets,
+            longest_target: meaning.most_written().get(),
         };
         let learner = Learner {
             recipe: &recipe,
@@ -276,7 +279,7 @@ struct Encoded<T: Task> {
     meaning: T,
     /// The names of the answers with their numbers among the training examples.
     counts: Vec<(String, usize)>,
-    /// Repairs to the training examples, each with the number of times it was made.
+    /// Repairs to the examples, each with the number of times it was made.
     notes: BTreeMap<String, usize>,
     /// What answers beside the network, if anything does.
     beside: Option<Beside<T>>,
@@ -302,9 +305,11 @@ impl<T: Task> Encoded<T> {
     /// The texts that a body can be pretrained on.
     fn documents(&self) -> Documents {
         let bytes = |part: Option<&PartFacts>| part.map_or(0, |part| part.bytes);
+        let train = self.data.train.iter().flat_map(T::documents);
+        let valid = self.data.valid.items().flat_map(T::documents);
         Documents {
-            train: Part::of(self.data.train.iter(), self.facts.train.bytes),
-            valid: Part::of(self.data.valid.items(), bytes(self.facts.valid.as_ref())),
+            train: Part::of(train, self.facts.train.bytes),
+            valid: Part::of(valid, bytes(self.facts.valid.as_ref())),
         }
     }
 }
@@ -403,11 +408,11 @@ fn model<T: Task>(
     let names: Vec<&str> = further.chain(own.as_deref()).collect();
     let (model, mut tasks_own) = start::from_trained(config, trained, &names, seed)?;
     base::tell_drawn(&model, &tasks_own, watch)?;
-    let of_head = |name: &&String| name.split_once('.').map(|(head, _)| head) == own.as_deref();
-    if own.is_some() {
-        let names = model.weights.iter().map(|parameter| &parameter.name).filter(of_head);
+    if let (Some(_), Some(head)) = (own, model.heads().first()) {
+        let names = model.weights.iter().map(|parameter| &parameter.name);
+        let of_head = names.filter(|name| head.owns(name));
         let taken_over: Vec<String> =
-            names.filter(|name| !tasks_own.contains(name)).cloned().collect();
+            of_head.filter(|name| !tasks_own.contains(name)).cloned().collect();
         tasks_own.extend(taken_over);
     }
     Ok((model, tasks_own))

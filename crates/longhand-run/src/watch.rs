@@ -93,7 +93,7 @@ pub enum DataSize<'a> {
         /// The names of the answers with their numbers among the training examples; empty where
         /// answers have no names.
         counts: &'a [(String, usize)],
-        /// Repairs to the training examples, each with the number of times it was made.
+        /// Repairs to the examples of all files, each with the number of times it was made.
         notes: &'a BTreeMap<String, usize>,
         /// Share of the tokens to train on that the vocabulary lacks, 0 to 1.
         unknown: f64,
@@ -103,5 +103,10 @@ pub enum DataSize<'a> {
         cut: usize,
         /// Most tokens of a text that are read.
         longest: usize,
+        /// Right texts of which only the first `longest_target` tokens are learnt; 0 of a task that
+        /// writes none.
+        cut_targets: usize,
+        /// Most tokens of a right text that are learnt.
+        longest_target: usize,
     },
 }

@@ -286,6 +286,10 @@ impl Task for Classify {
         largest.into_iter().zip(shares.chunks(labels)).map(answer).collect()
     }
 
+    fn temperature(&self) -> f32 {
+        self.temperature
+    }
+
     fn measure(&self, scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64> {
         let confusion = self.confusion(scored);
         let [macro_precision, macro_recall, macro_f1] = confusion.macro_means();

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use longhand_engine::EngineError;
+use longhand_engine::{EngineError, RulesError};
 use longhand_model::file::FileError;
 use longhand_model::{AdapterError, ConfigError, ModelError};
 use longhand_text::{TextError, TokenizerKind};
@@ -216,10 +216,20 @@ pub enum TaskError {
         /// The example, counted from 1.
         example: usize,
     },
+    /// No answer could be written that follows the rules.
+    #[error("example {example} of {name} has no answer that follows the rules: {fault}")]
+    NoAnswer {
+        /// Where the text came from.
+        name: String,
+        /// The example, counted from 1.
+        example: usize,
+        /// Why no further token could be written.
+        fault: RulesError,
+    },
     /// Too few examples to hold some out.
     #[error(
-        "{name} has {examples} examples, of which {fraction} are to be held out, which leaves \
-         none on one of the sides: give more examples, or a table to validate on"
+        "{name} has {examples} examples, of which {fraction} are to be held out to {aim} on, which \
+         leaves none on one of the sides: give more examples, or a file to {aim} on"
     )]
     TooFew {
         /// The path of the table.
@@ -228,6 +238,8 @@ pub enum TaskError {
         examples: usize,
         /// The share to be held out.
         fraction: f64,
+        /// What is to be done on it: test or validate.
+        aim: &'static str,
     },
     /// Files of which nothing is left to measure on.
     #[error(
@@ -252,7 +264,7 @@ pub enum TaskError {
     },
     /// Fewer examples, of a label or of all, than folds.
     #[error(
-        "{name} has {examples} examples{}, but each of the {folds} folds needs one of them",
+        "{name} has {examples} {what}{}, but each of the {folds} folds needs one of them",
         if label.is_empty() { String::new() } else { format!(" of the label {label:?}") }
     )]
     TooFewForFolds {
@@ -262,6 +274,8 @@ pub enum TaskError {
         label: String,
         /// Its examples.
         examples: usize,
+        /// What is counted: examples, or groups of them.
+        what: &'static str,
         /// The number of folds.
         folds: usize,
     },

@@ -61,7 +61,7 @@ pub struct Fold {
 pub struct Examples<T: Task> {
     /// The meaning of the model's answers.
     pub task: T,
-    /// Repairs to the training examples, each with the number of times it was made.
+    /// Repairs to the examples of all files, each with the number of times it was made.
     pub notes: BTreeMap<String, usize>,
     /// Examples to learn from.
     pub train: Vec<T::Example>,
@@ -92,12 +92,14 @@ impl<T: Task> Examples<T> {
             tell(&mut notes, CONTRADICTING, other);
         }
         let mut task = T::learn(settings, &train, &names(&files.train))?;
-        let known = |paths: &[PathBuf]| -> Result<Vec<T::Example>, TaskError> {
-            let mut examples = Vec::new();
+        let mut known = |paths: &[PathBuf]| -> Result<Vec<T::Example>, TaskError> {
+            let mut all = Vec::new();
             for path in paths {
-                examples.extend(read_known(&task, settings, path, &files.reading)?);
+                let read = read_known(&task, settings, path, &files.reading)?;
+                all.extend(read.examples);
+                add_notes(&mut notes, read.notes);
             }
-            Ok(examples)
+            Ok(all)
         };
         let (mut valid, mut test) = (known(&files.valid)?, known(&files.test)?);
         if files.distinct {
@@ -118,23 +120,18 @@ impl<T: Task> Examples<T> {
         };
         let (train, test) = match files.test_fraction {
             share if share > 0.0 && test.is_empty() => {
-                hold_out_groups(train, T::key, share, "test")
+                not_empty(hold_out_groups(train, T::key, share, "test"), files, share, "test")?
             }
             _ => (train, test),
         };
         let fraction = files.valid_fraction;
         let (train, valid) = if valid.is_empty() && fraction > 0.0 {
-            let examples = train.len();
             let has_groups = train.first().is_some_and(|example| T::key(example).is_some());
-            let (train, held_out) = match has_groups {
+            let parted = match has_groups {
                 true => hold_out_groups(train, T::key, fraction, "valid"),
                 false => hold_out(train, T::stratum, fraction, seed),
             };
-            if train.is_empty() || held_out.is_empty() {
-                let name = names(&files.train);
-                return Err(TaskError::TooFew { name, examples, fraction });
-            }
-            (train, held_out)
+            not_empty(parted, files, fraction, "validate")?
         } else {
             (train, valid)
         };
@@ -149,7 +146,9 @@ impl<T: Task> Examples<T> {
         };
         if let Some(path) = &files.further {
             let own = T::Settings::default();
-            train.extend(read_known(&task, &own, path, &Reading::default())?);
+            let read = read_known(&task, &own, path, &Reading::default())?;
+            train.extend(read.examples);
+            add_notes(&mut notes, read.notes);
         }
         task.weigh(settings, &train);
         Ok(Self { task, notes, train, valid, test })
@@ -174,7 +173,22 @@ impl<T: Task> Examples<T> {
 /// Examples to learn from, and examples of the same file that are kept apart.
 type Parted<E> = (Vec<E>, Vec<E>);
 
-/// The examples of the other folds, and those of a fold.
+/// Examples and those held out of them; refused where one of the sides has none. `aim` is what is done
+/// on those held out: test or validate.
+fn not_empty<E>(
+    (train, held_out): Parted<E>,
+    files: &Files,
+    fraction: f64,
+    aim: &'static str,
+) -> Result<Parted<E>, TaskError> {
+    if train.is_empty() || held_out.is_empty() {
+        let (name, examples) = (names(&files.train), train.len() + held_out.len());
+        return Err(TaskError::TooFew { name, examples, fraction, aim });
+    }
+    Ok((train, held_out))
+}
+
+/// The examples of the other folds, and those of a fold. Those of one [`Task::key`] are in one fold.
 fn parted<T: Task>(
     train: Vec<T::Example>,
     Fold { number, of }: Fold,
@@ -182,10 +196,33 @@ fn parted<T: Task>(
     seed: u64,
 ) -> Result<Parted<T::Example>, TaskError> {
     let (number, folds) = (number.get() - 1, of.get());
-    fold(train, T::stratum, (number, folds), seed).map_err(|(label, examples)| {
+    let too_few = |(label, examples), what| {
         let name = names(&files.train);
-        TaskError::TooFewForFolds { name, label, examples, folds }
-    })
+        TaskError::TooFewForFolds { name, label, examples, what, folds }
+    };
+    if train.first().is_none_or(|example| T::key(example).is_none()) {
+        let parted = fold(train, T::stratum, (number, folds), seed);
+        return parted.map_err(|found| too_few(found, "examples"));
+    }
+    let (others, own) = fold(groups::<T>(train), |_| "", (number, folds), seed)
+        .map_err(|found| too_few(found, "groups of examples that stay together"))?;
+    Ok((others.into_iter().flatten().collect(), own.into_iter().flatten().collect()))
+}
+
+/// The examples of each [`Task::key`]; one without a key is a group of its own.
+fn groups<T: Task>(examples: Vec<T::Example>) -> Vec<Vec<T::Example>> {
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    let mut groups: Vec<Vec<T::Example>> = Vec::new();
+    for example in examples {
+        let next = groups.len();
+        let place =
+            T::key(&example).map_or(next, |key| *places.entry(key.into_owned()).or_insert(next));
+        match groups.get_mut(place) {
+            Some(group) => group.push(example),
+            None => groups.push(vec![example]),
+        }
+    }
+    groups
 }
 
 /// Keeps the first of equal texts; how many are dropped, and how many of those have another stratum than
@@ -219,6 +256,13 @@ fn tell(notes: &mut BTreeMap<String, usize>, note: &str, count: usize) {
     }
 }
 
+/// Adds the notes on a further file.
+pub fn add_notes(notes: &mut BTreeMap<String, usize>, further: BTreeMap<String, usize>) {
+    for (note, count) in further {
+        *notes.entry(note).or_default() += count;
+    }
+}
+
 /// Reads a file that a model's task is measured on.
 ///
 /// # Errors
@@ -228,10 +272,10 @@ pub fn read_known<T: Task>(
     settings: &T::Settings,
     path: &Path,
     reading: &Reading,
-) -> Result<Vec<T::Example>, TaskError> {
-    let examples = T::read(settings, path, reading)?.examples;
-    check_known(task, &examples, path)?;
-    Ok(examples)
+) -> Result<Read<T::Example>, TaskError> {
+    let read = T::read(settings, path, reading)?;
+    check_known(task, &read.examples, path)?;
+    Ok(read)
 }
 
 /// Checks the examples of a file that a model's task is measured on.
@@ -260,9 +304,7 @@ fn read_all<T: Task>(
     for path in paths {
         let Read { examples, notes } = T::read(settings, path, &reading)?;
         all.examples.extend(examples);
-        for (note, count) in notes {
-            *all.notes.entry(note).or_default() += count;
-        }
+        add_notes(&mut all.notes, notes);
     }
     Ok(all)
 }

@@ -28,21 +28,29 @@ pub(crate) fn hold_out<E>(
 
 /// Splits examples into those that are kept and about the share that is held out, each in the order
 /// given: an example is held out if the hash of its key, and of the `part` that is held out, is
-/// below the share. Examples of one key stay together, whatever else the file holds. None without a
-/// key is held out.
+/// below the share. Examples of one key stay together, whatever else the file holds. Of two keys or
+/// more, those of the least hash are held out and those of the largest are kept in any case. None
+/// without a key is held out.
 pub(crate) fn hold_out_groups<E>(
     examples: Vec<E>,
     key: impl Fn(&E) -> Option<Cow<'_, str>>,
     share: f64,
     part: &str,
 ) -> (Vec<E>, Vec<E>) {
-    let is_held_out = |example: &E| {
-        let Some(key) = key(example) else { return false };
-        let hash = blake3::hash(format!("{part}\n{key}").as_bytes());
-        let first = hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        (first as f64) < share * 2_f64.powi(64)
+    let hash = |example: &E| {
+        let hash = blake3::hash(format!("{part}\n{}", key(example)?).as_bytes());
+        hash.as_bytes().first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
     };
-    let (held_out, kept) = examples.into_iter().partition(is_held_out);
+    let hashes: Vec<Option<u64>> = examples.iter().map(hash).collect();
+    let known = || hashes.iter().flatten().copied();
+    let (least, largest) = (known().min(), known().max());
+    let below = |hash: u64| (hash as f64) < share * 2_f64.powi(64);
+    let is_held_out = |hash: u64| (below(hash) || Some(hash) == least) && Some(hash) != largest;
+    let (mut kept, mut held_out) = (Vec::new(), Vec::new());
+    for (example, hash) in examples.into_iter().zip(&hashes) {
+        let part = if hash.is_some_and(is_held_out) { &mut held_out } else { &mut kept };
+        part.push(example);
+    }
     (kept, held_out)
 }
 
@@ -150,6 +158,12 @@ mod tests {
         let half = part(&examples[..2000], "test").1;
         assert_eq!(half, held_out.into_iter().filter(|e| e.1 < 2000).collect::<Vec<_>>());
         assert_ne!(part(&kept, "valid").1, part(&kept, "test").1);
+        // However few there are, each side has a key.
+        for number in 0..20 {
+            let few = [(number.to_string(), 0), (format!("{number}b"), 1)];
+            assert_eq!([part(&few, "test").0.len(), part(&few, "test").1.len()], [1, 1]);
+        }
+        assert_eq!(part(&[("a".to_owned(), 0)], "test").0.len(), 1);
         let without = super::hold_out_groups(examples, |_| None, 0.5, "test");
         assert!(without.1.is_empty());
     }

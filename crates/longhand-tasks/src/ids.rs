@@ -61,6 +61,11 @@ impl<T: Task> Data<T> {
         cut += valid.cut + test.cut;
         Ok(Self { train, train_examples: examples.len(), valid, test, cut, unknown })
     }
+
+    /// The number of right answers that are longer than what is learnt of them.
+    pub fn cut_targets(&self) -> usize {
+        cut_targets::<T>(&self.train) + self.valid.cut_targets() + self.test.cut_targets()
+    }
 }
 
 // Derived, they would ask the same of the task.
@@ -116,10 +121,23 @@ impl<T: Task> Measured<T> {
         self.examples.iter().flat_map(|known| &known.items)
     }
 
+    /// The number of right answers that are longer than what is learnt of them.
+    pub fn cut_targets(&self) -> usize {
+        cut_targets::<T>(self.items())
+    }
+
     /// The number of tokens.
     pub fn tokens(&self) -> u64 {
         self.items().map(|item| (item.ids.len() + T::beside(&item.label)) as u64).sum()
     }
+}
+
+/// The number of sequences whose right answer has tokens that are not learnt.
+fn cut_targets<'a, T: Task>(items: impl IntoIterator<Item = &'a LabelledIds<T::Target>>) -> usize
+where
+    T::Target: 'a,
+{
+    items.into_iter().filter(|item| T::is_target_cut(&item.label)).count()
 }
 
 /// The tokens of a text or of two that are read.

@@ -322,7 +322,13 @@ impl<T: Task> Predictor<T> {
             let unheard = |_| Ok::<(), TaskError>(());
             let neighbours = neighbours.as_mut();
             let writer = Writer { model, tape: &mut tapes[0], tokenizer, neighbours };
-            let (found, _) = write(task, writer, &items, unheard)?;
+            let (found, _) = write(task, writer, &items, unheard).map_err(|error| match error {
+                TaskError::NoAnswer { example: item, fault, .. } => {
+                    let (name, example) = (first.name.into(), first.example + owners[item - 1]);
+                    TaskError::NoAnswer { name, example, fault }
+                }
+                error => error,
+            })?;
             let mut answers = vec![Vec::new(); examples.len()];
             for (answer, owner) in found.into_iter().zip(owners) {
                 answers[owner].push(answer);

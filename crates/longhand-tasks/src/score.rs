@@ -21,7 +21,7 @@ use crate::written::{Writer, write};
 pub struct Evaluation<'a, T: Task> {
     task: &'a T,
     examples: &'a Measured<T>,
-    /// Mean loss of a target, in nats.
+    /// Mean loss of a target, in nats, by the probabilities that answers have.
     pub loss: f64,
     /// The answers to the sequences of each example; none where they are still to be written.
     pub answers: Vec<Vec<T::Answer>>,
@@ -133,25 +133,31 @@ pub(crate) fn score<'a, T: Task>(
     let (mut nats, mut alone, mut targets, mut done) = (0.0, 0.0, 0, 0);
     let models = Ensemble::models(ensemble, model);
     let answering = Ensemble::answering(ensemble, model);
+    let temperature = task.temperature();
     in_batches(task, (&models, tapes), &items, padding, |taken| {
         let Taken { pass, x, logits, batch } = taken;
+        if let Some(ensemble) = ensemble.filter(|ensemble| ensemble.has_baseline()) {
+            for (logits, &place) in logits.chunks_mut(model.outputs()).zip(&batch.examples) {
+                ensemble.join(logits, &T::texts(owners[place]));
+            }
+        }
         let total = match ensemble {
-            None => task.with_targets(batch, |targets: Targets<'_>| -> Result<_, TrainError> {
-                let (Some(neighbours), Targets::Tokens(ids)) = (&mut neighbours, &targets) else {
-                    let loss = model.loss(pass, x, targets, LossOptions::default());
-                    return Ok(loss.map_err(TaskError::from)?);
-                };
-                let (mixed, own) = mixed(model, (&mut **pass, x), ids, neighbours)?;
-                alone += own;
-                Ok(mixed)
-            }),
-            Some(ensemble) => {
-                let of_examples = logits.chunks_mut(model.outputs()).zip(&batch.examples);
-                for (logits, &place) in of_examples.filter(|_| ensemble.has_baseline()) {
-                    ensemble.join(logits, &T::texts(owners[place]));
-                }
+            None if temperature == 1.0 => {
+                task.with_targets(batch, |targets: Targets<'_>| -> Result<_, TrainError> {
+                    let (Some(neighbours), Targets::Tokens(ids)) = (&mut neighbours, &targets)
+                    else {
+                        let loss = model.loss(pass, x, targets, LossOptions::default());
+                        return Ok(loss.map_err(TaskError::from)?);
+                    };
+                    let (mixed, own) = mixed(model, (&mut **pass, x), ids, neighbours)?;
+                    alone += own;
+                    Ok(mixed)
+                })
+            }
+            _ => {
+                let logits: Vec<f32> = logits.iter().map(|logit| logit / temperature).collect();
                 let loss =
-                    |targets: Targets<'_>| answering.loss_of_logits(pass, x, logits, targets);
+                    |targets: Targets<'_>| answering.loss_of_logits(pass, x, &logits, targets);
                 Ok(task.with_targets(batch, loss).map_err(TaskError::from)?)
             }
         }?;

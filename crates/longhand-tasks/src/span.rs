@@ -5,6 +5,7 @@
 //! Features of each word tell how it matches the question ([`features`]) and how it is spelt. Spans of
 //! the windows of a context are compared by their probability.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -104,6 +105,8 @@ pub struct Target {
     pub span: (u32, u32),
     /// The bytes in the context of each token behind the mark.
     pub places: Vec<Range<usize>>,
+    /// The number of first tokens behind the mark that the window before holds too.
+    pub repeated: usize,
     /// `[F, n]`: the rows of each feature, one feature after another.
     pub features: Vec<u32>,
 }
@@ -183,6 +186,11 @@ impl Task for Spans {
         if example.has_answer() { "answer" } else { "no answer" }
     }
 
+    /// The context: whoever has learnt the other questions on it knows where its answers are.
+    fn key(example: &Example) -> Option<Cow<'_, str>> {
+        Some(Cow::Borrowed(&*example.context))
+    }
+
     fn texts(example: &Example) -> Vec<&str> {
         encoded_words(&example.question.text).chain(encoded_words(&example.context)).collect()
     }
@@ -242,7 +250,10 @@ impl Task for Spans {
         let mark = tokenizer.padding_id().unwrap_or(0);
         let span = known_span(example, &read);
         let windows = windows(read.len(), self.window.get(), self.stride.get());
+        let mut before = 0_usize;
         let items = windows.into_iter().map(|window| {
+            let repeated = before.saturating_sub(window.start);
+            before = window.end;
             let read = &read[window.clone()];
             let ids = asked.iter().map(|token| token.id).chain([mark]);
             let rows = (asked.iter().map(|token| &of_question[token.word]))
@@ -253,11 +264,19 @@ impl Task for Spans {
             let label = Target {
                 span: placed(span, &window, asked.len()),
                 places: read.iter().map(|token| token.bytes.clone()).collect(),
+                repeated,
                 features: features.collect(),
             };
             LabelledIds { ids: ids.chain(read.iter().map(|token| token.id)).collect(), label }
         });
         Ok(Encoded { items: items.collect(), is_cut })
+    }
+
+    fn documents(item: &LabelledIds<Target>) -> Vec<&[u32]> {
+        let LabelledIds { ids, label } = item;
+        let context = ids.len() - label.places.len();
+        // The mark between the two is no text.
+        vec![&ids[..context.saturating_sub(1)], &ids[context + label.repeated..]]
     }
 
     fn features(&self, batch: &LabelledBatch<Target>) -> Vec<u32> {

@@ -219,6 +219,12 @@ pub trait Task: Clone {
         example: &Self::Example,
     ) -> Result<Encoded<Self::Target>, TaskError>;
 
+    /// The texts of a sequence that a body can be pretrained on, see [`Task::encode`]. Sequences may
+    /// share them; the whole sequence by default.
+    fn documents(item: &LabelledIds<Self::Target>) -> Vec<&[u32]> {
+        vec![&item.ids]
+    }
+
     /// `[F, T·B]`: the features of a batch's tokens, for a model whose configuration has
     /// any; none by default.
     fn features(&self, _batch: &LabelledBatch<Self::Target>) -> Vec<u32> {
@@ -234,6 +240,11 @@ pub trait Task: Clone {
     /// where each token is a word.
     fn words(&self, _batch: &LabelledBatch<Self::Target>) -> Option<WordRows> {
         None
+    }
+
+    /// Whether the right answer of a sequence has tokens that are not learnt; it has none by default.
+    fn is_target_cut(_target: &Self::Target) -> bool {
+        false
     }
 
     /// The number of tokens that are read beside those of the sequence with this
@@ -280,6 +291,12 @@ pub trait Task: Clone {
         logits: &[f32],
         batch: &LabelledBatch<Self::Target>,
     ) -> Vec<Self::Answer>;
+
+    /// What logits are divided by before they are probabilities, in answers and in the loss that is told
+    /// beside them; 1 by default.
+    fn temperature(&self) -> f32 {
+        1.0
+    }
 
     /// How answers are searched for; none by default, where they are not written.
     fn search(&self) -> Option<&SearchOptions> {
@@ -475,7 +492,7 @@ pub struct Part {
     pub first: usize,
     /// Its last word, counted in the same way.
     pub last: usize,
-    /// Its words with spaces between them.
+    /// Its words, with spaces between them where the text has some.
     pub text: String,
     /// The word of the predicate whose role it has, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]

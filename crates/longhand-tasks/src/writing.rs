@@ -115,6 +115,8 @@ pub struct Target {
     pub direction: usize,
     /// Whether the source has tokens that are not read.
     pub is_cut: bool,
+    /// Whether the right text has tokens that are not learnt.
+    pub is_target_cut: bool,
     /// The tokens that an answer must begin with.
     pub forced: Vec<u32>,
     /// What each token of `source` is written as; empty unless unknown words are replaced.
@@ -225,6 +227,21 @@ impl<K: Kind> Task for Writing<K> {
     }
 
     fn begin_with(&mut self, folder: &Path, _: &Tokenizer) -> Result<(), TaskError> {
+        // The encoder's embedding is of the tokens that the base model read, whatever is asked for.
+        let is_separate = SourceVocabulary::is_in(folder);
+        if self.separate_vocabularies && !is_separate {
+            return Err(TaskError::Setting {
+                task: K::NAME,
+                key: "separate_vocabularies".into(),
+                value: "true".into(),
+                reason: format!(
+                    "one tokeniser reads and writes in {}, which the run begins with: leave it out, \
+                     or begin from nothing",
+                    folder.display()
+                ),
+            });
+        }
+        self.separate_vocabularies = is_separate;
         self.open(folder)
     }
 
@@ -316,6 +333,10 @@ impl<K: Kind> Task for Writing<K> {
             }
         }
         Ok(encoded)
+    }
+
+    fn is_target_cut(target: &Target) -> bool {
+        target.is_target_cut
     }
 
     fn beside(target: &Target) -> usize {
@@ -424,28 +445,19 @@ impl<K: Kind> Task for Writing<K> {
             }
         }
         let mut metrics = BTreeMap::new();
-        let both = counts.iter().filter(|counts| !counts.is_empty()).count() > 1;
-        for ((counts, measures), suffix) in counts.iter().zip(&self.measures).zip(SUFFIXES) {
-            if !counts.is_empty() {
-                let suffix = if both { suffix } else { "" };
-                let found = K::score(measures, counts).into_iter();
-                metrics.extend(found.map(|(key, value)| (format!("{key}{suffix}"), value)));
-            }
+        for (direction, suffix) in self.measured(scored) {
+            let found = K::score(&self.measures[direction], &counts[direction]).into_iter();
+            metrics.extend(found.map(|(key, value)| (format!("{key}{suffix}"), value)));
         }
         metrics
     }
 
     fn measure_once(&self, scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64> {
         let mut metrics = self.groups(scored).map_or_else(BTreeMap::new, |groups| groups.metrics());
-        let answers = || scored.iter().flat_map(|scored| scored.answers);
-        let directions = |direction: &usize| answers().any(|answer| answer.direction == *direction);
-        let found: Vec<usize> = (0..self.measures.len()).filter(directions).collect();
-        for &direction in &found {
-            let suffix = if found.len() > 1 { SUFFIXES[direction] } else { "" };
-            let texts: Vec<&str> = answers()
-                .filter(|answer| answer.direction == direction)
-                .map(Answer::text)
-                .collect();
+        for (direction, suffix) in self.measured(scored) {
+            let answers = scored.iter().flat_map(|scored| scored.answers);
+            let texts: Vec<&str> =
+                answers.filter(|answer| answer.direction == direction).map(Answer::text).collect();
             let value = self.measures[direction].distinct2(&texts);
             metrics.extend(value.map(|value| (format!("distinct2{suffix}"), value)));
         }
@@ -462,13 +474,10 @@ impl<K: Kind> Task for Writing<K> {
             found.collect::<Vec<Vec<&str>>>()
         };
         let mut signatures = Map::new();
-        for (direction, measures) in self.measures.iter().enumerate() {
-            let references = answered(direction);
-            if !references.is_empty() {
-                for (name, signature) in K::signatures(measures, &references) {
-                    let suffix = if self.measures.len() > 1 { SUFFIXES[direction] } else { "" };
-                    signatures.insert(format!("{name}{suffix}"), signature.into());
-                }
+        for (direction, suffix) in self.measured(scored) {
+            let measures = &self.measures[direction];
+            for (name, signature) in K::signatures(measures, &answered(direction)) {
+                signatures.insert(format!("{name}{suffix}"), signature.into());
             }
         }
         let line = |(name, text): (&String, &Value)| {
@@ -573,8 +582,22 @@ impl<K: Kind> Writing<K> {
     /// The texts of the source, and those of the target, in a direction.
     fn sides<'a>(&self, example: &'a Example, direction: usize) -> (Vec<&'a str>, Vec<&'a str>) {
         let source = example.source.iter().map(|text| &**text).collect();
-        let targets = example.targets.iter().map(String::as_str).collect();
-        if direction == 0 { (source, targets) } else { (targets, source) }
+        let targets = example.targets.iter().map(String::as_str);
+        match direction {
+            0 => (source, targets.collect()),
+            // Further right texts are other ways to say it, and no part of what is translated.
+            _ => (targets.take(1).collect(), source),
+        }
+    }
+
+    /// The directions that have answers, each with what is put behind the keys of its results.
+    fn measured(&self, scored: &[Scored<'_, Self>]) -> Vec<(usize, &'static str)> {
+        let answers = || scored.iter().flat_map(|scored| scored.answers);
+        let is_found = |direction: &usize| answers().any(|answer| answer.direction == *direction);
+        let found: Vec<usize> = (0..self.measures.len()).filter(is_found).collect();
+        let both = found.len() > 1;
+        let suffix = |direction: usize| if both { SUFFIXES[direction] } else { "" };
+        found.into_iter().map(|direction| (direction, suffix(direction))).collect()
     }
 
     /// The metrics of each group of examples; none where no example is in a group, or none has a

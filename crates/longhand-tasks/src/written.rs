@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use longhand_engine::Neighbours;
 use longhand_engine::search::{LengthPenalty, MostTokens, SearchSettings, search_beside};
+use longhand_engine::{EngineError, Neighbours, SearchError};
 use longhand_model::{Model, Tape};
 use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
@@ -50,7 +50,14 @@ pub(crate) fn write<T: Task, E: From<TaskError>>(
         let prompts: Vec<Prompt<'_>> =
             places.iter().map(|&place| task.prompt(items[place])).collect();
         let found = search_beside(model, tape, neighbours.as_deref_mut(), &prompts, &settings)
-            .map_err(TaskError::from)?;
+            .map_err(|error| match error {
+                // A search counts the prompts that it was given.
+                EngineError::Search(SearchError::Rules { prompt, fault }) => {
+                    let (name, example) = ("the examples".into(), places[prompt] + 1);
+                    TaskError::NoAnswer { name, example, fault }
+                }
+                error => error.into(),
+            })?;
         for (&place, hypotheses) in places.iter().zip(&found) {
             pace.tokens += hypotheses.first().map_or(0, |best| best.log_probabilities.len());
             answers[place] = Some(task.written(tokenizer, items[place], hypotheses)?);
@@ -96,6 +103,14 @@ fn settings<T: Task>(
     let never = special.filter(|id| Some(*id) != unknown).chain(tokenizer.document_end_id());
     let never = never.chain(unknown.filter(|_| !options.replace_unknown));
     let maximum = options.maximum.unwrap_or_else(|| task.most_written()).get();
+    if options.minimum > maximum {
+        return Err(TaskError::Setting {
+            task: T::NAME,
+            key: "minimum".into(),
+            value: options.minimum.to_string(),
+            reason: format!("an answer has at most {maximum} tokens"),
+        });
+    }
     let length_penalty = match options.length_penalty {
         0.0 => LengthPenalty::None,
         alpha => LengthPenalty::Power(alpha),
@@ -114,6 +129,7 @@ fn settings<T: Task>(
         diversity: options.diversity,
         patience: options.patience,
         no_repeat: options.no_repeat,
+        // The end counts among the most tokens, and comes behind the fewest.
         minimum: options.minimum.min(maximum - 1),
         maximum: MostTokens { tokens: maximum, per_token: 0.0 },
         forbidden: never.filter(|id| !ends.contains(id)).collect(),

@@ -142,6 +142,16 @@ impl Display {
         Ok(())
     }
 
+    /// Tells a program of repairs to the examples: a person has them in the introduction.
+    fn repaired(&mut self, data: &DataSize<'_>) {
+        if let (Form::Json(lines, _), DataSize::Examples { notes, .. }) = (&mut self.form, data)
+            && !notes.is_empty()
+        {
+            // An output that takes no line fails at the next one, which can say so.
+            let _ = lines.write(&json!({ "notes": notes }));
+        }
+    }
+
     fn validating(&mut self, done: f64) {
         let text = format!("validating {:.0} %", 100.0 * done);
         match &self.form {
@@ -263,6 +273,7 @@ impl Watch for Display {
                     self.say(&format!("network {number} of {members}"));
                 }
                 self.say(&introduce(introduction));
+                self.repaired(&introduction.data);
                 // Before, there is nothing to save, and Ctrl-C ends the process.
                 if std::mem::replace(&mut self.listens, true) {
                     return;
@@ -306,6 +317,8 @@ fn introduce(introduction: &Introduction<'_>) -> String {
             vocabulary,
             cut,
             longest,
+            cut_targets,
+            longest_target,
         } => {
             let task = recipe.task.as_ref().map_or("", TaskSettings::name);
             let model = match &recipe.baseline {
@@ -330,6 +343,12 @@ fn introduce(introduction: &Introduction<'_>) -> String {
             if *cut > 0 {
                 text += &format!(
                     "\nof {cut} texts longer than {longest} tokens the first {longest} are read"
+                );
+            }
+            if *cut_targets > 0 {
+                text += &format!(
+                    "\nof {cut_targets} targets longer than {longest_target} tokens the first \
+                     {longest_target} are learnt, and the loss is of these alone"
                 );
             }
             text

@@ -51,8 +51,18 @@ impl Launch {
     fn run_each(&self, rounds: &Rounds) -> Result<(Vec<Done>, End)> {
         let mut all: Vec<Done> = Vec::new();
         for number in (1..=rounds.count().get()).filter_map(NonZeroUsize::new) {
-            let (run, labelled) = match rounds.round(number, &STOP)? {
-                RoundState::ToRun { run, labelled } => (run, labelled),
+            let (training, labelled) = match rounds.round(number, &STOP)? {
+                RoundState::Complete { training, labelled } => (*training, labelled),
+                RoundState::ToRun { run, labelled } => {
+                    let mut display = Display::new(self.json, false);
+                    let finished = run.stop(&STOP).start(&mut display);
+                    display.finish();
+                    let finished = finished?;
+                    if finished.end == End::Stopped {
+                        return Ok((all, End::Stopped));
+                    }
+                    (finished.training, labelled)
+                }
                 RoundState::Stopped => return Ok((all, End::Stopped)),
                 RoundState::NothingSure => {
                     if !self.json {
@@ -61,14 +71,6 @@ impl Launch {
                     break;
                 }
             };
-            let mut display = Display::new(self.json, false);
-            let finished = run.stop(&STOP).start(&mut display);
-            display.finish();
-            let finished = finished?;
-            if finished.end == End::Stopped {
-                return Ok((all, End::Stopped));
-            }
-            let training = finished.training;
             let Some(results) = training.results.clone() else { continue };
             let done = Done { labelled, training, results };
             if self.json {

@@ -7,6 +7,7 @@ use clap::Args;
 use longhand_run::Training;
 use longhand_tasks::task::Reading;
 use longhand_tasks::{TaskFile, TaskSettings};
+use longhand_text::TableFormat;
 use longhand_text::corpus::Header;
 
 use crate::error::Usage;
@@ -24,13 +25,33 @@ pub(crate) struct TableArguments {
     pub(crate) pair_column: Option<String>,
 }
 
-/// How the files of a folder's task are read.
+/// How files are read.
+pub(crate) struct FileReading {
+    /// What holds for all of them. Its format is that of a flag.
+    pub(crate) all: Reading,
+    /// The format that training was told.
+    trained: Option<TableFormat>,
+}
+
+impl FileReading {
+    /// How a file is read. Where neither a flag nor its name says its format, it is that of training; a
+    /// file of sources beside one of targets is no table.
+    pub(crate) fn of(&self, path: &Path) -> Reading {
+        let says_nothing = self.all.format.is_none()
+            && TableFormat::of_path(path).is_none()
+            && !self.all.targets.contains_key(path);
+        let format = if says_nothing { self.trained } else { self.all.format };
+        Reading { format, ..self.all.clone() }
+    }
+}
+
+/// The settings of a folder's task, and how files are read for it.
 pub(crate) fn reading(
     folder: &Path,
     file: &TaskFile,
     text: &TextArguments,
     table: &TableArguments,
-) -> Result<(TaskSettings, Reading)> {
+) -> Result<(TaskSettings, FileReading)> {
     let trained = Training::origin(folder)?
         .map(|training| training.recipe)
         .filter(|recipe| recipe.task.as_ref().is_some_and(|task| task.name() == file.name()));
@@ -41,13 +62,39 @@ pub(crate) fn reading(
         let set = task.set("pair_column", column.as_str().into());
         set.map_err(|error| Usage(error.to_string()))?;
     }
-    let header = data.as_ref().map_or(Header::Auto, |data| data.header);
-    let reading = Reading {
-        text_column: text.text_column.clone().or(data.and_then(|data| data.text_column)),
+    let data = data.unwrap_or_default();
+    let all = Reading {
+        text_column: text.text_column.clone().or(data.text_column),
         format: text.format,
-        header: table.header.unwrap_or(header),
-        lossy: text.lossy,
+        header: table.header.unwrap_or(data.header),
+        lossy: text.lossy || data.lossy,
         ..Reading::default()
     };
-    Ok((task, reading))
+    Ok((task, FileReading { all, trained: data.format }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_file_has_the_format_of_a_flag_of_its_name_or_of_training() {
+        let format = |flag, path: &str| {
+            let all = Reading { format: flag, ..Reading::default() };
+            let reading = FileReading { all, trained: Some(TableFormat::Tsv) };
+            reading.of(Path::new(path)).format
+        };
+        assert_eq!(format(None, "test.txt"), Some(TableFormat::Tsv));
+        assert_eq!(format(None, "-"), Some(TableFormat::Tsv));
+        // The reader of a file knows what its name says.
+        assert_eq!(format(None, "test.csv.gz"), None);
+        assert_eq!(format(Some(TableFormat::Trees), "test.txt"), Some(TableFormat::Trees));
+        let sources = Path::new("test.de");
+        let targets = BTreeMap::from([(sources.to_owned(), Path::new("test.en").to_owned())]);
+        let all = Reading { targets, ..Reading::default() };
+        let reading = FileReading { all, trained: Some(TableFormat::Tsv) };
+        assert_eq!(reading.of(sources).format, None);
+    }
 }

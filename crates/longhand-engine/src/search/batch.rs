@@ -12,6 +12,7 @@ use super::sentence::Sentence;
 use super::settings::SearchSettings;
 use crate::error::EngineError;
 use crate::sampler::SamplerError;
+use crate::search_error::SearchError;
 
 /// Logits that are made at once: 4 MB stay in the cache until they are ranked.
 const LOGITS: usize = 1 << 20;
@@ -43,6 +44,8 @@ pub(super) struct Batch<'a> {
     free: Vec<usize>,
     sources: Option<Sources>,
     pass: Pass,
+    /// Logits of the only row until the network has read something; empty from then on.
+    given: Vec<f32>,
 }
 
 /// The sources of the prompts of a batch. Those of prompts that are over stay until there are many.
@@ -96,8 +99,8 @@ impl<'a> Batch<'a> {
         let slots = (rows / settings.beam).min(prompts).max(1);
         let state = network.state(slots * settings.beam);
         let (sentences, free) = (Vec::new(), (0..slots).rev().collect());
-        let (sources, pass) = (None, Pass::default());
-        Self { network, settings, slots, state, sentences, free, sources, pass }
+        let (sources, pass, given) = (None, Pass::default(), Vec::new());
+        Self { network, settings, slots, state, sentences, free, sources, pass, given }
     }
 
     /// Searches for all prompts, and hands on what it finds.
@@ -139,6 +142,7 @@ impl<'a> Batch<'a> {
         self.gather();
         self.pass.logits.clear();
         self.pass.logits.extend_from_slice(logits);
+        self.given = logits.to_vec();
         self.rank(0..1)?;
         let mut found = |_, hypotheses| all = hypotheses;
         self.advance(&mut found)?;
@@ -209,6 +213,7 @@ impl<'a> Batch<'a> {
             self.keep_sources(None)?;
         }
         self.gather();
+        self.given.clear();
         let attends = self.attends();
         let Self { network, state, sources, pass, .. } = self;
         let Pass { rows, ids, attention, .. } = pass;
@@ -331,13 +336,18 @@ impl<'a> Batch<'a> {
         let (settings, count) = (self.settings, self.count());
         let Pass { places, found: ids, log_probabilities, attention, copies, .. } = &mut self.pass;
         copies.clear();
-        let all = Found { places, count, ids, log_probabilities, attention };
+        let (network, given, forbidden) = (&mut *self.network, &self.given, &settings.forbidden);
+        let mut all =
+            Found { places, count, ids, log_probabilities, attention, network, given, forbidden };
         for sentence in &mut self.sentences {
-            sentence.advance(settings, &all, copies);
+            sentence.advance(settings, &mut all, copies)?;
         }
         for over in self.sentences.extract_if(.., |sentence| sentence.is_over()) {
             self.free.push(over.first);
-            found(over.index, over.into_hypotheses(settings));
+            let prompt = over.index;
+            let hypotheses = over.into_hypotheses(settings);
+            let hypotheses = hypotheses.map_err(|fault| SearchError::Rules { prompt, fault })?;
+            found(prompt, hypotheses);
         }
         self.network.lap("choosing hypotheses");
         self.state.branch(copies)?;

@@ -6,6 +6,8 @@ use super::followed::Followed;
 use super::found::{Found, NOTHING, covered, largest};
 use super::hypothesis::Hypothesis;
 use super::settings::SearchSettings;
+use crate::error::EngineError;
+use crate::rules::RulesError;
 
 /// A token of a hypothesis, and its place in the tree of all of them.
 #[derive(Clone, Copy)]
@@ -55,6 +57,7 @@ struct Group {
 }
 
 /// A candidate to go on with.
+#[derive(Clone, Copy)]
 struct Candidate {
     /// What candidates are ordered by: the total, less what other groups cost it.
     key: f64,
@@ -63,6 +66,15 @@ struct Candidate {
     parent: usize,
     id: u32,
     log_probability: f32,
+}
+
+/// What was seen of the candidates of a hypothesis in one step.
+#[derive(Clone, Default)]
+struct Tried {
+    /// Whether one of them goes on or ends.
+    goes_on: bool,
+    /// Why the last of the others cannot be followed; all candidates are there then.
+    fault: Option<RulesError>,
 }
 
 /// The running search for one prompt.
@@ -82,6 +94,8 @@ pub(super) struct Sentence<'a> {
     ended: Vec<Ended>,
     /// The others that do not go on.
     cut: Vec<Ended>,
+    /// Why the last hypothesis was dropped that could not follow the rules.
+    fault: Option<RulesError>,
 }
 
 impl<'a> Sentence<'a> {
@@ -103,8 +117,8 @@ impl<'a> Sentence<'a> {
             Group { live: vec![live], ended: 0 }
         };
         let groups = std::iter::repeat_with(root).take(settings.groups).collect();
-        let (nodes, ended, cut) = (Vec::new(), Vec::new(), Vec::new());
-        Self { index, forced, first, step, length: 0, maximum, nodes, groups, ended, cut }
+        let (nodes, ended, cut, fault) = (Vec::new(), Vec::new(), Vec::new(), None);
+        Self { index, forced, first, step, length: 0, maximum, nodes, groups, ended, cut, fault }
     }
 
     /// The hypotheses that go on.
@@ -145,13 +159,13 @@ impl<'a> Sentence<'a> {
     pub(super) fn advance(
         &mut self,
         settings: &SearchSettings,
-        found: &Found<'_>,
+        found: &mut Found<'_>,
         copies: &mut Vec<[usize; 2]>,
-    ) {
+    ) -> Result<(), EngineError> {
         // What the earlier groups chose in this step.
         let mut chosen: Vec<u32> = Vec::new();
         for group in 0..self.groups.len() {
-            self.advance_group(settings, found, group, &mut chosen);
+            self.advance_group(settings, found, group, &mut chosen)?;
         }
         self.length += 1;
         self.drop_hopeless(settings);
@@ -163,49 +177,69 @@ impl<'a> Sentence<'a> {
             }
         }
         self.place(settings.beam, copies);
+        Ok(())
     }
 
     fn advance_group(
         &mut self,
         settings: &SearchSettings,
-        found: &Found<'_>,
+        found: &mut Found<'_>,
         group: usize,
         chosen: &mut Vec<u32>,
-    ) {
+    ) -> Result<(), EngineError> {
         let live = std::mem::take(&mut self.groups[group].live);
+        // What this group chooses counts for the later ones alone.
+        let earlier = chosen.clone();
         let mut candidates = Vec::with_capacity(live.len() * found.count);
         for (parent, way) in live.iter().enumerate() {
             let place = found.places[way.row] * found.count;
             let ids = &found.ids[place..place + found.count];
             let values = &found.log_probabilities[place..place + found.count];
-            for (&id, &log_probability) in ids.iter().zip(values) {
-                if id == NO_CANDIDATE {
-                    break;
-                }
-                let total = way.total + f64::from(log_probability);
-                let again = chosen.iter().filter(|&&other| other == id).count();
-                let key = total - f64::from(settings.diversity) * again as f64;
-                candidates.push(Candidate { key, total, parent, id, log_probability });
-            }
+            let pairs = ids.iter().copied().zip(values.iter().copied());
+            let pairs = pairs.take_while(|&(id, _)| id != NO_CANDIDATE);
+            candidates.extend(pairs.map(|pair| candidate(settings, &earlier, (parent, way), pair)));
             if ids.first() == Some(&NO_CANDIDATE) {
                 self.cut(settings, way);
             }
         }
-        // Stable: of equal ones the better hypothesis comes first, and then its better candidate.
-        candidates.sort_by(|a, b| b.key.total_cmp(&a.key));
+        order(&mut candidates);
         let is_forced = self.forced().is_some();
         let most = settings.of_group();
         let mut next: Vec<Live> = Vec::with_capacity(most);
-        for (rank, candidate) in candidates.into_iter().enumerate() {
-            if next.len() == most {
-                break;
-            }
-            let Candidate { total, parent, id, log_probability, .. } = candidate;
+        let mut tried = vec![Tried::default(); live.len()];
+        // The place of a candidate among those that can be followed.
+        let mut rank = 0;
+        let mut at = 0;
+        while next.len() < most && at < candidates.len() {
+            let Candidate { total, parent, id, log_probability, .. } = candidates[at];
+            at += 1;
             let way = &live[parent];
+            let is_end = !is_forced && settings.ends.contains(&id);
+            let rules = way.rules.as_ref().filter(|_| !is_end).map(|rules| rules.with(id));
+            let rules = match rules.transpose() {
+                Ok(rules) => rules,
+                // The rules allow it, but no token of the model can come behind it.
+                Err(fault) => {
+                    let is_first = tried[parent].fault.replace(fault).is_none();
+                    // No more were looked for than the beam needs where each can be followed.
+                    if is_first && !is_forced {
+                        let mut excluded = Vec::new();
+                        self.exclude(settings, way, &mut excluded);
+                        let pairs = found.further(way.row, &excluded)?.into_iter();
+                        let of = |pair| candidate(settings, &earlier, (parent, way), pair);
+                        candidates.extend(pairs.map(of));
+                        order(&mut candidates[at..]);
+                    }
+                    continue;
+                }
+            };
+            tried[parent].goes_on = true;
+            // Further down an end would not be in the beam.
+            let is_in_beam = rank < most;
+            rank += 1;
             let attention = found.attention_of(way.row, way.coverage.len());
-            if !is_forced && settings.ends.contains(&id) {
-                // Further down it would not be in the beam.
-                if rank < most {
+            if is_end {
+                if is_in_beam {
                     self.groups[group].ended += 1;
                     let coverage = covered(&way.coverage, attention);
                     let end = Some((id, log_probability));
@@ -214,9 +248,6 @@ impl<'a> Sentence<'a> {
                 }
                 continue;
             }
-            let Ok(rules) = way.rules.as_ref().map(|rules| rules.with(id)).transpose() else {
-                continue;
-            };
             let node = Node { parent: way.node, id, log_probability, source: largest(attention) };
             self.nodes.push(node);
             let node = (self.nodes.len() - 1) as u32;
@@ -224,7 +255,7 @@ impl<'a> Sentence<'a> {
             chosen.push(id);
             // Where an end token can come, its probability counts.
             if settings.ends.is_empty() && rules.as_ref().is_some_and(Followed::is_complete) {
-                if rank < most {
+                if is_in_beam {
                     self.groups[group].ended += 1;
                     self.end(settings, node, total, &coverage, None);
                 }
@@ -232,9 +263,28 @@ impl<'a> Sentence<'a> {
             }
             next.push(Live { node, total, row: way.row, next: id, coverage, rules });
         }
+        // Where the beam is full, not all candidates were tried, and nothing is missing.
+        if next.len() < most {
+            for (way, Tried { goes_on, fault }) in live.iter().zip(tried) {
+                if let Some(fault) = fault.filter(|_| !goes_on) {
+                    self.drop_stuck(settings, way, fault);
+                }
+            }
+        }
         let group = &mut self.groups[group];
         if group.ended < settings.enough() {
             group.live = next;
+        }
+        Ok(())
+    }
+
+    /// Drops a hypothesis that no token of the model can go on with as its rules ask. One that matches
+    /// as it is, is taken so, unless a further token is forced on it.
+    fn drop_stuck(&mut self, settings: &SearchSettings, way: &Live, fault: RulesError) {
+        let matches = way.rules.as_ref().is_some_and(Followed::may_end);
+        match matches && self.forced().is_none() {
+            true => self.cut(settings, way),
+            false => self.fault = Some(fault),
         }
     }
 
@@ -305,12 +355,20 @@ impl<'a> Sentence<'a> {
         }
     }
 
-    /// The best hypotheses, best first: those that have ended, then those that were cut.
-    pub(super) fn into_hypotheses(mut self, settings: &SearchSettings) -> Vec<Hypothesis> {
+    /// The best hypotheses, best first: those that have ended, then those that were cut. Where there is
+    /// none, why the last one could not follow the rules.
+    pub(super) fn into_hypotheses(
+        mut self,
+        settings: &SearchSettings,
+    ) -> Result<Vec<Hypothesis>, RulesError> {
+        let is_empty = self.ended.is_empty() && self.cut.is_empty();
+        if let Some(fault) = self.fault.take().filter(|_| is_empty) {
+            return Err(fault);
+        }
         let cut = &mut self.cut;
         cut.sort_by(|a, b| b.score.total_cmp(&a.score));
         let best = self.ended.iter().chain(&self.cut).take(settings.hypotheses);
-        best.map(|ended| self.hypothesis(ended, settings.align)).collect()
+        Ok(best.map(|ended| self.hypothesis(ended, settings.align)).collect())
     }
 
     fn hypothesis(&self, ended: &Ended, align: bool) -> Hypothesis {
@@ -347,6 +405,26 @@ impl<'a> Sentence<'a> {
         let get = |node: u32| self.nodes.get(node as usize).copied();
         std::iter::successors(get(node), move |node| get(node.parent))
     }
+}
+
+/// A token and its ln p as a candidate of a hypothesis, which is the `parent`-th of its group. `chosen`
+/// are the tokens of earlier groups.
+fn candidate(
+    settings: &SearchSettings,
+    chosen: &[u32],
+    (parent, way): (usize, &Live),
+    (id, log_probability): (u32, f32),
+) -> Candidate {
+    let total = way.total + f64::from(log_probability);
+    let again = chosen.iter().filter(|&&other| other == id).count();
+    let key = total - f64::from(settings.diversity) * again as f64;
+    Candidate { key, total, parent, id, log_probability }
+}
+
+/// Puts the best candidate first. Of equal ones the better hypothesis comes first, and then its better
+/// candidate: the sort is stable.
+fn order(candidates: &mut [Candidate]) {
+    candidates.sort_by(|a, b| b.key.total_cmp(&a.key).then(a.parent.cmp(&b.parent)));
 }
 
 fn score(settings: &SearchSettings, total: f64, tokens: usize, coverage: &[f32]) -> f64 {

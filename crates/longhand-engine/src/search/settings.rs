@@ -43,7 +43,8 @@ pub struct SearchSettings {
     pub forbidden: Vec<u32>,
     /// The rules that each hypothesis follows, at the beginning of a text, with
     /// [`SearchSettings::ends`] as the tokens that end it. A hypothesis that no token can
-    /// continue is cut. Default: none.
+    /// continue as they ask is dropped; one whose tokens the other settings exclude is cut.
+    /// Default: none.
     pub constraint: Option<Constraint>,
     /// How many times K hypotheses must have ended for the search to end (Kasai et al., 2024). It
     /// ends sooner where none that goes on can still be among the best; ∞ leaves it at that, which

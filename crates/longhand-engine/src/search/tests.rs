@@ -3,8 +3,11 @@ use std::sync::Arc;
 use longhand_model::{
     Config, Cpu, Format, Input, Mode, Preset, Sequence, Source, SourceInput, State,
 };
+use longhand_text::{Tokenizer, TokenizerKind};
 
 use super::*;
+use crate::engine::Engine;
+use crate::rules::{Constraint, Rules, RulesError};
 use crate::sampler::SamplerSettings;
 use crate::testing;
 
@@ -629,4 +632,97 @@ fn logits_that_are_no_numbers_are_named() {
     let prompt = Prompt { prefix: &[1], ..Prompt::default() };
     let error = search(&model, &mut tape(), &[prompt], &SearchSettings::default()).unwrap_err();
     assert!(matches!(error, EngineError::Sampler(_)), "{error}");
+}
+
+/// A model of random weights whose tokens are the words of a text.
+fn words(text: &str, seed: u64) -> Arc<Engine> {
+    let texts = std::iter::repeat_with(|| Ok(text.to_owned())).take(3);
+    let tokenizer = Tokenizer::train(TokenizerKind::Word, None, texts, &mut |_| {}).unwrap();
+    let model = Model::new(Preset::LonghandNano.config(tokenizer.vocab_size()), seed).unwrap();
+    Engine::new(model, tokenizer).unwrap()
+}
+
+/// Settings with the constraint of a regular expression.
+fn following(engine: &Arc<Engine>, regex: &str, beam: usize) -> SearchSettings {
+    let rules = Arc::new(Rules::regex(regex).unwrap());
+    let ends: Vec<u32> = engine.tokenizer().document_end_id().into_iter().collect();
+    let constraint = Constraint::new(&rules, engine.vocabulary().unwrap(), &ends).unwrap();
+    let maximum = MostTokens { tokens: 9, per_token: 0.0 };
+    SearchSettings {
+        beam,
+        maximum,
+        ends,
+        constraint: Some(constraint),
+        ..SearchSettings::default()
+    }
+}
+
+/// Ten of the eleven words that may come first have no word behind them, so that among the candidates
+/// that a narrow beam looks for there may be dead ends alone.
+#[test]
+fn a_beam_looks_past_dead_ends() {
+    for seed in 0..6 {
+        let engine = words("ba be bi bo bu da de di do du a cat", seed);
+        let mut reader = engine.reader(&testing::cpu());
+        let mut session = engine.session(SamplerSettings::default()).unwrap();
+        session.read_text(&mut reader, "a cat").unwrap();
+        let prefix = engine.tokenizer().encode("a cat").unwrap();
+        let prompt = Prompt { prefix: &prefix, ..Prompt::default() };
+        for beam in [1, 2, 3] {
+            let settings = following(&engine, "([bd][aeiou] zip|a cat)", beam);
+            let found = session.search(&mut reader, &settings).unwrap();
+            let text = engine.tokenizer().decode(&found[0].ids).unwrap();
+            assert_eq!((text.trim(), found[0].matches), ("a cat", Some(true)), "{seed} {beam}");
+            // The same from a pass of the search itself, and with the probabilities of the model.
+            let again = reader.search(&[prompt], &settings).unwrap();
+            assert_eq!(again[0][0].ids, found[0].ids);
+            let forced = [&found[0].ids[..], found[0].end.as_slice()].concat();
+            let forced = Prompt { forced: &forced, ..prompt };
+            let expected = &reader.log_probabilities(&[forced]).unwrap()[0];
+            for found in [&found[0], &again[0][0]] {
+                assert_eq!(found.log_probabilities.len(), expected.len());
+                let pairs = found.log_probabilities.iter().zip(expected);
+                assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() < 1e-4), "{seed} {beam}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_search_that_ends_without_a_hypothesis_names_its_prompt() {
+    let engine = words("ba be bi bo bu da de di do du a cat", 1);
+    let mut reader = engine.reader(&testing::cpu());
+    let mut session = engine.session(SamplerSettings::default()).unwrap();
+    session.read_text(&mut reader, "a cat").unwrap();
+    let prefix = engine.tokenizer().encode("a cat").unwrap();
+    let prompt = Prompt { prefix: &prefix, ..Prompt::default() };
+    // The second one goes on with ` do`, and comes to its end there.
+    for (regex, beam) in [("[bd][aeiou] zip", 1), ("[bd][aeiou] dog", 4)] {
+        let settings = following(&engine, regex, beam);
+        let error = session.search(&mut reader, &settings).unwrap_err();
+        assert!(matches!(error, EngineError::Rules(RulesError::DeadEnd { .. })), "{error}");
+        let error = reader.search(&[prompt], &settings).unwrap_err().to_string();
+        let told =
+            "prompt 0 has no hypothesis that follows the rules: no token of the model can go on";
+        assert!(error.starts_with(told), "{error}");
+        // A token that is forced on the hypothesis against the rules.
+        let cat = [engine.tokenizer().id("cat").unwrap()];
+        let error = reader.search(&[Prompt { forced: &cat, ..prompt }], &settings).unwrap_err();
+        assert!(error.to_string().contains("the rules forbid the token"), "{error}");
+    }
+}
+
+#[test]
+fn a_match_that_could_only_go_on_to_a_dead_end_is_taken_as_it_is() {
+    let engine = words("do a cat", 1);
+    let mut reader = engine.reader(&testing::cpu());
+    let mut session = engine.session(SamplerSettings::default()).unwrap();
+    session.read_text(&mut reader, "a cat").unwrap();
+    let rules = Arc::new(Rules::regex("a cat( dog)?").unwrap());
+    let constraint = Constraint::new(&rules, engine.vocabulary().unwrap(), &[]).unwrap();
+    let settings = SearchSettings { constraint: Some(constraint), beam: 2, ..short() };
+    let settings = SearchSettings { ends: Vec::new(), ..settings };
+    let found = session.search(&mut reader, &settings).unwrap();
+    let text = engine.tokenizer().decode(&found[0].ids).unwrap();
+    assert_eq!((text.trim(), found[0].matches), ("a cat", Some(true)));
 }

@@ -74,6 +74,28 @@ fn lists_of_json_keep_what_else_they_hold() {
     );
 }
 
+/// A text with the separator, or with line breaks, is read as one text again.
+#[test]
+fn a_text_is_no_more_than_one_field() {
+    assert_eq!(field("a ||| b\r\nc | d || e"), "a | | | b  c | d || e");
+    for text in ["|||", "|||||", "a||||||b", "||| 0.5 |||", "x|", "x||"] {
+        let line = format!("0 ||| {} ||| {LOG_PROBABILITY}= -2 ||| -1\n", field(text));
+        let lists = Lists::parse(&line, "a").unwrap();
+        assert_eq!(lists.lists()[0].hypotheses()[0].text(), field(text));
+        assert_eq!(lists.lists()[0].hypotheses()[0].values, [-1.0, -2.0]);
+    }
+}
+
+#[test]
+fn a_log_probability_of_json_is_a_feature() {
+    let text = "{\"hypotheses\": [{\"text\": \"a\", \"score\": -1, \"log_probability\": -3.5}, \
+                {\"text\": \"b\", \"score\": null, \"log_probability\": null}]}\n";
+    let lists = Lists::parse(text, "a").unwrap();
+    assert_eq!(lists.features(), ["score", LOG_PROBABILITY]);
+    assert_eq!(lists.lists()[0].hypotheses()[0].values, [-1.0, -3.5]);
+    assert_eq!(lists.lists()[0].hypotheses()[1].value(1), 0.0);
+}
+
 #[test]
 fn what_is_wrong_is_told_in_a_sentence() {
     let fault = |text: &str| Lists::parse(text, "x.nbest").unwrap_err().to_string();

@@ -30,7 +30,8 @@ pub struct Data {
     /// The file of the targets of a file of sources, line by line, for tasks whose answers are written.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub targets: BTreeMap<PathBuf, PathBuf>,
-    /// Share of `train` that a writing task tests on, by the hash of its sources, without `test` (0).
+    /// Share of `train` that a writing task tests on, by the hash of its sources (of a dialogue, of what
+    /// the user says first), without `test` (0).
     #[serde(skip_serializing_if = "is_default")]
     pub test_fraction: f64,
     /// The last part of `train` that validates (0.1); 0 for none. Not used with `valid`.

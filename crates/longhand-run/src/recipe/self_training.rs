@@ -16,10 +16,11 @@ pub struct SelfTraining {
     pub rounds: NonZeroUsize,
     /// The least probability of an answer that becomes a label (0.9).
     pub threshold: f64,
-    /// The most texts of each label, the most probable ones (none: as many of each as of the label
-    /// that is given least often).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_label: Option<NonZeroUsize>,
+    /// The most texts of each label, the most probable ones: for the second round, the third and so
+    /// on, the last number for all later ones (none: as many of each as of the label that is given
+    /// least often).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub per_label: Vec<NonZeroUsize>,
     /// The round that this run is, from 1; every round in turns where not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub round: Option<NonZeroUsize>,
@@ -37,7 +38,7 @@ impl Default for SelfTraining {
             unlabelled: Vec::new(),
             rounds: ROUNDS,
             threshold: 0.9,
-            per_label: None,
+            per_label: Vec::new(),
             round: None,
             labelled: None,
         }
@@ -45,6 +46,12 @@ impl Default for SelfTraining {
 }
 
 impl SelfTraining {
+    /// The most texts of each label that a round, counted from 1, learns from.
+    pub(crate) fn most(&self, round: NonZeroUsize) -> Option<NonZeroUsize> {
+        let place = round.get().saturating_sub(2);
+        self.per_label.get(place).or(self.per_label.last()).copied()
+    }
+
     /// Why the rounds cannot be; none if they can.
     pub(super) fn fault(&self) -> Option<&'static str> {
         let Self { unlabelled, rounds, threshold, round, .. } = self;
@@ -59,5 +66,20 @@ impl SelfTraining {
         } else {
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_round_has_its_number_of_texts_and_later_ones_the_last() {
+        let number = |n| NonZeroUsize::new(n).unwrap();
+        let per_label = vec![number(500), number(2000)];
+        let settings = SelfTraining { per_label, ..SelfTraining::default() };
+        let most = |round| settings.most(number(round)).map(NonZeroUsize::get);
+        assert_eq!([2, 3, 4].map(most), [Some(500), Some(2000), Some(2000)]);
+        assert_eq!(SelfTraining::default().most(number(2)), None);
     }
 }

@@ -179,6 +179,24 @@ fn the_joint_probabilities_are_the_normed_geometric_mean() {
 }
 
 #[test]
+fn the_loss_is_that_of_calibrated_probabilities() {
+    let (mut task, examples) = classifier();
+    let (models, tokenizer) = networks(&task, Preset::StackedLstmClassifier, &TEXTS);
+    let plain = answered(&task, (models[0].clone(), None), &tokenizer, &examples).1;
+    task.temperature = 2.5;
+    for network in [(models[0].clone(), None), together(&models)] {
+        let (answers, loss) = answered(&task, network, &tokenizer, &examples);
+        let nats = examples.iter().zip(&answers).map(|(example, answers)| {
+            let right = task.labels.id(example.label.as_deref().unwrap()).unwrap() as usize;
+            -f64::from(answers[0].probabilities[right]).ln()
+        });
+        let expected = nats.sum::<f64>() / 4.0;
+        assert!((loss - expected).abs() < 1e-5, "{loss} {expected}");
+        assert!((loss - plain).abs() > 1e-4, "the temperature counts");
+    }
+}
+
+#[test]
 fn the_joint_logits_are_the_mean() {
     let (task, examples) = classifier();
     let (models, tokenizer) = networks(&task, Preset::StackedLstmClassifier, &TEXTS);

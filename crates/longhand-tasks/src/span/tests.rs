@@ -2,6 +2,7 @@ use longhand_kernel::Cpu;
 use longhand_text::TokenizerKind;
 
 use super::*;
+use crate::examples::{Examples, Files, Fold};
 use crate::predictor::Predictor;
 use crate::start;
 
@@ -62,7 +63,7 @@ fn the_places_of_every_tokeniser_are_exact() {
         for (example, (_, answer)) in examples.iter().zip(QUESTIONS) {
             let encoded = task.encode(&tokenizer, example).unwrap();
             let [LabelledIds { ids, label }] = &encoded.items[..] else { panic!("{kind}") };
-            let Target { span: (first, last), places, features } = label;
+            let Target { span: (first, last), places, features, .. } = label;
             let context = ids.len() - places.len();
             let [first, last] = [first, last].map(|&at| &places[at as usize - context]);
             assert_eq!(&CONTEXT[first.start..last.end], answer, "{kind}");
@@ -111,6 +112,53 @@ fn an_answer_in_the_last_window_is_found() {
     assert_eq!(task.fields(&examples[3], &answers)["start"], start);
     assert_eq!(task.fields(&examples[3], &answers)["end"], start + 5);
     assert_eq!(task.plain(&examples[3], &answers), "\"3\": \"1,200\"");
+    // To pretrain on, the windows are the context once, and the question is apart.
+    let documents = encoded.items.iter().map(Spans::documents).collect::<Vec<_>>();
+    let whole: Vec<u32> = documents.iter().flat_map(|parts| parts[1]).copied().collect();
+    let read: Vec<u32> =
+        tokens(&tokenizer, &Words::of(CONTEXT)).unwrap().iter().map(|token| token.id).collect();
+    assert_eq!(whole, read);
+    let asked: Vec<u32> = tokens(&tokenizer, &Words::of(&examples[3].question.text))
+        .unwrap()
+        .iter()
+        .map(|token| token.id)
+        .collect();
+    assert!(documents.iter().all(|parts| parts[0] == asked));
+}
+
+/// A hold-out that parts the questions on a context tells what is remembered, not what is found.
+#[test]
+fn the_questions_on_a_context_are_held_out_together() {
+    let contexts = |i: usize| format!("The town {i} lies at the lake {i}.");
+    let paragraph = |i: usize| {
+        let question = |about: &str| {
+            let answers = json!([{"text": about, "answer_start": contexts(i).find(about)}]);
+            json!({"question": format!("Which {about}?"), "answers": answers})
+        };
+        json!({"context": contexts(i), "qas": [question("town"), question("lake"), question("lies")]})
+    };
+    let paragraphs: Vec<Value> = (0..60).map(paragraph).collect();
+    let file = file(&json!({"data": [{"title": "Towns", "paragraphs": paragraphs}]}));
+    let read = |files: Files| {
+        let files = Files { train: vec![file.path().to_owned()], ..files };
+        Examples::<Spans>::read(&Settings::default(), &files, 1).unwrap()
+    };
+    let check = |train: &[Example], held_out: &[Example]| {
+        assert!(!held_out.is_empty());
+        assert_eq!(train.len() + held_out.len(), 180);
+        let contexts: HashSet<&str> = train.iter().map(|example| &*example.context).collect();
+        assert!(held_out.iter().all(|example| !contexts.contains(&*example.context)));
+    };
+    let held_out = read(Files { valid_fraction: 0.2, ..Files::default() });
+    check(&held_out.train, &held_out.valid);
+    let size = |size| NonZeroUsize::new(size).unwrap();
+    let tested = |number| {
+        let fold = Some(Fold { number: size(number), of: size(5) });
+        let folded = read(Files { fold, ..Files::default() });
+        check(&folded.train, &folded.test);
+        folded.test.len()
+    };
+    assert_eq!((1..=5).map(tested).collect::<Vec<_>>(), [36; 5]);
 }
 
 #[test]

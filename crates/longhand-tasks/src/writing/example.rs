@@ -1,5 +1,6 @@
 //! Pairs of texts from files: a source, and the right texts to write from it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use longhand_text::corpus::questions::Questions;
 use longhand_text::corpus::stories::{begins_story, read_stories};
 use longhand_text::corpus::table::{Example as Row, TableOptions, read_table};
 use longhand_text::{TableFormat, TextError};
+use serde::de::IgnoredAny;
 
 use super::kind::{Fields, Kind};
 use super::settings::Settings;
@@ -112,14 +114,32 @@ pub(super) fn format(file: &Path, reading: &Reading) -> Option<TableFormat> {
 }
 
 /// Whether the examples of a file are rows of a table. Questions in JSON are those of SQuAD, unless
-/// a column is named.
+/// a column is named or they have no context.
 pub(super) fn is_table<K: Kind>(settings: &Settings, file: &Path, reading: &Reading) -> bool {
     let names_columns = settings.source_column.is_some() || reading.text_column.is_some();
     match format(file, reading) {
         None => false,
-        Some(TableFormat::JsonLines) => K::FIELDS.context.is_none() || names_columns,
+        Some(TableFormat::JsonLines) => {
+            names_columns
+                || K::FIELDS.context.is_none_or(|key| no_line_has::<K>(key, file, reading))
+        }
         Some(_) => true,
     }
+}
+
+/// Whether the lines of a file of JSON are sources of which none has a context, by its key. Where some
+/// lines have one, the others are told as faults: without it they would be learnt as something else.
+fn no_line_has<K: Kind>(context: &str, file: &Path, reading: &Reading) -> bool {
+    // A pipe can be read once.
+    if !file.is_file() {
+        return false;
+    }
+    // A file that cannot be read is told by whoever reads its examples.
+    let lines = read_lines(file, reading.lossy).unwrap_or_default();
+    let keys = |line: &String| serde_json::from_str::<BTreeMap<String, IgnoredAny>>(line).ok();
+    let first = lines.iter().find(|line| !line.is_empty()).and_then(keys);
+    first.is_some_and(|keys| keys.contains_key(K::FIELDS.source))
+        && !lines.iter().filter_map(keys).any(|keys| keys.contains_key(context))
 }
 
 /// How the sources of a table are read.

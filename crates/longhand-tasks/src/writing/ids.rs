@@ -69,8 +69,9 @@ impl<K: Kind> Writing<K> {
             None => Vec::new(),
         };
         let is_known = !targets.is_empty();
-        let ends = written.len() < self.longest_target.get();
-        written.truncate(self.longest_target.get());
+        let longest = self.longest_target.get();
+        let (ends, is_target_cut) = (written.len() < longest, written.len() > longest);
+        written.truncate(longest);
         let mut ids = if self.form == Form::Stream { source.clone() } else { Vec::new() };
         ids.push(separator);
         let given = ids.len();
@@ -84,7 +85,7 @@ impl<K: Kind> Writing<K> {
         ids.extend(&written);
         next.resize(ids.len(), IGNORE);
         let source = if self.form == Form::Stream { Vec::new() } else { source };
-        let label = Target { source, given, next, direction, is_cut, forced, words };
+        let label = Target { source, given, next, direction, is_cut, is_target_cut, forced, words };
         Ok(Some(LabelledIds { ids, label }))
     }
 

@@ -162,6 +162,18 @@ impl Settings {
                 return Err(refused("languages", named, reason));
             }
         }
-        self.search.check().map_err(|(key, value, reason)| refused(key, value, reason))
+        self.search.check().map_err(|(key, value, reason)| refused(key, value, reason))?;
+        let longest = self.longest_target.map_or(K::LONGEST[1], NonZeroUsize::get);
+        let minimum = self.search.minimum;
+        match self.search.maximum {
+            None if minimum > longest => {
+                let reason = format!(
+                    "targets are learnt up to {longest} tokens, so raise longest_target or give a \
+                     maximum"
+                );
+                Err(refused("minimum", minimum.to_string(), &reason))
+            }
+            _ => Ok(()),
+        }
     }
 }

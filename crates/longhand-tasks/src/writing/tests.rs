@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::answer::Reply;
 use crate::baseline::Learning;
-use crate::ids::Data;
+use crate::ids::{Data, Measured};
 use crate::summarize::Summary;
 use crate::translate::Translation;
 use crate::{
@@ -59,15 +59,19 @@ fn answer<K: Kind>(text: &str, direction: usize) -> Answer<K> {
     Answer { texts: vec![text], direction, is_cut: false, counts: Arc::default() }
 }
 
-fn measured<K: Kind>(task: &Writing<K>, pairs: &[(Example, Answer<K>)]) -> BTreeMap<String, f64> {
-    let scored: Vec<Scored<'_, Writing<K>>> = pairs
+fn scored<K: Kind>(pairs: &[(Example, Answer<K>)]) -> Vec<Scored<'_, Writing<K>>> {
+    pairs
         .iter()
         .map(|(example, answer)| Scored {
             example,
             items: &[],
             answers: std::slice::from_ref(answer),
         })
-        .collect();
+        .collect()
+}
+
+fn measured<K: Kind>(task: &Writing<K>, pairs: &[(Example, Answer<K>)]) -> BTreeMap<String, f64> {
+    let scored = scored(pairs);
     let mut metrics = task.measure(&scored);
     metrics.extend(task.measure_once(&scored));
     metrics
@@ -123,6 +127,8 @@ fn a_long_source_is_cut_and_a_long_target_is_not_ended() {
     let id = |token: &str| tokenizer.id(token).unwrap();
     let encoded = task.encode(&tokenizer, &examples[0]).unwrap();
     assert!(encoded.is_cut && encoded.items[0].label.is_cut);
+    let counted = Measured::encode(&task, examples.to_vec(), &tokenizer).unwrap();
+    assert_eq!((counted.cut, counted.cut_targets()), (1, 1));
     let [a, b, c] = ["a", "b", "c"].map(id);
     assert_eq!(encoded.items[0].ids, [a, b, c, id("<sep>"), a, b]);
     assert_eq!(encoded.items[0].label.next[3..], [a, b, c]);
@@ -169,6 +175,40 @@ fn one_model_writes_in_both_directions() {
     let bare = Tokenizer::byte().unwrap().with_special_tokens(&["<sep>", "</s>"]).unwrap();
     let error = task.encode(&bare, &examples[0]).unwrap_err().to_string();
     assert!(error.starts_with("the byte tokeniser has no token <2de>"), "{error}");
+}
+
+#[test]
+fn the_first_of_several_targets_alone_is_translated_back() {
+    let examples = [Example { targets: vec!["xy".into(), "yx".into()], ..pair("ab", "") }];
+    let task: Translate = learnt(&both(), &examples);
+    let tokenizer = tokenizer(TokenizerKind::Char, &task, &examples);
+    let items = task.encode(&tokenizer, &examples[0]).unwrap().items;
+    let expected = ["<2de>", "x", "y", "<sep>", "a", "b"].map(|it| tokenizer.id(it).unwrap());
+    assert_eq!(items[1].ids, expected);
+    // Each of them is right where the source is translated.
+    let answers = [("yx", 0), ("ab", 1)];
+    let answers = answers.map(|(text, direction)| (examples[0].clone(), answer(text, direction)));
+    let metrics = measured(&task, &answers);
+    assert!(metrics["chrf_forward"] > 99.9 && metrics["chrf_backward"] > 99.9, "{metrics:?}");
+}
+
+#[test]
+fn signatures_have_the_keys_of_their_metrics() {
+    let example = pair("ab", "xy");
+    let task: Translate = learnt(&both(), std::slice::from_ref(&example));
+    let keys = |directions: &[usize]| {
+        let answered = |&direction: &usize| (example.clone(), answer("xy", direction));
+        let pairs: Vec<(Example, Answer<Translation>)> = directions.iter().map(answered).collect();
+        let (metrics, report) = (task.measure(&scored(&pairs)), task.report(&scored(&pairs)));
+        let signatures = report.json["signatures"].as_object().unwrap();
+        let keys: Vec<String> = signatures.keys().cloned().collect();
+        assert!(keys.iter().all(|key| metrics.contains_key(key)), "{keys:?} {metrics:?}");
+        keys
+    };
+    assert_eq!(keys(&[0])[0], "bleu");
+    assert_eq!(keys(&[1])[0], "bleu");
+    let both = keys(&[0, 1]);
+    assert_eq!([&*both[0], &*both[3]], ["bleu_forward", "bleu_backward"]);
 }
 
 /// The second example of the paper of BLEU has two matches of seven words; the values of the others
@@ -307,6 +347,23 @@ fn questions_are_read_with_their_stories() {
     };
     assert_eq!(read(&settings, &path, false), [asked("A dog.", "What?", &["dog"])]);
     assert_eq!(read(&settings, &path, true), [asked("A dog.", "What?", &[])]);
+    // Lines of JSON are rows of a table where none has a context.
+    let alone = "{\"question\": \"Who?\", \"answer\": \"Bo\"}\n";
+    let beside = "{\"context\": \"A dog.\", \"question\": \"What?\", \"answer\": \"dog\"}\n";
+    let path = write(&folder, "alone.jsonl", alone);
+    assert_eq!(read(&Settings::default(), &path, false), [pair("Who?", "Bo")]);
+    assert_eq!(read(&Settings::default(), &path, true)[0].source, ["Who?".into()]);
+    let has_no_rows = |path: &Path| {
+        Writing::<Reply>::has_no_rows(&Settings::default(), path, &Reading::default())
+    };
+    assert!(!has_no_rows(&path));
+    let path = write(&folder, "beside.jsonl", beside);
+    assert_eq!(read(&Settings::default(), &path, false), [asked("A dog.", "What?", &["dog"])]);
+    assert!(has_no_rows(&path));
+    let path = write(&folder, "mixed.jsonl", &[alone, beside].concat());
+    let mixed = Writing::<Reply>::read(&Settings::default(), &path, &Reading::default());
+    let error = mixed.unwrap_err().to_string();
+    assert!(error.contains("line 1") && error.contains("missing field `context`"), "{error}");
     let lines = write(&folder, "lines.txt", "A dog.\tWhat?\nWho?\n");
     let found = read(&Settings::default(), &lines, true);
     assert_eq!(found[0], asked("A dog.", "What?", &[]));
@@ -334,6 +391,8 @@ fn settings_that_cannot_be_get_one_sentence() {
     assert!(search(SearchOptions { beam: many, ..own() }).contains("at most 512"));
     let short = SearchOptions { minimum: 3, maximum: NonZeroUsize::new(2), ..own() };
     assert!(search(short).contains("at most the maximum"));
+    let long = SearchOptions { minimum: 129, ..own() };
+    assert!(search(long).contains("minimum = 129: targets are learnt up to 128 tokens"));
     let error = Writing::<Summary>::learn(&both(), &[pair("a", "b")], "it").unwrap_err();
     assert!(error.to_string().contains("only a translation has another direction"));
 }
@@ -480,15 +539,7 @@ fn questions_are_measured_by_the_group_of_their_file() {
     let metrics = measured(&task, &pairs);
     assert_eq!((metrics["exact_match"], metrics["group_mean"]), (2.0 / 3.0, 0.75));
     assert_eq!(metrics["groups_at_least_95"], 1.0);
-    let scored: Vec<Scored<'_, Writing<Reply>>> = pairs
-        .iter()
-        .map(|(example, answer)| Scored {
-            example,
-            items: &[],
-            answers: std::slice::from_ref(answer),
-        })
-        .collect();
-    let report = task.report(&scored);
+    let report = task.report(&scored(&pairs));
     let groups = &report.json["by_group"];
     assert_eq!((&groups["mean"], &groups["at_least_95"]), (&json!(0.75), &json!(1)));
     let names: Vec<&Value> = (0..2).map(|i| &groups["groups"][i]["name"]).collect();
@@ -656,6 +707,10 @@ fn an_answer_begins_as_it_must() {
     let at = At { name: "it", example: 1 };
     let error = predictor.predict(&[own], at).unwrap_err().to_string();
     assert!(error.contains("\"c\", but no text that matches the rules begins so"), "{error}");
+    // So are more tokens than an answer has.
+    predictor.task.search.minimum = 4;
+    let error = predictor.predict(&examples, at).unwrap_err().to_string();
+    assert!(error.contains("minimum = 4: an answer has at most 3 tokens"), "{error}");
 }
 
 #[test]
@@ -806,6 +861,14 @@ fn a_source_is_read_by_its_own_tokeniser() {
     assert!(opened != task);
     opened.open(folder.path()).unwrap();
     assert!(opened == task);
+    // A run that begins with the folder reads sources as its model does.
+    let unasked = Settings { separate_vocabularies: false, ..settings };
+    let mut begun: Translate = learnt(&unasked, &examples);
+    begun.begin_with(folder.path(), &targets).unwrap();
+    assert!(begun == task);
+    let other = TempDir::new().unwrap();
+    let error = begun.begin_with(other.path(), &targets).unwrap_err().to_string();
+    assert!(error.contains("separate_vocabularies = true: one tokeniser reads"), "{error}");
     // One tokeniser for both has no file.
     let task: Translate = learnt(&Settings::default(), &examples);
     assert!(task.files(&targets).unwrap().is_empty() && task.apart(&examples[0]).is_none());

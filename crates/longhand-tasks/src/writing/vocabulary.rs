@@ -20,6 +20,11 @@ impl SourceVocabulary {
         Self(Some(Arc::new(tokenizer)))
     }
 
+    /// Whether a model folder has such a tokeniser.
+    pub(super) fn is_in(folder: &Path) -> bool {
+        folder.join(SOURCE_TOKENIZER_FILE).is_file()
+    }
+
     /// Reads it from a model folder.
     ///
     /// # Errors

@@ -102,6 +102,7 @@ impl Arguments {
         if answers.join(TASK_FILE).is_file() {
             return self.task(answers, folder, data);
         }
+        self.task.refuse_rules()?;
         if let Some(flag) = self.task.given() {
             let name = answers.display();
             let text = format!("{flag} is for classifiers, and {name} holds none: leave it out");
@@ -153,10 +154,12 @@ impl Arguments {
         let bits_per_byte = total.nats / std::f64::consts::LN_2 / (*bytes).max(1) as f64;
         let bits_per_byte = (*unknown <= MOST_UNKNOWN).then_some(bits_per_byte);
         let (perplexity, tokens) = (loss.exp(), total.targets);
+        let tokens_per_second = tokens as f64 / seconds.max(f64::MIN_POSITIVE);
         if self.json {
             let mut line = json!({
                 "loss": loss, "perplexity": perplexity, "bits_per_byte": bits_per_byte,
                 "tokens": tokens, "unknown": unknown, "seconds": seconds,
+                "tokens_per_second": tokens_per_second,
             });
             if let Some(names) = self.adapters.names() {
                 line["adapters"] = names.into();

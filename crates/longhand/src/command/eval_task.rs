@@ -4,17 +4,19 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use longhand_engine::Rules;
 use longhand_model::file;
-use longhand_tasks::examples::{check_known, read_known};
+use longhand_tasks::examples::{add_notes, check_known, read_known};
 use longhand_tasks::intervals::{self, Difference, Interval, McNemar, SAMPLES};
 use longhand_tasks::predictor::{self, Trained};
 use longhand_tasks::search::Pace;
-use longhand_tasks::task::{Reading, Report, Scored};
-use longhand_tasks::{Evaluation, Listed, Measured, Predictor, VisitTask};
+use longhand_tasks::task::{Report, Scored};
+use longhand_tasks::{Evaluation, Listed, Measured, Predictor, Task, VisitTask};
 use serde_json::{Map, Value, json};
 
 use super::writing::{SearchArguments, with_targets};
@@ -24,7 +26,8 @@ use crate::interrupt::STOP;
 use crate::neighbours::{Beside, NeighbourArguments};
 use crate::reading::{TextArguments, Threads, model_folder};
 use crate::report::{self, Mistake, Page};
-use crate::task_data::{self, TableArguments};
+use crate::rules::RulesArguments;
+use crate::task_data::{self, FileReading, TableArguments};
 
 /// How a task's model is measured.
 #[derive(Args)]
@@ -43,6 +46,8 @@ pub(crate) struct TaskArguments {
     references_column: Option<String>,
     #[command(flatten)]
     search: SearchArguments,
+    #[command(flatten, next_help_heading = "Writing")]
+    rules: RulesArguments,
     /// Another model folder of the same task: whether the two differ more than by chance
     #[arg(long, value_name = "DIR")]
     against: Option<PathBuf>,
@@ -78,8 +83,9 @@ pub(crate) struct TaskEvaluation<'a> {
 /// The same, once the task is known.
 struct Measure<'a> {
     what: &'a TaskEvaluation<'a>,
+    rules: Option<Arc<Rules>>,
     trained: Trained,
-    reading: Reading,
+    reading: FileReading,
 }
 
 /// Two models on the same examples.
@@ -100,16 +106,52 @@ struct Told<'a> {
     numbers: &'static [(&'static str, &'static str)],
     intervals: BTreeMap<String, Interval>,
     report: Report,
+    /// Repairs to the examples, each with the number of times it was made.
+    notes: BTreeMap<String, usize>,
     pace: Option<Pace>,
     /// Texts that are longer than the model reads.
     cut: usize,
+    /// Right texts that are longer than what the loss is measured on.
+    cut_targets: usize,
     comparison: Option<Comparison>,
     /// What a datastore changed, if there is one.
     beside: Option<Beside>,
     seconds: f64,
 }
 
+/// Why rules are refused where nothing is written.
+const NOT_WRITTEN: &str = "--rules is for tasks whose answers are written: leave it out";
+
+/// Has a predictor write by rules, if there are any.
+///
+/// # Errors
+/// A task whose answers are not written, or are changed once they are; rules that no token of the model
+/// can begin.
+pub(super) fn follow<T: Task>(
+    predictor: &mut Predictor<T>,
+    rules: Option<&Arc<Rules>>,
+) -> Result<()> {
+    let Some(rules) = rules else { return Ok(()) };
+    if !T::WRITES {
+        return Err(Usage(NOT_WRITTEN.into()).into());
+    }
+    if predictor.task.search_mut().is_some_and(|search| search.replace_unknown) {
+        let text = "--replace-unknown changes what was written, which then need not match --rules: \
+                    leave one of them out";
+        return Err(Usage(text.into()).into());
+    }
+    Ok(predictor.follow(rules)?)
+}
+
 impl TaskArguments {
+    /// Refuses rules for a language model, which is not measured on what it writes.
+    pub(crate) fn refuse_rules(&self) -> Result<(), Usage> {
+        match self.rules.rules {
+            None => Ok(()),
+            Some(_) => Err(Usage(NOT_WRITTEN.into())),
+        }
+    }
+
     /// The first flag that is given and that only a task's model has.
     pub(crate) fn given(&self) -> Option<&'static str> {
         let flags = [
@@ -130,9 +172,10 @@ impl TaskArguments {
 
 impl TaskEvaluation<'_> {
     pub(crate) fn run(&self) -> Result<()> {
+        let rules = self.arguments.rules.load()?;
         let (file, trained) = predictor::open(self.folder, self.model, &self.adapters.chosen)?;
         self.adapters.tell();
-        let (mut task, reading) =
+        let (mut task, mut reading) =
             task_data::reading(self.folder, &file, self.text, &self.arguments.table)?;
         let columns = [
             ("label_column", &self.arguments.label_column),
@@ -144,8 +187,8 @@ impl TaskEvaluation<'_> {
                 set.map_err(|error| Usage(error.to_string()))?;
             }
         }
-        let reading = with_targets(reading, self.data, &self.arguments.targets)?;
-        file.visit(&task, Measure { what: self, trained, reading })
+        reading.all = with_targets(reading.all, self.data, &self.arguments.targets)?;
+        file.visit(&task, Measure { what: self, rules, trained, reading })
     }
 }
 
@@ -153,28 +196,36 @@ impl VisitTask for Measure<'_> {
     type Output = Result<()>;
 
     fn visit<T: Listed>(self, task: T, settings: &T::Settings) -> Result<()> {
-        let Self { what, trained, reading } = self;
+        let Self { what, rules, trained, reading } = self;
+        if T::WRITES && rules.is_some() && matches!(trained, Trained::Baseline(_)) {
+            let name = what.folder.display();
+            let text = "--rules is for networks that write, and";
+            return Err(Usage(format!("{text} {name} holds a baseline: leave it out")).into());
+        }
         let cpu = what.threads.cpu();
         let began = Instant::now();
         let mut first = Predictor::checked(what.folder, task, trained, cpu.clone())?;
         what.neighbours.consult(&mut first)?;
         let search = &what.arguments.search;
         search.apply(&mut first.task, None)?;
+        follow(&mut first, rules.as_ref())?;
         let mut second = match &what.arguments.against {
             Some(folder) => Some(Predictor::<T>::load(model_folder(folder)?, cpu)?),
             None => None,
         };
         if let Some(second) = &mut second {
             search.apply(&mut second.task, None)?;
+            follow(second, rules.as_ref())?;
         }
-        let mut examples = Vec::new();
+        let (mut examples, mut notes) = (Vec::new(), BTreeMap::new());
         for path in what.data {
-            let read = read_known(&first.task, settings, path, &reading)?;
+            let read = read_known(&first.task, settings, path, &reading.of(path))?;
             // A pipe can be read once, and the other model's labels may differ.
             if let Some(second) = &second {
-                check_known(&second.task, &read, path)?;
+                check_known(&second.task, &read.examples, path)?;
             }
-            examples.extend(read);
+            examples.extend(read.examples);
+            add_notes(&mut notes, read.notes);
         }
         let examples = first.measured(examples)?;
         let evaluation = answered(&first, &examples, what)?;
@@ -203,8 +254,10 @@ impl VisitTask for Measure<'_> {
             numbers: T::NUMBERS,
             intervals: intervals::bootstrap(&first.task, &evaluation.scored(), samples, seed),
             report: evaluation.report(),
+            notes,
             pace: evaluation.pace,
             cut: examples.cut,
+            cut_targets: examples.cut_targets(),
             comparison,
             beside: first
                 .neighbours()
@@ -333,8 +386,14 @@ impl Told<'_> {
             let differences: Map<_, _> = differences.collect();
             add("against", json!({ "differences": differences, "mcnemar": mcnemar }));
         }
+        if !self.notes.is_empty() {
+            add("notes", json!(self.notes));
+        }
         if self.cut > 0 {
             add("cut", self.cut.into());
+        }
+        if self.cut_targets > 0 {
+            add("cut_targets", self.cut_targets.into());
         }
         if let Some(beside) = &self.beside {
             add("knn", json!(beside));
@@ -383,8 +442,15 @@ impl Told<'_> {
         if let Some(pace) = &self.pace {
             text += &format!(", {:.0} tokens written a second", pace.tokens_per_second());
         }
+        for (note, count) in &self.notes {
+            text += &format!("\n{count} {note}");
+        }
         if self.cut > 0 {
             text += &format!("\nof {} text(s) the first tokens alone were read", self.cut);
+        }
+        if self.cut_targets > 0 {
+            let count = self.cut_targets;
+            text += &format!("\nthe loss is of the first tokens alone of {count} target(s)");
         }
         if let Some(beside) = &self.beside {
             text += &format!("\n{beside}");

@@ -17,6 +17,7 @@ use longhand_train::{Adversarial, Budget, Settings as TrainSettings};
 use serde_json::{Value, json};
 
 use super::baseline::{self, BaselineFlags, Others};
+use super::copying::CopyFlags;
 use super::flags::{
     BudgetFlags, DataFlags, ModelFlags, NGRAM, OutputFlags, PretrainingFlags, TrainingFlags,
     TuningFlags, begin_with, check, first, nothing_to_resume, set,
@@ -113,6 +114,8 @@ pub(crate) struct Arguments {
     folds: Option<NonZeroUsize>,
     #[command(flatten)]
     writing: WritingFlags,
+    #[command(flatten)]
+    copying: CopyFlags,
     #[command(flatten)]
     model: ModelFlags,
     /// Word vectors that the embedding begins with, as word2vec, fastText and GloVe write them in
@@ -261,6 +264,7 @@ impl Arguments {
             begin_with(folder, &mut recipe)?;
         }
         self.model.apply(&mut recipe)?;
+        self.copying.apply(&mut recipe)?;
         if let Some(path) = &self.vectors {
             let vectors = Vectors { path: absolute(path)?, sha256: String::new() };
             recipe.model.vectors = Some(vectors);
@@ -311,7 +315,7 @@ impl Arguments {
             ("--label-smoothing", self.label_smoothing.is_some()),
             ("--adversarial", self.adversarial.is_some()),
         ];
-        let writing = self.writing.given();
+        let writing = self.writing.given().or(self.copying.given());
         let of_network = self.model.given().or(self.tuning.given()).or(self.budget.given());
         Others {
             of_base: base.or(preset),

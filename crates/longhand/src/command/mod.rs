@@ -9,6 +9,7 @@ mod adapter;
 mod baseline;
 mod bench;
 mod chat;
+mod copying;
 mod data;
 mod doctor;
 mod eval;

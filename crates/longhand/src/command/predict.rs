@@ -1,5 +1,6 @@
 //! `longhand predict`: a model's answers to examples from the standard input or from a table.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Read, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use longhand_engine::Rules;
+use longhand_nbest::{LOG_PROBABILITY, field};
 use longhand_tasks::predictor::{self, Trained};
 use longhand_tasks::task::{At, Ranked, Reading, Unit};
 use longhand_tasks::{Explainer, Explanation, Listed, Predictor, Task, TaskError, VisitTask};
@@ -15,6 +17,7 @@ use longhand_text::TableFormat;
 use longhand_text::corpus::WholeTable;
 use serde_json::Value;
 
+use super::eval_task::follow;
 use super::writing::SearchArguments;
 use crate::adapters::AdapterArguments;
 use crate::error::Usage;
@@ -23,7 +26,9 @@ use crate::neighbours::NeighbourArguments;
 use crate::reading::{TextArguments, Threads, model_folder};
 use crate::rules::RulesArguments;
 use crate::talk::say;
-use crate::task_data::{self, TableArguments};
+use crate::task_data::{self, FileReading, TableArguments};
+
+mod fasttext;
 
 /// Names the label of each line of stdin: one line in, one line out. A blank line has no label, and
 /// a blank line is the answer. A line of a model of pairs is two texts with a tab between them.
@@ -48,6 +53,10 @@ pub(crate) struct Arguments {
     /// of a model of several labels labels, text
     #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "json")]
     columns: Vec<String>,
+    /// Print labels as fastText's predict does: __label__NAME, of a model of several labels with
+    /// spaces between them
+    #[arg(long, conflicts_with_all = ["json", "columns", "explain", "nbest"])]
+    fasttext: bool,
     /// Say why: the share of each token (integrated gradients), and of each kind of memory,
     /// in the answer, or in each entity of a tagger; of several networks that answer together
     /// the mean over them
@@ -60,8 +69,8 @@ pub(crate) struct Arguments {
     /// out with further columns
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// The N best texts of a model that writes: a line each, `LINE ||| TEXT ||| LOG-PROBABILITY |||
-    /// SCORE`, lines counted from 0
+    /// The N best texts of a model that writes: a line each, `LINE ||| TEXT ||| logprob=
+    /// LOG-PROBABILITY ||| SCORE`, lines counted from 0; `|||` in a text becomes `| | |`
     #[arg(long, value_name = "N", conflicts_with = "columns")]
     nbest: Option<NonZeroUsize>,
     /// Begin each written answer with this text
@@ -124,7 +133,7 @@ struct Predict<'a> {
     arguments: &'a Arguments,
     rules: Option<Arc<Rules>>,
     trained: Trained,
-    reading: Reading,
+    reading: FileReading,
 }
 
 impl Arguments {
@@ -134,12 +143,12 @@ impl Arguments {
         let folder = self.folder();
         let (file, trained) = predictor::open(folder, model, &self.adapters.chosen)?;
         self.adapters.tell();
-        let (mut task, reading) = task_data::reading(folder, &file, &self.text, &self.table)?;
+        let (mut task, mut reading) = task_data::reading(folder, &file, &self.text, &self.table)?;
         if let Some(column) = &self.prefix_column {
             let set = task.set("prefix_column", column.as_str().into());
             set.map_err(|_| Usage(not_begun("--prefix-column", file.name())))?;
         }
-        let reading = Reading { unlabelled: true, ..reading };
+        reading.all.unlabelled = true;
         if self.data.is_none() {
             self.check_lines()?;
         }
@@ -233,10 +242,13 @@ impl Arguments {
             let cells = self.columns.iter().map(|name| cell(fields.get(name)));
             return Ok(writeln!(out, "{}", cells.collect::<Vec<_>>().join("\t"))?);
         }
+        if self.fasttext {
+            return Ok(writeln!(out, "{}", fasttext::line(&task.fields(example, answers)))?);
+        }
         if !self.json && self.nbest.is_some() {
             for Ranked { text, log_probability, score, .. } in task.ranked(answers) {
-                let text = text.replace(['\n', '\r'], " ");
-                writeln!(out, "{place} ||| {text} ||| {log_probability} ||| {score}")?;
+                let (text, name) = (field(text), LOG_PROBABILITY);
+                writeln!(out, "{place} ||| {text} ||| {name}= {log_probability} ||| {score}")?;
             }
             return Ok(());
         }
@@ -284,29 +296,28 @@ impl VisitTask for Predict<'_> {
         }
         let cpu = arguments.threads.cpu();
         let mut predictor = Predictor::checked(arguments.folder(), task, trained, cpu)?;
+        if arguments.fasttext {
+            fasttext::check(&predictor.task)?;
+        }
         arguments.neighbours.consult(&mut predictor)?;
         arguments.search.apply(&mut predictor.task, arguments.nbest)?;
         arguments.search.check_direction(&predictor.task)?;
-        if let Some(rules) = &rules {
-            if !T::WRITES {
-                let text = "--rules is for tasks whose answers are written: leave it out";
-                return Err(Usage(text.into()).into());
-            }
-            if predictor.task.search_mut().is_some_and(|search| search.replace_unknown) {
-                let text = "--replace-unknown changes what was written, which then need not match \
-                    --rules: leave one of them out";
-                return Err(Usage(text.into()).into());
-            }
-            predictor.follow(rules)?;
-        }
+        follow(&mut predictor, rules.as_ref())?;
         if let Some(prefix) = &arguments.prefix
             && !predictor.task.begin_answers(prefix)
         {
             return Err(Usage(not_begun("--prefix", T::NAME)).into());
         }
         let reasons = &mut arguments.reasons(&predictor)?;
+        let reading = match &arguments.data {
+            None => reading.all,
+            Some(path) => reading.of(path),
+        };
         match &arguments.data {
-            None => arguments.lines(predictor, std::io::stdin().lock(), INPUT, reasons)?,
+            None => {
+                let input = Input::new(std::io::stdin().lock(), INPUT, reading.lossy);
+                arguments.lines(predictor, input, reasons)?;
+            }
             Some(path) if T::has_no_rows(settings, path, &reading) => {
                 arguments.file(predictor, (settings, &reading), path, reasons)?;
             }
@@ -318,7 +329,8 @@ impl VisitTask for Predict<'_> {
             }
             Some(path) => {
                 let name = path.display().to_string();
-                arguments.lines(predictor, fs_err::File::open(path)?, &name, reasons)?;
+                let input = Input::new(fs_err::File::open(path)?, &name, reading.lossy);
+                arguments.lines(predictor, input, reasons)?;
             }
         }
         if reasons.cut > 0 {
@@ -426,6 +438,13 @@ impl Reasons {
     }
 }
 
+/// Tells how often a file was repaired.
+fn tell(notes: &BTreeMap<String, usize>) {
+    for (note, count) in notes {
+        say!("{count} {note}");
+    }
+}
+
 /// A value as a cell between tabs.
 fn cell(value: Option<&Value>) -> String {
     let text = match value {
@@ -457,13 +476,16 @@ impl Arguments {
             return Err(Usage(text).into());
         };
         let reading = Reading { format: Some(format), ..reading.clone() };
-        let examples = T::read(settings, path, &reading)?.examples;
+        let read = T::read(settings, path, &reading)?;
+        tell(&read.notes);
+        let examples = read.examples;
         let whole = WholeTable::read(path, &T::table(settings, &reading))?;
         if whole.len() != examples.len() {
             bail!("{} changed while it was read", path.display());
         }
         let mut out = BufWriter::new(std::io::stdout().lock());
-        let again = !self.json && !self.explain && self.nbest.is_none() && self.columns.is_empty();
+        let listed = self.json || self.explain || self.fasttext || self.nbest.is_some();
+        let again = !listed && self.columns.is_empty();
         let names: Vec<String> = T::COLUMNS.iter().map(|name| whole.free_name(name)).collect();
         if again {
             whole.write_names(&mut out, &names)?;
@@ -516,6 +538,10 @@ impl Arguments {
                 let place = kept.get(example - first.example).copied().unwrap_or_default();
                 TaskError::NotFinite { name, example: first.example + place }
             }
+            TaskError::NoAnswer { name, example, fault } => {
+                let place = kept.get(example - first.example).copied().unwrap_or_default();
+                TaskError::NoAnswer { name, example: first.example + place, fault }
+            }
             error => error,
         })?;
         let mut answers = vec![Vec::new(); rows.len()];
@@ -533,7 +559,9 @@ impl Arguments {
         path: &Path,
         reasons: &mut Reasons,
     ) -> Result<()> {
-        let examples = T::read(settings, path, reading)?.examples;
+        let read = T::read(settings, path, reading)?;
+        tell(&read.notes);
+        let examples = read.examples;
         let name = path.display().to_string();
         let mut out = BufWriter::new(std::io::stdout().lock());
         for (part, some) in examples.chunks(ROWS).enumerate() {
@@ -551,11 +579,10 @@ impl Arguments {
     fn lines<T: Task>(
         &self,
         mut predictor: Predictor<T>,
-        reader: impl Read,
-        name: &str,
+        mut input: Input<'_, impl Read>,
         reasons: &mut Reasons,
     ) -> Result<()> {
-        let mut input = Input::new(reader, name, self.text.lossy);
+        let name = input.name;
         let mut out = BufWriter::new(std::io::stdout().lock());
         let mut before = 0;
         loop {

@@ -25,10 +25,11 @@ pub(super) struct SelfTrainingFlags {
     /// The least probability of a label that a round gives [default: 0.9]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     threshold: Option<f64>,
-    /// The most texts of each label that a round labels, the most probable ones [default: as many
-    /// of each as of the label that is given least often]
-    #[arg(long, value_name = "K")]
-    per_label: Option<NonZeroUsize>,
+    /// The most texts of each label that a round learns from, the most probable ones; several numbers
+    /// with commas are for the second round, the third and so on [default: as many of each as of the
+    /// label that is given least often]
+    #[arg(long, value_name = "K", value_delimiter = ',')]
+    per_label: Vec<NonZeroUsize>,
 }
 
 /// Decay of the average of the weights that labels texts, where nobody says another one.
@@ -41,7 +42,7 @@ impl SelfTrainingFlags {
             ("--unlabelled", !self.unlabelled.is_empty()),
             ("--rounds", self.rounds.is_some()),
             ("--threshold", self.threshold.is_some()),
-            ("--per-label", self.per_label.is_some()),
+            ("--per-label", !self.per_label.is_empty()),
         ])
     }
 
@@ -65,7 +66,9 @@ impl SelfTrainingFlags {
         }
         set(&mut settings.rounds, self.rounds);
         set(&mut settings.threshold, self.threshold);
-        settings.per_label = self.per_label.or(settings.per_label);
+        if !self.per_label.is_empty() {
+            settings.per_label.clone_from(&self.per_label);
+        }
         Ok(())
     }
 }

@@ -67,7 +67,7 @@ pub(super) struct WritingFlags {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     symbols: Option<bool>,
     /// Give sources a tokeniser and an embedding of their own, with --form encoder-decoder [default:
-    /// false]
+    /// false; of MODEL as it has them]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     separate_vocabularies: Option<bool>,
     /// Put texts into lower case [default: false]
@@ -218,6 +218,7 @@ impl SearchArguments {
             })?;
             task.choose_direction(place);
         }
+        let most = task.most_written();
         let Some(search) = task.search_mut() else {
             return match self.given().or(hypotheses.map(|_| "--nbest")) {
                 None => Ok(()),
@@ -262,7 +263,15 @@ impl SearchArguments {
                 key => key.replace('_', "-"),
             };
             Usage(format!("--{flag} is {value}, but {reason}"))
-        })
+        })?;
+        match search.maximum {
+            None if search.minimum > most.get() => Err(Usage(format!(
+                "--min-length is {}, but the model writes at most {most} tokens, the longest target \
+                 that it learnt: lower it, or pass a --max-length above it",
+                search.minimum
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses examples whose direction nobody names.

@@ -103,6 +103,19 @@ fn a_baseline_learns_from_texts_that_it_has_labelled() {
     let (code, answers, _) = longhand(&["predict", best, "--json"], b"a text\n");
     assert_eq!((code, answers.lines().count()), (0, 1));
 
+    // Rounds that have ended are not repeated, and those that are left are run.
+    let first = || fs_err::metadata(format!("{out}/round-01/model.safetensors"));
+    let when = first().unwrap().modified().unwrap();
+    fs_err::remove_dir_all(format!("{out}/round-03")).unwrap();
+    let resume = ["finetune", "--resume", "--json", "--threads", "2", "--out", &out];
+    let (code, stdout, errors) = longhand(&resume, b"");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let again: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(again["rounds"], last["rounds"]);
+    assert_eq!(first().unwrap().modified().unwrap(), when);
+    let changed = ["finetune", "--resume", "--threshold", "0.5", "--out", &out];
+    check(&longhand(&changed, b""), 1, "begun with another self-training", "another threshold");
+
     let other = folder.path("majority");
     check(&run("majority", &other), 1, "learns nothing from more texts", "no words");
 }

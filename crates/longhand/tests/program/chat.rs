@@ -108,6 +108,15 @@ fn commands_save_load_fork_and_go_back() {
     let back = objects(&place, "--load two.safetensors", "/back 1\nb\n");
     assert_eq!(back[0]["read_again"], true);
     assert_eq!(back[1]["turn"], 2);
+    assert_eq!(back[0]["without_beginning"], false);
+    // So is one behind the memory of a text, which stays.
+    place.write("text.txt", "It was dark.");
+    place.done("memory save model --text text.txt --out text.safetensors");
+    objects(&place, "--load text.safetensors --save told.safetensors", "a\nb\n");
+    let told = objects(&place, "--load told.safetensors", "/back 0\n/show\n");
+    assert_eq!(told[0]["read_again"], true);
+    let text = place.done("memory show text.safetensors --json");
+    assert_eq!(told[1]["position"], text["header"]["position"]);
     let (code, stdout, errors) = place
         .run("chat model --load one.safetensors", "/back 1\n/fork x\n/system y\n/help\n/quit\nz\n");
     assert_eq!(code, 0, "{errors}");
@@ -258,7 +267,8 @@ fn ctrl_c_ends_an_answer_and_not_the_conversation() {
 fn dialogues_are_learnt_and_talked_with() {
     let place = place();
     let dialogue = r#"{"messages": [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "ba"}, {"role": "user", "content": "b"}]}"#;
-    place.write("talk.jsonl", &format!("{dialogue}\n").repeat(8));
+    let one = |n: usize| dialogue.replace("\"ab\"", &format!("\"ab {n}\"")) + "\n";
+    place.write("talk.jsonl", &(0..64).map(one).collect::<String>());
     place.write("daily.txt", &"ab __eou__ ba __eou__ b __eou__ b __eou__\n".repeat(3));
     let flags =
         "--task chat --data talk.jsonl --test daily.txt --steps 4 --batch 2 --threads 1 --json";
@@ -274,9 +284,9 @@ fn dialogues_are_learnt_and_talked_with() {
     let (code, stdout, errors) = place.run(
         "predict talker --max-length 4",
         "ab\n[{\"role\": \"user\", \
-        \"content\": \"b\"}]\n",
+        \"content\": \"b\"}]\n[laughs] ab\n",
     );
-    assert_eq!((code, stdout.lines().count()), (0, 2), "{errors}");
+    assert_eq!((code, stdout.lines().count()), (0, 3), "{errors}");
     let (code, stdout, errors) = place.run("chat talker --max-tokens 4", "ab\n");
     assert_eq!((code, errors.as_str()), (0, ""));
     assert_eq!(stdout.lines().count(), 1);
@@ -285,6 +295,15 @@ fn dialogues_are_learnt_and_talked_with() {
     assert_eq!(
         place.read("small/tokenizer_config.json"),
         place.read("talker/tokenizer_config.json")
+    );
+    // A share of the dialogues is tested on, or it is said that it is none.
+    let share = "finetune --task chat --preset longhand-nano --tokenizer byte --steps 2 --batch 2 \
+                 --threads 1 --json --test-fraction 0.25";
+    let tested = place.done(&format!("{share} --data talk.jsonl --out part"));
+    assert!(tested["test"]["perplexity"].is_f64(), "{tested}");
+    place.refused(
+        &format!("{share} --data daily.txt --out no"),
+        "daily.txt has 3 examples, of which 0.25 are to be held out to test on",
     );
     // A base model without role tokens learns plain lines; one with a template keeps it.
     place.done(&format!("finetune bare {flags} --out lines"));

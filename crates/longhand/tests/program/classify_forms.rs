@@ -48,6 +48,13 @@ fn several_labels_are_learnt_and_written_again() {
     let input = b"rain and snow comes\n\ntoday comes\nsnow";
     let (code, answers, errors) = longhand(&["predict", &out], input);
     assert_eq!((code, answers.as_str(), errors.as_str()), (0, "cold,wet\n\n\ncold\n", ""));
+    let (code, answers, errors) = longhand(&["predict", &out, "--fasttext"], input);
+    let marked = "__label__cold __label__wet\n\n\n__label__cold\n";
+    assert_eq!((code, answers.as_str(), errors.as_str()), (0, marked, ""));
+    let table = ["predict", &out, "--data", &test, "--format", "labelled", "--fasttext"];
+    let (code, answers, errors) = longhand(&table, b"");
+    assert_eq!((code, answers.lines().count()), (0, 36), "{errors}");
+    assert!(answers.starts_with("__label__cold __label__wet\n"), "{answers}");
     let (_, answers, _) = longhand(&["predict", &out, "--json"], b"rain\n");
     let answer: Value = serde_json::from_str(&answers).unwrap();
     assert_eq!(answer["labels"], serde_json::json!(["wet"]));
@@ -83,6 +90,39 @@ fn several_labels_are_learnt_and_written_again() {
     refuse(&["--multi-label", "--data", &strange], 1, "give more examples");
     let none = folder.write("none.txt", "a\nb\n");
     refuse(&["--multi-label", "--data", &none], 1, "no example of");
+}
+
+#[test]
+fn files_are_read_as_in_training() {
+    let folder = Folder::new();
+    let row = |i: usize| format!("{}\tit was {i} \n", ["new york", "old"][i % 2]);
+    let rows: String = (0..40).map(row).collect();
+    let mut bytes = format!("label\ttext\n{rows}").into_bytes();
+    // The last character of each text is no UTF-8.
+    for place in 1..bytes.len() {
+        if bytes[place] == b'\n' && bytes[place - 1] == b' ' {
+            bytes[place - 1] = 0xff;
+        }
+    }
+    let table = folder.path("table.txt");
+    fs_err::write(&table, &bytes).unwrap();
+    let data = ["--task", "classify", "--data", &table, "--format", "tsv", "--lossy"];
+    let (_, out) = finetune(&folder, "out", &[&data[..], &["--steps", "1"]].concat());
+    let eval = |file: &str| {
+        let (code, told, errors) = longhand(&["eval", &out, "--data", file, "--json"], b"");
+        assert_eq!((code, errors.as_str()), (0, ""));
+        serde_json::from_str::<Value>(&told).unwrap()["examples"].clone()
+    };
+    assert_eq!(eval(&table), 40);
+    // A name that says something says more.
+    assert_eq!(eval(&folder.write("other.csv", "label,text\nold,it was\n")), 1);
+    let (code, told, errors) = longhand(&["predict", &out, "--data", &table], b"");
+    assert_eq!((code, told.lines().count()), (0, 41), "{errors}");
+    assert!(told.starts_with("label\ttext\tpredicted_label\tprobability\n"), "{told}");
+    let (code, told, errors) = longhand(&["predict", &out], b"it was \xff\n");
+    assert_eq!((code, told.lines().count()), (0, 1), "{errors}");
+    let spaced = longhand(&["predict", &out, "--fasttext"], b"it was\n");
+    check(&spaced, 2, "ends at white space, which \"new york\" has", "two words");
 }
 
 #[test]
@@ -175,6 +215,9 @@ fn each_fold_is_a_run_and_complete_ones_are_not_repeated() {
     let when = |fold: &str| fs_err::metadata(model(fold)).unwrap().modified().unwrap();
     let first = when("fold-01");
     fs_err::remove_dir_all(format!("{out}/fold-02")).unwrap();
+    // Folds under another recipe have no mean with those before.
+    let other = ["finetune", "--resume", "--ensemble", "nb-lr", "--out", &out];
+    check(&longhand(&other, b""), 1, "was begun with another ensemble", "another recipe");
     let resume = ["finetune", "--resume", "--threads", "2", "--json", "--out", &out];
     let (code, told, errors) = longhand(&resume, b"");
     assert_eq!((code, errors.as_str()), (0, ""));
@@ -228,8 +271,7 @@ fn phrases_of_trees_are_learnt_from_and_sentences_measured() {
     let (code, told, errors) = longhand(&predict, b"");
     assert_eq!((code, told.lines().count()), (0, 90), "{errors}");
     assert!(told.starts_with("it is glad\tpositive\t"), "{told}");
-    let (code, told, errors) =
-        longhand(&["eval", &out, "--data", &table, "--format", "trees", "--json"], b"");
+    let (code, told, errors) = longhand(&["eval", &out, "--data", &table, "--json"], b"");
     assert_eq!(code, 0, "{errors}");
     assert_eq!(serde_json::from_str::<Value>(&told).unwrap()["examples"], 60);
 

@@ -246,10 +246,17 @@ fn what_cannot_be_measured_gets_one_sentence() {
     refused(&against, 1, "is a language model, not a classifier");
     refused(&[&writer, "--data", &text, "--label-column", "a"], 2, "--label-column is for");
     refused(&[&writer, "--data", &text, "--against", &model], 2, "--against is for classifiers");
+    let rules = folder.write("rules.toml", "forbid = ['glad']");
+    let sentence = "--rules is for tasks whose answers are written: leave it out";
+    refused(&[&model, "--data", &test, "--rules", &rules], 2, sentence);
+    refused(&[&writer, "--data", &text, "--rules", &rules], 2, sentence);
     // A language model's evaluation is as it was.
     let found = evaluation(&[&writer, "--data", &text]);
     let mut keys: Vec<&String> = found.as_object().unwrap().keys().collect();
     keys.sort();
-    let known = ["bits_per_byte", "loss", "perplexity", "seconds", "tokens", "unknown"];
-    assert_eq!(keys, known);
+    let known = ["bits_per_byte", "loss", "perplexity", "seconds", "tokens", "tokens_per_second"];
+    assert_eq!(keys, [&known[..], &["unknown"]].concat());
+    let number = |key: &str| found[key].as_f64().unwrap();
+    let pace = number("tokens_per_second") * number("seconds") / number("tokens");
+    assert!((pace - 1.0).abs() < 1e-6, "{found}");
 }

@@ -1,7 +1,7 @@
 //! `--rules` of the verbs that write, through the real binary.
 
 use longhand_model::{Model, Preset};
-use longhand_text::Tokenizer;
+use longhand_text::{Tokenizer, TokenizerKind};
 use serde_json::Value;
 
 use crate::place::Place;
@@ -64,6 +64,30 @@ fn what_is_generated_matches() {
         .collect();
     texts.sort();
     assert_eq!(texts, ["no!", "yes!"]);
+}
+
+/// A beam of words looks past those that the rules allow and that nothing can follow.
+#[test]
+fn a_search_goes_on_behind_dead_ends_or_says_that_it_cannot() {
+    let place = Place::new();
+    let folder = place.0.path().join("words");
+    fs_err::create_dir(&folder).unwrap();
+    let text = "ba be bi bo bu da de di do du a cat";
+    let texts = std::iter::repeat_with(|| Ok(text.to_owned())).take(3);
+    let tokenizer = Tokenizer::train(TokenizerKind::Word, None, texts, &mut |_| {}).unwrap();
+    tokenizer.save(&folder.join("tokenizer.json")).unwrap();
+    let config = Preset::LonghandNano.config(tokenizer.vocab_size());
+    Model::new(config, 1).unwrap().save(&folder).unwrap();
+    place.write("some.regex", "([bd][aeiou] zip|a cat)");
+    place.write("none.regex", "[bd][aeiou] zip");
+    for beam in ["1", "2"] {
+        let line = format!("generate words --prompt cat --max-tokens 9 --threads 1 --beam {beam}");
+        let (code, text, errors) = place.run(&format!("{line} --rules some.regex"), "");
+        assert_eq!((code, text.trim(), errors.as_str()), (0, "a cat", ""));
+        let (code, text, errors) = place.run(&format!("{line} --rules none.regex"), "");
+        assert_eq!((code, text.as_str()), (1, ""), "{errors}");
+        assert!(errors.contains("no token of the model can go on as the rules ask"), "{errors}");
+    }
 }
 
 #[test]

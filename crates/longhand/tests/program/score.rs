@@ -288,6 +288,10 @@ fn lists_are_put_into_a_better_order() {
     );
     let (best, _) = done(&[&nbest[..], &["--weights", &weights, "--best"]].concat(), "");
     assert_eq!(best, lines);
+    // A weight that is given is not searched.
+    let kept = [&tune[..], &["--weight", "words=0.25", "--force"]].concat();
+    let (_, errors) = done(&[&nbest[..], &kept].concat(), "");
+    assert!(errors.contains(" words=0.2500\n"), "{errors}");
     // The same model subtracted with its own weight counts for nothing.
     let same = ["--subtract", &model, "--subtract-weight", "0.5", "--with-model", &model];
     let fixed = ["--weight", "lm2=0", "--best"];
@@ -300,6 +304,30 @@ fn lists_are_put_into_a_better_order() {
     let list = &objects(&out)[0]["nbest"];
     assert_eq!(list[0]["text"], "anna has tea");
     assert!(list[0]["lm"].is_f64() && list[0]["total"].is_f64());
+}
+
+/// The score of `predict` is a mean over the tokens, which sums of a language model would drown.
+#[test]
+fn a_log_probability_counts_in_place_of_the_score() {
+    let folder = Folder::new();
+    let model = words(&folder);
+    let lists = folder.write(
+        "predicted.nbest",
+        "0 ||| tea has anna ||| logprob= -4 ||| -1\n0 ||| anna has tea ||| logprob= -4.5 ||| -1.5\n",
+    );
+    let references = folder.write("predicted.ref", "anna has tea\n");
+    let line = ["score", &model, "--nbest", &lists, "--references", &references];
+    let line = [&line[..], &["--metric", "wer", "--best"]].concat();
+    let (best, errors) = done(&line, "");
+    assert_eq!(best, "anna has tea\n");
+    assert!(errors.contains("weights: logprob=1.0000 lm=0.5000\n"), "{errors}");
+    // The lists as they came are in the order of their score.
+    let (before, after) = ("66.67 as the lists came", "0.00 in their new order");
+    assert!(errors.contains(before) && errors.contains(after), "{errors}");
+    let score = ["--weight", "logprob=0", "--weight", "score=1", "--weight", "lm=0"];
+    let (best, errors) = done(&[&line[..], &score].concat(), "");
+    assert_eq!(best, "tea has anna\n");
+    assert!(errors.contains("weights: score=1.0000\n"), "{errors}");
 }
 
 #[test]
@@ -316,7 +344,9 @@ fn what_makes_no_sense_is_refused_in_a_sentence() {
     let invalid = folder.path("invalid.log");
     fs_err::write(&invalid, b"fine\n\xff\xfe\n").unwrap();
     let above = ["--by", "line", "--reference", &log, "--above"];
-    let scored: [(&[&str], i32, &str); 26] = [
+    let found = folder.write("two.ref", "a\nb\n");
+    let tune = ["--nbest", &lists, "--tune", &found, "--weight", "score=1", "--weight", "lm=1"];
+    let scored: [(&[&str], i32, &str); 27] = [
         (&[&log], 2, "FILE goes with --by line"),
         (&["--carry"], 2, "--carry goes with --by line"),
         (&["--top", "3"], 2, "--top goes with --by line"),
@@ -339,6 +369,7 @@ fn what_makes_no_sense_is_refused_in_a_sentence() {
         (&["--column", "text"], 2, "--column goes with --data"),
         (&["--nbest", &bad], 1, "line 1: it has no id"),
         (&["--nbest", &lists, "--tune", &references], 1, "has 1 lines, but there are 2 lists"),
+        (&[&tune[..], &["--weight", "words=0"]].concat(), 2, "has no weight to find"),
         (&["--nbest", &lists, "--weight", "tm=1"], 2, "there is no feature `tm`"),
         (&["--nbest", &lists, "--weight", "lm"], 2, "such as lm=0.5"),
         (&["--nbest", &lists, "--weights", &no_weights], 1, "holds no weights"),
@@ -402,4 +433,35 @@ fn a_log_is_followed_until_ctrl_c() {
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(0), "{errors}");
     assert!(errors.contains("was truncated") && errors.contains("5 lines of"), "{errors}");
+}
+
+/// The process takes no more than about two megabytes before it scores lines of them, so that whoever
+/// could write more knows that some are scored.
+#[cfg(unix)]
+#[test]
+fn the_most_surprising_lines_of_an_endless_input_are_printed_at_ctrl_c() {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    let folder = Folder::new();
+    let model = words(&folder);
+    let mut child = Command::new(env!("CARGO_BIN_EXE_longhand"))
+        .args(["score", &model, "--by", "line", "--top", "2"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let line = format!("{}\n", "x".repeat(255));
+    input.write_all(line.repeat(5 << 12).as_bytes()).unwrap();
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+    let output = child.wait_with_output().unwrap();
+    drop(input);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{errors}");
+    assert!(errors.contains("stopping; once more") && errors.contains(" lines of "), "{errors}");
+    let lines = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(lines.lines().count(), 2, "{lines}");
 }

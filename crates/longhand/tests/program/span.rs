@@ -48,10 +48,11 @@ fn stories(from: usize, count: usize, impossible: bool) -> Value {
 fn questions_become_a_reader_that_answers_them() {
     let folder = TempDir::new().unwrap();
     let train = write(&folder, "train.json", &stories(0, 100, true).to_string());
+    let valid = write(&folder, "valid.json", &stories(40, 10, true).to_string());
     let test = write(&folder, "test.json", &stories(100, 20, true).to_string());
     let out = folder.path().join("reader").to_str().unwrap().to_owned();
     let arguments = [
-        &["finetune", "--task", "span", "--data", &train, "--test", &test][..],
+        &["finetune", "--task", "span", "--data", &train, "--valid", &valid, "--test", &test][..],
         &["--epochs", "30", "--threads", "1", "--json", "--out", &out],
     ];
     let (code, stdout, errors) = longhand(&arguments.concat(), "");
@@ -142,7 +143,7 @@ fn bad_input_is_told_in_one_sentence() {
 #[test]
 fn answers_off_their_offset_are_counted_and_told() {
     let folder = TempDir::new().unwrap();
-    let mut stories = stories(0, 8, false);
+    let mut stories = stories(0, 24, false);
     let questions = &mut stories["data"][0]["paragraphs"][0]["qas"];
     questions[0]["answers"][0]["answer_start"] = json!(1);
     questions[1]["answers"][0]["text"] = json!("Nobody has it");
@@ -153,4 +154,21 @@ fn answers_off_their_offset_are_counted_and_told() {
     assert_eq!(code, 0, "{errors}");
     assert!(errors.contains("1 answer(s) were not at their offset"), "{errors}");
     assert!(errors.contains("1 answer(s) occur nowhere"), "{errors}");
+
+    // Those of every file, and a program is told too.
+    let more = [&arguments[..], &["--valid", &data, "--test", &data, "--force", "--json"]].concat();
+    let (code, told, errors) = longhand(&more, "");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let first: Value = serde_json::from_str(told.lines().next().unwrap()).unwrap();
+    let moved = "answer(s) were not at their offset and were moved to the nearest place";
+    assert_eq!(first["notes"][moved], 3, "{first}");
+    let (code, told, errors) = longhand(&["eval", &out, "--data", &data, "--json"], "");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["notes"][moved], 1, "{told}");
+    let (_, told, _) = longhand(&["eval", &out, "--data", &data], "");
+    assert!(told.contains(&format!("\n1 {moved}\n")), "{told}");
+    let (code, answers, errors) = longhand(&["predict", &out, "--data", &data], "");
+    assert_eq!((code, answers.lines().count()), (0, 50), "{errors}");
+    assert!(errors.contains(&format!("1 {moved}\n")), "{errors}");
 }

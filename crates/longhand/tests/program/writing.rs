@@ -1,6 +1,6 @@
 //! `longhand finetune` with the tasks whose answers are written, through the real binary.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::longhand;
@@ -90,7 +90,7 @@ fn two_files_become_a_translator() {
     assert_eq!((code, errors.as_str()), (0, ""));
     let ids: Vec<&str> = ranked.lines().map(|line| line.split(" ||| ").next().unwrap()).collect();
     assert_eq!(ids, ["0", "0", "0", "1", "1", "1"]);
-    assert!(ranked.starts_with("0 ||| dog tree cat cat ||| -"), "{ranked}");
+    assert!(ranked.starts_with("0 ||| dog tree cat cat ||| logprob= -"), "{ranked}");
     let (_, line, _) =
         longhand(&["predict", &out, "--json", "--nbest", "2"], "Hund Hund Hund Katze\n");
     let line: Value = serde_json::from_str(&line).unwrap();
@@ -109,6 +109,15 @@ fn two_files_become_a_translator() {
         let mut words = text.split(|character: char| !character.is_alphanumeric());
         assert!(!text.is_empty() && words.all(|word| word != "dog" && word != "cat"), "{text}");
     }
+    let ruled = ["eval", &out, "--data", &test[0], "--targets", &test[1], "--rules", &rules];
+    let (code, ruled, errors) =
+        longhand(&[&ruled[..], &["--samples", "10", "--json"]].concat(), "");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let ruled: Value = serde_json::from_str(&ruled).unwrap();
+    let of = |value: &Value, key: &str| value[key].as_f64().unwrap();
+    assert!(of(&ruled, "bleu") < of(&measured, "bleu") - 10.0, "{ruled}");
+    // The right texts have the probability that they had.
+    assert!((of(&ruled, "perplexity") - of(&measured, "perplexity")).abs() < 1e-6, "{ruled}");
 
     let flags = ["predict", &out, "--diverse", "2", "--nbest", "4"];
     let (code, spread, errors) = longhand(&flags, "Hund Baum Katze Katze\n");
@@ -117,7 +126,7 @@ fn two_files_become_a_translator() {
     let texts: Vec<&str> = spread.lines().map(|line| line.split(" ||| ").nth(1).unwrap()).collect();
     let once: std::collections::BTreeSet<&str> = texts.iter().copied().collect();
     assert!((3..=4).contains(&texts.len()) && once.len() == texts.len(), "{spread}");
-    assert!(spread.starts_with("0 ||| dog tree cat cat ||| -"), "{spread}");
+    assert!(spread.starts_with("0 ||| dog tree cat cat ||| logprob= -"), "{spread}");
     let (code, begun, errors) =
         longhand(&["predict", &out, "--prefix", "sun house"], "Hund Baum Katze Katze\n");
     assert_eq!((code, errors.as_str()), (0, ""));
@@ -167,6 +176,11 @@ fn two_files_become_a_translator() {
     assert!(told.contains("does not know the direction en-de: it has de-en"), "{told}");
     let told = refused(&["predict", &out, "--beam", "2", "--nbest", "3"]);
     assert!(told.contains("--nbest is 3"), "{told}");
+    let told = refused(&["predict", &out, "--min-length", "129"]);
+    assert!(
+        told.contains("--min-length is 129, but the model writes at most 128 tokens"),
+        "{told}"
+    );
     let told = refused(&["predict", &out, "--length-penalty", "-1"]);
     assert!(told.contains("--length-penalty is -1"), "{told}");
     let told = refused(&["predict", &out, "--explain"]);
@@ -366,6 +380,8 @@ fn the_beginning_of_a_text_is_a_baseline_to_compare_with() {
         let (code, _, told) = longhand(&[&["predict", &words][..], &flags].concat(), "a b\n");
         assert!(code == 2 && told.contains(flags[0]) && told.contains("a baseline"), "{told}");
     }
+    let (code, _, told) = longhand(&["eval", &words, "--data", &test, "--rules", &rules], "");
+    assert!(code == 2 && told.contains("--rules") && told.contains("a baseline"), "{told}");
     let told = refused(&["generate", &words, "--prompt", "a"]);
     assert!(told.contains("use `longhand predict` with it"), "{told}");
     let told =
@@ -406,6 +422,11 @@ fn sources_have_a_vocabulary_of_their_own_where_asked_for() {
     let rules = write(&folder, "rules.toml", "forbid = ['dog']");
     let told = refused(&["predict", &out, "--replace-unknown", "--rules", &rules]);
     assert!(told.contains("need not match --rules"), "{told}");
+    // No word of the model can come behind the first one.
+    let stuck = write(&folder, "stuck.regex", "(dog|sun) zebra");
+    let (code, answers, told) = longhand(&["predict", &out, "--rules", &stuck], "Hund Katze\n");
+    assert!(code == 1 && answers.is_empty(), "{answers}{told}");
+    assert!(told.contains("no token of the model can go on as the rules ask after"), "{told}");
     let flags = ["predict", &out, "--prefix", "zzz"];
     let (code, _, told) = longhand(&flags, "Hund Katze\n");
     assert!(code == 1 && told.contains("\"zzz\"") && told.contains("does not know"), "{told}");
@@ -417,11 +438,114 @@ fn sources_have_a_vocabulary_of_their_own_where_asked_for() {
     assert_eq!(code, 0, "{errors}");
     let (code, answers, errors) = longhand(&["predict", &small], "Hund Katze\n");
     assert_eq!((code, errors.as_str(), answers.lines().count()), (0, "", 1));
-    let sources = folder.path().join("translator/source_tokenizer.json");
+    // A run that begins with the model reads sources by its tokeniser, without being told so.
+    let (sources, on) = (folder.path().join("translator/source_tokenizer.json"), path("on"));
+    let pair = ["--task", "translate", "--data", &de, "--targets", &en, "--steps", "1"];
+    let further = ["--form", "encoder-decoder", "--threads", "1", "--json", "--out", &on];
+    let go_on = [&["finetune", &out][..], &pair, &further].concat();
+    let (code, _, errors) = longhand(&go_on, "");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let kept = folder.path().join("on/source_tokenizer.json");
+    assert_eq!(fs_err::read(kept).unwrap(), fs_err::read(&sources).unwrap());
+    let (code, answers, errors) = longhand(&["predict", &on], "Hund Katze\n");
+    assert_eq!((code, errors.as_str(), answers.lines().count()), (0, "", 1));
     longhand_text::Tokenizer::byte().unwrap().save(&sources).unwrap();
     let told = refused(&["predict", &out]);
     assert!(told.contains("source_tokenizer.json") && told.contains("encoder knows"), "{told}");
     fs_err::remove_file(sources).unwrap();
     let told = refused(&["predict", &out]);
     assert!(told.contains("source_tokenizer.json") && told.contains("reads the sources"), "{told}");
+}
+
+#[test]
+fn sources_and_targets_that_are_cut_are_told() {
+    let folder = TempDir::new().unwrap();
+    let [de, en] = lines(0, 60);
+    let [de, en] = [write(&folder, "train.de", &de), write(&folder, "train.en", &en)];
+    let out = folder.path().join("short").to_str().unwrap().to_owned();
+    let arguments = [
+        &["finetune", "--task", "translate", "--data", &de, "--targets", &en, "--out", &out][..],
+        &["--set", "longest_source=3", "--set", "longest_target=2", "--tokenizer", "word"],
+        &["--preset", "longhand-nano", "--width", "64", "--steps", "2", "--threads", "1"],
+    ];
+    let (code, _, told) = longhand(&arguments.concat(), "");
+    assert_eq!(code, 0, "{told}");
+    let sources = "of 60 texts longer than 3 tokens the first 3 are read";
+    let targets =
+        "of 60 targets longer than 2 tokens the first 2 are learnt, and the loss is of these";
+    assert!(told.contains(sources) && told.contains(targets), "{told}");
+    let measure = ["eval", &out, "--data", &de, "--targets", &en, "--samples", "10"];
+    let (_, told, _) = longhand(&measure, "");
+    assert!(told.contains("of 60 text(s) the first tokens alone were read"), "{told}");
+    assert!(told.contains("the loss is of the first tokens alone of 60 target(s)"), "{told}");
+    let (_, told, _) = longhand(&[&measure[..], &["--json"]].concat(), "");
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&told["cut"], &told["cut_targets"]), (&60.into(), &60.into()), "{told}");
+    let (code, _, told) = longhand(&["predict", &out], "Hund Baum Katze Katze\nBach Bach\n");
+    assert_eq!(code, 0);
+    assert!(told.contains("of 1 source(s) the first tokens alone were read"), "{told}");
+}
+
+#[test]
+fn a_decoder_copies_where_asked_for() {
+    let folder = TempDir::new().unwrap();
+    let [de, en] = lines(0, 60);
+    let [de, en] = [write(&folder, "train.de", &de), write(&folder, "train.en", &en)];
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let data = ["--data", &de, "--targets", &en, "--task", "translate", "--threads", "1"];
+    // The pointer of the model that a run of three steps makes.
+    let pointer = |name: &str, flags: &[&str]| -> Value {
+        let out = path(name);
+        let further = ["--form", "encoder-decoder", "--steps", "3", "--json", "--out", &out];
+        let all = [&["finetune"], flags, &data[..], &further].concat();
+        let (code, _, errors) = longhand(&all, "");
+        assert_eq!((code, errors.as_str()), (0, ""), "{flags:?}");
+        let config = fs_err::read(folder.path().join(name).join("config.json")).unwrap();
+        serde_json::from_slice::<Value>(&config).unwrap()["pointer"].take()
+    };
+    let new = ["--preset", "encoder-decoder-nano", "--tokenizer", "word"];
+    let wide = |coverage: bool| json!({ "width": 128, "coverage": coverage });
+    let found = pointer("copies", &[&new[..], &["--copy", "--coverage"]].concat());
+    assert_eq!(found, wide(true));
+    let (copies, plain) = (path("copies"), path("plain"));
+    let (code, answers, errors) = longhand(&["predict", &copies], "Hund Katze\n\nBach\n");
+    assert_eq!((code, errors.as_str(), answers.lines().count()), (0, "", 3));
+    // A model that goes on copies as it did, unless it is told otherwise.
+    assert_eq!(pointer("on", &[&copies]), wide(true));
+    assert_eq!(pointer("on-2", &[&copies, "--coverage", "off"]), wide(false));
+    assert_eq!(pointer("plain", &[&copies, "--copy", "off"]), Value::Null);
+    let (code, _, errors) = longhand(&["predict", &plain], "Hund Katze\n");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert_eq!(pointer("again", &[&plain, "--copy"]), wide(false));
+    // So does a recipe.
+    let recipe = "[task]\ntype = 'translate'\nform = 'encoder-decoder'\n[tokenizer]\nkind = 'word'\n\
+                  [model]\npreset = 'encoder-decoder-nano'\n[model.overrides]\n\
+                  pointer = { width = 16 }\n";
+    let recipe = write(&folder, "copies.toml", recipe);
+    let of_recipe =
+        |name: &str, flags: &[&str]| pointer(name, &[&["--recipe", &recipe][..], flags].concat());
+    assert_eq!(of_recipe("r-1", &["--coverage"]), json!({ "width": 16, "coverage": true }));
+    assert_eq!(of_recipe("r-2", &["--copy=off"]), Value::Null);
+
+    let none = path("none");
+    let told = |flags: &[&str]| {
+        let flags = [&["finetune"], &data[..], flags, &["--out", &none]].concat();
+        let (code, out, errors) = longhand(&flags, "");
+        assert!(code == 2 && out.is_empty(), "{flags:?}: {out}{errors}");
+        errors
+    };
+    let form = ["--form", "encoder-decoder"];
+    let with_encoder = |flags: &[&str]| told(&[&form[..], flags].concat());
+    let sentence = told(&["--copy", "--form", "stream"]);
+    assert!(sentence.contains("--copy is for tasks that write with an encoder"), "{sentence}");
+    let sentence = told(&["--coverage"]);
+    assert!(sentence.contains("--coverage is for tasks that write with an encoder"), "{sentence}");
+    let sentence = with_encoder(&["--copy", "--preset", "longhand-nano"]);
+    assert!(sentence.contains("the model has no encoder"), "{sentence}");
+    let sentence = with_encoder(&["--coverage"]);
+    assert!(sentence.contains("pass --copy too"), "{sentence}");
+    let sentence = with_encoder(&["--copy", "off", "--coverage"]);
+    assert!(sentence.contains("leave one of them out"), "{sentence}");
+    let sentence = with_encoder(&["--copy", "--separate-vocabularies"]);
+    assert!(sentence.contains("without --separate-vocabularies"), "{sentence}");
 }

@@ -45,7 +45,7 @@ pub(super) struct LineArguments {
     /// Print only lines of this quantile or above; 0.999 is one line in a thousand of the reference
     #[arg(long, value_name = "P", requires = "reference")]
     above: Option<f64>,
-    /// Print only the N most surprising lines, at the end, the most surprising one first
+    /// Print only the N most surprising lines, at the end or at Ctrl-C, the most surprising one first
     #[arg(long, value_name = "N")]
     top: Option<usize>,
 }
@@ -74,6 +74,8 @@ const MOST_SESSIONS: usize = 1 << 20;
 const SESSIONS: usize = 256;
 /// The name of the standard input in messages.
 const INPUT: &str = "the standard input";
+/// What Ctrl-C is answered with where no memory is saved.
+const STOPPING: &str = "stopping; once more to stop at once";
 
 /// A line with its score.
 struct Scored {
@@ -197,13 +199,14 @@ impl Arguments {
     fn each_window(&self, take: &mut Take<'_>) -> Result<()> {
         let LineArguments { follow, from_start, .. } = self.lines;
         if follow {
-            interrupt::listen_saying("stopping; once more to stop at once", || {})?;
+            interrupt::listen_saying(STOPPING, || {})?;
             // A bad byte would end the watch for good: it is replaced.
             return Tails::open(&self.files, true, from_start)?.each_window(take);
         }
         if self.files.is_empty() {
             return self.pour_lines(take);
         }
+        self.listen(|| {})?;
         for path in &self.files {
             if path == Path::new("-") {
                 return Err(Usage("- is no file: name no file to read stdin".into()).into());
@@ -214,14 +217,22 @@ impl Arguments {
         Ok(())
     }
 
-    /// Gives the lines of the standard input as they come, until Ctrl-C where a memory is to be saved.
+    /// From now on Ctrl-C ends the input, where its end has work to do: to print the most surprising
+    /// lines, or to save a memory.
+    fn listen(&self, wake: impl Fn() + Send + 'static) -> Result<()> {
+        match (&self.save_memory, self.lines.top) {
+            (Some(_), _) => interrupt::listen(wake),
+            (None, Some(_)) => interrupt::listen_saying(STOPPING, wake),
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// Gives the lines of the standard input as they come, until a Ctrl-C that is listened to.
     fn pour_lines(&self, take: &mut Take<'_>) -> Result<()> {
         // Blocks that wait while lines are scored become one window.
         let (events, received) = sync_channel(64);
-        if self.save_memory.is_some() {
-            let events = events.clone();
-            interrupt::listen(move || drop(events.send(Event::Stop)))?;
-        }
+        let stop = events.clone();
+        self.listen(move || drop(stop.send(Event::Stop)))?;
         std::thread::spawn(move || read(&events));
         let (mut splitter, mut lines) = (Splitter::new(INPUT, self.lossy), Vec::new());
         loop {

@@ -10,7 +10,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use longhand_engine::{Cpu, Engine, Frame, TextScorer};
 use longhand_metrics::{Bleu, Tokenizer};
-use longhand_nbest::{Lists, NbestError, Objective, Statistics, Tuning, Weights, tune};
+use longhand_nbest::{
+    LOG_PROBABILITY, Lists, NbestError, Objective, Statistics, Tuning, Weights, tune,
+};
 
 use super::Arguments;
 use super::split::WINDOW;
@@ -34,8 +36,9 @@ pub(super) struct NbestArguments {
     /// How much of it is subtracted [default: 0.3]
     #[arg(long, value_name = "X", requires = "subtract")]
     subtract_weight: Option<f64>,
-    /// The weight of a feature: score, lm, lm2 …, subtract, words, or one of the lists
-    /// [default: score=1, lm=0.5, words=0]
+    /// The weight of a feature: score, logprob, lm, lm2 …, subtract, words, or another one of the
+    /// lists; --tune leaves it as it is [default: logprob=1, or score=1 for lists without it; lm=0.5,
+    /// words=0]
     #[arg(long, value_name = "NAME=X", value_parser = weight, allow_hyphen_values = true)]
     weight: Vec<(String, f64)>,
     /// Weights from a file that --save-weights wrote
@@ -100,6 +103,23 @@ impl NbestArguments {
         self.nbest.is_some()
     }
 
+    /// The features whose weights are tuned: all that were added, and those of the lists that count,
+    /// but none whose weight was given.
+    fn searched(&self, given: &[String], weights: &Weights) -> Result<Vec<String>> {
+        let fixed = |name: &str| {
+            self.weight.iter().any(|(fixed, _)| fixed == name)
+                || (name == "subtract" && self.subtract_weight.is_some())
+        };
+        let counts = |name: &str, weight: f64| weight != 0.0 || !given.iter().any(|it| it == name);
+        let features = weights.iter().filter(|(name, it)| counts(name, *it) && !fixed(name));
+        let features: Vec<String> = features.map(|(name, _)| name.to_owned()).collect();
+        if features.is_empty() {
+            let text = "--tune has no weight to find: leave one of --weight out";
+            return Err(Usage(text.to_owned()).into());
+        }
+        Ok(features)
+    }
+
     /// Each flag's name and whether it was given.
     pub(super) fn given(&self) -> [(&'static str, bool); 8] {
         [
@@ -152,7 +172,7 @@ impl Arguments {
         }
         let words = lists.texts().map(|text| text.split_whitespace().count() as f64).collect();
         lists.add("words", words)?;
-        let before = default_weights(&lists, &given, false)?;
+        let before = own_weights(&lists, &given)?;
         let mut weights = self.weights(&lists, &given)?;
         let objective = Objective::from(arguments.metric);
         if !references.is_empty() {
@@ -160,7 +180,7 @@ impl Arguments {
             let measure = |weights: &Weights| measured(&lists, objective, &statistics, weights);
             let came = measure(&before);
             if !arguments.tune.is_empty() {
-                let features = searched(&given, &weights);
+                let features = arguments.searched(&given, &weights)?;
                 let tuning = Tuning { objective, features, restarts: RESTARTS, seed: 0 };
                 weights = tune(&lists, &statistics, &weights, &tuning).weights;
             }
@@ -262,7 +282,7 @@ impl Arguments {
 
     /// The weights that were given, beside the default ones.
     fn weights(&self, lists: &Lists, given: &[String]) -> Result<Weights> {
-        let mut weights = default_weights(lists, given, true)?;
+        let mut weights = default_weights(lists, given)?;
         if let Some(path) = &self.nbest.weights {
             let read: Result<BTreeMap<String, f64>, _> = serde_json::from_str(&self.text_of(path)?);
             let read = read.with_context(|| {
@@ -284,12 +304,22 @@ impl Arguments {
 }
 
 /// The weights of the program that made the lists: 1 for its total, or where there is none for each of
-/// its features. With `models` also those of the language models.
-fn default_weights(lists: &Lists, given: &[String], models: bool) -> Result<Weights> {
+/// its features.
+fn own_weights(lists: &Lists, given: &[String]) -> Result<Weights, NbestError> {
     let total = given.iter().any(|name| name == "score");
     let own = given.iter().filter(|name| !total || *name == "score");
-    let mut weights = Weights::of(lists.features(), own.map(|name| (name.as_str(), 1.0)))?;
-    let added = lists.features().iter().filter(|name| models && !given.contains(name));
+    Weights::of(lists.features(), own.map(|name| (name.as_str(), 1.0)))
+}
+
+/// Those weights and the ones of the language models, whose features are sums over the tokens. So is a
+/// log-probability, which counts in place of the total: that may be a mean, beside which the sums of
+/// the language models would decide alone.
+fn default_weights(lists: &Lists, given: &[String]) -> Result<Weights, NbestError> {
+    let mut weights = match given.iter().any(|name| name == LOG_PROBABILITY) {
+        true => Weights::of(lists.features(), [(LOG_PROBABILITY, 1.0)])?,
+        false => own_weights(lists, given)?,
+    };
+    let added = lists.features().iter().filter(|name| !given.contains(name));
     for name in added {
         match name.as_str() {
             "subtract" => weights.set(name, SUBTRACT_WEIGHT)?,
@@ -303,13 +333,6 @@ fn default_weights(lists: &Lists, given: &[String], models: bool) -> Result<Weig
 /// Whether a feature is the log-probability of a language model of ours.
 fn is_model(name: &str) -> bool {
     name.strip_prefix("lm").is_some_and(|number| number.chars().all(|c| c.is_ascii_digit()))
-}
-
-/// The features whose weights are tuned: all that were added, and those of the lists that count.
-fn searched(given: &[String], weights: &Weights) -> Vec<String> {
-    let counts = |name: &str, weight: f64| weight != 0.0 || !given.iter().any(|it| it == name);
-    let features = weights.iter().filter(|(name, weight)| counts(name, *weight));
-    features.map(|(name, _)| name.to_owned()).collect()
 }
 
 /// The counts of each hypothesis.

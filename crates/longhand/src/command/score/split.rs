@@ -3,9 +3,12 @@
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, anyhow};
 use longhand_text::corpus;
+
+use crate::interrupt::STOP;
 
 /// A line without its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +123,7 @@ pub(super) fn is_full(lines: &[Line]) -> bool {
     lines.len() >= WINDOW || lines.iter().map(|line| line.text.len()).sum::<usize>() >= WINDOW_BYTES
 }
 
-/// Gives the lines of a file, compressed or not, many at a time.
+/// Gives the lines of a file, compressed or not, many at a time, until a Ctrl-C that is listened to.
 pub(super) fn each_line(
     path: &Path,
     lossy: bool,
@@ -130,7 +133,7 @@ pub(super) fn each_line(
     let mut bytes = corpus::open_bytes(path)?;
     let (mut splitter, mut lines) = (Splitter::new(&name, lossy), Vec::new());
     let mut block = vec![0; BLOCK];
-    loop {
+    while !STOP.load(Ordering::Relaxed) {
         let count = match bytes.read(&mut block) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             read => read.with_context(|| format!("{name} cannot be read"))?,
@@ -149,6 +152,7 @@ pub(super) fn each_line(
             return fault;
         }
     }
+    Ok(())
 }
 
 #[cfg(test)]
