@@ -49,6 +49,10 @@ pub struct ServeFile {
     pub drain_seconds: Option<u64>,
     /// Days without use after which a session is forgotten.
     pub session_days: Option<f64>,
+    /// Days without use after which the session of a `prompt_cache_key` is forgotten.
+    pub cache_key_days: Option<f64>,
+    /// Days after which a response is forgotten.
+    pub response_days: Option<f64>,
     /// The most sessions of one key.
     pub sessions_per_key: Option<u64>,
     /// The most bytes of the sessions of one key, as `16GiB`.
@@ -62,8 +66,15 @@ pub struct ServeFile {
 }
 
 /// Settings that a server takes over while it runs.
-const LIVE: [&str; 5] =
-    ["max_body", "request_seconds", "session_days", "sessions_per_key", "bytes_per_key"];
+const LIVE: [&str; 7] = [
+    "max_body",
+    "request_seconds",
+    "session_days",
+    "cache_key_days",
+    "response_days",
+    "sessions_per_key",
+    "bytes_per_key",
+];
 
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -5,10 +5,12 @@
 //! long the conversation is. The messages are noted beside the session for people and for its
 //! checkpoints, not for the model.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use longhand_sessions::{Job, Keep, Name, Owner, SessionError, Sessions, Start, Work, Write};
+use longhand_sessions::{
+    Job, Keep, Name, Noting, Owner, SessionError, Sessions, Start, Work, Write,
+};
 use longhand_text::chat::AnswerEnd;
 use longhand_text::corpus::dialogues::{Message, Role};
 use schemars::JsonSchema;
@@ -17,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::generation::blocking;
+use crate::generation::{Said, blocking};
 use crate::memory::{Hold, Memory};
 use crate::models::Language;
 
@@ -189,17 +191,10 @@ pub(crate) struct Turn {
     pub(crate) ids: Vec<u32>,
     /// Whether a sampler of the session's own goes on.
     pub(crate) goes_on: bool,
-    /// What is noted once the answer is known.
-    after: Option<After>,
-}
-
-/// The note of a session that waits for an answer.
-struct After {
-    sessions: Arc<Sessions>,
-    owner: Owner,
-    name: Name,
-    note: Note,
-    _hold: Hold,
+    /// What is noted beside the session, but for the answer.
+    note: Option<Note>,
+    /// Nobody else may advance the session until the turn is dropped.
+    _hold: Option<Hold>,
 }
 
 impl Turn {
@@ -239,16 +234,14 @@ impl Turn {
                 return Self::unnamed(app, language, &messages, &memory);
             }
         };
-        let sessions = app.sessions();
-        let (model, mut note) = match sessions.show(&owner, &name) {
-            Ok(info) => {
-                let note = Note::of(sessions, &owner, &name, info.position)?;
-                (Some(info.model), note)
-            }
+        let is_named = matches!(memory, Memory::Session(_));
+        let (model, mut note) = match known(app.sessions(), &owner, &name) {
+            Ok((model, note)) => (Some(model), note),
             Err(SessionError::NotFound { .. }) => (None, Note::default()),
+            // What a key names only spares work.
+            Err(_) if !is_named => (None, Note::default()),
             Err(error) => return Err(error.into()),
         };
-        let is_named = matches!(memory, Memory::Session(_));
         let given = messages.len();
         let new = new_messages(&note.messages, &messages);
         // The session has read all but the new messages, whatever tokens their text would give now.
@@ -265,11 +258,9 @@ impl Turn {
             }
         };
         note.messages.extend(if is_named || follows { new } else { messages });
-        note.bound();
-        let keep = memory.keep(None, Some(note.to_bytes()));
-        let after = After { sessions: sessions.clone(), owner, name, note, _hold: hold };
+        let keep = memory.keep(&app.limits());
         let goes_on = is_named && model.is_some();
-        Ok(Self { start, keep, ids, goes_on, after: Some(after) })
+        Ok(Self { start, keep, ids, goes_on, note: Some(note), _hold: Some(hold) })
     }
 
     /// A turn without a session of a name.
@@ -283,37 +274,45 @@ impl Turn {
             Memory::Sealed(Some(_)) => behind_answer(language, &[], messages)?,
             _ => whole(language, messages)?,
         };
-        let (start, keep) = (memory.start(), memory.keep(app.limits().ttl, None));
-        Ok(Self { start, keep, ids, goes_on: memory.goes_on(), after: None })
+        let (start, keep) = (memory.start(), memory.keep(&app.limits()));
+        let goes_on = memory.goes_on();
+        Ok(Self { start, keep, ids, goes_on, note: None, _hold: None })
     }
 
-    /// The job that reads the turn and writes the answer. `self` is left to note the answer.
-    pub(crate) fn job(&mut self, caller: &Caller, work: Write) -> Job {
+    /// The job that reads the turn and writes the answer, and where what it says is to be heard. `self`
+    /// is left to be dropped once the job has ended.
+    pub(crate) fn job(&mut self, caller: &Caller, work: Write) -> (Job, Option<Said>) {
         let ids = std::mem::take(&mut self.ids);
         let mut job = Job::new(caller.owner.clone(), ids, Work::Write(work));
         job.start = std::mem::replace(&mut self.start, Start::Fresh);
         job.keep = std::mem::replace(&mut self.keep, Keep::Nothing);
-        job
+        let (noting, said) = self.noting().unzip();
+        job.noting = noting;
+        (job, said)
     }
 
-    /// Notes the answer beside the session, durably.
-    ///
-    /// # Errors
-    /// If the store fails.
-    pub(crate) async fn answered(self, answer: &str, position: u64) -> Result<(), ApiError> {
-        let Some(After { sessions, owner, name, mut note, _hold }) = self.after else {
-            return Ok(());
+    /// Notes the answer in one commit with the state that has read it, from what is heard of it; given
+    /// once, and not at all where nothing is noted.
+    pub(crate) fn noting(&mut self) -> Option<(Noting, Said)> {
+        let mut note = self.note.take()?;
+        let said = Said::default();
+        let heard = said.clone();
+        let noting = move |position: u64| {
+            let answer = heard.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            note.messages.push(Message::new(Role::Assistant, answer));
+            note.bound();
+            note.turns.push(NotedTurn { messages: note.messages.len(), position });
+            note.to_bytes()
         };
-        note.messages.push(Message::new(Role::Assistant, answer));
-        note.bound();
-        note.turns.push(NotedTurn { messages: note.messages.len(), position });
-        blocking(move || {
-            sessions.set_note(&owner, &name, Some(note.to_bytes()))?;
-            drop(_hold);
-            Ok(())
-        })
-        .await
+        Some((Box::new(noting), said))
     }
+}
+
+/// The model of a session, and what is noted beside it.
+fn known(sessions: &Sessions, owner: &Owner, name: &Name) -> Result<(String, Note), SessionError> {
+    let info = sessions.show(owner, name)?;
+    let note = Note::of(sessions, owner, name, info.position)?;
+    Ok((info.model, note))
 }
 
 /// The messages that a session has not read: all, or those behind its own where a client sends the
@@ -324,7 +323,7 @@ fn new_messages(noted: &[Message], messages: &[Message]) -> Vec<Message> {
         return messages.to_vec();
     }
     let mut new = &messages[noted.len()..];
-    // An answer that was read and could not be noted, as by a server that was killed then.
+    // An answer that was read and not noted: earlier versions noted it in a commit of its own.
     if let ([first, rest @ ..], Some(false)) = (new, noted.last().map(is_answer))
         && is_answer(first)
     {

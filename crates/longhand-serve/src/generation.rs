@@ -1,7 +1,7 @@
 //! Jobs on their way through a model's host.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use longhand_sessions::{Event, Host, Job, JobError, Outcome, Sink, Ticket, TokenScore};
@@ -14,6 +14,9 @@ use crate::error::ApiError;
 use crate::models::Language;
 use crate::sse::{Gone, PING, Writer};
 use crate::traces::StepTimes;
+
+/// What the first text of a job says so far.
+pub(crate) type Said = Arc<Mutex<String>>;
 
 /// A job that runs. Dropped, it is cancelled, and its slot is free before the next step.
 pub(crate) struct Running {
@@ -31,7 +34,21 @@ impl Running {
         app: &App,
         caller: &Caller,
         language: &Language,
+        job: Job,
+    ) -> Result<Self, ApiError> {
+        Self::start_noted(app, caller, language, job, None).await
+    }
+
+    /// As [`Running::start`], with a place for what is said, which a job's `noting` reads.
+    ///
+    /// # Errors
+    /// Those of [`Running::start`], for the same causes.
+    pub(crate) async fn start_noted(
+        app: &App,
+        caller: &Caller,
+        language: &Language,
         mut job: Job,
+        said: Option<Said>,
     ) -> Result<Self, ApiError> {
         app.models_for_work()?;
         job.deadline = Some(Instant::now() + app.limits().request_time);
@@ -47,6 +64,9 @@ impl Running {
             let _ = &witness;
             charge.event(&event);
             told.event(&event);
+            if let Some(said) = &said {
+                hear(said, &event);
+            }
             match sender.send(event) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(_) => ControlFlow::Break(()),
@@ -132,6 +152,16 @@ impl Running {
             }
         }
     }
+}
+
+/// Adds what an event says in the first text.
+fn hear(said: &Said, event: &Event) {
+    let text = match event {
+        Event::Token { branch: 0, next, .. } => &next.text,
+        Event::Ended { branch: 0, text, .. } => text,
+        _ => return,
+    };
+    said.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
 }
 
 /// An event of a job, or why there is none.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Bounds on what one request may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -16,6 +18,10 @@ pub struct Limits {
     /// How long a session without a time to live of its own is kept after its last use; none for
     /// ever. Default: none.
     pub ttl: Option<Duration>,
+    /// How long the session that a `prompt_cache_key` names is kept after its last use. Default: a day.
+    pub cache_key_ttl: Duration,
+    /// How long a response is kept, and with it its state. Default: 30 days, as OpenAI has it.
+    pub response_ttl: Duration,
 }
 
 impl Default for Limits {
@@ -26,6 +32,8 @@ impl Default for Limits {
             body_time: Duration::from_secs(30),
             request_time: Duration::from_secs(600),
             ttl: None,
+            cache_key_ttl: DAY,
+            response_ttl: 30 * DAY,
         }
     }
 }

@@ -10,6 +10,7 @@ use longhand_sessions::{Keep, KeepSession, Name, Owner, Start};
 use sha2::{Digest, Sha256};
 
 use crate::error::ApiError;
+use crate::limits::Limits;
 
 /// The most characters of a `prompt_cache_key`.
 const LONGEST_KEY: usize = 512;
@@ -86,15 +87,14 @@ impl Memory {
         }
     }
 
-    /// What a job keeps. A state that the client holds can be given back for `ttl`.
-    pub(crate) fn keep(&self, ttl: Option<Duration>, note: Option<Vec<u8>>) -> Keep {
+    /// What a job keeps, and for how long.
+    pub(crate) fn keep(&self, limits: &Limits) -> Keep {
         match self {
             Self::None => Keep::Nothing,
-            Self::Session(name) | Self::Prefix(name) => {
-                // A time of its own, or the store's, stays as it is.
-                Keep::Session(KeepSession { note, ..KeepSession::new(name.clone()) })
-            }
-            Self::Sealed(_) => Keep::Sealed { ttl },
+            // A time of its own, or the store's, stays as it is.
+            Self::Session(name) => Keep::Session(KeepSession::new(name.clone())),
+            Self::Prefix(name) => hint(name.clone(), limits.cache_key_ttl),
+            Self::Sealed(_) => Keep::Sealed { ttl: limits.ttl },
         }
     }
 
@@ -102,6 +102,12 @@ impl Memory {
     pub(crate) fn goes_on(&self) -> bool {
         matches!(self, Self::Sealed(Some(_)))
     }
+}
+
+/// Keeps a session that only spares the reading of what the server, or the client, can give again: it
+/// makes room for others, and a request goes on without it where there is none.
+pub(crate) fn hint(name: Name, ttl: Duration) -> Keep {
+    Keep::Session(KeepSession { ttl: Some(ttl), hint: true, ..KeepSession::new(name) })
 }
 
 /// A name of a session in a field.

@@ -76,6 +76,10 @@ impl From<SessionError> for ApiError {
                  key in the file of keys, or --{what}-per-key for all"
             )),
             SessionError::Full { .. } => Self::Storage(message),
+            SessionError::Memory { .. } => Self::Storage(format!(
+                "{message} with DELETE /v1/sessions/NAME, or start the server with more --memory, or \
+                 with --sessions, which keeps them on disk"
+            )),
             SessionError::Snapshot(_) | SessionError::Note | SessionError::Altered => {
                 Self::invalid("snapshot", message)
             }
@@ -166,6 +170,7 @@ mod tests {
     #[test]
     fn a_refusal_names_the_field_and_the_flag() {
         let quota = SessionError::Quota { what: "sessions", limit: 1 };
+        let memory = SessionError::Memory { limit: 1 };
         let texts = JobError::Setting {
             name: "the number of texts",
             value: "2".into(),
@@ -173,6 +178,7 @@ mod tests {
         };
         for (error, words) in [
             (ApiError::from(quota), ["DELETE", "--sessions-per-key"]),
+            (ApiError::from(memory), ["--memory", "--sessions"]),
             (ApiError::from(texts), ["`n`", "--capacity"]),
             (ApiError::from(SealError::NoKeys), ["`return_state`", "--sealing-key-file"]),
         ] {

@@ -216,13 +216,16 @@ async fn renew(state: App) {
     }
 }
 
-/// Looks for changed files, and forgets sessions whose time is over.
+/// Looks for changed files, forgets sessions whose time is over, and names those that are damaged.
 fn tidy(state: &App, tls: Option<&Tls>) {
     reload_changed(state, tls);
     match state.sessions().sweep() {
         Ok(0) => {}
         Ok(count) => tracing::info!(count, "sessions have expired"),
         Err(error) => tracing::error!(%error, "expired sessions could not be erased"),
+    }
+    for damaged in state.sessions().newly_damaged() {
+        tracing::warn!("{damaged}");
     }
 }
 

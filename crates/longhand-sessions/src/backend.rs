@@ -1,4 +1,5 @@
-//! Where records and states are kept: a database of this process, or a server that several share.
+//! Where records and states are kept: a database of this process, its memory, or a server that several
+//! share.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,6 +9,8 @@ use crate::name::Owner;
 use crate::record::{BlobId, Used};
 
 pub(crate) mod disk;
+mod leases;
+pub(crate) mod memory;
 pub(crate) mod shared;
 
 /// Durable records and blobs, and the right to change them. All methods may block, but for the one
@@ -52,14 +55,26 @@ pub(crate) trait Backend: Send + Sync {
     /// Gives a right back. Does not block.
     fn release(&self, key: &RecordKey, fence: u64);
 
+    /// How much the store holds of how much it may, where it has a bound of its own.
+    fn bound(&self) -> Option<Bound> {
+        None
+    }
+
     /// The time of the store in milliseconds since 1970, where it has a clock of its own.
     fn time(&self) -> Result<Option<u64>, SessionError> {
         Ok(None)
     }
 }
 
+/// Bytes of all that a store holds, and the most that it may.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound {
+    pub(crate) held: u64,
+    pub(crate) limit: u64,
+}
+
 /// A kind of records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Table {
     /// Sessions by their names.
     Sessions,
@@ -68,7 +83,7 @@ pub(crate) enum Table {
 }
 
 /// The place of a record.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct RecordKey {
     pub(crate) table: Table,
     pub(crate) owner: Owner,

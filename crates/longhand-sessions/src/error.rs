@@ -120,6 +120,12 @@ pub enum SessionError {
         /// The message of the system or the server.
         what: String,
     },
+    /// More than a store in memory may hold.
+    #[error("the sessions in memory would have more than {limit} bytes together: erase some")]
+    Memory {
+        /// How many there may be.
+        limit: u64,
+    },
     /// A session that is not whole any more.
     #[error("the session `{name}` is damaged ({what}): erase it and begin again")]
     Damaged {

@@ -128,6 +128,11 @@ impl Host {
         let beginning = Beginning { owner: &owner, start: &start, ids: &ids, keep: &keep };
         let opened = self.sessions.shelf.begin(&beginning, &self.engine, self.sealer.as_deref())?;
         let Opened { mut session, origin, chain, place } = opened;
+        let keep = match keep {
+            // A hint that cannot be kept.
+            Keep::Session(_) if place.is_none() => Keep::Nothing,
+            keep => keep,
+        };
         if let Work::Write(Write { sampler: Some(settings), .. }) = &work {
             session.set_sampler(*settings)?;
         }

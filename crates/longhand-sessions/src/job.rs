@@ -120,12 +120,19 @@ pub struct KeepSession {
     /// The session's name. If the job begins with that session, it is advanced. Otherwise this is
     /// another session, and the one that the job begins with stays as it is.
     pub name: Name,
-    /// Time after its last use at which it expires. Default: what it was, or what the store says.
+    /// Time after its last use at which it expires. Default: what it was, or what the store says; a
+    /// day for a hint.
     pub ttl: Option<Duration>,
     /// Bytes of the caller's own, saved in the same commit. Default: those it has.
     pub note: Option<Vec<u8>>,
     /// Whether another session of that name is replaced. Default: it is an error.
     pub replace: bool,
+    /// Whether it only spares work. Where it cannot be kept, for want of room, by a fault of the store
+    /// or because someone else has it, the job is done all the same, without [`Outcome::session`]. Where
+    /// its owner, or a store in memory, has no room for others, hints go, the longest unused first. A
+    /// job without this, another name, a copy or a time to live makes a session as any other of it.
+    /// Default: false.
+    pub hint: bool,
 }
 
 /// Gives the caller's own bytes that are saved in one commit with a session's state.
@@ -258,7 +265,7 @@ impl Job {
 impl KeepSession {
     /// A session of that name, as it was or as the store says in all else.
     pub fn new(name: Name) -> Self {
-        Self { name, ttl: None, note: None, replace: false }
+        Self { name, ttl: None, note: None, replace: false, hint: false }
     }
 }
 

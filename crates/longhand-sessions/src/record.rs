@@ -1,8 +1,11 @@
 //! What the store knows of a session beside its states.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::chain::Chain;
+use crate::clock::milliseconds;
 use crate::error::SessionError;
 use crate::name::{Name, Owner};
 
@@ -77,6 +80,9 @@ pub(crate) struct Record {
     /// The passes of each turn, if all are known and short enough.
     pub(crate) history: Option<Vec<Segment>>,
     pub(crate) note: Option<Blob>,
+    /// Whether it only spares work, and makes room for others. It has a time to live then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) hint: bool,
 }
 
 /// A state in the store.
@@ -123,6 +129,14 @@ impl Record {
             saved: Vec::new(),
             history: Some(Vec::new()),
             note: None,
+            hint: false,
+        }
+    }
+
+    /// Makes a session as any other of a hint, with this time to live: somebody wants it kept.
+    pub(crate) fn claim(&mut self, ttl: Option<Duration>) {
+        if std::mem::take(&mut self.hint) {
+            self.ttl = ttl.map(milliseconds);
         }
     }
 

@@ -15,6 +15,7 @@ use std::time::Duration;
 use longhand_engine::Engine;
 
 use crate::backend::disk::Disk;
+use crate::backend::memory::Memory;
 use crate::backend::shared::{LEASE, Shared};
 use crate::backend::{Backend, Table};
 use crate::clock::{Clock, milliseconds};
@@ -27,6 +28,7 @@ pub(crate) mod begin;
 mod change;
 mod documents;
 mod quota;
+mod room;
 pub(crate) mod save;
 pub(crate) mod shelf;
 mod snapshot;
@@ -56,13 +58,18 @@ pub struct Report {
 }
 
 impl Sessions {
-    /// A store that ends with the process.
+    /// A store that ends with the process. It holds no more than its part of
+    /// [`SessionsSettings::memory`]: where that is not enough hints go, the longest unused first, and
+    /// then [`SessionError::Memory`] refuses what is new.
     ///
     /// # Errors
     /// [`SessionError::Setting`] for a setting out of range, [`SessionError::Storage`] if the thread
     /// that saves cannot be started.
     pub fn in_memory(settings: SessionsSettings) -> Result<Arc<Self>, SessionError> {
-        Self::with(Arc::new(Disk::in_memory()?), settings, Clock::new(0), &Counters::new())
+        let memory = settings.memory / 4;
+        let store = Arc::new(Memory::new(settings.memory - memory));
+        let settings = SessionsSettings { memory, ..settings };
+        Self::with(store, settings, Clock::new(0), &Counters::new())
     }
 
     /// A store in a database file, which is made if there is none. Its records are read. A file that
@@ -98,13 +105,25 @@ impl Sessions {
         {
             report.compacted = Some((before, size()));
         }
-        report.sessions = counted.used.values().map(|used| used.sessions).sum();
-        report.bytes = counted.used.values().map(|used| used.bytes).sum();
+        let Used { sessions, bytes } = counted.all();
+        (report.sessions, report.bytes) = (sessions, bytes);
         report.damaged.extend(counted.damaged);
         let counters = Counters::new();
         counters.sessions_stored.set(report.sessions);
         counters.sessions_stored_bytes.set(report.bytes);
         Ok((Self::with(Arc::new(disk), settings, Clock::new(counted.newest), &counters)?, report))
+    }
+
+    /// What is in a database file that nobody has open, and which of its sessions are not whole. The
+    /// file is only read, each state included.
+    ///
+    /// # Errors
+    /// [`SessionError::Damaged`] for a file that is no whole database, [`SessionError::Storage`] for one
+    /// that another process has, or that was not closed in order.
+    pub fn examine(path: &Path) -> Result<Report, SessionError> {
+        let counted = Disk::examine(path)?;
+        let Used { sessions, bytes } = counted.all();
+        Ok(Report { sessions, bytes, damaged: counted.damaged, compacted: None })
     }
 
     /// A store in a Redis or Valkey server that any number of processes share, as
@@ -182,7 +201,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`SessionError::InUse`] while a job has the session, [`SessionError::Quota`],
-    /// [`SessionError::Full`], and the errors of [`Sessions::show`].
+    /// [`SessionError::Full`] or [`SessionError::Memory`], and the errors of [`Sessions::show`].
     pub fn set_note(
         &self,
         owner: &Owner,
@@ -273,7 +292,7 @@ impl Sessions {
         ttl: Option<Duration>,
     ) -> Result<SessionInfo, SessionError> {
         self.shelf.change(owner, name, |record, _| {
-            record.ttl = ttl.map(milliseconds);
+            (record.ttl, record.hint) = (ttl.map(milliseconds), false);
             Ok(())
         })
     }

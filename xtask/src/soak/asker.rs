@@ -60,7 +60,7 @@ pub(super) struct Asker<'a> {
 impl World {
     /// The world of a place whose servers run.
     pub(super) fn new(place: Place, cluster: Cluster) -> Result<Self> {
-        let oracle = place.serve("oracle", &["--memory".to_owned(), "16MiB".to_owned()])?;
+        let oracle = place.serve("oracle", &["--memory".to_owned(), "32MiB".to_owned()])?;
         let mut client = Client::default();
         let body = json!({"model": "soak", "prompt": "\u{2603}"}).to_string();
         let path = "/tokenize";

@@ -185,8 +185,12 @@ impl Family {
         let cold = asker.cold(&self.cached.text, &turn)?;
         let memory = [("prompt_cache_key", json!(format!("family {}", self.index)))];
         let reply = loop {
-            if let Some(reply) = asker.complete(self.owner, &turn, &prompt, &memory)? {
-                break reply;
+            match asker.complete(self.owner, &turn, &prompt, &memory)? {
+                // While a killed server has its lease, a key alone keeps nothing.
+                Some(reply)
+                    if reply.cache_write_tokens == 0 && asker.world.cluster.may_have_leases() => {}
+                Some(reply) => break reply,
+                None => {}
             }
         };
         check(asker, &self.cached, &turn, &reply, &cold, false)?;

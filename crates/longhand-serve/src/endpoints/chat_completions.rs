@@ -299,8 +299,8 @@ async fn begin(
     write.options.log_probabilities = alternatives;
     write.memory_shares = tells_memory;
     let ids = turn.ids.clone();
-    let job = turn.job(caller, write);
-    let running = Running::start(app, caller, &language, job).await?;
+    let (job, said) = turn.job(caller, write);
+    let running = Running::start_noted(app, caller, &language, job, said).await?;
     let tells = alternatives.is_some();
     let pieces = Pieces::new(running, &language, &ids, count, tells || tells_memory)?;
     let includes_usage =
@@ -362,9 +362,8 @@ impl Asked {
             session_id: session_id(&outcome),
             state: outcome.sealed.as_deref().map(encoded),
         };
-        // What is kept is the first answer.
-        let text = answers.first().map_or("", |answer| &answer.text);
-        self.turn.answered(text, outcome.position).await?;
+        // Its session is free before anybody hears of the end.
+        drop(self.turn);
         check_whole(&outcome)?;
         Ok(json_body(&completion))
     }
@@ -390,8 +389,6 @@ impl Asked {
             let choice = self.choice(index, delta, None);
             writer.data(&self.chunk(vec![choice])).await?;
         }
-        // What is kept is the first answer.
-        let mut first = String::new();
         let outcome = loop {
             let piece = match pieces.next_streamed(&writer).await? {
                 Ok(piece) => piece,
@@ -405,9 +402,6 @@ impl Asked {
                 }
                 Piece::Done(outcome) => break outcome,
             };
-            if index == 0 {
-                first.push_str(&text);
-            }
             if finish.is_some() && (!text.is_empty() || !told.is_empty()) {
                 // The last choice of an answer has its reason, and no text.
                 writer.data(&self.piece(index, text, &told)).await?;
@@ -424,8 +418,9 @@ impl Asked {
         last.usage = self.includes_usage.then(|| (&outcome.usage).into());
         last.session_id = session_id(&outcome);
         last.state = outcome.sealed.as_deref().map(encoded);
-        let noted = self.turn.answered(&first, outcome.position).await;
-        if let Err(error) = noted.and_then(|()| check_whole(&outcome)) {
+        // Its session is free before anybody hears of the end.
+        drop(self.turn);
+        if let Err(error) = check_whole(&outcome) {
             return writer.data(&error.body()).await;
         }
         // A client that asked for neither does not expect an event without a choice.

@@ -309,7 +309,7 @@ impl Asked {
         let tells = write.options.log_probabilities.is_some() || self.tells_memory;
         let mut job = Job::new(self.caller.owner.clone(), prompt.ids.clone(), Work::Write(write));
         job.start = self.memory.start();
-        job.keep = self.memory.keep(app.limits().ttl, None);
+        job.keep = self.memory.keep(&app.limits());
         let running = Running::start(app, &self.caller, &self.language, job).await?;
         let pieces = Pieces::new(running, &self.language, &prompt.ids, self.branches, tells)?;
         Ok(pieces.telling_ends())

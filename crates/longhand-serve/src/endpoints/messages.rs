@@ -323,7 +323,9 @@ async fn create(
     end_answer(&language, &mut write);
     let mut turn = Turn::prepare(&app, &caller, &language, messages, Memory::None).await?;
     let ids = turn.ids.clone();
-    let running = Running::start(&app, &caller, &language, turn.job(&caller, write)).await?;
+    // It has no session, and so no note.
+    let (job, _) = turn.job(&caller, write);
+    let running = Running::start(&app, &caller, &language, job).await?;
     let pieces = Pieces::new(running, &language, &ids, 1, false)?;
     let asked = Asked { language, stops, id: random_id("msg_"), prompt: ids.len() as u64 };
     match request.stream {

@@ -251,6 +251,6 @@ fn is_written(app: &App, owner: &Owner, stored: &Stored) -> Result<bool, Session
 async fn store(app: &App, caller: &Caller, stored: &Stored) -> Result<(), ApiError> {
     let bytes = serde_json::to_vec(stored).map_err(ApiError::internal)?;
     let (sessions, owner) = (app.sessions().clone(), caller.owner.clone());
-    let (id, ttl) = (stored.response.id.clone(), app.limits().ttl);
+    let (id, ttl) = (stored.response.id.clone(), Some(app.limits().response_ttl));
     blocking(move || Ok(sessions.put_document(&owner, RESPONSE, &id, &bytes, ttl)?)).await
 }

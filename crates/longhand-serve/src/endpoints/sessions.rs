@@ -269,14 +269,9 @@ async fn alter(
 ) -> Result<Response, ApiError> {
     let name = known(name)?;
     let to = request.name.map(|name| named("name", &name)).transpose()?;
+    let ttl = request.ttl.map(|seconds| ttl((seconds > 0).then_some(seconds)));
     let info = with_store(&app, caller, move |sessions, owner| {
-        if let Some(seconds) = request.ttl {
-            sessions.set_ttl(owner, &name, ttl((seconds > 0).then_some(seconds)))?;
-        }
-        Ok(match to {
-            Some(to) if to != name => sessions.rename(owner, &name, &to)?,
-            _ => sessions.show(owner, &name)?,
-        })
+        Ok(sessions.alter(owner, &name, to.as_ref(), ttl)?)
     })
     .await?;
     Ok(json_body(&object(&app, info, None)))

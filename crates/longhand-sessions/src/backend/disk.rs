@@ -1,4 +1,4 @@
-//! Records and blobs in a `redb` database: a file, or memory alone.
+//! Records and blobs in a `redb` database.
 //!
 //! A failed write leaves the database as it was at the last commit; it is opened again then, because
 //! `redb` refuses everything after an error of the file. So a full disk stops writing and not
@@ -9,9 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
-use redb::backends::InMemoryBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, TableDefinition};
 
+use super::leases::Leases;
 use super::{Backend, Batch, Put, RecordKey, Table};
 use crate::error::SessionError;
 use crate::name::Owner;
@@ -34,13 +34,7 @@ pub(crate) struct Disk {
     used: Mutex<HashMap<Owner, Used>>,
     /// When records expire, of those that do.
     expiries: Mutex<HashMap<RecordKey, u64>>,
-    leases: Mutex<Leases>,
-}
-
-#[derive(Default)]
-struct Leases {
-    held: HashMap<RecordKey, u64>,
-    last: u64,
+    leases: Leases,
 }
 
 /// Why an access failed.
@@ -59,13 +53,8 @@ impl Disk {
         Self::with(Box::new(move || Builder::new().set_cache_size(PAGES).create(&path)))
     }
 
-    /// A database that ends with the process.
-    pub(crate) fn in_memory() -> Result<Self, SessionError> {
-        Self::with(Box::new(|| Builder::new().create_with_backend(InMemoryBackend::new())))
-    }
-
     pub(crate) fn with(open: Open) -> Result<Self, SessionError> {
-        let (used, expiries, leases) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (used, expiries, leases) = (Mutex::default(), Mutex::default(), Leases::default());
         let disk = Self { open, database: RwLock::new(None), used, expiries, leases };
         disk.reopen()?;
         Ok(disk)
@@ -169,15 +158,6 @@ impl Disk {
         }
         Ok(())
     }
-
-    fn holds(&self, batch: &Batch) -> Result<(), SessionError> {
-        let leases = lock(&self.leases);
-        let lost = batch.guards.iter().find(|(key, fence)| leases.held.get(key) != Some(fence));
-        match lost {
-            Some((key, _)) => Err(SessionError::LeaseLost { name: key.item.clone() }),
-            None => Ok(()),
-        }
-    }
 }
 
 impl Backend for Disk {
@@ -251,7 +231,7 @@ impl Backend for Disk {
 
     fn commit(&self, batches: &[Batch]) -> Vec<Result<(), SessionError>> {
         let held: Vec<Result<(), SessionError>> =
-            batches.iter().map(|batch| self.holds(batch)).collect();
+            batches.iter().map(|batch| self.leases.check(batch)).collect();
         let pairs = || batches.iter().zip(&held).filter(|(_, held)| held.is_ok());
         let valid: Vec<&Batch> = pairs().map(|(batch, _)| batch).collect();
         let together = if valid.is_empty() { Ok(()) } else { self.write(&valid) };
@@ -270,21 +250,11 @@ impl Backend for Disk {
     }
 
     fn lease(&self, key: &RecordKey) -> Result<Option<u64>, SessionError> {
-        let mut leases = lock(&self.leases);
-        if leases.held.contains_key(key) {
-            return Ok(None);
-        }
-        leases.last += 1;
-        let fence = leases.last;
-        leases.held.insert(key.clone(), fence);
-        Ok(Some(fence))
+        Ok(self.leases.take(key))
     }
 
     fn release(&self, key: &RecordKey, fence: u64) {
-        let mut leases = lock(&self.leases);
-        if leases.held.get(key) == Some(&fence) {
-            leases.held.remove(key);
-        }
+        self.leases.give_back(key, fence);
     }
 }
 
@@ -320,6 +290,11 @@ impl Failure {
             Self::Redb(error) if is_damage(&error) => damaged(error.to_string()),
             Self::Redb(redb::Error::DatabaseAlreadyOpen) => {
                 SessionError::Storage { what: "another process has the file open".into() }
+            }
+            Self::Redb(redb::Error::RepairAborted) => {
+                let what =
+                    "it was not closed in order, and is put right when a server starts with it";
+                SessionError::Storage { what: what.into() }
             }
             Self::Redb(error) => SessionError::Storage { what: error.to_string() },
         }

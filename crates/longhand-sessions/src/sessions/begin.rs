@@ -9,7 +9,7 @@ use super::snapshot::checked_session;
 use crate::backend::Lease;
 use crate::chain::Chain;
 use crate::error::{JobError, SealError, SessionError};
-use crate::job::{Keep, Start};
+use crate::job::{Keep, KeepSession, Start};
 use crate::name::{Name, Owner};
 use crate::record::{BlobId, Record};
 use crate::sealed::Sealer;
@@ -20,6 +20,7 @@ pub(crate) struct Opened {
     pub(crate) origin: Origin,
     /// The chain of all tokens that the state has read, if they are known.
     pub(crate) chain: Option<Chain>,
+    /// Where it is to be kept; none where it is not, as for a hint that cannot be.
     pub(crate) place: Option<Place>,
 }
 
@@ -61,9 +62,13 @@ impl Shelf {
         let Beginning { owner, start, ids, keep } = *beginning;
         // The right comes first, so that nothing changes between reading and keeping.
         let place = match keep {
-            Keep::Session(keep) => Some(self.place(owner, &keep.name, keep.replace, start)?),
+            Keep::Session(keep) => match self.place(owner, keep, start) {
+                Err(_) if keep.hint => None,
+                place => Some(place?),
+            },
             Keep::Nothing | Keep::Sealed { .. } => None,
         };
+        let is_hint = matches!(keep, Keep::Session(keep) if keep.hint);
         let mut opened = match start {
             Start::Fresh => fresh(engine)?,
             Start::Session { name, or_new } => match self.last(owner, name, engine)? {
@@ -71,9 +76,10 @@ impl Shelf {
                 None if *or_new => fresh(engine)?,
                 None => return Err(SessionError::NotFound { name: name.to_string() }.into()),
             },
-            Start::Prefix { name } => match self.prefix(owner, name, ids, engine)? {
-                Some(opened) => opened,
-                None => fresh(engine)?,
+            Start::Prefix { name } => match self.prefix(owner, name, ids, engine) {
+                Err(error) if !is_hint => return Err(error.into()),
+                Ok(Some(opened)) => opened,
+                Ok(None) | Err(_) => fresh(engine)?,
             },
             Start::Sealed(bytes) => {
                 let sealer = sealer.ok_or(SealError::NoKeys)?;
@@ -93,14 +99,16 @@ impl Shelf {
     fn place(
         &self,
         owner: &Owner,
-        name: &Name,
-        replace: bool,
+        keep: &KeepSession,
         start: &Start,
     ) -> Result<Place, SessionError> {
+        let name = &keep.name;
         let lease = self.lease(owner, name)?;
         let (taken, lost) = match self.stored(owner, name) {
             // What is damaged can be replaced by something whole.
-            Err(SessionError::Damaged { .. }) if replace => (None, self.leftovers(owner, name)),
+            Err(SessionError::Damaged { .. }) if keep.replace || keep.hint => {
+                (None, self.leftovers(owner, name))
+            }
             found => (found?.map(Box::new), Vec::new()),
         };
         let now = self.clock.now();
@@ -109,11 +117,11 @@ impl Shelf {
             Start::Session { name: other, .. } | Start::Prefix { name: other } => other == name,
             Start::Fresh | Start::Sealed(_) | Start::Snapshot(_) => false,
         };
-        if lives && !replace && !goes_on {
+        if lives && !keep.replace && !goes_on {
             return Err(SessionError::Exists { name: name.to_string() });
         }
         if taken.is_none() {
-            self.check_quota(owner, 1, 1)?;
+            self.find_room(owner, 1, 1)?;
         }
         Ok(Place { lease, taken, lost })
     }

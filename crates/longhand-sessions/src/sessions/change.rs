@@ -46,6 +46,7 @@ impl Shelf {
         record.note = source.note.map(|note| copy(&mut batch, note)).transpose()?;
         (record.name, record.used) = (to.clone(), self.clock.now());
         record.created = record.used;
+        record.claim(self.quotas.ttl());
         batch.guards.extend([lease.guard(), held.guard()]);
         self.commit_another(batch, &record)?;
         Ok(record.info())
@@ -64,6 +65,7 @@ impl Shelf {
         let mut record = self.require(owner, from)?;
         let mut batch = self.in_place(owner, to)?;
         record.name = to.clone();
+        record.claim(self.quotas.ttl());
         if let Some(ttl) = ttl {
             (record.ttl, record.used) = (ttl.map(milliseconds), self.clock.now());
         }
@@ -221,7 +223,7 @@ impl Shelf {
         change(&mut record, &mut batch)?;
         record.used = self.clock.now();
         batch.bytes = record.bytes() as i64 - before as i64;
-        self.check_quota(owner, 0, batch.bytes)?;
+        self.find_room(owner, 0, batch.bytes)?;
         batch.guards.push(lease.guard());
         put_record(&mut batch, &record);
         self.commit(batch)?;
@@ -252,14 +254,14 @@ impl Shelf {
     fn commit_another(&self, mut batch: Batch, record: &Record) -> Result<(), SessionError> {
         batch.sessions += 1;
         batch.bytes += record.bytes() as i64;
-        self.check_quota(&record.owner, batch.sessions, batch.bytes)?;
+        self.find_room(&record.owner, batch.sessions, batch.bytes)?;
         put_record(&mut batch, record);
         self.commit(batch)
     }
 }
 
 /// Has all go that belongs to a session.
-fn drop_record(batch: &mut Batch, record: &Record) {
+pub(super) fn drop_record(batch: &mut Batch, record: &Record) {
     batch.drop_blobs.extend(record.blobs().map(|blob| blob.id));
     batch.sessions -= 1;
     batch.bytes -= record.bytes() as i64;

@@ -25,7 +25,7 @@ impl Shelf {
         let old = self.backend.record(&key)?.map_or(0, |old| old.len());
         let mut batch = Batch::new(owner);
         batch.bytes = value.len() as i64 - old as i64;
-        self.check_quota(owner, 0, batch.bytes)?;
+        self.find_room(owner, 0, batch.bytes)?;
         batch.guards.push(lease.guard());
         let expires = document_expires(&value);
         batch.put.push(Put { key, value, expires });
@@ -93,15 +93,20 @@ impl Shelf {
 
     /// Commits one batch, counts what it changed, and drops from memory what is gone.
     pub(crate) fn commit(&self, batch: Batch) -> Result<(), SessionError> {
-        let (sessions, bytes, gone) = (batch.sessions, batch.bytes, batch.drop_blobs.clone());
-        let outcome = self.backend.commit(&[batch]).pop();
         let lacking = || Err(SessionError::Storage { what: "nothing was written".into() });
-        outcome.unwrap_or_else(lacking)?;
-        self.counters.commits.add(1);
-        self.counters.sessions_stored.change(sessions);
-        self.counters.sessions_stored_bytes.change(bytes);
-        self.forget(&gone);
-        Ok(())
+        self.commit_all(&[batch]).pop().unwrap_or_else(lacking)
+    }
+
+    /// Commits batches together, each whole or not at all.
+    pub(crate) fn commit_all(&self, batches: &[Batch]) -> Vec<Result<(), SessionError>> {
+        let outcomes = self.backend.commit(batches);
+        self.counters.commits.add(u64::from(outcomes.iter().any(Result::is_ok)));
+        for (batch, _) in batches.iter().zip(&outcomes).filter(|(_, outcome)| outcome.is_ok()) {
+            self.counters.sessions_stored.change(batch.sessions);
+            self.counters.sessions_stored_bytes.change(batch.bytes);
+            self.forget(&batch.drop_blobs);
+        }
+        outcomes
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use longhand_engine::{Session, Snapshot};
 
@@ -18,6 +19,8 @@ use crate::job::{KeepSession, Noting};
 use crate::name::{Owner, random};
 use crate::record::{Blob, BlobId, Record, Saved, Segment, SessionInfo};
 
+/// The time to live of a hint that has none of its own.
+const HINT: Duration = Duration::from_secs(24 * 60 * 60);
 /// States of one commit; what comes later waits for the next one.
 const MOST_TOGETHER: usize = 64;
 
@@ -207,13 +210,25 @@ fn prepare(
         record.note = Some(put(&mut batch, note)?);
     }
     record.used = now;
-    record.ttl = keep
-        .ttl
-        .or(shelf.quotas.ttl().filter(|_| turns == 1))
-        .map_or(record.ttl, |ttl| Some(milliseconds(ttl)));
+    let ttl = match keep.hint {
+        true => {
+            record.hint = true;
+            keep.ttl.or(Some(HINT))
+        }
+        false => {
+            record.claim(shelf.quotas.ttl());
+            keep.ttl.or(shelf.quotas.ttl().filter(|_| turns == 1))
+        }
+    };
+    record.ttl = ttl.map(milliseconds).or(record.ttl);
     batch.bytes = record.bytes() as i64 - before as i64;
+    let all: i64 = pending.values().map(|(_, bytes)| bytes).sum();
     let (sessions, more) = pending.entry(owner.clone()).or_default();
-    shelf.check_quota(&owner, batch.sessions + *sessions, batch.bytes + *more)?;
+    shelf.find_owners_room(&owner, batch.sessions + *sessions, batch.bytes + *more)?;
+    // What the commit adds of others' counts in memory too. Nothing that becomes smaller needs room.
+    if batch.bytes > 0 {
+        shelf.find_memory(batch.bytes + all)?;
+    }
     (*sessions, *more) = (*sessions + batch.sessions, *more + batch.bytes);
     batch.guards.push(lease.guard());
     put_record(&mut batch, &record);

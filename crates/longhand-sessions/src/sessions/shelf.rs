@@ -20,7 +20,8 @@ use crate::record::{BlobId, Record, Used};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionsSettings {
     /// Bytes of states in memory. All are in the store too; the least recently used ones leave
-    /// memory. Default: 512 MiB.
+    /// memory. A store that ends with the process has three quarters of these bytes for all that it
+    /// holds. Default: 512 MiB.
     pub memory: u64,
     /// The most sessions of an owner. Default: 10,000.
     pub sessions_per_owner: u64,
@@ -61,6 +62,8 @@ pub(crate) struct Shelf {
     hot: Mutex<Lru<BlobId>>,
     /// What is wrong with sessions that a list left out, each until it is told.
     damaged: Mutex<HashMap<RecordKey, Option<String>>>,
+    /// Whoever has it finds room for what is kept.
+    pub(super) finding: Mutex<()>,
 }
 
 impl Shelf {
@@ -73,8 +76,8 @@ impl Shelf {
         let (hot, counters) = (Mutex::new(Lru::new(settings.memory)), counters.clone());
         let SessionsSettings { sessions_per_owner, bytes_per_owner, ttl, .. } = settings;
         let quotas = Quotas::new(sessions_per_owner, bytes_per_owner, ttl);
-        let damaged = Mutex::default();
-        Self { backend, settings, quotas, clock, counters, hot, damaged }
+        let (damaged, finding) = (Mutex::default(), Mutex::default());
+        Self { backend, settings, quotas, clock, counters, hot, damaged, finding }
     }
 
     /// A session's record, if there is one and it has not expired.
@@ -212,36 +215,6 @@ impl Shelf {
         let mut hot = self.hot();
         hot.clear();
         self.tell(&hot);
-    }
-
-    /// Refuses changes that would take an owner over what it may have. What has expired counts until
-    /// it is erased, so it is erased before anything is refused.
-    pub(crate) fn check_quota(
-        &self,
-        owner: &Owner,
-        sessions: i64,
-        bytes: i64,
-    ) -> Result<(), SessionError> {
-        match self.check_used(owner, sessions, bytes) {
-            Err(SessionError::Quota { .. }) if self.sweep(Some(owner))? > 0 => {
-                self.check_used(owner, sessions, bytes)
-            }
-            checked => checked,
-        }
-    }
-
-    /// Refuses changes that would take an owner over what it may have, by what the store counts.
-    fn check_used(&self, owner: &Owner, sessions: i64, bytes: i64) -> Result<(), SessionError> {
-        let Used { sessions: have, bytes: taken } = self.backend.used(owner)?;
-        let (most_sessions, most_bytes) = self.quotas.of(owner);
-        let over = |what, have: u64, more: i64, limit: u64| match more > 0 {
-            true if have.saturating_add_signed(more) > limit => {
-                Err(SessionError::Quota { what, limit })
-            }
-            _ => Ok(()),
-        };
-        over("sessions", have, sessions, most_sessions)?;
-        over("bytes", taken, bytes, most_bytes)
     }
 
     fn hot(&self) -> MutexGuard<'_, Lru<BlobId>> {

@@ -12,7 +12,7 @@ use super::shelf::key;
 use crate::backend::{Batch, Put};
 use crate::testing::{Random, any_note, host, ids, name, owner, reader, run, tiny, turn, write};
 use crate::{
-    Event, HostSettings, JobError, Keep, KeepSession, Quota, SessionError, Sessions,
+    Event, HostSettings, Job, JobError, Keep, KeepSession, Quota, SessionError, Sessions,
     SessionsSettings, Sink, Start, Used,
 };
 
@@ -316,6 +316,182 @@ fn an_owner_keeps_no_more_than_allowed() {
     assert!(refused >= 1);
     assert!(sessions.export(&a, &name("s0")).unwrap().len() >= before.len() / 2);
     assert!(Sessions::in_memory(SessionsSettings { checkpoints: 0, ..settings() }).is_err());
+}
+
+/// A whole prompt whose session only spares work, without the state cache.
+fn hinted(session: &str, seed: u64) -> Job {
+    let mut job = write(ids(10, seed), 2, seed);
+    job.start = Start::Prefix { name: name(session) };
+    job.keep = Keep::Session(KeepSession { hint: true, ..KeepSession::new(name(session)) });
+    job.cache = false;
+    job
+}
+
+/// The same of another owner.
+fn of_owner(id: &str, job: Job) -> Job {
+    Job { owner: owner(id), ..job }
+}
+
+fn names(sessions: &Sessions, of: &str) -> Vec<String> {
+    sessions.list(&owner(of)).unwrap().iter().map(|info| info.name.to_string()).collect()
+}
+
+#[test]
+fn hints_make_room_the_longest_unused_first_and_fail_no_job() {
+    let engine = tiny(Format::F32, 1);
+    let limits = SessionsSettings { sessions_per_owner: 3, ..settings() };
+    let sessions = Sessions::in_memory(limits).unwrap();
+    let host = host(&engine, &sessions, None, HostSettings::default());
+    for hint in ["h0", "h1", "h2", "h0"] {
+        let ran = run(&host, hinted(hint, 1)).unwrap();
+        assert_eq!(ran.outcome().usage.cache_written, 12);
+        assert!(ran.outcome().session.is_some());
+        sessions.shelf.clock.pass(Duration::from_secs(1));
+    }
+    run(&host, hinted("h3", 3)).unwrap();
+    assert_eq!(names(&sessions, "a"), ["h0", "h2", "h3"]);
+    // One that is in use stays.
+    let held = sessions.shelf.lease(&owner("a"), &name("h2")).unwrap();
+    run(&host, turn("s0", ids(10, 1), 2, 1)).unwrap();
+    drop(held);
+    assert_eq!(names(&sessions, "a"), ["h2", "h3", "s0"]);
+    for session in ["s1", "s2"] {
+        run(&host, turn(session, ids(10, 1), 2, 1)).unwrap();
+    }
+    assert_eq!(names(&sessions, "a"), ["s0", "s1", "s2"]);
+    // There is no room for a hint any more; its text is the same.
+    let ran = run(&host, hinted("h4", 1)).unwrap();
+    assert_eq!((ran.outcome().usage.cache_written, &ran.outcome().session), (0, &None));
+    let other = run(&host, of_owner("b", hinted("h4", 1))).unwrap();
+    assert_eq!((ran.tokens, other.outcome().usage.cache_written), (other.tokens, 12));
+    let third = run(&host, turn("s3", ids(10, 1), 2, 1));
+    assert!(matches!(third, Err(JobError::Session(SessionError::Quota { limit: 3, .. }))));
+    let bytes: u64 = sessions.list(&owner("a")).unwrap().iter().map(|info| info.bytes).sum();
+    assert_eq!(sessions.used(&owner("a")).unwrap(), Used { sessions: 3, bytes });
+}
+
+#[test]
+fn a_hint_that_cannot_be_written_or_read_fails_no_job() {
+    let engine = tiny(Format::F32, 1);
+    let limits = SessionsSettings { bytes_per_owner: 10, ..settings() };
+    let sessions = Sessions::in_memory(limits).unwrap();
+    let host_ = host(&engine, &sessions, None, HostSettings::default());
+    // Its bytes are known at its end alone.
+    let ran = run(&host_, hinted("h", 1)).unwrap();
+    assert_eq!((ran.outcome().usage.cache_written, &ran.outcome().session), (0, &None));
+    assert!(names(&sessions, "a").is_empty());
+    // One that someone else has, and one whose record is damaged.
+    let sessions = Sessions::in_memory(settings()).unwrap();
+    let host_ = host(&engine, &sessions, None, HostSettings::default());
+    let (a, h) = (owner("a"), name("h"));
+    run(&host_, hinted("h", 1)).unwrap();
+    let held = sessions.shelf.lease(&a, &h).unwrap();
+    assert_eq!(run(&host_, hinted("h", 1)).unwrap().outcome().session, None);
+    drop(held);
+    let mut batch = Batch::new(&a);
+    batch.put.push(Put { key: key(&a, &h), value: b"no record".to_vec(), expires: None });
+    sessions.shelf.commit(batch).unwrap();
+    assert!(run(&host_, hinted("h", 1)).unwrap().outcome().session.is_some());
+    assert_eq!(names(&sessions, "a"), ["h"]);
+}
+
+#[test]
+fn a_hint_lives_for_a_day_unless_somebody_wants_it_kept() {
+    let engine = tiny(Format::F32, 1);
+    let sessions = Sessions::in_memory(settings()).unwrap();
+    let host = host(&engine, &sessions, None, HostSettings::default());
+    let a = owner("a");
+    let lives = |called: &str| {
+        let info = sessions.show(&a, &name(called)).unwrap();
+        info.expires.map(|expires| expires - info.used)
+    };
+    for hint in ["h0", "h1", "h2", "h3"] {
+        run(&host, hinted(hint, 1)).unwrap();
+        assert_eq!(lives(hint), Some(24 * 60 * 60));
+    }
+    sessions.fork(&a, &name("h0"), &name("copy"), None).unwrap();
+    sessions.rename(&a, &name("h0"), &name("renamed")).unwrap();
+    sessions.set_ttl(&a, &name("h1"), Some(Duration::from_secs(9))).unwrap();
+    run(&host, turn("h2", ids(3, 1), 2, 1)).unwrap();
+    let kept = [lives("copy"), lives("renamed"), lives("h1"), lives("h2"), lives("h3")];
+    assert_eq!(kept, [None, None, Some(9), None, Some(24 * 60 * 60)]);
+    let is_hint = |it: &str| sessions.shelf.require(&a, &name(it)).unwrap().hint;
+    assert!(is_hint("h3") && !["copy", "renamed", "h1", "h2"].into_iter().any(is_hint));
+    sessions.shelf.clock.pass(Duration::from_secs(24 * 60 * 60 + 1));
+    assert_eq!(names(&sessions, "a"), ["copy", "h2", "renamed"]);
+}
+
+#[test]
+fn a_store_in_memory_keeps_to_its_bytes() {
+    let engine = tiny(Format::F32, 1);
+    let held = |sessions: &Sessions| sessions.shelf.backend.bound().unwrap().held;
+    let begin = |sessions: &Arc<Sessions>, jobs: [Job; 3]| {
+        let host = host(&engine, sessions, None, HostSettings::default());
+        for job in jobs {
+            run(&host, job).unwrap();
+            sessions.shelf.clock.pass(Duration::from_secs(1));
+        }
+        host
+    };
+    let jobs = || [hinted("h0", 1), of_owner("b", hinted("h1", 1)), turn("s0", ids(10, 1), 2, 1)];
+    let roomy = Sessions::in_memory(settings()).unwrap();
+    drop(begin(&roomy, jobs()));
+    // Room for half of one more, in three quarters of the memory.
+    let one = held(&roomy) / 3;
+    let memory = (held(&roomy) + one / 2) * 4 / 3;
+    let sessions = Sessions::in_memory(SessionsSettings { memory, ..settings() }).unwrap();
+    let host = begin(&sessions, jobs());
+    let limit = sessions.shelf.backend.bound().unwrap().limit;
+    // Hints of any owner make room, and then nothing does.
+    run(&host, turn("s1", ids(10, 1), 2, 1)).unwrap();
+    assert_eq!(
+        (names(&sessions, "a"), names(&sessions, "b")),
+        (vec!["s0".into(), "s1".into()], vec!["h1".into()])
+    );
+    run(&host, turn("s2", ids(10, 1), 2, 1)).unwrap();
+    assert!(names(&sessions, "b").is_empty());
+    let refused = run(&host, of_owner("b", turn("s3", ids(10, 1), 2, 1)));
+    assert!(
+        matches!(refused, Err(JobError::Session(SessionError::Memory { limit: of })) if of == limit)
+    );
+    assert_eq!(run(&host, hinted("h2", 1)).unwrap().outcome().session, None);
+    assert!(held(&sessions) <= limit);
+    // What is erased makes room again.
+    sessions.erase(&owner("a"), &name("s1")).unwrap();
+    run(&host, of_owner("b", turn("s3", ids(10, 1), 2, 1))).unwrap();
+}
+
+#[test]
+fn a_file_is_examined_without_a_change_of_it() {
+    let engine = tiny(Format::F32, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.redb");
+    let (sessions, _) = Sessions::open(&path, settings()).unwrap();
+    filled(&sessions, &engine, 3);
+    let a = owner("a");
+    let Used { sessions: count, bytes } = sessions.used(&a).unwrap();
+    let busy = Sessions::examine(&path);
+    assert!(matches!(busy, Err(SessionError::Storage { .. })), "{busy:?}");
+    let killed = folder.path().join("killed.redb");
+    fs_err::copy(&path, &killed).unwrap();
+    let after = Sessions::examine(&killed).unwrap_err().to_string();
+    assert!(after.contains("not closed in order"), "{after}");
+    drop(sessions);
+    let before = fs_err::read(&path).unwrap();
+    let report = Sessions::examine(&path).unwrap();
+    assert_eq!((report.sessions, report.bytes, report.damaged), (count, bytes, Vec::new()));
+    assert!(fs_err::read(&path).unwrap() == before);
+    // A state that is gone.
+    let (sessions, _) = Sessions::open(&path, settings()).unwrap();
+    let record = sessions.shelf.require(&a, &name("s1")).unwrap();
+    let mut batch = Batch::new(&a);
+    batch.drop_blobs.push(record.saved[0].state.id);
+    sessions.shelf.commit(batch).unwrap();
+    drop(sessions);
+    let report = Sessions::examine(&path).unwrap();
+    assert_eq!(report.damaged, ["the session `s1` of `a`: its bytes are not whole"]);
+    fs_err::write(&path, [7; 10_000]).unwrap();
+    assert!(matches!(Sessions::examine(&path), Err(SessionError::Damaged { .. })));
 }
 
 #[test]
@@ -628,7 +804,9 @@ fn states_leave_memory_and_come_back() {
     let mut one = engine.session(SamplerSettings::default()).unwrap();
     one.read(&mut reader(&engine), &ids(3, 1)).unwrap();
     let memory = 3 * crate::lru::bytes_of(&one);
-    let sessions = Sessions::in_memory(SessionsSettings { memory, ..settings() }).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.redb");
+    let (sessions, _) = Sessions::open(&path, SessionsSettings { memory, ..settings() }).unwrap();
     let expected = filled(&sessions, &engine, 8);
     let counters = sessions.counters();
     assert_eq!(counters.sessions_hot.get(), 3);

@@ -39,6 +39,7 @@ impl Finisher {
         let Common { owner, keep, noting, origin, chain, place, teller, .. } = common;
         self.sessions.counters().tokens_reused.add(usage.reused);
         let position = session.position();
+        let cached = usage.cache_written;
         if keep != Keep::Nothing {
             usage.cache_written = turn.tokens() as u64;
         }
@@ -63,6 +64,7 @@ impl Finisher {
                     // A job that keeps a session was given a place for it.
                     return teller.failed(JobError::Cancelled);
                 };
+                let is_hint = keep.hint;
                 self.sessions.writer.save(Save {
                     owner,
                     keep,
@@ -74,6 +76,10 @@ impl Finisher {
                     noting,
                     done: Box::new(move |kept| match kept {
                         Ok(info) => teller.done(Outcome { session: Some(info), ..outcome }),
+                        Err(_) if is_hint => {
+                            let usage = Usage { cache_written: cached, ..usage };
+                            teller.done(Outcome { usage, ..outcome });
+                        }
                         Err(error) => teller.failed(error.into()),
                     }),
                 });

@@ -16,6 +16,7 @@ mod check;
 mod machine;
 mod model;
 mod self_test;
+mod sessions;
 
 /// Examines the machine and, if one is given, a model.
 #[derive(Args)]
@@ -32,6 +33,9 @@ pub(crate) struct Arguments {
     /// The folder that sessions and models will be written to
     #[arg(long, value_name = "DIR", default_value = ".")]
     folder: PathBuf,
+    /// The folder that a server keeps its sessions in; it is only read, while no server has it
+    #[arg(long, value_name = "DIR")]
+    sessions: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -44,6 +48,7 @@ impl Arguments {
         let count = self.threads.count();
         let mut checks =
             vec![machine::processor(), machine::threads(count), machine::folder(&self.folder)];
+        checks.extend(self.sessions.as_deref().map(sessions::examine));
         let cpu = Arc::new(Cpu::new(count));
         let examined = self.model.as_deref().map(|folder| model::examine(folder, &cpu));
         let (engine, bytes) = match examined {

@@ -28,7 +28,7 @@ mod new_key;
 use new_key::make_key;
 
 /// The file of all sessions in the folder that `--sessions` names.
-const SESSIONS_FILE: &str = "sessions.redb";
+pub(super) const SESSIONS_FILE: &str = "sessions.redb";
 /// The share of the memory for states that the sessions get; the state cache gets the rest.
 const SESSIONS_SHARE: f64 = 2.0 / 3.0;
 const SECONDS_A_DAY: f64 = 86_400.0;
@@ -83,7 +83,8 @@ pub(crate) struct Arguments {
     /// the first one seals and all open
     #[arg(long, value_name = "FILE")]
     sealing_key_file: Option<PathBuf>,
-    /// Bytes of states in memory, of all models together, as 512MiB [default: 768MiB]
+    /// Bytes of states in memory, of all models together, as 512MiB; half of them are for all sessions
+    /// where neither --sessions nor --store keeps these [default: 768MiB]
     #[arg(long, value_name = "BYTES")]
     memory: Option<String>,
     /// Threads to compute on; as many as there are processors where not given
@@ -110,6 +111,13 @@ pub(crate) struct Arguments {
     /// Days without use after which a session is forgotten [default: never]
     #[arg(long, value_name = "X")]
     session_days: Option<f64>,
+    /// Days without use after which the session of a prompt_cache_key is forgotten [default: 1, or
+    /// --session-days where that is less]
+    #[arg(long, value_name = "X")]
+    cache_key_days: Option<f64>,
+    /// Days after which a response is forgotten [default: 30, or --session-days where that is less]
+    #[arg(long, value_name = "X")]
+    response_days: Option<f64>,
     /// The most sessions of one key [default: 10000]
     #[arg(long, value_name = "N")]
     sessions_per_key: Option<u64>,
@@ -186,6 +194,8 @@ impl Arguments {
             request_seconds: self.request_seconds.or(file.request_seconds),
             drain_seconds: self.drain_seconds.or(file.drain_seconds),
             session_days: self.session_days.or(file.session_days),
+            cache_key_days: self.cache_key_days.or(file.cache_key_days),
+            response_days: self.response_days.or(file.response_days),
             sessions_per_key: self.sessions_per_key.or(file.sessions_per_key),
             bytes_per_key: self.bytes_per_key.or(file.bytes_per_key),
             verify_restore: self.verify_restore.or(file.verify_restore),
@@ -317,10 +327,17 @@ impl Serving for ServeFile {
     fn limits(&self) -> Result<Limits> {
         let default = Limits::default();
         let seconds = self.request_seconds.map(Duration::from_secs);
+        let ttl = self.session_days.map(days).transpose()?;
+        let within = |given: Option<f64>, default: Duration| match given {
+            Some(given) => days(given),
+            None => Ok(ttl.map_or(default, |ttl| ttl.min(default))),
+        };
         Ok(Limits {
             body: bytes("--max-body", self.max_body.as_deref(), default.body as u64)? as usize,
             request_time: seconds.unwrap_or(default.request_time),
-            ttl: self.session_days.map(days).transpose()?,
+            ttl,
+            cache_key_ttl: within(self.cache_key_days, default.cache_key_ttl)?,
+            response_ttl: within(self.response_days, default.response_ttl)?,
             ..default
         })
     }
@@ -491,6 +508,21 @@ mod tests {
         assert!(again().err().unwrap().contains("large"));
         fs_err::write(&path, "colour = 1\n").unwrap();
         assert!(again().err().unwrap().contains("serve.toml: line 1"));
+    }
+
+    #[test]
+    fn hints_and_responses_live_no_longer_than_sessions_unless_it_is_said() {
+        let ttls = |session_days, response_days| {
+            let file = ServeFile { session_days, response_days, ..ServeFile::default() };
+            let limits = file.limits().unwrap();
+            [limits.cache_key_ttl, limits.response_ttl].map(|ttl| ttl.as_secs() / 3600)
+        };
+        assert_eq!(ttls(None, None), [24, 30 * 24]);
+        assert_eq!(ttls(Some(0.5), None), [12, 12]);
+        assert_eq!(ttls(Some(400.0), None), [24, 30 * 24]);
+        assert_eq!(ttls(Some(7.0), Some(90.0)), [24, 90 * 24]);
+        let file = ServeFile { cache_key_days: Some(0.0), ..ServeFile::default() };
+        assert!(file.limits().is_err());
     }
 
     #[test]

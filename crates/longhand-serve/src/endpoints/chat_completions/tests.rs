@@ -1,5 +1,6 @@
 //! Tests of the endpoint without a port.
 
+use longhand_sessions::SessionsSettings;
 use serde_json::{Value, json};
 
 use crate::testing::Server;
@@ -136,6 +137,53 @@ async fn a_cache_key_names_a_session_for_an_unchanged_client() {
     assert!(second["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap() > 0);
     let (_, cold) = server.post(PATH, ask(all, json!({"logit_bias": letters}))).await;
     assert_eq!(content(&second), content(&cold));
+}
+
+#[tokio::test]
+async fn an_answer_is_noted_in_one_commit_with_the_state_that_has_read_it() {
+    let server = Server::new();
+    let sessions = server.app.sessions();
+    let mut asked = ask(user("hi"), json!({"session_id": "a"}));
+    let (_, whole) = server.post(PATH, asked.clone()).await;
+    assert_eq!(sessions.counters().commits.get(), 1);
+    asked["stream"] = json!(true);
+    let events = server.stream(PATH, asked).await;
+    assert_eq!(sessions.counters().commits.get(), 2);
+    let streamed: String =
+        events.iter().filter_map(|it| it["choices"][0]["delta"]["content"].as_str()).collect();
+    let (_, session) = server.get("/v1/sessions/a").await;
+    let said: Vec<&str> = session["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| message["content"].as_str().unwrap())
+        .collect();
+    assert_eq!(said, ["hi", content(&whole), "hi", streamed.as_str()]);
+}
+
+#[tokio::test]
+async fn a_key_without_room_for_its_session_is_answered_and_makes_room_for_others() {
+    let server = Server::new();
+    let limit = |sessions_per_owner| {
+        let limits = SessionsSettings { sessions_per_owner, ..SessionsSettings::default() };
+        server.app.sessions().renew(&limits);
+    };
+    let by = |field: &str, name: &str| server.post(PATH, ask(user("hi"), json!({field: name})));
+    limit(1);
+    let (_, named) = by("session_id", "a").await;
+    let (status, keyed) = by("prompt_cache_key", "k").await;
+    assert_eq!((status, &keyed["session_id"]), (200, &Value::Null), "{keyed}");
+    assert_eq!(content(&keyed), content(&named));
+    let (status, refused) = by("session_id", "b").await;
+    assert_eq!((status, &refused["error"]["code"]), (429, &json!("insufficient_quota")));
+    limit(2);
+    let (_, keyed) = by("prompt_cache_key", "k").await;
+    let session = keyed["session_id"].as_str().unwrap().to_owned();
+    let (_, shown) = server.get(&format!("/v1/sessions/{session}")).await;
+    let [used, expires] = ["updated_at", "expires_at"].map(|it| shown[it].as_u64().unwrap());
+    assert_eq!(expires - used, 24 * 60 * 60);
+    assert_eq!(by("session_id", "b").await.0, 200);
+    assert_eq!(server.get(&format!("/v1/sessions/{session}")).await.0, 404);
 }
 
 #[tokio::test]

@@ -4,9 +4,7 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use longhand_engine::FinishReason;
-use longhand_sessions::{
-    Finish, Job, Keep, KeepSession, Name, Outcome, SessionError, Start, Work, Write,
-};
+use longhand_sessions::{Finish, Job, Keep, Name, Outcome, SessionError, Start, Work, Write};
 use longhand_text::corpus::dialogues::{Message, Role};
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -26,7 +24,7 @@ use crate::generation::{Running, blocking};
 use crate::ids::{random_id, unix_time};
 use crate::items::{Input, Item, ItemPart, Status};
 use crate::log_probabilities::{ChatLogProbability, chat};
-use crate::memory::{Hold, Memory, MemoryFields, encoded};
+use crate::memory::{Hold, Memory, MemoryFields, encoded, hint};
 use crate::models::Language;
 use crate::response_format::{ResponseFormat, rules};
 use crate::sampling::{Drawing, alternatives};
@@ -41,6 +39,8 @@ pub(super) struct Making {
     /// The name of the message that is written.
     item_id: String,
     tells: bool,
+    /// Whether the request itself says that the response is to be kept.
+    must_store: bool,
     conversation: Option<(Conversation, Hold)>,
     /// The turn in a session that the request named, or in a state that its client holds.
     turn: Option<Turn>,
@@ -73,7 +73,7 @@ impl Making {
         let rules = rules("text.format", format.map(ResponseFormat::from)).await?;
         let id = random_id("resp_");
         let input = request.input.clone().into_items();
-        let origin = origin(app, caller, &language, &request, &id, &input).await?;
+        let mut origin = origin(app, caller, &language, &request, &id, &input).await?;
         let drawing = Drawing {
             temperature: request.temperature,
             top_p: request.top_p,
@@ -86,9 +86,11 @@ impl Making {
         end_answer(&language, &mut write);
         write.options.log_probabilities = tells.then_some(count);
         let mut job = Job::new(caller.owner.clone(), origin.ids.clone(), Work::Write(write));
-        (job.start, job.keep) = (origin.start, origin.keep);
-        let running = Running::start(app, caller, &language, job).await?;
+        let (noting, said) = origin.turn.as_mut().and_then(Turn::noting).unzip();
+        (job.start, job.keep, job.noting) = (origin.start, origin.keep, noting);
+        let running = Running::start_noted(app, caller, &language, job, said).await?;
         let pieces = Pieces::new(running, &language, &origin.ids, 1, tells)?;
+        let must_store = request.store == Some(true) || request.background == Some(true);
         let response = response(&language, request, id);
         let making = Self {
             app: app.clone(),
@@ -97,6 +99,7 @@ impl Making {
             stored: Stored { response, input, messages: origin.messages, server: None },
             item_id: random_id("msg_"),
             tells,
+            must_store,
             conversation: origin.conversation,
             turn: origin.turn,
         };
@@ -182,7 +185,8 @@ impl Making {
         response.state = outcome.sealed.as_deref().map(encoded);
         if let Some(turn) = self.turn.take() {
             response.session_id = outcome.session.as_ref().map(|it| it.name.to_string());
-            turn.answered(&text, outcome.position).await?;
+            // The session is free before anybody hears of the end.
+            drop(turn);
         }
         self.stored.messages.push(Message::new(Role::Assistant, text));
         if let Some((mut conversation, hold)) = self.conversation.take() {
@@ -190,10 +194,28 @@ impl Making {
             conversation.save(&self.app, &self.caller).await?;
             drop(hold);
         }
-        if self.stored.response.store {
-            store(&self.app, &self.caller, &self.stored).await?;
-        }
+        self.store().await?;
         check_whole(outcome)
+    }
+
+    /// Keeps the response where it is to be kept. Where that cannot be, and the request did not ask for
+    /// it, it is answered as one that is not kept.
+    async fn store(&mut self) -> Result<(), ApiError> {
+        if !self.stored.response.store {
+            return Ok(());
+        }
+        match store(&self.app, &self.caller, &self.stored).await {
+            Err(
+                error @ (ApiError::Quota(_)
+                | ApiError::Storage(_)
+                | ApiError::StorageUnavailable { .. }),
+            ) if !self.must_store => {
+                tracing::warn!(%error, "a response is not kept");
+                self.stored.response.store = false;
+                Ok(())
+            }
+            stored => stored,
+        }
     }
 
     /// Writes the answer as it comes.
@@ -368,9 +390,12 @@ async fn origin(
     input: &[Item],
 ) -> Result<Origin, ApiError> {
     let new: Vec<Message> = input.iter().map(Item::message).collect();
+    let limits = app.limits();
+    // The messages of a response or a conversation are kept by themselves, so that its state can be had
+    // again.
     let own = match request.store {
         Some(false) => Keep::Nothing,
-        _ => Keep::Session(KeepSession::new(Name::new(id)?)),
+        _ => hint(Name::new(id)?, limits.response_ttl),
     };
     let system = request.instructions.iter().map(|text| Message::new(Role::System, text.as_str()));
     let with_system =
@@ -409,14 +434,14 @@ async fn origin(
         let before = conversation.items.iter().map(Item::message);
         let messages: Vec<Message> = before.chain(new).collect();
         let ids = whole_apart(language, with_system(&messages)).await?;
-        let keep = Keep::Session(KeepSession::new(name.clone()));
+        let keep = hint(name.clone(), limits.response_ttl);
         let origin = plain(Start::Prefix { name }, keep, ids, false, messages);
         return Ok(Origin { conversation: Some((conversation, hold)), ..origin });
     }
     let Some(previous) = &request.previous_response_id else {
         let ids = whole_apart(language, with_system(&new)).await?;
         let keep = match own {
-            Keep::Nothing => memory.keep(app.limits().ttl, None),
+            Keep::Nothing => memory.keep(&limits),
             own => own,
         };
         return Ok(plain(memory.start(), keep, ids, false, new));

@@ -3,6 +3,7 @@
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use longhand_sessions::SessionsSettings;
 use serde_json::{Value, json};
 
 use super::RESPONSE;
@@ -57,6 +58,42 @@ async fn a_response_is_kept_shown_followed_and_erased() {
     assert_eq!(server.get(&path).await.0, 404);
     let (status, body) = server.post(PATH, ask("x", follow)).await;
     assert_eq!((status, &body["error"]["param"]), (404, &json!("previous_response_id")));
+}
+
+#[tokio::test]
+async fn a_response_is_followed_without_its_state_and_answered_without_room() {
+    let server = Server::new();
+    let sessions = server.app.sessions();
+    let limit = |sessions_per_owner, bytes_per_owner| {
+        let limits = SessionsSettings { sessions_per_owner, bytes_per_owner, ..Default::default() };
+        sessions.renew(&limits);
+    };
+    let kept = || sessions.list(&server.owner()).unwrap().len();
+    let follow = async |before: &Value| {
+        let more = json!({"previous_response_id": before["id"]});
+        server.post(PATH, ask("and you?", more)).await
+    };
+    limit(1, 1 << 30);
+    let (status, first) = server.post(PATH, ask("hi", json!({}))).await;
+    assert_eq!((status, kept()), (200, 1), "{first}");
+    // A session of a name takes the place of its state.
+    let chat = json!({"model": "nano", "session_id": "s", "max_tokens": 2,
+        "messages": [{"role": "user", "content": "hi"}]});
+    assert_eq!(server.post("/v1/chat/completions", chat).await.0, 200);
+    let session = format!("/v1/sessions/{}", first["id"].as_str().unwrap());
+    assert_eq!((kept(), server.get(&session).await.0), (1, 404));
+    let (status, second) = follow(&first).await;
+    assert_eq!((status, &second["store"]), (200, &json!(true)), "{second}");
+    assert_eq!(follow(&second).await.0, 200);
+    assert_eq!(kept(), 1);
+    // There is no room for anything.
+    limit(1, 1);
+    let (status, third) = server.post(PATH, ask("hi", json!({}))).await;
+    assert_eq!((status, &third["store"]), (200, &json!(false)), "{third}");
+    let path = format!("{PATH}/{}", third["id"].as_str().unwrap());
+    assert_eq!(server.get(&path).await.0, 404);
+    let (status, refused) = server.post(PATH, ask("hi", json!({"store": true}))).await;
+    assert_eq!((status, &refused["error"]["code"]), (429, &json!("insufficient_quota")));
 }
 
 #[tokio::test]

@@ -49,6 +49,27 @@ async fn a_session_is_listed_forked_renamed_and_erased() {
 }
 
 #[tokio::test]
+async fn a_name_and_a_time_to_live_change_together_or_not_at_all() {
+    let server = Server::new();
+    for name in ["one", "two"] {
+        say(&server, name, "hi").await;
+    }
+    let change = async |name: &str, body: Value| {
+        let path = format!("/v1/sessions/{name}");
+        read(server.call("PATCH", &path, Some(body), None).await).await
+    };
+    let (status, taken) = change("one", json!({"name": "two", "ttl": 60})).await;
+    assert_eq!(status, 409, "{taken}");
+    assert_eq!(server.get("/v1/sessions/one").await.1["expires_at"], Value::Null);
+    let (status, three) = change("one", json!({"name": "three", "ttl": 60})).await;
+    assert_eq!((status, &three["id"]), (200, &json!("three")), "{three}");
+    let [used, expires] = ["updated_at", "expires_at"].map(|it| three[it].as_u64().unwrap());
+    assert_eq!(expires - used, 60);
+    let (status, same) = change("three", json!({"name": "three", "ttl": 0})).await;
+    assert_eq!((status, &same["expires_at"]), (200, &Value::Null), "{same}");
+}
+
+#[tokio::test]
 async fn sessions_are_listed_in_pages() {
     let server = Server::new();
     for name in ["b", "a", "c"] {

@@ -1,12 +1,16 @@
-//! What a database holds, counted record by record when it is opened; and its file made smaller.
+//! What a database holds, counted record by record when it is opened or only examined; and its file made
+//! smaller.
 
 use std::collections::HashMap;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::PoisonError;
 
-use redb::{ReadableDatabase, ReadableTableMetadata};
+use longhand_engine::Snapshot;
+use redb::{Builder, ReadableDatabase, ReadableTableMetadata};
 
-use super::{Disk, Failure, RECORDS, guarded, lock};
+use super::{BLOBS, Disk, Failure, PAGES, RECORDS, guarded, lock};
 use crate::backend::{RecordKey, Table};
 use crate::error::SessionError;
 use crate::name::Owner;
@@ -53,6 +57,44 @@ impl Disk {
         *lock(&self.used) = counted.used.clone();
         *lock(&self.expiries) = std::mem::take(&mut counted.expiries);
         counted
+    }
+
+    /// Counts what a file holds, and names what of it is not whole, its states included. The file is only
+    /// read, and must have been closed in order.
+    pub(crate) fn examine(path: &Path) -> Result<Counted, SessionError> {
+        let opened = guarded(|| Ok(Builder::new().set_cache_size(PAGES).open_read_only(path)?));
+        let database = opened.map_err(Failure::into_error)?;
+        let mut counted = Counted::default();
+        let walked = guarded(|| {
+            let transaction = database.begin_read()?;
+            let (records, blobs) =
+                (transaction.open_table(RECORDS)?, transaction.open_table(BLOBS)?);
+            for entry in records.range::<&[u8]>(..)? {
+                let (key, value) = entry?;
+                let Some(record) = counted.add(key.value(), value.value()) else { continue };
+                let mut is_whole = true;
+                for blob in record.blobs() {
+                    let is_state = record.saved.iter().any(|saved| saved.state == blob);
+                    is_whole &= match blobs.get(blob.id)? {
+                        Some(bytes) => !is_state || Snapshot::from_bytes(bytes.value()).is_ok(),
+                        None => false,
+                    };
+                }
+                if !is_whole {
+                    let Record { owner, name, .. } = &record;
+                    let what =
+                        format!("the session `{name}` of `{owner}`: its bytes are not whole");
+                    counted.damaged.push(what);
+                }
+            }
+            Ok(())
+        });
+        if let Err(failure) = walked {
+            counted.damaged.push(failure.into_error().to_string());
+        }
+        // After a panic this may panic once more.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
+        Ok(counted)
     }
 
     /// Counts all records from the first one on; where a page is not whole, from the last one back as
@@ -122,8 +164,7 @@ impl Disk {
 
     /// Whether a file of this size has much free space, by what was counted.
     pub(crate) fn is_sparse(file: u64, counted: &Counted) -> bool {
-        let kept: u64 = counted.used.values().map(|used| used.bytes).sum();
-        file >= LARGE && file / TIMES > kept
+        file >= LARGE && file / TIMES > counted.all().bytes
     }
 
     /// Moves what is kept together, and gives the rest of the file back. Takes as long as writing what
@@ -144,35 +185,46 @@ impl Disk {
 }
 
 impl Counted {
-    fn add(&mut self, key: &[u8], value: &[u8]) {
+    /// What all owners have together.
+    pub(crate) fn all(&self) -> Used {
+        Used {
+            sessions: self.used.values().map(|used| used.sessions).sum(),
+            bytes: self.used.values().map(|used| used.bytes).sum(),
+        }
+    }
+
+    /// Counts a record, and gives it if it is a session's and can be read.
+    fn add(&mut self, key: &[u8], value: &[u8]) -> Option<Record> {
         self.found += 1;
         let Some(key) = RecordKey::read(key) else {
             self.damaged.push("a record has a name that cannot be".into());
-            return;
+            return None;
         };
         let of = self.used.entry(key.owner.clone()).or_default();
-        let expires = match key.table {
+        let (record, expires) = match key.table {
             Table::Documents => {
                 of.bytes += value.len() as u64;
-                document_expires(value)
+                (None, document_expires(value))
             }
             Table::Sessions => match Record::from_bytes(value) {
                 Ok(record) => {
                     of.sessions += 1;
                     of.bytes += record.bytes();
                     self.newest = self.newest.max(record.used);
-                    record.expires()
+                    let expires = record.expires();
+                    (Some(record), expires)
                 }
                 Err(what) => {
                     let RecordKey { owner, item, .. } = &key;
                     self.damaged.push(format!("the session `{item}` of `{owner}`: {what}"));
-                    None
+                    (None, None)
                 }
             },
         };
         if let Some(expires) = expires {
             self.expiries.insert(key, expires);
         }
+        record
     }
 }
 

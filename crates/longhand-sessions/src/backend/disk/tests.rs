@@ -5,6 +5,7 @@ use redb::{StorageBackend, backends::InMemoryBackend};
 
 use super::*;
 use crate::backend::Lease;
+use crate::backend::memory::Memory;
 use crate::testing::owner;
 
 /// Memory of a bounded size, which outlives the database.
@@ -37,6 +38,12 @@ impl StorageBackend for Bounded {
     fn write(&self, offset: u64, data: &[u8]) -> std::io::Result<()> {
         self.memory.write(offset, data)
     }
+}
+
+/// A database that ends with the test, and the store that is in memory by itself.
+fn both() -> [Arc<dyn Backend>; 2] {
+    let open = || Builder::new().create_with_backend(InMemoryBackend::new());
+    [Arc::new(Disk::with(Box::new(open)).unwrap()), Arc::new(Memory::new(u64::MAX))]
 }
 
 fn key(item: &str) -> RecordKey {
@@ -100,7 +107,10 @@ fn a_full_disk_stops_writing_alone_and_loses_nothing() {
 
 #[test]
 fn a_lease_is_held_once_and_guards_writes() {
-    let disk: Arc<dyn Backend> = Arc::new(Disk::in_memory().unwrap());
+    both().into_iter().for_each(hold_and_guard);
+}
+
+fn hold_and_guard(disk: Arc<dyn Backend>) {
     let lease = Lease::take(&disk, key("s")).unwrap();
     assert!(matches!(Lease::take(&disk, key("s")), Err(SessionError::InUse { .. })));
     let guard = lease.guard();
@@ -120,7 +130,10 @@ fn a_lease_is_held_once_and_guards_writes() {
 
 #[test]
 fn records_of_one_owner_and_kind_stand_together() {
-    let disk = Disk::in_memory().unwrap();
+    both().into_iter().for_each(stand_together);
+}
+
+fn stand_together(disk: Arc<dyn Backend>) {
     let mut batch = Batch::new(&owner("a"));
     for (table, of, item) in [
         (Table::Sessions, "a", "x"),
@@ -144,6 +157,32 @@ fn records_of_one_owner_and_kind_stand_together() {
     assert_eq!(items(Table::Documents, "a", ""), ["x"]);
     assert!(items(Table::Documents, "b", "").is_empty());
     assert_eq!(disk.owners().unwrap().len(), 3);
+}
+
+#[test]
+fn a_store_in_memory_counts_what_it_holds() {
+    let memory = Memory::new(100);
+    let held = || memory.bound().unwrap().held;
+    let mut first = batch("s", 1, 10);
+    first.put[0].expires = Some(5);
+    assert!(memory.commit(&[first, batch("t", 2, 20)])[0].is_ok());
+    assert_eq!(held(), 1 + 10 + 1 + 20);
+    assert_eq!(memory.used(&owner("a")).unwrap(), Used { sessions: 2, bytes: 30 });
+    assert!(memory.expired(None, 4).unwrap().is_empty());
+    assert_eq!(memory.expired(Some(&owner("a")), 5).unwrap(), [key("s")]);
+    assert!(memory.expired(Some(&owner("b")), 5).unwrap().is_empty());
+    // Another value in the place of the first one, and a blob less.
+    let mut second = Batch::new(&owner("a"));
+    second.put.push(Put { key: key("s"), value: vec![0; 4], expires: None });
+    second.drop_blobs.push(1);
+    second.delete.push(key("t"));
+    (second.sessions, second.bytes) = (-1, -10);
+    assert!(memory.commit(&[second])[0].is_ok());
+    assert_eq!(held(), 4 + 20);
+    assert_eq!(memory.record(&key("s")).unwrap().unwrap(), [0u8; 4]);
+    assert_eq!(memory.record(&key("t")).unwrap(), None);
+    assert_eq!(memory.blob(&owner("a"), 1).unwrap(), None);
+    assert!(memory.expired(None, 9).unwrap().is_empty());
 }
 
 #[test]
