@@ -7,6 +7,9 @@
 //! random fields", 2001; Lample et al., "Neural architectures for named entity recognition", 2016,
 //! equation 1). Forward–backward sums the paths in logarithms, so that any finite scores are safe.
 //!
+//! What answers, the best path and the marginals, can be told which paths are legal ([`Legal`]). The
+//! likelihood is over all of them: that illegal ones are improbable is learnt.
+//!
 //! Each sequence is a chain over its real positions, whatever documents it holds.
 
 use crate::loss::{IGNORE, Total};
@@ -62,8 +65,8 @@ pub struct Legal<'a> {
 /// `targets` is `[T·B]`. A sequence whose first target is [`IGNORE`] is left out; targets of
 /// padding are not read. `losses` `[B]` receives each sequence's loss. The gradient by a score is
 /// the expected count of its tag or pair of tags less the count in `targets`. The total counts the
-/// tags, and as correct those that the best path has. Computes in double precision, on one thread.
-/// Stable for any finite scores.
+/// tags, and as correct those that the best path has. Z is over all paths, legal or not, and so is the
+/// best path. Computes in double precision, on one thread. Stable for any finite scores.
 ///
 /// # Panics
 /// If a slice's length is not that of its shape, or a target is no tag.
@@ -74,9 +77,9 @@ pub fn negative_log_likelihood(
     mut losses: Option<&mut [f32]>,
     mut gradient: Option<Gradient>,
 ) -> Total {
-    let tags = check(sequence, &scores);
+    let tags = check(sequence, &scores, None);
     assert_eq!(targets.len(), sequence.rows(), "a target for each position");
-    let table = Table::new(scores.transitions);
+    let table = Table::new(scores.transitions, None);
     let mut chain = Chain::new(tags);
     let mut best = Vec::new();
     let mut total = Total::default();
@@ -86,7 +89,7 @@ pub fn negative_log_likelihood(
         let mut nats = 0.0;
         if length > 0 && target(0) != IGNORE {
             let path: Vec<usize> = (0..length).map(|t| target(t) as usize).collect();
-            chain.read(sequence, scores, b);
+            chain.read(sequence, scores, None, b);
             let all = chain.forward(&table);
             nats = all - chain.score(&table, &path);
             if let Some(gradient) = &mut gradient {
@@ -105,21 +108,35 @@ pub fn negative_log_likelihood(
     total
 }
 
-/// Writes the probability of each tag at each position, over all paths, into `out`
-/// `[T·B, K]`; padding gets 0.
+/// Writes the probability of each tag at each position into `out` `[T·B, K]`: the sum of the
+/// probabilities of all paths that have it there. Padding gets 0.
+///
+/// With `legal` only paths of legal starts, steps and ends count, and their probabilities sum to 1. A
+/// sequence that has no such path gets those of all, as it does of [`viterbi`].
 ///
 /// # Panics
 /// If a slice's length is not that of its shape.
-pub fn marginals(sequence: Sequence, scores: Scores, out: &mut [f32]) {
-    let tags = check(sequence, &scores);
+pub fn marginals(sequence: Sequence, scores: Scores, legal: Option<Legal>, out: &mut [f32]) {
+    let tags = check(sequence, &scores, legal);
     assert_eq!(out.len(), sequence.rows() * tags, "a probability for each tag");
-    let table = Table::new(scores.transitions);
+    let free = Table::new(scores.transitions, None);
+    let legal = legal.map(|legal| (legal, Table::new(scores.transitions, Some(legal.transitions))));
     let mut chain = Chain::new(tags);
     out.fill(0.0);
     for b in (0..sequence.batch).filter(|&b| sequence.real(b) > 0) {
-        chain.read(sequence, scores, b);
-        chain.forward(&table);
-        chain.backward(&table);
+        let within = legal.as_ref().filter(|(legal, table)| {
+            chain.read(sequence, scores, Some(*legal), b);
+            chain.forward(table) > f64::NEG_INFINITY
+        });
+        let table = match within {
+            Some((_, table)) => table,
+            None => {
+                chain.read(sequence, scores, None, b);
+                chain.forward(&free);
+                &free
+            }
+        };
+        chain.backward(table);
         for t in 0..sequence.real(b) {
             let row = &mut out[(t * sequence.batch + b) * tags..][..tags];
             chain.marginals(t, |tag, probability| row[tag] = probability as f32);
@@ -136,18 +153,14 @@ pub fn marginals(sequence: Sequence, scores: Scores, out: &mut [f32]) {
 /// # Panics
 /// If a slice's length is not that of its shape.
 pub fn viterbi(sequence: Sequence, scores: Scores, legal: Option<Legal>, tags: &mut [u32]) {
-    let count = check(sequence, &scores);
+    let count = check(sequence, &scores, legal);
     assert_eq!(tags.len(), sequence.rows(), "a tag for each position");
-    if let Some(legal) = &legal {
-        assert_eq!(legal.transitions.len(), count * count, "a legal pair for each pair");
-        assert_eq!([legal.start.len(), legal.end.len()], [count; 2], "both ends of a path");
-    }
-    let table = Table::new(scores.transitions);
+    let table = Table::new(scores.transitions, None);
     let mut chain = Chain::new(count);
     let mut best = Vec::new();
     tags.fill(0);
     for b in (0..sequence.batch).filter(|&b| sequence.real(b) > 0) {
-        chain.read(sequence, scores, b);
+        chain.read(sequence, scores, None, b);
         if !chain.best_path(&table, legal, &mut best) {
             chain.best_path(&table, None, &mut best);
         }
@@ -157,11 +170,15 @@ pub fn viterbi(sequence: Sequence, scores: Scores, legal: Option<Legal>, tags: &
     }
 }
 
-/// Checks the lengths of the scores, and returns K.
-fn check(sequence: Sequence, scores: &Scores) -> usize {
+/// Checks the lengths of the scores and of what is legal, and returns K.
+fn check(sequence: Sequence, scores: &Scores, legal: Option<Legal>) -> usize {
     let tags = scores.start.len();
     assert_eq!(scores.end.len(), tags, "a score for each last tag");
     assert_eq!(scores.transitions.len(), tags * tags, "a score for each pair of tags");
     assert_eq!(scores.emissions.len(), sequence.rows() * tags, "a score for each tag");
+    if let Some(legal) = legal {
+        assert_eq!(legal.transitions.len(), tags * tags, "a legal pair for each pair");
+        assert_eq!([legal.start.len(), legal.end.len()], [tags; 2], "both ends of a path");
+    }
     tags
 }

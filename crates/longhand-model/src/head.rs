@@ -145,29 +145,31 @@ impl Head {
     /// Writes the probabilities of every row for the body's output `x` into `out`:
     /// `[rows, outputs]`. They sum to 1 in each row. Each of independent labels is by itself. Either
     /// end of a span sums to 1 over the positions of a sequence. A CRF's are the marginals over all
-    /// paths, with zeros for padding.
+    /// paths, with zeros for padding: [`Head::tag_probabilities`] can leave out those that are not legal.
     pub fn probabilities(&self, weights: &Weights, tape: &mut Tape, x: Var, out: &mut Vec<f32>) {
         self.logits(weights, tape, x, 0..self.rows(tape, x), out);
         match (&self.kind, self.crf) {
             (HeadKind::MultiLabel { .. }, _) => tape.flag_probabilities(out),
             (HeadKind::Span {}, _) => tape.span_probabilities(x, out),
-            (_, Some(_)) => self.tag_probabilities(weights, &tape.sequence(x, false), out),
+            (_, Some(_)) => self.tag_probabilities(weights, &tape.sequence(x, false), None, out),
             _ => tape.softmax(self.outputs, out),
         }
     }
 
-    /// Replaces the logits `[T·B, tags]` of all positions by the probability of each tag; padding
-    /// gets 0. With a CRF they are the marginals over all paths.
+    /// Replaces the logits `[T·B, tags]` of all positions by the probability of each tag, over all
+    /// paths that are `legal`; padding gets 0. A sequence without a legal path gets those over all, as it
+    /// gets the best of all from [`Head::best_tags`]. Without a CRF the logits alone score a path.
     ///
     /// # Panics
-    /// If the logits are not of that shape.
+    /// If the logits or `legal` are not of these shapes.
     pub fn tag_probabilities(
         &self,
         weights: &Weights,
         sequence: &Sequence<'_>,
+        legal: Option<Legal<'_>>,
         logits: &mut [f32],
     ) {
-        tag_probabilities(weights, self.crf, sequence, logits);
+        tag_probabilities(weights, self.crf, sequence, legal, logits);
     }
 
     /// Writes the most probable tags of each sequence for the logits `[T·B, tags]` of all positions

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use longhand_model::{Cpu, Model};
-use longhand_tasks::baseline::Learning;
+use longhand_tasks::baseline::{Form, Learning};
 use longhand_tasks::ensemble::Exponents;
 use longhand_tasks::task::{Calibrates, Scored};
 use longhand_tasks::{
@@ -148,12 +148,15 @@ pub(crate) struct Beside<T: Task> {
 }
 
 impl<T: Task> Beside<T> {
-    /// What the recipe names; refused where no baseline does the task.
+    /// What the recipe names; refused where no baseline does the task beside a network.
     pub(crate) fn of(recipe: &Recipe, examples: &Examples<T>) -> Result<Option<Self>, RunError> {
         let Some(settings) = recipe.ensemble.clone() else { return Ok(None) };
-        plain::labelled(&examples.task, &settings, &examples.train)?;
+        let learnt = plain::labelled(&examples.task, &settings, &examples.train)?;
         if settings.writes() {
             return Err(TaskError::from(BaselineError::Alone(settings.name())).into());
+        }
+        if learnt.iter().any(|example| example.right.form() != Form::Class) {
+            return Err(TaskError::from(BaselineError::Task(T::NAME)).into());
         }
         Ok(Some(Self { settings, train: examples.train.clone(), seed: recipe.training.seed }))
     }

@@ -99,7 +99,8 @@ impl VisitSettings for BaselineRun<'_> {
 }
 
 /// Settings of tasks that say how a network learns or answers.
-const OF_NETWORKS: [&str; 5] = ["class_weights", "calibrate", "pooling", "crf", "characters"];
+const OF_NETWORKS: [&str; 7] =
+    ["class_weights", "calibrate", "pooling", "crf", "characters", "words", "outside_bias"];
 
 /// Refuses settings of the task that a baseline does not use.
 fn check(recipe: &Recipe, settings: &BaselineSettings) -> Result<(), RunError> {

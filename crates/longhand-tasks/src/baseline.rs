@@ -4,10 +4,11 @@
 //! 1. [`settings`]: a recipe's `baseline` table names the model;
 //! 2. `grams` cuts texts into n-grams, and `index` numbers them;
 //! 3. `majority`, `nb_lr` and `ngram_linear` are the models that tell classes apart, `logistic` the
-//!    descent that one needs, and `lead` is the one that writes: the beginning of a text;
+//!    descent that one needs, and `lead` is the one that writes: the beginning of a text. `majority`
+//!    also gives several labels, and `word_tags` a tag to each word;
 //! 4. `tensors` writes them to `model.safetensors`, beside [`BASELINE_FILE`].
 //!
-//! They learn from texts and classes, or right texts, and know no task.
+//! They learn from texts and right answers ([`learning`]), and know no task.
 
 use std::path::Path;
 
@@ -25,9 +26,10 @@ mod nb_lr;
 mod ngram_linear;
 pub mod settings;
 mod tensors;
+mod word_tags;
 
 pub use error::BaselineError;
-pub use learning::{Labelled, Learning};
+pub use learning::{Form, Labelled, Learning, Right};
 pub use settings::BaselineSettings;
 
 use lead::Lead;
@@ -40,10 +42,10 @@ use tensors::Tensors;
 /// The file of a model folder that names the baseline and its settings.
 pub const BASELINE_FILE: &str = "baseline.json";
 
-/// A trained baseline: it tells classes of texts apart, or writes a text.
+/// A trained baseline: it tells classes of texts apart, gives labels or tags, or writes a text.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Baseline {
-    /// The commonest class for every text.
+    /// The commonest class or labels for every text, or the commonest tag of each word.
     Majority(Majority),
     /// Naive Bayes logistic regression.
     NbLr(NbLrSettings, NbLr),
@@ -80,7 +82,7 @@ impl Baseline {
         })
     }
 
-    /// The text that it writes for the texts of one example; none where it tells classes apart.
+    /// The text that it writes for the texts of one example; none where it has logits.
     pub fn text<'a>(&self, texts: &[&'a str]) -> Option<&'a str> {
         match self {
             Self::Lead(settings, model) => {
@@ -90,20 +92,30 @@ impl Baseline {
         }
     }
 
-    /// `[K]`: the logits of the classes for the texts of one example; empty where it writes a text.
+    /// The form of its answers.
+    pub fn form(&self) -> Form {
+        match self {
+            Self::Majority(model) => model.form(),
+            Self::NbLr(..) | Self::NgramLinear(..) => Form::Class,
+            Self::Lead(..) => Form::Text,
+        }
+    }
+
+    /// `[K]`: the logits of the classes or labels for the texts of one example; `[n, K]` of the tags of
+    /// n texts; empty where it writes a text.
     pub fn logits(&self, texts: &[&str]) -> Vec<f32> {
         match self {
-            Self::Majority(model) => model.logits(),
+            Self::Majority(model) => model.logits(texts),
             Self::NbLr(_, model) => model.logits(texts),
             Self::NgramLinear(_, model) => model.logits(texts),
             Self::Lead(..) => Vec::new(),
         }
     }
 
-    /// The number of classes K; 0 where it writes a text.
+    /// The number of classes, labels or tags K; 0 where it writes a text.
     pub fn classes(&self) -> usize {
         match self {
-            Self::Majority(model) => model.logits().len(),
+            Self::Majority(model) => model.classes(),
             Self::NbLr(_, model) => model.classes(),
             Self::NgramLinear(_, model) => model.classes(),
             Self::Lead(..) => 0,
@@ -178,9 +190,14 @@ impl Baseline {
             }
             BaselineSettings::Lead(settings) => Self::Lead(settings, Lead::read(&tensors)?),
         };
-        match settings.writes() || baseline.classes() >= 2 {
+        let least = match baseline.form() {
+            Form::Class | Form::Tags => 2,
+            Form::Labels => 1,
+            Form::Text => 0,
+        };
+        match baseline.classes() >= least {
             true => Ok(baseline),
-            false => Err(tensors.wrong("it has fewer than two classes".into())),
+            false => Err(tensors.wrong(format!("it has fewer than {least} answers"))),
         }
     }
 

@@ -1,36 +1,64 @@
-//! The class of an example whose answer is one of a few, and how probable logits make it.
+//! The right answers that baselines learn, and how probable logits make them.
 
-use longhand_kernel::loss::cross_entropy_of_logits;
-use longhand_model::Targets;
+use longhand_kernel::loss::{binary, cross_entropy_of_logits};
+use longhand_model::{Targets, Total};
 use longhand_text::batch::LabelledBatch;
 
-use crate::baseline::BaselineError;
+use crate::baseline::{BaselineError, Right};
 use crate::error::TaskError;
 use crate::task::Task;
 
+/// The right answer as a class, as labels or as tags.
+///
+/// # Errors
+/// [`BaselineError::Task`] where it has another form.
+pub(crate) fn right_of<T: Task>(task: &T, target: &T::Target) -> Result<Right<'static>, TaskError> {
+    let right = task.with_targets(&alone::<T>(target), |targets| match targets {
+        Targets::Labels(labels) => labels.first().copied().map(Right::Class),
+        Targets::Flags(flags) => {
+            let on = (0..).zip(flags).filter(|&(_, &flag)| flag > 0.5);
+            Some(Right::Labels(on.map(|(label, _)| label).collect()))
+        }
+        Targets::Tags(tags) => Some(Right::Tags(tags.to_vec())),
+        Targets::Tokens(_) | Targets::TagsApart(_) | Targets::Spans(_) => None,
+    });
+    right.ok_or_else(|| BaselineError::Task(T::NAME).into())
+}
+
 /// The class that is the right answer.
 pub(crate) fn class_of<T: Task>(task: &T, target: &T::Target) -> Result<u32, TaskError> {
-    let batch = LabelledBatch {
+    match right_of(task, target)? {
+        Right::Class(class) => Ok(class),
+        _ => Err(BaselineError::Task(T::NAME).into()),
+    }
+}
+
+/// −ln p of the right answer by a baseline's logits for K classes, labels or tags, summed: of a class,
+/// of each label that is on or off, or of each tag.
+pub(crate) fn loss_of<T: Task>(
+    task: &T,
+    target: &T::Target,
+    count: usize,
+    logits: &[f32],
+) -> Result<Total, TaskError> {
+    let total = task.with_targets(&alone::<T>(target), |targets| match targets {
+        Targets::Labels(ids) | Targets::Tags(ids) => {
+            Some(cross_entropy_of_logits(count, logits, ids))
+        }
+        Targets::Flags(flags) => Some(binary::cross_entropy(count, logits, flags, 0.0, None, None)),
+        Targets::Tokens(_) | Targets::TagsApart(_) | Targets::Spans(_) => None,
+    });
+    total.ok_or_else(|| BaselineError::Task(T::NAME).into())
+}
+
+/// A batch of one example that nothing is read of.
+fn alone<T: Task>(target: &T::Target) -> LabelledBatch<T::Target> {
+    LabelledBatch {
         batch: 1,
         time: 1,
         ids: vec![0],
         lengths: vec![1],
         labels: vec![target.clone()],
         examples: vec![0],
-    };
-    let class = task.with_targets(&batch, |targets| match targets {
-        Targets::Labels(labels) => labels.first().copied(),
-        _ => None,
-    });
-    class.ok_or_else(|| BaselineError::Task(T::NAME).into())
-}
-
-/// −ln p of the right answer.
-pub(crate) fn nats_of<T: Task>(
-    task: &T,
-    target: &T::Target,
-    logits: &[f32],
-) -> Result<f64, TaskError> {
-    let class = class_of(task, target)?;
-    Ok(cross_entropy_of_logits(logits.len(), logits, &[class]).nats)
+    }
 }

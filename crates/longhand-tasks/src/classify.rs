@@ -19,7 +19,7 @@ use crate::calibration::{Temperature, calibration_error};
 use crate::characters::Alphabet;
 use crate::confusion::{Confusion, class_report};
 use crate::error::TaskError;
-use crate::ids::{Tokens, encode, encode_pair, separator};
+use crate::ids::{Tokens, encode_example};
 use crate::ranking::{auc, mean};
 use crate::task::{
     At, Calibrates, CharacterRows, Encoded, Explained, Read, Reading, Report, Scored, Task, Unit,
@@ -219,14 +219,9 @@ impl Task for Classify {
             return Ok(Encoded { items: Vec::new(), is_cut: false });
         };
         let spelt = self.characters.is_some();
-        let Tokens { ids, texts, is_cut } = match (self.pair, &example.second) {
-            (true, Some(second)) => {
-                let texts = [&example.text, second.as_str()];
-                encode_pair(tokenizer, texts, self.longest, separator(tokenizer)?, spelt)?
-            }
-            (true, None) => return Err(TaskError::NoSecondText),
-            (false, _) => encode(tokenizer, &example.text, self.longest, spelt)?,
-        };
+        let texts = (example.text.as_str(), example.second.as_deref());
+        let Tokens { ids, texts, is_cut } =
+            encode_example(tokenizer, texts, self.pair, self.longest, spelt)?;
         if let Some(alphabet) = &self.characters {
             label.characters = alphabet.rows(&texts, (0..texts.len()).map(Some));
         }
@@ -399,14 +394,8 @@ impl Task for Classify {
     }
 
     fn parse(&self, text: &str, at: At<'_>) -> Result<Vec<Example>, TaskError> {
-        let (text, second) = match text.split_once('\t') {
-            _ if !self.pair => (text, None),
-            Some((text, second)) => (text, Some(second.to_owned())),
-            // A blank line is answered by one.
-            None if is_blank(text) => (text, Some(String::new())),
-            None => return Err(TaskError::NotAPair { name: at.name.into(), line: at.example }),
-        };
-        Ok(vec![Example { label: None, text: text.into(), second }])
+        let (text, second) = texts_of_line(text, self.pair, at)?;
+        Ok(vec![Example { label: None, text: text.into(), second: second.map(str::to_owned) }])
     }
 
     fn plain(&self, _example: &Example, answers: &[Prediction]) -> String {
@@ -476,6 +465,24 @@ fn is_one(value: &f32) -> bool {
 
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+/// The text of a line, or where the model reads pairs both texts, with a tab between them.
+///
+/// # Errors
+/// [`TaskError::NotAPair`] for a line of one text where two are read.
+pub(crate) fn texts_of_line<'a>(
+    line: &'a str,
+    pair: bool,
+    at: At<'_>,
+) -> Result<(&'a str, Option<&'a str>), TaskError> {
+    match line.split_once('\t') {
+        _ if !pair => Ok((line, None)),
+        Some((text, second)) => Ok((text, Some(second))),
+        // A blank line is answered by one.
+        None if is_blank(line) => Ok((line, Some(""))),
+        None => Err(TaskError::NotAPair { name: at.name.into(), line: at.example }),
+    }
 }
 
 /// Whether a text has no character to read.

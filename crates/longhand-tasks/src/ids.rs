@@ -169,6 +169,28 @@ impl<'a> Tokens<'a> {
     }
 }
 
+/// The first `longest` tokens of an example: of its text, or where the model reads pairs of both of its
+/// texts with a separator between them.
+///
+/// # Errors
+/// [`TaskError::NoSecondText`] where a pair has one text alone; no separator, or a text that the
+/// tokeniser refuses.
+pub(crate) fn encode_example<'a>(
+    tokenizer: &Tokenizer,
+    (text, second): (&'a str, Option<&'a str>),
+    pair: bool,
+    longest: NonZeroUsize,
+    spelt: bool,
+) -> Result<Tokens<'a>, TaskError> {
+    match (pair, second) {
+        (false, _) => encode(tokenizer, text, longest, spelt),
+        (true, Some(second)) => {
+            encode_pair(tokenizer, [text, second], longest, separator(tokenizer)?, spelt)
+        }
+        (true, None) => Err(TaskError::NoSecondText),
+    }
+}
+
 /// Two texts as one sequence of at most `longest` tokens with `separator` between them. The longer one
 /// is cut first, and of texts of one length the second.
 pub(crate) fn encode_pair<'a>(

@@ -1,4 +1,4 @@
-//! Multi-label classification: any number of labels for each text.
+//! Multi-label classification: any number of labels for each text, or for each pair of texts.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -7,16 +7,17 @@ use std::path::Path;
 use longhand_kernel::loss::binary;
 use longhand_model::config::{HeadKind, Pooling};
 use longhand_model::{Model, Pass, Targets};
-use longhand_text::Tokenizer;
 use longhand_text::batch::{LabelledBatch, LabelledIds};
 use longhand_text::corpus::table::{Labels, Table, TableOptions, read_table};
+use longhand_text::{SpecialTokens, Tokenizer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::classify::{TRIMMED, is_blank};
+use crate::baseline::learning::largest;
+use crate::classify::{TRIMMED, is_blank, texts_of_line};
 use crate::confusion::{ClassScore, class_report, macro_means};
 use crate::error::TaskError;
-use crate::ids::{Tokens, encode};
+use crate::ids::{Tokens, encode_example};
 use crate::ranking::{auc, average_precision, mean};
 use crate::task::{At, Calibrates, Encoded, Explained, Read, Reading, Report, Scored, Task, Unit};
 
@@ -37,13 +38,19 @@ pub struct MultiLabel {
     pub threshold: f32,
     /// The number of first tokens of a text that are read.
     pub longest: NonZeroUsize,
+    /// Whether an example is two texts, read as one sequence with a separator
+    /// between them (default: false).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pair: bool,
 }
 
-/// A text with its labels.
+/// A text, or a pair of texts, with its labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Example {
     /// The text as it is written.
     pub text: String,
+    /// The second text of a pair.
+    pub second: Option<String>,
     /// Its labels, each once and sorted; none where labels were not asked for.
     pub labels: Vec<String>,
 }
@@ -71,7 +78,7 @@ struct Counts {
 
 impl Task for MultiLabel {
     const NAME: &'static str = "multi-label";
-    const ABOUT: &'static str = "Any number of labels for each text";
+    const ABOUT: &'static str = "Any number of labels for each text, or for each pair of texts";
     const UNIT: Unit = Unit::Line;
     const METRICS: &'static [(&'static str, &'static str)] = &[
         ("f1", "micro-F1"),
@@ -94,19 +101,21 @@ impl Task for MultiLabel {
     ) -> Result<Read<Example>, TaskError> {
         // Parsing a column cannot fail: a text that is no number is a name.
         let label = settings.label_column.as_ref().and_then(|name| name.parse().ok());
-        let options = TableOptions { label, several: true, ..reading.table() };
+        let second = settings.pair_column.as_ref().and_then(|name| name.parse().ok());
+        let options = TableOptions { label, second, several: true, ..reading.table() };
         let Table { examples, trimmed, .. } = read_table(file, &options)?;
-        let blank = examples.iter().position(|example| is_blank(&example.text));
+        let examples = examples.into_iter().map(|example| {
+            let labels = example.label.map(|cell| settings.labels(&cell)).unwrap_or_default();
+            Example { text: example.text, second: example.second, labels }
+        });
+        let examples: Vec<Example> = examples.collect();
+        let blank = examples.iter().position(Example::is_blank);
         if let Some(place) = blank.filter(|_| !reading.unlabelled) {
             let (name, example) = (file.display().to_string(), place + 1);
             return Err(TaskError::NoText { name, example });
         }
         let note = (trimmed > 0).then(|| (TRIMMED.to_owned(), trimmed));
-        let examples = examples.into_iter().map(|example| {
-            let labels = example.label.map(|cell| settings.labels(&cell)).unwrap_or_default();
-            Example { text: example.text, labels }
-        });
-        Ok(Read { examples: examples.collect(), notes: note.into_iter().collect() })
+        Ok(Read { examples, notes: note.into_iter().collect() })
     }
 
     fn learn(settings: &Settings, examples: &[Example], files: &str) -> Result<Self, TaskError> {
@@ -125,6 +134,7 @@ impl Task for MultiLabel {
             separator: settings.label_separator.clone(),
             threshold,
             longest: settings.longest,
+            pair: settings.pair_column.is_some(),
         })
     }
 
@@ -141,7 +151,7 @@ impl Task for MultiLabel {
     }
 
     fn texts(example: &Example) -> Vec<&str> {
-        vec![&example.text]
+        example.texts().collect()
     }
 
     fn counts(&self, examples: &[Example]) -> Vec<(String, usize)> {
@@ -151,6 +161,10 @@ impl Task for MultiLabel {
 
     fn longest(&self) -> usize {
         self.longest.get()
+    }
+
+    fn special_tokens(&self) -> Vec<String> {
+        self.pair.then(|| SpecialTokens::SEPARATOR.to_owned()).into_iter().collect()
     }
 
     fn head(&self, settings: &Settings, own: Option<&HeadKind>) -> HeadKind {
@@ -174,13 +188,12 @@ impl Task for MultiLabel {
         tokenizer: &Tokenizer,
         example: &Example,
     ) -> Result<Encoded<Vec<u32>>, TaskError> {
-        if is_blank(&example.text) {
+        let Some(label) = self.plain_target(example)? else {
             return Ok(Encoded { items: Vec::new(), is_cut: false });
-        }
-        let Tokens { ids, is_cut, .. } = encode(tokenizer, &example.text, self.longest, false)?;
-        let ids_of = example.labels.iter().map(|label| self.labels.id(label));
-        let mut label = ids_of.collect::<Result<Vec<u32>, _>>()?;
-        label.sort_unstable();
+        };
+        let texts = (example.text.as_str(), example.second.as_deref());
+        let Tokens { ids, is_cut, .. } =
+            encode_example(tokenizer, texts, self.pair, self.longest, false)?;
         Ok(Encoded { items: vec![LabelledIds { ids, label }], is_cut })
     }
 
@@ -210,11 +223,7 @@ impl Task for MultiLabel {
     ) -> Vec<Prediction> {
         let mut shares = logits.to_vec();
         binary::probabilities(&mut shares);
-        let answer = |row: &[f32]| {
-            let on = (0..).zip(row).filter(|&(_, &share)| share >= self.threshold);
-            Prediction { labels: on.map(|(id, _)| id).collect(), probabilities: row.to_vec() }
-        };
-        shares.chunks(self.labels.len()).map(answer).collect()
+        shares.chunks(self.labels.len()).map(|row| self.given(row)).collect()
     }
 
     fn measure(&self, scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64> {
@@ -297,6 +306,27 @@ impl Task for MultiLabel {
         figures.map(|(name, value)| (name.to_owned(), value)).into()
     }
 
+    fn plain_target(&self, example: &Example) -> Result<Option<Vec<u32>>, TaskError> {
+        if example.is_blank() {
+            return Ok(None);
+        }
+        let ids = example.labels.iter().map(|label| self.labels.id(label));
+        let mut labels = ids.collect::<Result<Vec<u32>, _>>()?;
+        labels.sort_unstable();
+        Ok(Some(labels))
+    }
+
+    fn plain_answer(&self, logits: &[f32]) -> Option<Prediction> {
+        let mut shares = logits.to_vec();
+        binary::probabilities(&mut shares);
+        let mut answer = self.given(&shares);
+        // A baseline that gave no text any label would show nothing.
+        if answer.labels.is_empty() {
+            answer.labels.push(largest(&shares) as u32);
+        }
+        Some(answer)
+    }
+
     fn explained(
         &self,
         _: &Example,
@@ -306,8 +336,10 @@ impl Task for MultiLabel {
         answers.first().map(|answer| Explained::whole(answer.labels.clone())).into_iter().collect()
     }
 
-    fn parse(&self, text: &str, _at: At<'_>) -> Result<Vec<Example>, TaskError> {
-        Ok(vec![Example { text: text.into(), labels: Vec::new() }])
+    fn parse(&self, text: &str, at: At<'_>) -> Result<Vec<Example>, TaskError> {
+        let (text, second) = texts_of_line(text, self.pair, at)?;
+        let second = second.map(str::to_owned);
+        Ok(vec![Example { text: text.into(), second, labels: Vec::new() }])
     }
 
     fn plain(&self, _example: &Example, answers: &[Prediction]) -> String {
@@ -326,11 +358,31 @@ impl Task for MultiLabel {
             ("labels", json!(answer.map(|answer| self.names(answer)))),
             ("probabilities", json!(probabilities)),
         ];
-        fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+        let second = example.second.as_ref().map(|second| ("second", json!(second)));
+        let fields = fields.into_iter().chain(second);
+        fields.map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+}
+
+impl Example {
+    /// The text, and the second one if there are two.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.text.as_str()).chain(self.second.as_deref())
+    }
+
+    /// Whether a text has no character to read.
+    fn is_blank(&self) -> bool {
+        self.texts().any(is_blank)
     }
 }
 
 impl MultiLabel {
+    /// The labels whose probability of `shares` `[K]` is not below the threshold.
+    fn given(&self, shares: &[f32]) -> Prediction {
+        let on = (0..).zip(shares).filter(|&(_, &share)| share >= self.threshold);
+        Prediction { labels: on.map(|(id, _)| id).collect(), probabilities: shares.to_vec() }
+    }
+
     fn names(&self, answer: &Prediction) -> Vec<&str> {
         let names = self.labels.names();
         answer.labels.iter().filter_map(|&id| names.get(id as usize).map(String::as_str)).collect()

@@ -3,18 +3,17 @@
 use longhand_text::batch::LabelledIds;
 use longhand_train::{TrainError, Watch};
 
-use crate::baseline::{Baseline, BaselineError, BaselineSettings, Labelled};
-use crate::classes::{class_of, nats_of};
+use crate::baseline::{Baseline, BaselineError, BaselineSettings, Labelled, Right};
+use crate::classes::{loss_of, right_of};
 use crate::error::TaskError;
 use crate::ids::{Known, Measured};
 use crate::score::Evaluation;
 use crate::task::Task;
 
-/// The texts and the classes, or the right texts, that a baseline learns from. An example without text
-/// is left out.
+/// The texts and the right answers that a baseline learns from. An example without text is left out.
 ///
 /// # Errors
-/// [`BaselineError::Task`] or [`BaselineError::Writes`] if this baseline does not do the task.
+/// [`BaselineError::Label`] or [`BaselineError::Writes`] if this baseline does not do the task.
 pub fn labelled<'a, T: Task>(
     task: &T,
     settings: &BaselineSettings,
@@ -22,7 +21,7 @@ pub fn labelled<'a, T: Task>(
 ) -> Result<Vec<Labelled<'a>>, TaskError> {
     let refused = || match settings.writes() {
         true => BaselineError::Writes { baseline: settings.name(), task: T::NAME },
-        false => BaselineError::Task(T::NAME),
+        false => BaselineError::Label { baseline: settings.name(), task: T::NAME },
     };
     if settings.writes() != T::WRITES {
         return Err(refused().into());
@@ -30,8 +29,14 @@ pub fn labelled<'a, T: Task>(
     let mut found = Vec::with_capacity(examples.len());
     for example in examples {
         if let Some(target) = task.plain_target(example)? {
-            let class = if T::WRITES { 0 } else { class_of(task, &target)? };
-            found.push(Labelled { texts: T::texts(example), class, target: T::truth(example) });
+            let right = match T::WRITES {
+                true => Right::Text(T::truth(example)),
+                false => right_of(task, &target)?,
+            };
+            if !settings.gives(right.form()) {
+                return Err(refused().into());
+            }
+            found.push(Labelled { texts: task.plain_texts(example), right });
         }
     }
     // Every example to learn from has a text.
@@ -55,8 +60,8 @@ pub fn measured<T: Task>(task: &T, examples: Vec<T::Example>) -> Result<Measured
     Ok(Measured { examples, cut: 0 })
 }
 
-/// Answers examples whose right answers are known. The loss is −ln p of the right class; a baseline
-/// that writes has none, which counts as 0.
+/// Answers examples whose right answers are known. The loss is the mean of −ln p of the right class, of
+/// each label that is on or off, or of each tag; a baseline that writes has none, which counts as 0.
 ///
 /// # Errors
 /// [`TrainError::Stopped`] of `watch`; [`BaselineError::Task`] if no baseline does the task.
@@ -74,9 +79,10 @@ pub fn evaluate<'a, T: Task>(
             match baseline.text(&T::texts(example)) {
                 Some(text) => found.push(written(task, text)?),
                 None => {
-                    let logits = baseline.logits(&T::texts(example));
-                    nats += nats_of(task, &item.label, &logits)?;
-                    count += 1;
+                    let logits = logits(task, baseline, example);
+                    let total = loss_of(task, &item.label, baseline.classes(), &logits)?;
+                    nats += total.nats;
+                    count += total.count as u64;
                     found.push(answer(task, &logits)?);
                 }
             }
@@ -103,19 +109,23 @@ pub(crate) fn predict<T: Task>(
 ) -> Result<Vec<Vec<T::Answer>>, TaskError> {
     let answers = |example| match task.plain_target(example)? {
         None => Ok(Vec::new()),
-        Some(_) => {
-            let texts = T::texts(example);
-            Ok(vec![match baseline.text(&texts) {
-                Some(text) => written(task, text)?,
-                None => answer(task, &baseline.logits(&texts))?,
-            }])
-        }
+        Some(_) => Ok(vec![match baseline.text(&T::texts(example)) {
+            Some(text) => written(task, text)?,
+            None => answer(task, &logits(task, baseline, example))?,
+        }]),
     };
     examples.iter().map(answers).collect()
 }
 
 /// Examples between two calls of a watch.
 const TOLD: usize = 256;
+
+/// A baseline's logits for an example.
+fn logits<T: Task>(task: &T, baseline: &Baseline, example: &T::Example) -> Vec<f32> {
+    let texts = task.plain_texts(example);
+    let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+    baseline.logits(&texts)
+}
 
 fn answer<T: Task>(task: &T, logits: &[f32]) -> Result<T::Answer, TaskError> {
     task.plain_answer(logits).ok_or_else(|| BaselineError::Task(T::NAME).into())

@@ -14,7 +14,7 @@ use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
 use longhand_train::{TrainError, Watch};
 
-use crate::baseline::Baseline;
+use crate::baseline::{Baseline, Form};
 use crate::batches::{Taken, in_batches, lengths, padding, tapes};
 use crate::ensemble::Ensemble;
 use crate::error::TaskError;
@@ -93,6 +93,20 @@ fn check_sources<T: Task>(folder: &Path, task: &T, network: &Network) -> Result<
     Err(TaskError::TaskFile { path: folder.join(SOURCE_TOKENIZER_FILE), reason })
 }
 
+/// The heads that a baseline answers in place of. It reads single texts and pairs alike.
+fn heads(baseline: &Baseline) -> Vec<HeadKind> {
+    let (count, pooling) = (baseline.classes(), Pooling::Mean);
+    match baseline.form() {
+        Form::Class => vec![
+            HeadKind::Classifier { classes: count, pooling },
+            HeadKind::SentencePair { classes: count, pooling },
+        ],
+        Form::Labels => vec![HeadKind::MultiLabel { labels: count, pooling }],
+        Form::Tags => vec![HeadKind::Tags { tags: count, crf: false }],
+        Form::Text => vec![HeadKind::LanguageModel { tied: true, bias: false }],
+    }
+}
+
 /// A model that does a task.
 pub struct Predictor<T: Task> {
     /// The meaning of its answers.
@@ -142,21 +156,15 @@ impl<T: Task> Predictor<T> {
         trained: Trained,
         cpu: Arc<Cpu>,
     ) -> Result<Self, TaskError> {
-        let heads = |classes| {
-            let pooling = Pooling::Mean;
-            [HeadKind::Classifier { classes, pooling }, HeadKind::SentencePair { classes, pooling }]
-        };
         let misfit = match &trained {
             Trained::Network(network) => {
                 network.model.config().head().and_then(|head| task.misfit(head))
             }
-            Trained::Baseline(baseline) if baseline.settings().writes() => {
-                task.misfit(&HeadKind::LanguageModel { tied: true, bias: false })
-            }
-            // A baseline reads single texts and pairs alike.
             Trained::Baseline(baseline) => {
-                let [single, pair] = heads(baseline.classes()).map(|head| task.misfit(&head));
-                single.filter(|_| pair.is_some())
+                let heads = heads(baseline);
+                let misfits: Option<Vec<String>> =
+                    heads.iter().map(|head| task.misfit(head)).collect();
+                misfits.and_then(|misfits| misfits.into_iter().next())
             }
         };
         if let Some(reason) = misfit {

@@ -34,6 +34,7 @@ mod explained;
 pub mod features;
 mod meaning;
 mod measures;
+mod plain;
 mod settings;
 #[cfg(test)]
 mod tests;
@@ -95,7 +96,7 @@ pub struct Target {
 pub struct Answer {
     /// A tag for each word that was read.
     pub tags: Vec<u32>,
-    /// The probability of each of these tags, over all paths.
+    /// The probability of each of these tags, over all legal paths.
     pub probabilities: Vec<f32>,
 }
 
@@ -303,10 +304,7 @@ impl Task for Tagging {
         let windows = example.windows(self.longest.get()).into_iter().map(read);
         let windows = windows.collect::<Result<Vec<_>, TaskError>>()?;
         let predicates = example.predicates(columns);
-        let nothing = self.nothing();
-        let numbers = self.numbers(example).into_iter();
-        let mut tags: Vec<u32> = numbers.map(|number| number.unwrap_or(nothing)).collect();
-        tags.resize(predicates.len() * words.len(), nothing);
+        let tags = self.targets(example);
         let mut items = Vec::with_capacity(predicates.len() * windows.len());
         for (predicate, tags) in predicates.into_iter().zip(tags.chunks(words.len())) {
             let features = self.feature_rows(example, predicate);
@@ -387,7 +385,7 @@ impl Task for Tagging {
         }
         let mut best = Vec::new();
         head.best_tags(&model.weights, &sequence, &probabilities, Some(legal), &mut best);
-        head.tag_probabilities(&model.weights, &sequence, &mut probabilities);
+        head.tag_probabilities(&model.weights, &sequence, Some(legal), &mut probabilities);
         let answer = |b: usize| {
             let rows = || (0..batch.labels[b].tags.len()).map(move |t| t * batch.batch + b);
             let tags: Vec<u32> = rows().map(|row| best[row]).collect();
@@ -431,6 +429,23 @@ impl Task for Tagging {
         let changes = changes.into_iter().copied().flatten();
         let changed = |change| Self { outside_bias: self.outside_bias + change, ..self.clone() };
         changes.map(changed).collect()
+    }
+
+    fn plain_texts<'a>(&self, example: &'a Example) -> Vec<Cow<'a, str>> {
+        self.plain_words(example)
+    }
+
+    fn plain_target(&self, example: &Example) -> Result<Option<Target>, TaskError> {
+        if example.len() == 0 {
+            return Ok(None);
+        }
+        self.columns(example).check(&example.file)?;
+        let (features, characters, words) = (Vec::new(), CharacterRows::default(), Vec::new());
+        Ok(Some(Target { tags: self.targets(example), features, characters, words }))
+    }
+
+    fn plain_answer(&self, logits: &[f32]) -> Option<Answer> {
+        Some(self.likeliest(logits))
     }
 
     fn explained(

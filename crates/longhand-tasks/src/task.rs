@@ -7,9 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use longhand_model::config::HeadKind;
-use longhand_model::{
-    Characters, Config, Model, Pass, Preset, Sequence, SourceInput, Targets, WordVector, Words,
-};
+use longhand_model::{Config, Model, Pass, Preset, Targets};
 use longhand_text::batch::{LabelledBatch, LabelledIds};
 use longhand_text::corpus::table::{Header, TableFormat, TableOptions};
 use longhand_text::{Tokenizer, TokenizerKind};
@@ -19,6 +17,10 @@ use serde_json::{Map, Value};
 use crate::confusion::{ClassScore, Confusion};
 use crate::error::TaskError;
 use crate::search::{Hypothesis, Prompt, SearchOptions, end};
+
+mod rows;
+
+pub use rows::{CharacterRows, SourceRows, WordRows};
 
 /// A task: examples → ids and targets → answers → metrics. A value of the type is the meaning of a
 /// model's answers, such as the names of its labels; `task.json` holds it.
@@ -413,6 +415,11 @@ pub trait Task: Clone {
         Self::UNIT
     }
 
+    /// What a baseline reads of an example: [`Task::texts`], or of a tagger a text for each tag.
+    fn plain_texts<'a>(&self, example: &'a Self::Example) -> Vec<Cow<'a, str>> {
+        Self::texts(example).into_iter().map(Cow::Borrowed).collect()
+    }
+
     /// The right answer of an example for a baseline; none where there is nothing to read, and by
     /// default, where no baseline does the task.
     ///
@@ -422,8 +429,8 @@ pub trait Task: Clone {
         Ok(None)
     }
 
-    /// The answer by the logits of a baseline's classes; none by default, where no
-    /// baseline does the task.
+    /// The answer by the logits of a baseline: `[K]` of the classes or labels, or of a tagger `[n, K]`
+    /// for n texts; none by default, where no baseline does the task.
     fn plain_answer(&self, _logits: &[f32]) -> Option<Self::Answer> {
         None
     }
@@ -586,73 +593,6 @@ pub struct Read<E> {
     pub examples: Vec<E>,
     /// Repairs, each with the number of times it was made: "label(s) lost the white space".
     pub notes: BTreeMap<String, usize>,
-}
-
-/// The words of a batch that the model answers, see [`Words`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WordRows {
-    /// `[S·B]`: the tokens of each word.
-    pub ranges: Vec<(u32, u32)>,
-    /// `[B]`: the number of words of each sequence.
-    pub lengths: Vec<u32>,
-    /// The row of a word; none for the one that suits the model.
-    pub vector: Option<WordVector>,
-}
-
-/// The characters of an example's tokens or of a batch's, see [`Characters`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CharacterRows {
-    /// `[C·B]`: the characters of each sequence, one token's after another's.
-    pub ids: Vec<u32>,
-    /// `[T·B]`: the characters of each token.
-    pub ranges: Vec<(u32, u32)>,
-}
-
-/// The sequences that an encoder reads for a batch.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SourceRows {
-    /// `[T·B]`: the tokens in time-major order, padded.
-    pub ids: Vec<u32>,
-    /// `[B]`: the tokens of each sequence, at least 1.
-    pub lengths: Vec<u32>,
-    /// Tokens of the longest sequence T, at least 1.
-    pub time: usize,
-}
-
-impl SourceRows {
-    /// Sequences side by side. An empty one counts as one padding token.
-    pub fn of<'a>(sequences: impl Iterator<Item = &'a [u32]> + Clone) -> Self {
-        let lengths: Vec<u32> = sequences.clone().map(|ids| ids.len().max(1) as u32).collect();
-        let (time, batch) = (lengths.iter().copied().max().unwrap_or(1) as usize, lengths.len());
-        let mut ids = vec![0; time * batch];
-        for (b, sequence) in sequences.enumerate() {
-            for (t, &id) in sequence.iter().enumerate() {
-                ids[t * batch + b] = id;
-            }
-        }
-        Self { ids, lengths, time }
-    }
-
-    /// The sequences as a pass reads them.
-    pub fn source(&self) -> SourceInput<'_> {
-        let sequence = Sequence::new(self.time, self.lengths.len());
-        let sequence = Sequence { lengths: Some(&self.lengths), ..sequence };
-        SourceInput::Text { ids: &self.ids, sequence }
-    }
-}
-
-impl CharacterRows {
-    /// The characters as a pass reads them.
-    pub fn characters(&self) -> Characters<'_> {
-        Characters { ids: &self.ids, ranges: &self.ranges }
-    }
-}
-
-impl WordRows {
-    /// The words as a pass reads them.
-    pub fn words(&self) -> Words<'_> {
-        Words { ranges: &self.ranges, lengths: &self.lengths, vector: self.vector }
-    }
 }
 
 /// An example as ids.

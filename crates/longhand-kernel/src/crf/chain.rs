@@ -19,14 +19,18 @@ pub(super) struct Table {
     exponentials: Vec<f64>,
     /// `[K, K]`: the same, transposed: row j holds the exponentials of steps to tag j.
     transposed: Vec<f64>,
-    /// The largest transition score.
+    /// The largest transition score; 0 where no step is legal.
     largest: f64,
 }
 
 impl Table {
-    pub(super) fn new(transitions: &[f32]) -> Self {
+    /// The table of transition scores; with `legal` `[K, K]`, steps that are not legal have −∞.
+    pub(super) fn new(transitions: &[f32], legal: Option<&[bool]>) -> Self {
         let tags = transitions.len().isqrt();
-        let scores: Vec<f64> = transitions.iter().map(|&x| f64::from(x)).collect();
+        let score = |(place, &x): (usize, &f32)| {
+            allowed(legal.is_none_or(|legal| legal[place]), f64::from(x))
+        };
+        let scores: Vec<f64> = transitions.iter().enumerate().map(score).collect();
         let largest = largest(&scores);
         let exponentials: Vec<f64> = scores.iter().map(|x| (x - largest).exp()).collect();
         let at = |place: usize| exponentials[place % tags * tags + place / tags];
@@ -66,14 +70,15 @@ impl Table {
 pub(super) struct Chain {
     /// K: number of tags.
     tags: usize,
-    /// `[n, K]`: the emissions, with the scores of start and end added to the first and last row.
+    /// `[n, K]`: the emissions, with the scores of start and end added to the first and last row; −∞
+    /// where these are not legal.
     unary: Vec<f64>,
     /// `[n, K]`: the logarithm of the sum over all beginnings that end in each tag, with the
     /// emission of that tag.
     before: Vec<f64>,
     /// `[n, K]`: the logarithm of the sum over all rests behind each tag.
     after: Vec<f64>,
-    /// ln Z, over all paths.
+    /// ln Z, over the paths that are summed; −∞ where none is legal.
     all: f64,
     /// `[K]`: room for scaled exponentials, twice.
     scaled: [Vec<f64>; 2],
@@ -97,8 +102,15 @@ impl Chain {
         }
     }
 
-    /// Takes in the scores of sequence `b`, which has at least one real position.
-    pub(super) fn read(&mut self, sequence: Sequence, scores: Scores, b: usize) {
+    /// Takes in the scores of sequence `b`, which has at least one real position. With `legal`, its
+    /// first and last tags alone are those that are legal there.
+    pub(super) fn read(
+        &mut self,
+        sequence: Sequence,
+        scores: Scores,
+        legal: Option<Legal>,
+        b: usize,
+    ) {
         let (tags, length) = (self.tags, sequence.real(b));
         self.unary.clear();
         for t in 0..length {
@@ -106,11 +118,13 @@ impl Chain {
             self.unary.extend(row.iter().map(|&x| f64::from(x)));
         }
         let last = (length - 1) * tags;
-        for (x, &score) in self.unary[..tags].iter_mut().zip(scores.start) {
-            *x += f64::from(score);
+        for (tag, x) in self.unary[..tags].iter_mut().enumerate() {
+            let is_legal = legal.is_none_or(|legal| legal.start[tag]);
+            *x = allowed(is_legal, *x + f64::from(scores.start[tag]));
         }
-        for (x, &score) in self.unary[last..].iter_mut().zip(scores.end) {
-            *x += f64::from(score);
+        for (tag, x) in self.unary[last..].iter_mut().enumerate() {
+            let is_legal = legal.is_none_or(|legal| legal.end[tag]);
+            *x = allowed(is_legal, *x + f64::from(scores.end[tag]));
         }
     }
 
@@ -228,7 +242,6 @@ impl Chain {
     ) -> bool {
         let tags = self.tags;
         let length = self.unary.len() / tags;
-        let allowed = |legal: bool, score: f64| if legal { score } else { f64::NEG_INFINITY };
         let first =
             |tag: usize| allowed(legal.is_none_or(|legal| legal.start[tag]), self.unary[tag]);
         let mut best: Vec<f64> = (0..tags).map(first).collect();
@@ -260,7 +273,12 @@ impl Chain {
     }
 }
 
-/// Writes e to the power of each value less the largest; gives the largest.
+/// The score of something, or −∞ where it is not legal.
+fn allowed(legal: bool, score: f64) -> f64 {
+    if legal { score } else { f64::NEG_INFINITY }
+}
+
+/// Writes e to the power of each value less the largest; gives the largest, see [`largest`].
 fn scale(values: &[f64], scaled: &mut [f64]) -> f64 {
     let largest = largest(values);
     for (scaled, value) in scaled.iter_mut().zip(values) {
@@ -273,14 +291,20 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// ln Σ eˣ of all values.
+/// ln Σ eˣ of all values; −∞ where all of them are.
 fn log_sum(values: impl Iterator<Item = f64> + Clone) -> f64 {
-    let largest = values.clone().fold(f64::NEG_INFINITY, f64::max);
+    let largest = finite(values.clone().fold(f64::NEG_INFINITY, f64::max));
     largest + values.map(|x| (x - largest).exp()).sum::<f64>().ln()
 }
 
+/// The largest value; 0 where none is above −∞.
 fn largest(values: &[f64]) -> f64 {
-    values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+    finite(values.iter().copied().fold(f64::NEG_INFINITY, f64::max))
+}
+
+/// What is taken from other values before they are exponents: 0 in place of −∞, as −∞ − (−∞) is NaN.
+fn finite(value: f64) -> f64 {
+    if value == f64::NEG_INFINITY { 0.0 } else { value }
 }
 
 /// The first of the largest values, with its place.

@@ -1,27 +1,25 @@
 //! The plain form, generic over the number type: every sum over tags in logarithms.
 
-use super::{Gradient, Scores};
+use super::{Gradient, Legal, Scores};
 use crate::loss::IGNORE;
 use crate::real::Real;
 use crate::sequence::Sequence;
 
-/// The sum of the losses; with a gradient, that of the sum times its scale is added.
-pub fn negative_log_likelihood<R: Real>(
-    sequence: Sequence,
-    scores: Scores<R>,
-    targets: &[u32],
-    mut gradient: Option<Gradient<R>>,
-) -> R {
-    let k = scores.start.len();
-    let mut sum = R::zero();
-    for b in 0..sequence.batch {
-        let n = sequence.real(b);
-        if n == 0 || targets[b] == IGNORE {
-            continue;
-        }
-        let row = |t: usize| (t * sequence.batch + b) * k;
-        let target = |t: usize| targets[t * sequence.batch + b] as usize;
-        let emission = |t: usize, tag: usize| scores.emissions[row(t) + tag];
+/// The sums over the paths of one sequence of n positions.
+struct Sums<R> {
+    /// α: ln of the sum over all beginnings that end in a tag, with its emission, `[n][K]`.
+    alpha: Vec<Vec<R>>,
+    /// β: ln of the sum over all rests behind a tag, `[n][K]`.
+    beta: Vec<Vec<R>>,
+    /// ln Z, over all paths.
+    all: R,
+}
+
+impl<R: Real> Sums<R> {
+    /// Those of sequence `b`, which has at least one real position. A score of −∞ leaves paths out.
+    fn of(sequence: Sequence, scores: Scores<R>, b: usize) -> Self {
+        let (k, n) = (scores.start.len(), sequence.real(b));
+        let emission = |t: usize, tag: usize| scores.emissions[(t * sequence.batch + b) * k + tag];
         let transition = |i: usize, j: usize| scores.transitions[i * k + j];
 
         // α[t, j] = emission[t, j] + ln Σ_i e^(α[t−1, i] + transition[i, j])
@@ -45,6 +43,29 @@ pub fn negative_log_likelihood<R: Real>(
             }
         }
         let all = log_sum((0..k).map(|j| alpha[n - 1][j] + beta[n - 1][j]).collect());
+        Self { alpha, beta, all }
+    }
+}
+
+/// The sum of the losses; with a gradient, that of the sum times its scale is added.
+pub fn negative_log_likelihood<R: Real>(
+    sequence: Sequence,
+    scores: Scores<R>,
+    targets: &[u32],
+    mut gradient: Option<Gradient<R>>,
+) -> R {
+    let k = scores.start.len();
+    let mut sum = R::zero();
+    for b in 0..sequence.batch {
+        let n = sequence.real(b);
+        if n == 0 || targets[b] == IGNORE {
+            continue;
+        }
+        let row = |t: usize| (t * sequence.batch + b) * k;
+        let target = |t: usize| targets[t * sequence.batch + b] as usize;
+        let emission = |t: usize, tag: usize| scores.emissions[row(t) + tag];
+        let transition = |i: usize, j: usize| scores.transitions[i * k + j];
+        let Sums { alpha, beta, all } = Sums::of(sequence, scores, b);
 
         let mut path = scores.start[target(0)] + scores.end[target(n - 1)];
         path += (0..n).map(|t| emission(t, target(t))).sum();
@@ -77,14 +98,55 @@ pub fn negative_log_likelihood<R: Real>(
     sum
 }
 
+/// The probability of each tag at each position, into `out`: e^(α[t, j] + β[t, j]) / Z. With `legal`,
+/// starts, steps and ends that are not legal have the score −∞, unless no path is left then.
+pub fn marginals<R: Real>(
+    sequence: Sequence,
+    scores: Scores<R>,
+    legal: Option<Legal>,
+    out: &mut [R],
+) {
+    let (k, nothing) = (scores.start.len(), R::from_f64(f64::NEG_INFINITY));
+    let allowed = |scores: &[R], legal: &[bool]| -> Vec<R> {
+        let each = scores.iter().zip(legal);
+        each.map(|(&score, &legal)| if legal { score } else { nothing }).collect()
+    };
+    let legal = legal.map(|legal| {
+        [
+            allowed(scores.transitions, legal.transitions),
+            allowed(scores.start, legal.start),
+            allowed(scores.end, legal.end),
+        ]
+    });
+    out.fill(R::zero());
+    for b in (0..sequence.batch).filter(|&b| sequence.real(b) > 0) {
+        let mut sums = Sums::of(sequence, scores, b);
+        if let Some([transitions, start, end]) = &legal {
+            let within = Sums::of(sequence, Scores { transitions, start, end, ..scores }, b);
+            if within.all > nothing {
+                sums = within;
+            }
+        }
+        for t in 0..sequence.real(b) {
+            for j in 0..k {
+                let through = sums.alpha[t][j] + sums.beta[t][j];
+                out[(t * sequence.batch + b) * k + j] = (through - sums.all).exp();
+            }
+        }
+    }
+}
+
 fn add<R: Real>(into: &mut Option<&mut [R]>, place: usize, value: R) {
     if let Some(into) = into {
         into[place] += value;
     }
 }
 
-/// ln Σ eˣ of all values.
+/// ln Σ eˣ of all values; −∞ where all of them are.
 fn log_sum<R: Real>(values: Vec<R>) -> R {
     let largest = values.iter().copied().reduce(R::max).unwrap_or_default();
+    if largest == R::from_f64(f64::NEG_INFINITY) {
+        return largest;
+    }
     largest + values.iter().map(|&x| (x - largest).exp()).sum::<R>().ln()
 }

@@ -66,6 +66,37 @@ impl Case {
         (0..tags.pow(n as u32)).map(path).map(|path| (path.clone(), score(&path))).collect()
     }
 
+    /// Masks that forbid a third of the pairs, of the first and of the last tags; row-major, one after
+    /// another.
+    fn masks(&self, seed: usize) -> Vec<bool> {
+        let count = self.tags * self.tags + 2 * self.tags;
+        (0..count).map(|i| !(i * 7 + seed).is_multiple_of(3)).collect()
+    }
+
+    fn legal<'a>(&self, masks: &'a [bool]) -> Legal<'a> {
+        let (transitions, ends) = masks.split_at(self.tags * self.tags);
+        let (start, end) = ends.split_at(self.tags);
+        Legal { transitions, start, end }
+    }
+
+    /// The legal paths of a sequence with their scores; all of them where none is legal.
+    fn legal_paths(
+        &self,
+        b: usize,
+        scores: Scores<f64>,
+        legal: Option<Legal>,
+    ) -> Vec<(Vec<u32>, f64)> {
+        let all = self.paths(b, scores);
+        let Some(Legal { transitions, start, end }) = legal else { return all };
+        let is_legal = |(path, _): &&(Vec<u32>, f64)| {
+            let tag = |t: usize| path[t] as usize;
+            let steps = (1..path.len()).all(|t| transitions[tag(t - 1) * self.tags + tag(t)]);
+            start[tag(0)] && end[tag(path.len() - 1)] && steps
+        };
+        let kept: Vec<_> = all.iter().filter(is_legal).cloned().collect();
+        if kept.is_empty() { all } else { kept }
+    }
+
     /// The targets of a sequence.
     fn path(&self, b: usize) -> Vec<u32> {
         let batch = self.lengths.len();
@@ -172,7 +203,8 @@ fn a_sequence_is_the_same_alone_and_in_a_batch() {
         let mut path = vec![7; sequence.rows()];
         viterbi(sequence, scores, None, &mut path);
         let mut probabilities = vec![7.0; sequence.rows() * case.tags];
-        marginals(sequence, scores, &mut probabilities);
+        let masks = case.masks(1);
+        marginals(sequence, scores, Some(case.legal(&masks)), &mut probabilities);
         (losses, gradient, path, probabilities)
     };
     let (losses, gradient, path, probabilities) = run(&case);
@@ -221,30 +253,18 @@ fn an_ignored_sequence_counts_for_nothing() {
 #[test]
 fn the_best_path_is_the_best_of_all_legal_ones() {
     for (seed, case) in cases().into_iter().enumerate() {
-        let (tags, batch) = (case.tags, case.lengths.len());
+        let batch = case.lengths.len();
         let all = wide(&case.scores);
         let exact = case.split(&all);
-        let coin = |i: usize| !(i * 7 + seed).is_multiple_of(3);
-        let masks: Vec<bool> = (0..tags * tags + 2 * tags).map(coin).collect();
-        let (transitions, ends) = masks.split_at(tags * tags);
-        let (start, end) = ends.split_at(tags);
-        let legal = Legal { transitions, start, end };
-        let is_legal = |path: &[u32]| {
-            let tag = |t: usize| path[t] as usize;
-            start[tag(0)]
-                && end[tag(path.len() - 1)]
-                && path.windows(2).all(|p| transitions[p[0] as usize * tags + p[1] as usize])
-        };
+        let masks = case.masks(seed);
+        let legal = case.legal(&masks);
         for constraint in [None, Some(legal)] {
             let mut found = vec![7; case.sequence().rows()];
             viterbi(case.sequence(), case.split(&case.scores), constraint, &mut found);
             for b in (0..batch).filter(|&b| case.lengths[b] > 0) {
                 let own: Vec<u32> =
                     (0..case.lengths[b] as usize).map(|t| found[t * batch + b]).collect();
-                let mut paths = case.paths(b, exact);
-                if constraint.is_some() && paths.iter().any(|(path, _)| is_legal(path)) {
-                    paths.retain(|(path, _)| is_legal(path));
-                }
+                let paths = case.legal_paths(b, exact, constraint);
                 let best = paths.iter().map(|(_, score)| *score).fold(f64::MIN, f64::max);
                 let (_, score) = paths.iter().find(|(path, _)| *path == own).unwrap();
                 assert!((score - best).abs() < 1e-9, "{own:?}: {score} instead of {best}");
@@ -254,24 +274,71 @@ fn the_best_path_is_the_best_of_all_legal_ones() {
 }
 
 #[test]
-fn marginals_are_sums_over_paths() {
-    for case in cases() {
+fn marginals_are_sums_over_legal_paths() {
+    for (seed, case) in cases().into_iter().enumerate() {
         let all = wide(&case.scores);
-        let mut found = vec![7.0; case.sequence().rows() * case.tags];
-        marginals(case.sequence(), case.split(&case.scores), &mut found);
-        let mut expected = vec![0.0; found.len()];
-        for b in (0..case.lengths.len()).filter(|&b| case.lengths[b] > 0) {
-            let paths = case.paths(b, case.split(&all));
-            let z: f64 = paths.iter().map(|(_, score)| score.exp()).sum();
-            for (path, score) in paths {
-                for (t, &tag) in path.iter().enumerate() {
-                    let row = t * case.lengths.len() + b;
-                    expected[row * case.tags + tag as usize] += score.exp() / z;
+        let (sequence, masks) = (case.sequence(), case.masks(seed));
+        for legal in [None, Some(case.legal(&masks))] {
+            let mut expected = vec![0.0; sequence.rows() * case.tags];
+            for b in (0..case.lengths.len()).filter(|&b| case.lengths[b] > 0) {
+                let paths = case.legal_paths(b, case.split(&all), legal);
+                let z: f64 = paths.iter().map(|(_, score)| score.exp()).sum();
+                for (path, score) in paths {
+                    for (t, &tag) in path.iter().enumerate() {
+                        let row = t * case.lengths.len() + b;
+                        expected[row * case.tags + tag as usize] += score.exp() / z;
+                    }
                 }
             }
+            let mut exact = vec![7.0; expected.len()];
+            reference::marginals(sequence, case.split(&all), legal, &mut exact);
+            for (found, expected) in exact.iter().zip(&expected) {
+                assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+            }
+            let mut found = vec![7.0; expected.len()];
+            marginals(sequence, case.split(&case.scores), legal, &mut found);
+            close("marginals", &found, &expected, 1e-6);
         }
-        close("marginals", &found, &expected, 1e-6);
     }
+}
+
+/// Longer chains than those whose paths can be listed.
+#[test]
+fn marginals_follow_the_reference() {
+    for case in [Case::new(9, &[33, 1, 20, 0], 3.0, 6), Case::new(23, &[5, 17], 40.0, 7)] {
+        let (sequence, all) = (case.sequence(), wide(&case.scores));
+        let masks = case.masks(1);
+        for legal in [None, Some(case.legal(&masks))] {
+            let mut exact = vec![7.0; sequence.rows() * case.tags];
+            reference::marginals(sequence, case.split(&all), legal, &mut exact);
+            let mut found = vec![7.0; exact.len()];
+            marginals(sequence, case.split(&case.scores), legal, &mut found);
+            close("marginals", &found, &exact, 1e-5);
+        }
+    }
+}
+
+/// A window that is cut within an entity has emissions for its inside, with which no legal path begins.
+#[test]
+fn a_sequence_without_a_legal_path_has_the_marginals_of_all() {
+    let case = Case::new(3, &[4, 1], 2.0, 14);
+    let (sequence, scores) = (case.sequence(), case.split(&case.scores));
+    let of = |legal: Option<Legal>| {
+        let mut found = vec![7.0; sequence.rows() * 3];
+        marginals(sequence, scores, legal, &mut found);
+        found
+    };
+    let (free, yes, no) = (of(None), [true; 9], [false; 9]);
+    for [transitions, start, end] in [[&yes, &no, &yes], [&yes, &yes, &no], [&no, &no, &no]] {
+        let legal = Legal { transitions, start: &start[..3], end: &end[..3] };
+        assert_eq!(of(Some(legal)), free);
+    }
+    // The first sequence has no legal step, and the second needs none.
+    let alone = of(Some(Legal { transitions: &no, start: &yes[..3], end: &[true, true, false] }));
+    let mut first = (0..4).flat_map(|t| 6 * t..6 * t + 3);
+    assert!(first.all(|place| alone[place] == free[place]));
+    assert_eq!(alone[5], 0.0);
+    assert!((alone[3] + alone[4] - 1.0).abs() < 1e-6);
 }
 
 #[test]
@@ -295,10 +362,13 @@ fn saturated_scores_stay_finite_and_exact() {
         assert!(total.nats.is_finite() && (total.nats - sum).abs() < 1e-9 * (1.0 + sum));
         close("gradient", &gradient, &exact, 1e-6);
         let mut probabilities = vec![0.0; sequence.rows() * case.tags];
-        marginals(sequence, scores, &mut probabilities);
-        for row in sequence.real_rows() {
-            let sum: f32 = probabilities[row * case.tags..][..case.tags].iter().sum();
-            assert!((sum - 1.0).abs() < 1e-5, "row {row}: {sum}");
+        let masks = case.masks(1);
+        for legal in [None, Some(case.legal(&masks))] {
+            marginals(sequence, scores, legal, &mut probabilities);
+            for row in sequence.real_rows() {
+                let sum: f32 = probabilities[row * case.tags..][..case.tags].iter().sum();
+                assert!((sum - 1.0).abs() < 1e-5, "row {row}: {sum}");
+            }
         }
     }
 }

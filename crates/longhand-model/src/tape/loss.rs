@@ -170,8 +170,8 @@ impl Tape {
         })
     }
 
-    /// Negative log-likelihood of `tags` under a CRF with these emissions, summed. The gradient
-    /// begins the backward pass at the emissions.
+    /// Negative log-likelihood of `tags` under a CRF with these emissions, over all paths, legal or not;
+    /// summed. The gradient begins the backward pass at the emissions.
     pub(crate) fn crf_loss(
         &mut self,
         weights: &Weights,
@@ -235,17 +235,18 @@ pub(crate) fn crf_loss_of(
     crf::negative_log_likelihood(sequence, scores, tags, None, None)
 }
 
-/// Replaces a head's logits `[T·B, K]` by the probability of each tag over all
+/// Replaces a head's logits `[T·B, K]` by the probability of each tag over all legal
 /// paths; padding gets 0.
 pub(crate) fn tag_probabilities(
     weights: &Weights,
     crf: Option<Crf>,
     sequence: &Sequence<'_>,
+    legal: Option<crf::Legal<'_>>,
     logits: &mut [f32],
 ) {
     let emissions = logits.to_vec();
     with_scores(weights, crf, sequence, &emissions, |scores| {
-        crf::marginals(*sequence, scores, logits);
+        crf::marginals(*sequence, scores, legal, logits);
     });
 }
 

@@ -464,11 +464,16 @@ fn the_best_tags_are_the_likeliest_legal_path() {
                     assert_eq!(own, likeliest.1, "{}, {}", head.name(), legal.is_some());
                 }
             }
-            let mut probabilities = logits.clone();
-            head.tag_probabilities(&model.weights, &sequence(), &mut probabilities);
-            for (row, p) in probabilities.chunks(3).enumerate() {
-                let expected = if padded(row) { 0.0 } else { 1.0 };
-                assert!((p.iter().sum::<f32>() - expected).abs() < 1e-5, "{row}");
+            for legal in [None, Some(legal)] {
+                let mut probabilities = logits.clone();
+                head.tag_probabilities(&model.weights, &sequence(), legal, &mut probabilities);
+                for (row, p) in probabilities.chunks(3).enumerate() {
+                    let expected = if padded(row) { 0.0 } else { 1.0 };
+                    assert!((p.iter().sum::<f32>() - expected).abs() < 1e-5, "{row}");
+                    // The first positions come first.
+                    let begins_illegally = row < BATCH && legal.is_some();
+                    assert_eq!(p[0] == 0.0, begins_illegally || padded(row), "{row}");
+                }
             }
         }
     });

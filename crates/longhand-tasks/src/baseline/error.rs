@@ -16,9 +16,19 @@ pub enum BaselineError {
         /// Why it is refused.
         reason: String,
     },
-    /// A task that no baseline does.
+    /// A task that no baseline does, or none beside a network.
     #[error("a baseline gives each text one label, which is not what the task {0} asks for")]
     Task(&'static str),
+    /// A task whose answers this baseline does not give.
+    #[error(
+        "the baseline {baseline} gives each text one label, which is not what the task {task} asks for"
+    )]
+    Label {
+        /// The name of the baseline.
+        baseline: &'static str,
+        /// The name of the task.
+        task: &'static str,
+    },
     /// A task whose answers a baseline that writes does not write.
     #[error("the baseline {baseline} writes a summary, which is not what the task {task} asks for")]
     Writes {

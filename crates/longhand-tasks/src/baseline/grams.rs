@@ -68,7 +68,7 @@ impl Grams {
     }
 
     /// The FNV-1a hash of a word, in lower case unless case counts.
-    fn hash(&self, word: &str) -> u64 {
+    pub(crate) fn hash(&self, word: &str) -> u64 {
         let mut hash = FNV.0;
         let mut byte = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(FNV.1);
         if self.case {

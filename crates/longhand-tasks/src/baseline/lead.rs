@@ -3,7 +3,7 @@
 use longhand_text::tokenizer::Writing as Script;
 
 use super::error::BaselineError;
-use super::learning::Learning;
+use super::learning::{Learning, Right};
 use super::settings::{LeadSettings, LeadUnit};
 use super::tensors::Tensors;
 
@@ -22,7 +22,12 @@ const LONGEST: usize = 1 << 24;
 impl Lead {
     /// As long as the settings say, or else as the right texts of training are on average.
     pub(crate) fn fit(settings: &LeadSettings, learning: &Learning<'_>) -> Self {
-        let targets = || learning.train.iter().map(|example| example.target);
+        let targets = || {
+            learning.train.iter().filter_map(|example| match example.right {
+                Right::Text(text) => Some(text),
+                Right::Class(_) | Right::Labels(_) | Right::Tags(_) => None,
+            })
+        };
         let unspaced = !Script::of(targets()).has_spaces();
         let size = match (settings.size, settings.unit) {
             (Some(size), _) => size.get(),

@@ -42,12 +42,12 @@ impl NbLr {
         let mut found = Finder::default();
         let mut train = Rows::default();
         for example in learning.train {
-            let row = found.row(grams, &example.texts, |key| index.add(key).map(Some));
+            let row = found.row(grams, &example.read(), |key| index.add(key).map(Some));
             train.push(row.map_err(objective)?);
         }
         let mut valid = Rows::default();
         for example in learning.valid {
-            let row = found.row(grams, &example.texts, |key| Ok(index.get(key)));
+            let row = found.row(grams, &example.read(), |key| Ok(index.get(key)));
             valid.push(row.map_err(objective)?);
         }
         watch.done(0.1)?;
@@ -173,7 +173,7 @@ impl<'a> Problems<'a> {
         // Two classes are one problem: the second one against the first.
         let classes = if learning.classes == 2 { 1..2 } else { 0..learning.classes };
         let one = |class: usize| {
-            let is_it = |example: &Labelled<'_>| example.class as usize == class;
+            let is_it = |example: &Labelled<'_>| example.class() as usize == class;
             let targets: Vec<bool> = learning.train.iter().map(is_it).collect();
             let ratios = ratios(rows, &targets, features, settings.smoothing);
             (targets, ratios)

@@ -54,7 +54,7 @@ impl NgramLinear {
         let mut train = Rows::default();
         for example in learning.train {
             let add = |key| index.add(key).map(Some);
-            let found = features.row(&example.texts, &mut scratch, &mut row, add);
+            let found = features.row(&example.read(), &mut scratch, &mut row, add);
             found.map_err(|error| TrainError::Objective(Box::new(error)))?;
             train.push(&row);
         }
@@ -77,7 +77,7 @@ impl NgramLinear {
                 return Ok(Self { features, index, layers });
             }
             let model = Self { features, index: index.clone(), layers };
-            let right = learning.right(|place| model.logits(&learning.valid[place].texts));
+            let right = learning.right(|place| model.logits(&learning.valid[place].read()));
             if best.as_ref().is_none_or(|(most, _)| right > *most) {
                 best = Some((right, model));
             }
@@ -211,7 +211,7 @@ impl Layers {
             for &place in &order {
                 let row = rows.row(place);
                 let now = rate * (1.0 - read as f64 / all);
-                step.make(&mut self, row, learning.train[place].class as usize, now as f32);
+                step.make(&mut self, row, learning.train[place].class() as usize, now as f32);
                 read += row.len();
             }
             done(epoch as f64 / epochs as f64)?;

@@ -5,13 +5,14 @@ use std::num::NonZeroUsize;
 use serde::{Deserialize, Serialize};
 
 use super::error::BaselineError;
+use super::learning::Form;
 use crate::wording;
 
 /// A model without a neural body, and how it is trained. Unknown keys are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum BaselineSettings {
-    /// Every text has the commonest label.
+    /// Every text has the commonest label, or the labels that half of them have; a word its commonest tag.
     Majority {},
     /// Logistic regression on n-grams weighted by Naive Bayes (Wang and Manning 2012).
     NbLr(NbLrSettings),
@@ -147,6 +148,15 @@ impl BaselineSettings {
     /// Whether it writes a text, in place of telling classes apart.
     pub fn writes(&self) -> bool {
         matches!(self, Self::Lead(_))
+    }
+
+    /// Whether it gives answers of a form.
+    pub fn gives(&self, form: Form) -> bool {
+        match form {
+            Form::Class => !self.writes(),
+            Form::Labels | Form::Tags => matches!(self, Self::Majority {}),
+            Form::Text => self.writes(),
+        }
     }
 
     /// Changes the setting called `key`, as a recipe writes it.

@@ -44,6 +44,11 @@ impl Tensors {
         self.tensors.insert(name.into(), tensor);
     }
 
+    /// Whether there is a tensor of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
     /// Sizes and values of a tensor of `f32`. Each axis has the size that `shape` names, if any.
     pub(crate) fn floats(
         &self,

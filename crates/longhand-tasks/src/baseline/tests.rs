@@ -19,17 +19,35 @@ fn texts(classes: usize, ordered: bool) -> Vec<(String, u32)> {
     (0..60 * classes).map(text).collect()
 }
 
-fn labelled(texts: &[(String, u32)]) -> Vec<Labelled<'_>> {
-    texts.iter().map(|(text, class)| labelled_one(text, *class)).collect()
-}
-
-fn labelled_one(text: &str, class: u32) -> Labelled<'_> {
-    Labelled { texts: vec![text], class, target: "a b c" }
+/// Examples whose right answer is made of the class.
+fn labelled<'a>(
+    texts: &'a [(String, u32)],
+    right: impl Fn(u32) -> Right<'static>,
+) -> Vec<Labelled<'a>> {
+    let one = |(text, class): &'a (String, u32)| {
+        let texts = vec![text.as_str().into()];
+        Labelled { texts, right: right(*class) }
+    };
+    texts.iter().map(one).collect()
 }
 
 fn fit(settings: &BaselineSettings, classes: usize, texts: &[(String, u32)]) -> Baseline {
-    let (all, cpu, never) = (labelled(texts), Cpu::new(2), AtomicBool::new(false));
+    let right = |class| match settings.writes() {
+        true => Right::Text("a b c"),
+        false => Right::Class(class),
+    };
+    let all = labelled(texts, right);
     let (train, valid) = all.split_at(all.len() * 3 / 4);
+    fit_to(settings, classes, train, valid)
+}
+
+fn fit_to(
+    settings: &BaselineSettings,
+    classes: usize,
+    train: &[Labelled<'_>],
+    valid: &[Labelled<'_>],
+) -> Baseline {
+    let (cpu, never) = (Cpu::new(2), AtomicBool::new(false));
     let learning = Learning { classes, train, valid, seed: 1, cpu: &cpu };
     Baseline::fit(settings, &learning, &mut Watch::new(&never, &mut |_| Ok(()))).unwrap()
 }
@@ -70,16 +88,27 @@ fn the_majority_is_the_commonest_class_and_its_share() {
     let mut texts = texts(3, false);
     texts.retain(|(_, class)| *class != 1);
     texts.extend(vec![("more".to_owned(), 2); 120]);
-    let (all, cpu, never) = (labelled(&texts), Cpu::new(1), AtomicBool::new(false));
-    let learning = Learning { classes: 3, train: &all, valid: &[], seed: 1, cpu: &cpu };
     let settings = BaselineSettings::named("majority").unwrap();
-    let mut unheard = |_| Ok(());
-    let mut watch = Watch::new(&never, &mut unheard);
-    let baseline = Baseline::fit(&settings, &learning, &mut watch).unwrap();
+    let baseline = fit_to(&settings, 3, &labelled(&texts, Right::Class), &[]);
     // 60, 0 and 180 examples, one more of each.
     let expected = [61.0_f32, 1.0, 181.0].map(|count| (count / 243.0).ln());
     for (found, expected) in baseline.logits(&["anything"]).iter().zip(expected) {
         assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+    }
+}
+
+/// Of 180 texts a third has no label, a third label 0 and a third labels 0 and 1.
+#[test]
+fn the_majority_of_labels_is_the_odds_of_each() {
+    let texts = texts(3, false);
+    let settings = BaselineSettings::named("majority").unwrap();
+    let right = |class| Right::Labels((0..class).collect());
+    let baseline = fit_to(&settings, 3, &labelled(&texts, right), &[]);
+    assert_eq!((baseline.form(), baseline.classes()), (Form::Labels, 3));
+    // The examples with and without each label, one more of both.
+    let expected = [121.0_f32 / 61.0, 61.0 / 121.0, 1.0 / 181.0];
+    for (found, expected) in baseline.logits(&["anything"]).iter().zip(expected) {
+        assert!((found - expected.ln()).abs() < 1e-6, "{found} {expected}");
     }
 }
 
@@ -90,8 +119,7 @@ fn a_folder_gives_the_same_answers_and_a_damaged_one_is_refused() {
         if name == "ngram-linear" {
             settings.set("width", 20.into()).unwrap();
         }
-        let texts = texts(3, false);
-        let baseline = fit(&settings, 3, &texts);
+        let baseline = fit(&settings, 3, &texts(3, false));
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Baseline::load(folder.path()).unwrap(), None);
         for (name, content) in baseline.files() {
@@ -124,6 +152,31 @@ fn a_folder_gives_the_same_answers_and_a_damaged_one_is_refused() {
         let error = Baseline::load(folder.path()).unwrap_err().to_string();
         assert!(error.contains(BASELINE_FILE), "{error}");
     }
+}
+
+#[test]
+fn the_majority_of_labels_and_of_tags_is_read_again() {
+    let texts = texts(3, false);
+    let settings = BaselineSettings::named("majority").unwrap();
+    let read = |bytes: &[u8]| Baseline::from_bytes(&settings, bytes, Path::new("weights"));
+    for form in [Form::Labels, Form::Tags] {
+        let right = |class| match form {
+            Form::Tags => Right::Tags(vec![class]),
+            _ => Right::Labels(vec![class]),
+        };
+        let baseline = fit_to(&settings, 3, &labelled(&texts, right), &[]);
+        assert_eq!(baseline.form(), form);
+        assert_eq!(read(&baseline.to_bytes()).unwrap(), baseline);
+        assert_eq!(baseline.logits(&["a", "b"]).len(), if form == Form::Tags { 6 } else { 3 });
+    }
+    // A word that has a tag beyond those of the shares.
+    let mut tensors = Tensors::default();
+    tensors.add("tag_shares", &[2], vec![-0.7, -0.7]);
+    tensors.add_keys("words", &[7]);
+    tensors.add("tags", &[1], vec![2.0]);
+    tensors.add("counts", &[1], vec![1.0]);
+    let error = read(&tensors.to_bytes(&line(&settings))).unwrap_err().to_string();
+    assert!(error.contains("`tags` has a number that is no tag"), "{error}");
 }
 
 #[test]

@@ -12,6 +12,9 @@ pub struct Settings {
     /// The column of the labels, by name or by number from 0 (default: `label`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label_column: Option<String>,
+    /// The column of a second text, which is read behind the first (none: one text an example).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pair_column: Option<String>,
     /// The text between the labels of a cell (default: a comma). White space around a label is left
     /// out. A cell that is a JSON array needs none.
     pub label_separator: String,
@@ -33,6 +36,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             label_column: None,
+            pair_column: None,
             label_separator: ",".into(),
             threshold: None,
             pooling: None,

@@ -1,6 +1,11 @@
+use std::sync::atomic::AtomicBool;
+
 use longhand_text::TableFormat;
+use longhand_train::Watch;
 
 use super::*;
+use crate::baseline::{Baseline, BaselineSettings, Learning};
+use crate::plain;
 
 /// The examples of a file called `name`.
 fn read(name: &str, text: &str, settings: &Settings) -> Result<Vec<Example>, TaskError> {
@@ -8,6 +13,12 @@ fn read(name: &str, text: &str, settings: &Settings) -> Result<Vec<Example>, Tas
     let path = folder.path().join(name);
     fs_err::write(&path, text).unwrap();
     Ok(MultiLabel::read(settings, &path, &Reading::default())?.examples)
+}
+
+/// A text of its own with these labels.
+fn example(text: &str, labels: &[&str]) -> Example {
+    let labels = labels.iter().map(|&label| label.to_owned()).collect();
+    Example { text: text.into(), second: None, labels }
 }
 
 fn labels(examples: &[Example]) -> Vec<String> {
@@ -37,7 +48,7 @@ fn the_metrics_are_those_of_the_definitions() {
     let answer = |labels: &[u32], shares: [f32; 3]| {
         vec![Prediction { labels: labels.to_vec(), probabilities: shares.to_vec() }]
     };
-    let example = Example { text: "a".into(), labels: Vec::new() };
+    let example = example("a", &[]);
     let rows = [
         (items(&[0, 1]), answer(&[0, 1], [0.9, 0.6, 0.1])),
         (items(&[0]), answer(&[0, 2], [0.8, 0.3, 0.7])),
@@ -102,7 +113,7 @@ fn bad_tables_get_one_sentence() {
     let examples = read("t.txt", "__label__a x\n", &settings).unwrap();
     let error = MultiLabel::learn(&settings, &examples, "t.txt").unwrap_err().to_string();
     assert!(error.contains("threshold = 1.5: it must be from 0 to 1"), "{error}");
-    let strange = Example { text: "x".into(), labels: vec!["a".into(), "odd".into()] };
+    let strange = example("x", &["a", "odd"]);
     let error = task().check(&strange, At { name: "test.txt", example: 3 }).unwrap_err();
     assert!(error.to_string().contains("example 3 of test.txt has the label \"odd\""), "{error}");
     let format = Some(TableFormat::Csv);
@@ -112,4 +123,72 @@ fn bad_tables_get_one_sentence() {
     let reading = Reading { format, ..Reading::default() };
     let error = MultiLabel::read(&Settings::default(), &path, &reading).unwrap_err().to_string();
     assert!(error.contains("no column \"label\""), "{error}");
+}
+
+#[test]
+fn pairs_of_texts_have_labels() {
+    let settings = Settings { pair_column: Some("second".into()), ..Settings::default() };
+    let csv = "label,second,text\n\"b,a\",now rain,see snow\n,now sun,see sun\n";
+    let examples = read("t.csv", csv, &settings).unwrap();
+    assert_eq!(labels(&examples), ["a+b", ""]);
+    assert_eq!(MultiLabel::texts(&examples[0]), ["see snow", "now rain"]);
+    let task = MultiLabel::learn(&settings, &examples, "t.csv").unwrap();
+    assert!(task.pair);
+    let json = serde_json::to_string(&task).unwrap();
+    assert_eq!(serde_json::from_str::<MultiLabel>(&json).unwrap(), task);
+    let byte = Tokenizer::byte().unwrap().with_special_tokens(&task.special_tokens()).unwrap();
+    let ids = |example: &Example| task.encode(&byte, example).unwrap().items.remove(0).ids;
+    let separator = byte.special_tokens().id(SpecialTokens::SEPARATOR).unwrap();
+    assert_eq!(ids(&examples[0]).iter().position(|&id| id == separator), Some("see snow".len()));
+
+    let at = At { name: "it", example: 7 };
+    let parsed = task.parse("see snow\tnow rain", at).unwrap();
+    assert_eq!(ids(&parsed[0]), ids(&examples[0]));
+    assert_eq!(task.fields(&parsed[0], &[])["second"], "now rain");
+    assert!(task.encode(&byte, &task.parse("", at).unwrap()[0]).unwrap().items.is_empty());
+    let error = task.parse("see snow", at).unwrap_err().to_string();
+    assert!(error.contains("line 7 of it is not two texts"), "{error}");
+    let error = task.encode(&byte, &example("see snow", &[])).unwrap_err();
+    assert!(matches!(error, TaskError::NoSecondText), "{error}");
+    let blank = "label,second,text\na, ,x\n";
+    let error = read("t.csv", blank, &settings).unwrap_err().to_string();
+    assert!(error.contains("example 1 of"), "{error}");
+}
+
+/// Of four texts three have label b and two label c.
+#[test]
+fn a_baseline_gives_the_labels_of_half_of_the_texts_or_the_commonest() {
+    let rows = "__label__b __label__c w\n__label__b __label__c x\n__label__b y\n__label__a z\n";
+    let examples = read("t.txt", rows, &Settings::default()).unwrap();
+    let task = MultiLabel::learn(&Settings::default(), &examples, "t.txt").unwrap();
+    let answered = |task: &MultiLabel| {
+        let settings = BaselineSettings::named("majority").unwrap();
+        let train = plain::labelled(task, &settings, &examples).unwrap();
+        let (cpu, never) = (longhand_kernel::Cpu::new(1), AtomicBool::new(false));
+        let learning = Learning { classes: 3, train: &train, valid: &[], seed: 1, cpu: &cpu };
+        let mut unheard = |_| Ok(());
+        let mut watch = Watch::new(&never, &mut unheard);
+        let baseline = Baseline::fit(&settings, &learning, &mut watch).unwrap();
+        let measured = plain::measured(task, examples.clone()).unwrap();
+        let evaluation = plain::evaluate(task, &baseline, &measured, &mut watch).unwrap();
+        (evaluation.answers[0][0].clone(), evaluation.score())
+    };
+    let (answer, score) = answered(&task);
+    // With 1 added to each side: 2, 4 and 3 of 6.
+    let shares = [2.0 / 6.0, 4.0 / 6.0, 0.5_f32];
+    assert!(answer.probabilities.iter().zip(shares).all(|(a, b)| (a - b).abs() < 1e-6));
+    assert_eq!(task.plain(&examples[0], &[answer]), "b,c");
+    // Six true labels, of which five are given, and three that are not true.
+    assert!((score.metrics["f1"] - 10.0 / 14.0).abs() < 1e-12, "{score:?}");
+    assert_eq!((score.metrics["subset_accuracy"], score.metrics["auc"]), (0.5, 0.5));
+    // The mean over twelve decisions.
+    let nats = |p: f64, on: f64| -on * p.ln() - (4.0 - on) * (1.0 - p).ln();
+    let expected = nats(2.0 / 6.0, 1.0) + nats(4.0 / 6.0, 3.0) + nats(0.5, 2.0);
+    assert!((score.loss - expected / 12.0).abs() < 1e-6, "{score:?}");
+
+    let strict = MultiLabel { threshold: 0.9, ..task.clone() };
+    assert_eq!(strict.plain(&examples[0], &[answered(&strict).0]), "b");
+    let error =
+        plain::labelled(&task, &BaselineSettings::named("nb-lr").unwrap(), &examples).unwrap_err();
+    assert!(error.to_string().contains("nb-lr gives each text one label"), "{error}");
 }

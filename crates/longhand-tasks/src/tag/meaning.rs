@@ -39,6 +39,16 @@ impl Tagging {
         tags.map(|tag| known.get(tag.as_str()).copied()).collect()
     }
 
+    /// The number of each tag of an example, for one predicate after another: that of nothing where the
+    /// tag is unknown, or training lacks it.
+    pub(super) fn targets(&self, example: &Example) -> Vec<u32> {
+        let (nothing, numbers) = (self.nothing(), self.numbers(example).into_iter());
+        let mut targets: Vec<u32> = numbers.map(|number| number.unwrap_or(nothing)).collect();
+        let predicates = example.predicates(self.columns(example));
+        targets.resize(predicates.len() * example.len(), nothing);
+        targets
+    }
+
     /// The number of the tag of nothing, or of any tag where there is none: for a role that training
     /// lacks, which the model can never give.
     pub(super) fn nothing(&self) -> u32 {

@@ -30,7 +30,8 @@ pub(super) struct BaselineFlags {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum BaselineName {
-    /// The commonest label for each text
+    /// The commonest label for each text, several of them with --multi-label; for tags, the commonest
+    /// of each word
     Majority,
     /// Logistic regression on n-grams weighted by Naive Bayes (Wang and Manning 2012)
     NbLr,

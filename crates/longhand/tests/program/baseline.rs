@@ -74,6 +74,80 @@ fn baselines_are_trained_measured_and_asked_like_any_model() {
     }
 }
 
+/// The folder of a majority learnt from two files, and the last line of JSON.
+fn majority(folder: &Folder, name: &str, data: [&str; 2], task: &[&str]) -> (String, Value) {
+    let (out, [train, test]) = (folder.path(name), data);
+    let arguments = ["finetune", "--baseline", "majority", "--data", train, "--test", test];
+    let output = ["--threads", "1", "--json", "--out", &out];
+    let (code, stdout, errors) = longhand(&[&arguments[..], task, &output].concat(), b"");
+    assert_eq!((code, errors.as_str()), (0, ""), "{name}");
+    (out, serde_json::from_str(stdout.lines().last().unwrap()).unwrap())
+}
+
+/// What `eval` measures of a model by the examples of a file.
+fn measured(model: &str, data: &str) -> Value {
+    let (code, stdout, errors) = longhand(&["eval", model, "--data", data, "--json"], b"");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    serde_json::from_str(&stdout).unwrap()
+}
+
+#[test]
+fn every_word_has_its_commonest_tag() {
+    let folder = Folder::new();
+    let sentence = "Bo B-PER\nsees O\nthe O\nriver O\n\n";
+    let train = folder.write("train.conll", &sentence.repeat(30));
+    // Of three words one is unknown, and one of two names.
+    let test = folder.write("test.conll", "Bo B-PER\nsees O\nZu B-PER\n\n");
+    let (out, last) = majority(&folder, "tags", [&train, &test], &["--task", "tag"]);
+    let number = |key: &str| last["test"][key].as_f64().unwrap();
+    assert!((number("accuracy") - 2.0 / 3.0).abs() < 1e-9, "{last}");
+    assert!((number("entity_f1") - 2.0 / 3.0).abs() < 1e-9, "{last}");
+    assert!(last["best_valid_loss"].as_f64().unwrap() < 0.2, "{last}");
+    let eval = measured(&out, &test);
+    assert_eq!(
+        (&eval["entity_f1"], &eval["loss"]),
+        (&last["test"]["entity_f1"], &last["test"]["loss"])
+    );
+    let (code, tagged, errors) = longhand(&["predict", &out], b"Zu\nsees\nBo\n");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert_eq!(tagged, "Zu O\nsees O\nBo B-PER\n\n");
+    let (_, answers, _) = longhand(&["predict", &out, "--json"], b"Bo\nsees\n");
+    let answer: Value = serde_json::from_str(&answers).unwrap();
+    assert_eq!(answer["entities"][0]["text"], "Bo");
+    assert!(answer["probabilities"][0].as_f64().unwrap() > 0.9, "{answer}");
+
+    let bad = folder.path("bad");
+    let refused = |further: &[&str], text: &str| {
+        let arguments = ["finetune", "--task", "tag", "--data", &train, "--out", &bad];
+        check(&longhand(&[&arguments[..], further].concat(), b""), 1, text, text);
+    };
+    let biased = ["--baseline", "majority", "--set", "outside_bias=-1"];
+    refused(&biased, "majority does not use the task's outside_bias");
+    refused(&["--baseline", "nb-lr"], "the baseline nb-lr gives each text one label");
+}
+
+#[test]
+fn every_text_has_the_labels_of_most() {
+    let folder = Folder::new();
+    // All are wet, and a fourth of them is cold.
+    let cold = "__label__wet __label__cold a text\n";
+    let rows = format!("{cold}{}", "__label__wet another\n".repeat(3));
+    let train = folder.write("train.txt", &rows.repeat(10));
+    let test = folder.write("test.txt", "__label__wet a\n__label__wet b\n__label__cold c\n");
+    let (out, last) = majority(&folder, "labels", [&train, &test], &["--multi-label"]);
+    // Of three labels that are given two are right, and one of three is missed.
+    assert!((last["test"]["f1"].as_f64().unwrap() - 2.0 / 3.0).abs() < 1e-9, "{last}");
+    assert_eq!(last["test"]["auc"], 0.5);
+    let eval = measured(&out, &test);
+    assert_eq!((&eval["f1"], &eval["loss"]), (&last["test"]["f1"], &last["test"]["loss"]));
+    let (code, answers, errors) = longhand(&["predict", &out], b"any text\n\n");
+    assert_eq!((code, answers.as_str(), errors.as_str()), (0, "wet\n\n", ""));
+    // Where no label reaches the threshold, it is the commonest.
+    let strict = ["--multi-label", "--set", "threshold=0.999"];
+    let (out, _) = majority(&folder, "strict", [&train, &test], &strict);
+    assert_eq!(longhand(&["predict", &out], b"any text\n").1, "wet\n");
+}
+
 #[test]
 fn a_baseline_learns_from_texts_that_it_has_labelled() {
     let folder = Folder::new();

@@ -125,22 +125,52 @@ fn files_are_read_as_in_training() {
     check(&spaced, 2, "ends at white space, which \"new york\" has", "two words");
 }
 
-#[test]
-fn pairs_of_texts_are_compared() {
-    let folder = Folder::new();
-    // Whether the second text has the word of the first.
+/// The columns of [`pairs`].
+const PAIRS: [&str; 6] = ["--text-column", "0", "--pair-column", "1", "--label-column", "2"];
+/// How long, and how fast, pairs are learnt.
+const BUDGET: [&str; 6] = ["--epochs", "40", "--patience", "40", "--learning-rate", "0.01"];
+
+/// Pairs of texts whose label is whether the second one has the word of the first.
+fn pairs(same: &str, other: &str) -> String {
     let words = ["rain", "snow", "sun"];
     let row = |i: usize| {
         let (first, second) = (words[i % 3], words[i / 3 % 3]);
-        let label = if first == second { "same" } else { "other" };
+        let label = if first == second { same } else { other };
         format!("see {first}{}\tnow {second}\t{label}\n", " here".repeat(i % 2))
     };
-    let rows: String = (0..180).map(row).collect();
-    let table = folder.write("pairs.txt", &rows);
-    let columns = ["--text-column", "0", "--pair-column", "1", "--label-column", "2"];
+    (0..180).map(row).collect()
+}
+
+#[test]
+fn pairs_of_texts_have_several_labels() {
+    let folder = Folder::new();
+    let table = folder.write("pairs.txt", &pairs("same", "any,other"));
+    let data = ["--multi-label", "--data", &table, "--test", &table, "--format", "tsv"];
+    // Three times as long as with one label, of which each pass teaches more.
+    let budget = ["--epochs", "120", "--patience", "200", "--learning-rate", "0.01"];
+    let (last, out) = finetune(&folder, "out", &[&data[..], &PAIRS, &budget].concat());
+    // Who reads one text alone gives two labels to all, of which two of three are right.
+    assert!(last["test"]["f1"].as_f64().unwrap() > 0.9, "{last}");
+    let input = b"see sun\tnow sun\n\nsee sun\tnow snow\n";
+    let (code, answers, errors) = longhand(&["predict", &out], input);
+    assert_eq!((code, answers.lines().nth(1), errors.as_str()), (0, Some(""), ""));
+    let (_, answers, _) = longhand(&["predict", &out, "--json"], input);
+    let answer: Value = serde_json::from_str(answers.lines().next().unwrap()).unwrap();
+    assert_eq!((&answer["text"], &answer["second"]), (&"see sun".into(), &"now sun".into()));
+    let eval = ["eval", &out, "--data", &table, "--format", "tsv", "--samples", "20", "--json"];
+    let (code, told, errors) = longhand(&eval, b"");
+    assert_eq!(code, 0, "{errors}");
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert!(told["f1"].as_f64().unwrap() > 0.9, "{told}");
+    check(&longhand(&["predict", &out], b"see sun\n"), 1, "is not two texts", "one text");
+}
+
+#[test]
+fn pairs_of_texts_are_compared() {
+    let folder = Folder::new();
+    let table = folder.write("pairs.txt", &pairs("same", "other"));
     let data = ["--task", "classify", "--data", &table, "--test", &table, "--format", "tsv"];
-    let budget = ["--epochs", "40", "--patience", "40", "--learning-rate", "0.01"];
-    let all = [&data[..], &columns, &budget].concat();
+    let all = [&data[..], &PAIRS, &BUDGET].concat();
     let (last, out) = finetune(&folder, "out", &all);
     assert_eq!(last["test"]["accuracy"], 1.0, "{last}");
     let config = fs_err::read_to_string(format!("{out}/config.json")).unwrap();
