@@ -40,7 +40,8 @@
 //!    them in one batch;
 //! 4. [`sampler`] draws the next token, [`continuation`] turns logits into ids and text as they
 //!    come, [`generate`] does so for one session, and [`generation_config`] holds the settings of a
-//!    model folder for both; [`mod@search`] writes the most probable text for many prompts;
+//!    model folder for both; [`mod@search`] writes the most probable texts, or draws texts, for
+//!    many prompts at once;
 //! 5. [`snapshot`]: a session as a file; [`threads`]: how many threads decode fastest;
 //! 6. [`rules`] say which tokens may come next, so that what is written matches a schema, an expression,
 //!    a grammar or lists of words;

@@ -150,6 +150,16 @@ impl Sampler {
         Ok(Self { state, random, candidates: Vec::new() })
     }
 
+    /// Goes on where another sampler stopped, in the memory of this one.
+    ///
+    /// # Errors
+    /// [`SamplerError::Setting`] for a setting out of range.
+    pub(crate) fn go_on(&mut self, state: SamplerState) -> Result<(), SamplerError> {
+        let candidates = std::mem::take(&mut self.candidates);
+        *self = Self { candidates, ..Self::resume(state)? };
+        Ok(())
+    }
+
     /// The settings and the place in the stream of random numbers.
     pub fn state(&self) -> SamplerState {
         self.state
@@ -175,7 +185,25 @@ impl Sampler {
         recent: &[u32],
         mask: Option<&Mask>,
     ) -> Result<u32, SamplerError> {
-        self.weigh(logits, recent, mask)?;
+        self.draw(logits, recent, mask.map(|mask| move |id: u32| mask.allows(id)))
+    }
+
+    /// As [`Sampler::sample_among`], from the tokens whose logit is not −∞.
+    pub(crate) fn sample_finite(
+        &mut self,
+        logits: &[f32],
+        recent: &[u32],
+    ) -> Result<u32, SamplerError> {
+        self.draw(logits, recent, Some(|id: u32| logits[id as usize] > f32::NEG_INFINITY))
+    }
+
+    fn draw(
+        &mut self,
+        logits: &[f32],
+        recent: &[u32],
+        allows: Option<impl Fn(u32) -> bool>,
+    ) -> Result<u32, SamplerError> {
+        self.weigh(logits, recent, allows)?;
         if self.state.settings.temperature == 0.0 {
             return Ok(self.candidates[0].id);
         }
@@ -199,7 +227,7 @@ impl Sampler {
         logits: &[f32],
         recent: &[u32],
     ) -> Result<&[Candidate], SamplerError> {
-        self.weigh(logits, recent, None)?;
+        self.weigh(logits, recent, None::<fn(u32) -> bool>)?;
         Ok(&self.candidates)
     }
 
@@ -208,9 +236,15 @@ impl Sampler {
         &mut self,
         logits: &[f32],
         recent: &[u32],
-        mask: Option<&Mask>,
+        allows: Option<impl Fn(u32) -> bool>,
     ) -> Result<(), SamplerError> {
-        if let Some((id, &value)) = logits.iter().enumerate().find(|(_, x)| !x.is_finite()) {
+        // −∞ is what a token has that is not allowed, and no other one.
+        let may_be = |id: usize, x: f32| {
+            let is_excluded = || allows.as_ref().is_some_and(|allows| !allows(id as u32));
+            x.is_finite() || (x == f32::NEG_INFINITY && is_excluded())
+        };
+        let bad = logits.iter().copied().enumerate().find(|&(id, x)| !may_be(id, x));
+        if let Some((id, value)) = bad {
             return Err(SamplerError::NotFinite { id, value });
         }
         let settings = self.state.settings;
@@ -221,8 +255,8 @@ impl Sampler {
             logits.iter().zip(0..).map(|(&x, id)| Candidate { id, probability: f64::from(x) }),
         );
         penalise(candidates, recent, f64::from(settings.repetition_penalty));
-        if let Some(mask) = mask {
-            candidates.retain(|candidate| mask.allows(candidate.id));
+        if let Some(allows) = allows {
+            candidates.retain(|candidate| allows(candidate.id));
         }
         let best = *candidates.iter().min_by(|a, b| order(a, b)).ok_or(SamplerError::Empty)?;
         if settings.temperature == 0.0 {

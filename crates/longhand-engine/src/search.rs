@@ -1,4 +1,4 @@
-//! Searches for the most probable texts: greedy search and beam search, for many prompts at once.
+//! Searches for the most probable texts, greedily or with a beam, or draws texts, for many prompts at once.
 //!
 //! The path of a prompt:
 //! 1. it waits until a slot of the batch is free; its source, if it has one, and what comes before
@@ -13,6 +13,9 @@
 //!    match and not the second;
 //! 4. once it is over, its hypotheses are ordered by their score, and its slot is free.
 //!
+//! With [`SearchSettings::sampler`] texts are drawn in place of being searched for. Each is a group of one
+//! hypothesis, whose only candidate is the token that the sampler draws; all else is the same.
+//!
 //! A prompt's hypotheses do not depend on the other prompts of the call, bit for bit. Of equal
 //! candidates the one of the better hypothesis goes on, then the one with the larger logit, then the
 //! smaller id; of equal scores the hypothesis that ended first is the better one.
@@ -26,6 +29,7 @@ pub use crate::search_error::SearchError;
 use crate::session::Session;
 
 mod batch;
+mod draws;
 mod followed;
 mod found;
 mod hypothesis;
@@ -35,11 +39,13 @@ mod sentence;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
-use batch::{Batch, Waiting};
+use batch::Batch;
 pub use hypothesis::Hypothesis;
 use network::{Bare, Network};
 pub use settings::{LengthPenalty, MOST_BEAM, MOST_ROWS, MostTokens, SearchSettings};
+use waiting::Waiting;
 
 /// What is written after.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,7 +60,7 @@ pub struct Prompt<'a> {
 }
 
 /// The best hypotheses for each prompt, the best first: those that an end token ended, and then
-/// those that reached the maximum.
+/// those that reached the maximum. With [`SearchSettings::sampler`] texts that are drawn, by number.
 ///
 /// The model's first head has to predict the next token, and its memories to look backward, those
 /// of its encoder apart.
@@ -130,7 +136,8 @@ impl Reader {
 }
 
 impl Session {
-    /// The best ways to continue the session, the best first. The session itself reads nothing.
+    /// The best ways to continue the session, the best first. The session itself reads nothing. The
+    /// random numbers of texts that are drawn follow from its last tokens.
     ///
     /// # Errors
     /// [`EngineError::NothingRead`] if the session has read nothing, [`EngineError::OtherModel`]
@@ -148,7 +155,9 @@ impl Session {
         }
         let read = usize::try_from(self.position()).unwrap_or(usize::MAX);
         let maximum = settings.maximum.after(read).max(1);
-        let found = Batch::new(reader, settings, 1).run_on(self.state(), self.logits(), maximum);
+        let recent: Vec<u32> = self.recent().collect();
+        let batch = Batch::new(reader, settings, 1);
+        let found = batch.run_on(self.state(), self.logits(), &recent, maximum);
         found.map_err(|error| match error {
             // There is one prompt alone, which needs no number.
             EngineError::Search(SearchError::Rules { fault, .. }) => fault.into(),

@@ -140,6 +140,18 @@ impl Lists {
         Ok(())
     }
 
+    /// Divides the features that `is_divided` names by the number of words of the text and its end.
+    pub fn per_word(&mut self, is_divided: impl Fn(&str) -> bool) {
+        let places: Vec<usize> =
+            (0..self.features.len()).filter(|&place| is_divided(&self.features[place])).collect();
+        for hypothesis in self.lists.iter_mut().flat_map(|list| &mut list.hypotheses) {
+            let words = hypothesis.text.split_whitespace().count() + 1;
+            for &place in &places {
+                hypothesis.put(place, hypothesis.value(place) / words as f64);
+            }
+        }
+    }
+
     /// For each list the places of its hypotheses, the largest total first; equal ones stay in order.
     pub fn order(&self, weights: &Weights) -> Vec<Vec<usize>> {
         let order = self.lists.iter().map(|list| {

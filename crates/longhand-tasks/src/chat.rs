@@ -27,7 +27,7 @@ use serde_json::{Map, Value, json};
 use crate::error::TaskError;
 use crate::search::{Hypothesis, Prompt, SearchOptions};
 use crate::task::{At, Encoded, Explained, Ranked, Read, Reading, Scored, Task, Unit};
-use crate::written::each_once;
+use crate::written::to_give;
 
 #[cfg(test)]
 mod tests;
@@ -402,7 +402,7 @@ impl Task for Chatting {
             })
         };
         let texts = hypotheses.iter().map(text).collect::<Result<_, _>>()?;
-        let texts = each_once(texts, self.search.hypotheses);
+        let texts = to_give(texts, &self.search);
         Ok(Answer { texts, is_cut: item.label.is_cut })
     }
 

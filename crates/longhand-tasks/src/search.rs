@@ -1,7 +1,8 @@
-//! How the answers of tasks that write are searched for, and how fast they were found.
+//! How the answers of tasks that write are searched for, or drawn, and how fast they were found.
 
 use std::num::NonZeroUsize;
 
+use longhand_engine::SamplerSettings;
 use longhand_engine::rules::{Constraint, Rules};
 pub use longhand_engine::search::{Hypothesis, Prompt};
 use longhand_text::tokenizer::END;
@@ -46,12 +47,16 @@ pub struct SearchOptions {
     /// (default: false).
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub replace_unknown: bool,
-    /// The number of answers to give, the best first (1); never stored.
+    /// The number of answers to give, the best first, or to draw (1); never stored.
     #[serde(skip, default = "one")]
     pub hypotheses: NonZeroUsize,
     /// What each answer has to match (anything); never stored.
     #[serde(skip)]
     pub constraint: Option<Constraint>,
+    /// How answers are drawn, each by itself, in place of being searched for (not at all); never stored.
+    /// Beams, groups and patience do not count then.
+    #[serde(skip)]
+    pub sampler: Option<SamplerSettings>,
 }
 
 impl Default for SearchOptions {
@@ -69,6 +74,7 @@ impl Default for SearchOptions {
             replace_unknown: false,
             hypotheses: one(),
             constraint: None,
+            sampler: None,
         }
     }
 }
@@ -89,7 +95,7 @@ fn is_patient(patience: &f32) -> bool {
     *patience == 1.0
 }
 
-/// The most beams: more find nothing better, and take memory.
+/// The most beams, or texts that are drawn: more beams find nothing better, and take memory.
 const MOST_BEAMS: usize = 512;
 
 impl SearchOptions {
@@ -121,7 +127,10 @@ impl SearchOptions {
         if beam > MOST_BEAMS {
             return wrong("beam", &beam, "it must be at most 512");
         }
-        if hypotheses > beam {
+        if self.sampler.is_some() && hypotheses > MOST_BEAMS {
+            return wrong("nbest", &hypotheses, "it must be at most 512");
+        }
+        if self.sampler.is_none() && hypotheses > beam {
             return wrong("nbest", &hypotheses, "a search finds as many answers as it has beams");
         }
         if is_wrong(length_penalty) {

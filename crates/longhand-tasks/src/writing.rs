@@ -32,7 +32,7 @@ use crate::search::{Hypothesis, Prompt, SearchOptions};
 use crate::task::{
     At, Encoded, Explained, Ranked, Read, Reading, Report, Scored, SourceRows, Task, Unit,
 };
-use crate::written::each_once;
+use crate::written::to_give;
 
 mod example;
 mod further;
@@ -430,7 +430,7 @@ impl<K: Kind> Task for Writing<K> {
         };
         let texts = hypotheses.iter().map(text).collect::<Result<_, _>>()?;
         Ok(Answer {
-            texts: each_once(texts, self.search.hypotheses),
+            texts: to_give(texts, &self.search),
             direction: item.label.direction,
             is_cut: item.label.is_cut,
             counts: Arc::default(),

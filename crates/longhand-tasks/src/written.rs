@@ -1,6 +1,6 @@
-//! Answers that are written: a search behind each sequence's prompt, many sequences at a time.
+//! Answers that are written: searched for, or drawn, behind each sequence's prompt, many sequences at a
+//! time.
 
-use std::num::NonZeroUsize;
 use std::time::Instant;
 
 use longhand_engine::search::{LengthPenalty, MostTokens, SearchSettings, search_beside};
@@ -36,6 +36,8 @@ pub(crate) fn write<T: Task, E: From<TaskError>>(
     let Some(options) = task.search() else { return Ok((Vec::new(), Pace::default())) };
     let Writer { model, tape, tokenizer, mut neighbours } = writer;
     let settings = settings(task, options, model, tokenizer)?;
+    let packed = options.sampler.map(|_| packed(model));
+    let model = packed.as_ref().unwrap_or(model);
     let began = Instant::now();
     let mut order: Vec<usize> = (0..items.len()).collect();
     let size = |item: &LabelledIds<T::Target>| {
@@ -69,11 +71,24 @@ pub(crate) fn write<T: Task, E: From<TaskError>>(
     Ok((answers.into_iter().flatten().collect(), pace))
 }
 
-/// The best texts of a search, each once: groups of a beam find the same text more than once.
-pub(crate) fn each_once(texts: Vec<Ranked>, most: NonZeroUsize) -> Vec<Ranked> {
+/// A copy that is laid out for reading: its logits of a row have the same bits whatever is read beside it,
+/// so that what is drawn does not depend on the other examples.
+fn packed(model: &Model) -> Model {
+    let mut packed = model.clone();
+    packed.pack();
+    packed
+}
+
+/// The texts to give of those that were written. A search gives each once: groups of a beam find the same
+/// text more than once. How often a text is drawn says how probable it is, so that all of them are given.
+pub(crate) fn to_give(texts: Vec<Ranked>, options: &SearchOptions) -> Vec<Ranked> {
+    if options.sampler.is_some() {
+        return texts;
+    }
+    let most = options.hypotheses.get();
     let mut kept: Vec<Ranked> = Vec::with_capacity(texts.len());
     for ranked in texts {
-        if kept.len() < most.get() && kept.iter().all(|other| other.text != ranked.text) {
+        if kept.len() < most && kept.iter().all(|other| other.text != ranked.text) {
             kept.push(ranked);
         }
     }
@@ -119,8 +134,8 @@ fn settings<T: Task>(
         beam: options.beam.get(),
         // Texts that several groups found are left out of the list, and others take their places.
         hypotheses: match options.groups.get() > 1 && options.hypotheses.get() > 1 {
-            true => options.beam.get(),
-            false => options.hypotheses.get(),
+            true if options.sampler.is_none() => options.beam.get(),
+            _ => options.hypotheses.get(),
         },
         length_penalty,
         coverage_penalty: options.coverage_penalty,
@@ -135,6 +150,7 @@ fn settings<T: Task>(
         forbidden: never.filter(|id| !ends.contains(id)).collect(),
         ends,
         constraint: options.constraint.clone(),
+        sampler: options.sampler,
         ..SearchSettings::default()
     })
 }

@@ -239,3 +239,33 @@ fn logits_that_are_no_numbers_are_refused() {
     assert!(error.to_string().starts_with("the model gives NaN for the token 1"), "{error}");
     assert_eq!(sampler(plain()).sample(&[], &[]), Err(SamplerError::Empty));
 }
+
+#[test]
+fn what_is_minus_infinity_is_not_drawn_where_that_excludes_it() {
+    const NEVER: f32 = f32::NEG_INFINITY;
+    let logits = [NEVER, 1.0, NEVER, 0.0];
+    let mut hot = sampler(SamplerSettings { temperature: 100.0, ..plain() });
+    let drawn: Vec<u32> = (0..200).map(|_| hot.sample_finite(&logits, &[0, 1]).unwrap()).collect();
+    assert!(drawn.iter().all(|id| [1, 3].contains(id)) && drawn.contains(&1) && drawn.contains(&3));
+    let of = |logits: &[f32]| sampler(plain()).sample_finite(logits, &[]);
+    assert_eq!(of(&[NEVER; 3]), Err(SamplerError::Empty));
+    let refused = |drawn: Result<u32, SamplerError>| {
+        matches!(drawn, Err(SamplerError::NotFinite { id: 1, .. }))
+    };
+    assert!(refused(of(&[0.0, f32::NAN])) && refused(of(&[0.0, f32::INFINITY])));
+    assert!(refused(sampler(plain()).sample(&[0.0, NEVER], &[])));
+}
+
+#[test]
+fn a_sampler_goes_on_where_another_one_stopped() {
+    let logits: Vec<f32> = (0..50).map(|id| id as f32 / 10.0).collect();
+    let settings = SamplerSettings { seed: 3, ..plain() };
+    let (mut straight, mut other) = (sampler(settings), sampler(plain()));
+    for _ in 0..20 {
+        let state = straight.state();
+        let expected = straight.sample(&logits, &[]).unwrap();
+        other.sample(&logits, &[]).unwrap();
+        other.go_on(state).unwrap();
+        assert_eq!(other.sample(&logits, &[]).unwrap(), expected);
+    }
+}

@@ -10,27 +10,15 @@ use super::network::Network;
 use super::prefill::{prefill, read_sources};
 use super::sentence::Sentence;
 use super::settings::SearchSettings;
+use super::waiting::Waiting;
 use crate::error::EngineError;
-use crate::sampler::SamplerError;
+use crate::sampler::{Sampler, SamplerError};
 use crate::search_error::SearchError;
 
 /// Logits that are made at once: 4 MB stay in the cache until they are ranked.
 const LOGITS: usize = 1 << 20;
 /// The most memory of a batch's state, in bytes.
 const STATE: usize = 1 << 30;
-
-/// A prompt that waits for its turn.
-pub(super) struct Waiting<'a> {
-    /// Which prompt of the call.
-    pub(super) index: usize,
-    /// What the encoder reads; empty for a model without one.
-    pub(super) source: &'a [u32],
-    /// What is read before the first token is written, never empty.
-    pub(super) prefix: &'a [u32],
-    pub(super) forced: &'a [u32],
-    /// The most tokens to write.
-    pub(super) maximum: usize,
-}
 
 /// Searches that take their steps together. The row of hypothesis k in slot s is k·S + s, where S
 /// is the number of slots.
@@ -96,8 +84,8 @@ impl<'a> Batch<'a> {
     ) -> Self {
         let row = network.state(1).bytes().max(1);
         let rows = settings.rows.min(STATE / row);
-        let slots = (rows / settings.beam).min(prompts).max(1);
-        let state = network.state(slots * settings.beam);
+        let slots = (rows / settings.side_by_side()).min(prompts).max(1);
+        let state = network.state(slots * settings.side_by_side());
         let (sentences, free) = (Vec::new(), (0..slots).rev().collect());
         let (sources, pass, given) = (None, Pass::default(), Vec::new());
         Self { network, settings, slots, state, sentences, free, sources, pass, given }
@@ -127,18 +115,19 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Searches for one prompt that was read already, given its logits.
+    /// Searches for one prompt that was read already, given its logits and its last tokens.
     pub(super) fn run_on(
         mut self,
         state: &State,
         logits: &[f32],
+        prefix: &'a [u32],
         maximum: usize,
     ) -> Result<Vec<Hypothesis>, EngineError> {
         let mut all = Vec::new();
         self.state.take_slot(0, state, 0)?;
         self.free.clear();
-        let rows = [0, self.slots];
-        self.sentences.push(Sentence::new(self.settings, 0, &[], maximum, rows, 0, 0));
+        let waiting = Waiting { index: 0, source: &[], prefix, forced: &[], maximum };
+        self.sentences.push(Sentence::new(self.settings, &waiting, [0, self.slots], 0));
         self.gather();
         self.pass.logits.clear();
         self.pass.logits.extend_from_slice(logits);
@@ -167,13 +156,10 @@ impl<'a> Batch<'a> {
         let slots: Vec<usize> = self.free.split_off(self.free.len() - prompts.len());
         self.keep_sources(source.as_ref().map(|source| (source, &slots[..])))?;
         for (row, (waiting, &slot)) in prompts.into_iter().zip(&slots).enumerate() {
-            let Some(&next) = waiting.prefix.last() else { continue };
             self.state.take_slot(slot, &state, row)?;
-            let Waiting { index, source, forced, maximum, .. } = waiting;
+            let seen = if self.attends() { waiting.source.len() } else { 0 };
             let rows = [slot, self.slots];
-            let seen = if self.attends() { source.len() } else { 0 };
-            let sentence = Sentence::new(self.settings, index, forced, maximum, rows, next, seen);
-            self.sentences.push(sentence);
+            self.sentences.push(Sentence::new(self.settings, &waiting, rows, seen));
         }
         self.network.lap("moving the states of prompts");
         Ok(())
@@ -318,6 +304,14 @@ impl<'a> Batch<'a> {
             let value = row.get(id).copied().unwrap_or(f32::NAN);
             return Err(SamplerError::NotFinite { id, value }.into());
         }
+        if let Some(sampler) = settings.sampler {
+            let mut sampler = Sampler::new(sampler)?;
+            for (r, &Row { row, owner, .. }) in work.iter().enumerate() {
+                let Some([s, _]) = owner else { continue };
+                let logits = &logits[r * width..][..width];
+                self.sentences[s].draw(&mut sampler, row, logits, log_sums[r])?;
+            }
+        }
         for &(r, id, logit) in forced.iter() {
             let row = before + r * count..before + (r + 1) * count;
             found[row.clone()].fill(NO_CANDIDATE);
@@ -357,8 +351,12 @@ impl<'a> Batch<'a> {
 
     /// Candidates that are looked for in each row: those that can live on, and the ends before them.
     /// A token that other groups chose can fall behind, but they choose no more than they live on.
+    /// Where texts are drawn, one says whether there is any.
     fn count(&self) -> usize {
-        let most = self.settings.beam + self.settings.ends.len();
+        let most = match self.settings.sampler {
+            None => self.settings.beam + self.settings.ends.len(),
+            Some(_) => 1,
+        };
         most.min(self.network.vocab_size()).max(1)
     }
 }

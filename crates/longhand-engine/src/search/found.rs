@@ -41,6 +41,22 @@ impl Found<'_> {
         if own.last() == Some(&NO_CANDIDATE) {
             return Ok(Vec::new());
         }
+        let (logits, log_sum) = self.logits(row, excluded)?;
+        let is_left = |id: u32| logits[id as usize] > f32::NEG_INFINITY && !own.contains(&id);
+        let mut left: Vec<u32> = (0..logits.len() as u32).filter(|&id| is_left(id)).collect();
+        // Stable: of equal ones the smaller id comes first, as among those that were looked for.
+        left.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+        let pair = |id: u32| (id, log_probability(logits[id as usize], log_sum));
+        Ok(left.into_iter().map(pair).collect())
+    }
+
+    /// The logits of a row, −∞ for the tokens that are no candidates of it, and ln Σ e^logit of all.
+    pub(super) fn logits(
+        &mut self,
+        row: usize,
+        excluded: &[u32],
+    ) -> Result<(Vec<f32>, f64), EngineError> {
+        let place = self.places[row];
         let mut logits = self.given.to_vec();
         if logits.is_empty() {
             self.network.logits(place..place + 1, &mut logits)?;
@@ -52,12 +68,7 @@ impl Found<'_> {
         let excluded = Excluded { everywhere: self.forbidden, in_rows: excluded, ends: &ends };
         let to = Candidates { ids: &mut id, log_probabilities: &mut value, log_sums: &mut log_sum };
         candidates(&cpu, logits.len(), &mut logits, excluded, to);
-        let is_left = |id: u32| logits[id as usize] > f32::NEG_INFINITY && !own.contains(&id);
-        let mut left: Vec<u32> = (0..logits.len() as u32).filter(|&id| is_left(id)).collect();
-        // Stable: of equal ones the smaller id comes first, as among those that were looked for.
-        left.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
-        let pair = |id: u32| (id, log_probability(logits[id as usize], log_sum[0]));
-        Ok(left.into_iter().map(pair).collect())
+        Ok((logits, log_sum[0]))
     }
 
     /// The attention of a row to `positions` of the source.

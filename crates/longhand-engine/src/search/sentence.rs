@@ -1,13 +1,17 @@
 //! The search for one prompt: what goes on, and what has ended.
 
-use longhand_model::NO_CANDIDATE;
+use longhand_model::{NO_CANDIDATE, log_probability};
 
+use super::draws::Draws;
 use super::followed::Followed;
 use super::found::{Found, NOTHING, covered, largest};
 use super::hypothesis::Hypothesis;
 use super::settings::SearchSettings;
+use super::waiting::Waiting;
 use crate::error::EngineError;
+use crate::recent::RECENT;
 use crate::rules::RulesError;
+use crate::sampler::{Sampler, SamplerError};
 
 /// A token of a hypothesis, and its place in the tree of all of them.
 #[derive(Clone, Copy)]
@@ -21,6 +25,8 @@ struct Node {
 
 /// A hypothesis that goes on.
 pub(super) struct Live {
+    /// Which group it is of.
+    group: usize,
     /// Its last token.
     node: u32,
     /// ln p of its tokens together.
@@ -29,6 +35,8 @@ pub(super) struct Live {
     pub(super) row: usize,
     /// The token that is read next.
     pub(super) next: u32,
+    /// The token that was drawn to come behind it, with its ln p.
+    drawn: Option<(u32, f32)>,
     /// `[S]`: the attention to each position of the source, summed over its tokens.
     coverage: Vec<f32>,
     /// The rules that its text follows.
@@ -38,6 +46,7 @@ pub(super) struct Live {
 /// A hypothesis that does not go on.
 #[derive(Clone, Copy)]
 struct Ended {
+    group: usize,
     node: u32,
     total: f64,
     score: f64,
@@ -54,6 +63,8 @@ struct Group {
     live: Vec<Live>,
     /// How many have ended.
     ended: usize,
+    /// The random numbers of the one text of the group, where it is drawn.
+    draws: Option<Draws>,
 }
 
 /// A candidate to go on with.
@@ -81,6 +92,8 @@ struct Tried {
 pub(super) struct Sentence<'a> {
     /// Which prompt of the call.
     pub(super) index: usize,
+    /// What was read before the first token.
+    read: &'a [u32],
     forced: &'a [u32],
     /// Its rows of the state: `first`, `first + step`, …, one for each hypothesis of the beam.
     pub(super) first: usize,
@@ -99,26 +112,27 @@ pub(super) struct Sentence<'a> {
 }
 
 impl<'a> Sentence<'a> {
-    /// A search that has written nothing. `next` is read first, in the row `first`; `source` is the
-    /// number of positions whose attention counts.
+    /// A search that has written nothing. The prompt's last token is read first, in the row `first`;
+    /// `seen` is the number of positions of the source whose attention counts.
     pub(super) fn new(
         settings: &SearchSettings,
-        index: usize,
-        forced: &'a [u32],
-        maximum: usize,
+        waiting: &Waiting<'a>,
         [first, step]: [usize; 2],
-        next: u32,
-        source: usize,
+        seen: usize,
     ) -> Self {
-        let root = || {
-            let (node, coverage) = (NOTHING, vec![0.0; source]);
+        let Waiting { index, source, prefix: read, forced, maximum } = *waiting;
+        let next = read.last().copied().unwrap_or(0);
+        let root = |group| {
+            let (node, drawn, coverage) = (NOTHING, None, vec![0.0; seen]);
             let rules = settings.constraint.clone().and_then(Followed::new);
-            let live = Live { node, total: 0.0, row: first, next, coverage, rules };
-            Group { live: vec![live], ended: 0 }
+            let live = Live { group, node, total: 0.0, row: first, next, drawn, coverage, rules };
+            let draws = settings.sampler.map(|it| Draws::new(it, group, [source, read]));
+            Group { live: vec![live], ended: 0, draws }
         };
-        let groups = std::iter::repeat_with(root).take(settings.groups).collect();
-        let (nodes, ended, cut, fault) = (Vec::new(), Vec::new(), Vec::new(), None);
-        Self { index, forced, first, step, length: 0, maximum, nodes, groups, ended, cut, fault }
+        let groups = (0..settings.parts()).map(root).collect();
+        let (nodes, ended, cut, length) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let fault = None;
+        Self { index, read, forced, first, step, length, maximum, nodes, groups, ended, cut, fault }
     }
 
     /// The hypotheses that go on.
@@ -154,6 +168,70 @@ impl<'a> Sentence<'a> {
         }
     }
 
+    /// Draws a token to come behind each text whose last one was read in `row`, unless one is forced.
+    /// `logits` are those of the row, −∞ for what must not come, and `log_sum` is ln Σ e^logit of all.
+    pub(super) fn draw(
+        &mut self,
+        sampler: &mut Sampler,
+        row: usize,
+        logits: &[f32],
+        log_sum: f64,
+    ) -> Result<(), SamplerError> {
+        if self.forced().is_some() {
+            return Ok(());
+        }
+        for group in 0..self.groups.len() {
+            let own = self.groups[group].live.first().filter(|live| live.row == row);
+            let Some(node) = own.map(|live| live.node) else { continue };
+            let drawn = self.drawn(sampler, (group, node), logits, log_sum)?;
+            self.groups[group].live.iter_mut().for_each(|live| live.drawn = drawn);
+        }
+        Ok(())
+    }
+
+    /// A token that is drawn to come behind a node of a group, with its ln p; none where none is left.
+    fn drawn(
+        &mut self,
+        sampler: &mut Sampler,
+        (group, node): (usize, u32),
+        logits: &[f32],
+        log_sum: f64,
+    ) -> Result<Option<(u32, f32)>, SamplerError> {
+        // As a session that samples: the penalty falls on what was read last, the prompt included.
+        let written = self.path(node).map(|node| node.id);
+        let recent: Vec<u32> =
+            written.chain(self.read.iter().rev().copied()).take(RECENT).collect();
+        let Some(draws) = &mut self.groups[group].draws else { return Ok(None) };
+        let id = draws.next(sampler, logits, &recent)?;
+        Ok(id.map(|id| (id, log_probability(logits[id as usize], log_sum))))
+    }
+
+    /// Draws anew what comes behind a text, from the tokens behind which its rules can be followed.
+    /// `dead` is one behind which they cannot; none where they can behind none.
+    fn draw_again(
+        &mut self,
+        settings: &SearchSettings,
+        found: &mut Found<'_>,
+        way: &Live,
+        dead: u32,
+    ) -> Result<Option<(u32, f32)>, EngineError> {
+        let Some(sampler) = settings.sampler else { return Ok(None) };
+        let mut sampler = Sampler::new(sampler)?;
+        let mut excluded = vec![dead];
+        self.exclude(settings, way, &mut excluded);
+        let (mut logits, log_sum) = found.logits(way.row, &excluded)?;
+        let place = (way.group, way.node);
+        while let Some(drawn) = self.drawn(&mut sampler, place, &logits, log_sum)? {
+            let (id, _) = drawn;
+            let leads_on = || way.rules.as_ref().is_none_or(|rules| rules.with(id).is_ok());
+            if settings.ends.contains(&id) || leads_on() {
+                return Ok(Some(drawn));
+            }
+            logits[id as usize] = f32::NEG_INFINITY;
+        }
+        Ok(None)
+    }
+
     /// Takes one step of every hypothesis that goes on. `copies` receives the rows of the state to
     /// copy, `[from, to]`: the first continuation of a hypothesis keeps its row.
     pub(super) fn advance(
@@ -176,7 +254,7 @@ impl<'a> Sentence<'a> {
                 }
             }
         }
-        self.place(settings.beam, copies);
+        self.place(settings.side_by_side(), copies);
         Ok(())
     }
 
@@ -197,7 +275,11 @@ impl<'a> Sentence<'a> {
             let values = &found.log_probabilities[place..place + found.count];
             let pairs = ids.iter().copied().zip(values.iter().copied());
             let pairs = pairs.take_while(|&(id, _)| id != NO_CANDIDATE);
-            candidates.extend(pairs.map(|pair| candidate(settings, &earlier, (parent, way), pair)));
+            let of = |pair| candidate(settings, &earlier, (parent, way), pair);
+            match way.drawn {
+                Some(drawn) => candidates.push(of(drawn)),
+                None => candidates.extend(pairs.map(of)),
+            }
             if ids.first() == Some(&NO_CANDIDATE) {
                 self.cut(settings, way);
             }
@@ -223,11 +305,19 @@ impl<'a> Sentence<'a> {
                     let is_first = tried[parent].fault.replace(fault).is_none();
                     // No more were looked for than the beam needs where each can be followed.
                     if is_first && !is_forced {
-                        let mut excluded = Vec::new();
-                        self.exclude(settings, way, &mut excluded);
-                        let pairs = found.further(way.row, &excluded)?.into_iter();
+                        let further = match settings.sampler {
+                            None => {
+                                let mut excluded = Vec::new();
+                                self.exclude(settings, way, &mut excluded);
+                                found.further(way.row, &excluded)?
+                            }
+                            Some(_) => {
+                                let drawn = self.draw_again(settings, found, way, id)?;
+                                drawn.into_iter().collect()
+                            }
+                        };
                         let of = |pair| candidate(settings, &earlier, (parent, way), pair);
-                        candidates.extend(pairs.map(of));
+                        candidates.extend(further.into_iter().map(of));
                         order(&mut candidates[at..]);
                     }
                     continue;
@@ -243,7 +333,7 @@ impl<'a> Sentence<'a> {
                     self.groups[group].ended += 1;
                     let coverage = covered(&way.coverage, attention);
                     let end = Some((id, log_probability));
-                    self.end(settings, way.node, total, &coverage, end);
+                    self.end(settings, (group, way.node), total, &coverage, end);
                     chosen.push(id);
                 }
                 continue;
@@ -257,11 +347,12 @@ impl<'a> Sentence<'a> {
             if settings.ends.is_empty() && rules.as_ref().is_some_and(Followed::is_complete) {
                 if is_in_beam {
                     self.groups[group].ended += 1;
-                    self.end(settings, node, total, &coverage, None);
+                    self.end(settings, (group, node), total, &coverage, None);
                 }
                 continue;
             }
-            next.push(Live { node, total, row: way.row, next: id, coverage, rules });
+            let (row, drawn) = (way.row, None);
+            next.push(Live { group, node, total, row, next: id, drawn, coverage, rules });
         }
         // Where the beam is full, not all candidates were tried, and nothing is missing.
         if next.len() < most {
@@ -292,7 +383,7 @@ impl<'a> Sentence<'a> {
     fn end(
         &mut self,
         settings: &SearchSettings,
-        node: u32,
+        (group, node): (usize, u32),
         total: f64,
         coverage: &[f32],
         end: Option<(u32, f32)>,
@@ -303,17 +394,18 @@ impl<'a> Sentence<'a> {
             self.ended.truncate(settings.hypotheses - 1);
             let (matches, is_complete) =
                 (settings.constraint.as_ref().map(|_| true), end.is_none());
-            self.ended.insert(at, Ended { node, total, score, matches, is_complete, end });
+            self.ended.insert(at, Ended { group, node, total, score, matches, is_complete, end });
         }
     }
 
     /// Takes a hypothesis as it is.
     fn cut(&mut self, settings: &SearchSettings, live: &Live) {
-        let Live { node, total, .. } = *live;
+        let Live { group, node, total, .. } = *live;
         let score = score(settings, total, self.length, &live.coverage);
         let follows = || live.rules.as_ref().is_some_and(Followed::may_end);
         let matches = settings.constraint.as_ref().map(|_| follows());
-        self.cut.push(Ended { node, total, score, matches, is_complete: false, end: None });
+        let (is_complete, end) = (false, None);
+        self.cut.push(Ended { group, node, total, score, matches, is_complete, end });
     }
 
     /// Drops hypotheses that can no longer be among the best: even if all that follows were certain,
@@ -355,8 +447,9 @@ impl<'a> Sentence<'a> {
         }
     }
 
-    /// The best hypotheses, best first: those that have ended, then those that were cut. Where there is
-    /// none, why the last one could not follow the rules.
+    /// The best hypotheses, best first: those that have ended, then those that were cut. Texts that were
+    /// drawn come in the order of their numbers. Where there is none, why the last one could not follow
+    /// the rules.
     pub(super) fn into_hypotheses(
         mut self,
         settings: &SearchSettings,
@@ -368,7 +461,11 @@ impl<'a> Sentence<'a> {
         let cut = &mut self.cut;
         cut.sort_by(|a, b| b.score.total_cmp(&a.score));
         let best = self.ended.iter().chain(&self.cut).take(settings.hypotheses);
-        Ok(best.map(|ended| self.hypothesis(ended, settings.align)).collect())
+        let mut best: Vec<&Ended> = best.collect();
+        if settings.sampler.is_some() {
+            best.sort_by_key(|ended| ended.group);
+        }
+        Ok(best.into_iter().map(|ended| self.hypothesis(ended, settings.align)).collect())
     }
 
     fn hypothesis(&self, ended: &Ended, align: bool) -> Hypothesis {

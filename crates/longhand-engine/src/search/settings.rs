@@ -2,6 +2,7 @@
 
 use crate::error::EngineError;
 use crate::rules::Constraint;
+use crate::sampler::SamplerSettings;
 
 /// The widest beam of a search.
 pub const MOST_BEAM: usize = 1 << 12;
@@ -14,7 +15,8 @@ pub struct SearchSettings {
     /// K: hypotheses that are continued side by side for each prompt. With 1 the search
     /// is greedy. Default: 5.
     pub beam: usize,
-    /// How many of the best hypotheses are returned, at most K. Default: 1.
+    /// How many of the best hypotheses are returned, at most K; with
+    /// [`SearchSettings::sampler`], how many texts are drawn. Default: 1.
     pub hypotheses: usize,
     /// What the log-probability is divided by. Default: [`LengthPenalty::None`].
     pub length_penalty: LengthPenalty,
@@ -46,6 +48,11 @@ pub struct SearchSettings {
     /// continue as they ask is dropped; one whose tokens the other settings exclude is cut.
     /// Default: none.
     pub constraint: Option<Constraint>,
+    /// Draws [`SearchSettings::hypotheses`] texts for each prompt in place of searching for the best:
+    /// each by itself, token by token, from what the other settings leave. The random numbers of a
+    /// text follow from the seed, the text's number and what is read before it. They come in the order of
+    /// their numbers; beam, groups, diversity and patience do not count. Default: none, a search.
+    pub sampler: Option<SamplerSettings>,
     /// How many times K hypotheses must have ended for the search to end (Kasai et al., 2024). It
     /// ends sooner where none that goes on can still be among the best; ∞ leaves it at that, which
     /// is exact. Default: 1.
@@ -92,6 +99,7 @@ impl Default for SearchSettings {
             ends: Vec::new(),
             forbidden: Vec::new(),
             constraint: None,
+            sampler: None,
             patience: 1.0,
             rows: 256,
         }
@@ -146,8 +154,14 @@ impl SearchSettings {
         let (alpha, beta) = (self.length_penalty.alpha(), self.coverage_penalty);
         let MostTokens { tokens, per_token } = self.maximum;
         check("the beam", &beam, "from 1 to 4096", (1..=MOST_BEAM).contains(&beam))?;
-        let fits = (1..=beam).contains(&hypotheses);
-        check("the number of hypotheses", &hypotheses, "at least 1 and at most the beam", fits)?;
+        let (name, allowed, most) = match &self.sampler {
+            None => ("the number of hypotheses", "at least 1 and at most the beam", beam),
+            Some(sampler) => {
+                sampler.check()?;
+                ("the number of texts", "from 1 to 4096", MOST_BEAM)
+            }
+        };
+        check(name, &hypotheses, allowed, (1..=most).contains(&hypotheses))?;
         check("the length penalty", &alpha, "0 (none) or more", at_least_zero(alpha))?;
         check("the coverage penalty", &beta, "0 (none) or more", at_least_zero(beta))?;
         let fits = groups > 0 && beam.is_multiple_of(groups);
@@ -175,9 +189,25 @@ impl SearchSettings {
         Ok(())
     }
 
+    /// Hypotheses of a prompt that go on side by side.
+    pub(super) fn side_by_side(&self) -> usize {
+        match self.sampler {
+            None => self.beam,
+            Some(_) => self.hypotheses,
+        }
+    }
+
+    /// Groups of them; each text that is drawn is a group of its own.
+    pub(super) fn parts(&self) -> usize {
+        match self.sampler {
+            None => self.groups,
+            Some(_) => self.hypotheses,
+        }
+    }
+
     /// Hypotheses of a group.
     pub(super) fn of_group(&self) -> usize {
-        self.beam / self.groups
+        self.side_by_side() / self.parts()
     }
 
     /// How many hypotheses of a group end before the group does.

@@ -11,6 +11,8 @@ use crate::rules::{Constraint, Rules, RulesError};
 use crate::sampler::SamplerSettings;
 use crate::testing;
 
+mod drawing;
+
 const PRESETS: [Preset; 5] =
     [Preset::LonghandNano, Preset::Xlstm, Preset::TanhLstm, Preset::Transformer, Preset::Lstm];
 

@@ -126,3 +126,15 @@ fn what_is_wrong_is_told_in_a_sentence() {
     assert_eq!(weight("tm", 1.0).to_string(), "there is no feature `tm`: the lists have lm");
     assert!(weight("lm", f64::NAN).to_string().contains("must be a finite number"));
 }
+
+#[test]
+fn features_are_divided_by_the_words_and_the_end() {
+    let mut lists =
+        Lists::parse("0 ||| a b ||| tm= -6 logprob= -3 ||| -9\n0 ||| a\n", "a").unwrap();
+    lists.per_word(|name| name != "tm");
+    let values: Vec<&[f64]> =
+        lists.lists()[0].hypotheses().iter().map(|one| one.values()).collect();
+    assert_eq!(lists.features(), ["score", "tm", "logprob"]);
+    assert_eq!(values[0], [-3.0, -6.0, -1.0]);
+    assert_eq!(lists.lists()[0].hypotheses()[1].value(0), 0.0);
+}

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
+use longhand_engine::SamplerSettings;
 use longhand_kernel::Cpu;
 use longhand_model::Config;
 use longhand_model::config::Sentences;
@@ -505,6 +506,22 @@ fn learns_to_reverse(form: Form) {
     let ranked = loaded.task.ranked(&several[0]);
     assert!(ranked.len() == 3 && ranked.is_sorted_by(|a, b| a.score >= b.score), "{ranked:?}");
     assert_eq!(ranked[0].text, "sun cat red");
+
+    // Texts that are drawn are the same alone and in a batch, bit for bit, and none is left out.
+    let hot = SamplerSettings { temperature: 3.0, seed: 4, ..SamplerSettings::default() };
+    loaded.task.search.sampler = Some(hot);
+    loaded.task.search.hypotheses = NonZeroUsize::new(8).unwrap();
+    let drawn = loaded.predict(&examples, at).unwrap();
+    for (example, together) in examples.iter().zip(&drawn) {
+        let alone = loaded.predict(std::slice::from_ref(example), at).unwrap();
+        assert_eq!(loaded.task.ranked(&alone[0]), loaded.task.ranked(together));
+    }
+    let ranked = loaded.task.ranked(&drawn[0]);
+    assert!(ranked.len() == 8 && ranked.iter().any(|it| it.text != ranked[0].text), "{ranked:?}");
+    loaded.task.search.sampler = Some(SamplerSettings::greedy());
+    let greedy = loaded.predict(&examples[..1], at).unwrap();
+    let ranked = loaded.task.ranked(&greedy[0]);
+    assert!(ranked.len() == 8 && ranked.iter().all(|it| *it == ranked[0]), "{ranked:?}");
 }
 
 #[test]
@@ -781,6 +798,9 @@ fn settings_of_other_tasks_and_searches_get_one_sentence() {
     let spread = SearchOptions { groups: size(5), diversity: f32::NAN, ..own() };
     assert!(search(spread).contains("0 or more"));
     assert!(search(SearchOptions { patience: 0.0, ..own() }).contains("above 0"));
+    let many = NonZeroUsize::new(513).unwrap();
+    let drawn = SearchOptions { sampler: Some(SamplerSettings::default()), ..own() };
+    assert!(search(SearchOptions { hypotheses: many, ..drawn }).contains("at most 512"));
 }
 
 #[test]

@@ -61,7 +61,7 @@ pub(crate) struct TaskArguments {
     /// several networks that answer together the mean over them
     #[arg(long, requires = "html")]
     explain: bool,
-    /// Seed of those samples [default: 0]
+    /// Seed of those samples, and of texts that are drawn [default: 0]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
 }
@@ -207,14 +207,15 @@ impl VisitTask for Measure<'_> {
         let mut first = Predictor::checked(what.folder, task, trained, cpu.clone())?;
         what.neighbours.consult(&mut first)?;
         let search = &what.arguments.search;
-        search.apply(&mut first.task, None)?;
+        let seed = what.arguments.seed.unwrap_or(0);
+        search.apply(&mut first.task, None, seed)?;
         follow(&mut first, rules.as_ref())?;
         let mut second = match &what.arguments.against {
             Some(folder) => Some(Predictor::<T>::load(model_folder(folder)?, cpu)?),
             None => None,
         };
         if let Some(second) = &mut second {
-            search.apply(&mut second.task, None)?;
+            search.apply(&mut second.task, None, seed)?;
             follow(second, rules.as_ref())?;
         }
         let (mut examples, mut notes) = (Vec::new(), BTreeMap::new());
@@ -229,10 +230,7 @@ impl VisitTask for Measure<'_> {
         }
         let examples = first.measured(examples)?;
         let evaluation = answered(&first, &examples, what)?;
-        let (samples, seed) = (
-            what.arguments.samples.map_or(SAMPLES, NonZeroUsize::get),
-            what.arguments.seed.unwrap_or(0),
-        );
+        let samples = what.arguments.samples.map_or(SAMPLES, NonZeroUsize::get);
         let comparison = match &second {
             Some(second) => {
                 let examples = examples.examples.iter().map(|known| known.example.clone());

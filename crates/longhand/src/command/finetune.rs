@@ -71,7 +71,7 @@ pub(crate) struct Arguments {
     /// The text between the labels of a cell [default: a comma]
     #[arg(long, value_name = "TEXT", help_heading = "Data")]
     label_separator: Option<String>,
-    /// The column of a second text: a pair of texts has a label
+    /// The column of a second text: a pair of texts has a label, or several
     #[arg(long, value_name = "COLUMN", help_heading = "Data")]
     pair_column: Option<String>,
     /// Labels are numbers, such as ratings: tell the mean absolute error and the

@@ -12,6 +12,7 @@ mod chat;
 mod copying;
 mod data;
 mod doctor;
+mod drawing;
 mod eval;
 mod eval_task;
 mod finetune;

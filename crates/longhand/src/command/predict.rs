@@ -69,8 +69,9 @@ pub(crate) struct Arguments {
     /// out with further columns
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// The N best texts of a model that writes: a line each, `LINE ||| TEXT ||| logprob=
-    /// LOG-PROBABILITY ||| SCORE`, lines counted from 0; `|||` in a text becomes `| | |`
+    /// The N best texts of a model that writes, or with --temperature N texts that are drawn: a line
+    /// each, `LINE ||| TEXT ||| logprob= LOG-PROBABILITY ||| SCORE`, lines counted from 0; `|||` in a
+    /// text becomes `| | |`
     #[arg(long, value_name = "N", conflicts_with = "columns")]
     nbest: Option<NonZeroUsize>,
     /// Begin each written answer with this text
@@ -82,6 +83,10 @@ pub(crate) struct Arguments {
     prefix_column: Option<String>,
     #[command(flatten)]
     search: SearchArguments,
+    /// With --temperature, the seed of the random numbers; a text follows from its source, the seed and its
+    /// number among those of the source [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Writing")]
+    seed: Option<u64>,
     #[command(flatten, next_help_heading = "Neighbours in a datastore")]
     neighbours: NeighbourArguments,
     #[command(flatten)]
@@ -183,6 +188,7 @@ impl Arguments {
             ("--rules", self.rules.rules.is_some()),
             ("--prefix", self.prefix.is_some()),
             ("--prefix-column", self.prefix_column.is_some()),
+            ("--seed", self.seed.is_some()),
         ];
         let own = own.into_iter().find_map(|(flag, given)| given.then_some(flag));
         match own.or(self.search.given()) {
@@ -300,7 +306,9 @@ impl VisitTask for Predict<'_> {
             fasttext::check(&predictor.task)?;
         }
         arguments.neighbours.consult(&mut predictor)?;
-        arguments.search.apply(&mut predictor.task, arguments.nbest)?;
+        let seed = arguments.seed.unwrap_or(0);
+        arguments.search.apply(&mut predictor.task, arguments.nbest, seed)?;
+        arguments.search.check_seed(arguments.seed)?;
         arguments.search.check_direction(&predictor.task)?;
         follow(&mut predictor, rules.as_ref())?;
         if let Some(prefix) = &arguments.prefix

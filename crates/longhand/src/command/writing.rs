@@ -10,6 +10,7 @@ use longhand_tasks::Task;
 use longhand_tasks::task::Reading;
 use serde_json::{Value, json};
 
+use super::drawing::DrawingArguments;
 use super::flags::first;
 use crate::error::Usage;
 use crate::reading::absolute;
@@ -119,6 +120,8 @@ pub(crate) struct SearchArguments {
     /// The direction to translate in, such as de-en, of a model that knows both
     #[arg(long, value_name = "A-B")]
     direction: Option<String>,
+    #[command(flatten)]
+    drawing: DrawingArguments,
 }
 
 impl WritingFlags {
@@ -186,26 +189,40 @@ impl WritingFlags {
 impl SearchArguments {
     /// The first flag that is given.
     pub(crate) fn given(&self) -> Option<&'static str> {
+        let of_both = first(&[
+            ("--max-length", self.max_length.is_some()),
+            ("--min-length", self.min_length.is_some()),
+            ("--no-repeat-ngram", self.no_repeat_ngram.is_some()),
+            ("--replace-unknown", self.replace_unknown),
+            ("--direction", self.direction.is_some()),
+        ]);
+        self.given_of_search().or(of_both).or(self.drawing.given())
+    }
+
+    /// The first flag that is given and says something of searches alone.
+    fn given_of_search(&self) -> Option<&'static str> {
         first(&[
             ("--beam", self.beam.is_some()),
             ("--length-penalty", self.length_penalty.is_some()),
             ("--coverage-penalty", self.coverage_penalty.is_some()),
-            ("--max-length", self.max_length.is_some()),
-            ("--min-length", self.min_length.is_some()),
-            ("--no-repeat-ngram", self.no_repeat_ngram.is_some()),
             ("--diverse", self.diverse.is_some()),
             ("--diversity", self.diversity.is_some()),
             ("--patience", self.patience.is_some()),
-            ("--replace-unknown", self.replace_unknown),
-            ("--direction", self.direction.is_some()),
         ])
     }
 
-    /// Lays the flags over what a task's file says. `hypotheses` answers are given for each example.
+    /// Refuses a seed where no text is drawn.
+    pub(crate) fn check_seed(&self, seed: Option<u64>) -> Result<(), Usage> {
+        self.drawing.check_seed(seed)
+    }
+
+    /// Lays the flags over what a task's file says. `hypotheses` answers are given for each example;
+    /// those that are drawn are drawn with `seed`.
     pub(crate) fn apply<T: Task>(
         &self,
         task: &mut T,
         hypotheses: Option<NonZeroUsize>,
+        seed: u64,
     ) -> Result<(), Usage> {
         if let Some(name) = &self.direction {
             let known = task.directions();
@@ -228,6 +245,7 @@ impl SearchArguments {
                 ))),
             };
         };
+        search.sampler = self.drawing.settings(seed, self.given_of_search())?;
         search.beam = self.beam.unwrap_or(search.beam);
         search.length_penalty = self.length_penalty.unwrap_or(search.length_penalty);
         search.coverage_penalty = self.coverage_penalty.unwrap_or(search.coverage_penalty);
@@ -246,8 +264,8 @@ impl SearchArguments {
         }
         if let Some(hypotheses) = hypotheses {
             search.hypotheses = hypotheses;
-            // As many answers need as many beams.
-            if self.beam.is_none() {
+            // As many answers that are searched for need as many beams.
+            if self.beam.is_none() && search.sampler.is_none() {
                 search.beam = search.beam.max(hypotheses);
             }
         }

@@ -287,6 +287,10 @@ fn dialogues_are_learnt_and_talked_with() {
         \"content\": \"b\"}]\n[laughs] ab\n",
     );
     assert_eq!((code, stdout.lines().count()), (0, 3), "{errors}");
+    let two = "predict talker --max-length 4 --temperature 0.9 --top-p 0.9 --seed 2 --nbest 2";
+    let (code, drawn, errors) = place.run(two, "ab\n");
+    assert_eq!((code, drawn.lines().count()), (0, 2), "{drawn}{errors}");
+    assert_eq!(place.run(two, "ab\n").1, drawn);
     let (code, stdout, errors) = place.run("chat talker --max-tokens 4", "ab\n");
     assert_eq!((code, errors.as_str()), (0, ""));
     assert_eq!(stdout.lines().count(), 1);

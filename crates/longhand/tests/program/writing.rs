@@ -127,6 +127,43 @@ fn two_files_become_a_translator() {
     let once: std::collections::BTreeSet<&str> = texts.iter().copied().collect();
     assert!((3..=4).contains(&texts.len()) && once.len() == texts.len(), "{spread}");
     assert!(spread.starts_with("0 ||| dog tree cat cat ||| logprob= -"), "{spread}");
+    // Texts are drawn where that is asked for, the same for a source in any company.
+    let drawn = |flags: &[&str], input: &str| -> String {
+        let all = [&["predict", &out, "--max-length", "12"][..], flags].concat();
+        let (code, texts, errors) = longhand(&all, input);
+        assert_eq!((code, errors.as_str()), (0, ""), "{flags:?}");
+        texts
+    };
+    let (one, other) = ("Hund Baum Katze Katze\n", "Bach Bach Bach Hund\n");
+    let four = ["--temperature", "3", "--seed", "7", "--nbest", "4"];
+    let alone = drawn(&four, one);
+    let texts: Vec<&str> = alone.lines().collect();
+    assert!(texts.len() == 4 && texts.iter().any(|text| *text != texts[0]), "{alone}");
+    let together = drawn(&four, &[other, one].concat());
+    let of_one: Vec<String> = together
+        .lines()
+        .filter_map(|line| Some(format!("0 ||| {}", line.strip_prefix("1 ||| ")?)))
+        .collect();
+    assert_eq!(of_one, texts);
+    let first = drawn(&["--temperature", "3", "--seed", "7", "--nbest", "1"], one);
+    assert_eq!(first.lines().collect::<Vec<_>>(), texts[..1]);
+    assert_ne!(drawn(&["--temperature", "3", "--seed", "8", "--nbest", "4"], one), alone);
+    let both = [other, one].concat();
+    assert_eq!(drawn(&["--temperature", "0"], &both), drawn(&["--beam", "1"], &both));
+    let begun = drawn(&["--temperature", "1", "--prefix", "sun house"], one);
+    assert!(begun.starts_with("sun house"), "{begun}");
+    let ruled = ["predict", &out, "--temperature", "1", "--rules", &rules, "--json"];
+    let (_, ruled, _) = longhand(&ruled, one);
+    let ruled: Value = serde_json::from_str(&ruled).unwrap();
+    let mut words = ruled["translation"].as_str().unwrap().split(|c: char| !c.is_alphanumeric());
+    assert!(words.all(|word| word != "dog" && word != "cat"), "{ruled}");
+    let measure = ["eval", &out, "--data", &test[0], "--targets", &test[1], "--samples", "10"];
+    let hot = ["--temperature", "4", "--top-k", "50", "--json"];
+    let (code, hot, errors) = longhand(&[&measure[..], &hot].concat(), "");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let hot: Value = serde_json::from_str(&hot).unwrap();
+    assert!(of(&hot, "bleu") < of(&measured, "bleu") - 10.0, "{hot}");
+
     let (code, begun, errors) =
         longhand(&["predict", &out, "--prefix", "sun house"], "Hund Baum Katze Katze\n");
     assert_eq!((code, errors.as_str()), (0, ""));
@@ -162,6 +199,18 @@ fn two_files_become_a_translator() {
     assert!(told.contains("--diverse is 3, but the beam must be a multiple of it"), "{told}");
     let told = refused(&["predict", &out, "--diversity", "0.5"]);
     assert!(told.contains("--diversity is 0.5, but it is between groups"), "{told}");
+    for flag in ["--beam", "--diverse", "--length-penalty"] {
+        let told = refused(&["predict", &out, "--temperature", "1", flag, "2"]);
+        assert!(told.contains(flag) && told.contains("texts are drawn: leave one of"), "{told}");
+    }
+    for flag in ["--top-k", "--seed", "--repetition-penalty"] {
+        let told = refused(&["predict", &out, flag, "2"]);
+        assert!(told.contains(flag) && told.contains("pass --temperature too"), "{told}");
+    }
+    let told = refused(&["predict", &out, "--temperature", "1", "--top-p", "2"]);
+    assert!(told.contains("the top-p is 2, but must be"), "{told}");
+    let told = refused(&["predict", &out, "--temperature", "1", "--nbest", "600"]);
+    assert!(told.contains("--nbest is 600, but it must be at most 512"), "{told}");
     let told = refused(&["predict", &out, "--patience", "0"]);
     assert!(told.contains("--patience is 0, but it must be above 0"), "{told}");
     let told = refused(&["predict", &out, "--prefix-column", "first"]);
@@ -376,7 +425,8 @@ fn the_beginning_of_a_text_is_a_baseline_to_compare_with() {
     let told = wrong(&["--baseline", "lead", "--set", "baseline.size=0"]);
     assert!(told.contains("lead cannot have this size"), "{told}");
     let rules = write(&folder, "rules.toml", "forbid = ['two']");
-    for flags in [["--rules", &rules], ["--prefix", "word"], ["--beam", "2"]] {
+    let drawn = ["--temperature", "1"];
+    for flags in [["--rules", &rules], ["--prefix", "word"], ["--beam", "2"], drawn] {
         let (code, _, told) = longhand(&[&["predict", &words][..], &flags].concat(), "a b\n");
         assert!(code == 2 && told.contains(flags[0]) && told.contains("a baseline"), "{told}");
     }

@@ -41,6 +41,10 @@ pub(super) struct NbestArguments {
     /// words=0]
     #[arg(long, value_name = "NAME=X", value_parser = weight, allow_hyphen_values = true)]
     weight: Vec<(String, f64)>,
+    /// Divide log-probabilities (logprob, lm …, subtract) by the number of words of a text and its end,
+    /// so that none is better for being short: for lists of a search that does so, such as predict's
+    #[arg(long)]
+    per_word: bool,
     /// Weights from a file that --save-weights wrote
     #[arg(long, value_name = "FILE")]
     weights: Option<PathBuf>,
@@ -121,8 +125,9 @@ impl NbestArguments {
     }
 
     /// Each flag's name and whether it was given.
-    pub(super) fn given(&self) -> [(&'static str, bool); 8] {
+    pub(super) fn given(&self) -> [(&'static str, bool); 9] {
         [
+            ("--per-word", self.per_word),
             ("--with-model", !self.with_model.is_empty()),
             ("--subtract", self.subtract.is_some()),
             ("--weight", !self.weight.is_empty()),
@@ -169,6 +174,9 @@ impl Arguments {
         if let Some(folder) = &arguments.subtract {
             let engine = Engine::load(any_model_folder(folder)?)?;
             self.add(&mut lists, "subtract", &engine, &cpu, -1.0)?;
+        }
+        if arguments.per_word {
+            lists.per_word(|name| name == LOG_PROBABILITY || name == "subtract" || is_model(name));
         }
         let words = lists.texts().map(|text| text.split_whitespace().count() as f64).collect();
         lists.add("words", words)?;
