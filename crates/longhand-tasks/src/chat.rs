@@ -399,6 +399,7 @@ impl Task for Chatting {
                 log_probability: hypothesis.log_probability,
                 tokens: hypothesis.log_probabilities.len(),
                 is_finished: hypothesis.is_finished(),
+                matches: hypothesis.matches,
             })
         };
         let texts = hypotheses.iter().map(text).collect::<Result<_, _>>()?;
@@ -457,13 +458,17 @@ impl Task for Chatting {
         let answer = answers.first();
         let finite = |value: f64| if value.is_finite() { json!(value) } else { Value::Null };
         let one = |ranked: &Ranked| {
-            json!({
+            let mut told = json!({
                 "text": ranked.text,
                 "score": finite(ranked.score),
                 "log_probability": finite(ranked.log_probability),
                 "tokens": ranked.tokens,
                 "is_finished": ranked.is_finished,
-            })
+            });
+            if let Some(matches) = ranked.matches {
+                told["matches"] = matches.into();
+            }
+            told
         };
         let texts = answer.map(|answer| answer.texts.iter().map(one).collect::<Vec<_>>());
         let best = answer.and_then(|answer| answer.texts.first());

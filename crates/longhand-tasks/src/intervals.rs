@@ -52,9 +52,10 @@ pub fn bootstrap<T: Task>(
 ) -> BTreeMap<String, Interval> {
     let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     let mut draw = Draw::new(scored.len(), seed);
+    let sampler = Sampler::new(task, scored);
     for _ in 0..samples {
-        let sample: Vec<_> = draw.places().map(|place| scored[place]).collect();
-        for (name, value) in task.measure(&sample) {
+        let places: Vec<usize> = draw.places().collect();
+        for (name, value) in sampler.measure(&places) {
             values.entry(name).or_default().push(value);
         }
     }
@@ -69,10 +70,11 @@ pub fn differences<T: Task>(
     samples: usize,
     seed: u64,
 ) -> BTreeMap<String, Difference> {
+    let first = Sampler::new(first, first_scored);
+    let second = Sampler::new(second, second_scored);
     let both = |places: &[usize]| {
-        let sample = |scored: &[_]| places.iter().map(|&place| scored[place]).collect::<Vec<_>>();
-        let second = second.measure(&sample(second_scored));
-        let first = first.measure(&sample(first_scored));
+        let second = second.measure(places);
+        let first = first.measure(places);
         let pairs = first.into_iter().filter_map(move |(name, value)| {
             let other = *second.get(&name)?;
             Some((name, value - other))
@@ -162,6 +164,46 @@ fn sign_test(a: u64, b: u64) -> f64 {
         log_term += ((n - k) as f64).ln() - ((k + 1) as f64).ln();
     }
     (2.0 * sum).min(1.0)
+}
+
+/// Measures samples of examples.
+struct Sampler<'a, T: Task> {
+    task: &'a T,
+    scored: &'a [Scored<'a, T>],
+    /// What a task counts in each example once, as counting takes longer than adding.
+    counts: Option<Vec<Vec<(usize, u64)>>>,
+}
+
+impl<'a, T: Task> Sampler<'a, T> {
+    fn new(task: &'a T, scored: &'a [Scored<'a, T>]) -> Self {
+        Self { task, scored, counts: task.tallies(scored) }
+    }
+
+    /// The metrics of the examples in some places.
+    fn measure(&self, places: &[usize]) -> BTreeMap<String, f64> {
+        match &self.counts {
+            Some(counts) => {
+                let sums = sums(places.iter().map(|&place| &counts[place]));
+                self.task.measure_tallies(&sums)
+            }
+            None => {
+                let sample: Vec<_> = places.iter().map(|&place| self.scored[place]).collect();
+                self.task.measure(&sample)
+            }
+        }
+    }
+}
+
+/// The sums of examples' counts, by place.
+pub(crate) fn sums<'a>(counts: impl IntoIterator<Item = &'a Vec<(usize, u64)>>) -> Vec<u64> {
+    let mut sums: Vec<u64> = Vec::new();
+    for &(place, count) in counts.into_iter().flatten() {
+        if place >= sums.len() {
+            sums.resize(place + 1, 0);
+        }
+        sums[place] += count;
+    }
+    sums
 }
 
 /// Draws places with replacement.

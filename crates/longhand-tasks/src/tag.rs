@@ -23,6 +23,7 @@ use serde_json::{Map, Value, json};
 use crate::batches::{characters as characters_of, features as features_of};
 use crate::characters::{self, Alphabet};
 use crate::error::TaskError;
+use crate::intervals::sums;
 use crate::tags::Scheme;
 use crate::task::{
     At, Calibrates, CharacterRows, Encoded, Explained, Read, Reading, Report, Scored, Task, Unit,
@@ -398,7 +399,15 @@ impl Task for Tagging {
     }
 
     fn measure(&self, scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64> {
-        self.measures(scored)
+        self.measures(&sums(&self.tallies_of(scored)))
+    }
+
+    fn tallies(&self, scored: &[Scored<'_, Self>]) -> Option<Vec<Vec<(usize, u64)>>> {
+        Some(self.tallies_of(scored))
+    }
+
+    fn measure_tallies(&self, sums: &[u64]) -> BTreeMap<String, f64> {
+        self.measures(sums)
     }
 
     fn report(&self, scored: &[Scored<'_, Self>]) -> Report {

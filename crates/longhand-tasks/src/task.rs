@@ -372,6 +372,17 @@ pub trait Task: Clone {
     /// task that writes, no example has an answer while the model is in training.
     fn measure(&self, scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64>;
 
+    /// What [`Task::measure`] counts in each example, as places and counts, where every metric is one of
+    /// their sums: samples of the examples are then measured without counting anew. None by default.
+    fn tallies(&self, _scored: &[Scored<'_, Self>]) -> Option<Vec<Vec<(usize, u64)>>> {
+        None
+    }
+
+    /// Every metric by its key, from the sums of [`Task::tallies`] by place; none by default.
+    fn measure_tallies(&self, _sums: &[u64]) -> BTreeMap<String, f64> {
+        BTreeMap::new()
+    }
+
     /// Whether [`Task::calibrate`] is called after training; it is not by default.
     fn calibrates(_settings: &Self::Settings) -> Calibrates {
         Calibrates::Never
@@ -487,6 +498,8 @@ pub struct Ranked {
     pub tokens: usize,
     /// Whether the model ended it, rather than the longest length.
     pub is_finished: bool,
+    /// Whether it matches the rules; none without rules.
+    pub matches: Option<bool>,
 }
 
 /// A part of an answer: an entity, or a tag of its own.

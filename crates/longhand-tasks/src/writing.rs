@@ -426,6 +426,7 @@ impl<K: Kind> Task for Writing<K> {
                 log_probability: hypothesis.log_probability,
                 tokens: hypothesis.log_probabilities.len(),
                 is_finished: hypothesis.is_finished(),
+                matches: hypothesis.matches,
             })
         };
         let texts = hypotheses.iter().map(text).collect::<Result<_, _>>()?;
@@ -510,7 +511,7 @@ impl<K: Kind> Task for Writing<K> {
         let text = text.to_owned();
         // A baseline is sure of what it writes.
         let (score, log_probability, is_finished) = (0.0, 0.0, true);
-        let ranked = Ranked { text, score, log_probability, tokens, is_finished };
+        let ranked = Ranked { text, score, log_probability, tokens, is_finished, matches: None };
         K::HAS_LEAD.then(|| Answer {
             texts: vec![ranked],
             direction: 0,
@@ -546,13 +547,17 @@ impl<K: Kind> Task for Writing<K> {
         let best = answer.and_then(|answer| answer.texts.first());
         let finite = |value: f64| if value.is_finite() { json!(value) } else { Value::Null };
         let one = |ranked: &Ranked| {
-            json!({
+            let mut told = json!({
                 "text": ranked.text,
                 "score": finite(ranked.score),
                 "log_probability": finite(ranked.log_probability),
                 "tokens": ranked.tokens,
                 "is_finished": ranked.is_finished,
-            })
+            });
+            if let Some(matches) = ranked.matches {
+                told["matches"] = matches.into();
+            }
+            told
         };
         let hypotheses = answer.map(|answer| answer.texts.iter().map(one).collect::<Vec<_>>());
         let fields = [

@@ -28,6 +28,9 @@ pub enum TextError {
     /// A source holds no text at all.
     #[error("{0} is empty: give a text with at least two tokens")]
     Empty(String),
+    /// A file of examples holds none.
+    #[error("{0} is empty: give at least one example")]
+    NoExamples(String),
     /// A folder holds no file.
     #[error("the folder {} holds no file to read", .0.display())]
     EmptyFolder(PathBuf),

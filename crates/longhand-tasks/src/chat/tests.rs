@@ -177,6 +177,7 @@ fn what_was_written_is_as_varied_as_its_bigrams() {
             log_probability: 0.0,
             tokens: 1,
             is_finished: true,
+            matches: None,
         }],
         is_cut: false,
     };

@@ -1,6 +1,6 @@
 //! How well tags were found: entities as a whole, or raw tags one by one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, json};
 
@@ -13,19 +13,61 @@ use crate::task::{Report, Scored};
 const UNKNOWN: &str = "(not in training)";
 
 impl Tagging {
-    /// Every metric by its key.
-    pub(super) fn measures(&self, scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64> {
-        let mut metrics = vec![("accuracy", self.accuracy(scored))];
+    /// What metrics count in each example, by place: tags that are right, all tags, and of each type of
+    /// entity, or of each raw tag, how many are in the data, were found, and are right. Types lie in
+    /// the order of their names, and behind the raw tags are those that training lacks.
+    pub(super) fn tallies_of(&self, scored: &[Scored<'_, Self>]) -> Vec<Vec<(usize, u64)>> {
+        let kinds: Vec<BTreeMap<String, EntityCounts>> = match self.scheme {
+            Scheme::Raw => Vec::new(),
+            _ => scored.iter().map(|one| self.scores(&[*one]).types().clone()).collect(),
+        };
+        let names: BTreeSet<&String> = kinds.iter().flat_map(BTreeMap::keys).collect();
+        let places: BTreeMap<&String, usize> = names.into_iter().zip(0..).collect();
+        let unknown = self.tags.len();
+        let of_example = |(example, one): (usize, &Scored<'_, Self>)| {
+            let truth = self.numbers(one.example);
+            let all = truth.len() as u64;
+            let found = one.answers.iter().flat_map(|answer| &answer.tags);
+            let (mut right, mut counts) = (0, BTreeMap::<usize, EntityCounts>::new());
+            for (truth, &found) in truth.iter().zip(found) {
+                let is_right = *truth == Some(found);
+                right += u64::from(is_right);
+                if self.scheme == Scheme::Raw {
+                    let truth = truth.map_or(unknown, |truth| truth as usize);
+                    let of_truth = counts.entry(truth).or_default();
+                    of_truth.truth += 1;
+                    of_truth.right += u64::from(is_right);
+                    counts.entry(found as usize).or_default().found += 1;
+                }
+            }
+            let kinds = kinds.get(example).into_iter().flatten();
+            counts.extend(kinds.map(|(name, of)| (places[name], *of)));
+            let of_kinds = counts.into_iter().flat_map(|(place, of)| {
+                let first = 2 + 3 * place;
+                [(first, of.truth), (first + 1, of.found), (first + 2, of.right)]
+            });
+            [(0, right), (1, all)].into_iter().chain(of_kinds).collect()
+        };
+        scored.iter().enumerate().map(of_example).collect()
+    }
+
+    /// Every metric by its key, from the sums of [`Tagging::tallies_of`].
+    pub(super) fn measures(&self, sums: &[u64]) -> BTreeMap<String, f64> {
+        let at = |place: usize| sums.get(place).copied().unwrap_or(0);
+        let kinds = sums.get(2..).unwrap_or_default().chunks_exact(3);
+        let kinds = kinds.map(|of| EntityCounts { truth: of[0], found: of[1], right: of[2] });
+        let mut metrics = vec![("accuracy", at(0) as f64 / at(1).max(1) as f64)];
         match self.scheme {
             Scheme::Raw => {
-                let (names, confusion) = self.confusion(scored);
-                let [precision, recall, f1] = macro_means(&self.told(&names, &confusion));
+                let names = self.tags.iter().map(String::as_str).chain([UNKNOWN]);
+                let tags: Vec<(&str, EntityCounts)> = names.zip(kinds).collect();
+                let [precision, recall, f1] = macro_means(&self.told(&tags));
                 metrics.extend([
                     ("macro_f1", f1),
                     ("macro_precision", precision),
                     ("macro_recall", recall),
                 ]);
-                if let Some(roles) = self.roles(&names, &confusion) {
+                if let Some(roles) = self.roles(&tags) {
                     metrics.extend([
                         ("f1", roles.f1()),
                         ("precision", roles.precision()),
@@ -34,13 +76,16 @@ impl Tagging {
                 }
             }
             _ => {
-                let scores = self.scores(scored);
-                let overall = scores.overall();
+                // A type that a sample lacks has no share in the mean.
+                let kinds: Vec<EntityCounts> = kinds.filter(|of| of.truth + of.found > 0).collect();
+                let mut overall = EntityCounts::default();
+                kinds.iter().for_each(|of| overall += *of);
+                let sum: f64 = kinds.iter().map(EntityCounts::f1).sum();
                 metrics.extend([
                     ("entity_f1", overall.f1()),
                     ("entity_precision", overall.precision()),
                     ("entity_recall", overall.recall()),
-                    ("entity_macro_f1", scores.macro_f1()),
+                    ("entity_macro_f1", sum / kinds.len().max(1) as f64),
                 ]);
             }
         }
@@ -65,19 +110,6 @@ impl Tagging {
         Report { text: scores.table(), classes, json, ..Report::default() }
     }
 
-    /// The share of tags that are right.
-    fn accuracy(&self, scored: &[Scored<'_, Self>]) -> f64 {
-        let (mut right, mut all) = (0, 0);
-        for Scored { example, answers, .. } in scored {
-            let truth = self.numbers(example);
-            let found = answers.iter().flat_map(|answer| &answer.tags);
-            all += truth.len();
-            right +=
-                truth.iter().zip(found).filter(|(truth, found)| **truth == Some(**found)).count();
-        }
-        right as f64 / all.max(1) as f64
-    }
-
     /// How often each raw tag was taken for each, and the names of the tags. Tags that training lacks
     /// are one more, where an example has one.
     fn confusion(&self, scored: &[Scored<'_, Self>]) -> (Vec<String>, Confusion) {
@@ -98,23 +130,19 @@ impl Tagging {
     }
 
     /// The scores of the tags whose mean is told: of roles without those that are none.
-    fn told(&self, names: &[String], confusion: &Confusion) -> Vec<ClassScore> {
+    fn told(&self, tags: &[(&str, EntityCounts)]) -> Vec<ClassScore> {
         let is_told = |name: &str| self.columns.predicate.is_none() || self.speaks(name);
-        let classes = names.iter().zip(confusion.classes());
-        classes.filter(|(name, _)| is_told(name)).map(|(_, class)| class).collect()
+        let told = tags.iter().filter(|(name, _)| is_told(name));
+        told.map(|(_, of)| ClassScore::of(of.right, of.truth, of.found)).collect()
     }
 
     /// How well roles were found, without the tags of tokens that have none, and of the predicates
     /// themselves. None without a column of predicates, where every tag says something. A role that
     /// training lacks is never found.
-    fn roles(&self, names: &[String], confusion: &Confusion) -> Option<EntityCounts> {
+    fn roles(&self, tags: &[(&str, EntityCounts)]) -> Option<EntityCounts> {
         self.columns.predicate?;
         let mut counts = EntityCounts::default();
-        let classes = names.iter().zip(confusion.classes()).enumerate();
-        for (place, (_, class)) in classes.filter(|(_, (name, _))| self.speaks(name)) {
-            let right = confusion.counts()[place][place];
-            counts += EntityCounts { truth: class.support, found: class.answered, right };
-        }
+        tags.iter().filter(|(name, _)| self.speaks(name)).for_each(|(_, of)| counts += *of);
         Some(counts)
     }
 

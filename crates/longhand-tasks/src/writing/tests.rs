@@ -56,6 +56,7 @@ fn answer<K: Kind>(text: &str, direction: usize) -> Answer<K> {
         log_probability: -2.0,
         tokens: 2,
         is_finished: true,
+        matches: None,
     };
     Answer { texts: vec![text], direction, is_cut: false, counts: Arc::default() }
 }

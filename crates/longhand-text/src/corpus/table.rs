@@ -199,7 +199,7 @@ fn table(source: &Source, format: TableFormat, options: &TableOptions) -> Result
         }
     }
     if table.examples.is_empty() {
-        return Err(TextError::Empty(source.name().to_owned()));
+        return Err(TextError::NoExamples(source.name().to_owned()));
     }
     Ok(table)
 }
@@ -216,7 +216,7 @@ fn treebank(source: &Source, options: &TableOptions) -> Result<Vec<Example>, Tex
     let (unlabelled, lossy) = (options.unlabelled, options.lossy);
     let examples = treebank::examples(source, options.trees, (unlabelled, lossy))?;
     match examples.is_empty() {
-        true => Err(TextError::Empty(source.name().to_owned())),
+        true => Err(TextError::NoExamples(source.name().to_owned())),
         false => Ok(examples),
     }
 }

@@ -147,7 +147,8 @@ fn write_spans(out: &mut impl Write, rows: TableRows) -> io::Result<()> {
         number += 1;
         for (place, asked) in (1..).zip(passage.questions.iter().take(left)) {
             let row = SpanRow {
-                id: format!("{number}-{place}"),
+                // With the seed, so that tables of several seeds can be read together.
+                id: format!("{}-{number}-{place}", rows.seed),
                 context: &passage.context,
                 question: &asked.text,
                 answers: asked.answer.as_slice(),

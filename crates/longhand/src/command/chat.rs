@@ -95,7 +95,9 @@ impl Arguments {
         if lines.is_terminal() {
             say!("/help lists the commands; Ctrl-C ends an answer, Ctrl-D the conversation.");
         }
-        let mut talk = Talk::new(chat, self.load, (&cpu, template), max_tokens, self.json);
+        // The file of --save is the one that /save writes when it names none.
+        let file = self.save.clone().or(self.load);
+        let mut talk = Talk::new(chat, file, (&cpu, template), max_tokens, self.json);
         talk.force = self.force;
         let talked = converse(&mut talk, &mut lines);
         // Whoever has heard enough may still want the conversation.

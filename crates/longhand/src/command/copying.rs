@@ -97,6 +97,13 @@ impl CopyFlags {
     }
 }
 
+/// Whether the model that is to be trained has an encoder. What is wrong with its configuration is told
+/// by the run.
+pub(super) fn has_encoder(model: &ModelSettings) -> bool {
+    let config = configured(&mut model.clone()).ok().flatten();
+    config.is_some_and(|config| config.encoder.is_some())
+}
+
 /// The configuration of the model that is to be trained, that of a base model written out so that keys
 /// can be taken from it; none where the folder of a base model holds no network.
 fn configured(model: &mut ModelSettings) -> Result<Option<Config>> {

@@ -17,7 +17,7 @@ use longhand_train::{Adversarial, Budget, Settings as TrainSettings};
 use serde_json::{Value, json};
 
 use super::baseline::{self, BaselineFlags, Others};
-use super::copying::CopyFlags;
+use super::copying::{CopyFlags, has_encoder};
 use super::flags::{
     BudgetFlags, DataFlags, ModelFlags, NGRAM, OutputFlags, PretrainingFlags, TrainingFlags,
     TuningFlags, begin_with, check, first, nothing_to_resume, set,
@@ -264,6 +264,9 @@ impl Arguments {
             begin_with(folder, &mut recipe)?;
         }
         self.model.apply(&mut recipe)?;
+        if begins && !self.settings()?.iter().any(|(key, _)| key == "form") {
+            form_of_model(&mut recipe)?;
+        }
         self.copying.apply(&mut recipe)?;
         if let Some(path) = &self.vectors {
             let vectors = Vectors { path: absolute(path)?, sha256: String::new() };
@@ -423,6 +426,16 @@ impl Arguments {
         }
         Ok(settings)
     }
+}
+
+/// Where nobody names a form, sources are read by the encoder of a model that has one: it needs them.
+fn form_of_model(recipe: &mut Recipe) -> Result<(), Usage> {
+    let Some(task) = recipe.task.as_mut().filter(|task| task.writes()) else { return Ok(()) };
+    if has_encoder(&recipe.model) {
+        let form = task.set("form", "encoder-decoder".into());
+        form.map_err(|error| Usage(error.to_string()))?;
+    }
+    Ok(())
 }
 
 /// The weights of labels as a recipe writes them; none where no flag names any.

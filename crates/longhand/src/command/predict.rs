@@ -41,7 +41,7 @@ mod fasttext;
                         echo 'Who wrote it ?' | longhand predict classifier --json\n  longhand \
                         predict classifier --data new.csv --text-column review > labelled.csv")]
 pub(crate) struct Arguments {
-    /// The model folder of a classifier
+    /// The model folder of a task's model
     #[arg(value_name = "DIR")]
     model: PathBuf,
     #[command(flatten)]
@@ -411,10 +411,12 @@ impl Arguments {
 }
 
 impl Reasons {
-    /// Counts an answer that was written and did not end.
+    /// Counts an answer that was cut. One that matches the rules as it stands is whole, even if the
+    /// longest length ended it.
     fn note_unfinished<T: Task>(&mut self, task: &T, answers: &[T::Answer]) {
         let ranked = task.ranked(answers);
-        self.unfinished += usize::from(ranked.first().is_some_and(|best| !best.is_finished));
+        let is_cut = |best: &Ranked| !best.matches.unwrap_or(best.is_finished);
+        self.unfinished += usize::from(ranked.first().is_some_and(is_cut));
     }
 
     /// Why the answers were given: for the whole, or for each part; nothing where that is not asked

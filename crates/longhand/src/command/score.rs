@@ -171,6 +171,10 @@ impl Arguments {
     /// Refuses flags that mean nothing for what is scored.
     fn check(&self) -> Result<(), Usage> {
         let work = self.work();
+        if work == Work::Lists && (self.by == By::Line || self.table.data.is_some()) {
+            let other = if self.by == By::Line { "--by line" } else { "--data" };
+            return Err(Usage(format!("--nbest does not go with {other}: leave out one of them")));
+        }
         let (by_line, tables) = (work == Work::Lines, work == Work::Table);
         let memory = work == Work::Tokens || (by_line && self.lines.carries());
         let lists = work == Work::Lists;

@@ -33,7 +33,7 @@ pub(super) struct WritingFlags {
     #[arg(long, value_name = "X", conflicts_with = "test")]
     test_fraction: Option<f64>,
     /// How the source is read: stream, in one stream with the target,
-    /// or encoder-decoder [default: stream]
+    /// or encoder-decoder [default: as MODEL or the preset reads it, else stream]
     #[arg(long, value_name = "FORM")]
     form: Option<String>,
     /// The column of the source, by name or by number from 0 [default: source, document or question,

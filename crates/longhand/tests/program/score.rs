@@ -346,7 +346,7 @@ fn what_makes_no_sense_is_refused_in_a_sentence() {
     let above = ["--by", "line", "--reference", &log, "--above"];
     let found = folder.write("two.ref", "a\nb\n");
     let tune = ["--nbest", &lists, "--tune", &found, "--weight", "score=1", "--weight", "lm=1"];
-    let scored: [(&[&str], i32, &str); 27] = [
+    let scored: [(&[&str], i32, &str); 29] = [
         (&[&log], 2, "FILE goes with --by line"),
         (&["--carry"], 2, "--carry goes with --by line"),
         (&["--top", "3"], 2, "--top goes with --by line"),
@@ -374,6 +374,8 @@ fn what_makes_no_sense_is_refused_in_a_sentence() {
         (&["--nbest", &lists, "--weight", "lm"], 2, "such as lm=0.5"),
         (&["--nbest", &lists, "--weights", &no_weights], 1, "holds no weights"),
         (&["--best"], 2, "--best goes with --nbest"),
+        (&["--nbest", &lists, "--by", "line"], 2, "--nbest does not go with --by line"),
+        (&["--nbest", &lists, "--data", &csv], 2, "--nbest does not go with --data"),
     ];
     for (further, code, words) in scored {
         let arguments = [&["score", &model], further].concat();

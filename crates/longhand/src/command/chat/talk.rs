@@ -111,7 +111,8 @@ impl Talk {
 
     /// Keeps the conversation in a file, as `--save` asks.
     pub(super) fn save_at_end(&mut self, path: &Path, force: bool) -> Result<()> {
-        let own = self.current()?.file.as_deref() == Some(path);
+        // It may have been written by /save in another branch than the one that the end is in.
+        let own = self.branches.values().any(|branch| branch.file.as_deref() == Some(path));
         let path = writable(path, force || own)?.to_owned();
         self.current()?.chat.snapshot().save(&path).context("the conversation is not saved")
     }

@@ -32,6 +32,10 @@ pub(crate) struct Examined {
 pub(crate) fn examine(folder: &Path, cpu: &Arc<Cpu>) -> Examined {
     let folder = match any_model_folder(folder) {
         Ok(folder) => folder,
+        // There is nothing to copy again where the path is wrong.
+        Err(error) if !folder.is_dir() => {
+            return wrong(sentence(&error), "Check the path: no model was examined.");
+        }
         Err(error) => return broken(sentence(&error)),
     };
     match Engine::load(folder) {
@@ -46,7 +50,10 @@ pub(crate) fn examine(folder: &Path, cpu: &Arc<Cpu>) -> Examined {
 }
 
 fn broken(found: String) -> Examined {
-    let advice = "Copy the folder again from where it was made, or train it anew.";
+    wrong(found, "Copy the folder again from where it was made, or train it anew.")
+}
+
+fn wrong(found: String, advice: &str) -> Examined {
     Examined { checks: vec![Check::wrong("model", found, advice)], engine: None, bytes: 0 }
 }
 

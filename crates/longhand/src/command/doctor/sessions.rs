@@ -13,6 +13,13 @@ const NAME: &str = "sessions";
 
 /// Reads every session of a folder, and changes nothing.
 pub(crate) fn examine(folder: &Path) -> Check {
+    if !folder.is_dir() {
+        return Check::wrong(
+            NAME,
+            format!("there is no folder {}", folder.display()),
+            "Name the folder that a server has as --sessions.",
+        );
+    }
     let file = folder.join(SESSIONS_FILE);
     let name = file.display();
     if !file.is_file() {
@@ -38,7 +45,8 @@ pub(crate) fn examine(folder: &Path) -> Check {
 }
 
 fn told(report: &Report) -> Check {
-    let found = format!("{} sessions, {}", report.sessions, size(report.bytes));
+    let plural = if report.sessions == 1 { "" } else { "s" };
+    let found = format!("{} session{plural}, {}", report.sessions, size(report.bytes));
     match &report.damaged[..] {
         [] => Check::well(NAME, format!("{found}, all whole")),
         [first, ..] => Check::wrong(
@@ -61,6 +69,9 @@ mod tests {
     fn a_file_is_counted_and_what_cannot_be_read_is_told() {
         let place = tempfile::tempdir().unwrap();
         let look = || examine(place.path());
+        let nowhere = examine(&place.path().join("nowhere"));
+        assert_eq!(nowhere.verdict, Verdict::Wrong);
+        assert!(nowhere.found.contains("there is no folder"), "{}", nowhere.found);
         let missing = look();
         assert_eq!(missing.verdict, Verdict::Note);
         assert!(missing.found.contains("there is no"), "{}", missing.found);

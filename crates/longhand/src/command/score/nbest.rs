@@ -1,6 +1,6 @@
 //! N-best lists in a new order, by a language model's score beside the scores that they came with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -163,7 +163,7 @@ impl Arguments {
         let mut lists = Lists::parse(&text, &path.display().to_string())?;
         // What is wrong with the references is told before the models read.
         let paths = if arguments.tune.is_empty() { &arguments.references } else { &arguments.tune };
-        let references = self.references(paths, lists.lists().len())?;
+        let references = self.references(paths, &lists)?;
         let given: Vec<String> = lists.features().to_vec();
         let (engine, cpu) = self.model.open()?;
         self.add(&mut lists, "lm", &engine, &cpu, 1.0)?;
@@ -243,15 +243,29 @@ impl Arguments {
         }
     }
 
-    /// The references of each list, one of each file.
-    fn references(&self, paths: &[PathBuf], lists: usize) -> Result<Vec<Vec<String>>> {
+    /// The references of each list, one of each file: the line of the number that is the list's id, as a
+    /// search skips blank sources, and where ids are no such numbers the line in the list's place.
+    fn references(&self, paths: &[PathBuf], lists: &Lists) -> Result<Vec<Vec<String>>> {
         if paths.is_empty() {
             return Ok(Vec::new());
         }
+        let numbers: Option<Vec<usize>> =
+            lists.lists().iter().map(|list| list.id().parse().ok()).collect();
+        // Two lists of one number would share a reference.
+        let numbers = numbers
+            .filter(|numbers| numbers.iter().collect::<BTreeSet<_>>().len() == numbers.len());
+        let lists = lists.lists().len();
         let mut all = vec![Vec::new(); lists];
         for path in paths {
             let text = self.text_of(path)?;
             let lines: Vec<&str> = text.lines().collect();
+            let within = |numbers: &&Vec<usize>| numbers.iter().all(|&it| it < lines.len());
+            if let Some(numbers) = numbers.as_ref().filter(within) {
+                for (references, &number) in all.iter_mut().zip(numbers) {
+                    references.push(lines[number].to_owned());
+                }
+                continue;
+            }
             if lines.len() != lists {
                 let (references, got) = (path.display().to_string(), lines.len());
                 return Err(NbestError::References { references, got, lists }.into());
