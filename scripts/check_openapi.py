@@ -40,7 +40,8 @@ def tune(program, folder):
     context = "Ada lives in Bern and has a map."
     question = {"question": "Where does Ada live?", "answers": [{"text": "Bern", "answer_start": 13}]}
     paragraphs = [
-        {"context": context, "qas": [{"id": str(i), **question}]} for i in range(40)
+        {"context": f"{context} It is {i} years old.", "qas": [{"id": str(i), **question}]}
+        for i in range(40)
     ]
     pairs = "".join(f"ein Haus {i}\ta house {i}\n" for i in range(60))
     texts = {

@@ -265,7 +265,7 @@ impl Arguments {
         }
         self.model.apply(&mut recipe)?;
         if begins && !self.settings()?.iter().any(|(key, _)| key == "form") {
-            form_of_model(&mut recipe)?;
+            form_of_model(&mut recipe);
         }
         self.copying.apply(&mut recipe)?;
         if let Some(path) = &self.vectors {
@@ -429,13 +429,12 @@ impl Arguments {
 }
 
 /// Where nobody names a form, sources are read by the encoder of a model that has one: it needs them.
-fn form_of_model(recipe: &mut Recipe) -> Result<(), Usage> {
-    let Some(task) = recipe.task.as_mut().filter(|task| task.writes()) else { return Ok(()) };
+fn form_of_model(recipe: &mut Recipe) {
+    let Some(task) = recipe.task.as_mut().filter(|task| task.writes()) else { return };
     if has_encoder(&recipe.model) {
-        let form = task.set("form", "encoder-decoder".into());
-        form.map_err(|error| Usage(error.to_string()))?;
+        // A chat has one form alone: the run says why such a model is none for it.
+        let _ = task.set("form", "encoder-decoder".into());
     }
-    Ok(())
 }
 
 /// The weights of labels as a recipe writes them; none where no flag names any.
