@@ -12,6 +12,9 @@
 //! p(v) = λ · p_knn(v) + (1 − λ) · p_model(v)
 //! ```
 //!
+//! Of a model that writes from a source, the keys are the decoder's hidden states before the tokens of
+//! targets (kNN-MT; Khandelwal et al., "Nearest neighbor machine translation", 2021).
+//!
 //! On disk it is a folder. A file that differs in one bit is refused by name, and so is the datastore
 //! of another model or tokeniser:
 //!

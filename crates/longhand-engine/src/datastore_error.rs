@@ -61,12 +61,6 @@ pub enum DatastoreError {
         /// Hash of the tokeniser in its header.
         got: String,
     },
-    /// A model whose hidden states are of a source and a target.
-    #[error(
-        "the model writes from a source that its encoder reads, but a datastore is of a single stream: \
-         use a model of the form `stream`"
-    )]
-    WithSource,
     /// A text without a token that follows another one.
     #[error("the text has no token that follows another one: give a longer text to index")]
     Empty,

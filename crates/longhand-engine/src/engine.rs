@@ -52,7 +52,23 @@ impl Engine {
     /// As [`Engine::load`], and an adapter that is damaged or belongs to another model, or does not
     /// go with another one.
     pub fn load_with(folder: &Path, adapters: &[AdapterChoice]) -> Result<Arc<Self>, EngineError> {
-        let (model, tokenizer) = language_model(folder, adapters)?;
+        Self::load_beside(folder, adapters, None)
+    }
+
+    /// As [`Engine::load_with`]. The matrices that are equal to those of `base`, a network that is packed
+    /// for reading, are held once for both: an adapter takes the memory of those that it changes.
+    ///
+    /// # Errors
+    /// The errors of [`Engine::load_with`], for the same causes.
+    pub fn load_beside(
+        folder: &Path,
+        adapters: &[AdapterChoice],
+        base: Option<&Model>,
+    ) -> Result<Arc<Self>, EngineError> {
+        let (mut model, tokenizer) = language_model(folder, adapters)?;
+        if let (LanguageModel::Network(model), Some(base)) = (&mut model, base) {
+            model.pack_beside(base);
+        }
         Self::with_generation(model, tokenizer, GenerationConfig::of_folder(folder)?)
     }
 
@@ -256,8 +272,8 @@ impl Reader {
     /// `[rows, D]`: the body's output in the last pass, and D.
     ///
     /// # Errors
-    /// [`EngineError::NotNetwork`] for an n-gram model, [`EngineError::NothingRead`] before the
-    /// first pass.
+    /// [`EngineError::NotNetwork`] for an n-gram model, [`EngineError::NothingRead`]
+    /// before the first pass.
     pub(crate) fn output(&self) -> Result<(&[f32], usize), EngineError> {
         self.engine.model.network()?;
         self.passes.output().ok_or(EngineError::NothingRead)

@@ -7,8 +7,9 @@
 //! random fields", 2001; Lample et al., "Neural architectures for named entity recognition", 2016,
 //! equation 1). Forward–backward sums the paths in logarithms, so that any finite scores are safe.
 //!
-//! What answers, the best path and the marginals, can be told which paths are legal ([`Legal`]). The
-//! likelihood is over all of them: that illegal ones are improbable is learnt.
+//! Each of them can be told which paths are legal ([`Legal`]): the score of an illegal start, step or end
+//! is then −∞, so that the probability of such a path is 0. A sequence without a legal path, or one whose
+//! targets are no legal path, is answered or measured over all paths, so that its likelihood stays finite.
 //!
 //! Each sequence is a chain over its real positions, whatever documents it holds.
 
@@ -65,8 +66,12 @@ pub struct Legal<'a> {
 /// `targets` is `[T·B]`. A sequence whose first target is [`IGNORE`] is left out; targets of
 /// padding are not read. `losses` `[B]` receives each sequence's loss. The gradient by a score is
 /// the expected count of its tag or pair of tags less the count in `targets`. The total counts the
-/// tags, and as correct those that the best path has. Z is over all paths, legal or not, and so is the
-/// best path. Computes in double precision, on one thread. Stable for any finite scores.
+/// tags, and as correct those that the best path has. Computes in double precision, on one thread.
+/// Stable for any finite scores.
+///
+/// With `legal` only paths of legal starts, steps and ends count, in Z and as the best path, and
+/// the gradient by the score of an illegal one is 0. A sequence whose tags are no such path is
+/// measured over all paths.
 ///
 /// # Panics
 /// If a slice's length is not that of its shape, or a target is no tag.
@@ -74,29 +79,31 @@ pub fn negative_log_likelihood(
     sequence: Sequence,
     scores: Scores,
     targets: &[u32],
+    legal: Option<Legal>,
     mut losses: Option<&mut [f32]>,
     mut gradient: Option<Gradient>,
 ) -> Total {
-    let tags = check(sequence, &scores, None);
+    let tags = check(sequence, &scores, legal);
     assert_eq!(targets.len(), sequence.rows(), "a target for each position");
-    let table = Table::new(scores.transitions, None);
+    let tables = Tables::new(scores, legal);
     let mut chain = Chain::new(tags);
     let mut best = Vec::new();
     let mut total = Total::default();
     for b in 0..sequence.batch {
         let length = sequence.real(b);
         let target = |t: usize| targets[t * sequence.batch + b];
-        let mut nats = 0.0;
+        let mut nats = 0.0_f64;
         if length > 0 && target(0) != IGNORE {
             let path: Vec<usize> = (0..length).map(|t| target(t) as usize).collect();
-            chain.read(sequence, scores, None, b);
-            let all = chain.forward(&table);
-            nats = all - chain.score(&table, &path);
+            let table = tables.read(&mut chain, sequence, b, |chain, table| {
+                nats = chain.forward(table) - chain.score(table, &path);
+                nats.is_finite()
+            });
             if let Some(gradient) = &mut gradient {
-                chain.backward(&table);
-                chain.add_gradient(&table, sequence, b, &path, gradient);
+                chain.backward(table);
+                chain.add_gradient(table, sequence, b, &path, gradient);
             }
-            chain.best_path(&table, None, &mut best);
+            chain.best_path(table, &mut best);
             total.count += length;
             total.correct += path.iter().zip(&best).filter(|(tag, best)| tag == best).count();
             total.nats += nats;
@@ -119,23 +126,12 @@ pub fn negative_log_likelihood(
 pub fn marginals(sequence: Sequence, scores: Scores, legal: Option<Legal>, out: &mut [f32]) {
     let tags = check(sequence, &scores, legal);
     assert_eq!(out.len(), sequence.rows() * tags, "a probability for each tag");
-    let free = Table::new(scores.transitions, None);
-    let legal = legal.map(|legal| (legal, Table::new(scores.transitions, Some(legal.transitions))));
+    let tables = Tables::new(scores, legal);
     let mut chain = Chain::new(tags);
     out.fill(0.0);
     for b in (0..sequence.batch).filter(|&b| sequence.real(b) > 0) {
-        let within = legal.as_ref().filter(|(legal, table)| {
-            chain.read(sequence, scores, Some(*legal), b);
-            chain.forward(table) > f64::NEG_INFINITY
-        });
-        let table = match within {
-            Some((_, table)) => table,
-            None => {
-                chain.read(sequence, scores, None, b);
-                chain.forward(&free);
-                &free
-            }
-        };
+        let table = tables
+            .read(&mut chain, sequence, b, |chain, table| chain.forward(table) > f64::NEG_INFINITY);
         chain.backward(table);
         for t in 0..sequence.real(b) {
             let row = &mut out[(t * sequence.batch + b) * tags..][..tags];
@@ -155,18 +151,51 @@ pub fn marginals(sequence: Sequence, scores: Scores, legal: Option<Legal>, out: 
 pub fn viterbi(sequence: Sequence, scores: Scores, legal: Option<Legal>, tags: &mut [u32]) {
     let count = check(sequence, &scores, legal);
     assert_eq!(tags.len(), sequence.rows(), "a tag for each position");
-    let table = Table::new(scores.transitions, None);
+    let tables = Tables::new(scores, legal);
     let mut chain = Chain::new(count);
     let mut best = Vec::new();
     tags.fill(0);
     for b in (0..sequence.batch).filter(|&b| sequence.real(b) > 0) {
-        chain.read(sequence, scores, None, b);
-        if !chain.best_path(&table, legal, &mut best) {
-            chain.best_path(&table, None, &mut best);
-        }
+        tables.read(&mut chain, sequence, b, |chain, table| chain.best_path(table, &mut best));
         for (t, &tag) in best.iter().enumerate() {
             tags[t * sequence.batch + b] = tag as u32;
         }
+    }
+}
+
+/// The scores of steps over the legal paths, where some are not, and over all.
+struct Tables<'a> {
+    scores: Scores<'a>,
+    legal: Option<(Legal<'a>, Table)>,
+    all: Table,
+}
+
+impl<'a> Tables<'a> {
+    fn new(scores: Scores<'a>, legal: Option<Legal<'a>>) -> Self {
+        let table = |legal: Option<&[bool]>| Table::new(scores.transitions, legal);
+        let all = table(None);
+        let legal = legal.map(|legal| (legal, table(Some(legal.transitions))));
+        Self { scores, legal, all }
+    }
+
+    /// Reads sequence `b` into `chain` and lets `take` go over its legal paths; over all of them where
+    /// it finds none. Gives the table of those that it went over last.
+    fn read(
+        &self,
+        chain: &mut Chain,
+        sequence: Sequence,
+        b: usize,
+        mut take: impl FnMut(&mut Chain, &Table) -> bool,
+    ) -> &Table {
+        if let Some((legal, table)) = &self.legal {
+            chain.read(sequence, self.scores, Some(*legal), b);
+            if take(chain, table) {
+                return table;
+            }
+        }
+        chain.read(sequence, self.scores, None, b);
+        take(chain, &self.all);
+        &self.all
     }
 }
 

@@ -18,15 +18,18 @@ use crate::pointwise::for_rows;
 use crate::scratch;
 
 pub mod binary;
+pub mod ordinal;
 mod passes;
 pub mod pointer;
 pub mod reference;
+mod sampled;
 mod softmax;
 pub mod span;
 #[cfg(test)]
 mod tests;
 
 use passes::{Exponentials, Largest, LogSoftmax, MostProbable, Scale, SumLanes};
+pub use sampled::{Candidates, Sampler, sampled_cross_entropy};
 pub use softmax::{cross_entropy_of_logits, softmax};
 
 /// The target of a row that counts neither in the loss nor in its gradient.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use longhand_kernel::Sequence;
 use longhand_kernel::crf::Legal;
-use longhand_kernel::loss::{binary, cross_entropy_of_logits, span};
+use longhand_kernel::loss::{binary, cross_entropy_of_logits, ordinal, span};
 
 use crate::block::NormLayer;
 use crate::config::{Config, Dropout, HeadConfig, HeadKind};
@@ -40,10 +40,15 @@ pub enum Targets<'a> {
     Tokens(&'a [u32]),
     /// `[B]` classes, for a classifier and a sentence pair.
     Labels(&'a [u32]),
-    /// `[B, L]` numbers from 0 (off) to 1 (on), for independent labels.
-    Flags(&'a [f32]),
-    /// `[T·B]` tags, for a tagging head.
-    Tags(&'a [u32]),
+    /// `[B]` classes whose order counts, for a classifier and a sentence pair: a probability that is
+    /// wrong by more classes costs more.
+    Ordered(&'a [u32]),
+    /// `[B, L]` numbers from 0 (off) to 1 (on), for independent labels; and `[L]`, how often one that
+    /// is on counts in the loss of each label (none: once).
+    Flags(&'a [f32], Option<&'a [f32]>),
+    /// `[T·B]` tags, for a tagging head; and the paths over which a CRF's loss is (none: all). Tags that
+    /// are no legal path have the loss over all paths.
+    Tags(&'a [u32], Option<Legal<'a>>),
     /// `[T·B]` tags, for a tagging head: each by the score of its own position, without a CRF's scores
     /// of two tags beside each other.
     TagsApart(&'a [u32]),
@@ -200,6 +205,9 @@ impl Head {
     /// [`ModelError::Head`] for an `x` of another width, and for targets of another kind, another
     /// number or out of range.
     /// Nothing was recorded then.
+    ///
+    /// # Panics
+    /// If the weights of labels, or what is legal, are not of the head's shape.
     pub fn loss(
         &self,
         weights: &Weights,
@@ -218,20 +226,24 @@ impl Head {
                 let logits = tape.scores(weights, x, self.output, trains);
                 tape.pointer_cross_entropy(body, logits, ids, options)
             }
-            (Targets::Tags(tags), Some(crf)) => {
+            (Targets::Tags(tags, legal), Some(crf)) => {
                 let scores = tape.scores(weights, x, self.output, trains);
-                tape.crf_loss(weights, scores, crf, tags, options)
+                tape.crf_loss(weights, scores, crf, (tags, legal), options)
             }
             (
                 Targets::Tokens(ids)
                 | Targets::Labels(ids)
-                | Targets::Tags(ids)
+                | Targets::Tags(ids, _)
                 | Targets::TagsApart(ids),
                 _,
             ) => tape.cross_entropy(weights, x, self.output, ids, options),
-            (Targets::Flags(flags), _) => {
+            (Targets::Ordered(classes), _) => {
                 let logits = tape.scores(weights, x, self.output, trains);
-                tape.flag_cross_entropy(logits, flags, options)
+                tape.ordinal_cross_entropy(logits, classes, options)
+            }
+            (Targets::Flags(flags, of_labels), _) => {
+                let logits = tape.scores(weights, x, self.output, trains);
+                tape.flag_cross_entropy(logits, (flags, of_labels), options)
             }
             (Targets::Spans(spans), _) => {
                 let scores = tape.scores(weights, x, self.output, trains);
@@ -248,7 +260,7 @@ impl Head {
     /// As [`Head::loss`].
     ///
     /// # Panics
-    /// If there are fewer logits than those of [`Head::rows`].
+    /// As [`Head::loss`], and if there are fewer logits than those of [`Head::rows`].
     pub fn loss_of_logits(
         &self,
         weights: &Weights,
@@ -260,16 +272,21 @@ impl Head {
         self.check(tape, x, targets)?;
         let sequence = tape.sequence(x, false);
         Ok(match (targets, self.crf) {
-            (Targets::Tags(tags), Some(crf)) => crf_loss_of(weights, crf, sequence, logits, tags),
+            (Targets::Tags(tags, legal), Some(crf)) => {
+                crf_loss_of(weights, crf, sequence, logits, (tags, legal))
+            }
             (
                 Targets::Tokens(ids)
                 | Targets::Labels(ids)
-                | Targets::Tags(ids)
+                | Targets::Tags(ids, _)
                 | Targets::TagsApart(ids),
                 _,
             ) => cross_entropy_of_logits(self.outputs, logits, ids),
-            (Targets::Flags(flags), _) => {
-                binary::cross_entropy(self.outputs, logits, flags, 0.0, None, None)
+            (Targets::Ordered(classes), _) => {
+                ordinal::cross_entropy(self.outputs, logits, classes, 0.0, None, None)
+            }
+            (Targets::Flags(flags, of_labels), _) => {
+                binary::cross_entropy(self.outputs, logits, flags, of_labels, 0.0, None, None)
             }
             (Targets::Spans(spans), _) => {
                 span::cross_entropy(sequence, logits, spans, 0.0, None, None)
@@ -302,9 +319,9 @@ impl Head {
         let (name, sequence) = (|| self.name.clone(), tape.sequence(x, false));
         let (expected, got) = match targets {
             Targets::Tokens(ids) => (sequence.rows(), ids.len()),
-            Targets::Tags(ids) | Targets::TagsApart(ids) => (sequence.rows(), ids.len()),
-            Targets::Labels(ids) => (sequence.batch, ids.len()),
-            Targets::Flags(flags) => (sequence.batch * self.outputs, flags.len()),
+            Targets::Tags(ids, _) | Targets::TagsApart(ids) => (sequence.rows(), ids.len()),
+            Targets::Labels(ids) | Targets::Ordered(ids) => (sequence.batch, ids.len()),
+            Targets::Flags(flags, _) => (sequence.batch * self.outputs, flags.len()),
             Targets::Spans(spans) => (sequence.batch, spans.len()),
         };
         if tape.width(x) != self.width {
@@ -319,14 +336,15 @@ impl Head {
             return Err(HeadError::Count { head: name(), expected, got });
         }
         match targets {
-            Targets::Tokens(ids) | Targets::Labels(ids) | Targets::TagsApart(ids) => {
-                self.check_ids(sequence, ids)
-            }
-            Targets::Tags(ids) => {
+            Targets::Tokens(ids)
+            | Targets::Labels(ids)
+            | Targets::Ordered(ids)
+            | Targets::TagsApart(ids) => self.check_ids(sequence, ids),
+            Targets::Tags(ids, _) => {
                 self.check_ids(sequence, ids)?;
                 self.check_path(sequence, ids)
             }
-            Targets::Flags(flags) => {
+            Targets::Flags(flags, _) => {
                 match flags.iter().position(|flag| !(0.0..=1.0).contains(flag)) {
                     Some(place) => {
                         Err(HeadError::Flag { head: name(), place, value: flags[place] })
@@ -397,9 +415,9 @@ impl Targets<'_> {
     pub fn name(&self) -> &'static str {
         match self {
             Targets::Tokens(_) => "tokens",
-            Targets::Labels(_) => "labels",
-            Targets::Flags(_) => "flags",
-            Targets::Tags(_) | Targets::TagsApart(_) => "tags",
+            Targets::Labels(_) | Targets::Ordered(_) => "labels",
+            Targets::Flags(..) => "flags",
+            Targets::Tags(..) | Targets::TagsApart(_) => "tags",
             Targets::Spans(_) => "spans",
         }
     }

@@ -66,6 +66,8 @@ pub use model::{Input, Model};
 pub use preset::{Preset, UnknownPreset};
 pub use source::{Source, SourceInput};
 pub use state::{NamedTensor, State, StateError, StateLayout};
-pub use tape::{Ablation, Gates, IGNORE, LossOptions, Mode, Pass, Profile, Tape, Total, Var};
+pub use tape::{
+    Ablation, Gates, IGNORE, LossOptions, Mode, Pass, Profile, Sampler, Tape, Total, Var,
+};
 pub use weights::{Gradients, Group, Packed, Parameter, ParameterId, Weights};
 pub use words::{WordVector, Words};

@@ -167,6 +167,14 @@ impl Model {
         }
     }
 
+    /// As [`Model::pack`]. A matrix with the values that `base`, which is packed, has under its name is held
+    /// once for both models.
+    pub fn pack_beside(&mut self, base: &Model) {
+        self.merge_low_rank();
+        self.weights.share(&base.weights);
+        self.pack();
+    }
+
     /// Whether its weights can be trained: they are `f32` and not packed.
     ///
     /// # Errors

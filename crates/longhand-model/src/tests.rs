@@ -458,7 +458,7 @@ fn loss(
         targets.iter().map(|&first| (first, first.saturating_add(1))).collect();
     let answers = match model.config().head() {
         _ if predicts_tokens(model) => Targets::Tokens(targets),
-        Some(HeadKind::Tags { .. }) => Targets::Tags(targets),
+        Some(HeadKind::Tags { .. }) => Targets::Tags(targets, None),
         Some(HeadKind::Span {}) => Targets::Spans(&spans),
         _ => Targets::Labels(targets),
     };
@@ -474,7 +474,8 @@ fn loss(
         Some(gradients) => {
             for x in outputs {
                 let wanted = Some((scale, &mut *gradients));
-                let options = LossOptions { smoothing, gradients: wanted, losses: None };
+                let options =
+                    LossOptions { smoothing, gradients: wanted, ..LossOptions::default() };
                 nats += model.loss(&mut pass, x, answers, options).unwrap().nats;
             }
             pass.backward(&model.weights, gradients).unwrap();

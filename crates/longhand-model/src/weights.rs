@@ -1,5 +1,6 @@
 //! Named parameters, their gradients, and how they begin.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,7 +37,8 @@ pub struct Parameter {
     /// How it is trained.
     pub group: Group,
     /// Its values as [`Model::pack`](crate::Model::pack) or a compressed file left them.
-    pub packed: Option<Packed>,
+    /// Models that differ in other matrices share it.
+    pub packed: Option<Arc<Packed>>,
     /// The change of low rank that the matrix is used with (none).
     pub(crate) low_rank: Option<LowRank>,
     pub(crate) role: Role,
@@ -184,7 +186,7 @@ impl Weights {
 
     /// Bytes that the values take in memory.
     pub fn bytes(&self) -> usize {
-        let of = |p: &Parameter| 4 * p.data.len() + p.packed.as_ref().map_or(0, Packed::bytes);
+        let of = |p: &Parameter| 4 * p.data.len() + p.packed.as_deref().map_or(0, Packed::bytes);
         self.parameters.iter().map(of).sum()
     }
 
@@ -237,7 +239,7 @@ impl Weights {
     }
 
     pub(crate) fn packed(&self, id: ParameterId) -> Option<&Packed> {
-        self.parameters[id.0].packed.as_ref()
+        self.parameters[id.0].packed.as_deref()
     }
 
     /// The panels of a packed matrix.
@@ -294,6 +296,22 @@ impl Weights {
             }
         }
         self.remove_changes();
+    }
+
+    /// Takes each matrix that is not packed yet, and equals the packed one of `other` with
+    /// its name, from there.
+    pub(crate) fn share(&mut self, other: &Weights) {
+        let there: HashMap<&str, &Parameter> =
+            other.iter().map(|parameter| (parameter.name.as_str(), parameter)).collect();
+        for parameter in self.iter_mut().filter(|parameter| parameter.packed.is_none()) {
+            let Some(other) = there.get(parameter.name.as_str()) else { continue };
+            if let Some(packed) = &other.packed
+                && other.role == parameter.role
+                && *packed.to_rows() == parameter.to_rows()
+            {
+                parameter.hold(packed.clone());
+            }
+        }
     }
 
     /// Removes all changes of low rank.
@@ -376,7 +394,11 @@ impl Parameter {
         };
         let table = matches!(self.role, Role::Table | Role::TiedTable);
         let rows = table.then(|| rows.into_owned());
-        self.packed = Some(Packed { rows, panels });
+        self.hold(Arc::new(Packed { rows, panels }));
+    }
+
+    fn hold(&mut self, packed: Arc<Packed>) {
+        self.packed = Some(packed);
         self.data = Buffer::default();
         self.group.trainable = false;
     }

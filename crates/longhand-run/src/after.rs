@@ -31,6 +31,7 @@ pub(crate) struct After<'a, T: Task> {
     pub(crate) further: Vec<Ended>,
     pub(crate) test: &'a Measured<T>,
     pub(crate) tokenizer: &'a Tokenizer,
+    /// In the precision in which a saved model answers, whatever that of training is.
     pub(crate) cpu: &'a Arc<Cpu>,
 }
 

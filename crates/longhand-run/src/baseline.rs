@@ -99,8 +99,16 @@ impl VisitSettings for BaselineRun<'_> {
 }
 
 /// Settings of tasks that say how a network learns or answers.
-const OF_NETWORKS: [&str; 7] =
-    ["class_weights", "calibrate", "pooling", "crf", "characters", "words", "outside_bias"];
+const OF_NETWORKS: [&str; 8] = [
+    "class_weights",
+    "calibrate",
+    "ordinal",
+    "pooling",
+    "crf",
+    "characters",
+    "words",
+    "outside_bias",
+];
 
 /// Refuses settings of the task that a baseline does not use.
 fn check(recipe: &Recipe, settings: &BaselineSettings) -> Result<(), RunError> {

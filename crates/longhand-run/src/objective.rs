@@ -50,6 +50,9 @@ pub struct Pretraining {
     pub batch: usize,
     /// Most tokens of a passage (128).
     pub chunk: usize,
+    /// Tokens besides a batch's own that these are told apart from, drawn by frequency (2048); 0
+    /// for the whole vocabulary.
+    pub sampled_softmax: usize,
     /// Files and folders of text to read beside the texts of the training examples (none). They
     /// are held in memory.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -180,10 +183,10 @@ impl PretrainingObjective {
 impl Pretraining {
     /// The settings of the pretraining, in a run whose task is learnt with `task`.
     pub(crate) fn settings(&self, task: &Settings) -> Settings {
-        let Self { budget, batch, chunk, .. } = *self;
+        let Self { budget, batch, chunk, sampled_softmax, .. } = *self;
         let Settings { seed, threads, precision, .. } = *task;
-        let mut settings =
-            Settings { budget, batch, chunk, seed, threads, precision, ..Settings::default() };
+        let own = Settings { budget, batch, chunk, sampled_softmax, ..Settings::default() };
+        let mut settings = Settings { seed, threads, precision, ..own };
         if let Some(rate) = self.learning_rate {
             settings.optimizer.set_learning_rate(rate);
         }
@@ -208,6 +211,7 @@ impl Default for Pretraining {
             learning_rate: None,
             batch,
             chunk,
+            sampled_softmax: 2048,
             text: Vec::new(),
         }
     }

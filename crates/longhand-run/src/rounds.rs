@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use longhand_model::file;
-use longhand_tasks::classify::Confidence;
+use longhand_tasks::classify::{Confidence, Settings};
 use longhand_tasks::task::{At, Reading};
-use longhand_tasks::{Classify, Examples, Predictor, Task, TaskSettings};
+use longhand_tasks::{Classify, Examples, Predictor, Task, TaskError, TaskSettings};
+use longhand_text::TableFormat;
 use longhand_text::corpus::table::Example;
 use serde_json::json;
 
@@ -178,9 +179,11 @@ impl Rounds {
         let all = [&labelled.train, &labelled.valid, &labelled.test].into_iter().flatten();
         let mut known: HashSet<String> = all.map(|example| example.text.clone()).collect();
         let reading = Reading { unlabelled: true, ..files.reading };
+        let labels: HashSet<&str> =
+            labelled.task.labels.names().iter().map(String::as_str).collect();
         let mut texts = Vec::new();
         for path in &self.settings.unlabelled {
-            let read = Classify::read(task, path, &reading)?.examples;
+            let read = unlabelled(task, path, &reading, &labels)?;
             texts.extend(read.into_iter().filter(|example| known.insert(example.text.clone())));
         }
         Ok(texts)
@@ -205,5 +208,64 @@ impl Rounds {
             }
             recipe
         }))
+    }
+}
+
+/// The texts of a file. Where the file is no table they are its lines; where nine in ten of these begin
+/// with a label, as others may with one that is not learnt, each is the text behind its first word.
+fn unlabelled(
+    task: &Settings,
+    path: &Path,
+    reading: &Reading,
+    labels: &HashSet<&str>,
+) -> Result<Vec<Example>, TaskError> {
+    let may_be_lines = matches!(reading.format, None | Some(TableFormat::Labelled));
+    if !may_be_lines || TableFormat::of_path(path).is_some() {
+        return Ok(Classify::read(task, path, reading)?.examples);
+    }
+    let reading = Reading { format: None, ..reading.clone() };
+    let mut texts = Classify::read(task, path, &reading)?.examples;
+    let first =
+        |text: &str| text.split([' ', '\t']).next().is_some_and(|word| labels.contains(word));
+    let labelled = texts.iter().filter(|example| first(&example.text)).count();
+    if 10 * labelled >= 9 * texts.len() {
+        for example in &mut texts {
+            let text = example.text.split_once([' ', '\t']).map_or("", |(_, text)| text);
+            example.text = text.trim_start().to_owned();
+        }
+    }
+    Ok(texts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_without_labels_keep_their_first_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let read = |name: &str, text: &str, format| {
+            let path = folder.path().join(name);
+            fs_err::write(&path, text).unwrap();
+            let reading = Reading { unlabelled: true, format, ..Reading::default() };
+            let labels = HashSet::from(["good", "bad"]);
+            let found = unlabelled(&Settings::default(), &path, &reading, &labels).unwrap();
+            found.into_iter().map(|example| example.text).collect::<Vec<_>>()
+        };
+        let plain = "good films are rare\n\nthis one is not\n";
+        let lines = ["good films are rare", "this one is not"];
+        assert_eq!(read("a.txt", plain, None), lines);
+        assert_eq!(read("b.txt", plain, Some(TableFormat::Labelled)), lines);
+        assert_eq!(
+            read("c.txt", "good a film\nbad\ttwo of them\n", None),
+            ["a film", "two of them"]
+        );
+        // A label that is not learnt is none of the text either.
+        let lines = "good a film\n".repeat(9) + "fair two of them\n";
+        assert_eq!(read("g.txt", &lines, None)[8..], ["a film", "two of them"]);
+        assert_eq!(read("d.txt", "__label__x a film\nno mark\n", None), ["a film", "no mark"]);
+        assert_eq!(read("e.csv", "id,text\n1,good film\n", None), ["good film"]);
+        let table = Some(TableFormat::Tsv);
+        assert_eq!(read("f.txt", "id\ttext\n1\tgood film\n", table), ["good film"]);
     }
 }

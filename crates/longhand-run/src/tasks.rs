@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use longhand_model::config::{HeadConfig, HeadKind};
-use longhand_model::{Cpu, Model};
+use longhand_model::{Cpu, Model, Precision};
 use longhand_tasks::Network;
 use longhand_tasks::examples::Fold;
 use longhand_tasks::predictor::Trained;
@@ -79,21 +79,7 @@ impl VisitSettings for TaskRun<'_> {
         };
         let begun = before.resumes();
         let Encoded { meaning, counts, notes, beside, data, facts } = read;
-        let cut_targets = data.cut_targets();
-        let Data { train, train_examples, valid, test, cut, unknown } = data;
-        let size = DataSize::Examples {
-            train: train_examples,
-            valid: valid.len(),
-            test: test.len(),
-            counts: &counts,
-            notes: &notes,
-            unknown: unknown as f64 / facts.train.tokens.max(1) as f64,
-            vocabulary: tokenizer.vocab_size(),
-            cut,
-            longest: meaning.longest(),
-            cut_targets,
-            longest_target: meaning.most_written().get(),
-        };
+        let size = data_size(&meaning, &data, (&counts, &notes), &facts, &tokenizer);
         let learner = Learner {
             recipe: &recipe,
             task: (&meaning, task),
@@ -106,32 +92,30 @@ impl VisitSettings for TaskRun<'_> {
             place,
             cpu,
         };
-        // What lacks a held-out part is refused before it learns.
-        let held_out = to_set_on::<T>(task, beside.is_some(), !learner.alone(), &valid)?;
-        let after = || After::new(meaning.clone(), &test, &tokenizer, cpu);
-        let mut further = Vec::new();
-        for number in members::further(&recipe) {
-            let data = (train.clone(), valid.clone());
-            let ended = learner.further(number, data, after(), watch)?;
-            if ended.end == End::Stopped {
-                return Ok(stopped_before(ended.training, ended.model, tokenizer.clone(), cpu));
-            }
-            further.push(ended);
-        }
-        let after = After { beside, held_out, further, ..after() };
-        let mut ensemble = None;
-        let after = |model: &Model| {
-            let (test, together) = after.run(task, model, place.stop)?;
-            ensemble = together;
-            Ok(Some(test))
-        };
-        let since = if learner.alone() { since } else { Instant::now() };
-        let run = (place, begun, since);
-        let ended = learner.learn(recipe.clone(), run, (train, valid), watch, after)?;
-        let Ended { training, model, end } = ended;
-        let is_whole = end != End::Stopped || learner.alone();
-        let trained = Trained::Network(Box::new(Network { model, tokenizer, ensemble })).into();
-        Ok(Finished { training, trained, end, is_whole, prompt: None, cpu: cpu.clone() })
+        learner.run(data, beside, (begun, since), watch)
+    }
+}
+
+/// The size of a run's data, for whoever watches.
+fn data_size<'a, T: Task>(
+    meaning: &T,
+    data: &Data<T>,
+    (counts, notes): (&'a [(String, usize)], &'a BTreeMap<String, usize>),
+    facts: &DataFacts,
+    tokenizer: &Tokenizer,
+) -> DataSize<'a> {
+    DataSize::Examples {
+        train: data.train_examples,
+        valid: data.valid.len(),
+        test: data.test.len(),
+        counts,
+        notes,
+        unknown: data.unknown as f64 / facts.train.tokens.max(1) as f64,
+        vocabulary: tokenizer.vocab_size(),
+        cut: data.cut,
+        longest: meaning.longest(),
+        cut_targets: data.cut_targets(),
+        longest_target: meaning.most_written().get(),
     }
 }
 
@@ -212,6 +196,50 @@ impl<T: Listed> Learner<'_, T> {
     /// Whether one network answers.
     fn alone(&self) -> bool {
         members::further(self.recipe).is_empty()
+    }
+
+    /// Trains the networks of a run, puts together what answers, and tests it.
+    fn run(
+        &self,
+        data: Data<T>,
+        beside: Option<Beside<T>>,
+        (begun, since): (bool, Instant),
+        watch: &mut dyn Watch,
+    ) -> Result<Finished, RunError> {
+        let Data { train, valid, test, .. } = data;
+        let &Self { recipe, task: (meaning, task), tokenizer, place, cpu, .. } = self;
+        // What lacks a held-out part is refused before it learns.
+        let held_out = to_set_on::<T>(task, beside.is_some(), !self.alone(), &valid)?;
+        // A saved model answers in f32. So it is tested, and what follows from its answers is set.
+        let exact = match cpu.precision() {
+            Precision::F32 => cpu.clone(),
+            Precision::Bf16 => Arc::new(Cpu::new(cpu.threads())),
+        };
+        let after = || After::new(meaning.clone(), &test, tokenizer, &exact);
+        let mut further = Vec::new();
+        for number in members::further(recipe) {
+            let data = (train.clone(), valid.clone());
+            let ended = self.further(number, data, after(), watch)?;
+            if ended.end == End::Stopped {
+                return Ok(stopped_before(ended.training, ended.model, tokenizer.clone(), cpu));
+            }
+            further.push(ended);
+        }
+        let after = After { beside, held_out, further, ..after() };
+        let mut ensemble = None;
+        let after = |model: &Model| {
+            let (test, together) = after.run(task, model, place.stop)?;
+            ensemble = together;
+            Ok(Some(test))
+        };
+        let since = if self.alone() { since } else { Instant::now() };
+        let run = (place, begun, since);
+        let ended = self.learn(recipe.clone(), run, (train, valid), watch, after)?;
+        let Ended { training, model, end } = ended;
+        let is_whole = end != End::Stopped || self.alone();
+        let network = Network { model, tokenizer: tokenizer.clone(), ensemble };
+        let trained = Trained::Network(Box::new(network)).into();
+        Ok(Finished { training, trained, end, is_whole, prompt: None, cpu: cpu.clone() })
     }
 
     /// Trains a further network, or goes on with it, in its own folder.
@@ -373,9 +401,9 @@ impl Before<'_> {
     }
 }
 
-/// The untrained model, drawn at random, begun with word vectors or begun with a trained model, and
-/// the names of the parameters that are the task's own: a trained model lacks them, or they are of the
-/// head.
+/// The untrained model, drawn at random, begun with word vectors or begun with a trained model,
+/// and the names of the parameters that are the task's own: a trained model lacks them, or they
+/// are of the head.
 fn model<T: Task>(
     recipe: &Recipe,
     (meaning, task): (&T, &T::Settings),

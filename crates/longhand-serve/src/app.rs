@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -17,6 +18,9 @@ use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::reloads::Reloads;
 use crate::traces::Traces;
+
+/// The longest time of a request, 27 years: the clock's time plus an unbounded one can overflow.
+const LONGEST: Duration = Duration::from_secs(10_000 * 24 * 60 * 60);
 
 /// The state of a server. A clone is the same server.
 #[derive(Clone)]
@@ -57,8 +61,8 @@ impl App {
         }))
     }
 
-    /// The models have been read; requests for them are answered from now on. A second call changes
-    /// nothing.
+    /// The models have been read; requests for them are answered from now on. A
+    /// second call changes nothing.
     pub fn set_models(&self, models: Models) {
         // The first models stay: hosts that run are never dropped.
         let _ = self.0.models.set(models);
@@ -118,13 +122,18 @@ impl App {
         *self.0.limits.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// When a request that begins now is given up.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.limits().request_time.min(LONGEST)
+    }
+
     /// Other bounds, for requests that come from now on.
     pub(crate) fn set_limits(&self, limits: Limits) {
         *self.0.limits.write().unwrap_or_else(PoisonError::into_inner) = limits;
     }
 
-    /// What is read again while the server runs, beside keys and certificate. A second call changes
-    /// nothing.
+    /// What is read again while the server runs, beside keys and certificate. A
+    /// second call changes nothing.
     pub fn set_reloads(&self, reloads: Reloads) {
         let _ = self.0.reloads.set(reloads);
     }

@@ -6,6 +6,9 @@
 //! which expires soon where it is not renewed. So every server of a store can tell whether a response
 //! that it finds in progress still has a writer. How old a sign is, the store's clock says, whatever the
 //! clocks of the servers show.
+//!
+//! A server that is asked to end a response of another one keeps that wish beside the response, where its
+//! writer looks now and then.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +24,10 @@ use crate::ids::random_id;
 pub(crate) const RENEWAL: Duration = Duration::from_secs(10);
 /// How long a sign is good for, as a lease of a session is.
 const SIGN: Duration = Duration::from_secs(30);
+/// How long another server's wish to end a response is kept.
+const WISH: Duration = Duration::from_secs(60);
+/// The kind of the documents that are such wishes, by the ids of the responses.
+const END: &str = "end";
 /// The kind of the documents that are signs.
 pub(crate) const SERVER: &str = "server";
 
@@ -90,8 +97,7 @@ impl Background {
         let key = (owner.clone(), id.to_owned());
         let job = self.written().get(&key).cloned();
         if let Some(job) = job {
-            job.is_given_up.store(true, Ordering::Relaxed);
-            job.ticket.cancel();
+            job.give_up();
         }
         self.until(|written| !written.contains_key(&key)).await;
     }
@@ -144,12 +150,41 @@ impl Background {
         Ok(sessions.document(owner, SERVER, server)?.is_some())
     }
 
+    /// Asks the server that writes a response to end it. It may wait for a disk.
+    ///
+    /// # Errors
+    /// The errors of the store, such as [`SessionError::Storage`].
+    pub(crate) fn ask_to_end(
+        sessions: &Sessions,
+        owner: &Owner,
+        id: &str,
+    ) -> Result<(), SessionError> {
+        // Several may ask at once.
+        sessions.update_document(owner, END, id, Some(WISH), |_| Ok(Vec::new()))
+    }
+
     fn written(&self) -> MutexGuard<'_, Written> {
         self.0.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl Job {
+    fn give_up(&self) {
+        self.is_given_up.store(true, Ordering::Relaxed);
+        self.ticket.cancel();
+    }
+}
+
 impl Listed {
+    /// Gives the response up if another server asks for its end. It may wait for a disk.
+    pub(crate) fn heed(&self, sessions: &Sessions) {
+        let (owner, id) = &self.key;
+        // What cannot be read now is read again.
+        if let Ok(Some(_)) = sessions.document(owner, END, id) {
+            self.job.give_up();
+        }
+    }
+
     /// Whether somebody gave the response up.
     pub(crate) fn is_given_up(&self) -> bool {
         self.job.is_given_up.load(Ordering::Relaxed)

@@ -5,11 +5,12 @@
 //! long the conversation is. The messages are noted beside the session for people and for its
 //! checkpoints, not for the model.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use longhand_sessions::{
-    Job, Keep, Name, Noting, Owner, SessionError, Sessions, Start, Work, Write,
+    Job, Keep, Name, Noting, Owner, SessionError, Sessions, Start, Whole, Work, Write,
 };
 use longhand_text::chat::AnswerEnd;
 use longhand_text::corpus::dialogues::{Message, Role};
@@ -191,6 +192,10 @@ pub(crate) struct Turn {
     pub(crate) ids: Vec<u32>,
     /// Whether a sampler of the session's own goes on.
     pub(crate) goes_on: bool,
+    /// Reads the whole text where the session is gone when the job is given in.
+    whole: Option<Whole>,
+    /// Whether that was done.
+    is_fresh: Arc<AtomicBool>,
     /// What is noted beside the session, but for the answer.
     note: Option<Note>,
     /// Nobody else may advance the session until the turn is dropped.
@@ -219,7 +224,7 @@ impl Turn {
     fn of(
         app: &App,
         owner: Owner,
-        language: &Language,
+        language: &Arc<Language>,
         messages: Vec<Message>,
         memory: Memory,
     ) -> Result<Self, ApiError> {
@@ -246,6 +251,9 @@ impl Turn {
         let new = new_messages(&note.messages, &messages);
         // The session has read all but the new messages, whatever tokens their text would give now.
         let follows = new.len() < given && model.as_deref() == Some(language.engine().model_hash());
+        let is_fresh = Arc::<AtomicBool>::default();
+        let spares_work = follows && !is_named && !note.messages.is_empty();
+        let whole_text = spares_work.then(|| whole_later(language, messages.clone(), &is_fresh));
         let (start, ids) = match is_named || follows {
             true if note.messages.is_empty() => (memory.start(), whole(language, &new)?),
             true => {
@@ -260,7 +268,8 @@ impl Turn {
         note.messages.extend(if is_named || follows { new } else { messages });
         let keep = memory.keep(&app.limits());
         let goes_on = is_named && model.is_some();
-        Ok(Self { start, keep, ids, goes_on, note: Some(note), _hold: Some(hold) })
+        let (note, _hold) = (Some(note), Some(hold));
+        Ok(Self { start, keep, ids, goes_on, whole: whole_text, is_fresh, note, _hold })
     }
 
     /// A turn without a session of a name.
@@ -276,7 +285,8 @@ impl Turn {
         };
         let (start, keep) = (memory.start(), memory.keep(&app.limits()));
         let goes_on = memory.goes_on();
-        Ok(Self { start, keep, ids, goes_on, note: None, _hold: None })
+        let (whole, is_fresh, note, _hold) = (None, Arc::default(), None, None);
+        Ok(Self { start, keep, ids, goes_on, whole, is_fresh, note, _hold })
     }
 
     /// The job that reads the turn and writes the answer, and where what it says is to be heard. `self`
@@ -286,6 +296,7 @@ impl Turn {
         let mut job = Job::new(caller.owner.clone(), ids, Work::Write(work));
         job.start = std::mem::replace(&mut self.start, Start::Fresh);
         job.keep = std::mem::replace(&mut self.keep, Keep::Nothing);
+        job.whole = self.whole.take();
         let (noting, said) = self.noting().unzip();
         job.noting = noting;
         (job, said)
@@ -296,8 +307,12 @@ impl Turn {
     pub(crate) fn noting(&mut self) -> Option<(Noting, Said)> {
         let mut note = self.note.take()?;
         let said = Said::default();
-        let heard = said.clone();
+        let (heard, is_fresh) = (said.clone(), self.is_fresh.clone());
         let noting = move |position: u64| {
+            if is_fresh.load(Ordering::Relaxed) {
+                // The turns before were those of the session that is gone.
+                note.turns.clear();
+            }
             let answer = heard.lock().unwrap_or_else(PoisonError::into_inner).clone();
             note.messages.push(Message::new(Role::Assistant, answer));
             note.bound();
@@ -339,6 +354,19 @@ fn new_messages(noted: &[Message], messages: &[Message]) -> Vec<Message> {
 pub(crate) fn whole(language: &Language, messages: &[Message]) -> Result<Vec<u32>, ApiError> {
     let rendered = language.template.render(messages, true)?;
     Ok(rendered.encode(language.engine().tokenizer())?.ids)
+}
+
+/// Gives the tokens of a whole conversation once they are needed, and says so.
+fn whole_later(
+    language: &Arc<Language>,
+    messages: Vec<Message>,
+    is_used: &Arc<AtomicBool>,
+) -> Whole {
+    let (language, is_used) = (language.clone(), is_used.clone());
+    Box::new(move || {
+        is_used.store(true, Ordering::Relaxed);
+        whole(&language, &messages).ok()
+    })
 }
 
 /// As [`whole`], away from the threads that serve connections: a long conversation takes its time.
@@ -385,7 +413,13 @@ pub(crate) fn ttl(seconds: Option<u64>) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use longhand_engine::GenerateOptions;
+    use serde_json::json;
+
     use super::*;
+    use crate::generation::Running;
+    use crate::memory::MemoryFields;
+    use crate::testing::Server;
 
     fn said(words: &[&str]) -> Vec<Message> {
         let roles = [Role::User, Role::Assistant].into_iter().cycle();
@@ -403,6 +437,36 @@ mod tests {
         let noted = said(&["a", "b", "c"]);
         let all = said(&["a", "b", "c", "d", "e"]);
         assert_eq!(new_messages(&noted, &all), all[4..]);
+    }
+
+    /// The session of a key goes between the look at it and the job.
+    #[tokio::test]
+    async fn a_turn_goes_on_without_the_session_that_spared_its_reading() {
+        let server = Server::new();
+        let chat = json!({"model": "nano", "prompt_cache_key": "k", "temperature": 0,
+            "max_tokens": 4, "messages": [{"role": "user", "content": "hi"}]});
+        let (_, first) = server.post("/v1/chat/completions", chat).await;
+        let answer = first["choices"][0]["message"]["content"].as_str().unwrap();
+        let messages = said(&["hi", answer, "and you?"]);
+        let caller = server.app.keys().caller(None).unwrap();
+        let language = server.app.models().unwrap().language("nano").unwrap().clone();
+        let prompt_cache_key = Some("k".to_owned());
+        let memory = MemoryFields { prompt_cache_key, ..MemoryFields::default() };
+        let memory = Memory::of(&memory).unwrap();
+        let turn = Turn::prepare(&server.app, &caller, &language, messages.clone(), memory);
+        let mut turn = turn.await.unwrap();
+        let Start::Session { name, or_new: false } = turn.start.clone() else {
+            panic!("{:?}", turn.start);
+        };
+        let sessions = server.app.sessions();
+        sessions.erase(&caller.owner, &name).unwrap();
+        let options = GenerateOptions { max_tokens: 2, ..GenerateOptions::default() };
+        let (job, heard) = turn.job(&caller, Write { options, ..Write::default() });
+        let running = Running::start_noted(&server.app, &caller, &language, job, heard);
+        let outcome = running.await.unwrap().finish().await.unwrap().outcome;
+        assert_eq!(outcome.usage.prompt, whole(&language, &messages).unwrap().len() as u64);
+        let note = Note::of(sessions, &caller.owner, &name, outcome.position).unwrap();
+        assert_eq!((note.messages.len(), note.turns.len()), (4, 1));
     }
 
     #[test]

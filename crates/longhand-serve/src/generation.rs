@@ -2,9 +2,8 @@
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
-use longhand_sessions::{Event, Host, Job, JobError, Outcome, Sink, Ticket, TokenScore};
+use longhand_sessions::{Backlog, Event, Host, Job, JobError, Outcome, Sink, Ticket, TokenScore};
 use tokio::sync::mpsc;
 
 use crate::app::App;
@@ -21,12 +20,14 @@ pub(crate) type Said = Arc<Mutex<String>>;
 /// A job that runs. Dropped, it is cancelled, and its slot is free before the next step.
 pub(crate) struct Running {
     events: mpsc::UnboundedReceiver<Event>,
+    /// Has the job wait while too many events do.
+    backlog: Backlog,
     /// Cancels the job when the last one that has it drops it.
     ticket: Arc<Ticket>,
 }
 
 impl Running {
-    /// Hands a job to a model.
+    /// Hands a job to a model. It has the time of a whole request, or until a deadline of its own.
     ///
     /// # Errors
     /// What the host refuses: a full queue, a session in use, a setting out of range.
@@ -51,8 +52,9 @@ impl Running {
         said: Option<Said>,
     ) -> Result<Self, ApiError> {
         app.models_for_work()?;
-        job.deadline = Some(Instant::now() + app.limits().request_time);
-        // No more events than tokens wait here, and their number is bounded.
+        job.deadline.get_or_insert_with(|| app.deadline());
+        let backlog = Backlog::default();
+        job.backlog = Some(backlog.clone());
         let (sender, events) = mpsc::unbounded_channel();
         let client = sender.clone();
         let times = StepTimes::of(&caller.trace, &language.name, &job);
@@ -89,7 +91,7 @@ impl Running {
         .await?;
         let takes_work = app.models_for_work().is_ok();
         let ticket = submitted.map_err(|error| language.refused(error, takes_work))?;
-        Ok(Self { events, ticket: Arc::new(ticket) })
+        Ok(Self { events, backlog, ticket: Arc::new(ticket) })
     }
 
     /// The right to the job, for whoever may give it up too.
@@ -102,13 +104,26 @@ impl Running {
     /// # Errors
     /// What the job failed with.
     pub(crate) async fn next(&mut self) -> Result<Event, ApiError> {
-        taken(self.events.recv().await)
+        let event = self.events.recv().await;
+        self.taken(event)
     }
 
     /// The next event of the job, where it has come already.
     pub(crate) fn next_waiting(&mut self) -> Option<Result<Event, ApiError>> {
         let event = self.events.try_recv().ok()?;
-        Some(taken(Some(event)))
+        Some(self.taken(Some(event)))
+    }
+
+    /// An event of the job, or why there is none.
+    fn taken(&self, event: Option<Event>) -> Result<Event, ApiError> {
+        // Only a panic drops a job without a word.
+        let what = "the answer was broken off by a fault of the server: ask again";
+        let event = event.ok_or_else(|| ApiError::internal(what))?;
+        self.backlog.taken(&event);
+        match event {
+            Event::Failed(error) => Err(error.into()),
+            event => Ok(event),
+        }
     }
 
     /// The next event but for those that only say that the prompt is being read: of these, and of
@@ -162,19 +177,6 @@ fn hear(said: &Said, event: &Event) {
         _ => return,
     };
     said.lock().unwrap_or_else(PoisonError::into_inner).push_str(text);
-}
-
-/// An event of a job, or why there is none.
-fn taken(event: Option<Event>) -> Result<Event, ApiError> {
-    match event {
-        Some(Event::Failed(error)) => Err(error.into()),
-        Some(event) => Ok(event),
-        // Only a panic drops a job without a word.
-        None => {
-            let what = "the answer was broken off by a fault of the server: ask again";
-            Err(ApiError::internal(what))
-        }
-    }
 }
 
 /// What a job gave that writes nothing.

@@ -54,6 +54,7 @@ pub mod sealing;
 mod seen;
 pub mod server;
 mod sse;
+mod task_counts;
 mod task_worker;
 #[cfg(test)]
 mod testing;

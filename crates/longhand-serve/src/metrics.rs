@@ -17,6 +17,7 @@ use metrics::{Key, Label, Level, Metadata, Recorder, Unit};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 
 use crate::error::ApiError;
+use crate::task_counts::TaskCounts;
 
 /// The content type of [`Metrics::render`]: version 0.0.4 of Prometheus' text form.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -44,6 +45,8 @@ struct Inner {
     request_times: Mutex<BTreeMap<String, HistogramReading>>,
     /// Tokens of texts that were scored. The hosts count prompts alone.
     scored: AtomicU64,
+    /// What models of tasks have done, which have no host.
+    tasks: Arc<TaskCounts>,
 }
 
 /// An open connection. It counts until it is dropped.
@@ -75,7 +78,7 @@ pub struct Readings {
     pub failed: u64,
     /// Jobs whose client left before their end.
     pub cancelled: u64,
-    /// Jobs that a full queue refused.
+    /// Jobs refused because the queue, or the memory for states, was full.
     pub refused_busy: u64,
     /// Jobs that ran past their deadline.
     pub deadline: u64,
@@ -116,13 +119,22 @@ pub struct Readings {
     /// Commits of the store.
     pub commits: u64,
     /// Restored states that were compared with a cold recompute.
-    pub verified: u64,
+    pub verified: BySource,
     /// Those that differed. It must stay 0.
-    pub verify_failures: u64,
+    pub verify_failures: BySource,
     /// Times from a job's acceptance to its first token.
     pub first_token: HistogramReading,
     /// Times between two tokens of a stream.
     pub per_token: HistogramReading,
+}
+
+/// Restored states by where they came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BySource {
+    /// Those of sessions.
+    pub session: u64,
+    /// Those of the state cache.
+    pub cache: u64,
 }
 
 /// A histogram of times in seconds.
@@ -144,7 +156,7 @@ const COUNTERS: &[Number] = &[
     ("longhand_jobs_finished_total", "Jobs that came to their end", |it| it.finished),
     ("longhand_jobs_failed_total", "Jobs that failed", |it| it.failed),
     ("longhand_jobs_cancelled_total", "Jobs whose client left", |it| it.cancelled),
-    ("longhand_jobs_refused_total", "Jobs that a full queue refused", |it| it.refused_busy),
+    ("longhand_jobs_refused_total", "Jobs refused for want of room", |it| it.refused_busy),
     ("longhand_jobs_deadline_total", "Jobs that ran past their deadline", |it| it.deadline),
     ("longhand_tokens_read_total", "Tokens of prompts that were computed", |it| it.tokens_read),
     (
@@ -167,6 +179,12 @@ const COUNTERS: &[Number] = &[
     ("longhand_session_loads_total", "Sessions read from the store", |it| it.session_loads),
     ("longhand_session_saves_total", "Sessions written to the store", |it| it.session_saves),
     ("longhand_store_commits_total", "Commits of the store", |it| it.commits),
+];
+
+/// A counter of the hosts with the source of a state as its label.
+type Sources = (&'static str, &'static str, fn(&Readings) -> BySource);
+
+const SOURCES: &[Sources] = &[
     ("longhand_state_verified_total", "Restored states compared with a cold recompute", |it| {
         it.verified
     }),
@@ -211,9 +229,10 @@ pub fn names() -> impl Iterator<Item = (&'static str, &'static str)> {
         (RESIDENT, "gauge"),
     ];
     let counters = COUNTERS.iter().map(|(name, ..)| (*name, "counter"));
+    let sources = SOURCES.iter().map(|(name, ..)| (*name, "counter"));
     let gauges = GAUGES.iter().map(|(name, ..)| (*name, "gauge"));
     let times = TIMES.iter().map(|(name, ..)| (*name, "histogram"));
-    own.into_iter().chain(counters).chain(gauges).chain(times)
+    own.into_iter().chain(counters).chain(sources).chain(gauges).chain(times)
 }
 
 impl Rejection {
@@ -258,6 +277,9 @@ impl Metrics {
         for (name, text, _) in COUNTERS {
             recorder.describe_counter((*name).into(), None, help(text));
         }
+        for (name, text, _) in SOURCES {
+            recorder.describe_counter((*name).into(), None, help(text));
+        }
         for (name, text, _) in GAUGES {
             recorder.describe_gauge((*name).into(), None, help(text));
         }
@@ -266,6 +288,7 @@ impl Metrics {
             connections: AtomicUsize::new(0),
             request_times: Mutex::default(),
             scored: AtomicU64::new(0),
+            tasks: Arc::default(),
         }));
         metrics.gauge(BUILD, vec![Label::new("version", env!("CARGO_PKG_VERSION"))], 1.0);
         metrics
@@ -295,6 +318,11 @@ impl Metrics {
         self.0.scored.load(Ordering::Relaxed)
     }
 
+    /// What models of tasks have done.
+    pub(crate) fn tasks(&self) -> &Arc<TaskCounts> {
+        &self.0.tasks
+    }
+
     /// A request that was refused before its work began.
     pub fn rejected(&self, why: Rejection) {
         self.count(REJECTED, vec![Label::from_static_parts("reason", why.reason())]);
@@ -311,6 +339,14 @@ impl Metrics {
         for (name, _, value) in COUNTERS {
             let counter = self.0.recorder.register_counter(&Key::from_static_name(name), &METADATA);
             counter.absolute(value(readings));
+        }
+        for (name, _, value) in SOURCES {
+            let BySource { session, cache } = value(readings);
+            for (source, value) in [("session", session), ("cache", cache)] {
+                let labels = vec![Label::from_static_parts("source", source)];
+                let key = Key::from_parts(*name, labels);
+                self.0.recorder.register_counter(&key, &METADATA).absolute(value);
+            }
         }
         for (name, _, value) in GAUGES {
             self.gauge(name, Vec::new(), value(readings) as f64);
@@ -386,10 +422,35 @@ impl Readings {
             session_loads: counters.session_loads.get(),
             session_saves: counters.session_saves.get(),
             commits: counters.commits.get(),
-            verified: counters.verified.get(),
-            verify_failures: counters.verify_failures.get(),
+            verified: BySource {
+                session: counters.verified.get(),
+                cache: counters.cache_verified.get(),
+            },
+            verify_failures: BySource {
+                session: counters.verify_failures.get(),
+                cache: counters.cache_verify_failures.get(),
+            },
             first_token: HistogramReading::of(&counters.first_token),
             per_token: HistogramReading::of(&counters.per_token),
+        }
+    }
+}
+
+impl Readings {
+    /// Adds what models of tasks have done, which have no host.
+    pub(crate) fn add_tasks(&mut self, counts: &TaskCounts) {
+        for (sum, count) in [
+            (&mut self.accepted, &counts.accepted),
+            (&mut self.refused_busy, &counts.refused),
+            (&mut self.finished, &counts.finished),
+            (&mut self.failed, &counts.failed),
+            (&mut self.cancelled, &counts.cancelled),
+            (&mut self.deadline, &counts.overdue),
+            (&mut self.queued, &counts.waiting),
+            (&mut self.tokens_read, &counts.read),
+            (&mut self.tokens_written, &counts.written),
+        ] {
+            *sum += count.load(Ordering::Relaxed);
         }
     }
 }
@@ -478,7 +539,13 @@ mod tests {
         let open = [(); 3].map(|()| counted.connection());
         drop(counted.connection());
         let times = HistogramReading { bounds: vec![0.5, 1.0], counts: vec![2, 1, 4], sum: 9.5 };
-        let readings = Readings { tokens_written: 7, first_token: times, ..Readings::default() };
+        let verify_failures = BySource { session: 0, cache: 2 };
+        let readings = Readings {
+            tokens_written: 7,
+            first_token: times,
+            verify_failures,
+            ..Readings::default()
+        };
         let text = metrics.render(&readings);
         let chat = "endpoint=\"/v1/chat/completions\"";
         for (series, expected) in [
@@ -490,6 +557,8 @@ mod tests {
             (format!("{REJECTED}{{reason=\"queue_full\"}}"), 1.0),
             (format!("{CONNECTIONS} "), 3.0),
             ("longhand_tokens_written_total ".into(), 7.0),
+            ("longhand_state_verify_failures_total{source=\"session\"}".into(), 0.0),
+            ("longhand_state_verify_failures_total{source=\"cache\"}".into(), 2.0),
             ("longhand_first_token_seconds_bucket{le=\"0.5\"}".into(), 2.0),
             ("longhand_first_token_seconds_bucket{le=\"1\"}".into(), 3.0),
             ("longhand_first_token_seconds_bucket{le=\"+Inf\"}".into(), 7.0),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longhand_engine::{Cpu, Engine, EngineError};
+use longhand_model::Model;
 use longhand_model::adapter::AdapterChoice;
 use longhand_sessions::{Host, HostSettings, JobError, Sealer, Sessions, StateCache};
 use longhand_tasks::{TASK_FILE, TaskError, TaskFile};
@@ -140,10 +141,12 @@ impl Models {
             if name.is_empty() || !name.chars().all(is_plain) {
                 return Err(ModelsError::Name(name.clone()));
             }
-            add(name.clone(), Served::open(name.clone(), folder, None, shared)?)?;
+            let base = Served::open(name.clone(), folder, None, shared)?;
+            add(name.clone(), base.clone())?;
             for adapter in adapters {
                 let name = format!("{name}:{}", adapter.name);
-                add(name.clone(), Served::open(name.clone(), folder, Some(adapter), shared)?)?;
+                let chosen = Some((adapter, &base));
+                add(name.clone(), Served::open(name.clone(), folder, chosen, shared)?)?;
             }
         }
         Ok(Self { models, created: unix_time() })
@@ -190,8 +193,8 @@ impl Models {
     /// A model that writes text.
     ///
     /// # Errors
-    /// [`ApiError::NotFound`] for a name that is none, [`ApiError::Invalid`] for a model that does a
-    /// task.
+    /// [`ApiError::NotFound`] for a name that is none, [`ApiError::Invalid`] for a model
+    /// that does a task.
     pub(crate) fn language(&self, name: &str) -> Result<&Arc<Language>, ApiError> {
         match self.get(name)? {
             Served::Language(language) => Ok(language),
@@ -241,10 +244,12 @@ impl Served {
     fn open(
         name: String,
         folder: &Path,
-        adapter: Option<&AdapterChoice>,
+        adapter: Option<(&AdapterChoice, &Served)>,
         shared: &Shared,
     ) -> Result<Self, ModelsError> {
-        let chosen: Vec<AdapterChoice> = adapter.cloned().into_iter().collect();
+        // An adapter shares what it leaves of its base as it is.
+        let base = adapter.and_then(|(_, base)| base.network());
+        let chosen: Vec<AdapterChoice> = adapter.map(|(it, _)| it.clone()).into_iter().collect();
         let folders = chosen.iter().map(|choice| choice.folder.as_path()).chain([folder]);
         let task_folder = folders.clone().find(|folder| folder.join(TASK_FILE).is_file());
         if let Some(task_folder) = task_folder {
@@ -252,14 +257,14 @@ impl Served {
                 TaskFile::load(task_folder).map_err(|error| ModelsError::of(&name, error))?;
             // A model of conversations is a language model that a template makes one of.
             if !matches!(file, Some(TaskFile::Chat(_))) {
-                let adapters = chosen.clone();
-                let worker = TaskWorker::start(&name, task_folder, folder, adapters, &shared.cpu);
+                let from = (task_folder, folder, &chosen[..]);
+                let worker = TaskWorker::start(&name, from, base, &shared.cpu);
                 let worker = worker.map_err(|error| ModelsError::of(&name, error))?;
                 return Ok(Self::Task(Arc::new(worker)));
             }
         }
-        let engine =
-            Engine::load_with(folder, &chosen).map_err(|error| ModelsError::of(&name, error))?;
+        let engine = Engine::load_beside(folder, &chosen, base)
+            .map_err(|error| ModelsError::of(&name, error))?;
         let template =
             template(&engine, folders.clone()).map_err(|error| ModelsError::of(&name, error))?;
         let template = match template {
@@ -267,6 +272,14 @@ impl Served {
             None => own_template(&engine).map_err(|error| ModelsError::of(&name, error))?,
         };
         Language::start(name, &engine, template, shared).map(|it| Self::Language(Arc::new(it)))
+    }
+
+    /// The network that answers, packed for reading; none of an n-gram model or a baseline.
+    fn network(&self) -> Option<&Model> {
+        match self {
+            Self::Language(language) => language.engine().model().network().ok(),
+            Self::Task(worker) => worker.network(),
+        }
     }
 
     /// `language`, or the name of the task.
@@ -332,5 +345,52 @@ pub(crate) fn own_template(engine: &Engine) -> Result<ChatTemplate, ChatFault> {
     match ChatTemplate::own(engine.tokenizer()) {
         Err(ChatFault::NoToken(_)) => ChatTemplate::plain(engine.tokenizer()),
         own => own,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longhand_model::adapter::{Adapter, Base};
+    use longhand_model::{LowRankForm, LowRankSettings, Preset};
+    use longhand_text::Tokenizer;
+
+    use super::*;
+    use crate::auth::Keys;
+    use crate::limits::Limits;
+    use crate::testing::Server;
+
+    /// A base is in memory once, however many adapters it has.
+    #[test]
+    fn an_adapter_holds_what_it_changes_and_shares_the_rest() {
+        let place = tempfile::tempdir().unwrap();
+        let [folder, adapter] = ["base", "low"].map(|name| place.path().join(name));
+        fs_err::create_dir(&folder).unwrap();
+        fs_err::create_dir(&adapter).unwrap();
+        let tokenizer = Tokenizer::byte().unwrap();
+        let base = Model::new(Preset::LonghandNano.config(tokenizer.vocab_size()), 1).unwrap();
+        base.save(&folder).unwrap();
+        tokenizer.save(&folder.join("tokenizer.json")).unwrap();
+        let mut model = base.clone();
+        let form = LowRankForm::Product;
+        let settings = LowRankSettings { rank: 2, form, alpha: 2.0, dropout: 0.0, seed: 1 };
+        let changed = model.add_low_rank(settings, |name| name.contains("weight_hh")).unwrap();
+        for parameter in model.weights.iter_mut().filter(|it| it.name.ends_with("lora_b")) {
+            parameter.data.fill(0.01);
+        }
+        let origin = Base { name: "base".into(), hash: base.hash(), own: Vec::new() };
+        Adapter::of(&model, &origin).save(&adapter).unwrap();
+
+        let (_, shared) = Server::bare(Keys::none().unwrap(), Limits::default());
+        let adapters = vec![AdapterChoice { name: "low".into(), folder: adapter, weight: 1.0 }];
+        let source = ModelSource { name: "base".into(), folder, adapters };
+        let models = Models::load(&[source], &shared).unwrap();
+        let network = |name: &str| models.get(name).unwrap().network().unwrap();
+        let (one, other) = (network("base"), network("base:low"));
+        assert_eq!(one.weights.len(), other.weights.len());
+        assert_ne!(one.hash(), other.hash());
+        for (one, other) in one.weights.iter().zip(other.weights.iter()) {
+            let (Some(held), Some(own)) = (&one.packed, &other.packed) else { continue };
+            assert_eq!(Arc::ptr_eq(held, own), !changed.contains(&one.name), "{}", one.name);
+        }
     }
 }

@@ -20,6 +20,10 @@ impl From<JobError> for ApiError {
             JobError::Busy { wait } => {
                 Self::Busy { what: "the queue of requests is full".into(), retry: wait }
             }
+            JobError::Memory { wait } => {
+                let what = "the states of waiting requests fill the memory for states";
+                Self::Busy { what: what.into(), retry: wait }
+            }
             JobError::Draining => Self::ShuttingDown,
             JobError::Deadline => Self::Overdue,
             JobError::Setting { name, value, .. } => of_setting(name, &value, message),

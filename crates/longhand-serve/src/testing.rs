@@ -20,7 +20,7 @@ use tower::ServiceExt;
 use crate::app::App;
 use crate::auth::Keys;
 use crate::limits::Limits;
-use crate::models::{Language, Models, Served, Shared, own_template};
+use crate::models::{Language, ModelSource, Models, Served, Shared, own_template};
 use crate::routes::app;
 use crate::server::{ServerSettings, serve};
 
@@ -45,6 +45,22 @@ impl Server {
     pub(crate) fn with(keys: Keys, limits: Limits) -> Self {
         let (server, shared) = Self::bare(keys, limits);
         server.app.set_models(server.models(&shared));
+        server
+    }
+
+    /// A server with a classifier of random weights, called `mood`, and none of texts.
+    pub(crate) fn classifying(keys: Keys, limits: Limits) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let tokenizer = Tokenizer::byte().unwrap();
+        let config = Preset::StackedLstmClassifier.config(tokenizer.vocab_size());
+        Model::new(config, 1).unwrap().save(folder.path()).unwrap();
+        tokenizer.save(&folder.path().join("tokenizer.json")).unwrap();
+        let task = r#"{"type": "classify", "labels": ["bad", "good"], "longest": 1024}"#;
+        fs_err::write(folder.path().join("task.json"), task).unwrap();
+        let (server, shared) = Self::bare(keys, limits);
+        let (name, folder) = ("mood".into(), folder.path().into());
+        let source = ModelSource { name, folder, adapters: Vec::new() };
+        server.app.set_models(Models::load(&[source], &shared).unwrap());
         server
     }
 
@@ -91,7 +107,7 @@ impl Server {
         Models::of(vec![("nano".into(), Served::Language(Arc::new(language)))])
     }
 
-    fn bare(keys: Keys, limits: Limits) -> (Self, Shared) {
+    pub(crate) fn bare(keys: Keys, limits: Limits) -> (Self, Shared) {
         Self::at(Sessions::in_memory(SessionsSettings::default()).unwrap(), keys, limits)
     }
 

@@ -36,8 +36,8 @@ pub struct CacheSettings {
 /// Who finds the states of a cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sharing {
-    /// The owner whose job made it: nobody learns from the tokens reused, or from the time, what
-    /// others have asked.
+    /// The owner whose job made it: nobody learns from the tokens reused, or from the time,
+    /// what others have asked.
     PerOwner,
     /// Everybody who asks with the same beginning.
     All,
@@ -77,7 +77,7 @@ const MOST_SEEN: usize = 7 << 12;
 
 impl Default for CacheSettings {
     fn default() -> Self {
-        Self { bytes: 256 << 20, every: 4 * CHUNK, sharing: Sharing::PerOwner }
+        Self { bytes: 256 << 20, every: 8 * CHUNK, sharing: Sharing::PerOwner }
     }
 }
 
@@ -91,7 +91,7 @@ impl StateCache {
         counters: &Arc<Counters>,
     ) -> Result<Arc<Self>, SessionError> {
         if settings.every == 0 || !settings.every.is_multiple_of(CHUNK) {
-            let (value, allowed) = (settings.every.to_string(), "a multiple of 256 tokens");
+            let (value, allowed) = (settings.every.to_string(), "a multiple of 128 tokens");
             let name = "the distance of cached states";
             return Err(SessionError::Setting { name, value, allowed });
         }

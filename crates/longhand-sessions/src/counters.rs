@@ -28,7 +28,7 @@ const BOUNDS: [f64; 16] = [
 /// The counters of a store of sessions, and of all hosts that use it.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Jobs that a host took.
+    /// Jobs that a host took: each of them ends, and is counted then too.
     pub accepted: Counter,
     /// Jobs that ended with a result.
     pub finished: Counter,
@@ -38,7 +38,7 @@ pub struct Counters {
     pub cancelled: Counter,
     /// Jobs that ran out of time.
     pub deadline: Counter,
-    /// Jobs refused because too many were waiting.
+    /// Jobs refused because too many were waiting, or their states filled the memory.
     pub refused_busy: Counter,
     /// Prompt tokens that a model read.
     pub tokens_read: Counter,
@@ -66,8 +66,8 @@ pub struct Counters {
     pub sessions_hot: Gauge,
     /// Bytes of those states.
     pub sessions_hot_bytes: Gauge,
-    /// Sessions in the store; where other processes share it, those of the last sweep and what this one
-    /// has changed since.
+    /// Sessions in the store; where other processes share it, those of the last sweep and what this
+    /// one has changed since.
     pub sessions_stored: Gauge,
     /// Bytes of the sessions and documents in the store, counted like those.
     pub sessions_stored_bytes: Gauge,
@@ -77,10 +77,14 @@ pub struct Counters {
     pub session_saves: Counter,
     /// Durable commits of the store; each may hold many saves.
     pub commits: Counter,
-    /// Restored states that were recomputed from their tokens.
+    /// Restored states of sessions that were recomputed from their tokens.
     pub verified: Counter,
     /// Those of them that differed in some bit.
     pub verify_failures: Counter,
+    /// States of the cache that were recomputed from their tokens.
+    pub cache_verified: Counter,
+    /// Those of the cache that differed in some bit.
+    pub cache_verify_failures: Counter,
     /// Seconds from a job's acceptance to its first token.
     pub first_token: Histogram,
     /// Seconds from one token of a stream to the next.

@@ -14,6 +14,12 @@ pub enum JobError {
         /// After this time a place is probably free.
         wait: Duration,
     },
+    /// The states of jobs that wait leave no memory for the state that this one begins with.
+    #[error("the states of waiting requests fill the memory for states: ask again in {wait:?}")]
+    Memory {
+        /// After this time some of it is probably free.
+        wait: Duration,
+    },
     /// The host takes no more jobs, because it is being stopped.
     #[error("the server is being stopped: ask another one, or this one after its restart")]
     Draining,

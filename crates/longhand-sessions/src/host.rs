@@ -12,8 +12,8 @@ use longhand_engine::{Cpu, Engine, EngineError, Reader, Streams};
 use crate::cache::{StateCache, ends};
 use crate::counters::Counters;
 use crate::error::{JobError, SealError, SessionError};
-use crate::history::History;
-use crate::job::{Job, Keep, Score, Sink, Work, Write};
+use crate::job::{Job, Keep, Score, Sink, Start, Work, Write};
+use crate::lru::bytes_of;
 use crate::name::random;
 use crate::sealed::Sealer;
 use crate::sessions::Sessions;
@@ -32,9 +32,9 @@ pub struct HostSettings {
     /// The most prompt tokens that are read between two decode steps, at least [`CHUNK`]. Default: as
     /// few as can be, [`CHUNK`].
     pub prefill: usize,
-    /// The share of restored sessions, from 0 to 1, whose state is recomputed from its tokens and
-    /// compared bit for bit. One that differs is counted, and the job goes on from the recomputed
-    /// state. Default: 0, none of them.
+    /// The share of restored states, of sessions and of the state cache, from 0 to 1, that are recomputed
+    /// from their tokens and compared bit for bit. One that differs is counted, and the job goes on from
+    /// the recomputed state. Default: 0, none of them.
     pub verify: f64,
 }
 
@@ -118,32 +118,54 @@ impl Host {
     /// server. It never waits for the worker. After an error the sink was not called and never will.
     ///
     /// # Errors
-    /// [`JobError::Busy`] and [`JobError::Draining`] without a place, [`JobError::Setting`] and
+    /// [`JobError::Busy`] and [`JobError::Draining`] without a place, [`JobError::Memory`] without memory
+    /// for the state while as many jobs wait as streams can be written, [`JobError::Setting`] and
     /// [`JobError::NothingToRead`] for a job that cannot be done, [`JobError::Session`] and
     /// [`JobError::Seal`] for a state that cannot be had or kept.
     pub fn submit(&self, job: Job, sink: Sink) -> Result<Ticket, JobError> {
-        let Job { owner, start, ids, work, keep, cache, deadline, noting } = job;
+        let Job { owner, mut start, mut ids, work, keep, cache, deadline, noting, whole, backlog } =
+            job;
+        let mut keep = keep;
         self.check(&ids, &work, &keep)?;
         let permit = self.gate.enter()?;
-        let beginning = Beginning { owner: &owner, start: &start, ids: &ids, keep: &keep };
-        let opened = self.sessions.shelf.begin(&beginning, &self.engine, self.sealer.as_deref())?;
-        let Opened { mut session, origin, chain, place } = opened;
+        let begin = |start: &Start, ids: &[u32], keep: &Keep| {
+            let beginning = Beginning { owner: &owner, start, ids, keep };
+            self.sessions.shelf.begin(&beginning, &self.engine, self.sealer.as_deref())
+        };
+        let opened = match (begin(&start, &ids, &keep), whole) {
+            (Err(JobError::Session(error)), Some(whole)) => {
+                // The session only spared work: its text is read again. One that is there and cannot be
+                // gone on from would stay so if the new one did not take its place.
+                ids = whole().ok_or(error)?;
+                self.check(&ids, &work, &keep)?;
+                if let (Keep::Session(keep), Start::Session { name, .. }) = (&mut keep, &start) {
+                    keep.replace |= keep.name == *name;
+                }
+                start = Start::Fresh;
+                begin(&start, &ids, &keep)?
+            }
+            (opened, _) => opened?,
+        };
+        let Opened { state, origin, chain, place } = opened;
+        let position = state.as_ref().map_or(0, |session| session.position());
         let keep = match keep {
             // A hint that cannot be kept.
             Keep::Session(_) if place.is_none() => Keep::Nothing,
             keep => keep,
         };
-        if let Work::Write(Write { sampler: Some(settings), .. }) = &work {
-            session.set_sampler(*settings)?;
+        let sampler = match &work {
+            Work::Write(write) => write.sampler,
+            Work::Score(_) | Work::Embed => None,
+        };
+        if state.is_none() {
+            self.engine.generation().sampler.check()?;
         }
         // A prompt of a prefix start is whole: its first part is in the state.
         let ids = match &start {
-            crate::Start::Prefix { .. } => {
-                ids.get(session.position() as usize..).unwrap_or_default().to_vec()
-            }
+            Start::Prefix { .. } => ids.get(position as usize..).unwrap_or_default().to_vec(),
             _ => ids,
         };
-        let nothing = ids.is_empty() && session.position() == 0;
+        let nothing = ids.is_empty() && position == 0;
         if nothing || (ids.is_empty() && matches!(work, Work::Embed)) {
             return Err(JobError::NothingToRead);
         }
@@ -156,13 +178,28 @@ impl Host {
             }
             _ => None,
         };
-        let replay = self.replay(&origin)?;
+        let verifies = self.verifies()?;
+        let replay = match &origin {
+            Origin::Checkpoint(record, place) if verifies => {
+                self.sessions.shelf.history(record, *place)
+            }
+            _ => None,
+        };
+        let shelf = &self.sessions.shelf;
+        let held = match &state {
+            Some(session) => match shelf.hold(bytes_of(session), self.settings.streams) {
+                None => return Err(permit.refuse()),
+                held => held,
+            },
+            None => None,
+        };
         let (cancelled, ended) = (Arc::default(), Arc::default());
         let counters = self.sessions.counters();
-        let teller = Teller::new(sink, (&cancelled, &ended), counters, permit);
-        let common = Common { owner, keep, noting, origin, chain, place, deadline, teller };
-        let accepted = Accepted { common, session, ids, work, ends, replay };
+        let teller = Teller::new((sink, backlog), (&cancelled, &ended), counters, permit);
+        let common = Common { owner, keep, noting, origin, chain, place, deadline, held, teller };
+        let accepted = Accepted { common, state, sampler, ids, work, ends, replay, verifies };
         self.send(Command::Job(Box::new(accepted)))?;
+        counters.accepted.add(1);
         Ok(Ticket { cancelled, ended, detached: false })
     }
 
@@ -292,17 +329,13 @@ impl Host {
         Ok(())
     }
 
-    /// The passes of a restored state, if it falls to this one to be recomputed.
-    fn replay(&self, origin: &Origin) -> Result<Option<History>, JobError> {
-        let Origin::Checkpoint(record, place) = origin else { return Ok(None) };
+    /// Whether it falls to a restored state to be recomputed.
+    fn verifies(&self) -> Result<bool, JobError> {
         if self.settings.verify == 0.0 {
-            return Ok(None);
+            return Ok(false);
         }
         let point = u32::from_le_bytes(random()?);
-        if f64::from(point) >= self.settings.verify * (f64::from(u32::MAX) + 1.0) {
-            return Ok(None);
-        }
-        Ok(self.sessions.shelf.history(record, *place))
+        Ok(f64::from(point) < self.settings.verify * (f64::from(u32::MAX) + 1.0))
     }
 }
 
@@ -314,7 +347,7 @@ impl HostSettings {
         }
         if self.prefill < CHUNK {
             let value = self.prefill.to_string();
-            return refuse("the prompt tokens between two steps", value, "at least 256");
+            return refuse("the prompt tokens between two steps", value, "at least 128");
         }
         if !(0.0..=1.0).contains(&self.verify) {
             let value = self.verify.to_string();

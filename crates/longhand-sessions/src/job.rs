@@ -1,6 +1,8 @@
 //! A job: what it reads, where it begins, what it writes and what is kept of it; and what it tells.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use longhand_engine::{FinishReason, GenerateOptions, Next, SamplerSettings, TokenMemory};
@@ -29,6 +31,13 @@ pub struct Job {
     /// Gives the note of the session that is kept, in place of [`KeepSession::note`], where it depends
     /// on what the job writes. Default: none.
     pub noting: Option<Noting>,
+    /// Where the session that the job begins with only spares work: the tokens to begin an empty state
+    /// with if it cannot be had; what is kept under its name then takes its place. Default: none, and the
+    /// job fails without it.
+    pub whole: Option<Whole>,
+    /// Counts the events that nobody has taken yet, so that the job waits for whoever takes them.
+    /// Default: none, and it waits for nobody.
+    pub backlog: Option<Backlog>,
 }
 
 /// Where a job begins.
@@ -128,25 +137,53 @@ pub struct KeepSession {
     /// Whether another session of that name is replaced. Default: it is an error.
     pub replace: bool,
     /// Whether it only spares work. Where it cannot be kept, for want of room, by a fault of the store
-    /// or because someone else has it, the job is done all the same, without [`Outcome::session`]. Where
-    /// its owner, or a store in memory, has no room for others, hints go, the longest unused first. A
-    /// job without this, another name, a copy or a time to live makes a session as any other of it.
-    /// Default: false.
+    /// or because someone else has it, the job is done all the same, without [`Outcome::session`].
+    /// Where its owner, or a store in memory, has no room for others, hints go, the longest unused
+    /// first. A job without this, another name, a copy or a time to live makes a session as any other
+    /// of it. Default: false.
     pub hint: bool,
 }
 
 /// Gives the caller's own bytes that are saved in one commit with a session's state.
 ///
-/// It is called once the sink has had all events but the last one, with the number of tokens that the
-/// session has read; on the thread of the store, so it must not block. It is not called where no
-/// session is kept.
+/// It is called once the sink has had all events but the last one, with the number of tokens that
+/// the session has read; on the thread of the store, so it must not block. It is not called where
+/// no session is kept.
 pub type Noting = Box<dyn FnOnce(u64) -> Vec<u8> + Send>;
+
+/// Gives the tokens of all that a session has read, and of the turn behind it; none where they cannot be
+/// had. It is called within [`Host::submit`](crate::Host::submit), on the caller's thread.
+pub type Whole = Box<dyn FnOnce() -> Option<Vec<u32>> + Send + Sync>;
+
+/// Events of a job that were told and not taken. While it is full the job reads and writes nothing, and
+/// keeps its place; all other jobs go on. A clone counts the same events.
+#[derive(Clone, Debug, Default)]
+pub struct Backlog(Arc<AtomicUsize>);
+
+impl Backlog {
+    /// Events that make it full, where each scored token of an event counts as one.
+    pub const MOST: usize = 1024;
+
+    /// Whoever takes the events took this one.
+    pub fn taken(&self, event: &Event) {
+        let left = |count: usize| Some(count.saturating_sub(event.weight()));
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left);
+    }
+
+    pub(crate) fn told(&self, event: &Event) {
+        self.0.fetch_add(event.weight(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= Self::MOST
+    }
+}
 
 /// Takes the events of a job.
 ///
 /// It is called on the worker's thread or on that of the store, so it must not block: a channel
-/// without bounds, or one whose overflow breaks the job off. [`ControlFlow::Break`] cancels the job,
-/// and the sink is not called again.
+/// without bounds, which a [`Backlog`] keeps short, or one whose overflow breaks the job off.
+/// [`ControlFlow::Break`] cancels the job, and the sink is not called again.
 pub type Sink = Box<dyn FnMut(Event) -> ControlFlow<()> + Send>;
 
 /// What a job tells. The last event is one [`Event::Done`] or one [`Event::Failed`].
@@ -174,8 +211,8 @@ pub enum Event {
         branch: usize,
         /// The token and its text.
         next: Next,
-        /// What it came from, if the job asks for it. Of the first one, which the prompt led to, it
-        /// is not known.
+        /// What it came from, if the job asks for it. Of the first one, which the prompt led to,
+        /// it is not known.
         memory: Option<TokenMemory>,
     },
     /// A branch is at its end.
@@ -200,6 +237,15 @@ pub enum Event {
     Done(Box<Outcome>),
     /// The job has ended without a result, and nothing is kept.
     Failed(JobError),
+}
+
+impl Event {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Prompt(scores) | Self::Scored { scores, .. } => scores.len().max(1),
+            _ => 1,
+        }
+    }
 }
 
 /// How probable a given token was.
@@ -258,7 +304,8 @@ impl Job {
     /// A job that begins fresh, looks into the cache, keeps nothing and has no time limit.
     pub fn new(owner: Owner, ids: Vec<u32>, work: Work) -> Self {
         let (start, keep) = (Start::Fresh, Keep::Nothing);
-        Self { owner, start, ids, work, keep, cache: true, deadline: None, noting: None }
+        let (deadline, noting, whole, backlog) = (None, None, None, None);
+        Self { owner, start, ids, work, keep, cache: true, deadline, noting, whole, backlog }
     }
 }
 

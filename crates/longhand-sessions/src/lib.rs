@@ -83,8 +83,8 @@ pub use counters::{Counter, Counters, Gauge, Histogram};
 pub use error::{JobError, SealError, SessionError};
 pub use host::{Host, HostSettings, Load, Ticket};
 pub use job::{
-    Event, Finish, Job, Keep, KeepSession, Noting, Outcome, Score, Sink, Start, TokenScore, Usage,
-    Work, Write,
+    Backlog, Event, Finish, Job, Keep, KeepSession, Noting, Outcome, Score, Sink, Start,
+    TokenScore, Usage, Whole, Work, Write,
 };
 pub use name::{Name, Owner};
 pub use record::{Checkpoint, SessionInfo, Used};

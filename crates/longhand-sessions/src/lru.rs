@@ -9,6 +9,8 @@ use longhand_engine::Session;
 /// States by key. A state larger than the whole budget is not taken.
 pub(crate) struct Lru<K> {
     budget: u64,
+    /// Bytes of the budget that others use.
+    taken: u64,
     bytes: u64,
     /// Counts the uses of all states.
     clock: u64,
@@ -25,7 +27,8 @@ struct Entry {
 
 impl<K: Clone + Eq + Hash> Lru<K> {
     pub(crate) fn new(budget: u64) -> Self {
-        Self { budget, bytes: 0, clock: 0, entries: HashMap::new(), order: BTreeMap::new() }
+        let (entries, order) = (HashMap::new(), BTreeMap::new());
+        Self { budget, taken: 0, bytes: 0, clock: 0, entries, order }
     }
 
     /// The state of a key, which is used now.
@@ -42,15 +45,29 @@ impl<K: Clone + Eq + Hash> Lru<K> {
     pub(crate) fn insert(&mut self, key: K, session: Arc<Session>) -> usize {
         self.remove(&key);
         let bytes = bytes_of(&session);
-        if bytes > self.budget {
+        if bytes > self.room() {
             return 0;
         }
         self.clock += 1;
         self.bytes += bytes;
         self.order.insert(self.clock, key.clone());
         self.entries.insert(key, Entry { session, bytes, used: self.clock });
+        self.shrink()
+    }
+
+    /// Leaves bytes of the budget to others; the least recently used states go for it.
+    pub(crate) fn leave(&mut self, taken: u64) {
+        self.taken = taken;
+        self.shrink();
+    }
+
+    fn room(&self) -> u64 {
+        self.budget.saturating_sub(self.taken)
+    }
+
+    fn shrink(&mut self) -> usize {
         let mut gone = 0;
-        while self.bytes > self.budget
+        while self.bytes > self.room()
             && let Some((_, oldest)) = self.order.pop_first()
         {
             if let Some(entry) = self.entries.remove(&oldest) {
@@ -109,6 +126,13 @@ mod tests {
         assert_eq!((lru.bytes(), lru.len()), (3 * bytes, 3));
         lru.insert(3, session.clone());
         lru.remove(&7);
+        lru.leave(2 * bytes - 1);
+        assert_eq!((lru.bytes(), lru.len()), (bytes, 1));
+        assert_eq!(lru.insert(4, session.clone()), 1);
+        lru.leave(4 * bytes);
+        assert_eq!((lru.insert(5, session.clone()), lru.len()), (0, 0));
+        lru.leave(0);
+        (0..3).for_each(|key| assert_eq!(lru.insert(key, session.clone()), 0));
         assert_eq!((lru.bytes(), lru.len()), (3 * bytes, 3));
         let mut small = Lru::new(bytes - 1);
         assert_eq!(small.insert(0, session), 0);

@@ -131,8 +131,8 @@ impl Sessions {
     /// `appendfsync always` a session is on its disk before a job that keeps it is done.
     ///
     /// # Errors
-    /// [`SessionError::Storage`] if the server cannot be reached, and the errors of
-    /// [`Sessions::in_memory`].
+    /// [`SessionError::Storage`] if the server cannot be reached, and
+    /// the errors of [`Sessions::in_memory`].
     pub fn shared(url: &str, settings: SessionsSettings) -> Result<Arc<Self>, SessionError> {
         let shared = Shared::connect(url, LEASE)?;
         let clock = Clock::of_store(shared.time()?.unwrap_or_default());
@@ -156,8 +156,8 @@ impl Sessions {
         Ok(Arc::new(Self { shelf, writer }))
     }
 
-    /// An owner's sessions by name. Those that are damaged are left out, and told by
-    /// [`Sessions::newly_damaged`].
+    /// An owner's sessions by name. Those that are damaged are left out,
+    /// and told by [`Sessions::newly_damaged`].
     ///
     /// # Errors
     /// The errors of the store: [`SessionError::Storage`] and [`SessionError::Damaged`].
@@ -266,8 +266,8 @@ impl Sessions {
     /// Takes a session back to one of its checkpoints. Later ones are erased.
     ///
     /// # Errors
-    /// [`SessionError::NoCheckpoint`] for a position without one, and the errors of
-    /// [`Sessions::set_note`].
+    /// [`SessionError::NoCheckpoint`] for a position without one, and
+    /// the errors of [`Sessions::set_note`].
     pub fn truncate(
         &self,
         owner: &Owner,
@@ -382,6 +382,25 @@ impl Sessions {
         ttl: Option<Duration>,
     ) -> Result<(), SessionError> {
         self.shelf.put_document(owner, (kind, id), bytes, ttl)
+    }
+
+    /// Makes another document of one: `update` is given its bytes, or none, and gives those to keep, and
+    /// nobody else changes it meanwhile, in this process or in another one of the store. Where someone is
+    /// changing it, this waits for two seconds. It is durable when this returns.
+    ///
+    /// # Errors
+    /// Those of `update`, and nothing has changed then; [`SessionError::InUse`] where someone else
+    /// changes it for longer, [`SessionError::LeaseLost`] where this process stood still meanwhile, and
+    /// the errors of [`Sessions::put_document`].
+    pub fn update_document<E: From<SessionError>>(
+        &self,
+        owner: &Owner,
+        kind: &str,
+        id: &str,
+        ttl: Option<Duration>,
+        update: impl FnOnce(Option<Vec<u8>>) -> Result<Vec<u8>, E>,
+    ) -> Result<(), E> {
+        self.shelf.update_document(owner, (kind, id), ttl, update)
     }
 
     /// A document, if the owner has it.

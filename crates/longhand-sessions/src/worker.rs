@@ -1,7 +1,7 @@
 //! The worker of one model: a thread that reads prompts and writes texts.
 //!
 //! It goes in rounds. In each, first every text that is being written gets its next token, all in one
-//! decode step; then prompts are read, in turns, a piece of at most 256 tokens each, as long as
+//! decode step; then prompts are read, in turns, a piece of at most 128 tokens each, as long as
 //! the pieces of the round have at most [`HostSettings::prefill`](crate::HostSettings) tokens. So
 //! between two decode steps no more prompt tokens are read than that, however long the prompts are
 //! and however many, and no prompt waits for the whole of another.
@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 use longhand_engine::{EngineError, Reader, Slot, Streams};
 
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     Wake,
 }
 
+/// How long the worker sleeps where all jobs wait for whoever takes their events.
+const STALL: Duration = Duration::from_millis(1);
 /// Decode steps of one stream alone that a round does for streams that settle.
 const STEPS: usize = 8;
 
@@ -100,6 +103,10 @@ impl Worker {
                     Ok(command) => self.take(command),
                     Err(_) => return,
                 }
+            } else if self.is_stalled()
+                && let Ok(command) = commands.recv_timeout(STALL)
+            {
+                self.take(command);
             }
             while let Ok(command) = commands.try_recv() {
                 self.take(command);
@@ -125,6 +132,20 @@ impl Worker {
             && self.ready.is_empty()
             && self.writing.is_empty()
             && self.settling.is_empty()
+    }
+
+    /// Whether all that is left to do waits for whoever takes its events.
+    fn is_stalled(&self) -> bool {
+        let room = self.streams.capacity();
+        let fits = |job: &Reading| match &job.work {
+            Work::Write(write) => write.branches <= room - self.streams.len(),
+            Work::Score(_) | Work::Embed => true,
+        };
+        self.settling.is_empty()
+            && self.writing.iter().all(|job| job.common.teller.waits())
+            && self.reading.iter().all(|job| job.common.teller.waits())
+            && (self.waiting.is_empty() || self.reading.len() >= room)
+            && !self.ready.front().is_some_and(fits)
     }
 
     fn round(&mut self) {
@@ -192,7 +213,11 @@ impl Worker {
     fn step(&mut self) {
         let mut at = 0;
         while at < self.writing.len() {
-            let drawn = self.writing[at].draw(&self.streams, &self.counters);
+            // A stream whose reader is slow stays where it is.
+            let drawn = match self.writing[at].common.teller.waits() {
+                true => Ok(()),
+                false => self.writing[at].draw(&self.streams, &self.counters),
+            };
             at = self.go_on(at, drawn);
         }
         self.decode();
@@ -307,13 +332,20 @@ impl Worker {
             while self.reading.len() < self.streams.capacity()
                 && let Some(job) = self.waiting.pop_front()
             {
-                self.reading.push_back(Reading::begin(job, &self.cache));
+                let parts = (self.reader.engine(), &self.finisher.sessions.shelf);
+                match Reading::begin(job, parts, &self.cache) {
+                    Ok(reading) => self.reading.push_back(reading),
+                    Err(failed) => fail(failed.0, Some(failed.1)),
+                }
             }
-            let Some(next) = self.reading.front().map(Reading::next_piece) else { return };
+            let Some(at) = self.reading.iter().position(|job| !job.common.teller.waits()) else {
+                return;
+            };
+            let next = self.reading.get(at).map_or(0, Reading::next_piece);
             if spent > 0 && spent + next > self.prefill {
                 return;
             }
-            let Some(mut job) = self.reading.pop_front() else { return };
+            let Some(mut job) = self.reading.remove(at) else { return };
             spent += next.max(1);
             let before = job.session.position();
             let progress = job.read(&mut self.reader, &self.cache, &self.counters);
@@ -369,8 +401,8 @@ fn drain_if<T>(queue: &mut VecDeque<T>, test: impl Fn(&T) -> bool) -> Vec<T> {
 /// Ends a job without a result: by an error, or because it was given up.
 fn fail(common: accepted::Common, error: Option<JobError>) {
     let error = error.or_else(|| common.given_up()).unwrap_or(JobError::Cancelled);
-    let accepted::Common { teller, place, .. } = common;
+    let accepted::Common { teller, place, held, .. } = common;
     // The right to its session goes back first: whoever hears of the end may go on at once.
-    drop(place);
+    drop((place, held));
     teller.failed(error);
 }

@@ -2,7 +2,7 @@
 //!
 //! The path of the data:
 //! 1. [`settings`]: a recipe's `baseline` table names the model;
-//! 2. `grams` cuts texts into n-grams, and `index` numbers them;
+//! 2. `grams` cuts texts into n-grams, with those that two texts share, and `index` numbers them;
 //! 3. `majority`, `nb_lr` and `ngram_linear` are the models that tell classes apart, `logistic` the
 //!    descent that one needs, and `lead` is the one that writes: the beginning of a text. `majority`
 //!    also gives several labels, and `word_tags` a tag to each word;

@@ -1,5 +1,7 @@
 //! Whether the probabilities of answers are as often right as they say.
 
+use std::collections::BTreeMap;
+
 /// Expected calibration error (Guo et al. 2017, equation 3) of answers, each with whether it is right
 /// and its probability. The answers are put into 15 bins of equal width by their probability; the
 /// error is the mean of |accuracy − mean probability| over the bins, weighted by their answers. 0
@@ -61,6 +63,54 @@ impl Temperature {
     }
 }
 
+impl Temperature {
+    /// As [`Temperature::fit`], of independent flags, each with its probability and whether it is on: each
+    /// is a choice of two.
+    pub(crate) fn fit_flags(flags: &[(f32, bool)]) -> Self {
+        let choices: Vec<([f32; 2], u32)> =
+            flags.iter().map(|&(share, is_on)| (choice(share), u32::from(is_on))).collect();
+        Self::fit(&choices.iter().map(|(row, on)| (&row[..], *on)).collect::<Vec<_>>())
+    }
+
+    /// The probability of a flag with the temperature: σ(x / T) for σ(x).
+    pub(crate) fn of_flag(&self, share: f32) -> f32 {
+        let [off, on] = choice(share).map(|share| f64::from(share).ln());
+        (1.0 / (1.0 + ((off - on) / self.temperature).exp())) as f32
+    }
+
+    /// Multiplies a task's temperature by this one, and gives the figures by name.
+    pub(crate) fn apply(&self, temperature: &mut f32) -> BTreeMap<String, f64> {
+        *temperature *= self.temperature as f32;
+        let figures = [
+            ("temperature", f64::from(*temperature)),
+            ("calibration_error_before", self.error_before),
+            ("calibration_error_after", self.error_after),
+        ];
+        figures.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+}
+
+/// The probabilities of a flag that is off and on. Next to 1 single precision has no other number, so that
+/// the other one is at least the distance of two numbers there.
+fn choice(share: f32) -> [f32; 2] {
+    [(1.0 - share).max(f32::EPSILON), share.max(f32::MIN_POSITIVE)]
+}
+
+/// Why a stored temperature cannot be; none if it can.
+pub(crate) fn fault(temperature: f32) -> Option<&'static str> {
+    let is_fine = temperature > 0.0;
+    (!is_fine).then_some("its temperature must be above 0")
+}
+
+/// The temperature that changes nothing.
+pub(crate) fn one() -> f32 {
+    1.0
+}
+
+pub(crate) fn is_one(temperature: &f32) -> bool {
+    *temperature == 1.0
+}
+
 /// ln Σ exp(factor·xᵢ), without overflow.
 fn log_sum(row: &[f64], factor: f64) -> f64 {
     let largest = row.iter().fold(f64::NEG_INFINITY, |largest, &x| largest.max(factor * x));
@@ -96,5 +146,30 @@ mod tests {
         let zero = [1.0_f32, 0.0];
         assert!(Temperature::fit(&[(&zero, 1)]).temperature.is_finite());
         assert_eq!(Temperature::fit(&[]).temperature, 1.0);
+    }
+
+    #[test]
+    fn flags_are_as_often_on_as_their_probabilities_say() {
+        // Log-odds of ±ln 9, of which 7 of 10 are right, and one that is sure and right.
+        let mut flags: Vec<(f32, bool)> = (0..40)
+            .map(|i| {
+                let (share, is_right) = (if i % 2 == 0 { 0.9 } else { 0.1 }, i / 2 % 10 < 7);
+                (share, (share > 0.5) == is_right)
+            })
+            .collect();
+        let fitted = Temperature::fit_flags(&flags);
+        let expected = 9.0_f64.ln() / (7.0_f64 / 3.0).ln();
+        assert!((fitted.temperature - expected).abs() < 1e-4, "{}", fitted.temperature);
+        assert!((fitted.error_before - 0.2).abs() < 1e-6 && fitted.error_after < 1e-4);
+        for (share, right) in [(0.9, 0.7), (0.1, 0.3), (0.5, 0.5), (1.0, 1.0), (0.0, 0.0)] {
+            assert!((fitted.of_flag(share) - right).abs() < 3e-3, "{share}");
+        }
+        let mut temperature = 2.0;
+        let figures = fitted.apply(&mut temperature);
+        assert!((f64::from(temperature) - 2.0 * expected).abs() < 1e-3);
+        assert_eq!(figures["temperature"], f64::from(temperature));
+        flags.push((1.0, true));
+        flags.push((1.0, false));
+        assert!(Temperature::fit_flags(&flags).temperature.is_finite());
     }
 }

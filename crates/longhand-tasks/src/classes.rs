@@ -1,6 +1,6 @@
 //! The right answers that baselines learn, and how probable logits make them.
 
-use longhand_kernel::loss::{binary, cross_entropy_of_logits};
+use longhand_kernel::loss::{binary, cross_entropy_of_logits, ordinal};
 use longhand_model::{Targets, Total};
 use longhand_text::batch::LabelledBatch;
 
@@ -14,12 +14,14 @@ use crate::task::Task;
 /// [`BaselineError::Task`] where it has another form.
 pub(crate) fn right_of<T: Task>(task: &T, target: &T::Target) -> Result<Right<'static>, TaskError> {
     let right = task.with_targets(&alone::<T>(target), |targets| match targets {
-        Targets::Labels(labels) => labels.first().copied().map(Right::Class),
-        Targets::Flags(flags) => {
+        Targets::Labels(labels) | Targets::Ordered(labels) => {
+            labels.first().copied().map(Right::Class)
+        }
+        Targets::Flags(flags, _) => {
             let on = (0..).zip(flags).filter(|&(_, &flag)| flag > 0.5);
             Some(Right::Labels(on.map(|(label, _)| label).collect()))
         }
-        Targets::Tags(tags) => Some(Right::Tags(tags.to_vec())),
+        Targets::Tags(tags, _) => Some(Right::Tags(tags.to_vec())),
         Targets::Tokens(_) | Targets::TagsApart(_) | Targets::Spans(_) => None,
     });
     right.ok_or_else(|| BaselineError::Task(T::NAME).into())
@@ -34,7 +36,7 @@ pub(crate) fn class_of<T: Task>(task: &T, target: &T::Target) -> Result<u32, Tas
 }
 
 /// −ln p of the right answer by a baseline's logits for K classes, labels or tags, summed: of a class,
-/// of each label that is on or off, or of each tag.
+/// of the thresholds between ordered classes, of each label that is on or off, or of each tag.
 pub(crate) fn loss_of<T: Task>(
     task: &T,
     target: &T::Target,
@@ -42,10 +44,13 @@ pub(crate) fn loss_of<T: Task>(
     logits: &[f32],
 ) -> Result<Total, TaskError> {
     let total = task.with_targets(&alone::<T>(target), |targets| match targets {
-        Targets::Labels(ids) | Targets::Tags(ids) => {
+        Targets::Labels(ids) | Targets::Tags(ids, _) => {
             Some(cross_entropy_of_logits(count, logits, ids))
         }
-        Targets::Flags(flags) => Some(binary::cross_entropy(count, logits, flags, 0.0, None, None)),
+        Targets::Ordered(ids) => Some(ordinal::cross_entropy(count, logits, ids, 0.0, None, None)),
+        Targets::Flags(flags, weights) => {
+            Some(binary::cross_entropy(count, logits, flags, weights, 0.0, None, None))
+        }
         Targets::Tokens(_) | Targets::TagsApart(_) | Targets::Spans(_) => None,
     });
     total.ok_or_else(|| BaselineError::Task(T::NAME).into())

@@ -14,12 +14,12 @@ use longhand_text::{SpecialTokens, Tokenizer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::batches::characters as characters_of;
-use crate::calibration::{Temperature, calibration_error};
+use crate::batches::features as features_of;
+use crate::calibration::{self, Temperature, calibration_error};
 use crate::characters::Alphabet;
 use crate::confusion::{Confusion, class_report};
 use crate::error::TaskError;
-use crate::ids::{Tokens, encode_example};
+use crate::matches::Frequent;
 use crate::ranking::{auc, mean};
 use crate::task::{
     At, Calibrates, CharacterRows, Encoded, Explained, Read, Reading, Report, Scored, Task, Unit,
@@ -27,9 +27,12 @@ use crate::task::{
 
 mod confidence;
 mod ordered;
+mod reader;
 mod settings;
 
 pub use confidence::Confidence;
+pub use reader::Target;
+pub(crate) use reader::{Reader, alphabet, frequent, is_blank, texts_of_line};
 pub use settings::{ClassWeights, Settings, WeightRule};
 
 /// The meaning of a classifier's answers.
@@ -47,25 +50,22 @@ pub struct Classify {
     /// Whether labels are numbers, sorted by their values, whose distance counts (default: false).
     #[serde(default, skip_serializing_if = "is_false")]
     pub ordered: bool,
+    /// Whether the loss is that of the thresholds between ordered labels (default: false).
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub ordinal: bool,
     /// The temperature that logits are divided by before they become probabilities,
     /// above 0 (default: 1).
-    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[serde(default = "calibration::one", skip_serializing_if = "calibration::is_one")]
     pub temperature: f32,
     /// The characters that the model reads, if it reads any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     characters: Option<Alphabet>,
+    /// The words by which the matches of a pair are told apart, if the model reads matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    frequent: Option<Frequent>,
     /// The weight of each label in the training loss; empty for 1 each.
     #[serde(skip)]
     pub(crate) weights: Vec<f32>,
-}
-
-/// The label of a text, and the characters of its tokens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
-    /// The label's id.
-    pub label: u32,
-    /// The characters of each token; none where the model reads none.
-    pub characters: CharacterRows,
 }
 
 /// The answer for one text.
@@ -121,23 +121,19 @@ impl Task for Classify {
             let (name, label) = (files.into(), label.clone());
             return Err(TaskError::OneLabel { name, label });
         }
-        let labels = if settings.ordered { ordered::by_value(labels, files)? } else { labels };
-        let faulty = settings.class_weights.as_ref().and_then(|weights| weights.fault(&labels));
-        if let Some((label, weight, reason)) = faulty {
-            let value = format!("{label}={weight}");
-            let (task, key, reason) = (Self::NAME, "class_weights".into(), reason.into());
-            return Err(TaskError::Setting { task, key, value, reason });
-        }
+        let ordered = settings.ordered || settings.ordinal;
+        let labels = if ordered { ordered::by_value(labels, files)? } else { labels };
+        settings.class_weights.iter().try_for_each(|weights| weights.check(Self::NAME, &labels))?;
+        let pair = settings.pair_column.is_some();
         Ok(Self {
             labels,
             longest: settings.longest,
-            pair: settings.pair_column.is_some(),
-            ordered: settings.ordered,
+            pair,
+            ordered,
+            ordinal: settings.ordinal,
             temperature: 1.0,
-            characters: settings.characters.map(|reader| {
-                let characters = examples.iter().flat_map(texts).flat_map(str::chars);
-                Alphabet::learn(reader, characters.filter(|c| !c.is_whitespace()))
-            }),
+            characters: alphabet(settings.characters, examples.iter().flat_map(texts)),
+            frequent: frequent(Self::NAME, (settings.matches, pair), examples.iter().map(texts))?,
             weights: Vec::new(),
         })
     }
@@ -153,8 +149,14 @@ impl Task for Classify {
     }
 
     fn weigh(&mut self, settings: &Settings, train: &[Example]) {
+        let balanced = || -> Vec<f32> {
+            let mean = train.len() as f32 / self.labels.len().max(1) as f32;
+            let counts = self.labels.counts(train).into_iter();
+            counts.map(|count| mean / count.max(1) as f32).collect()
+        };
         let weights = settings.class_weights.as_ref();
-        self.weights = weights.map(|weights| weights.of(&self.labels, train)).unwrap_or_default();
+        let weights = weights.map(|weights| weights.of(&self.labels, balanced));
+        self.weights = weights.unwrap_or_default();
     }
 
     fn stratum(example: &Example) -> &str {
@@ -187,15 +189,15 @@ impl Task for Classify {
     }
 
     fn body(&self, config: Config, _: &Tokenizer) -> Config {
-        Config { characters: self.characters.as_ref().map(Alphabet::reader), ..config }
+        self.reader().body(config)
     }
 
     fn misfit(&self, head: &HeadKind) -> Option<String> {
         let count = self.labels.len();
+        if let Some(fault) = calibration::fault(self.temperature) {
+            return Some(fault.into());
+        }
         match head {
-            _ if self.temperature.is_nan() || self.temperature <= 0.0 => {
-                Some("its temperature must be above 0".into())
-            }
             HeadKind::SentencePair { .. } if !self.pair => {
                 Some("it is of single texts, and the model reads pairs".into())
             }
@@ -215,21 +217,19 @@ impl Task for Classify {
         tokenizer: &Tokenizer,
         example: &Example,
     ) -> Result<Encoded<Target>, TaskError> {
-        let Some(mut label) = self.plain_target(example)? else {
+        let Some(label) = self.plain_target(example)? else {
             return Ok(Encoded { items: Vec::new(), is_cut: false });
         };
-        let spelt = self.characters.is_some();
         let texts = (example.text.as_str(), example.second.as_deref());
-        let Tokens { ids, texts, is_cut } =
-            encode_example(tokenizer, texts, self.pair, self.longest, spelt)?;
-        if let Some(alphabet) = &self.characters {
-            label.characters = alphabet.rows(&texts, (0..texts.len()).map(Some));
-        }
-        Ok(Encoded { items: vec![LabelledIds { ids, label }], is_cut })
+        self.reader().encode(tokenizer, texts, label)
+    }
+
+    fn features(&self, batch: &LabelledBatch<Target>) -> Vec<u32> {
+        features_of(batch, |target| &target.features)
     }
 
     fn characters(&self, batch: &LabelledBatch<Target>) -> Option<CharacterRows> {
-        self.characters.as_ref().map(|_| characters_of(batch, |target| &target.characters))
+        self.reader().characters(batch)
     }
 
     fn with_targets<R>(
@@ -237,8 +237,16 @@ impl Task for Classify {
         batch: &LabelledBatch<Target>,
         learn: impl FnOnce(Targets<'_>) -> R,
     ) -> R {
-        let labels: Vec<u32> = batch.labels.iter().map(|target| target.label).collect();
-        learn(Targets::Labels(&labels))
+        learn(self.targets(&labels_of(batch)))
+    }
+
+    fn with_explained<R>(
+        &self,
+        batch: &LabelledBatch<Target>,
+        learn: impl FnOnce(Targets<'_>) -> R,
+    ) -> R {
+        // The loss is then −ln p of the label, whatever the model learnt.
+        learn(Targets::Labels(&labels_of(batch)))
     }
 
     fn with_weighted_targets<E>(
@@ -255,13 +263,14 @@ impl Task for Classify {
         for part in weights {
             let kept = |label: u32| if weight(label) == part { label } else { IGNORE };
             let labels: Vec<u32> = of_batch().map(kept).collect();
-            learn(Targets::Labels(&labels), part)?;
+            learn(self.targets(&labels), part)?;
         }
         Ok(())
     }
 
     fn target_bytes(target: &Target) -> Vec<u8> {
-        let all = [&target.label].into_iter().chain(&target.characters.ids);
+        let read = target.characters.ids.iter().chain(&target.features);
+        let all = [&target.label].into_iter().chain(read);
         all.flat_map(|x| x.to_le_bytes()).collect()
     }
 
@@ -354,14 +363,7 @@ impl Task for Classify {
     ) -> BTreeMap<String, f64> {
         let pairs: Vec<_> = held_out.iter().filter_map(pair).collect();
         let rows = pairs.iter().map(|(label, answer)| (answer.probabilities.as_slice(), *label));
-        let fitted = Temperature::fit(&rows.collect::<Vec<_>>());
-        self.temperature *= fitted.temperature as f32;
-        let figures = [
-            ("temperature", f64::from(self.temperature)),
-            ("calibration_error_before", fitted.error_before),
-            ("calibration_error_after", fitted.error_after),
-        ];
-        figures.map(|(name, value)| (name.to_owned(), value)).into()
+        Temperature::fit(&rows.collect::<Vec<_>>()).apply(&mut self.temperature)
     }
 
     fn plain_target(&self, example: &Example) -> Result<Option<Target>, TaskError> {
@@ -369,7 +371,7 @@ impl Task for Classify {
             return Ok(None);
         }
         let label = example.label.as_deref().map_or(Ok(0), |label| self.labels.id(label))?;
-        Ok(Some(Target { label, characters: CharacterRows::default() }))
+        Ok(Some(Target::of(label)))
     }
 
     fn plain_answer(&self, logits: &[f32]) -> Option<Prediction> {
@@ -433,6 +435,17 @@ impl Classify {
         self.labels.names().get(label as usize).map_or("", String::as_str)
     }
 
+    fn reader(&self) -> Reader<'_> {
+        let Self { longest, pair, ref characters, ref frequent, .. } = *self;
+        let (characters, frequent) = (characters.as_ref(), frequent.as_ref());
+        Reader { longest, pair, characters, frequent }
+    }
+
+    /// Labels in the form of the loss.
+    fn targets<'a>(&self, labels: &'a [u32]) -> Targets<'a> {
+        if self.ordinal { Targets::Ordered(labels) } else { Targets::Labels(labels) }
+    }
+
     fn confusion(&self, scored: &[Scored<'_, Self>]) -> Confusion {
         let mut confusion = Confusion::new(self.labels.len());
         for (label, answer) in scored.iter().filter_map(pair) {
@@ -440,6 +453,10 @@ impl Classify {
         }
         confusion
     }
+}
+
+fn labels_of(batch: &LabelledBatch<Target>) -> Vec<u32> {
+    batch.labels.iter().map(|target| target.label).collect()
 }
 
 /// The right label and the answer of an example.
@@ -455,39 +472,8 @@ fn texts(example: &Example) -> impl Iterator<Item = &str> {
     std::iter::once(example.text.as_str()).chain(example.second.as_deref())
 }
 
-fn one() -> f32 {
-    1.0
-}
-
-fn is_one(value: &f32) -> bool {
-    *value == 1.0
-}
-
 fn is_false(value: &bool) -> bool {
     !value
-}
-
-/// The text of a line, or where the model reads pairs both texts, with a tab between them.
-///
-/// # Errors
-/// [`TaskError::NotAPair`] for a line of one text where two are read.
-pub(crate) fn texts_of_line<'a>(
-    line: &'a str,
-    pair: bool,
-    at: At<'_>,
-) -> Result<(&'a str, Option<&'a str>), TaskError> {
-    match line.split_once('\t') {
-        _ if !pair => Ok((line, None)),
-        Some((text, second)) => Ok((text, Some(second))),
-        // A blank line is answered by one.
-        None if is_blank(line) => Ok((line, Some(""))),
-        None => Err(TaskError::NotAPair { name: at.name.into(), line: at.example }),
-    }
-}
-
-/// Whether a text has no character to read.
-pub(crate) fn is_blank(text: &str) -> bool {
-    text.trim().is_empty()
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ pub enum TaskError {
     Io(#[from] std::io::Error),
     /// Nothing to tell apart.
     #[error(
-        "every example of {name} has the label {label:?}: to classify, at least two labels are \
+        "every example of {name} that is learnt from has the label {label:?}: at least two labels are \
          needed"
     )]
     OneLabel {
@@ -78,6 +78,19 @@ pub enum TaskError {
     NoLabels {
         /// The paths of the tables.
         name: String,
+    },
+    /// A cell in brackets that is no list of labels.
+    #[error(
+        "example {example} of {name} has the labels {cell}, which are no JSON list: write one, as in \
+         [\"a, b\", \"c\"], or the labels without brackets"
+    )]
+    LabelList {
+        /// The path of the table.
+        name: String,
+        /// The example, counted from 1.
+        example: usize,
+        /// The beginning of the cell.
+        cell: String,
     },
     /// Nothing is held out to calibrate the answers on.
     #[error("nothing is held out to calibrate on: hold out a part, or name a file to validate on")]
@@ -247,6 +260,12 @@ pub enum TaskError {
          other texts"
     )]
     AllLearnt(String),
+    /// A held-out part whose labels no training example has.
+    #[error(
+        "every example that is held out of {0} has a label that no training example has: give more \
+         examples of each label, or files to validate and to test on"
+    )]
+    AllUnseen(String),
     /// Fewer examples of a label than are to be learnt from.
     #[error(
         "{name} has {examples} examples of the label {label:?} to learn from, but {shots} of each \

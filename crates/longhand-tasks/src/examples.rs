@@ -73,7 +73,9 @@ pub struct Examples<T: Task> {
 
 impl<T: Task> Examples<T> {
     /// Reads whole files. Without a file to validate on, it holds out a share of the training
-    /// examples, the same share of each [`Task::stratum`], drawn by `seed`.
+    /// examples, the same share of each [`Task::stratum`], drawn by `seed`. What the answers mean is
+    /// learnt from all other examples, and from none that is held out; one that is held out and has a label
+    /// that they lack is dropped.
     ///
     /// # Errors
     /// A file that cannot be read; examples that cannot be learnt from or measured on; too few
@@ -91,59 +93,34 @@ impl<T: Task> Examples<T> {
             tell(&mut notes, REPEATED, repeated);
             tell(&mut notes, CONTRADICTING, other);
         }
+        // What is dropped of other files follows from all texts of these, held out or not.
+        let texts: Option<BTreeSet<Vec<String>>> =
+            files.distinct.then(|| train.iter().map(text_of::<T>).collect());
+        let valid = read_each::<T>(settings, &files.valid, files, &mut notes)?;
+        let test = read_each::<T>(settings, &files.test, files, &mut notes)?;
+        let HeldOut { mut train, valid: mut own_valid, test: mut own_test } =
+            held_out::<T>(train, files, seed)?;
+        // A few examples need not have every answer, and what is measured does not depend on them.
         let mut task = T::learn(settings, &train, &names(&files.train))?;
-        let mut known = |paths: &[PathBuf]| -> Result<Vec<T::Example>, TaskError> {
-            let mut all = Vec::new();
-            for path in paths {
-                let read = read_known(&task, settings, path, &files.reading)?;
-                all.extend(read.examples);
-                add_notes(&mut notes, read.notes);
-            }
-            Ok(all)
-        };
-        let (mut valid, mut test) = (known(&files.valid)?, known(&files.test)?);
-        if files.distinct {
-            let texts: BTreeSet<Vec<String>> = train.iter().map(text_of::<T>).collect();
-            let before = valid.len() + test.len();
-            valid.retain(|example| !texts.contains(&text_of::<T>(example)));
-            test.retain(|example| !texts.contains(&text_of::<T>(example)));
-            tell(&mut notes, LEARNT, before - valid.len() - test.len());
-            let measured = [(&files.valid, &valid), (&files.test, &test)];
-            let emptied = |(paths, left): &(&Vec<_>, &Vec<_>)| !paths.is_empty() && left.is_empty();
-            if let Some((paths, _)) = measured.into_iter().find(emptied) {
-                return Err(TaskError::AllLearnt(names(paths)));
-            }
+        if let Some(shots) = files.shots {
+            train = few(train, T::stratum, shots.get(), seed).map_err(|(label, examples)| {
+                let (name, shots) = (names(&files.train), shots.get());
+                TaskError::TooFewShots { name, label, examples, shots }
+            })?;
         }
-        let (train, test) = match files.fold {
-            None => (train, test),
-            Some(fold) => parted::<T>(train, fold, files, seed)?,
-        };
-        let (train, test) = match files.test_fraction {
-            share if share > 0.0 && test.is_empty() => {
-                not_empty(hold_out_groups(train, T::key, share, "test"), files, share, "test")?
-            }
-            _ => (train, test),
-        };
-        let fraction = files.valid_fraction;
-        let (train, valid) = if valid.is_empty() && fraction > 0.0 {
-            let has_groups = train.first().is_some_and(|example| T::key(example).is_some());
-            let parted = match has_groups {
-                true => hold_out_groups(train, T::key, fraction, "valid"),
-                false => hold_out(train, T::stratum, fraction, seed),
-            };
-            not_empty(parted, files, fraction, "validate")?
-        } else {
-            (train, valid)
-        };
-        let mut train = match files.shots {
-            None => train,
-            Some(shots) => {
-                few(train, T::stratum, shots.get(), seed).map_err(|(label, examples)| {
-                    let (name, shots) = (names(&files.train), shots.get());
-                    TaskError::TooFewShots { name, label, examples, shots }
-                })?
-            }
-        };
+        for (path, examples) in files.valid.iter().zip(&valid).chain(files.test.iter().zip(&test)) {
+            check_known(&task, examples, path)?;
+        }
+        let mut valid: Vec<T::Example> = valid.into_iter().flatten().collect();
+        let mut test: Vec<T::Example> = test.into_iter().flatten().collect();
+        if let Some(texts) = &texts {
+            drop_learnt::<T>(texts, files, [&mut valid, &mut test], &mut notes)?;
+        }
+        for part in [&mut own_valid, &mut own_test] {
+            drop_unseen(&task, part, files, &mut notes)?;
+        }
+        let valid = if files.valid.is_empty() { own_valid } else { valid };
+        let test = if files.test.is_empty() || files.fold.is_some() { own_test } else { test };
         if let Some(path) = &files.further {
             let own = T::Settings::default();
             let read = read_known(&task, &own, path, &Reading::default())?;
@@ -168,6 +145,42 @@ impl<T: Task> Examples<T> {
     pub fn held_out_texts(&self) -> impl Iterator<Item = &str> {
         self.valid.iter().flat_map(T::texts)
     }
+}
+
+/// Examples to learn from, and those of the same files that are held out of them.
+struct HeldOut<E> {
+    train: Vec<E>,
+    /// Examples to validate on; none where files are named for it.
+    valid: Vec<E>,
+    /// Examples to test on; none where files are named for it.
+    test: Vec<E>,
+}
+
+/// Holds examples out as the settings say.
+fn held_out<T: Task>(
+    train: Vec<T::Example>,
+    files: &Files,
+    seed: u64,
+) -> Result<HeldOut<T::Example>, TaskError> {
+    let (train, test) = match (files.fold, files.test_fraction) {
+        (Some(fold), _) => parted::<T>(train, fold, files, seed)?,
+        (None, share) if share > 0.0 && files.test.is_empty() => {
+            not_empty(hold_out_groups(train, T::key, share, "test"), files, share, "test")?
+        }
+        (None, _) => (train, Vec::new()),
+    };
+    let fraction = files.valid_fraction;
+    let (train, valid) = if files.valid.is_empty() && fraction > 0.0 {
+        let has_groups = train.first().is_some_and(|example| T::key(example).is_some());
+        let parted = match has_groups {
+            true => hold_out_groups(train, T::key, fraction, "valid"),
+            false => hold_out(train, T::stratum, fraction, seed),
+        };
+        not_empty(parted, files, fraction, "validate")?
+    } else {
+        (train, Vec::new())
+    };
+    Ok(HeldOut { train, valid, test })
 }
 
 /// Examples to learn from, and examples of the same file that are kept apart.
@@ -244,6 +257,55 @@ fn drop_repeated<T: Task>(train: &mut Vec<T::Example>) -> [usize; 2] {
     [repeated, other]
 }
 
+/// Drops the examples to measure on whose texts are learnt from.
+fn drop_learnt<T: Task>(
+    texts: &BTreeSet<Vec<String>>,
+    files: &Files,
+    [valid, test]: [&mut Vec<T::Example>; 2],
+    notes: &mut BTreeMap<String, usize>,
+) -> Result<(), TaskError> {
+    for (paths, part) in [(&files.valid, valid), (&files.test, test)] {
+        let before = part.len();
+        part.retain(|example| !texts.contains(&text_of::<T>(example)));
+        if part.len() < before && part.is_empty() {
+            return Err(TaskError::AllLearnt(names(paths)));
+        }
+        tell(notes, LEARNT, before - part.len());
+    }
+    Ok(())
+}
+
+/// Drops the held-out examples whose right answer the model can never give, as no training example has it.
+fn drop_unseen<T: Task>(
+    task: &T,
+    held_out: &mut Vec<T::Example>,
+    files: &Files,
+    notes: &mut BTreeMap<String, usize>,
+) -> Result<(), TaskError> {
+    let at = At { name: "the held-out part", example: 1 };
+    let (before, mut first) = (held_out.len(), None);
+    held_out.retain(|example| match task.check(example, at) {
+        Ok(()) => true,
+        Err(error) => {
+            first.get_or_insert(error);
+            false
+        }
+    });
+    let such = match first {
+        None => return Ok(()),
+        Some(TaskError::UnknownLabel { label, .. }) => format!(", such as {label:?},"),
+        Some(_) => String::new(),
+    };
+    if held_out.is_empty() {
+        return Err(TaskError::AllUnseen(names(&files.train)));
+    }
+    let note = format!(
+        "held-out examples have a label{such} that no training example has: they are not measured"
+    );
+    tell(notes, &note, before - held_out.len());
+    Ok(())
+}
+
 /// The texts of an example, by which it is known again.
 fn text_of<T: Task>(example: &T::Example) -> Vec<String> {
     T::texts(example).into_iter().map(str::to_owned).collect()
@@ -252,7 +314,7 @@ fn text_of<T: Task>(example: &T::Example) -> Vec<String> {
 /// Adds a note on a number of examples, if there are any.
 fn tell(notes: &mut BTreeMap<String, usize>, note: &str, count: usize) {
     if count > 0 {
-        notes.insert(note.to_owned(), count);
+        *notes.entry(note.to_owned()).or_default() += count;
     }
 }
 
@@ -307,6 +369,21 @@ fn read_all<T: Task>(
         add_notes(&mut all.notes, notes);
     }
     Ok(all)
+}
+
+/// The examples of each of some files to measure on, whose answers are not checked.
+fn read_each<T: Task>(
+    settings: &T::Settings,
+    paths: &[PathBuf],
+    files: &Files,
+    notes: &mut BTreeMap<String, usize>,
+) -> Result<Vec<Vec<T::Example>>, TaskError> {
+    let read = |path: &PathBuf| {
+        let read = T::read(settings, path, &files.reading)?;
+        add_notes(notes, read.notes);
+        Ok(read.examples)
+    };
+    paths.iter().map(read).collect()
 }
 
 fn names(paths: &[PathBuf]) -> String {

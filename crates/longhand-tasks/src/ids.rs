@@ -1,6 +1,7 @@
 //! Examples as token ids, long texts cut.
 
 use std::num::NonZeroUsize;
+use std::ops::Range;
 
 use longhand_text::batch::LabelledIds;
 use longhand_text::tokenizer::END;
@@ -141,31 +142,58 @@ where
 }
 
 /// The tokens of a text or of two that are read.
-pub(crate) struct Tokens<'a> {
+pub(crate) struct Tokens {
     pub(crate) ids: Vec<u32>,
-    /// What each token is written as, without white space around it; nothing of a separator. Empty where
-    /// nobody asks for it.
-    pub(crate) texts: Vec<&'a str>,
+    /// The place of each token; empty where nobody asks for it.
+    pub(crate) places: Vec<Place>,
     /// Whether there are more tokens.
     pub(crate) is_cut: bool,
 }
 
-impl<'a> Tokens<'a> {
-    /// All tokens of a text, and what they are written as where that is asked for.
-    fn of(tokenizer: &Tokenizer, text: &'a str, spelt: bool) -> Result<Self, TaskError> {
-        if !spelt {
-            return Ok(Self { ids: tokenizer.encode(text)?, texts: Vec::new(), is_cut: false });
+/// Where a token of an example stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) part: Part,
+    /// Its bytes in its text; none of a separator.
+    pub(crate) bytes: Range<usize>,
+}
+
+/// The part of an example that a token is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    First,
+    Separator,
+    Second,
+}
+
+impl Place {
+    /// What the token is written as, without white space around it; nothing of a separator.
+    pub(crate) fn written<'a>(&self, (first, second): (&'a str, Option<&'a str>)) -> &'a str {
+        let text = match self.part {
+            Part::First => first,
+            Part::Separator => "",
+            Part::Second => second.unwrap_or_default(),
+        };
+        text.get(self.bytes.clone()).unwrap_or_default().trim()
+    }
+}
+
+impl Tokens {
+    /// All tokens of a text, with their places where those are asked for.
+    fn of(tokenizer: &Tokenizer, text: &str, part: Part, placed: bool) -> Result<Self, TaskError> {
+        if !placed {
+            return Ok(Self { ids: tokenizer.encode(text)?, places: Vec::new(), is_cut: false });
         }
         let Encoding { ids, offsets } = tokenizer.encode_with_offsets(text)?;
-        let written = |offset: Offsets| text.get(offset.bytes).unwrap_or_default().trim();
-        Ok(Self { ids, texts: offsets.into_iter().map(written).collect(), is_cut: false })
+        let place = |offset: Offsets| Place { part, bytes: offset.bytes };
+        Ok(Self { ids, places: offsets.into_iter().map(place).collect(), is_cut: false })
     }
 
     /// Keeps the first tokens.
     fn truncate(&mut self, count: usize) {
         self.is_cut |= self.ids.len() > count;
         self.ids.truncate(count);
-        self.texts.truncate(count);
+        self.places.truncate(count);
     }
 }
 
@@ -173,19 +201,19 @@ impl<'a> Tokens<'a> {
 /// texts with a separator between them.
 ///
 /// # Errors
-/// [`TaskError::NoSecondText`] where a pair has one text alone; no separator, or a text that the
-/// tokeniser refuses.
-pub(crate) fn encode_example<'a>(
+/// [`TaskError::NoSecondText`] where a pair has one text alone; no separator, or a text
+/// that the tokeniser refuses.
+pub(crate) fn encode_example(
     tokenizer: &Tokenizer,
-    (text, second): (&'a str, Option<&'a str>),
+    (text, second): (&str, Option<&str>),
     pair: bool,
     longest: NonZeroUsize,
-    spelt: bool,
-) -> Result<Tokens<'a>, TaskError> {
+    placed: bool,
+) -> Result<Tokens, TaskError> {
     match (pair, second) {
-        (false, _) => encode(tokenizer, text, longest, spelt),
+        (false, _) => encode(tokenizer, text, longest, placed),
         (true, Some(second)) => {
-            encode_pair(tokenizer, [text, second], longest, separator(tokenizer)?, spelt)
+            encode_pair(tokenizer, [text, second], longest, separator(tokenizer)?, placed)
         }
         (true, None) => Err(TaskError::NoSecondText),
     }
@@ -193,15 +221,15 @@ pub(crate) fn encode_example<'a>(
 
 /// Two texts as one sequence of at most `longest` tokens with `separator` between them. The longer one
 /// is cut first, and of texts of one length the second.
-pub(crate) fn encode_pair<'a>(
+pub(crate) fn encode_pair(
     tokenizer: &Tokenizer,
-    [first, second]: [&'a str; 2],
+    [first, second]: [&str; 2],
     longest: NonZeroUsize,
     separator: u32,
-    spelt: bool,
-) -> Result<Tokens<'a>, TaskError> {
-    let mut tokens = Tokens::of(tokenizer, first, spelt)?;
-    let mut second = Tokens::of(tokenizer, second, spelt)?;
+    placed: bool,
+) -> Result<Tokens, TaskError> {
+    let mut tokens = Tokens::of(tokenizer, first, Part::First, placed)?;
+    let mut second = Tokens::of(tokenizer, second, Part::Second, placed)?;
     let room = longest.get() - 1;
     let half = room / 2;
     let kept = tokens.ids.len().min(room - half.min(second.ids.len()));
@@ -209,9 +237,9 @@ pub(crate) fn encode_pair<'a>(
     second.truncate(room - kept);
     tokens.is_cut |= second.is_cut;
     tokens.ids.push(separator);
-    tokens.texts.extend(spelt.then_some(""));
+    tokens.places.extend(placed.then_some(Place { part: Part::Separator, bytes: 0..0 }));
     tokens.ids.extend(second.ids);
-    tokens.texts.extend(second.texts);
+    tokens.places.extend(second.places);
     Ok(tokens)
 }
 
@@ -227,13 +255,13 @@ pub(crate) fn separator(tokenizer: &Tokenizer) -> Result<u32, TaskError> {
 }
 
 /// The first `longest` tokens of a text.
-pub(crate) fn encode<'a>(
+pub(crate) fn encode(
     tokenizer: &Tokenizer,
-    text: &'a str,
+    text: &str,
     longest: NonZeroUsize,
-    spelt: bool,
-) -> Result<Tokens<'a>, TaskError> {
-    let mut tokens = Tokens::of(tokenizer, text, spelt)?;
+    placed: bool,
+) -> Result<Tokens, TaskError> {
+    let mut tokens = Tokens::of(tokenizer, text, Part::First, placed)?;
     tokens.truncate(longest.get());
     Ok(tokens)
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+use crate::score::{Evaluation, PERPLEXITY, TokenLosses};
 use crate::task::{Scored, Task};
 
 /// Samples of the examples that intervals are drawn from, by default.
@@ -42,17 +43,18 @@ pub struct McNemar {
     pub p: f64,
 }
 
-/// The interval of each metric (Efron 1979): `samples` times, as many examples as there are are
-/// drawn with replacement and measured. The same seed draws the same examples.
+/// The interval of each metric, and of the perplexity where right texts have one (Efron 1979):
+/// `samples` times, as many examples as there are are drawn with replacement and measured. The same
+/// seed draws the same examples.
 pub fn bootstrap<T: Task>(
-    task: &T,
-    scored: &[Scored<'_, T>],
+    evaluation: &Evaluation<'_, T>,
     samples: usize,
     seed: u64,
 ) -> BTreeMap<String, Interval> {
     let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    let scored = evaluation.scored();
     let mut draw = Draw::new(scored.len(), seed);
-    let sampler = Sampler::new(task, scored);
+    let sampler = Sampler::new(evaluation.task, &scored, evaluation.token_losses.as_ref());
     for _ in 0..samples {
         let places: Vec<usize> = draw.places().collect();
         for (name, value) in sampler.measure(&places) {
@@ -62,16 +64,20 @@ pub fn bootstrap<T: Task>(
     values.into_iter().map(|(name, values)| (name, interval(values))).collect()
 }
 
-/// The difference of each metric of two models, each with its task and its answers to the same
-/// examples in the same order.
+/// The difference of each metric of two models that answered the same examples in the same order; of the
+/// perplexity too, where both are of the same tokens.
 pub fn differences<T: Task>(
-    (first, first_scored): (&T, &[Scored<'_, T>]),
-    (second, second_scored): (&T, &[Scored<'_, T>]),
+    first: &Evaluation<'_, T>,
+    second: &Evaluation<'_, T>,
     samples: usize,
     seed: u64,
 ) -> BTreeMap<String, Difference> {
-    let first = Sampler::new(first, first_scored);
-    let second = Sampler::new(second, second_scored);
+    let (first_scored, second_scored) = (first.scored(), second.scored());
+    let count = first_scored.len().min(second_scored.len());
+    let losses = first.token_losses.as_ref().zip(second.token_losses.as_ref());
+    let losses = losses.filter(|(first, second)| first.are_alike(second)).unzip();
+    let first = Sampler::new(first.task, &first_scored, losses.0);
+    let second = Sampler::new(second.task, &second_scored, losses.1);
     let both = |places: &[usize]| {
         let second = second.measure(places);
         let first = first.measure(places);
@@ -81,7 +87,6 @@ pub fn differences<T: Task>(
         });
         pairs.collect::<BTreeMap<_, _>>()
     };
-    let count = first_scored.len().min(second_scored.len());
     let mut draw = Draw::new(count, seed);
     let mut values: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for _ in 0..samples {
@@ -172,16 +177,18 @@ struct Sampler<'a, T: Task> {
     scored: &'a [Scored<'a, T>],
     /// What a task counts in each example once, as counting takes longer than adding.
     counts: Option<Vec<Vec<(usize, u64)>>>,
+    /// What the perplexity is measured from.
+    losses: Option<&'a TokenLosses>,
 }
 
 impl<'a, T: Task> Sampler<'a, T> {
-    fn new(task: &'a T, scored: &'a [Scored<'a, T>]) -> Self {
-        Self { task, scored, counts: task.tallies(scored) }
+    fn new(task: &'a T, scored: &'a [Scored<'a, T>], losses: Option<&'a TokenLosses>) -> Self {
+        Self { task, scored, counts: task.tallies(scored), losses }
     }
 
     /// The metrics of the examples in some places.
     fn measure(&self, places: &[usize]) -> BTreeMap<String, f64> {
-        match &self.counts {
+        let mut metrics = match &self.counts {
             Some(counts) => {
                 let sums = sums(places.iter().map(|&place| &counts[place]));
                 self.task.measure_tallies(&sums)
@@ -190,7 +197,10 @@ impl<'a, T: Task> Sampler<'a, T> {
                 let sample: Vec<_> = places.iter().map(|&place| self.scored[place]).collect();
                 self.task.measure(&sample)
             }
-        }
+        };
+        let perplexity = self.losses.and_then(|losses| losses.perplexity(places));
+        metrics.extend(perplexity.map(|value| (PERPLEXITY.to_owned(), value)));
+        metrics
     }
 }
 

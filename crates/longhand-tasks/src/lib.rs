@@ -32,6 +32,7 @@ pub mod explain;
 mod hold_out;
 pub mod ids;
 pub mod intervals;
+pub mod matches;
 pub mod multi_label;
 mod network;
 mod objective;

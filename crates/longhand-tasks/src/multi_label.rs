@@ -6,21 +6,27 @@ use std::path::Path;
 
 use longhand_kernel::loss::binary;
 use longhand_model::config::{HeadKind, Pooling};
-use longhand_model::{Model, Pass, Targets};
+use longhand_model::{Config, Model, Pass, Targets};
 use longhand_text::batch::{LabelledBatch, LabelledIds};
-use longhand_text::corpus::table::{Labels, Table, TableOptions, read_table};
+use longhand_text::corpus::table::{self, Labels, Table, TableFormat, TableOptions, read_table};
 use longhand_text::{SpecialTokens, Tokenizer};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::baseline::learning::largest;
-use crate::classify::{TRIMMED, is_blank, texts_of_line};
+use crate::batches::features as features_of;
+use crate::calibration::{self, Temperature, calibration_error};
+use crate::characters::Alphabet;
+use crate::classify::{Reader, TRIMMED, Target, alphabet, frequent, is_blank, texts_of_line};
 use crate::confusion::{ClassScore, class_report, macro_means};
 use crate::error::TaskError;
-use crate::ids::{Tokens, encode_example};
+use crate::matches::Frequent;
 use crate::ranking::{auc, average_precision, mean};
-use crate::task::{At, Calibrates, Encoded, Explained, Read, Reading, Report, Scored, Task, Unit};
+use crate::task::{
+    At, Calibrates, CharacterRows, Encoded, Explained, Read, Reading, Report, Scored, Task, Unit,
+};
 
+mod cell;
 mod settings;
 mod threshold;
 
@@ -42,6 +48,19 @@ pub struct MultiLabel {
     /// between them (default: false).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pair: bool,
+    /// The temperature that logits are divided by before they become probabilities,
+    /// above 0 (default: 1).
+    #[serde(default = "calibration::one", skip_serializing_if = "calibration::is_one")]
+    pub temperature: f32,
+    /// The characters that the model reads, if it reads any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    characters: Option<Alphabet>,
+    /// The words by which the matches of a pair are told apart, if the model reads matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    frequent: Option<Frequent>,
+    /// How often an example counts in the training loss of each label that it has; empty for once.
+    #[serde(skip)]
+    weights: Vec<f32>,
 }
 
 /// A text, or a pair of texts, with its labels.
@@ -91,7 +110,7 @@ impl Task for MultiLabel {
 
     type Settings = Settings;
     type Example = Example;
-    type Target = Vec<u32>;
+    type Target = Target<Vec<u32>>;
     type Answer = Prediction;
 
     fn read(
@@ -104,18 +123,22 @@ impl Task for MultiLabel {
         let second = settings.pair_column.as_ref().and_then(|name| name.parse().ok());
         let options = TableOptions { label, second, several: true, ..reading.table() };
         let Table { examples, trimmed, .. } = read_table(file, &options)?;
-        let examples = examples.into_iter().map(|example| {
-            let labels = example.label.map(|cell| settings.labels(&cell)).unwrap_or_default();
-            Example { text: example.text, second: example.second, labels }
-        });
-        let examples: Vec<Example> = examples.collect();
+        let examples = labelled(settings, file, examples)?;
+        let bare = examples.iter().filter(|example| example.labels.is_empty()).count();
+        let are_lines = reading.format.is_none() && TableFormat::of_path(file).is_none();
+        // A table may hold the texts that have no label; of lines the marks are missing.
+        if are_lines && bare == examples.len() && !reading.unlabelled {
+            return Err(TaskError::NoLabels { name: file.display().to_string() });
+        }
         let blank = examples.iter().position(Example::is_blank);
         if let Some(place) = blank.filter(|_| !reading.unlabelled) {
             let (name, example) = (file.display().to_string(), place + 1);
             return Err(TaskError::NoText { name, example });
         }
-        let note = (trimmed > 0).then(|| (TRIMMED.to_owned(), trimmed));
-        Ok(Read { examples, notes: note.into_iter().collect() })
+        let bare = if reading.unlabelled { 0 } else { bare };
+        let notes = [(TRIMMED, trimmed), (BARE, bare)].into_iter().filter(|&(_, count)| count > 0);
+        let notes = notes.map(|(note, count)| (note.to_owned(), count)).collect();
+        Ok(Read { examples, notes })
     }
 
     fn learn(settings: &Settings, examples: &[Example], files: &str) -> Result<Self, TaskError> {
@@ -129,13 +152,32 @@ impl Task for MultiLabel {
             let (task, key) = (Self::NAME, "threshold".into());
             return Err(TaskError::Setting { task, key, value, reason });
         }
+        settings.class_weights.iter().try_for_each(|weights| weights.check(Self::NAME, &labels))?;
+        let pair = settings.pair_column.is_some();
+        let texts = examples.iter().map(Example::texts);
         Ok(Self {
             labels,
             separator: settings.label_separator.clone(),
             threshold,
             longest: settings.longest,
-            pair: settings.pair_column.is_some(),
+            pair,
+            temperature: 1.0,
+            characters: alphabet(settings.characters, examples.iter().flat_map(Example::texts)),
+            frequent: frequent(Self::NAME, (settings.matches, pair), texts)?,
+            weights: Vec::new(),
         })
+    }
+
+    fn weigh(&mut self, settings: &Settings, train: &[Example]) {
+        let balanced = || -> Vec<f32> {
+            let weight = |(_, count): (String, usize)| {
+                (train.len() - count).max(1) as f32 / count.max(1) as f32
+            };
+            self.counts(train).into_iter().map(weight).collect()
+        };
+        let weights = settings.class_weights.as_ref();
+        let weights = weights.map(|weights| weights.of(&self.labels, balanced));
+        self.weights = weights.unwrap_or_default();
     }
 
     fn check(&self, example: &Example, at: At<'_>) -> Result<(), TaskError> {
@@ -172,8 +214,15 @@ impl Task for MultiLabel {
         HeadKind::MultiLabel { labels: self.labels.len(), pooling }
     }
 
+    fn body(&self, config: Config, _: &Tokenizer) -> Config {
+        self.reader().body(config)
+    }
+
     fn misfit(&self, head: &HeadKind) -> Option<String> {
         let count = self.labels.len();
+        if let Some(fault) = calibration::fault(self.temperature) {
+            return Some(fault.into());
+        }
         match head {
             HeadKind::MultiLabel { labels, .. } if *labels == count => None,
             HeadKind::MultiLabel { labels, .. } => {
@@ -187,31 +236,43 @@ impl Task for MultiLabel {
         &self,
         tokenizer: &Tokenizer,
         example: &Example,
-    ) -> Result<Encoded<Vec<u32>>, TaskError> {
+    ) -> Result<Encoded<Target<Vec<u32>>>, TaskError> {
         let Some(label) = self.plain_target(example)? else {
             return Ok(Encoded { items: Vec::new(), is_cut: false });
         };
         let texts = (example.text.as_str(), example.second.as_deref());
-        let Tokens { ids, is_cut, .. } =
-            encode_example(tokenizer, texts, self.pair, self.longest, false)?;
-        Ok(Encoded { items: vec![LabelledIds { ids, label }], is_cut })
+        self.reader().encode(tokenizer, texts, label)
+    }
+
+    fn features(&self, batch: &LabelledBatch<Target<Vec<u32>>>) -> Vec<u32> {
+        features_of(batch, |target| &target.features)
+    }
+
+    fn characters(&self, batch: &LabelledBatch<Target<Vec<u32>>>) -> Option<CharacterRows> {
+        self.reader().characters(batch)
     }
 
     fn with_targets<R>(
         &self,
-        batch: &LabelledBatch<Vec<u32>>,
+        batch: &LabelledBatch<Target<Vec<u32>>>,
         learn: impl FnOnce(Targets<'_>) -> R,
     ) -> R {
-        let mut flags = vec![0.0; batch.batch * self.labels.len()];
-        for (row, labels) in flags.chunks_mut(self.labels.len()).zip(&batch.labels) {
-            labels.iter().for_each(|&label| row[label as usize] = 1.0);
-        }
-        learn(Targets::Flags(&flags))
+        learn(Targets::Flags(&self.flags(batch), None))
     }
 
-    fn target_bytes(labels: &Vec<u32>) -> Vec<u8> {
-        let count = (labels.len() as u32).to_le_bytes();
-        count.into_iter().chain(labels.iter().flat_map(|label| label.to_le_bytes())).collect()
+    fn with_weighted_targets<E>(
+        &self,
+        batch: &LabelledBatch<Target<Vec<u32>>>,
+        learn: &mut impl FnMut(Targets<'_>, f32) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let weights = (!self.weights.is_empty()).then_some(&self.weights[..]);
+        learn(Targets::Flags(&self.flags(batch), weights), 1.0)
+    }
+
+    fn target_bytes(Target { label, characters, features }: &Target<Vec<u32>>) -> Vec<u8> {
+        let count = label.len() as u32;
+        let all = [&count].into_iter().chain(label).chain(&characters.ids).chain(features);
+        all.flat_map(|x| x.to_le_bytes()).collect()
     }
 
     fn answers(
@@ -219,11 +280,15 @@ impl Task for MultiLabel {
         _model: &Model,
         _pass: &mut Pass<'_>,
         logits: &[f32],
-        _batch: &LabelledBatch<Vec<u32>>,
+        _batch: &LabelledBatch<Target<Vec<u32>>>,
     ) -> Vec<Prediction> {
-        let mut shares = logits.to_vec();
+        let mut shares: Vec<f32> = logits.iter().map(|logit| logit / self.temperature).collect();
         binary::probabilities(&mut shares);
         shares.chunks(self.labels.len()).map(|row| self.given(row)).collect()
+    }
+
+    fn temperature(&self) -> f32 {
+        self.temperature
     }
 
     fn measure(&self, scored: &[Scored<'_, Self>]) -> BTreeMap<String, f64> {
@@ -258,6 +323,12 @@ impl Task for MultiLabel {
                 "average_precision",
                 mean(labels().filter_map(|label| average_precision(of_label(label)))),
             ),
+            (
+                "calibration_error",
+                Some(calibration_error(decisions(scored).map(|(share, is_on)| {
+                    ((share >= 0.5) == is_on, f64::from(share.max(1.0 - share)))
+                }))),
+            ),
         ];
         metrics.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
@@ -279,6 +350,7 @@ impl Task for MultiLabel {
 
     fn calibrates(settings: &Settings) -> Calibrates {
         match settings.threshold {
+            _ if settings.calibrate => Calibrates::Always,
             Some(_) => Calibrates::Never,
             None => Calibrates::IfHeldOut,
         }
@@ -286,34 +358,39 @@ impl Task for MultiLabel {
 
     fn calibrate(
         &mut self,
-        _settings: &Settings,
+        settings: &Settings,
         held_out: &[Scored<'_, Self>],
     ) -> BTreeMap<String, f64> {
-        let mut decisions = Vec::new();
-        for (labels, answer) in held_out.iter().filter_map(pair) {
-            let is_on = |id: usize| labels.contains(&(id as u32));
-            let shares = answer.probabilities.iter().enumerate();
-            decisions.extend(shares.map(|(id, &share)| (share, is_on(id))));
+        let mut decisions: Vec<(f32, bool)> = decisions(held_out).collect();
+        let mut figures = BTreeMap::new();
+        if settings.calibrate {
+            let fitted = Temperature::fit_flags(&decisions);
+            figures = fitted.apply(&mut self.temperature);
+            decisions.iter_mut().for_each(|(share, _)| *share = fitted.of_flag(*share));
+        }
+        if settings.threshold.is_some() {
+            return figures;
         }
         let before = threshold::f1(&decisions, self.threshold);
         self.threshold = threshold::best(decisions.clone(), self.threshold);
         let after = threshold::f1(&decisions, self.threshold);
-        let figures = [
+        let of_threshold = [
             ("threshold", f64::from(self.threshold)),
             ("micro_f1_before", before),
             ("micro_f1_after", after),
         ];
-        figures.map(|(name, value)| (name.to_owned(), value)).into()
+        figures.extend(of_threshold.map(|(name, value)| (name.to_owned(), value)));
+        figures
     }
 
-    fn plain_target(&self, example: &Example) -> Result<Option<Vec<u32>>, TaskError> {
+    fn plain_target(&self, example: &Example) -> Result<Option<Target<Vec<u32>>>, TaskError> {
         if example.is_blank() {
             return Ok(None);
         }
         let ids = example.labels.iter().map(|label| self.labels.id(label));
         let mut labels = ids.collect::<Result<Vec<u32>, _>>()?;
         labels.sort_unstable();
-        Ok(Some(labels))
+        Ok(Some(Target::of(labels)))
     }
 
     fn plain_answer(&self, logits: &[f32]) -> Option<Prediction> {
@@ -330,10 +407,13 @@ impl Task for MultiLabel {
     fn explained(
         &self,
         _: &Example,
-        _: &[LabelledIds<Vec<u32>>],
+        items: &[LabelledIds<Target<Vec<u32>>>],
         answers: &[Prediction],
-    ) -> Vec<Explained<Vec<u32>>> {
-        answers.first().map(|answer| Explained::whole(answer.labels.clone())).into_iter().collect()
+    ) -> Vec<Explained<Target<Vec<u32>>>> {
+        let target = |(item, answer): (&LabelledIds<Target<Vec<u32>>>, &Prediction)| {
+            Explained::whole(Target { label: answer.labels.clone(), ..item.label.clone() })
+        };
+        items.iter().zip(answers).map(target).take(1).collect()
     }
 
     fn parse(&self, text: &str, at: At<'_>) -> Result<Vec<Example>, TaskError> {
@@ -344,7 +424,7 @@ impl Task for MultiLabel {
 
     fn plain(&self, _example: &Example, answers: &[Prediction]) -> String {
         let names = answers.first().map(|answer| self.names(answer)).unwrap_or_default();
-        names.join(&self.separator)
+        cell::write(&names, &self.separator)
     }
 
     fn fields(&self, example: &Example, answers: &[Prediction]) -> Map<String, Value> {
@@ -377,6 +457,21 @@ impl Example {
 }
 
 impl MultiLabel {
+    fn reader(&self) -> Reader<'_> {
+        let Self { longest, pair, ref characters, ref frequent, .. } = *self;
+        let (characters, frequent) = (characters.as_ref(), frequent.as_ref());
+        Reader { longest, pair, characters, frequent }
+    }
+
+    /// `[B, L]`: the labels of a batch, each on or off.
+    fn flags(&self, batch: &LabelledBatch<Target<Vec<u32>>>) -> Vec<f32> {
+        let mut flags = vec![0.0; batch.batch * self.labels.len()];
+        for (row, target) in flags.chunks_mut(self.labels.len()).zip(&batch.labels) {
+            target.label.iter().for_each(|&label| row[label as usize] = 1.0);
+        }
+        flags
+    }
+
     /// The labels whose probability of `shares` `[K]` is not below the threshold.
     fn given(&self, shares: &[f32]) -> Prediction {
         let on = (0..).zip(shares).filter(|&(_, &share)| share >= self.threshold);
@@ -416,9 +511,43 @@ impl MultiLabel {
     }
 }
 
+/// The note on texts without any label.
+const BARE: &str = "text(s) have no label";
+
+/// The examples of a table's rows, with the labels of their cells.
+fn labelled(
+    settings: &Settings,
+    file: &Path,
+    rows: Vec<table::Example>,
+) -> Result<Vec<Example>, TaskError> {
+    let separator = &settings.label_separator;
+    let example = |(row, number): (table::Example, usize)| {
+        let labels = match &row.label {
+            None => Vec::new(),
+            Some(cell) => cell::read(cell, separator).ok_or_else(|| TaskError::LabelList {
+                name: file.display().to_string(),
+                example: number,
+                cell: cell.chars().take(LONGEST_CELL).collect(),
+            })?,
+        };
+        Ok(Example { text: row.text, second: row.second, labels })
+    };
+    rows.into_iter().zip(1..).map(example).collect()
+}
+
+/// Characters of a cell in a message.
+const LONGEST_CELL: usize = 60;
+
 /// The right labels and the answer of an example.
 fn pair<'a>(scored: &Scored<'a, MultiLabel>) -> Option<(&'a Vec<u32>, &'a Prediction)> {
-    Some((&scored.items.first()?.label, scored.answers.first()?))
+    Some((&scored.items.first()?.label.label, scored.answers.first()?))
+}
+
+/// The probability of each label of each example, and whether the example has it.
+fn decisions(scored: &[Scored<'_, MultiLabel>]) -> impl Iterator<Item = (f32, bool)> {
+    scored.iter().filter_map(pair).flat_map(|(labels, answer)| {
+        (0..).zip(&answer.probabilities).map(move |(id, &share)| (share, labels.contains(&id)))
+    })
 }
 
 #[cfg(test)]

@@ -13,16 +13,14 @@ use crate::task::Task;
 /// The texts and the right answers that a baseline learns from. An example without text is left out.
 ///
 /// # Errors
-/// [`BaselineError::Label`] or [`BaselineError::Writes`] if this baseline does not do the task.
+/// [`BaselineError::Label`], [`BaselineError::Writes`] or [`BaselineError::Measured`] if this baseline does
+/// not do the task.
 pub fn labelled<'a, T: Task>(
     task: &T,
     settings: &BaselineSettings,
     examples: &'a [T::Example],
 ) -> Result<Vec<Labelled<'a>>, TaskError> {
-    let refused = || match settings.writes() {
-        true => BaselineError::Writes { baseline: settings.name(), task: T::NAME },
-        false => BaselineError::Label { baseline: settings.name(), task: T::NAME },
-    };
+    let refused = || why_refused::<T>(settings);
     if settings.writes() != T::WRITES {
         return Err(refused().into());
     }
@@ -43,6 +41,19 @@ pub fn labelled<'a, T: Task>(
     match found.is_empty() && !examples.is_empty() {
         true => Err(refused().into()),
         false => Ok(found),
+    }
+}
+
+/// What the keys of metrics begin with that a task's own baseline reaches.
+const OWN: &str = "baseline_";
+
+/// Why a baseline does not do a task.
+fn why_refused<T: Task>(settings: &BaselineSettings) -> BaselineError {
+    let (baseline, task) = (settings.name(), T::NAME);
+    match T::METRICS.iter().find(|(key, _)| key.starts_with(OWN)) {
+        Some(&(metric, words)) => BaselineError::Measured { baseline, task, metric, words },
+        None if settings.writes() => BaselineError::Writes { baseline, task },
+        None => BaselineError::Label { baseline, task },
     }
 }
 

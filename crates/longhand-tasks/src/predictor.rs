@@ -5,17 +5,16 @@ use std::sync::Arc;
 
 use longhand_engine::datastore::Owner;
 use longhand_engine::rules::{Constraint, Rules, Vocabulary};
-use longhand_engine::{DatastoreError, EngineError, Neighbours};
+use longhand_engine::{EngineError, Neighbours};
 use longhand_kernel::Cpu;
 use longhand_model::adapter::{self, AdapterChoice};
 use longhand_model::config::{HeadKind, Pooling};
 use longhand_model::{Model, Tape};
 use longhand_text::Tokenizer;
-use longhand_text::batch::LabelledIds;
 use longhand_train::{TrainError, Watch};
 
 use crate::baseline::{Baseline, Form};
-use crate::batches::{Taken, in_batches, lengths, padding, tapes};
+use crate::batches::tapes;
 use crate::ensemble::Ensemble;
 use crate::error::TaskError;
 use crate::explain::Explainer;
@@ -27,7 +26,12 @@ use crate::task::{At, Task};
 use crate::task_file::TASK_FILE;
 use crate::tasks::{Listed, TaskFile};
 use crate::writing::vocabulary::SOURCE_TOKENIZER_FILE;
-use crate::written::{Writer, write};
+use crate::written::Writer;
+
+mod hidden;
+mod sequences;
+
+use sequences::Sequences;
 
 /// A model that learnt a task.
 #[derive(Clone)]
@@ -36,6 +40,26 @@ pub enum Trained {
     Network(Box<Network>),
     /// A baseline, which reads texts.
     Baseline(Box<Baseline>),
+}
+
+impl Trained {
+    /// The first network, where there is one.
+    pub fn network(&self) -> Option<&Model> {
+        match self {
+            Self::Network(network) => Some(&network.model),
+            Self::Baseline(_) => None,
+        }
+    }
+
+    /// Lays the first network out for reading. Matrices that are equal to those of `base`, if it is given,
+    /// are held once for both, see [`Model::pack_beside`].
+    pub fn pack(&mut self, base: Option<&Model>) {
+        match (self, base) {
+            (Self::Network(network), Some(base)) => network.model.pack_beside(base),
+            (Self::Network(network), None) => network.model.pack(),
+            (Self::Baseline(_), _) => {}
+        }
+    }
 }
 
 /// Reads the task in `folder` and the model that does it, with the adapters that are given: the task
@@ -107,6 +131,15 @@ fn heads(baseline: &Baseline) -> Vec<HeadKind> {
     }
 }
 
+/// Tokens of examples that were answered; a baseline has none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// Tokens that the model read: those of each sequence and of its source.
+    pub read: u64,
+    /// Tokens of the answers that it wrote, of each sequence the best one's.
+    pub written: u64,
+}
+
 /// A model that does a task.
 pub struct Predictor<T: Task> {
     /// The meaning of its answers.
@@ -117,6 +150,8 @@ pub struct Predictor<T: Task> {
     tapes: Vec<Tape>,
     /// What the probabilities of a network that writes are mixed with.
     neighbours: Option<Neighbours>,
+    /// Tokens of [`Predictor::predict`] since they were taken last.
+    tokens: Tokens,
 }
 
 impl<T: Task> Predictor<T> {
@@ -131,7 +166,8 @@ impl<T: Task> Predictor<T> {
             Trained::Network(network) => network.models().len(),
             Trained::Baseline(_) => 0,
         };
-        Self { task, trained, tapes: tapes(networks, &cpu), cpu, neighbours: None }
+        let (tapes, tokens) = (tapes(networks, &cpu), Tokens::default());
+        Self { task, trained, tapes, cpu, neighbours: None, tokens }
     }
 
     /// Reads a model folder whose task is `T`.
@@ -196,27 +232,13 @@ impl<T: Task> Predictor<T> {
     /// [`Predictor::evaluate`] measures, with those of a datastore from now on.
     ///
     /// # Errors
-    /// [`TaskError::Engine`] for a model that writes from a source, or a datastore of another model.
+    /// [`TaskError::Engine`] for the datastore of another model.
     pub fn consult(&mut self, neighbours: Neighbours) -> Result<(), TaskError> {
-        self.check_stream()?;
         if let Some(owner) = self.owner() {
             neighbours.store().check_owner(&owner).map_err(EngineError::from)?;
         }
         self.neighbours = Some(neighbours);
         Ok(())
-    }
-
-    /// Refuses a model that no datastore can be built for.
-    ///
-    /// # Errors
-    /// [`TaskError::Engine`] for a model that writes from a source.
-    pub fn check_stream(&self) -> Result<(), TaskError> {
-        match &self.trained {
-            Trained::Network(network) if network.model.config().writes_from_source() => {
-                Err(EngineError::from(DatastoreError::WithSource).into())
-            }
-            _ => Ok(()),
-        }
     }
 
     /// An explainer of the networks' answers; none where a baseline answers alone.
@@ -250,6 +272,11 @@ impl<T: Task> Predictor<T> {
             }
         }
         Ok(())
+    }
+
+    /// The tokens that [`Predictor::predict`] has read and written since this was asked last.
+    pub fn take_tokens(&mut self) -> Tokens {
+        std::mem::take(&mut self.tokens)
     }
 
     /// Examples in the form that this model is measured on.
@@ -311,81 +338,22 @@ impl<T: Task> Predictor<T> {
         examples: &[T::Example],
         first: At<'_>,
     ) -> Result<Vec<Vec<T::Answer>>, TaskError> {
-        let Self { task, trained, tapes, neighbours, .. } = self;
+        let Self { task, trained, tapes, neighbours, tokens, .. } = self;
         let task = &*task;
-        let Network { model, tokenizer, ensemble } = match trained {
+        let network = match trained {
             Trained::Network(network) => &**network,
             Trained::Baseline(baseline) => return plain::predict(task, baseline, examples),
         };
-        let mut items = Vec::with_capacity(examples.len());
-        // The example of each sequence.
-        let mut owners = Vec::with_capacity(examples.len());
-        for (place, example) in examples.iter().enumerate() {
-            let encoded = task.encode(tokenizer, example)?.items;
-            owners.resize(owners.len() + encoded.len(), place);
-            items.extend(encoded);
+        let Network { model, tokenizer, .. } = network;
+        let sequences = Sequences::of(task, tokenizer, examples, first)?;
+        tokens.read += sequences.tokens();
+        if !T::WRITES {
+            return sequences.answered(task, network, tapes);
         }
-        let items: Vec<&LabelledIds<T::Target>> = items.iter().collect();
-        if T::WRITES {
-            let unheard = |_| Ok::<(), TaskError>(());
-            let neighbours = neighbours.as_mut();
-            let writer = Writer { model, tape: &mut tapes[0], tokenizer, neighbours };
-            let (found, _) = write(task, writer, &items, unheard).map_err(|error| match error {
-                TaskError::NoAnswer { example: item, fault, .. } => {
-                    let (name, example) = (first.name.into(), first.example + owners[item - 1]);
-                    TaskError::NoAnswer { name, example, fault }
-                }
-                error => error,
-            })?;
-            let mut answers = vec![Vec::new(); examples.len()];
-            for (answer, owner) in found.into_iter().zip(owners) {
-                answers[owner].push(answer);
-            }
-            let is_finite = |answers: &Vec<T::Answer>| {
-                task.ranked(answers).iter().all(|text| text.log_probability.is_finite())
-            };
-            return match answers.iter().position(|answers| !is_finite(answers)) {
-                None => Ok(answers),
-                Some(place) => {
-                    let (name, example) = (first.name.into(), first.example + place);
-                    Err(TaskError::NotFinite { name, example })
-                }
-            };
-        }
-        let mut found: Vec<Option<T::Answer>> = vec![None; items.len()];
-        let models = Ensemble::models(ensemble.as_ref(), model);
-        let answering = Ensemble::answering(ensemble.as_ref(), model);
-        in_batches(task, (&models, tapes), &items, padding(tokenizer), |taken| {
-            let Taken { pass, logits, batch, .. } = taken;
-            let rows = logits.len() / model.outputs().max(1);
-            // Row t·B + b of a token or a word, or b where the head pools: all belong to sequence
-            // `row % B`.
-            let is_finite = |row: usize| {
-                let width = model.outputs();
-                logits[row * width..(row + 1) * width].iter().all(|x| x.is_finite())
-            };
-            let words = task.words(batch).map(|words| words.lengths);
-            let lengths = words.unwrap_or_else(|| lengths(batch));
-            let is_real = |row: usize| row / batch.batch < lengths[row % batch.batch] as usize;
-            if let Some(row) = (0..rows).find(|&row| is_real(row) && !is_finite(row)) {
-                let example = first.example + owners[batch.examples[row % batch.batch]];
-                return Err(TaskError::NotFinite { name: first.name.into(), example });
-            }
-            if let Some(ensemble) = ensemble {
-                for (logits, &place) in logits.chunks_mut(model.outputs()).zip(&batch.examples) {
-                    ensemble.join(logits, &T::texts(&examples[owners[place]]));
-                }
-            }
-            let answers = task.answers(answering, pass, logits, batch);
-            for (answer, &place) in answers.into_iter().zip(&batch.examples) {
-                found[place] = Some(answer);
-            }
-            Ok(())
-        })?;
-        let mut answers = vec![Vec::new(); examples.len()];
-        for (answer, owner) in found.into_iter().flatten().zip(owners) {
-            answers[owner].push(answer);
-        }
+        let neighbours = neighbours.as_mut();
+        let writer = Writer { model, tape: &mut tapes[0], tokenizer, neighbours };
+        let (answers, pace) = sequences.written(task, writer)?;
+        tokens.written += pace.tokens as u64;
         Ok(answers)
     }
 }

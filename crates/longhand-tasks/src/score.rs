@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use longhand_engine::Neighbours;
 use longhand_kernel::Cpu;
-use longhand_model::{LossOptions, Model, Tape, Targets, Total, Var};
+use longhand_model::{IGNORE, LossOptions, Model, Tape, Targets, Total, Var};
 use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
 use longhand_train::{Score, TrainError, Watch};
@@ -17,9 +17,12 @@ use crate::search::Pace;
 use crate::task::{Report, Scored, Task};
 use crate::written::{Writer, write};
 
+/// The key of the perplexity among the metrics.
+pub(crate) const PERPLEXITY: &str = "perplexity";
+
 /// A model's answers to examples whose right answers are known.
 pub struct Evaluation<'a, T: Task> {
-    task: &'a T,
+    pub(crate) task: &'a T,
     examples: &'a Measured<T>,
     /// Mean loss of a target, in nats, by the probabilities that answers have.
     pub loss: f64,
@@ -31,6 +34,32 @@ pub struct Evaluation<'a, T: Task> {
     pub loss_alone: Option<f64>,
     /// Whether the loss was measured: a baseline that writes has no probabilities.
     pub has_loss: bool,
+    /// The losses of the tokens of right texts; none of other answers.
+    pub token_losses: Option<TokenLosses>,
+}
+
+/// The losses of the tokens of right texts, example by example.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TokenLosses {
+    /// The hash of the tokeniser that the tokens are of; empty where it is not known.
+    pub tokenizer: String,
+    /// Σ −ln p of each example's tokens, in nats, and how many tokens these are.
+    pub examples: Vec<(f64, u64)>,
+}
+
+impl TokenLosses {
+    /// Whether both are of the same tokens, so that their perplexities can be compared.
+    pub fn are_alike(&self, other: &Self) -> bool {
+        let counts = |losses: &Self| losses.examples.iter().map(|own| own.1).collect::<Vec<_>>();
+        self.tokenizer == other.tokenizer && counts(self) == counts(other)
+    }
+
+    /// The perplexity of the examples in some places; none where they have no token.
+    pub(crate) fn perplexity(&self, places: &[usize]) -> Option<f64> {
+        let own = places.iter().filter_map(|&place| self.examples.get(place));
+        let (nats, tokens) = own.fold((0.0, 0), |sum, own| (sum.0 + own.0, sum.1 + own.1));
+        (tokens > 0).then(|| (nats / tokens as f64).exp())
+    }
 }
 
 impl<'a, T: Task> Evaluation<'a, T> {
@@ -41,7 +70,16 @@ impl<'a, T: Task> Evaluation<'a, T> {
         loss: f64,
         answers: Vec<Vec<T::Answer>>,
     ) -> Self {
-        Self { task, examples, loss, answers, pace: None, loss_alone: None, has_loss: true }
+        Self {
+            task,
+            examples,
+            loss,
+            answers,
+            pace: None,
+            loss_alone: None,
+            has_loss: true,
+            token_losses: None,
+        }
     }
 }
 
@@ -59,7 +97,7 @@ impl<T: Task> Evaluation<'_, T> {
         score.metrics = self.task.measure(&scored);
         score.metrics.extend(self.task.measure_once(&scored));
         if T::WRITES && self.has_loss {
-            score.metrics.insert("perplexity".to_owned(), self.loss.exp());
+            score.metrics.insert(PERPLEXITY.to_owned(), self.loss.exp());
         }
         score
     }
@@ -97,6 +135,9 @@ pub(crate) fn evaluate_beside<'a, T: Task>(
     let answering = (model, &mut tapes[..], ensemble);
     let mut evaluation =
         score(task, answering, neighbours.as_deref_mut(), examples, padding(tokenizer), watch)?;
+    if let Some(losses) = &mut evaluation.token_losses {
+        losses.tokenizer = tokenizer.hash().to_owned();
+    }
     if T::WRITES {
         let items: Vec<&LabelledIds<T::Target>> = examples.items().collect();
         let told = |share| watch.done(share);
@@ -130,7 +171,8 @@ pub(crate) fn score<'a, T: Task>(
         || examples.examples.iter().flat_map(|known| known.items.iter().map(|_| &known.example));
     let owners: Vec<&T::Example> = ensemble.iter().flat_map(|_| texts()).collect();
     let mut answers: Vec<Option<T::Answer>> = vec![None; items.len()];
-    let (mut nats, mut alone, mut targets, mut done) = (0.0, 0.0, 0, 0);
+    let mut sums = TokenSums { of_items: vec![(0.0, 0); items.len()], alone: 0.0 };
+    let (mut nats, mut targets, mut done) = (0.0, 0, 0);
     let models = Ensemble::models(ensemble, model);
     let answering = Ensemble::answering(ensemble, model);
     let temperature = task.temperature();
@@ -144,14 +186,12 @@ pub(crate) fn score<'a, T: Task>(
         let total = match ensemble {
             None if temperature == 1.0 => {
                 task.with_targets(batch, |targets: Targets<'_>| -> Result<_, TrainError> {
-                    let (Some(neighbours), Targets::Tokens(ids)) = (&mut neighbours, &targets)
-                    else {
+                    let Targets::Tokens(ids) = targets else {
                         let loss = model.loss(pass, x, targets, LossOptions::default());
                         return Ok(loss.map_err(TaskError::from)?);
                     };
-                    let (mixed, own) = mixed(model, (&mut **pass, x), ids, neighbours)?;
-                    alone += own;
-                    Ok(mixed)
+                    let beside = neighbours.as_deref_mut();
+                    sums.add(model, (&mut **pass, x), ids, &batch.examples, beside)
                 })
             }
             _ => {
@@ -172,24 +212,70 @@ pub(crate) fn score<'a, T: Task>(
     })?;
     let loss = nats / targets.max(1) as f64;
     let answers = of_examples(examples, answers.into_iter().flatten().collect());
-    let loss_alone = neighbours.map(|_| alone / targets.max(1) as f64);
-    Ok(Evaluation { loss_alone, ..Evaluation::new(task, examples, loss, answers) })
+    let loss_alone = neighbours.map(|_| sums.alone / targets.max(1) as f64);
+    let is_of_tokens = T::WRITES && ensemble.is_none();
+    let token_losses = is_of_tokens.then(|| sums.of_examples(examples));
+    let evaluation = Evaluation::new(task, examples, loss, answers);
+    Ok(Evaluation { loss_alone, token_losses, ..evaluation })
 }
 
-/// The summed loss of tokens by the mixture of a network with a datastore, and that of the network
-/// alone.
-fn mixed(
+/// Sums of the losses of tokens, in nats.
+struct TokenSums {
+    /// Σ −ln p of each sequence's tokens, and how many tokens these are.
+    of_items: Vec<(f64, u64)>,
+    /// Σ −ln p of all tokens by the network alone.
+    alone: f64,
+}
+
+impl TokenSums {
+    /// Measures the tokens of a batch, whose body's output is `x`, by the mixture with a datastore if
+    /// there is one. `places` are those of its sequences.
+    fn add(
+        &mut self,
+        model: &Model,
+        (tape, x): (&mut Tape, Var),
+        ids: &[u32],
+        places: &[usize],
+        neighbours: Option<&mut Neighbours>,
+    ) -> Result<Total, TrainError> {
+        let (mut losses, mut total) = own_losses(model, (&mut *tape, x), ids)?;
+        self.alone += total.nats;
+        if let Some(neighbours) = neighbours {
+            let mixed = neighbours.mix_losses(tape.cpu(), tape.data(x), ids, &mut losses);
+            mixed.map_err(|error| TrainError::Beside(Box::new(error)))?;
+            total.nats = losses.iter().map(|&loss| f64::from(loss)).sum();
+        }
+        // Row t·B + b is of sequence b.
+        let rows = losses.iter().zip(ids).zip(places.iter().cycle());
+        for ((&loss, _), &place) in rows.filter(|((_, id), _)| **id != IGNORE) {
+            let (nats, tokens) = &mut self.of_items[place];
+            *nats += f64::from(loss);
+            *tokens += 1;
+        }
+        Ok(total)
+    }
+
+    /// The sums of each example.
+    fn of_examples<T: Task>(&self, examples: &Measured<T>) -> TokenLosses {
+        let mut of_items = self.of_items.iter();
+        let of_example = |known: &Known<T>| {
+            let own = of_items.by_ref().take(known.items.len());
+            own.fold((0.0, 0), |sum, own| (sum.0 + own.0, sum.1 + own.1))
+        };
+        let examples = examples.examples.iter().map(of_example).collect();
+        TokenLosses { tokenizer: String::new(), examples }
+    }
+}
+
+/// The loss of each position's token by the network alone, in nats, 0 where nothing is
+/// scored; and their sum.
+pub(crate) fn own_losses(
     model: &Model,
     (tape, x): (&mut Tape, Var),
     ids: &[u32],
-    neighbours: &mut Neighbours,
-) -> Result<(Total, f64), TrainError> {
+) -> Result<(Vec<f32>, Total), TaskError> {
     let mut losses = vec![0.0; ids.len()];
     let options = LossOptions { losses: Some(&mut losses), ..LossOptions::default() };
-    let own = model.loss(tape, x, Targets::Tokens(ids), options).map_err(TaskError::from)?;
-    let mixed = neighbours.mix_losses(tape.cpu(), tape.data(x), ids, &mut losses);
-    mixed.map_err(|error| TrainError::Beside(Box::new(error)))?;
-    // Targets that are not scored have a loss of 0.
-    let nats = losses.iter().map(|&loss| f64::from(loss)).sum();
-    Ok((Total { nats, ..own }, own.nats))
+    let total = model.loss(tape, x, Targets::Tokens(ids), options)?;
+    Ok((losses, total))
 }

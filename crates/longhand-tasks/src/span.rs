@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 
 use crate::batches::features as features_of;
 use crate::error::TaskError;
+use crate::matches::Frequent;
 use crate::tag::features::{Feature, FeatureTable, Words as Sentence};
 use crate::task::{At, Calibrates, Encoded, Explained, Read, Reading, Scored, Task, Unit};
 
@@ -34,7 +35,7 @@ mod tests;
 pub mod words;
 
 pub use example::Example;
-use features::{Frequent, Matches, TABLES};
+use features::{Matches, TABLES};
 use margin::Decision;
 pub use search::Answer;
 use search::{Token, UNKNOWN, best_span, combined, encoded_words, tokens, tokens_of, windows};
@@ -154,7 +155,7 @@ impl Task for Spans {
                 context.into_iter().chain([example.question.text.as_str()])
             })
             .collect();
-        let frequent = settings.matches.then(|| Frequent::of(texts.iter().copied()));
+        let frequent = settings.matches.then(|| Frequent::of(texts.iter().map(|text| [*text]), 1));
         let mut spelling = Vec::new();
         if settings.spelling {
             let read: Vec<Vec<&str>> = texts.iter().map(|text| Words::of(text).words()).collect();

@@ -317,7 +317,7 @@ impl Task for Tagging {
                 let features = features.iter();
                 let features = features.flat_map(|rows| owners.iter().map(move |w| of(rows, w)));
                 let label = Target {
-                    tags: tags[place.clone()].to_vec(),
+                    tags: self.of_window(&tags[place.clone()]),
                     features: features.collect(),
                     characters: characters.clone(),
                     words: tokens.target_words(),
@@ -354,7 +354,9 @@ impl Task for Tagging {
         batch: &LabelledBatch<Target>,
         learn: impl FnOnce(Targets<'_>) -> R,
     ) -> R {
-        learn(Targets::Tags(&rows_of_tags(batch)))
+        let [transitions, start, end] = &self.legal();
+        let legal = LegalTags { transitions, start, end };
+        learn(Targets::Tags(&rows_of_tags(batch), Some(legal)))
     }
 
     fn target_bytes(target: &Target) -> Vec<u8> {

@@ -89,7 +89,8 @@ pub trait Task: Clone {
         false
     }
 
-    /// The meaning of the answers, found in every training example of `files`.
+    /// The meaning of the answers, found in the examples of `files` to learn from, none of
+    /// which is held out.
     ///
     /// # Errors
     /// If nothing can be learnt from these examples.
@@ -446,8 +447,8 @@ pub trait Task: Clone {
         None
     }
 
-    /// The answer that is this text, written by a baseline; none by default, where no baseline writes
-    /// the task's answers.
+    /// The answer that is this text, written by a baseline; none by default, where no baseline
+    /// writes the task's answers.
     fn plain_text(&self, _text: &str) -> Option<Self::Answer> {
         None
     }
@@ -582,7 +583,7 @@ pub struct Reading {
     /// Whether invalid UTF-8 is replaced instead of refused (default: false).
     pub lossy: bool,
     /// Whether the file is learnt from: of a treebank, phrases may then be examples
-    /// beside sentences (default: false).
+    /// beside sentences, and most labels must come again (default: false).
     pub to_learn: bool,
     /// Whether right answers are left out, as for examples to predict; an example may then have
     /// nothing to read (default: false).
@@ -594,8 +595,17 @@ impl Reading {
     pub fn table(&self) -> TableOptions {
         // Parsing a column cannot fail: a text that is no number is a name.
         let text = self.text_column.as_ref().and_then(|name| name.parse().ok());
-        let Self { format, header, lossy, unlabelled, .. } = *self;
-        TableOptions { text, format, header, lossy, unlabelled, ..TableOptions::default() }
+        let Self { format, header, lossy, unlabelled, to_learn, .. } = *self;
+        let labels_repeat = to_learn;
+        TableOptions {
+            text,
+            format,
+            header,
+            lossy,
+            unlabelled,
+            labels_repeat,
+            ..TableOptions::default()
+        }
     }
 }
 

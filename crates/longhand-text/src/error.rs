@@ -31,6 +31,21 @@ pub enum TextError {
     /// A file of examples holds none.
     #[error("{0} is empty: give at least one example")]
     NoExamples(String),
+    /// The first words of lines are too many to be labels.
+    #[error(
+        "the {lines} lines of {name} begin with {words} different words, {once} of them only once, \
+         which is too many for labels: begin each line with its label"
+    )]
+    NoLabelWords {
+        /// The name of the source.
+        name: String,
+        /// The number of its lines.
+        lines: usize,
+        /// The number of different first words.
+        words: usize,
+        /// The number of words that one line alone begins with.
+        once: usize,
+    },
     /// A folder holds no file.
     #[error("the folder {} holds no file to read", .0.display())]
     EmptyFolder(PathBuf),

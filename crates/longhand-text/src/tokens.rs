@@ -132,20 +132,20 @@ impl Tokens {
         self.scored_bytes
     }
 
-    /// How often an id comes.
+    /// How often each id comes, `[V]`.
     ///
     /// # Errors
     /// [`TextError::Io`] or [`TextError::Shard`] for an unreadable shard.
-    pub fn count(&self, id: u32) -> Result<u64, TextError> {
+    pub fn counts(&self) -> Result<Vec<u64>, TextError> {
         let mut block = vec![0; (1 << 16).min(self.len()) as usize];
-        let (mut at, mut found) = (0, 0);
+        let (mut at, mut counts) = (0, vec![0; self.vocabulary]);
         while at < self.len() {
             let size = (self.len() - at).min(block.len() as u64) as usize;
             self.copy(at, &mut block[..size])?;
-            found += block[..size].iter().filter(|&&other| other == id).count() as u64;
+            block[..size].iter().for_each(|&id| counts[id as usize] += 1);
             at += size as u64;
         }
-        Ok(found)
+        Ok(counts)
     }
 
     /// Copies the ids from `start` on into `ids`.

@@ -7,7 +7,7 @@ use longhand_text::Tokens;
 use longhand_text::batch::{Batch, Streams, StreamsPosition};
 
 use crate::evaluate::{self, OnTape, Stretches, sequence};
-use crate::objective::{Objective, Part, Pass, Score, Watch, asked};
+use crate::objective::{Objective, Part, Pass, Score, TokenLoss, Watch, asked};
 use crate::random::draw;
 use crate::{Settings, TrainError};
 
@@ -23,7 +23,7 @@ pub struct LanguageModelling {
     valid: Option<Arc<Tokens>>,
     /// Tokens that an evaluation reads, and the seed of their choice; all where none.
     sample: Option<(u64, u64)>,
-    label_smoothing: f32,
+    loss: TokenLoss,
     reset: f64,
 }
 
@@ -37,11 +37,11 @@ impl LanguageModelling {
         train: Arc<Tokens>,
         valid: Option<Arc<Tokens>>,
     ) -> Result<Self, TrainError> {
+        let loss = TokenLoss::new(settings, &train)?;
         let streams = Streams::new(train, settings.batch, settings.chunk, settings.seed)?;
         let valid = valid.filter(|tokens| tokens.len() >= 2);
-        let Settings { label_smoothing, reset, .. } = *settings;
         let (chunk, memory, sample) = (Batch::default(), None, None);
-        Ok(Self { streams, chunk, memory, valid, sample, label_smoothing, reset })
+        Ok(Self { streams, chunk, memory, valid, sample, loss, reset: settings.reset })
     }
 }
 
@@ -53,7 +53,7 @@ impl Objective for LanguageModelling {
         let memory = self.memory.get_or_insert_with(|| pass.model.state(chunk.batch));
         let x = pass.forward(&chunk.inputs, &sequence(chunk), memory)?;
         let weight = pass.weight(asked(&chunk.targets));
-        let total = pass.token_loss(x, &chunk.targets, weight, self.label_smoothing)?;
+        let total = pass.token_loss(x, &chunk.targets, weight, &self.loss)?;
         Ok(Part::of(total, chunk.inputs.len() as u64))
     }
 

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use longhand_model::{
-    Gates, Gradients, IGNORE, LossOptions, Model, ModelError, Sequence, State, Tape, Targets,
-    Total, Var,
+    Gates, Gradients, IGNORE, LossOptions, Model, ModelError, Sampler, Sequence, State, Tape,
+    Targets, Total, Var,
 };
+use longhand_text::{TextError, Tokens};
 use serde::{Deserialize, Serialize};
 
-use crate::TrainError;
+use crate::{Settings, TrainError};
 
 /// The objective of a run. The loop asks for one batch after another and for a score now and then.
 pub trait Objective {
@@ -136,7 +137,7 @@ impl Pass<'_> {
         smoothing: f32,
     ) -> Result<Total, ModelError> {
         let gradients = Some((weight, &mut *self.gradients));
-        let options = LossOptions { smoothing, losses: None, gradients };
+        let options = LossOptions { smoothing, gradients, ..LossOptions::default() };
         self.model.loss(&mut self.tape, x, targets, options)
     }
 
@@ -150,15 +151,16 @@ impl Pass<'_> {
     ///
     /// # Errors
     /// [`ModelError::Head`] if the ids do not fit the head.
-    pub fn token_loss(
+    pub(crate) fn token_loss(
         &mut self,
         x: Var,
         ids: &[u32],
         weight: f32,
-        smoothing: f32,
+        loss: &TokenLoss,
     ) -> Result<Total, ModelError> {
         let gradients = Some((weight, &mut *self.gradients));
-        let options = LossOptions { smoothing, losses: None, gradients };
+        let sampler = loss.sampler.as_ref().map(|sampler| (sampler, self.seed));
+        let options = LossOptions { smoothing: loss.smoothing, sampler, gradients, losses: None };
         let (head, targets) = (self.model.token_head(), Targets::Tokens(ids));
         head.loss(&self.model.weights, &mut self.tape, x, targets, options)
     }
@@ -181,8 +183,8 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// As [`Pass::weighted_loss`], of the head called `head`. Several heads can be trained in one
-    /// pass.
+    /// As [`Pass::weighted_loss`], of the head called `head`. Several heads can be
+    /// trained in one pass.
     ///
     /// # Errors
     /// [`ModelError::Head`] if there is no such head, or the targets do not fit it.
@@ -194,8 +196,29 @@ impl Pass<'_> {
         weight: f32,
     ) -> Result<Total, ModelError> {
         let gradients = Some((weight, &mut *self.gradients));
-        let options = LossOptions { smoothing: 0.0, losses: None, gradients };
+        let options = LossOptions { gradients, ..LossOptions::default() };
         self.model.head(head)?.loss(&self.model.weights, &mut self.tape, x, targets, options)
+    }
+}
+
+/// How the loss of predicted tokens is measured in training.
+pub(crate) struct TokenLoss {
+    /// ε of label smoothing.
+    smoothing: f32,
+    /// Draws the tokens that those of a batch are told apart from (none: all).
+    sampler: Option<Sampler>,
+}
+
+impl TokenLoss {
+    /// As the settings say, with tokens drawn by how often `train` has them.
+    pub(crate) fn new(settings: &Settings, train: &Tokens) -> Result<Self, TextError> {
+        let Settings { sampled_softmax: samples, label_smoothing: smoothing, .. } = *settings;
+        let sampler = match samples {
+            0 => None,
+            _ if samples >= train.vocabulary() => None,
+            _ => Some(Sampler::new(&train.counts()?, samples)),
+        };
+        Ok(Self { smoothing, sampler })
     }
 }
 

@@ -11,7 +11,7 @@ use longhand_model::{
 use longhand_text::Tokens;
 use longhand_text::batch::{PassageBatch, Passages};
 
-use crate::objective::{self, Objective, Part, Pass, Score, Watch};
+use crate::objective::{self, Objective, Part, Pass, Score, TokenLoss, Watch};
 use crate::{Settings, TrainError};
 
 mod held_out;
@@ -58,7 +58,7 @@ pub struct PassageObjective<R> {
     passages: Passages,
     batch: PassageBatch,
     valid: Option<HeldOut>,
-    label_smoothing: f32,
+    loss: TokenLoss,
 }
 
 impl<R: PassageReader> PassageObjective<R> {
@@ -72,10 +72,11 @@ impl<R: PassageReader> PassageObjective<R> {
         train: Arc<Tokens>,
         valid: Option<Arc<Tokens>>,
     ) -> Result<Self, TrainError> {
-        let Settings { batch, chunk, seed, label_smoothing, .. } = *settings;
+        let Settings { batch, chunk, seed, .. } = *settings;
+        let loss = TokenLoss::new(settings, &train)?;
         let passages = Passages::shuffled(train, batch, chunk, seed)?;
         let valid = valid.and_then(|tokens| HeldOut::new(tokens, chunk));
-        Ok(Self { reader, passages, batch: PassageBatch::default(), valid, label_smoothing })
+        Ok(Self { reader, passages, batch: PassageBatch::default(), valid, loss })
     }
 }
 
@@ -172,7 +173,7 @@ impl<R: PassageReader> Objective for PassageObjective<R> {
         for Asked { x, right } in asked {
             match right {
                 Right::Tokens(ids) => {
-                    let total = pass.token_loss(x, &ids, weight, self.label_smoothing)?;
+                    let total = pass.token_loss(x, &ids, weight, &self.loss)?;
                     part.add(Part::of(total, 0));
                 }
                 // The loop divides by the number of tokens alone.

@@ -155,10 +155,29 @@ fn ten_losses_and_a_text_stay_as_they_are() {
     assert!(same && written == "has has the the was the ", "{got:.6?} {written:?}");
 }
 
+/// A quarter of the characters beside a batch's own: the loss that training sees is lower, and the one
+/// over all characters, which evaluations measure, falls as without drawing.
+#[test]
+fn a_sampled_softmax_learns_what_the_whole_one_learns() {
+    let of = |sampled_softmax| {
+        let mut settings = Settings { batch: 2, chunk: 8, sampled_softmax, ..settings(400) };
+        settings.optimizer.set_learning_rate(5e-3);
+        let (outcome, losses) = run(trainer(&settings, None), u64::MAX);
+        let (evaluated, last) = (outcome.best.unwrap().score.loss, &losses[350..]);
+        (evaluated, last.iter().sum::<f64>() / last.len() as f64)
+    };
+    let (whole, seen) = of(0);
+    let (sampled, seen_sampled) = of(12);
+    assert!(sampled < whole + 0.1, "{sampled} beside {whole}");
+    assert!(seen_sampled < seen - 0.1, "{seen_sampled} beside {seen}");
+    let all = of(10_000);
+    assert_eq!(all, (whole, seen), "as many as there are");
+}
+
 #[test]
 fn a_run_stopped_at_any_step_and_resumed_ends_in_the_same_model() {
     let variants = [
-        Settings { average: 0.9, accumulation: 2, ..settings(23) },
+        Settings { average: 0.9, accumulation: 2, sampled_softmax: 8, ..settings(23) },
         Settings {
             optimizer: OptimizerSettings::Muon(MuonSettings::default()),
             average: 0.999,

@@ -475,6 +475,7 @@ fn same_run(begun: &Settings, now: &Settings) -> Result<(), TrainError> {
     check("clip", &begun.clip, &now.clip)?;
     check("accumulation", &begun.accumulation, &now.accumulation)?;
     check("label_smoothing", &begun.label_smoothing, &now.label_smoothing)?;
+    check("sampled_softmax", &begun.sampled_softmax, &now.sampled_softmax)?;
     check("adversarial", &begun.adversarial, &now.adversarial)?;
     check("average", &begun.average, &now.average)?;
     check("precision", &begun.precision.name(), &now.precision.name())?;

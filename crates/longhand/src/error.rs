@@ -1,10 +1,13 @@
 //! How a failure reaches a person: one sentence on stderr and an exit code.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use longhand_run::RunError;
+use longhand_run::{RunError, TuningError};
+use longhand_tasks::{BaselineError, TaskError};
+use longhand_train::TrainError;
 
 use crate::hint::hint;
 use crate::talk::say;
@@ -19,7 +22,7 @@ impl fmt::Display for Usage {
     }
 }
 
-impl std::error::Error for Usage {}
+impl Error for Usage {}
 
 /// Where the product of a verb goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,18 +43,87 @@ pub(crate) fn report(error: &anyhow::Error, product: Product) -> ExitCode {
     ExitCode::from(if is_usage(error) { 2 } else { 1 })
 }
 
-/// Whether the arguments make no sense together.
+/// Whether the arguments make no sense together, which may be found out once the files are read.
 fn is_usage(error: &anyhow::Error) -> bool {
-    let no_table = matches!(error.downcast_ref(), Some(RunError::NoTable { .. }));
-    no_table || error.is::<Usage>()
+    error.is::<Usage>()
+        || error.downcast_ref().is_some_and(is_usage_of_run)
+        || error.downcast_ref().is_some_and(is_usage_of_training)
+        || error.downcast_ref().is_some_and(is_usage_of_task)
 }
 
-/// Whether something could not be written because its reader is gone.
+fn is_usage_of_run(error: &RunError) -> bool {
+    match error {
+        RunError::Named { source, .. } => is_usage_of_run(source),
+        RunError::Task(error) => is_usage_of_task(error),
+        RunError::Train(error) => is_usage_of_training(error),
+        RunError::Tuning(error) => matches!(
+            error,
+            TuningError::NoBase(_)
+                | TuningError::Groups(_)
+                | TuningError::Unused { .. }
+                | TuningError::Unfreeze
+                | TuningError::Epochs
+        ),
+        RunError::NoTable { .. }
+        | RunError::NoExamples
+        | RunError::Members(_)
+        | RunError::SelfTraining(_)
+        | RunError::Folds(_)
+        | RunError::NothingToRehearse
+        | RunError::FrozenRehearsal
+        | RunError::SmoothedCrf
+        | RunError::VectorsOfWords(_)
+        | RunError::VectorsWithBase
+        | RunError::NgramTask
+        | RunError::NoEncoder
+        | RunError::Encoder
+        | RunError::MembersWrite(_) => true,
+        _ => false,
+    }
+}
+
+fn is_usage_of_training(error: &TrainError) -> bool {
+    match error {
+        TrainError::Objective(error) => error.downcast_ref().is_some_and(is_usage_of_task),
+        _ => false,
+    }
+}
+
+fn is_usage_of_task(error: &TaskError) -> bool {
+    match error {
+        TaskError::Baseline(error) => matches!(
+            error,
+            BaselineError::Setting { .. }
+                | BaselineError::Task(_)
+                | BaselineError::Label { .. }
+                | BaselineError::Writes { .. }
+                | BaselineError::Measured { .. }
+                | BaselineError::Alone(_)
+                | BaselineError::Unused { .. }
+        ),
+        TaskError::Setting { .. }
+        | TaskError::NoSetting { .. }
+        | TaskError::NeedlessTargets { .. }
+        | TaskError::NothingHeldOut
+        | TaskError::NoAlignment
+        | TaskError::SentencesAligned
+        | TaskError::NoUnknown(_) => true,
+        _ => false,
+    }
+}
+
+/// Whether the standard output could not be written because its reader is gone. The error of a file, which
+/// may be a pipe too, holds one that names it.
 fn nobody_reads(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let error = cause.downcast_ref::<io::Error>();
-        error.is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-    })
+    let found = error.chain().find_map(|cause| {
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            return Some((error.kind(), error.get_ref().is_some()));
+        }
+        // It does not name the error of the system as its cause, but that of a file.
+        let error = cause.downcast_ref::<serde_json::Error>()?;
+        Some((error.io_error_kind()?, error.source().is_some()))
+    });
+    found == Some((io::ErrorKind::BrokenPipe, false))
 }
 
 /// A number within its range, by the flag's name.
@@ -107,7 +179,7 @@ fn is_of_stdout(error: &anyhow::Error) -> bool {
 }
 
 /// Whether a disk, or what a user may fill of it, has no room left.
-fn is_full(cause: &(dyn std::error::Error + 'static)) -> bool {
+fn is_full(cause: &(dyn Error + 'static)) -> bool {
     let error = cause.downcast_ref::<io::Error>();
     error.is_some_and(|error| {
         matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
@@ -117,6 +189,38 @@ fn is_full(cause: &(dyn std::error::Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn flags_that_make_no_sense_together_are_usage_however_late_they_are_found() {
+        let late = RunError::Task(BaselineError::Task("chat").into()).into();
+        assert!(is_usage(&late) && is_usage(&RunError::SmoothedCrf.into()));
+        assert!(is_usage(&TaskError::NothingHeldOut.into()));
+        let measured = TrainError::from(TaskError::NoAlignment);
+        assert!(is_usage(&measured.into()));
+        let of_data = TaskError::EmptyFile("a.tsv".into());
+        assert!(!is_usage(&RunError::Task(of_data).into()) && !is_usage(&anyhow::anyhow!("a")));
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_known_in_json_too() {
+        struct Gone;
+        impl io::Write for Gone {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        assert!(nobody_reads(&io::Error::from(io::ErrorKind::BrokenPipe).into()));
+        assert!(nobody_reads(&serde_json::to_writer(Gone, &1).unwrap_err().into()));
+        assert!(!nobody_reads(&io::Error::from(io::ErrorKind::StorageFull).into()));
+        // The reader of a file that is a pipe is another matter.
+        let gone = io::Error::from(io::ErrorKind::BrokenPipe);
+        let named = io::Error::new(gone.kind(), anyhow::Error::from(gone).context("page.html"));
+        assert!(!nobody_reads(&named.into()));
+    }
 
     #[test]
     fn a_cause_that_was_told_is_not_told_again() {

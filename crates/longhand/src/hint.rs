@@ -76,6 +76,9 @@ fn of_text(error: &TextError) -> Option<String> {
         TextError::Row { fault: RowFault::MaybeHeader(_), .. } => {
             "pass --header yes or --header no"
         }
+        TextError::NoLabelWords { .. } => {
+            "say with --format which table it is, or pass --format labelled if the words are labels"
+        }
         TextError::Row { fault: RowFault::SeveralLabels, .. } => {
             "leave one, or pass --multi-label to learn them all"
         }

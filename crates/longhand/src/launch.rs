@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 
 use crate::interrupt::STOP;
 use crate::progress::Display;
+use crate::screen::Screen;
 use crate::talk::say;
 
 /// Tokens that are written when a run has ended.
@@ -49,7 +50,7 @@ impl Launch {
         if finished.end != End::Stopped
             && let Some(text) = finished.sample(SAMPLE_AT_THE_END, &STOP)?
         {
-            writeln!(std::io::stdout(), "{text}")?;
+            writeln!(Screen::stdout(), "{text}")?;
         }
         tell_person(&finished, &self.out);
         check_expectations(&finished)

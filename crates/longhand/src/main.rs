@@ -17,6 +17,7 @@ mod reading;
 mod report;
 mod rounds;
 mod rules;
+mod screen;
 mod talk;
 mod task_data;
 

@@ -17,8 +17,8 @@ use crate::error::Usage;
 /// A datastore to mix the model's probabilities with, and how.
 #[derive(Args)]
 pub(crate) struct NeighbourArguments {
-    /// Mix the model's probabilities with those of the nearest entries of a datastore, as `longhand
-    /// index` writes it
+    /// Mix the model's probabilities with those of the nearest entries of a datastore, as
+    /// `longhand index` writes it
     #[arg(long, value_name = "DIR")]
     knn: Option<PathBuf>,
     /// The share of the neighbours, from 0 to below 1 [default: the datastore's]
@@ -30,8 +30,8 @@ pub(crate) struct NeighbourArguments {
     /// How many neighbours vote [default: the datastore's]
     #[arg(long, value_name = "K", requires = "knn")]
     neighbours: Option<usize>,
-    /// How many of its lists are searched; with all of them the search is exact [default: the
-    /// datastore's]
+    /// How many of its lists are searched; with all of them the search is
+    /// exact [default: the datastore's]
     #[arg(long, value_name = "N", requires = "knn")]
     knn_probes: Option<usize>,
 }
@@ -95,7 +95,6 @@ impl NeighbourArguments {
             let text = "--knn is for models that write their answers: leave it out";
             return Err(Usage(text.into()).into());
         };
-        predictor.check_stream()?;
         if let Some(neighbours) = self.open(&owner)? {
             predictor.consult(neighbours)?;
         }

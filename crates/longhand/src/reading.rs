@@ -71,21 +71,29 @@ pub(crate) struct SamplerArguments {
     /// Seed of the random numbers [default: 0]
     #[arg(long)]
     seed: Option<u64>,
-    /// Divides the logits; 0 takes the most probable token always [default: 0.8]
+    #[command(flatten)]
+    flags: SamplerFlags,
+}
+
+/// How a token is drawn, but for the seed.
+#[derive(Args)]
+pub(crate) struct SamplerFlags {
+    /// Draw tokens from the probabilities of the logits divided by this; 0 takes the most probable token
+    /// always [default: 0.8; a task's model searches for the best text unless it is given]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    temperature: Option<f32>,
+    pub(crate) temperature: Option<f32>,
     /// Draw from this many of the most probable tokens; 0 for all [default: 0]
     #[arg(long, value_name = "N")]
-    top_k: Option<usize>,
+    pub(crate) top_k: Option<usize>,
     /// Draw from the most probable tokens that together have this probability [default: 1]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    top_p: Option<f32>,
+    pub(crate) top_p: Option<f32>,
     /// Leave out tokens less probable than this many times the most probable one [default: 0]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    min_p: Option<f32>,
-    /// Make the last tokens less probable, if greater than 1 [default: 1]
+    pub(crate) min_p: Option<f32>,
+    /// Make the tokens read and written last less probable, if greater than 1 [default: 1]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    repetition_penalty: Option<f32>,
+    pub(crate) repetition_penalty: Option<f32>,
 }
 
 /// How texts are read.
@@ -94,7 +102,8 @@ pub(crate) struct TextArguments {
     /// The column of tables that holds the text [default: text]
     #[arg(long, value_name = "NAME")]
     pub(crate) text_column: Option<String>,
-    /// The tables that the sources are, where their names do not tell: jsonl, csv, tsv or parquet
+    /// The tables that the sources are, where their names do not tell: jsonl, csv, tsv or parquet; of a
+    /// classifier's texts also labelled (`LABEL text` or `__label__LABEL text` lines) or trees
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<TableFormat>,
     /// Replace invalid UTF-8 instead of stopping
@@ -191,16 +200,24 @@ impl SamplerArguments {
     /// Lays the flags over a session's settings.
     pub(crate) fn apply(&self, session: &mut Session) -> Result<()> {
         let old = session.sampler().settings;
-        let settings = SamplerSettings {
+        let settings =
+            self.flags.over(SamplerSettings { seed: self.seed.unwrap_or(old.seed), ..old });
+        let usage = |error: SamplerError| Usage(error.to_string());
+        Ok(session.set_sampler(settings).map_err(usage)?)
+    }
+}
+
+impl SamplerFlags {
+    /// Lays the flags over settings.
+    pub(crate) fn over(&self, old: SamplerSettings) -> SamplerSettings {
+        SamplerSettings {
             temperature: self.temperature.unwrap_or(old.temperature),
             top_k: self.top_k.unwrap_or(old.top_k),
             top_p: self.top_p.unwrap_or(old.top_p),
             min_p: self.min_p.unwrap_or(old.min_p),
             repetition_penalty: self.repetition_penalty.unwrap_or(old.repetition_penalty),
-            seed: self.seed.unwrap_or(old.seed),
-        };
-        let usage = |error: SamplerError| Usage(error.to_string());
-        Ok(session.set_sampler(settings).map_err(usage)?)
+            ..old
+        }
     }
 }
 

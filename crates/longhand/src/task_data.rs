@@ -45,6 +45,23 @@ impl FileReading {
     }
 }
 
+/// How a table of examples to predict is read. Where nothing says its format, fastText's marks may.
+pub(crate) fn table(path: &Path, reading: &Reading) -> Result<Reading> {
+    let format = match reading.format {
+        None => TableFormat::of_file(path)?,
+        told => told,
+    };
+    if format.is_none() {
+        let name = path.display();
+        let text = format!(
+            "{name} may be any table: say with --format which one it is, or give its lines on the \
+             standard input"
+        );
+        return Err(Usage(text).into());
+    }
+    Ok(Reading { format, ..reading.clone() })
+}
+
 /// The settings of a folder's task, and how files are read for it.
 pub(crate) fn reading(
     folder: &Path,

@@ -79,6 +79,17 @@ struct Candidate {
     log_probability: f32,
 }
 
+/// A candidate that is taken.
+struct Taken {
+    candidate: Candidate,
+    /// Whether it is an end token that ends its hypothesis.
+    is_end: bool,
+    /// Whether it is among as many as go on.
+    is_in_beam: bool,
+    /// The rules behind it.
+    rules: Option<Followed>,
+}
+
 /// What was seen of the candidates of a hypothesis in one step.
 #[derive(Clone, Default)]
 struct Tried {
@@ -268,23 +279,7 @@ impl<'a> Sentence<'a> {
         let live = std::mem::take(&mut self.groups[group].live);
         // What this group chooses counts for the later ones alone.
         let earlier = chosen.clone();
-        let mut candidates = Vec::with_capacity(live.len() * found.count);
-        for (parent, way) in live.iter().enumerate() {
-            let place = found.places[way.row] * found.count;
-            let ids = &found.ids[place..place + found.count];
-            let values = &found.log_probabilities[place..place + found.count];
-            let pairs = ids.iter().copied().zip(values.iter().copied());
-            let pairs = pairs.take_while(|&(id, _)| id != NO_CANDIDATE);
-            let of = |pair| candidate(settings, &earlier, (parent, way), pair);
-            match way.drawn {
-                Some(drawn) => candidates.push(of(drawn)),
-                None => candidates.extend(pairs.map(of)),
-            }
-            if ids.first() == Some(&NO_CANDIDATE) {
-                self.cut(settings, way);
-            }
-        }
-        order(&mut candidates);
+        let mut candidates = self.first_candidates(settings, found, &live, &earlier);
         let is_forced = self.forced().is_some();
         let most = settings.of_group();
         let mut next: Vec<Live> = Vec::with_capacity(most);
@@ -293,8 +288,9 @@ impl<'a> Sentence<'a> {
         let mut rank = 0;
         let mut at = 0;
         while next.len() < most && at < candidates.len() {
-            let Candidate { total, parent, id, log_probability, .. } = candidates[at];
+            let candidate = candidates[at];
             at += 1;
+            let Candidate { parent, id, .. } = candidate;
             let way = &live[parent];
             let is_end = !is_forced && settings.ends.contains(&id);
             let rules = way.rules.as_ref().filter(|_| !is_end).map(|rules| rules.with(id));
@@ -303,20 +299,9 @@ impl<'a> Sentence<'a> {
                 // The rules allow it, but no token of the model can come behind it.
                 Err(fault) => {
                     let is_first = tried[parent].fault.replace(fault).is_none();
-                    // No more were looked for than the beam needs where each can be followed.
                     if is_first && !is_forced {
-                        let further = match settings.sampler {
-                            None => {
-                                let mut excluded = Vec::new();
-                                self.exclude(settings, way, &mut excluded);
-                                found.further(way.row, &excluded)?
-                            }
-                            Some(_) => {
-                                let drawn = self.draw_again(settings, found, way, id)?;
-                                drawn.into_iter().collect()
-                            }
-                        };
-                        let of = |pair| candidate(settings, &earlier, (parent, way), pair);
+                        let further = self.further(settings, found, way, id)?;
+                        let of = |pair| of_pair(settings, &earlier, (parent, way), pair);
                         candidates.extend(further.into_iter().map(of));
                         order(&mut candidates[at..]);
                     }
@@ -327,32 +312,11 @@ impl<'a> Sentence<'a> {
             // Further down an end would not be in the beam.
             let is_in_beam = rank < most;
             rank += 1;
-            let attention = found.attention_of(way.row, way.coverage.len());
-            if is_end {
-                if is_in_beam {
-                    self.groups[group].ended += 1;
-                    let coverage = covered(&way.coverage, attention);
-                    let end = Some((id, log_probability));
-                    self.end(settings, (group, way.node), total, &coverage, end);
-                    chosen.push(id);
-                }
-                continue;
+            if is_in_beam || !is_end {
+                chosen.push(id);
             }
-            let node = Node { parent: way.node, id, log_probability, source: largest(attention) };
-            self.nodes.push(node);
-            let node = (self.nodes.len() - 1) as u32;
-            let coverage = covered(&way.coverage, attention);
-            chosen.push(id);
-            // Where an end token can come, its probability counts.
-            if settings.ends.is_empty() && rules.as_ref().is_some_and(Followed::is_complete) {
-                if is_in_beam {
-                    self.groups[group].ended += 1;
-                    self.end(settings, (group, node), total, &coverage, None);
-                }
-                continue;
-            }
-            let (row, drawn) = (way.row, None);
-            next.push(Live { group, node, total, row, next: id, drawn, coverage, rules });
+            let taken = Taken { candidate, is_end, is_in_beam, rules };
+            next.extend(self.follow(settings, found, way, taken));
         }
         // Where the beam is full, not all candidates were tried, and nothing is missing.
         if next.len() < most {
@@ -369,6 +333,85 @@ impl<'a> Sentence<'a> {
         Ok(())
     }
 
+    /// The candidates of a group that were looked for, or drawn, the best first. A hypothesis without
+    /// one is cut. `chosen` are the tokens of earlier groups.
+    fn first_candidates(
+        &mut self,
+        settings: &SearchSettings,
+        found: &Found<'_>,
+        live: &[Live],
+        chosen: &[u32],
+    ) -> Vec<Candidate> {
+        let mut candidates = Vec::with_capacity(live.len() * found.count);
+        for (parent, way) in live.iter().enumerate() {
+            let place = found.places[way.row] * found.count;
+            let ids = &found.ids[place..place + found.count];
+            let values = &found.log_probabilities[place..place + found.count];
+            let pairs = ids.iter().copied().zip(values.iter().copied());
+            let pairs = pairs.take_while(|&(id, _)| id != NO_CANDIDATE);
+            let of = |pair| of_pair(settings, chosen, (parent, way), pair);
+            match way.drawn {
+                Some(drawn) => candidates.push(of(drawn)),
+                None => candidates.extend(pairs.map(of)),
+            }
+            if ids.first() == Some(&NO_CANDIDATE) {
+                self.cut(settings, way);
+            }
+        }
+        order(&mut candidates);
+        candidates
+    }
+
+    /// Further candidates of a hypothesis, of which `dead` cannot be followed: no more were looked for
+    /// than the beam needs where each can be. Of a text that is drawn there is one at most.
+    fn further(
+        &mut self,
+        settings: &SearchSettings,
+        found: &mut Found<'_>,
+        way: &Live,
+        dead: u32,
+    ) -> Result<Vec<(u32, f32)>, EngineError> {
+        if settings.sampler.is_some() {
+            let drawn = self.draw_again(settings, found, way, dead)?;
+            return Ok(drawn.into_iter().collect());
+        }
+        let mut excluded = Vec::new();
+        self.exclude(settings, way, &mut excluded);
+        found.further(way.row, &excluded)
+    }
+
+    /// Takes a candidate of a hypothesis: the hypothesis that goes on with it; none where it ends.
+    fn follow(
+        &mut self,
+        settings: &SearchSettings,
+        found: &Found<'_>,
+        way: &Live,
+        taken: Taken,
+    ) -> Option<Live> {
+        let Taken { candidate, is_end, is_in_beam, rules } = taken;
+        let Candidate { total, id, log_probability, .. } = candidate;
+        let Live { group, row, node: parent, .. } = *way;
+        let attention = found.attention_of(row, way.coverage.len());
+        let coverage = covered(&way.coverage, attention);
+        if is_end {
+            if is_in_beam {
+                let end = Some((id, log_probability));
+                self.end(settings, (group, parent), total, &coverage, end);
+            }
+            return None;
+        }
+        self.nodes.push(Node { parent, id, log_probability, source: largest(attention) });
+        let node = (self.nodes.len() - 1) as u32;
+        // Where an end token can come, its probability counts.
+        if settings.ends.is_empty() && rules.as_ref().is_some_and(Followed::is_complete) {
+            if is_in_beam {
+                self.end(settings, (group, node), total, &coverage, None);
+            }
+            return None;
+        }
+        Some(Live { group, node, total, row, next: id, drawn: None, coverage, rules })
+    }
+
     /// Drops a hypothesis that no token of the model can go on with as its rules ask. One that matches
     /// as it is, is taken so, unless a further token is forced on it.
     fn drop_stuck(&mut self, settings: &SearchSettings, way: &Live, fault: RulesError) {
@@ -379,7 +422,8 @@ impl<'a> Sentence<'a> {
         }
     }
 
-    /// Adds a hypothesis that ends, by an end token or by the rules, if it is among the best.
+    /// Counts a hypothesis that ends, by an end token or by the rules, and adds it if it
+    /// is among the best.
     fn end(
         &mut self,
         settings: &SearchSettings,
@@ -388,6 +432,7 @@ impl<'a> Sentence<'a> {
         coverage: &[f32],
         end: Option<(u32, f32)>,
     ) {
+        self.groups[group].ended += 1;
         let score = score(settings, total, self.length + 1, coverage);
         let at = self.ended.partition_point(|other| other.score >= score);
         if at < settings.hypotheses {
@@ -447,9 +492,9 @@ impl<'a> Sentence<'a> {
         }
     }
 
-    /// The best hypotheses, best first: those that have ended, then those that were cut. Texts that were
-    /// drawn come in the order of their numbers. Where there is none, why the last one could not follow
-    /// the rules.
+    /// The best hypotheses, best first: those that have ended, then those that were cut. Texts that
+    /// were drawn come in the order of their numbers. Where there is none, why the last one could
+    /// not follow the rules.
     pub(super) fn into_hypotheses(
         mut self,
         settings: &SearchSettings,
@@ -506,7 +551,7 @@ impl<'a> Sentence<'a> {
 
 /// A token and its ln p as a candidate of a hypothesis, which is the `parent`-th of its group. `chosen`
 /// are the tokens of earlier groups.
-fn candidate(
+fn of_pair(
     settings: &SearchSettings,
     chosen: &[u32],
     (parent, way): (usize, &Live),

@@ -11,6 +11,7 @@ use crate::rules::{Constraint, Rules, RulesError};
 use crate::sampler::SamplerSettings;
 use crate::testing;
 
+mod beside;
 mod drawing;
 
 const PRESETS: [Preset; 5] =

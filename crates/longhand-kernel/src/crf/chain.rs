@@ -234,35 +234,23 @@ impl Chain {
     }
 
     /// Writes the tags of the best path into `path`; false if no path is legal.
-    pub(super) fn best_path(
-        &mut self,
-        table: &Table,
-        legal: Option<Legal>,
-        path: &mut Vec<usize>,
-    ) -> bool {
+    pub(super) fn best_path(&mut self, table: &Table, path: &mut Vec<usize>) -> bool {
         let tags = self.tags;
         let length = self.unary.len() / tags;
-        let first =
-            |tag: usize| allowed(legal.is_none_or(|legal| legal.start[tag]), self.unary[tag]);
-        let mut best: Vec<f64> = (0..tags).map(first).collect();
+        let mut best = self.unary[..tags].to_vec();
         let mut next = vec![0.0; tags];
         self.earlier.clear();
         self.earlier.resize(self.unary.len(), 0);
         for t in 1..length {
             for (j, next) in next.iter_mut().enumerate() {
-                let step = |i: usize| {
-                    let place = i * tags + j;
-                    let legal = legal.is_none_or(|legal| legal.transitions[place]);
-                    allowed(legal, best[i] + table.scores[place])
-                };
+                let step = |i: usize| best[i] + table.scores[i * tags + j];
                 let (from, score) = largest_of((0..tags).map(step));
                 self.earlier[t * tags + j] = from as u32;
                 *next = score + self.unary[t * tags + j];
             }
             std::mem::swap(&mut best, &mut next);
         }
-        let last = |tag: usize| allowed(legal.is_none_or(|legal| legal.end[tag]), best[tag]);
-        let (mut tag, score) = largest_of((0..tags).map(last));
+        let (mut tag, score) = largest_of(best.iter().copied());
         path.clear();
         path.resize(length, 0);
         for t in (0..length).rev() {

@@ -11,7 +11,7 @@ struct Sums<R> {
     alpha: Vec<Vec<R>>,
     /// β: ln of the sum over all rests behind a tag, `[n][K]`.
     beta: Vec<Vec<R>>,
-    /// ln Z, over all paths.
+    /// ln Z, over the paths that count.
     all: R,
 }
 
@@ -47,14 +47,39 @@ impl<R: Real> Sums<R> {
     }
 }
 
-/// The sum of the losses; with a gradient, that of the sum times its scale is added.
+/// Transitions, starts and ends with the score −∞ where they are not legal.
+fn within<R: Real>(scores: Scores<R>, legal: Legal) -> [Vec<R>; 3] {
+    let allowed = |scores: &[R], legal: &[bool]| -> Vec<R> {
+        let nothing = R::from_f64(f64::NEG_INFINITY);
+        let each = scores.iter().zip(legal);
+        each.map(|(&score, &legal)| if legal { score } else { nothing }).collect()
+    };
+    [
+        allowed(scores.transitions, legal.transitions),
+        allowed(scores.start, legal.start),
+        allowed(scores.end, legal.end),
+    ]
+}
+
+/// Whether tags are a path of legal starts, steps and ends.
+fn is_legal(legal: Legal, path: &[usize]) -> bool {
+    let k = legal.start.len();
+    path.windows(2).all(|pair| legal.transitions[pair[0] * k + pair[1]])
+        && path.first().is_none_or(|&first| legal.start[first])
+        && path.last().is_none_or(|&last| legal.end[last])
+}
+
+/// The sum of the losses; with a gradient, that of the sum times its scale is added. With `legal`,
+/// starts, steps and ends that are not legal have the score −∞, unless the targets have one of them.
 pub fn negative_log_likelihood<R: Real>(
     sequence: Sequence,
     scores: Scores<R>,
     targets: &[u32],
+    legal: Option<Legal>,
     mut gradient: Option<Gradient<R>>,
 ) -> R {
-    let k = scores.start.len();
+    let (k, all_scores) = (scores.start.len(), scores);
+    let legal = legal.map(|legal| (legal, within(scores, legal)));
     let mut sum = R::zero();
     for b in 0..sequence.batch {
         let n = sequence.real(b);
@@ -63,6 +88,13 @@ pub fn negative_log_likelihood<R: Real>(
         }
         let row = |t: usize| (t * sequence.batch + b) * k;
         let target = |t: usize| targets[t * sequence.batch + b] as usize;
+        let own: Vec<usize> = (0..n).map(target).collect();
+        let scores = match &legal {
+            Some((legal, [transitions, start, end])) if is_legal(*legal, &own) => {
+                Scores { transitions, start, end, ..all_scores }
+            }
+            _ => all_scores,
+        };
         let emission = |t: usize, tag: usize| scores.emissions[row(t) + tag];
         let transition = |i: usize, j: usize| scores.transitions[i * k + j];
         let Sums { alpha, beta, all } = Sums::of(sequence, scores, b);
@@ -107,17 +139,7 @@ pub fn marginals<R: Real>(
     out: &mut [R],
 ) {
     let (k, nothing) = (scores.start.len(), R::from_f64(f64::NEG_INFINITY));
-    let allowed = |scores: &[R], legal: &[bool]| -> Vec<R> {
-        let each = scores.iter().zip(legal);
-        each.map(|(&score, &legal)| if legal { score } else { nothing }).collect()
-    };
-    let legal = legal.map(|legal| {
-        [
-            allowed(scores.transitions, legal.transitions),
-            allowed(scores.start, legal.start),
-            allowed(scores.end, legal.end),
-        ]
-    });
+    let legal = legal.map(|legal| within(scores, legal));
     out.fill(R::zero());
     for b in (0..sequence.batch).filter(|&b| sequence.real(b) > 0) {
         let mut sums = Sums::of(sequence, scores, b);

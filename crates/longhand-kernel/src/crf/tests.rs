@@ -66,8 +66,8 @@ impl Case {
         (0..tags.pow(n as u32)).map(path).map(|path| (path.clone(), score(&path))).collect()
     }
 
-    /// Masks that forbid a third of the pairs, of the first and of the last tags; row-major, one after
-    /// another.
+    /// Masks that forbid a third of the pairs, of the first and of the last tags;
+    /// row-major, one after another.
     fn masks(&self, seed: usize) -> Vec<bool> {
         let count = self.tags * self.tags + 2 * self.tags;
         (0..count).map(|i| !(i * 7 + seed).is_multiple_of(3)).collect()
@@ -97,6 +97,33 @@ impl Case {
         if kept.is_empty() { all } else { kept }
     }
 
+    /// Gives each sequence that has a legal path one of them as its targets.
+    fn legalize(&mut self, masks: &[bool], seed: usize) {
+        let (batch, scores) = (self.lengths.len(), wide(&self.scores));
+        for b in (0..batch).filter(|&b| self.lengths[b] > 0) {
+            let legal = Some(self.legal(masks));
+            let paths = self.legal_paths(b, self.split(&scores), legal);
+            let (path, _) = paths[(seed * 5 + b) % paths.len()].clone();
+            for (t, tag) in path.into_iter().enumerate() {
+                self.targets[t * batch + b] = tag;
+            }
+        }
+    }
+
+    /// −ln of the share that each sequence's own path has of all legal ones, summed; over all paths
+    /// where its own is not legal.
+    fn listed_loss(&self, scores: Scores<f64>, legal: Option<Legal>) -> f64 {
+        let of_sequence = |b: usize| {
+            let own = self.path(b);
+            let within = self.legal_paths(b, scores, legal);
+            let has_own = within.iter().any(|(path, _)| *path == own);
+            let paths = if has_own { within } else { self.paths(b, scores) };
+            let score = paths.iter().find(|(path, _)| *path == own).unwrap().1;
+            paths.iter().map(|(_, other)| (other - score).exp()).sum::<f64>().ln()
+        };
+        (0..self.lengths.len()).filter(|&b| self.lengths[b] > 0).map(of_sequence).sum()
+    }
+
     /// The targets of a sequence.
     fn path(&self, b: usize) -> Vec<u32> {
         let batch = self.lengths.len();
@@ -114,60 +141,115 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+/// Each case with masks and targets that are legal under them, and some that are not.
+fn masked_cases() -> Vec<(Case, Vec<bool>)> {
+    let mut all = Vec::new();
+    for seed in 0..3 {
+        for mut case in cases() {
+            let masks = case.masks(seed);
+            if seed > 0 {
+                case.legalize(&masks, seed);
+            }
+            all.push((case, masks));
+        }
+    }
+    all
+}
+
 #[test]
-fn the_reference_sums_over_all_paths() {
-    for case in cases() {
+fn the_reference_sums_over_the_legal_paths() {
+    for (case, masks) in masked_cases() {
         let all = wide(&case.scores);
-        let scores = case.split(&all);
-        let expected = |b: usize| {
-            let paths = case.paths(b, scores);
-            let z: f64 = paths.iter().map(|(_, score)| score.exp()).sum();
-            let own = paths.iter().find(|(path, _)| *path == case.path(b)).unwrap().1;
-            z.ln() - own
-        };
-        let filled = (0..case.lengths.len()).filter(|&b| case.lengths[b] > 0);
-        let expected: f64 = filled.map(expected).sum();
-        let sum = reference::negative_log_likelihood(case.sequence(), scores, &case.targets, None);
-        assert!((sum - expected).abs() < 1e-12 * (1.0 + expected), "{sum} {expected}");
+        let (sequence, scores) = (case.sequence(), case.split(&all));
+        for legal in [None, Some(case.legal(&masks))] {
+            let expected = case.listed_loss(scores, legal);
+            let targets = &case.targets;
+            let sum = reference::negative_log_likelihood(sequence, scores, targets, legal, None);
+            assert!((sum - expected).abs() < 1e-12 * (1.0 + expected), "{sum} {expected}");
+        }
     }
 }
 
 #[test]
 fn the_reference_has_the_gradient_of_its_function() {
-    for case in cases() {
+    for (case, masks) in masked_cases() {
         let at = wide(&case.scores);
-        let mut gradient = vec![0.0; at.len()];
-        let into = Some(case.gradient(0.3, &mut gradient));
         let (sequence, targets) = (case.sequence(), &case.targets[..]);
-        reference::negative_log_likelihood(sequence, case.split(&at), targets, into);
-        check_gradient("scores", &at, &gradient, |at| {
-            0.3 * reference::negative_log_likelihood(sequence, case.split(at), targets, None)
-        });
+        for legal in [None, Some(case.legal(&masks))] {
+            let mut gradient = vec![0.0; at.len()];
+            let into = Some(case.gradient(0.3, &mut gradient));
+            reference::negative_log_likelihood(sequence, case.split(&at), targets, legal, into);
+            // The paths are listed anew at each point.
+            check_gradient("scores", &at, &gradient, |at| {
+                0.3 * case.listed_loss(case.split(at), legal)
+            });
+        }
     }
 }
 
 #[test]
 fn losses_and_gradients_follow_the_reference() {
-    let mut cases = cases();
-    cases.push(Case::new(9, &[33, 1, 20, 7], 3.0, 6));
-    cases.push(Case::new(23, &[5, 17], 40.0, 7));
-    for case in cases {
-        let exact_scores = wide(&case.scores);
-        let mut exact = vec![1.0; exact_scores.len()];
-        let (sequence, targets) = (case.sequence(), &case.targets[..]);
-        let into = Some(case.gradient(0.5, &mut exact));
-        let scores = case.split(&exact_scores);
-        let sum = reference::negative_log_likelihood(sequence, scores, targets, into);
+    let mut cases = masked_cases();
+    for case in [Case::new(9, &[33, 1, 20, 7], 3.0, 6), Case::new(23, &[5, 17], 40.0, 7)] {
+        // Of a long chain the best legal path is one that can be found without listing all.
+        let masks = case.masks(1);
+        let mut best = vec![0; case.sequence().rows()];
+        let legal = Some(case.legal(&masks));
+        viterbi(case.sequence(), case.split(&case.scores), legal, &mut best);
+        cases.push((Case { targets: best, ..case }, masks));
+    }
+    for (case, masks) in cases {
+        for legal in [None, Some(case.legal(&masks))] {
+            let exact_scores = wide(&case.scores);
+            let mut exact = vec![1.0; exact_scores.len()];
+            let (sequence, targets) = (case.sequence(), &case.targets[..]);
+            let into = Some(case.gradient(0.5, &mut exact));
+            let scores = case.split(&exact_scores);
+            let sum = reference::negative_log_likelihood(sequence, scores, targets, legal, into);
 
-        let (mut losses, mut gradient) = (vec![9.0; sequence.batch], vec![1.0; exact.len()]);
-        let into = Some(case.gradient(0.5, &mut gradient));
-        let scores = case.split(&case.scores);
-        let total = negative_log_likelihood(sequence, scores, targets, Some(&mut losses), into);
-        assert!((total.nats - sum).abs() < 1e-10 * (1.0 + sum), "{} {sum}", total.nats);
-        assert_eq!(total.count, case.lengths.iter().sum::<u32>() as usize);
-        close("gradient", &gradient, &exact, 1e-5);
-        let each: f32 = losses.iter().sum();
-        assert!((f64::from(each) - sum).abs() < 1e-4 * (1.0 + sum), "{each} {sum}");
+            let (mut losses, mut gradient) = (vec![9.0; sequence.batch], vec![1.0; exact.len()]);
+            let into = Some(case.gradient(0.5, &mut gradient));
+            let (scores, each) = (case.split(&case.scores), Some(&mut losses[..]));
+            let total = negative_log_likelihood(sequence, scores, targets, legal, each, into);
+            assert!((total.nats - sum).abs() < 1e-10 * (1.0 + sum), "{} {sum}", total.nats);
+            assert_eq!(total.count, case.lengths.iter().sum::<u32>() as usize);
+            close("gradient", &gradient, &exact, 1e-5);
+            let each: f32 = losses.iter().sum();
+            assert!((f64::from(each) - sum).abs() < 1e-4 * (1.0 + sum), "{each} {sum}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_legal_has_no_probability_and_no_gradient() {
+    // Tags O, B and I: I follows B and I alone, and no sequence begins with it.
+    let transitions = [true, true, false, true, true, true, true, true, true];
+    let (start, end) = ([true, true, false], [true; 3]);
+    let legal = Legal { transitions: &transitions, start: &start, end: &end };
+    for length in [1, 2, 5] {
+        let mut case = Case::new(3, &[length], 3.0, 15);
+        case.targets = [1, 2, 2, 0, 1][..length as usize].to_vec();
+        let loss = |case: &Case, legal: Option<Legal>| {
+            let mut gradient = vec![0.0; case.scores.len()];
+            let into = Some(case.gradient(1.0, &mut gradient));
+            let (sequence, scores) = (case.sequence(), case.split(&case.scores));
+            let total = negative_log_likelihood(sequence, scores, &case.targets, legal, None, into);
+            (total.nats, gradient)
+        };
+        let (nats, gradient) = loss(&case, Some(legal));
+        let parts = case.split(&gradient);
+        assert!(nats.is_finite() && gradient.iter().all(|d| d.is_finite()));
+        assert!(nats < loss(&case, None).0, "illegal paths take a part of the probability");
+        assert_eq!((parts.transitions[2], parts.start[2], parts.emissions[2]), (0.0, 0.0, 0.0));
+        // The scores of what is not legal do not matter, however high they are.
+        let (at, first) = (case.scores.len() - 6, case.scores.len() - 15);
+        (case.scores[first + 2], case.scores[at + 2]) = (1e4, 1e4);
+        let raised = loss(&case, Some(legal));
+        assert!((raised.0 - nats).abs() < 1e-9, "{} {nats}", raised.0);
+        // Targets that are no legal path are measured over all paths.
+        case.targets[0] = 2;
+        assert_eq!(loss(&case, Some(legal)), loss(&case, None));
+        assert!(loss(&case, Some(legal)).0.is_finite());
     }
 }
 
@@ -177,7 +259,7 @@ fn a_gradient_may_be_wanted_in_part() {
     let mut all = vec![0.0; case.scores.len()];
     let (sequence, scores) = (case.sequence(), case.split(&case.scores));
     let whole = Some(case.gradient(1.0, &mut all));
-    negative_log_likelihood(sequence, scores, &case.targets, None, whole);
+    negative_log_likelihood(sequence, scores, &case.targets, None, None, whole);
     let expected = case.split(&all);
     let (mut transitions, mut end) = ([0.0; 9], [0.0; 3]);
     let part = Gradient {
@@ -187,7 +269,7 @@ fn a_gradient_may_be_wanted_in_part() {
         start: None,
         end: Some(&mut end),
     };
-    negative_log_likelihood(sequence, scores, &case.targets, None, Some(part));
+    negative_log_likelihood(sequence, scores, &case.targets, None, None, Some(part));
     assert_eq!((&transitions[..], &end[..]), (expected.transitions, expected.end));
 }
 
@@ -199,7 +281,8 @@ fn a_sequence_is_the_same_alone_and_in_a_batch() {
         let (sequence, scores) = (case.sequence(), case.split(&case.scores));
         let (mut losses, mut gradient) = (vec![0.0; sequence.batch], vec![0.0; case.scores.len()]);
         let into = Some(case.gradient(1.0, &mut gradient));
-        negative_log_likelihood(sequence, scores, &case.targets, Some(&mut losses), into);
+        let each = Some(&mut losses[..]);
+        negative_log_likelihood(sequence, scores, &case.targets, None, each, into);
         let mut path = vec![7; sequence.rows()];
         viterbi(sequence, scores, None, &mut path);
         let mut probabilities = vec![7.0; sequence.rows() * case.tags];
@@ -244,7 +327,8 @@ fn an_ignored_sequence_counts_for_nothing() {
     let (mut losses, mut gradient) = (vec![9.0; 2], vec![0.0; case.scores.len()]);
     let (sequence, scores) = (case.sequence(), case.split(&case.scores));
     let into = Some(case.gradient(1.0, &mut gradient));
-    let total = negative_log_likelihood(sequence, scores, &case.targets, Some(&mut losses), into);
+    let each = Some(&mut losses[..]);
+    let total = negative_log_likelihood(sequence, scores, &case.targets, None, each, into);
     assert_eq!((total.count, losses[1]), (4, 0.0));
     assert_eq!(total.nats as f32, losses[0]);
     assert!((0..4).all(|t| gradient[(2 * t + 1) * 3..][..3] == [0.0; 3]));
@@ -350,20 +434,23 @@ fn saturated_scores_stay_finite_and_exact() {
             *x = [1e4, -1e4, 0.0, -1e4, 37.5][(place * 31 + seed as usize * 7) % 5] * x.signum();
         }
         let exact_scores = wide(&case.scores);
-        let mut exact = vec![0.0; exact_scores.len()];
-        let (sequence, targets) = (case.sequence(), &case.targets[..]);
-        let into = Some(case.gradient(1.0, &mut exact));
-        let scores = case.split(&exact_scores);
-        let sum = reference::negative_log_likelihood(sequence, scores, targets, into);
-        let mut gradient = vec![0.0; exact.len()];
-        let into = Some(case.gradient(1.0, &mut gradient));
-        let scores = case.split(&case.scores);
-        let total = negative_log_likelihood(sequence, scores, targets, None, into);
-        assert!(total.nats.is_finite() && (total.nats - sum).abs() < 1e-9 * (1.0 + sum));
-        close("gradient", &gradient, &exact, 1e-6);
-        let mut probabilities = vec![0.0; sequence.rows() * case.tags];
         let masks = case.masks(1);
+        let (sequence, mut targets) = (case.sequence(), vec![0; case.sequence().rows()]);
+        let mut probabilities = vec![0.0; sequence.rows() * case.tags];
         for legal in [None, Some(case.legal(&masks))] {
+            // The likeliest path of the negated scores is the least likely one.
+            let negated: Vec<f32> = case.scores.iter().map(|x| -x).collect();
+            viterbi(sequence, case.split(&negated), legal, &mut targets);
+            let mut exact = vec![0.0; exact_scores.len()];
+            let into = Some(case.gradient(1.0, &mut exact));
+            let scores = case.split(&exact_scores);
+            let sum = reference::negative_log_likelihood(sequence, scores, &targets, legal, into);
+            let mut gradient = vec![0.0; exact.len()];
+            let into = Some(case.gradient(1.0, &mut gradient));
+            let scores = case.split(&case.scores);
+            let total = negative_log_likelihood(sequence, scores, &targets, legal, None, into);
+            assert!(total.nats.is_finite() && (total.nats - sum).abs() < 1e-9 * (1.0 + sum));
+            close("gradient", &gradient, &exact, 1e-6);
             marginals(sequence, scores, legal, &mut probabilities);
             for row in sequence.real_rows() {
                 let sum: f32 = probabilities[row * case.tags..][..case.tags].iter().sum();
@@ -379,10 +466,10 @@ fn the_targets_of_the_best_path_are_correct() {
     let (sequence, scores) = (case.sequence(), case.split(&case.scores));
     let mut best = vec![0; sequence.rows()];
     viterbi(sequence, scores, None, &mut best);
-    let total = negative_log_likelihood(sequence, scores, &best, None, None);
+    let total = negative_log_likelihood(sequence, scores, &best, None, None, None);
     assert_eq!((total.count, total.correct), (7, 7));
     let other: Vec<u32> = best.iter().map(|tag| (tag + 1) % 3).collect();
-    let total = negative_log_likelihood(sequence, scores, &other, None, None);
+    let total = negative_log_likelihood(sequence, scores, &other, None, None, None);
     assert_eq!((total.count, total.correct), (7, 0));
 }
 
@@ -394,6 +481,7 @@ fn what_is_no_number_is_told() {
         case.sequence(),
         case.split(&case.scores),
         &case.targets,
+        None,
         None,
         None,
     );

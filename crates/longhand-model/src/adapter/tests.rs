@@ -533,3 +533,26 @@ fn values_are_restored_into_a_model_that_has_the_changes() {
     assert_eq!(other.weights.hash(), model.weights.hash());
     assert!(matches!(adapter.restore(&mut base(3)), Err(AdapterError::OtherForm)));
 }
+
+/// A served adapter takes the memory of what it changes, and answers with the bits of a model of its own.
+#[test]
+fn what_an_adapter_leaves_is_held_once_beside_its_base() {
+    let mut one = base(3);
+    let mut model = one.clone();
+    let form = LowRankForm::Product;
+    let settings = LowRankSettings { rank: 2, form, alpha: 3.0, dropout: 0.0, seed: 5 };
+    let changed = model.add_low_rank(settings, |name| name.contains("weight_hh")).unwrap();
+    for parameter in model.weights.iter_mut().filter(|p| p.name.ends_with("lora_b")) {
+        parameter.data.fill(0.1);
+    }
+    let mut alone = model.clone();
+    alone.pack();
+    one.pack();
+    model.pack_beside(&one);
+    assert_eq!(answers(&model), answers(&alone));
+    assert_eq!(model.hash(), alone.hash());
+    for (held, own) in one.weights.iter().zip(model.weights.iter()) {
+        let (Some(held), Some(packed)) = (&held.packed, &own.packed) else { continue };
+        assert_eq!(Arc::ptr_eq(held, packed), !changed.contains(&own.name), "{}", own.name);
+    }
+}

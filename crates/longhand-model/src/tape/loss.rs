@@ -1,14 +1,16 @@
 //! The answers of heads and their losses. A softmax over the outputs, its cross-entropy and the
 //! head's linear layer are one operation, so that the logits of a batch are never whole in memory.
 
-use longhand_kernel::loss::{self, Gradient, Layer, Size, Targets, binary, span};
+use longhand_kernel::loss::{
+    self, Gradient, Layer, Size, Targets, binary, ordinal, sampled_cross_entropy, span,
+};
 use longhand_kernel::{Sequence, crf, weights as packed};
 
 use super::profile::{Cost, Way};
 use super::{Tape, Var};
 use crate::weights::{Gradients, ParameterId, Weights};
 
-pub use longhand_kernel::loss::{IGNORE, Total};
+pub use longhand_kernel::loss::{IGNORE, Sampler, Total};
 
 /// The linear layer of a head.
 #[derive(Clone, Copy)]
@@ -36,6 +38,10 @@ pub struct LossOptions<'a> {
     /// ε of label smoothing: the share of the target distribution that is spread evenly over all
     /// answers (default: 0). A CRF ignores it.
     pub smoothing: f32,
+    /// Draws the tokens that those of the batch are told apart from, with a seed, where gradients
+    /// are wanted (none: the whole vocabulary). The loss is then that over the tokens drawn, which is
+    /// lower. A model with a pointer ignores it.
+    pub sampler: Option<(&'a Sampler, u64)>,
     /// Receives each loss in nats: `[T·B]` for tokens and for tags without a CRF, `[B]` otherwise.
     pub losses: Option<&'a mut [f32]>,
     /// A scale, and where the gradient of scale × the summed loss is added. It also begins the
@@ -81,7 +87,7 @@ impl Tape {
         targets: &[u32],
         options: LossOptions<'_>,
     ) -> Total {
-        let LossOptions { smoothing, losses, gradients } = options;
+        let LossOptions { smoothing, sampler, losses, gradients } = options;
         let Output { weight, bias } = output;
         let size = size(weights, weight, self.data(x).len());
         let values = weights.values(weight);
@@ -116,7 +122,16 @@ impl Tape {
         };
         let layer = Layer { x: &self.values[x.0].data, weight: values, bias: bias_values };
         let targets = Targets { ids: targets, smoothing };
-        let total = loss::cross_entropy(&self.cpu, size, layer, targets, losses, Some(gradient));
+        let (cpu, wanted) = (&self.cpu, Some(gradient));
+        let (total, size) = match sampler {
+            None => (loss::cross_entropy(cpu, size, layer, targets, losses, wanted), size),
+            Some((sampler, seed)) => {
+                let few = sampler.candidates(targets.ids, seed);
+                let vocabulary = few.ids.len();
+                let total = sampled_cross_entropy(cpu, size, layer, targets, &few, losses, wanted);
+                (total, Size { vocabulary, ..size })
+            }
+        };
         gradients.put(weight, weight_gradient);
         if let Some(id) = bias {
             gradients.put(id, bias_gradient);
@@ -142,17 +157,31 @@ impl Tape {
         self.linear(weights, &[x], weight, bias)
     }
 
-    /// Binary cross-entropy of σ(logits) against `flags`, summed. The gradient begins the backward
-    /// pass at the logits.
+    /// Binary cross-entropy of σ(logits) against `flags`, those that are on times the `weights` of
+    /// their labels; summed. The gradient begins the backward pass at the logits.
     pub(crate) fn flag_cross_entropy(
         &mut self,
         logits: Var,
-        flags: &[f32],
+        (flags, weights): (&[f32], Option<&[f32]>),
         options: LossOptions<'_>,
     ) -> Total {
         self.loss_of(logits, options, |tape, smoothing, losses, gradient| {
             let (width, logits) = (tape.width(logits), tape.data(logits));
-            binary::cross_entropy(width, logits, flags, smoothing, losses, gradient)
+            binary::cross_entropy(width, logits, flags, weights, smoothing, losses, gradient)
+        })
+    }
+
+    /// Cross-entropy of the thresholds between ordered classes, summed. The gradient begins the
+    /// backward pass at the logits.
+    pub(crate) fn ordinal_cross_entropy(
+        &mut self,
+        logits: Var,
+        classes: &[u32],
+        options: LossOptions<'_>,
+    ) -> Total {
+        self.loss_of(logits, options, |tape, smoothing, losses, gradient| {
+            let (width, logits) = (tape.width(logits), tape.data(logits));
+            ordinal::cross_entropy(width, logits, classes, smoothing, losses, gradient)
         })
     }
 
@@ -170,21 +199,21 @@ impl Tape {
         })
     }
 
-    /// Negative log-likelihood of `tags` under a CRF with these emissions, over all paths, legal or not;
-    /// summed. The gradient begins the backward pass at the emissions.
+    /// Negative log-likelihood of `tags` under a CRF with these emissions, over the paths that are
+    /// `legal`; summed. The gradient begins the backward pass at the emissions.
     pub(crate) fn crf_loss(
         &mut self,
         weights: &Weights,
         emissions: Var,
         crf: Crf,
-        tags: &[u32],
+        (tags, legal): (&[u32], Option<crf::Legal<'_>>),
         options: LossOptions<'_>,
     ) -> Total {
         let LossOptions { losses, gradients, .. } = options;
         let Some((scale, gradients)) = gradients else {
             let sequence = self.sequence(emissions, false);
             let scores = crf.scores(weights, self.data(emissions));
-            return crf::negative_log_likelihood(sequence, scores, tags, losses, None);
+            return crf::negative_log_likelihood(sequence, scores, tags, legal, losses, None);
         };
         let mut into_emissions = self.open(emissions);
         let Crf { transitions, start, end } = crf;
@@ -199,7 +228,8 @@ impl Tape {
         };
         let sequence = self.sequence(emissions, false);
         let scores = crf.scores(weights, self.data(emissions));
-        let total = crf::negative_log_likelihood(sequence, scores, tags, losses, Some(gradient));
+        let wanted = Some(gradient);
+        let total = crf::negative_log_likelihood(sequence, scores, tags, legal, losses, wanted);
         for (id, gradient) in [transitions, start, end].into_iter().zip(into) {
             gradients.put(id, gradient);
         }
@@ -213,7 +243,7 @@ impl Tape {
         options: LossOptions<'_>,
         loss: impl FnOnce(&Self, f32, Option<&mut [f32]>, Option<(f32, &mut [f32])>) -> Total,
     ) -> Total {
-        let LossOptions { smoothing, losses, gradients } = options;
+        let LossOptions { smoothing, losses, gradients, .. } = options;
         let scale = gradients.map(|(scale, _)| scale);
         let mut gradient = scale.and_then(|_| self.open(logits));
         let into = scale.zip(gradient.as_deref_mut());
@@ -223,16 +253,17 @@ impl Tape {
     }
 }
 
-/// Negative log-likelihood of `tags` under a CRF with the emissions `[T·B, K]`, summed.
+/// Negative log-likelihood of `tags` under a CRF with the emissions `[T·B, K]`, over the paths
+/// that are `legal`; summed.
 pub(crate) fn crf_loss_of(
     weights: &Weights,
     crf: Crf,
     sequence: Sequence<'_>,
     emissions: &[f32],
-    tags: &[u32],
+    (tags, legal): (&[u32], Option<crf::Legal<'_>>),
 ) -> Total {
     let scores = crf.scores(weights, emissions);
-    crf::negative_log_likelihood(sequence, scores, tags, None, None)
+    crf::negative_log_likelihood(sequence, scores, tags, legal, None, None)
 }
 
 /// Replaces a head's logits `[T·B, K]` by the probability of each tag over all legal

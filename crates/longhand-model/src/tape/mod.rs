@@ -34,7 +34,7 @@ use crate::weights::{Gradients, ParameterId, Weights};
 
 pub(crate) use cell::LongCell;
 pub(crate) use loss::{Crf, Output, best_tags, crf_loss_of, tag_probabilities};
-pub use loss::{IGNORE, LossOptions, Total};
+pub use loss::{IGNORE, LossOptions, Sampler, Total};
 pub use memory::Gates;
 pub(crate) use memory::MatrixMemory;
 pub(crate) use perturb::Embedded;

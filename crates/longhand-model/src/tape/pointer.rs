@@ -142,7 +142,7 @@ impl Tape {
         options: LossOptions<'_>,
     ) -> Total {
         let Some(pointed) = self.pointed(x).cloned() else { return Total::default() };
-        let LossOptions { smoothing, losses, gradients } = options;
+        let LossOptions { smoothing, losses, gradients, .. } = options;
         let (vocabulary, rows) = (self.width(logits), targets.len());
         let targets = Targets { ids: targets, smoothing };
         let Some((scale, _)) = gradients else {

@@ -66,7 +66,7 @@ fn the_loss_and_its_gradients_are_pytorchs() {
         let (mut pass, mut state) = (tape.pass(Mode::Record), model.state(batch));
         let x = model.forward(&mut pass, &ids, &sequence, &mut state).expect("valid ids");
         let wanted = Some((1.0 / counted as f32, &mut gradients));
-        let options = LossOptions { smoothing: 0.1, losses: None, gradients: wanted };
+        let options = LossOptions { smoothing: 0.1, gradients: wanted, ..LossOptions::default() };
         let total =
             model.loss(&mut pass, x, Targets::Tokens(&targets), options).expect("valid targets");
         assert_eq!(total.count, counted);

@@ -91,12 +91,12 @@ impl Wanted {
 
     fn targets(&self, kind: &HeadKind) -> Targets<'_> {
         match (self, kind) {
-            (Wanted::Ids(ids), HeadKind::Tags { .. }) => Targets::Tags(ids),
+            (Wanted::Ids(ids), HeadKind::Tags { .. }) => Targets::Tags(ids, None),
             (Wanted::Ids(ids), HeadKind::Classifier { .. } | HeadKind::SentencePair { .. }) => {
                 Targets::Labels(ids)
             }
             (Wanted::Ids(ids), _) => Targets::Tokens(ids),
-            (Wanted::Flags(flags), _) => Targets::Flags(flags),
+            (Wanted::Flags(flags), _) => Targets::Flags(flags, None),
             (Wanted::Spans(spans), _) => Targets::Spans(spans),
         }
     }
@@ -182,7 +182,7 @@ fn head_loss(parameters: &Parameters, name: &str, kind: &HeadKind, x: &[f64]) ->
             let of = |part: &str| &parameters[&format!("{name}.{part}")][..];
             let (transitions, start, end) = (of("transitions"), of("start"), of("end"));
             let scores = crf::Scores { emissions: &logits, transitions, start, end };
-            crf::reference::negative_log_likelihood(sequence(), scores, &ids, None)
+            crf::reference::negative_log_likelihood(sequence(), scores, &ids, None, None)
         }
         Wanted::Ids(ids) => {
             let size = loss::Size { rows, width: WIDTH, vocabulary: outputs };
@@ -194,7 +194,7 @@ fn head_loss(parameters: &Parameters, name: &str, kind: &HeadKind, x: &[f64]) ->
         }
         Wanted::Flags(flags) => {
             let flags: Vec<f64> = flags.iter().map(|&flag| flag.into()).collect();
-            binary::reference::cross_entropy(&logits, &flags, SMOOTHING, None)
+            binary::reference::cross_entropy(&logits, &flags, None, SMOOTHING, None)
         }
         Wanted::Spans(spans) => {
             span::reference::cross_entropy(sequence(), &logits, &spans, SMOOTHING, None)
@@ -258,6 +258,7 @@ fn check_gradients(model: &Model, threads: usize) {
             smoothing: SMOOTHING as f32,
             losses: each,
             gradients: Some((scale(place), &mut gradients)),
+            ..LossOptions::default()
         };
         let targets = wanted.targets(head.kind());
         let total = head.loss(&model.weights, &mut pass, x, targets, options).unwrap();
@@ -330,8 +331,9 @@ fn targets_that_do_not_fit_their_head_are_told() {
             let all = [
                 Targets::Tokens(&rows),
                 Targets::Labels(&[0; BATCH]),
-                Targets::Flags(&[0.0; 3 * BATCH]),
-                Targets::Tags(&rows),
+                Targets::Ordered(&[0; BATCH]),
+                Targets::Flags(&[0.0; 3 * BATCH], None),
+                Targets::Tags(&rows, None),
                 Targets::Spans(&spans),
             ];
             all.into_iter().filter(|targets| targets.name() != name).collect::<Vec<_>>()
@@ -354,23 +356,25 @@ fn targets_that_do_not_fit_their_head_are_told() {
         }
         let count = refuse("class", Targets::Labels(&[0, 1]));
         assert_eq!(count, HeadError::Count { head: "class".into(), expected: 3, got: 2 });
-        let outside = refuse("class", Targets::Labels(&[0, 1, 3]));
-        let expected = HeadError::Target { head: "class".into(), place: 2, target: 3, outputs: 3 };
-        assert_eq!(outside, expected);
+        for targets in [Targets::Labels(&[0, 1, 3]), Targets::Ordered(&[0, 1, 3])] {
+            let (head, place, target, outputs) = ("class".into(), 2, 3, 3);
+            let expected = HeadError::Target { head, place, target, outputs };
+            assert_eq!(refuse("class", targets), expected);
+        }
         let mut tags = rows.clone();
         // Position 3 of a sequence of two.
         tags[3 * BATCH + 1] = 0;
-        let padding = refuse("tags", Targets::Tags(&tags));
+        let padding = refuse("tags", Targets::Tags(&tags, None));
         assert_eq!(padding, HeadError::Padding { head: "tags".into(), place: 3 * BATCH + 1 });
         for place in [0, 2 * BATCH] {
             let mut tags = rows.clone();
             tags[place] = 1;
-            let part = refuse("crf", Targets::Tags(&tags));
+            let part = refuse("crf", Targets::Tags(&tags, None));
             assert_eq!(part, HeadError::PartOfTags { head: "crf".into(), sequence: 0 });
         }
         let mut flags = [0.0; 3 * BATCH];
         flags[4] = f32::NAN;
-        let flag = refuse("flags", Targets::Flags(&flags));
+        let flag = refuse("flags", Targets::Flags(&flags, None));
         assert!(matches!(flag, HeadError::Flag { place: 4, .. }), "{flag}");
         for bad in [(2, 1), (0, 2), (2, 2)] {
             let span = refuse("span", Targets::Spans(&[(0, 3), bad, (0, 0)]));
@@ -454,7 +458,8 @@ fn the_best_tags_are_the_likeliest_legal_path() {
                         }
                         let mut targets = vec![IGNORE; TIME * BATCH];
                         (0..n).for_each(|t| targets[t * BATCH + b] = path[t]);
-                        let (targets, options) = (Targets::Tags(&targets), LossOptions::default());
+                        let targets = Targets::Tags(&targets, legal);
+                        let options = LossOptions::default();
                         let loss = head.loss(&model.weights, tape, x, targets, options).unwrap();
                         if loss.nats < likeliest.0 {
                             likeliest = (loss.nats, path);

@@ -62,7 +62,7 @@ fn loss(model: &Model, words: Option<Words<'_>>, tags: &[u32]) -> (f64, Vec<Vec<
     let input = Input { ids: &ids, words, ..Input::default() };
     let x = model.forward_input(&mut pass, input, &padded(), &mut model.state(BATCH)).unwrap();
     let options = LossOptions { gradients: Some((1.0, &mut gradients)), ..LossOptions::default() };
-    let total = model.loss(&mut pass, x, Targets::Tags(tags), options).unwrap();
+    let total = model.loss(&mut pass, x, Targets::Tags(tags, None), options).unwrap();
     pass.backward(&model.weights, &mut gradients).unwrap();
     (total.nats, gradients.iter().map(|g| g.unwrap().to_vec()).collect())
 }

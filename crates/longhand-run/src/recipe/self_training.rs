@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SelfTraining {
-    /// Files of texts; labels in them are not read. A text that the run learns from, or is measured
-    /// on, is passed over.
+    /// Files of texts, tables or a text in each line; labels in them are not read. A text that the run
+    /// learns from, or is measured on, is passed over.
     pub unlabelled: Vec<PathBuf>,
     /// Rounds, of which the first one learns from the labelled examples alone, at least 2 (3).
     pub rounds: NonZeroUsize,
     /// The least probability of an answer that becomes a label (0.9).
     pub threshold: f64,
-    /// The most texts of each label, the most probable ones: for the second round, the third and so
-    /// on, the last number for all later ones (none: as many of each as of the label that is given
-    /// least often).
+    /// The most texts of each label, the most probable ones: for the second round, the third
+    /// and so on, the last number for all later ones (none: as many of each as of the label
+    /// that is given least often).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub per_label: Vec<NonZeroUsize>,
     /// The round that this run is, from 1; every round in turns where not given.

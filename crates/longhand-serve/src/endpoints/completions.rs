@@ -1,14 +1,16 @@
 //! `POST /v1/completions`: texts that continue prompts.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::response::Response;
 use longhand_engine::Rules;
-use longhand_sessions::{Job, Usage as Counted, Work};
+use longhand_sessions::{Job, Outcome, Usage as Counted, Work};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
 use crate::answer::{Answer, Piece, Pieces, check_whole, finish_reason, streamed_reason};
 use crate::app::App;
@@ -205,8 +207,21 @@ struct Asked {
     given: usize,
     alternatives: Option<usize>,
     tells_memory: bool,
+    /// When the request is given up, with all of its prompts.
+    deadline: Option<Instant>,
     id: String,
     created: u64,
+}
+
+/// The texts of one prompt: the tokens of the prompt, the answers, and what was read and kept.
+type Texts = (Vec<Told>, Vec<Answer>, Box<Outcome>);
+
+/// Prompts whose texts are written side by side. All of them are listened to: one that is not would wait
+/// with its streams, and so keep them from a prompt whose turn is before its own.
+#[derive(Default)]
+struct SideBySide {
+    running: JoinSet<(usize, Result<Texts, ApiError>)>,
+    ended: BTreeMap<usize, Texts>,
 }
 
 pub(crate) fn endpoint() -> Endpoint {
@@ -227,6 +242,7 @@ async fn create(
     // A long prompt takes its time, and its client may leave meanwhile.
     let mut asked = blocking(move || Asked::check(caller, language, request)).await?;
     asked.rules = rules("response_format", format).await?;
+    asked.deadline = Some(app.deadline());
     if let Memory::Prefix(name) = &asked.memory {
         // Requests with one key may come together: one has the session, the others none.
         asked.hold = app.in_use().take(&asked.caller.owner, name).ok();
@@ -288,6 +304,7 @@ impl Asked {
             given,
             alternatives,
             tells_memory,
+            deadline: None,
             id,
             created,
         })
@@ -310,6 +327,7 @@ impl Asked {
         let mut job = Job::new(self.caller.owner.clone(), prompt.ids.clone(), Work::Write(write));
         job.start = self.memory.start();
         job.keep = self.memory.keep(&app.limits());
+        job.deadline = self.deadline;
         let running = Running::start(app, &self.caller, &self.language, job).await?;
         let pieces = Pieces::new(running, &self.language, &prompt.ids, self.branches, tells)?;
         Ok(pieces.telling_ends())
@@ -323,15 +341,14 @@ impl Asked {
     async fn whole(self, app: &App) -> Result<Response, ApiError> {
         let mut answer = self.chunk(Vec::new());
         let mut usage = Usage::default();
-        let mut running = VecDeque::new();
+        let mut all = SideBySide::default();
         let mut next = 0;
         for place in 0..self.prompts.len() {
             while next < self.prompts.len() && next < place + SIDE_BY_SIDE {
-                running.push_back(self.start(app, next).await?);
+                all.listen(next, self.start(app, next).await?);
                 next += 1;
             }
-            let Some(pieces) = running.pop_front() else { break };
-            let (told, mut answers, outcome) = pieces.collect().await?;
+            let (told, mut answers, outcome) = all.texts(place).await?;
             check_whole(&outcome)?;
             usage.add(&self.counted(place, &outcome.usage));
             answer.session_id = outcome.session.map(|session| session.name.to_string());
@@ -485,6 +502,29 @@ impl Asked {
             let (index, finish_reason) = (index(branch), finish);
             let choice = Choice { text, index, logprobs, memory_shares, finish_reason };
             writer.data(&self.chunk(vec![choice])).await?;
+        }
+    }
+}
+
+impl SideBySide {
+    /// Collects the texts of a prompt, until this is dropped.
+    fn listen(&mut self, place: usize, pieces: Pieces) {
+        self.running.spawn(async move { (place, pieces.collect().await) });
+    }
+
+    /// Waits for the texts of a prompt.
+    ///
+    /// # Errors
+    /// What any of the jobs failed with.
+    async fn texts(&mut self, place: usize) -> Result<Texts, ApiError> {
+        loop {
+            if let Some(texts) = self.ended.remove(&place) {
+                return Ok(texts);
+            }
+            let ended = self.running.join_next().await;
+            let ended = ended.ok_or_else(|| ApiError::internal("a prompt has no texts"))?;
+            let (place, texts) = ended.map_err(ApiError::internal)?;
+            self.ended.insert(place, texts?);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use axum::response::Response;
-use longhand_sessions::{Name, SessionError};
+use longhand_sessions::{Name, Owner, SessionError, Sessions};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,7 @@ const MOST_ADDED: usize = 20;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Conversation {
-    id: String,
+    pub(crate) id: String,
     created_at: u64,
     metadata: BTreeMap<String, String>,
     /// The messages, the first one first.
@@ -127,12 +127,52 @@ impl Conversation {
     /// # Errors
     /// [`ApiError::NotFound`] for one that is none of the key's.
     pub(crate) async fn load(app: &App, caller: &Caller, id: &str) -> Result<Self, ApiError> {
+        let (sessions, owner, id) = (app.sessions().clone(), caller.owner.clone(), id.to_owned());
+        blocking(move || Self::find(&sessions, &owner, &id)).await
+    }
+
+    /// As [`Conversation::load`]. It may wait for a disk.
+    ///
+    /// # Errors
+    /// The errors of [`Conversation::load`], for the same causes.
+    pub(crate) fn find(sessions: &Sessions, owner: &Owner, id: &str) -> Result<Self, ApiError> {
         Self::name(id)?;
-        let (sessions, owner, name) = (app.sessions().clone(), caller.owner.clone(), id.to_owned());
-        let bytes = blocking(move || Ok(sessions.document(&owner, CONVERSATION, &name)?)).await?;
+        Self::of(id, sessions.document(owner, CONVERSATION, id)?)
+    }
+
+    fn of(id: &str, bytes: Option<Vec<u8>>) -> Result<Self, ApiError> {
         serde_json::from_slice(&bytes.ok_or_else(|| unknown(id))?).map_err(|error| {
             ApiError::Internal(format!("the conversation `{id}` is damaged ({error}): erase it"))
         })
+    }
+
+    /// Changes what is kept, as it is now: other servers may have changed it since it was loaded. It is
+    /// durable when this returns.
+    ///
+    /// # Errors
+    /// Those of `what`, and nothing has changed then; [`ApiError::NotFound`] for one that was erased, and
+    /// the errors of the store.
+    pub(crate) async fn update<R: Send + 'static>(
+        app: &App,
+        caller: &Caller,
+        id: &str,
+        what: impl FnOnce(&mut Self) -> Result<R, ApiError> + Send + 'static,
+    ) -> Result<(Self, R), ApiError> {
+        Self::name(id)?;
+        let (sessions, owner, id) = (app.sessions().clone(), caller.owner.clone(), id.to_owned());
+        let ttl = app.limits().ttl;
+        blocking(move || {
+            let mut changed = None;
+            sessions.update_document(&owner, CONVERSATION, &id, ttl, |bytes| {
+                let mut conversation = Self::of(&id, bytes)?;
+                let result = what(&mut conversation)?;
+                let bytes = serde_json::to_vec(&conversation).map_err(ApiError::internal)?;
+                changed = Some((conversation, result));
+                Ok::<_, ApiError>(bytes)
+            })?;
+            changed.ok_or_else(|| ApiError::internal("nothing was changed"))
+        })
+        .await
     }
 
     /// The name of its session.
@@ -143,11 +183,11 @@ impl Conversation {
         Name::new(id).map_err(|_| unknown(id))
     }
 
-    /// Keeps it: it is durable when this returns.
+    /// Keeps a new one: it is durable when this returns.
     ///
     /// # Errors
     /// If the store fails.
-    pub(crate) async fn save(&self, app: &App, caller: &Caller) -> Result<(), ApiError> {
+    async fn save(&self, app: &App, caller: &Caller) -> Result<(), ApiError> {
         let bytes = serde_json::to_vec(self).map_err(ApiError::internal)?;
         let (sessions, owner, id) = (app.sessions().clone(), caller.owner.clone(), self.id.clone());
         let ttl = app.limits().ttl;
@@ -210,18 +250,16 @@ async fn show(
 }
 
 /// Changes a conversation that no response is being added to.
-async fn change<R>(
+async fn change<R: Send + 'static>(
     app: &App,
     caller: &Caller,
     id: &str,
-    what: impl FnOnce(&mut Conversation) -> Result<R, ApiError>,
+    what: impl FnOnce(&mut Conversation) -> Result<R, ApiError> + Send + 'static,
 ) -> Result<(Conversation, R), ApiError> {
     let hold = app.in_use().take(&caller.owner, &Conversation::name(id)?)?;
-    let mut conversation = Conversation::load(app, caller, id).await?;
-    let result = what(&mut conversation)?;
-    conversation.save(app, caller).await?;
+    let changed = Conversation::update(app, caller, id, what).await?;
     drop(hold);
-    Ok((conversation, result))
+    Ok(changed)
 }
 
 async fn alter(
@@ -230,7 +268,7 @@ async fn alter(
     Named(id): Named<String>,
     JsonBody(request): JsonBody<ChangeRequest>,
 ) -> Result<Response, ApiError> {
-    let (conversation, ()) = change(&app, &caller, &id, |conversation| {
+    let (conversation, ()) = change(&app, &caller, &id, move |conversation| {
         conversation.metadata = request.metadata.unwrap_or_default();
         Ok(())
     })
@@ -281,7 +319,7 @@ async fn add_items(
         return Err(ApiError::invalid("items", "`items` is empty: give at least one message"));
     }
     let items = added(request.items)?;
-    let (_, items) = change(&app, &caller, &id, |conversation| {
+    let (_, items) = change(&app, &caller, &id, move |conversation| {
         conversation.items.extend(items.iter().cloned());
         Ok(items)
     })
@@ -305,7 +343,7 @@ async fn remove_item(
     caller: Caller,
     Named((id, item)): Named<(String, String)>,
 ) -> Result<Response, ApiError> {
-    let (conversation, _) = change(&app, &caller, &id, |conversation| {
+    let (conversation, _) = change(&app, &caller, &id, move |conversation| {
         let place = conversation.place(&item)?;
         Ok(conversation.items.remove(place))
     })

@@ -114,9 +114,11 @@ async fn create(
     let (encoder, input) = (language.clone(), request.input);
     // Long texts take their time.
     let texts = blocking(move || encode(&encoder, input)).await?;
+    let deadline = Some(app.deadline());
     let (mut data, mut tokens) = (Vec::with_capacity(texts.len()), 0);
     for (index, ids) in texts.into_iter().enumerate() {
-        let job = Job { cache: false, ..Job::new(caller.owner.clone(), ids, Work::Embed) };
+        let job = Job::new(caller.owner.clone(), ids, Work::Embed);
+        let job = Job { cache: false, deadline, ..job };
         let mut running = Running::start(&app, &caller, &language, job).await?;
         let answered = running.finish().await?;
         tokens += answered.outcome.usage.prompt;

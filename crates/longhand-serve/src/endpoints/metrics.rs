@@ -23,6 +23,7 @@ async fn show(State(app): State<App>) -> Response {
     });
     let mut readings = Readings::of(app.sessions().counters(), loads);
     readings.tokens_read += app.metrics().tokens_scored();
+    readings.add_tasks(app.metrics().tasks());
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], app.metrics().render(&readings)).into_response()
 }
 

@@ -1,5 +1,7 @@
 //! `/v1/responses`: answers that are kept, and that the next one goes on from.
 
+use std::time::{Duration, Instant};
+
 use axum::extract::State;
 use axum::response::Response;
 use longhand_sessions::{Name, Owner, SessionError};
@@ -25,12 +27,17 @@ use crate::{sse, together};
 
 mod create;
 mod events;
+mod history;
 pub(super) mod object;
 #[cfg(test)]
 mod tests;
 
 /// The kind of the documents that responses are kept as.
 const RESPONSE: &str = "response";
+/// How long another server is given to end a response.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often a server looks whether another one has ended a response, or wants one ended.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// A request to count the tokens of a response's input.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -168,21 +175,32 @@ async fn cancel(
 /// A response that nobody writes any more: one in progress is given up, and its last word awaited.
 ///
 /// # Errors
-/// [`ApiError::Conflict`] for one that another server writes, as no server can end it for another.
+/// [`ApiError::Conflict`] for one that another server writes and does not end in time.
 async fn ended(app: &App, caller: &Caller, stored: Stored) -> Result<Stored, ApiError> {
     if stored.response.status != Status::InProgress {
         return Ok(stored);
     }
     let id = stored.response.id;
     app.background().give_up(&caller.owner, &id).await;
-    let stored = load(app, caller, &id, "response").await?;
-    match stored.response.status {
-        Status::InProgress => Err(ApiError::Conflict(format!(
-            "the response `{id}` is being written by another server: ask that one, or again when it \
-             has ended"
-        ))),
-        _ => Ok(stored),
+    let mut stored = load(app, caller, &id, "response").await?;
+    if stored.response.status != Status::InProgress {
+        return Ok(stored);
     }
+    // Another server writes it, which looks for this now and then.
+    let (sessions, owner, asked) = (app.sessions().clone(), caller.owner.clone(), id.clone());
+    blocking(move || Ok(Background::ask_to_end(&sessions, &owner, &asked)?)).await?;
+    let patience = Instant::now() + PATIENCE;
+    while stored.response.status == Status::InProgress {
+        if patience <= Instant::now() {
+            return Err(ApiError::Conflict(format!(
+                "the response `{id}` is being written by another server, which was asked to end it and \
+                 has not yet: ask again"
+            )));
+        }
+        tokio::time::sleep(LOOK).await;
+        stored = load(app, caller, &id, "response").await?;
+    }
+    Ok(stored)
 }
 
 async fn list_items(
@@ -214,26 +232,26 @@ async fn load(
         return Err(not_found());
     }
     let (app, owner, name) = (app.clone(), caller.owner.clone(), id.to_owned());
-    let found = blocking(move || {
-        // Asked first: what this server does not write now has its last word in the store.
-        let is_own = app.background().has(&owner, &name);
-        let Some(bytes) = app.sessions().document(&owner, RESPONSE, &name)? else {
-            return Ok(None);
-        };
-        let mut stored: Stored = serde_json::from_slice(&bytes).map_err(|error| {
-            ApiError::Internal(format!("the response `{name}` is damaged ({error}): erase it"))
-        })?;
-        if stored.response.status == Status::InProgress
-            && !is_own
-            && !is_written(&app, &owner, &stored)?
-        {
-            let message = "the response was broken off, because its server stopped or could not keep \
-                           it: ask again";
-            stored.response.fail(message.into());
-        }
-        Ok(Some(stored))
-    });
-    found.await?.ok_or_else(not_found)
+    blocking(move || find(&app, &owner, &name)).await?.ok_or_else(not_found)
+}
+
+/// A response that was kept, if it is there. It may wait for a disk.
+fn find(app: &App, owner: &Owner, id: &str) -> Result<Option<Stored>, ApiError> {
+    // Asked first: what this server does not write now has its last word in the store.
+    let is_own = app.background().has(owner, id);
+    let Some(bytes) = app.sessions().document(owner, RESPONSE, id)? else {
+        return Ok(None);
+    };
+    let mut stored: Stored = serde_json::from_slice(&bytes).map_err(|error| {
+        ApiError::Internal(format!("the response `{id}` is damaged ({error}): erase it"))
+    })?;
+    if stored.response.status == Status::InProgress && !is_own && !is_written(app, owner, &stored)?
+    {
+        let message = "the response was broken off, because its server stopped or could not keep it: \
+                       ask again";
+        stored.response.fail(message.into());
+    }
+    Ok(Some(stored))
 }
 
 /// Whether another server writes a response that is in progress. What fails here is only shown: a server

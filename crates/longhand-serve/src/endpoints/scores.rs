@@ -1,10 +1,11 @@
 //! `POST /score` and `POST /rerank`, in vLLM's form: how well texts go together, by a language model.
 //!
-//! The score of a text behind another is the geometric mean of its tokens' probabilities, between 0
-//! and 1. A document's relevance is the score of the query behind it: the query likelihood of Ponte
-//! and Croft, 1998.
+//! The score of a text behind another is the geometric mean of its tokens' probabilities, between
+//! 0 and 1. A document's relevance is the score of the query behind it: the query likelihood of
+//! Ponte and Croft, 1998.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -147,17 +148,18 @@ struct Scored {
     read: u64,
 }
 
-/// Scores texts behind a prompt.
+/// Scores texts behind a prompt, until the time of their request is over.
 async fn score(
     app: &App,
     caller: &Caller,
     language: &Arc<Language>,
     prompt: Vec<u32>,
     continuations: Vec<Vec<u32>>,
+    deadline: Instant,
 ) -> Result<Scored, ApiError> {
     let counts: u64 = continuations.iter().map(|ids| ids.len() as u64).sum();
     let work = Work::Score(Score { continuations, top: 0 });
-    let job = Job::new(caller.owner.clone(), prompt, work);
+    let job = Job { deadline: Some(deadline), ..Job::new(caller.owner.clone(), prompt, work) };
     let answered = Running::start(app, caller, language, job).await?.finish().await?;
     let sum = |scores: &Vec<longhand_sessions::TokenScore>| {
         let each = scores.iter().filter_map(|score| score.log_probability);
@@ -203,6 +205,7 @@ async fn create_scores(
     JsonBody(request): JsonBody<ScoreRequest>,
 ) -> Result<Response, ApiError> {
     let language = app.models_for_work()?.language(&request.model)?.clone();
+    let deadline = app.deadline();
     let (first, second) = (request.text_1.into_vec(), request.text_2.into_vec());
     check_count("text_2", second.len())?;
     if first.len() != 1 && first.len() != second.len() {
@@ -223,7 +226,7 @@ async fn create_scores(
     };
     let (mut data, mut read) = (Vec::new(), 0);
     for (prompt, texts) in groups {
-        let scored = score(&app, &caller, &language, prompt, texts).await?;
+        let scored = score(&app, &caller, &language, prompt, texts, deadline).await?;
         read += scored.read;
         for (log_probability, tokens) in scored.scores {
             let score = geometric_mean((log_probability, tokens));
@@ -247,6 +250,7 @@ async fn create_ranking(
     JsonBody(request): JsonBody<RerankRequest>,
 ) -> Result<Response, ApiError> {
     let language = app.models_for_work()?.language(&request.model)?.clone();
+    let deadline = app.deadline();
     let RerankRequest { query, documents, top_n, return_documents, .. } = request;
     check_count("documents", documents.len())?;
     let encoder = language.clone();
@@ -259,7 +263,8 @@ async fn create_ranking(
     let (query, encoded, documents) = encoded.await?;
     let (mut found, mut read) = (Vec::with_capacity(encoded.len()), 0);
     for (index, document) in encoded.into_iter().enumerate() {
-        let scored = score(&app, &caller, &language, document, vec![query.clone()]).await?;
+        let queries = vec![query.clone()];
+        let scored = score(&app, &caller, &language, document, queries, deadline).await?;
         read += scored.read;
         found.push((index, scored.scores.first().copied().map_or(0.0, geometric_mean)));
     }
@@ -285,9 +290,14 @@ async fn create_ranking(
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use longhand_engine::score::surprisal;
     use serde_json::json;
 
+    use crate::auth::Keys;
+    use crate::error::ApiError;
+    use crate::limits::Limits;
     use crate::testing::Server;
 
     #[tokio::test]
@@ -309,6 +319,30 @@ mod tests {
             assert!((found - sum).abs() < 1e-3 * sum.abs(), "{found} {sum}");
             let score = body["data"][place]["score"].as_f64().unwrap();
             assert!((score - (sum / text.len() as f64).exp()).abs() < 1e-3);
+        }
+    }
+
+    /// However many texts a request has, it is given up after the time of one request.
+    #[tokio::test]
+    async fn all_texts_of_a_request_have_one_deadline() {
+        let server = Server::new();
+        let caller = server.app.keys().caller(None).unwrap();
+        let language = server.app.models().unwrap().language("nano").unwrap().clone();
+        let score = |deadline| {
+            let ids = (vec![1, 2], vec![vec![3]]);
+            super::score(&server.app, &caller, &language, ids.0, ids.1, deadline)
+        };
+        assert_eq!(score(Instant::now()).await.err(), Some(ApiError::Overdue));
+        assert!(score(server.app.deadline()).await.is_ok());
+        server.app.set_limits(Limits { request_time: Duration::MAX, ..Limits::default() });
+        assert!(score(server.app.deadline()).await.is_ok());
+        let limits = Limits { request_time: Duration::ZERO, ..Limits::default() };
+        let server = Server::with(Keys::none().unwrap(), limits);
+        let texts = json!({"model": "nano", "text_1": "a", "text_2": "b"});
+        let documents = json!({"model": "nano", "query": "a", "documents": ["b", "c"]});
+        for (path, asked) in [("/score", texts), ("/rerank", documents)] {
+            let (status, body) = server.post(path, asked).await;
+            assert_eq!((status, &body["error"]["code"]), (504, &json!("timeout")), "{body}");
         }
     }
 

@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
+use crate::auth::Caller;
 use crate::body::JsonBody;
 use crate::endpoint::{Endpoint, Operation};
 use crate::error::{ApiError, json_body};
 use crate::ids::{random_id, unix_time};
 use crate::models::Served;
 use crate::sampling::Texts;
-use crate::task_worker::TaskWorker;
+use crate::task_worker::{TaskWorker, Terms};
 
 /// The most examples of one request.
 const MOST_EXAMPLES: usize = 1024;
@@ -193,12 +194,12 @@ pub(crate) fn endpoints() -> Vec<Endpoint> {
         Endpoint::at("/answer")
             .on(answer.takes::<AnswerRequest>().gives::<AnswerFound>(), create_answer),
         Endpoint::at("/translate")
-            .on(translate.takes::<WriteRequest>().gives::<WrittenTexts>(), |app, body| {
-                create_texts(app, body, "translate", "translation")
+            .on(translate.takes::<WriteRequest>().gives::<WrittenTexts>(), |app, caller, body| {
+                create_texts(app, caller, body, "translate", "translation")
             }),
         Endpoint::at("/summarize")
-            .on(summarize.takes::<WriteRequest>().gives::<WrittenTexts>(), |app, body| {
-                create_texts(app, body, "summarize", "summary")
+            .on(summarize.takes::<WriteRequest>().gives::<WrittenTexts>(), |app, caller, body| {
+                create_texts(app, caller, body, "summarize", "summary")
             }),
     ]
 }
@@ -215,6 +216,11 @@ fn worker(app: &App, name: &str, kinds: &[&str]) -> Result<Arc<TaskWorker>, ApiE
             Err(ApiError::unsupported("model", message))
         }
     }
+}
+
+/// Until when a request that begins now is answered, and who is charged for it.
+fn terms(app: &App, caller: &Caller) -> Terms {
+    Terms::of(app.deadline(), &caller.rate, app.metrics())
 }
 
 fn examples(texts: Texts) -> Result<Vec<String>, ApiError> {
@@ -235,6 +241,7 @@ fn on_line(text: &str) -> String {
 
 async fn create_classes(
     State(app): State<App>,
+    caller: Caller,
     JsonBody(request): JsonBody<ClassifyRequest>,
 ) -> Result<Response, ApiError> {
     let mut texts: Vec<String> =
@@ -250,7 +257,7 @@ async fn create_classes(
         }
     }
     let worker = worker(&app, &request.model, &["classify", "multi-label"])?;
-    let answers = worker.answer(texts).await?;
+    let answers = worker.answer(texts, terms(&app, &caller)).await?;
     let data = answers.into_iter().enumerate().map(|(index, fields)| class(index, &fields));
     Ok(json_body(&Classes {
         id: random_id("classify-"),
@@ -277,6 +284,7 @@ fn class(index: usize, fields: &Map<String, Value>) -> Class {
 
 async fn create_tags(
     State(app): State<App>,
+    caller: Caller,
     JsonBody(request): JsonBody<TagRequest>,
 ) -> Result<Response, ApiError> {
     let words: Vec<String> = match &request.input {
@@ -289,7 +297,7 @@ async fn create_tags(
         return Err(ApiError::invalid("input", message));
     }
     let worker = worker(&app, &request.model, &["tag"])?;
-    let answers = worker.answer(vec![words.join("\n")]).await?;
+    let answers = worker.answer(vec![words.join("\n")], terms(&app, &caller)).await?;
     let fields = answers.first().ok_or_else(|| ApiError::internal("there is no answer"))?;
     let list = |name: &str| fields.get(name).cloned().unwrap_or_default();
     let entities: Vec<Map<String, Value>> =
@@ -314,6 +322,7 @@ async fn create_tags(
 
 async fn create_answer(
     State(app): State<App>,
+    caller: Caller,
     JsonBody(request): JsonBody<AnswerRequest>,
 ) -> Result<Response, ApiError> {
     let worker = worker(&app, &request.model, &["span", "answer"])?;
@@ -330,7 +339,7 @@ async fn create_answer(
         (_, Some(context)) => format!("{}\t{}", on_line(context), on_line(&request.question)),
         (_, None) => on_line(&request.question),
     };
-    let answers = worker.answer(vec![unit]).await?;
+    let answers = worker.answer(vec![unit], terms(&app, &caller)).await?;
     let fields = answers.first().ok_or_else(|| ApiError::internal("there is no answer"))?;
     Ok(json_body(&AnswerFound {
         model: request.model,
@@ -345,13 +354,14 @@ async fn create_answer(
 
 async fn create_texts(
     State(app): State<App>,
+    caller: Caller,
     JsonBody(request): JsonBody<WriteRequest>,
     kind: &str,
     column: &str,
 ) -> Result<Response, ApiError> {
     let texts = examples(request.input)?.iter().map(|text| on_line(text)).collect();
     let worker = worker(&app, &request.model, &[kind])?;
-    let answers = worker.answer(texts).await?;
+    let answers = worker.answer(texts, terms(&app, &caller)).await?;
     let data = answers.iter().enumerate().map(|(index, fields)| WrittenText {
         index,
         text: text(fields, column).unwrap_or_default(),
@@ -369,4 +379,63 @@ fn text(fields: &Map<String, Value>, name: &str) -> Option<String> {
 
 fn number(fields: &Map<String, Value>, name: &str) -> Option<f64> {
     fields.get(name)?.as_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use http_body_util::BodyExt;
+    use serde_json::json;
+
+    use crate::auth::Keys;
+    use crate::limits::Limits;
+    use crate::testing::{Server, json as read};
+
+    /// The value of a metric without labels.
+    async fn metric(server: &Server, name: &str, key: Option<&str>) -> u64 {
+        let response = server.call("GET", "/metrics", None, key).await;
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        let line = text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn tokens_of_a_task_are_charged_to_the_key_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.toml");
+        let (key, lines) = crate::new_key("alice");
+        let (other, more) = crate::new_key("operator");
+        fs_err::write(&path, format!("{lines}tokens_per_minute = 10\n{more}")).unwrap();
+        let server = Server::classifying(Keys::of_file(&path).unwrap(), Limits::default());
+        let asked = json!({"model": "mood", "input": ["she was very glad", "sad then"]});
+        let ask = || server.call("POST", "/classify", Some(asked.clone()), Some(&key));
+        let (status, body) = read(ask().await).await;
+        assert_eq!((status, body["data"].as_array().map(Vec::len)), (200, Some(2)), "{body}");
+        let (status, body) = read(ask().await).await;
+        assert_eq!((status, &body["error"]["code"]), (429, &json!("rate_limit_exceeded")));
+        let key = Some(other.as_str());
+        assert!(metric(&server, "longhand_tokens_read_total", key).await >= 25);
+        for name in ["longhand_jobs_accepted_total", "longhand_jobs_finished_total"] {
+            assert_eq!(metric(&server, name, key).await, 1, "{name}");
+        }
+        assert_eq!(metric(&server, "longhand_queue_depth", key).await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_task_has_the_deadline_of_any_request() {
+        let limits = Limits { request_time: Duration::ZERO, ..Limits::default() };
+        let server = Server::classifying(Keys::none().unwrap(), limits);
+        let asked = json!({"model": "mood", "input": "she was glad"});
+        let (status, body) = server.post("/classify", asked).await;
+        assert_eq!((status, &body["error"]["code"]), (504, &json!("timeout")), "{body}");
+        for _ in 0..600 {
+            if metric(&server, "longhand_jobs_deadline_total", None).await == 1 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the thread has not counted it");
+    }
 }

@@ -160,7 +160,7 @@ fn number(name: &'static str, count: u64) -> KeyValue {
 /// The kind of an error. Its message could hold the name of a session.
 fn kind(error: &JobError) -> &'static str {
     match error {
-        JobError::Busy { .. } => "busy",
+        JobError::Busy { .. } | JobError::Memory { .. } => "busy",
         JobError::Draining => "draining",
         JobError::Deadline => "deadline",
         JobError::Cancelled => "cancelled",

@@ -10,11 +10,17 @@ use longhand_engine::{
 };
 use longhand_model::Format;
 
-use crate::testing::{host, ids, name, owner, reader, run, submit, tiny, turn, write};
+use crate::cache::ends;
+use crate::chain::Chain;
+use crate::lru::bytes_of;
+use crate::testing::{
+    Running, cpu, host, ids, name, owner, reader, run, submit, tiny, turn, write,
+};
 use crate::worker::verify::same_bits;
 use crate::{
-    Event, Finish, HostSettings, Job, JobError, Keep, KeepSession, Score, SealError, Sealer,
-    SealingKey, SessionError, Sessions, SessionsSettings, Start, Work, Write,
+    Backlog, CacheSettings, Event, Finish, Host, HostSettings, Job, JobError, Keep, KeepSession,
+    Score, SealError, Sealer, SealingKey, SessionError, Sessions, SessionsSettings, Start,
+    StateCache, Work, Write,
 };
 
 fn store() -> Arc<Sessions> {
@@ -583,8 +589,157 @@ fn a_restored_state_is_recomputed_and_a_wrong_one_is_found_and_healed() {
     sessions.shelf.take_in(last.state.id, Arc::new(wrong));
     let ran = run(&host, turn("s", ids(5, 5), 6, 50)).unwrap();
     assert_eq!((counters.verified.get(), counters.verify_failures.get()), (4, 1));
-    let (tokens, _) = alone(good, &ids(5, 5), told(6), 50);
+    let (tokens, _) = alone((*good).clone(), &ids(5, 5), told(6), 50);
     assert_eq!(ran.ids(0), tokens.iter().map(|token| token.0).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_state_of_the_cache_is_recomputed_and_a_wrong_one_is_found_and_healed() {
+    let (engine, sessions) = (tiny(Format::F32, 9), store());
+    let cache = StateCache::new(CacheSettings::default(), sessions.counters()).unwrap();
+    let settings = HostSettings { verify: 1.0, ..HostSettings::default() };
+    let host = Host::start(&engine, &cpu(), &sessions, &cache, None, settings).unwrap();
+    let prompt = ids(CHUNK + 40, 3);
+    let again = || run(&host, write(prompt.clone(), 6, 50)).unwrap();
+    let expected = again().ids(0);
+    let counters = host.counters();
+    let counted = || (counters.cache_verified.get(), counters.cache_verify_failures.get());
+    assert_eq!(counted(), (0, 0));
+    assert_eq!((again().ids(0), counted()), (expected.clone(), (1, 0)));
+    // A state of something else takes its place.
+    let mut wrong = engine.session(Default::default()).unwrap();
+    wrong.read(&mut reader(&engine), &ids(prompt.len(), 77)).unwrap();
+    let (_, chain) = *ends(Chain::new(&engine), &prompt).last().unwrap();
+    cache.insert(&owner("a"), chain, Arc::new(wrong));
+    let ran = again();
+    assert_eq!(ran.outcome().usage.reused, prompt.len() as u64);
+    assert_eq!((ran.ids(0), counted()), (expected.clone(), (2, 1)));
+    // The recomputed one is in the cache now.
+    assert_eq!((again().ids(0), counted()), (expected, (3, 1)));
+    assert_eq!((counters.verified.get(), counters.verify_failures.get()), (0, 0));
+}
+
+#[test]
+fn states_of_waiting_jobs_count_in_the_memory() {
+    let engine = tiny(Format::F32, 1);
+    let mut one = engine.session(SamplerSettings::default()).unwrap();
+    one.read(&mut reader(&engine), &ids(3, 1)).unwrap();
+    let memory = 3 * bytes_of(&one);
+    let folder = tempfile::tempdir().unwrap();
+    let settings = SessionsSettings { memory, ..SessionsSettings::default() };
+    let (sessions, _) = Sessions::open(&folder.path().join("sessions.redb"), settings).unwrap();
+    let settings = HostSettings { streams: 1, ..HostSettings::default() };
+    let host = host(&engine, &sessions, None, settings);
+    let next = |at: u64| turn(&format!("s{at}"), ids(4, at), 2, 3);
+    for at in 0..4 {
+        run(&host, next(at)).unwrap();
+    }
+    assert_eq!(sessions.counters().sessions_hot.get(), 3);
+    // A job may end a little after its last event.
+    while host.counters().jobs.get() > 0 {
+        std::thread::yield_now();
+    }
+    let (hold, held) = channel::<()>();
+    let wait = move |_: &mut longhand_engine::Reader| {
+        // It hears only that there is nobody any more who could send.
+        let _ = held.recv();
+    };
+    host.run(Box::new(wait)).unwrap();
+    let mut waiting: Vec<Running> = (0..3).map(|at| submit(&host, next(at)).unwrap()).collect();
+    assert_eq!(sessions.counters().sessions_hot.get(), 0, "copies of stored states go first");
+    let counters = sessions.counters();
+    let before = (counters.accepted.get(), counters.refused_busy.get());
+    let mut waits = (0..99).map(|_| match submit(&host, next(3)) {
+        Err(JobError::Memory { wait }) => wait,
+        other => panic!("{:?}", other.err()),
+    });
+    // However many are refused, it is said how long jobs take that are done.
+    let first = waits.next().unwrap();
+    assert!(waits.all(|wait| wait == first));
+    assert_eq!((counters.accepted.get(), counters.refused_busy.get()), (before.0, before.1 + 99));
+    // An empty state is made when its turn comes.
+    waiting.extend((0..9).map(|at| submit(&host, write(ids(3, at), 2, at)).unwrap()));
+    drop(hold);
+    for running in waiting {
+        running.wait().unwrap();
+    }
+    run(&host, next(3)).unwrap();
+}
+
+#[test]
+fn a_stream_waits_for_its_slow_reader_and_holds_no_other_up() {
+    let (engine, sessions) = (tiny(Format::F32, 1), store());
+    let host = host(&engine, &sessions, None, HostSettings::default());
+    let (backlog, count) = (Backlog::default(), Backlog::MOST + 100);
+    let mut slow = write(ids(3, 0), count, 0);
+    slow.backlog = Some(backlog.clone());
+    let slow = submit(&host, slow).unwrap();
+    while !backlog.is_full() {
+        std::thread::yield_now();
+    }
+    let written = || host.counters().tokens_written.get();
+    let before = written();
+    assert!(before < count as u64, "{before}");
+    assert_eq!(run(&host, write(ids(3, 1), 20, 1)).unwrap().ids(0).len(), 20);
+    assert_eq!(written(), before + 20);
+    let mut tokens = 0;
+    for event in &slow.events {
+        backlog.taken(&event);
+        tokens += usize::from(matches!(event, Event::Token { .. }));
+    }
+    assert_eq!(tokens, count);
+    // One that nobody waits for gives its place back.
+    let mut left = write(ids(3, 0), usize::MAX, 0);
+    left.backlog = Some(backlog.clone());
+    let left = submit(&host, left).unwrap();
+    while !backlog.is_full() {
+        std::thread::yield_now();
+    }
+    drop(left);
+    while host.counters().jobs.get() > 0 {
+        std::thread::yield_now();
+    }
+    assert_eq!(host.counters().cancelled.get(), 1);
+}
+
+#[test]
+fn a_session_that_only_spared_work_is_read_again_where_it_is_gone() {
+    let (engine, sessions) = (tiny(Format::F32, 1), store());
+    let host = host(&engine, &sessions, None, HostSettings::default());
+    let follow = || {
+        let mut job = write(ids(5, 2), 6, 3);
+        job.start = Start::Session { name: name("gone"), or_new: false };
+        job
+    };
+    let mut job = follow();
+    job.whole = Some(Box::new(|| Some(ids(40, 1))));
+    let expected = run(&host, write(ids(40, 1), 6, 3)).unwrap().ids(0);
+    assert_eq!(run(&host, job).unwrap().ids(0), expected);
+    for whole in [None, Some(Box::new(|| None) as crate::Whole)] {
+        let mut job = follow();
+        job.whole = whole;
+        let error = run(&host, job).unwrap_err();
+        assert!(matches!(error, JobError::Session(SessionError::NotFound { .. })), "{error}");
+    }
+}
+
+#[test]
+fn a_session_that_only_spared_work_is_replaced_where_it_cannot_be_gone_on_from() {
+    let (sessions, other) = (store(), tiny(Format::F32, 2));
+    let [first, second] = [&tiny(Format::F32, 1), &other]
+        .map(|engine| host(engine, &sessions, None, HostSettings::default()));
+    let keep = Keep::Session(KeepSession { hint: true, ..KeepSession::new(name("k")) });
+    let mut job = write(ids(9, 1), 4, 3);
+    job.keep = keep.clone();
+    run(&first, job).unwrap();
+    let mut job = write(ids(5, 2), 4, 3);
+    job.start = Start::Session { name: name("k"), or_new: false };
+    job.keep = keep;
+    job.whole = Some(Box::new(|| Some(ids(14, 1))));
+    let ran = run(&second, job).unwrap();
+    assert!(ran.outcome().session.is_some());
+    let info = sessions.show(&owner("a"), &name("k")).unwrap();
+    assert_eq!(info.model, other.model_hash());
 }
 
 #[test]
@@ -614,7 +769,7 @@ fn what_cannot_be_done_is_refused_before_anything_runs() {
     let mut job = write(ids(3, 0), 3, 0);
     job.keep = Keep::Sealed { ttl: None };
     assert!(refused(job).contains("no keys"));
-    assert_eq!(host.counters().accepted.get(), 1, "the empty prompt alone had a place");
+    assert_eq!(host.counters().accepted.get(), 0);
     assert_eq!(host.counters().jobs.get(), 0);
     let (send, receive) = channel();
     host.run(Box::new(move |reader| send.send(reader.engine().model_hash().len()).unwrap()))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use longhand_engine::{Engine, SamplerSettings, Session};
+use longhand_engine::{Engine, Session};
 
 use super::shelf::Shelf;
 use super::snapshot::checked_session;
@@ -16,7 +16,8 @@ use crate::sealed::Sealer;
 
 /// A state to go on from, and the right to keep what comes of it.
 pub(crate) struct Opened {
-    pub(crate) session: Session,
+    /// None for an empty one.
+    pub(crate) state: Option<Arc<Session>>,
     pub(crate) origin: Origin,
     /// The chain of all tokens that the state has read, if they are known.
     pub(crate) chain: Option<Chain>,
@@ -70,25 +71,25 @@ impl Shelf {
         };
         let is_hint = matches!(keep, Keep::Session(keep) if keep.hint);
         let mut opened = match start {
-            Start::Fresh => fresh(engine)?,
+            Start::Fresh => fresh(engine),
             Start::Session { name, or_new } => match self.last(owner, name, engine)? {
                 Some(opened) => opened,
-                None if *or_new => fresh(engine)?,
+                None if *or_new => fresh(engine),
                 None => return Err(SessionError::NotFound { name: name.to_string() }.into()),
             },
             Start::Prefix { name } => match self.prefix(owner, name, ids, engine) {
                 Err(error) if !is_hint => return Err(error.into()),
                 Ok(Some(opened)) => opened,
-                Ok(None) | Err(_) => fresh(engine)?,
+                Ok(None) | Err(_) => fresh(engine),
             },
             Start::Sealed(bytes) => {
                 let sealer = sealer.ok_or(SealError::NoKeys)?;
                 let (session, chain) = sealer.open(owner, engine, bytes, self.clock.now())?;
-                Opened { session, origin: Origin::Outside, chain, place: None }
+                outside(session, chain)
             }
             Start::Snapshot(bytes) => {
                 let session = checked_session(bytes, engine, self.settings.snapshot_bytes)?;
-                Opened { session, origin: Origin::Outside, chain: None, place: None }
+                outside(session, None)
             }
         };
         opened.place = place;
@@ -179,15 +180,18 @@ impl Shelf {
     }
 }
 
-fn at_checkpoint(record: Record, place: usize, session: Session) -> Opened {
+fn at_checkpoint(record: Record, place: usize, state: Arc<Session>) -> Opened {
     let chain = record.saved.get(place).and_then(|saved| saved.chain);
     let origin = Origin::Checkpoint(Box::new(record), place);
-    Opened { session, origin, chain, place: None }
+    Opened { state: Some(state), origin, chain, place: None }
 }
 
-fn fresh(engine: &Arc<Engine>) -> Result<Opened, JobError> {
-    let settings: SamplerSettings = engine.generation().sampler;
-    let session = engine.session(settings).map_err(longhand_engine::EngineError::from)?;
+fn outside(session: Session, chain: Option<Chain>) -> Opened {
+    let state = Some(Arc::new(session));
+    Opened { state, origin: Origin::Outside, chain, place: None }
+}
+
+fn fresh(engine: &Arc<Engine>) -> Opened {
     let chain = Some(Chain::new(engine));
-    Ok(Opened { session, origin: Origin::Fresh, chain, place: None })
+    Opened { state: None, origin: Origin::Fresh, chain, place: None }
 }

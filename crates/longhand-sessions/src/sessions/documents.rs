@@ -9,6 +9,11 @@ use crate::error::SessionError;
 use crate::name::Owner;
 use crate::record::{EXPIRES, document_expires, hashed, unhashed};
 
+/// How often a document that someone else is changing is tried again.
+const ATTEMPTS: usize = 100;
+/// The time between two attempts.
+const PAUSE: Duration = Duration::from_millis(20);
+
 impl Shelf {
     pub(crate) fn put_document(
         &self,
@@ -17,14 +22,50 @@ impl Shelf {
         bytes: &[u8],
         ttl: Option<Duration>,
     ) -> Result<(), SessionError> {
+        let lease = Lease::take(&self.backend, document_key(owner, kind, id)?)?;
+        let old = self.backend.record(&lease.key)?;
+        self.replace_document(&lease, old.as_deref(), bytes, ttl)
+    }
+
+    /// Makes another document of one, which nobody else changes meanwhile. Others have it for a moment at
+    /// most, so that it is waited for.
+    pub(crate) fn update_document<E: From<SessionError>>(
+        &self,
+        owner: &Owner,
+        (kind, id): (&str, &str),
+        ttl: Option<Duration>,
+        update: impl FnOnce(Option<Vec<u8>>) -> Result<Vec<u8>, E>,
+    ) -> Result<(), E> {
         let key = document_key(owner, kind, id)?;
-        let lease = Lease::take(&self.backend, key.clone())?;
+        let mut lease = Lease::take(&self.backend, key.clone());
+        for _ in 0..ATTEMPTS {
+            if !matches!(lease, Err(SessionError::InUse { .. })) {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+            lease = Lease::take(&self.backend, key.clone());
+        }
+        let lease = lease?;
+        let old = self.backend.record(&key)?;
+        let before = old.as_deref().map(|old| self.content(id, old)).transpose()?.flatten();
+        let bytes = update(before)?;
+        Ok(self.replace_document(&lease, old.as_deref(), &bytes, ttl)?)
+    }
+
+    /// Writes a document in place of what is there.
+    fn replace_document(
+        &self,
+        lease: &Lease,
+        old: Option<&[u8]>,
+        bytes: &[u8],
+        ttl: Option<Duration>,
+    ) -> Result<(), SessionError> {
+        let (key, owner) = (lease.key.clone(), &lease.key.owner);
         let expires = ttl.map_or(0, |ttl| self.clock.now().saturating_add(milliseconds(ttl)));
         let header: [u8; EXPIRES] = expires.to_le_bytes();
         let value = hashed([&header[..], bytes].concat());
-        let old = self.backend.record(&key)?.map_or(0, |old| old.len());
         let mut batch = Batch::new(owner);
-        batch.bytes = value.len() as i64 - old as i64;
+        batch.bytes = value.len() as i64 - old.map_or(0, <[u8]>::len) as i64;
         self.find_room(owner, 0, batch.bytes)?;
         batch.guards.push(lease.guard());
         let expires = document_expires(&value);
@@ -41,10 +82,15 @@ impl Shelf {
         let Some(value) = self.backend.record(&document_key(owner, kind, id)?)? else {
             return Ok(None);
         };
+        self.content(id, &value)
+    }
+
+    /// The bytes of a document as it was put, unless it has expired.
+    fn content(&self, id: &str, value: &[u8]) -> Result<Option<Vec<u8>>, SessionError> {
         let what = "its bytes do not match their hash".into();
         let damaged = || SessionError::Damaged { name: id.to_owned(), what };
-        let bytes = unhashed(&value).and_then(|value| value.get(EXPIRES..)).ok_or_else(damaged)?;
-        Ok(self.is_living(&value).then(|| bytes.to_vec()))
+        let bytes = unhashed(value).and_then(|value| value.get(EXPIRES..)).ok_or_else(damaged)?;
+        Ok(self.is_living(value).then(|| bytes.to_vec()))
     }
 
     pub(crate) fn documents(&self, owner: &Owner, kind: &str) -> Result<Vec<String>, SessionError> {

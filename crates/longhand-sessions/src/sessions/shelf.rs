@@ -59,11 +59,35 @@ pub(crate) struct Shelf {
     pub(crate) quotas: Quotas,
     pub(crate) clock: Clock,
     pub(crate) counters: Arc<Counters>,
-    hot: Mutex<Lru<BlobId>>,
+    hot: Mutex<Hot>,
     /// What is wrong with sessions that a list left out, each until it is told.
     damaged: Mutex<HashMap<RecordKey, Option<String>>>,
     /// Whoever has it finds room for what is kept.
     pub(super) finding: Mutex<()>,
+}
+
+/// States in memory: copies of those in the store, and those of jobs.
+struct Hot {
+    states: Lru<BlobId>,
+    /// States of jobs that are not in a batch, and their bytes. They count in the budget of the copies.
+    held: usize,
+    held_bytes: u64,
+}
+
+/// A state of a job that is not in a batch: it counts among those in memory until this is dropped.
+pub(crate) struct Held {
+    shelf: Arc<Shelf>,
+    bytes: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut hot = self.shelf.hot();
+        hot.held -= 1;
+        hot.held_bytes -= self.bytes;
+        let taken = hot.held_bytes;
+        hot.states.leave(taken);
+    }
 }
 
 impl Shelf {
@@ -73,7 +97,9 @@ impl Shelf {
         clock: Clock,
         counters: &Arc<Counters>,
     ) -> Self {
-        let (hot, counters) = (Mutex::new(Lru::new(settings.memory)), counters.clone());
+        let states = Lru::new(settings.memory);
+        let hot = Mutex::new(Hot { states, held: 0, held_bytes: 0 });
+        let counters = counters.clone();
         let SessionsSettings { sessions_per_owner, bytes_per_owner, ttl, .. } = settings;
         let quotas = Quotas::new(sessions_per_owner, bytes_per_owner, ttl);
         let (damaged, finding) = (Mutex::default(), Mutex::default());
@@ -145,23 +171,22 @@ impl Shelf {
         Lease::take(&self.backend, key(owner, name))
     }
 
-    /// A copy of a session's state at one of its checkpoints.
+    /// A session's state at one of its checkpoints.
     pub(crate) fn load(
         &self,
         record: &Record,
         place: usize,
         engine: &Arc<Engine>,
-    ) -> Result<Session, SessionError> {
+    ) -> Result<Arc<Session>, SessionError> {
         let hash = engine.model_hash();
         if record.model != hash || record.tokenizer != engine.tokenizer().hash() {
             let (expected, got) = (hash.to_owned(), record.model.clone());
             return Err(SessionError::OtherModel { name: record.name.to_string(), expected, got });
         }
         let saved = record.saved.get(place).ok_or_else(|| record.damaged("it has no state"))?;
-        // The lock is not held while a state is copied.
-        let hot = self.hot().get(&saved.state.id);
+        let hot = self.hot().states.get(&saved.state.id);
         if let Some(session) = hot {
-            return Ok((*session).clone());
+            return Ok(session);
         }
         let bytes = self.blob(record, saved.state.id)?;
         let damaged = |what: String| record.damaged(what);
@@ -171,7 +196,8 @@ impl Shelf {
             return Err(damaged("its state is at another position than its record".into()));
         }
         self.counters.session_loads.add(1);
-        self.take_in(saved.state.id, Arc::new(session.clone()));
+        let session = Arc::new(session);
+        self.take_in(saved.state.id, session.clone());
         Ok(session)
     }
 
@@ -199,25 +225,41 @@ impl Shelf {
     /// Keeps a state in memory.
     pub(crate) fn take_in(&self, id: BlobId, session: Arc<Session>) {
         let mut hot = self.hot();
-        hot.insert(id, session);
+        hot.states.insert(id, session);
         self.tell(&hot);
+    }
+
+    /// Counts the state of a job that is not in a batch. Copies of stored states make room for it. None where
+    /// there are `few` such states or more, and this one would exceed the budget together with them.
+    pub(crate) fn hold(self: &Arc<Self>, bytes: u64, few: usize) -> Option<Held> {
+        let mut hot = self.hot();
+        let all = hot.held_bytes + bytes;
+        if hot.held >= few && all > self.settings.memory {
+            return None;
+        }
+        hot.held += 1;
+        hot.held_bytes = all;
+        hot.states.leave(all);
+        self.tell(&hot);
+        drop(hot);
+        Some(Held { shelf: self.clone(), bytes })
     }
 
     /// Drops states from memory that the store has no more.
     pub(crate) fn forget(&self, gone: &[BlobId]) {
         let mut hot = self.hot();
-        gone.iter().for_each(|id| hot.remove(id));
+        gone.iter().for_each(|id| hot.states.remove(id));
         self.tell(&hot);
     }
 
     /// Drops all states from memory. The store has them.
     pub(crate) fn forget_all(&self) {
         let mut hot = self.hot();
-        hot.clear();
+        hot.states.clear();
         self.tell(&hot);
     }
 
-    fn hot(&self) -> MutexGuard<'_, Lru<BlobId>> {
+    fn hot(&self) -> MutexGuard<'_, Hot> {
         self.hot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -225,9 +267,9 @@ impl Shelf {
         self.damaged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, hot: &Lru<BlobId>) {
-        self.counters.sessions_hot.set(hot.len() as u64);
-        self.counters.sessions_hot_bytes.set(hot.bytes());
+    fn tell(&self, Hot { states, .. }: &Hot) {
+        self.counters.sessions_hot.set(states.len() as u64);
+        self.counters.sessions_hot_bytes.set(states.bytes());
     }
 }
 

@@ -821,3 +821,31 @@ fn states_leave_memory_and_come_back() {
     assert_eq!((counters.sessions_hot.get(), counters.sessions_hot_bytes.get()), (0, 0));
     assert_eq!(counters.session_saves.get(), 16);
 }
+
+#[test]
+fn a_document_that_many_change_at_once_has_all_changes() {
+    let sessions = Sessions::in_memory(settings()).unwrap();
+    let add = |name: u8| {
+        let update = |old: Option<Vec<u8>>| {
+            let mut bytes = old.unwrap_or_default();
+            // Others come meanwhile.
+            std::thread::sleep(Duration::from_millis(2));
+            bytes.push(name);
+            Ok::<_, SessionError>(bytes)
+        };
+        sessions.update_document(&owner("a"), "list", "one", None, update).unwrap();
+    };
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let add = &add;
+            scope.spawn(move || (0..5).for_each(|it| add(5 * thread + it)));
+        }
+    });
+    let mut found = sessions.document(&owner("a"), "list", "one").unwrap().unwrap();
+    found.sort_unstable();
+    assert_eq!(found, (0..20).collect::<Vec<u8>>());
+    // What is refused changes nothing.
+    let refuse = |_| Err(SessionError::Exists { name: "it".into() });
+    assert!(sessions.update_document(&owner("a"), "list", "one", None, refuse).is_err());
+    assert_eq!(sessions.document(&owner("a"), "list", "one").unwrap().unwrap().len(), 20);
+}

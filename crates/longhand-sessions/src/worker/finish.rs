@@ -24,7 +24,7 @@ pub(crate) struct Ended {
 
 /// Keeps what jobs ask for, on the thread that saves.
 pub(crate) struct Finisher {
-    sessions: Arc<Sessions>,
+    pub(super) sessions: Arc<Sessions>,
     sealer: Option<Arc<Sealer>>,
 }
 
@@ -36,7 +36,8 @@ impl Finisher {
     /// Keeps the state, and tells the end when it is durable.
     pub(crate) fn finish(&self, ended: Ended) {
         let Ended { common, session, mut usage, turn, finishes } = ended;
-        let Common { owner, keep, noting, origin, chain, place, teller, .. } = common;
+        let Common { owner, keep, noting, origin, chain, place, held, teller, .. } = common;
+        drop(held);
         self.sessions.counters().tokens_reused.add(usage.reused);
         let position = session.position();
         let cached = usage.cache_written;

@@ -33,7 +33,8 @@ struct Inside {
 /// The place of one job. Dropping it makes room for another.
 pub(crate) struct Permit {
     gate: Arc<Gate>,
-    begun: Instant,
+    /// When the job came; none for one that was refused, whose time says nothing of how long jobs take.
+    begun: Option<Instant>,
 }
 
 /// Weight of the last job in the mean.
@@ -66,15 +67,18 @@ impl Gate {
         }
         if inside.jobs >= self.limit {
             self.counters.refused_busy.add(1);
-            // One of the streams ends after this time, on the mean.
-            let seconds = inside.mean / self.streams as f64;
-            let wait = Duration::from_secs_f64(seconds.clamp(0.0, LONGEST.as_secs_f64()));
-            return Err(JobError::Busy { wait: wait.clamp(SHORTEST, LONGEST) });
+            return Err(JobError::Busy { wait: self.pause(&inside) });
         }
         inside.jobs += 1;
-        self.counters.accepted.add(1);
         self.counters.jobs.change(1);
-        Ok(Permit { gate: self.clone(), begun: Instant::now() })
+        Ok(Permit { gate: self.clone(), begun: Some(Instant::now()) })
+    }
+
+    /// The time after which one of the streams ends, on the mean.
+    fn pause(&self, inside: &Inside) -> Duration {
+        let seconds = inside.mean / self.streams as f64;
+        let wait = Duration::from_secs_f64(seconds.clamp(0.0, LONGEST.as_secs_f64()));
+        wait.clamp(SHORTEST, LONGEST)
     }
 
     /// Lets no job in any more.
@@ -105,11 +109,23 @@ impl Gate {
     }
 }
 
+impl Permit {
+    /// Refuses the job, for whose state there is no memory.
+    pub(crate) fn refuse(mut self) -> JobError {
+        self.begun = None;
+        self.gate.counters.refused_busy.add(1);
+        let wait = self.gate.pause(&self.gate.inside());
+        JobError::Memory { wait }
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         let mut inside = self.gate.inside();
         inside.jobs -= 1;
-        inside.mean += WEIGHT * (self.begun.elapsed().as_secs_f64() - inside.mean);
+        if let Some(begun) = self.begun {
+            inside.mean += WEIGHT * (begun.elapsed().as_secs_f64() - inside.mean);
+        }
         self.gate.counters.jobs.change(-1);
         self.gate.left.notify_all();
     }

@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use longhand_engine::score::log_probabilities;
 use longhand_engine::session::CHUNK;
-use longhand_engine::{Reader, Session};
+use longhand_engine::{Engine, Reader, Session};
 
 use super::accepted::{Accepted, Common};
-use super::verify::Verify;
+use super::verify::{Source, Verdict, Verify};
+use super::writing::Failed;
 use crate::cache::StateCache;
 use crate::chain::Chain;
 use crate::counters::Counters;
 use crate::error::JobError;
 use crate::history::History;
 use crate::job::{Event, TokenScore, Usage, Work};
+use crate::sessions::shelf::Shelf;
 
 /// A job that has tokens to read.
 pub(crate) struct Reading {
@@ -50,8 +52,17 @@ pub(crate) enum Progress {
 
 impl Reading {
     /// Begins with the longest part of the prompt that the cache has.
-    pub(crate) fn begin(accepted: Accepted, cache: &StateCache) -> Self {
-        let Accepted { mut common, mut session, ids, work, ends, replay } = accepted;
+    pub(crate) fn begin(
+        mut accepted: Accepted,
+        (engine, shelf): (&Arc<Engine>, &Arc<Shelf>),
+        cache: &StateCache,
+    ) -> Result<Self, Failed> {
+        let mut session = match accepted.session(engine, shelf) {
+            Ok(session) => session,
+            Err(error) => return Err(Box::new((accepted.common, error))),
+        };
+        let Accepted { mut common, ids, work, ends, replay, verifies, .. } = accepted;
+        let mut verify = replay.map(|history| Verify::new(&history, &session, Source::Session));
         let (mut done, mut plan) = (0, VecDeque::new());
         if let Some(ends) = &ends {
             if let Some((position, found)) = cache.find(&common.owner, ends) {
@@ -60,6 +71,13 @@ impl Reading {
                 // Settings that were checked already.
                 let _ = session.resume_sampler(sampler);
                 done = position;
+                let chain = ends.iter().find(|(end, _)| *end == position).map(|&(_, chain)| chain);
+                if let (true, Some(chain)) = (verifies, chain) {
+                    // The cache has states of passes that begin with an empty one.
+                    let mut history = History::default();
+                    history.prefill(&ids[..position]);
+                    verify = Some(Verify::new(&history, &session, Source::Cache(chain)));
+                }
             }
             let wanted = cache.plan(&common.owner, ends, done);
             plan.extend(ends.iter().copied().filter(|(position, _)| wanted.contains(position)));
@@ -69,11 +87,10 @@ impl Reading {
         let reused = position;
         let read = (ids.len() - done) as u64;
         let usage = Usage { prompt: reused + read, reused, read, ..Usage::default() };
-        let verify = replay.map(|history| Verify::new(history, &session));
         common.teller.tell(Event::Started { reused, position });
         let (turn, sum, first) = (History::default(), Vec::new(), done);
         let scored = (0, 0, Vec::new(), None);
-        Self { common, session, work, usage, turn, verify, ids, done, first, plan, sum, scored }
+        Ok(Self { common, session, work, usage, turn, verify, ids, done, first, plan, sum, scored })
     }
 
     /// How many tokens the next piece costs.
@@ -98,7 +115,11 @@ impl Reading {
         counters: &Counters,
     ) -> Result<Progress, JobError> {
         if let Some(verify) = &mut self.verify {
-            if verify.read(reader, &mut self.session, counters)? {
+            let verdict = verify.read(reader, &mut self.session, counters)?;
+            if let Verdict::Healed(Source::Cache(chain)) = verdict {
+                cache.insert(&self.common.owner, chain, Arc::new(self.session.clone()));
+            }
+            if !matches!(verdict, Verdict::More) {
                 self.verify = None;
             }
             return Ok(Progress::More);

@@ -67,12 +67,14 @@ pub(crate) struct Settling {
 impl Writing {
     /// Puts the branches of a job into the batch, which has room for them.
     pub(crate) fn begin(
-        common: Common,
+        mut common: Common,
         session: Session,
         write: Write,
         (usage, turn): (Usage, History),
         streams: &mut Streams,
     ) -> Result<Self, Failed> {
+        // The memory of a batch is its own.
+        common.held = None;
         let Write { options, branches, bias, .. } = write;
         let (presence, frequency) = (write.presence_penalty, write.frequency_penalty);
         let (top, memory_shares) = (options.log_probabilities, write.memory_shares);

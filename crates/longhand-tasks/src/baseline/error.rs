@@ -37,6 +37,21 @@ pub enum BaselineError {
         /// The name of the task.
         task: &'static str,
     },
+    /// A task that is measured beside a baseline of its own.
+    #[error(
+        "the task {task} has a baseline of its own, which every evaluation tells as `{metric}` ({words}): \
+         leave out the baseline {baseline}"
+    )]
+    Measured {
+        /// The name of the baseline that was asked for.
+        baseline: &'static str,
+        /// The name of the task.
+        task: &'static str,
+        /// The key of the metric.
+        metric: &'static str,
+        /// The words for the metric.
+        words: &'static str,
+    },
     /// A baseline beside a network that cannot answer together with one.
     #[error("the baseline {0} writes texts by itself: it cannot answer together with a network")]
     Alone(&'static str),

@@ -1,4 +1,5 @@
-//! The n-grams of a text, as 64-bit hashes. Nothing is allocated for each n-gram.
+//! The n-grams of a text, and of two texts which of them both have, as 64-bit hashes. Nothing is
+//! allocated for each n-gram.
 
 use longhand_text::tokenizer::is_unspaced;
 
@@ -16,12 +17,15 @@ pub(crate) struct Grams {
 }
 
 /// A feature of a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Gram {
     /// The hash of a word.
     Word(u64),
     /// The hash of two or more words, or of characters.
     Several(u64),
+    /// The hash of what two texts share: of an n-gram with the texts that have it, or of the share of
+    /// the n-grams of one that the other has.
+    Shared(u64),
 }
 
 /// Buffers that texts are cut in, one after the other.
@@ -38,10 +42,54 @@ const JOIN: u64 = 116_049_371;
 /// What stands for the beginning of a text, and for its end, among the hashes of words.
 const BEGIN: u64 = 0x9e37_79b9_7f4a_7c15;
 const END: u64 = 0xd1b5_4a32_d192_ed03;
+/// What joins the hash of an n-gram that both texts have, or the first or the second one alone.
+const HAVE: [u64; 3] = [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db, 0x8ebc_6af0_9c88_c6e3];
+/// What joins the numbers of a share.
+const SHARE: u64 = 0x5899_65cc_7537_4cc3;
+/// Parts of equal size that shares are told apart by.
+const SHARES: usize = 8;
 /// Offset and prime of the 64-bit FNV-1a hash.
 const FNV: (u64, u64) = (0xcbf2_9ce4_8422_2325, 0x0100_0000_01b3);
 
 impl Grams {
+    /// Calls `add` with each n-gram of the texts of an example, and of two texts with what they share: a
+    /// linear model of the n-grams of both cannot find it.
+    pub(crate) fn each_of(&self, texts: &[&str], scratch: &mut Scratch, mut add: impl FnMut(Gram)) {
+        for text in texts {
+            self.each(text, scratch, &mut add);
+        }
+        let &[first, second] = texts else { return };
+        let mut own = |text: &str| {
+            let mut grams = Vec::new();
+            self.each(text, scratch, |gram| grams.push(gram));
+            grams.sort_unstable();
+            grams.dedup();
+            grams
+        };
+        let (first, second) = (own(first), own(second));
+        for (side, own, other) in [(0, &first, &second), (1, &second, &first)] {
+            // The n-grams of the text, and those of them that the other one has: words, and others.
+            let mut counts = [[0; 2]; 2];
+            for gram in own {
+                let is_shared = other.binary_search(gram).is_ok();
+                let count = &mut counts[usize::from(!matches!(gram, Gram::Word(_)))];
+                count[0] += 1;
+                count[1] += usize::from(is_shared);
+                match is_shared {
+                    true if side == 1 => {}
+                    true => add(gram.joined(HAVE[0])),
+                    false => add(gram.joined(HAVE[1 + side])),
+                }
+            }
+            for (kind, [all, shared]) in counts.into_iter().enumerate() {
+                if let Some(share) = (SHARES * shared).checked_div(all) {
+                    let number = (2 * side + kind) * (SHARES + 1) + share;
+                    add(Gram::Shared(SHARE.wrapping_add(number as u64)));
+                }
+            }
+        }
+    }
+
     /// Calls `add` with each n-gram of the text, in a fixed order. A word is a run of letters and
     /// digits, with apostrophes between them. Any other visible character is a word of its own, as
     /// is each character of a script without spaces.
@@ -99,6 +147,14 @@ impl Grams {
             false => word.chars().flat_map(char::to_lowercase).for_each(&mut put),
         }
         put('>');
+    }
+}
+
+impl Gram {
+    /// An n-gram with what joins it.
+    fn joined(self, other: u64) -> Self {
+        let (Self::Word(hash) | Self::Several(hash) | Self::Shared(hash)) = self;
+        Self::Shared(hash.wrapping_mul(JOIN).wrapping_add(other))
     }
 }
 
@@ -200,6 +256,37 @@ mod tests {
         let Gram::Word(hash) = all(grams, "a")[0] else { panic!() };
         // The published FNV-1a hash of "a".
         assert_eq!(hash, 0xaf63_dc4c_8601_ec8c);
+    }
+
+    #[test]
+    fn two_texts_tell_what_they_share() {
+        let grams = Grams { words: 2, characters: None, case: false, bounds: false };
+        let of = |texts: &[&str]| {
+            let mut found = Vec::new();
+            grams.each_of(texts, &mut Scratch::default(), |gram| found.push(gram));
+            found
+        };
+        assert_eq!(of(&["a b"]), all(grams, "a b"));
+        let found = of(&["a b a", "b a c"]);
+        let (plain, shared) = found.split_at(10);
+        assert_eq!(plain, [all(grams, "a b a"), all(grams, "b a c")].concat());
+        let word = |text: &str| all(Grams { words: 1, ..grams }, text)[0];
+        let pair = |text: &str| all(grams, text)[2];
+        let share = |side: usize, kind: usize, share: usize| {
+            Gram::Shared(SHARE + ((2 * side + kind) * (SHARES + 1) + share) as u64)
+        };
+        let expected = [
+            [word("a"), word("b"), pair("b a")].map(|gram| gram.joined(HAVE[0])).to_vec(),
+            vec![pair("a b").joined(HAVE[1])],
+            [word("c"), pair("a c")].map(|gram| gram.joined(HAVE[2])).to_vec(),
+            // Both words and one of two pairs of the first text, two of three words and one of two
+            // pairs of the second.
+            vec![share(0, 0, 8), share(0, 1, 4), share(1, 0, 5), share(1, 1, 4)],
+        ];
+        assert_eq!(shared.len(), 10);
+        assert!(expected.concat().iter().all(|gram| shared.contains(gram)), "{shared:?}");
+        // A text without words has nothing to share.
+        assert_eq!(of(&["a", ""]).len(), 3);
     }
 
     #[test]

@@ -137,15 +137,13 @@ impl Finder {
         let Self { scratch, row } = self;
         row.clear();
         let mut failed = None;
-        for text in texts {
-            grams.each(text, scratch, |gram| {
-                let (Gram::Word(key) | Gram::Several(key)) = gram;
-                match number(key) {
-                    Ok(feature) => row.extend(feature),
-                    Err(error) => failed = Some(error),
-                }
-            });
-        }
+        grams.each_of(texts, scratch, |gram| {
+            let (Gram::Word(key) | Gram::Several(key) | Gram::Shared(key)) = gram;
+            match number(key) {
+                Ok(feature) => row.extend(feature),
+                Err(error) => failed = Some(error),
+            }
+        });
         row.sort_unstable();
         row.dedup();
         match failed {

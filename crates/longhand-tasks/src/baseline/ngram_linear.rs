@@ -142,7 +142,7 @@ impl Features {
         Self { grams, buckets: settings.buckets.get() as u64 }
     }
 
-    /// Writes the numbers of a text's features into `row`: words by their hash, all
+    /// Writes the numbers of the features of an example's texts into `row`: words by their hash, all
     /// others by their bucket.
     fn row(
         &self,
@@ -153,19 +153,19 @@ impl Features {
     ) -> Result<(), BaselineError> {
         row.clear();
         let mut failed = None;
-        for text in texts {
-            self.grams.each(text, scratch, |gram| {
-                let key = match gram {
-                    // No bucket has so large a number.
-                    Gram::Word(hash) => hash | 1 << 63,
-                    Gram::Several(hash) => hash % self.buckets,
-                };
-                match number(key) {
-                    Ok(feature) => row.extend(feature),
-                    Err(error) => failed = Some(error),
-                }
-            });
-        }
+        self.grams.each_of(texts, scratch, |gram| {
+            let key = match gram {
+                // No bucket has so large a number.
+                Gram::Word(hash) => hash | 1 << 63,
+                Gram::Several(hash) => hash % self.buckets,
+                // Buckets of their own, which a model of single texts lacks.
+                Gram::Shared(hash) => (hash % self.buckets) | (1 << 62),
+            };
+            match number(key) {
+                Ok(feature) => row.extend(feature),
+                Err(error) => failed = Some(error),
+            }
+        });
         failed.map_or(Ok(()), Err)
     }
 }

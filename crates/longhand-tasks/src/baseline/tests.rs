@@ -83,6 +83,34 @@ fn what_tells_classes_apart_is_learnt() {
     assert_eq!(right(&fit(&spelled, 3, &texts(3, false)), &texts(3, false)), 1.0);
 }
 
+/// Whether two texts share a word is learnt from other words than those that it is asked of. Both texts
+/// together have the same words in either class.
+#[test]
+fn what_two_texts_share_is_learnt_of_any_words() {
+    let pairs = |numbers: std::ops::Range<usize>| -> Vec<([String; 2], u32)> {
+        let pair = |number: usize| {
+            let [a, b, c] = ["a", "b", "c"].map(|kind| format!("{kind}{number}"));
+            let first = format!("{a} {b}");
+            [([first.clone(), c.clone()], 0), ([first, format!("{a} {c}")], 1)]
+        };
+        numbers.flat_map(pair).collect()
+    };
+    let (train, test) = (pairs(0..60), pairs(60..80));
+    let labelled = |(texts, class): &([String; 2], u32)| {
+        let texts = texts.iter().map(|text| text.clone().into()).collect();
+        Labelled { texts, right: Right::Class(*class) }
+    };
+    let train: Vec<Labelled<'_>> = train.iter().map(labelled).collect();
+    for settings in trained() {
+        let baseline = fit_to(&settings, 2, &train, &[]);
+        let is_right = |([first, second], class): &&([String; 2], u32)| {
+            learning::largest(&baseline.logits(&[first, second])) == *class as usize
+        };
+        let right = test.iter().filter(is_right).count();
+        assert!(right >= 38, "{settings:?}: {right} of {}", test.len());
+    }
+}
+
 #[test]
 fn the_majority_is_the_commonest_class_and_its_share() {
     let mut texts = texts(3, false);

@@ -3,7 +3,9 @@ use std::collections::BTreeSet;
 use longhand_text::chat::{END_OF_TURN, OWN_TEMPLATE, PLAIN_TEMPLATE};
 
 use super::*;
-use crate::{Examples, Files};
+use crate::intervals::{bootstrap, differences};
+use crate::score::{Evaluation, TokenLosses};
+use crate::{Examples, Files, Measured};
 
 fn tokenizer() -> Tokenizer {
     Tokenizer::byte().unwrap().with_special_tokens(&ROLE_TOKENS).unwrap()
@@ -191,4 +193,29 @@ fn what_was_written_is_as_varied_as_its_bigrams() {
     let metrics = task.measure_once(&scored);
     assert_eq!(metrics["distinct1"], 4.0 / 7.0);
     assert_eq!(metrics["distinct2"], 3.0 / 5.0);
+}
+
+#[test]
+fn two_chats_are_compared_by_the_perplexity_of_the_same_tokens() {
+    let task = chatting(&Settings::default());
+    let dialogues = (0..40).map(|n| example(&format!("A {n}__eou__b__eou__"), false)).collect();
+    let measured = Measured::encode(&task, dialogues, &tokenizer()).unwrap();
+    let evaluation = |nats: f64, tokens: u64, tokenizer: &str| {
+        let examples = (0..40).map(|n| (nats + f64::from(n % 4), tokens)).collect();
+        let mut evaluation = Evaluation::new(&task, &measured, 0.0, vec![Vec::new(); 40]);
+        evaluation.token_losses = Some(TokenLosses { tokenizer: tokenizer.into(), examples });
+        evaluation
+    };
+    let (better, worse) = (evaluation(1.0, 2, "one"), evaluation(2.0, 2, "one"));
+    let found = differences(&better, &worse, 200, 0);
+    let difference = found["perplexity"];
+    // The mean of the dialogues is 2.5 nats and 3.5 for two tokens each.
+    let expected = 1.25_f64.exp() - 1.75_f64.exp();
+    assert!((difference.value - expected).abs() < 1e-9, "{difference:?}");
+    assert!(difference.interval.high < 0.0 && difference.p == 0.0, "{difference:?}");
+    let interval = bootstrap(&better, 200, 0)["perplexity"];
+    assert!(interval.low < 1.25_f64.exp() && interval.high > 1.25_f64.exp(), "{interval:?}");
+    // Of other tokens, or of another number of them, nothing is compared.
+    assert!(differences(&better, &evaluation(2.0, 2, "other"), 10, 0).is_empty());
+    assert!(differences(&better, &evaluation(2.0, 3, "one"), 10, 0).is_empty());
 }

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use longhand_model::config::Pooling;
-use longhand_text::corpus::table::{Example, Labels};
+use longhand_text::corpus::table::Labels;
 use longhand_text::corpus::treebank::{Nodes, Ratings};
 use serde::{Deserialize, Serialize};
 
 use crate::characters::CharacterSettings;
+use crate::error::TaskError;
 
 /// How texts are classified.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +21,10 @@ pub struct Settings {
     /// The column of a second text, which is read behind the first (none: one text an example).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pair_column: Option<String>,
+    /// Whether the model reads how the words of a pair of texts match (default:
+    /// true with a `pair_column`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub matches: Option<bool>,
     /// Weights of the labels in the loss: `balanced`, or weights by label, with 1 for the others
     /// (default: 1 for all).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,6 +32,10 @@ pub struct Settings {
     /// Whether labels are numbers whose distance counts, such as ratings (default: false).
     #[serde(skip_serializing_if = "is_default")]
     pub ordered: bool,
+    /// Whether the loss is that of the thresholds between labels that are numbers, so that a
+    /// probability that is wrong by more costs more; they are then `ordered` (default: false).
+    #[serde(skip_serializing_if = "is_default")]
+    pub ordinal: bool,
     /// Whether a temperature is fitted on the held-out examples after training, so that
     /// probabilities are as often right as they say (default: false).
     #[serde(skip_serializing_if = "is_default")]
@@ -63,20 +72,17 @@ pub enum ClassWeights {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WeightRule {
-    /// n / (C·n_c) for label c of C labels, with n examples of which n_c have the label: each label
-    /// counts the same, and the mean weight of an example is 1.
+    /// With n examples of which n_c have label c of C labels: n / (C·n_c) where each example has one, so
+    /// that each label counts the same, and the mean weight of an example is 1. Where an example has
+    /// several, (n − n_c) / n_c, so that those that have a label count as much as those that do not.
     Balanced,
 }
 
 impl ClassWeights {
-    /// The weight of each label, by its id.
-    pub(super) fn of(&self, labels: &Labels, examples: &[Example]) -> Vec<f32> {
+    /// The weight of each label, by its id; `balanced` gives those of the rule.
+    pub(crate) fn of(&self, labels: &Labels, balanced: impl FnOnce() -> Vec<f32>) -> Vec<f32> {
         match self {
-            Self::Rule(WeightRule::Balanced) => {
-                let counts = labels.counts(examples);
-                let mean = examples.len() as f32 / labels.len().max(1) as f32;
-                counts.into_iter().map(|count| mean / count.max(1) as f32).collect()
-            }
+            Self::Rule(WeightRule::Balanced) => balanced(),
             Self::Named(weights) => {
                 let weight = |name| weights.get(name).copied().unwrap_or(1.0);
                 labels.names().iter().map(weight).collect()
@@ -84,17 +90,17 @@ impl ClassWeights {
         }
     }
 
-    /// The first weight that is not above 0, or whose label is none of `labels`, and
-    /// why it is refused.
-    pub(super) fn fault(&self, labels: &Labels) -> Option<(&str, f32, &'static str)> {
-        let Self::Named(weights) = self else { return None };
-        weights.iter().find_map(|(name, &weight)| {
+    /// Refuses a weight that is not above 0, or whose label is none of `labels`.
+    pub(crate) fn check(&self, task: &'static str, labels: &Labels) -> Result<(), TaskError> {
+        let Self::Named(weights) = self else { return Ok(()) };
+        weights.iter().try_for_each(|(name, &weight)| {
             let reason = match labels.id(name) {
                 Err(_) => "no training example has that label",
                 Ok(_) if !(weight > 0.0 && weight.is_finite()) => "a weight must be above 0",
-                Ok(_) => return None,
+                Ok(_) => return Ok(()),
             };
-            Some((name.as_str(), weight, reason))
+            let (key, value) = ("class_weights".into(), format!("{name}={weight}"));
+            Err(TaskError::Setting { task, key, value, reason: reason.into() })
         })
     }
 }
@@ -107,8 +113,10 @@ impl Default for Settings {
         Self {
             label_column: None,
             pair_column: None,
+            matches: None,
             class_weights: None,
             ordered: false,
+            ordinal: false,
             calibrate: false,
             nodes: Nodes::Sentences,
             ratings: Ratings::Fine,

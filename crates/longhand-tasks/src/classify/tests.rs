@@ -15,6 +15,8 @@ use super::settings::LONGEST;
 use super::*;
 use crate::{Files, Measured, Predictor, TASK_FILE, TaskFile, TaskObjective, evaluate, start};
 
+mod matches;
+
 type Examples = crate::Examples<Classify>;
 type Data = crate::Data<Classify>;
 
@@ -211,7 +213,7 @@ fn bad_tables_get_one_sentence() {
     check("", &good, "is empty");
     check("label\ttext\n", &good, "is empty");
     check("class\ttext\nup\ta\n", &good, "no column \"label\"");
-    check("label\ttext\nup\ta\nup\tb\n", &good, "at least two labels");
+    check(&format!("label\ttext\n{}", "up\ta\n".repeat(20)), &good, "at least two labels");
     check("label\ttext\nup\ta\ndown\t \n", &good, "example 2 of");
     check("label\ttext\nup\ta\ndown\tb\n", &good, "leaves none on one of the sides");
     check(&good, "label\ttext\nsideways\ta\n", "\"sideways\"");
@@ -259,9 +261,11 @@ fn a_blank_text_has_no_answer_and_one_that_is_no_number_is_refused() {
         longest: LONGEST,
         pair: false,
         ordered: false,
+        ordinal: false,
         temperature: 1.0,
         weights: Vec::new(),
         characters: None,
+        frequent: None,
     };
     let classifier = |model| Predictor::new(task.clone(), model, tokenizer.clone(), cpu());
     let mut broken = model(&tokenizer, 2, Pooling::Last);
@@ -296,9 +300,11 @@ fn long_and_short_texts_are_answered_as_each_alone() {
         longest: NonZeroUsize::new(4000).unwrap(),
         pair: false,
         ordered: false,
+        ordinal: false,
         temperature: 1.0,
         weights: Vec::new(),
         characters: None,
+        frequent: None,
     };
     let model = model(&tokenizer, 2, Pooling::Mean);
     let mut classifier = Predictor::new(task, model, tokenizer, cpu());
@@ -508,6 +514,24 @@ fn an_adversarial_step_adds_the_weighted_loss_of_moved_tokens() {
     assert!(moved.norm > 1.001 * twice.norm, "{} {}", moved.norm, twice.norm);
 }
 
+/// A label of held-out texts alone is no output of the model.
+#[test]
+fn a_label_that_is_held_out_alone_is_told_and_not_learnt() {
+    let folder = TempDir::new().unwrap();
+    let rows = [("down", 4), ("odd", 1), ("up", 15)].map(|(label, count)| {
+        (0..count).map(|i| format!("{label}\tit is {label} {i}\n")).collect::<String>()
+    });
+    let train = format!("label\ttext\n{}", rows.concat());
+    let examples = read(&folder, &train, "label\ttext\nup\tit is up\n").unwrap();
+    assert_eq!(examples.task.labels.names(), ["down", "up"]);
+    assert_eq!((examples.train.len(), examples.valid.len()), (18, 1));
+    let note = "held-out examples have a label, such as \"odd\", that no training example has: they are \
+                not measured";
+    assert_eq!(examples.notes.get(note), Some(&1), "{:?}", examples.notes);
+    let error = read(&folder, &train, "label\ttext\nodd\tit is up\n").err().unwrap();
+    assert!(matches!(error, TaskError::UnknownLabel { .. }), "{error}");
+}
+
 #[test]
 fn distinct_examples_are_learnt_from_once_and_not_measured_on() {
     let folder = TempDir::new().unwrap();
@@ -588,4 +612,51 @@ fn words_that_the_vocabulary_lacks_are_told_apart_by_their_characters() {
     let ranges = &items[0].label.characters.ranges;
     assert_eq!(ranges.len(), 6);
     assert_eq!((ranges[3], ranges[4].1 - ranges[4].0), ((8, 8), 2));
+}
+
+#[test]
+fn ordinal_labels_are_ordered_and_their_thresholds_are_learnt() {
+    let settings = Settings { ordinal: true, ..Settings::default() };
+    let example =
+        |label: &str| Example { label: Some(label.into()), text: "it is".into(), second: None };
+    let examples = ["10", "2", "1.5"].map(example);
+    let task = Classify::learn(&settings, &examples, "texts").unwrap();
+    assert_eq!(task.labels.names(), ["1.5", "2", "10"]);
+    assert!(task.ordered);
+    let json = serde_json::to_string(&task).unwrap();
+    assert_eq!(serde_json::from_str::<Classify>(&json).unwrap(), task);
+    assert!(Classify::learn(&settings, &[example("1"), example("good")], "texts").is_err());
+
+    let labels = vec![Target::of(2), Target::of(0)];
+    let batch = LabelledBatch { batch: 2, labels, ..Default::default() };
+    let is_ordered = |targets: Targets<'_>| matches!(targets, Targets::Ordered([2, 0]));
+    assert!(task.with_targets(&batch, is_ordered));
+    let mut parts = 0;
+    let mut learn = |targets: Targets<'_>, weight: f32| {
+        parts += usize::from(is_ordered(targets) && weight == 1.0);
+        Ok::<(), TaskError>(())
+    };
+    task.with_weighted_targets(&batch, &mut learn).unwrap();
+    assert_eq!(parts, 1);
+    // An explanation is of the probability of the answer.
+    assert!(task.with_explained(&batch, |targets| matches!(targets, Targets::Labels([2, 0]))));
+
+    // The loss is told of the thresholds, through the network as through logits alone.
+    let tokenizer = Tokenizer::byte().unwrap();
+    let model = model(&tokenizer, 3, Pooling::Last);
+    let mut tape = longhand_model::Tape::new(cpu());
+    let mut pass = tape.pass(longhand_model::Mode::Read);
+    let (sequence, ids) = (longhand_model::Sequence::new(3, 2), [7, 8, 9, 10, 11, 12]);
+    let x = model.forward(&mut pass, &ids, &sequence, &mut model.state(2)).unwrap();
+    let mut logits = Vec::new();
+    model.logits(&mut pass, x, 0..2, &mut logits);
+    let options = longhand_model::LossOptions::default();
+    let own = task.with_targets(&batch, |targets| model.loss(&mut pass, x, targets, options));
+    let plain =
+        task.with_targets(&batch, |targets| model.loss_of_logits(&pass, x, &logits, targets));
+    let (own, plain) = (own.unwrap(), plain.unwrap());
+    let direct =
+        longhand_kernel::loss::ordinal::cross_entropy(3, &logits, &[2, 0], 0.0, None, None);
+    assert_eq!((plain, own.count), (direct, 2));
+    assert!((own.nats - direct.nats).abs() < 1e-5, "{own:?} {direct:?}");
 }

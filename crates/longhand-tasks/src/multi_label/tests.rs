@@ -1,10 +1,12 @@
 use std::sync::atomic::AtomicBool;
 
+use longhand_model::Preset;
 use longhand_text::TableFormat;
 use longhand_train::Watch;
 
 use super::*;
 use crate::baseline::{Baseline, BaselineSettings, Learning};
+use crate::classify::{ClassWeights, WeightRule};
 use crate::plain;
 
 /// The examples of a file called `name`.
@@ -42,9 +44,33 @@ fn the_labels_of_a_text_are_a_list_or_a_cell_with_separators() {
 }
 
 #[test]
+fn a_label_may_contain_the_separator_and_texts_without_labels_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings::default();
+    let told = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs_err::write(&path, text).unwrap();
+        MultiLabel::read(&settings, &path, &Reading::default())
+    };
+    let tsv = "label\ttext\n\"a, b\", c\tone\n[\"a, b\", 3]\ttwo\n\tthree\n";
+    let read = told("t.tsv", tsv).unwrap();
+    assert_eq!(labels(&read.examples), ["a, b+c", "3+a, b", ""]);
+    assert_eq!(read.notes, BTreeMap::from([(BARE.to_owned(), 1)]));
+    let task = MultiLabel::learn(&settings, &read.examples, "t.tsv").unwrap();
+    let answer = Prediction { labels: vec![1, 2], probabilities: vec![0.0, 1.0, 1.0] };
+    assert_eq!(task.plain(&read.examples[0], &[answer]), "\"a, b\",c");
+    let error = told("t.csv", "label,text\n\"['a, b', 'c']\",one\n").unwrap_err().to_string();
+    assert!(error.contains("example 1 of ") && error.contains("no JSON list"), "{error}");
+    let error = told("t.txt", "a text\nanother one\n").unwrap_err();
+    assert!(matches!(error, TaskError::NoLabels { .. }), "{error}");
+    assert!(told("t.jsonl", "{\"label\": [], \"text\": \"one\"}\n").is_ok());
+}
+
+#[test]
 fn the_metrics_are_those_of_the_definitions() {
     let task = task();
-    let items = |labels: &[u32]| vec![LabelledIds { ids: vec![0], label: labels.to_vec() }];
+    let items =
+        |labels: &[u32]| vec![LabelledIds { ids: vec![0], label: Target::of(labels.to_vec()) }];
     let answer = |labels: &[u32], shares: [f32; 3]| {
         vec![Prediction { labels: labels.to_vec(), probabilities: shares.to_vec() }]
     };
@@ -92,12 +118,14 @@ fn task() -> MultiLabel {
 #[test]
 fn targets_are_flags() {
     let task = task();
-    let batch = LabelledBatch { batch: 2, labels: vec![vec![0, 2], vec![]], ..Default::default() };
+    let labels = [vec![0, 2], vec![]].map(Target::of).to_vec();
+    let batch = LabelledBatch { batch: 2, labels, ..Default::default() };
     task.with_targets(&batch, |targets| match targets {
-        Targets::Flags(flags) => assert_eq!(flags, [1.0, 0.0, 1.0, 0.0, 0.0, 0.0]),
+        Targets::Flags(flags, None) => assert_eq!(flags, [1.0, 0.0, 1.0, 0.0, 0.0, 0.0]),
         _ => panic!("{targets:?}"),
     });
-    assert_ne!(MultiLabel::target_bytes(&vec![0, 2]), MultiLabel::target_bytes(&vec![0, 1]));
+    let bytes = |labels: &[u32]| MultiLabel::target_bytes(&Target::of(labels.to_vec()));
+    assert_ne!(bytes(&[0, 2]), bytes(&[0, 1]));
 }
 
 #[test]
@@ -107,7 +135,7 @@ fn bad_tables_get_one_sentence() {
         MultiLabel::learn(&Settings::default(), &examples, "t.txt")
     };
     let told = |text: &str| learn(text).unwrap_err().to_string();
-    assert!(told("good a text\nbad another\n").contains("no example of t.txt has a label"));
+    assert!(told("good a text\nbad another\n").contains("t.txt has a label"));
     assert!(told("__label__a x\n__label__b\n").contains("example 2 of"), "no text");
     let settings = Settings { threshold: Some(1.5), ..Settings::default() };
     let examples = read("t.txt", "__label__a x\n", &settings).unwrap();
@@ -191,4 +219,160 @@ fn a_baseline_gives_the_labels_of_half_of_the_texts_or_the_commonest() {
     let error =
         plain::labelled(&task, &BaselineSettings::named("nb-lr").unwrap(), &examples).unwrap_err();
     assert!(error.to_string().contains("nb-lr gives each text one label"), "{error}");
+}
+
+#[test]
+fn an_example_counts_more_often_in_the_loss_of_a_label_that_is_rare() {
+    let rows = "__label__a w\n__label__a x\n__label__a __label__b y\nz\n";
+    let examples = read("t.txt", rows, &Settings::default()).unwrap();
+    let weighted = |class_weights: ClassWeights| {
+        let settings = Settings { class_weights: Some(class_weights), ..Settings::default() };
+        let mut task = MultiLabel::learn(&settings, &examples, "t.txt")?;
+        task.weigh(&settings, &examples);
+        Ok::<MultiLabel, TaskError>(task)
+    };
+    let weights = |task: &MultiLabel| {
+        let batch =
+            LabelledBatch { batch: 1, labels: vec![Target::of(vec![1])], ..Default::default() };
+        let mut told = Vec::new();
+        let mut learn = |targets: Targets<'_>, weight: f32| {
+            let Targets::Flags(flags, weights) = targets else { panic!("{targets:?}") };
+            assert_eq!((flags, weight), (&[0.0, 1.0][..], 1.0));
+            told = weights.unwrap_or_default().to_vec();
+            Ok::<(), TaskError>(())
+        };
+        task.with_weighted_targets(&batch, &mut learn).unwrap();
+        // What is measured has no weights.
+        task.with_targets(&batch, |targets| assert!(matches!(targets, Targets::Flags(_, None))));
+        told
+    };
+    let plain = MultiLabel::learn(&Settings::default(), &examples, "t.txt").unwrap();
+    assert_eq!(weights(&plain), [0.0; 0]);
+    let balanced = weighted(ClassWeights::Rule(WeightRule::Balanced)).unwrap();
+    assert_eq!(weights(&balanced), [1.0 / 3.0, 3.0]);
+    let named =
+        |name: &str, weight: f32| weighted(ClassWeights::Named([(name.to_owned(), weight)].into()));
+    assert_eq!(weights(&named("b", 5.0).unwrap()), [1.0, 5.0]);
+    let error = named("c", 5.0).unwrap_err().to_string();
+    assert!(error.contains("multi-label") && error.contains("c=5: no training example"), "{error}");
+    let error = named("a", -1.0).unwrap_err().to_string();
+    assert!(error.contains("a=-1: a weight must be above 0"), "{error}");
+}
+
+#[test]
+fn a_temperature_makes_the_labels_as_frequent_as_their_probabilities_say() {
+    let text = example("a", &[]);
+    // Each label is given with 0.9, and 7 of 10 are true.
+    let rows: Vec<_> = (0..10)
+        .map(|i| {
+            let label = if i < 7 { vec![0, 1, 2] } else { Vec::new() };
+            let answer = Prediction { labels: vec![0, 1, 2], probabilities: vec![0.9; 3] };
+            (vec![LabelledIds { ids: vec![0], label: Target::of(label) }], vec![answer])
+        })
+        .collect();
+    let scored: Vec<_> =
+        rows.iter().map(|(items, answers)| Scored { example: &text, items, answers }).collect();
+    let mut fitted = task();
+    let told = fitted.measure_once(&scored)["calibration_error"];
+    assert!((told - 0.2).abs() < 1e-6, "{told}");
+    let settings = Settings { calibrate: true, ..Settings::default() };
+    assert_eq!(MultiLabel::calibrates(&settings), Calibrates::Always);
+    let figures = fitted.calibrate(&settings, &scored);
+    assert!((figures["temperature"] - 9f64.ln() / (7f64 / 3.0).ln()).abs() < 1e-3, "{figures:?}");
+    assert_eq!(fitted.temperature(), figures["temperature"] as f32);
+    // The threshold is one of the probabilities with the temperature, of which all are 0.7.
+    assert!(fitted.threshold < 0.7 && figures.contains_key("threshold"), "{figures:?}");
+    let json = serde_json::to_string(&fitted).unwrap();
+    assert_eq!(serde_json::from_str::<MultiLabel>(&json).unwrap(), fitted);
+
+    let given = Settings { threshold: Some(0.6), ..settings };
+    let mut kept = MultiLabel { threshold: 0.6, ..task() };
+    let figures = kept.calibrate(&given, &scored);
+    assert!(kept.threshold == 0.6 && !figures.contains_key("threshold"), "{figures:?}");
+    let broken = MultiLabel { temperature: 0.0, ..task() };
+    let head = task().head(&Settings::default(), None);
+    assert!(broken.misfit(&head).unwrap().contains("its temperature must be above 0"));
+    assert_eq!(task().misfit(&head), None);
+}
+
+#[test]
+fn the_characters_of_tokens_are_read_beside_them() {
+    let reader = crate::characters::CharacterSettings::Lstm(Default::default());
+    let settings = Settings { characters: Some(reader), ..Settings::default() };
+    let examples = [example("it is high", &["a"]), example("it is low", &[])];
+    let task = MultiLabel::learn(&settings, &examples, "t.txt").unwrap();
+    let text = std::iter::once(Ok("it is\n".to_owned()));
+    let kind = longhand_text::TokenizerKind::Word;
+    let tokenizer = Tokenizer::train(kind, None, text, &mut |_| {}).unwrap();
+    let items = task.encode(&tokenizer, &examples[0]).unwrap().items;
+    assert_eq!(items[0].label.label, [0]);
+    assert_eq!(items[0].label.characters.ranges, [(0, 2), (2, 4), (4, 8)]);
+    let labels = vec![items[0].label.clone()];
+    let batch = LabelledBatch { batch: 1, time: 3, labels, ..Default::default() };
+    assert_eq!(task.characters(&batch).unwrap().ids, items[0].label.characters.ids);
+    let plain = Preset::StackedLstmClassifier.config(tokenizer.vocab_size());
+    let config = task.body(plain.clone(), &tokenizer);
+    assert!(config.characters.is_some() && plain.characters.is_none());
+    let json = serde_json::to_string(&task).unwrap();
+    assert_eq!(serde_json::from_str::<MultiLabel>(&json).unwrap(), task);
+}
+
+#[test]
+fn the_matches_of_a_pair_are_read_beside_its_tokens() {
+    let pair = |second: &str, labels: &[&str]| Example {
+        second: Some(second.to_owned()),
+        ..example("it is high", labels)
+    };
+    let examples = [pair("high", &["a"]), pair("it is low", &[])];
+    let settings = Settings { pair_column: Some("second".into()), ..Settings::default() };
+    let task = MultiLabel::learn(&settings, &examples, "t.csv").unwrap();
+    let json = serde_json::to_string(&task).unwrap();
+    // The words of two pairs.
+    assert!(json.contains(r#""frequent":["high","is","it"]"#), "{json}");
+    assert_eq!(serde_json::from_str::<MultiLabel>(&json).unwrap(), task);
+    let text = std::iter::once(Ok("it is high low\n".to_owned()));
+    let kind = longhand_text::TokenizerKind::Word;
+    let tokenizer = Tokenizer::train(kind, None, text, &mut |_| {}).unwrap();
+    let tokenizer = tokenizer.with_special_tokens(&task.special_tokens()).unwrap();
+    let item = task.encode(&tokenizer, &examples[0]).unwrap().items.remove(0);
+    let plain = Preset::StackedLstmClassifier.config(tokenizer.vocab_size());
+    let tables = task.body(plain.clone(), &tokenizer).features;
+    assert_eq!(tables, crate::matches::PAIR_TABLES);
+    let likeness = &item.label.features[item.ids.len()..][..item.ids.len()];
+    assert_eq!(item.label.features.len(), tables.len() * item.ids.len());
+    assert!(likeness[0] == 0 && likeness[2] > 0 && likeness[2] == likeness[4], "{likeness:?}");
+    let (lengths, labels) = (vec![item.ids.len()], vec![item.label.clone()]);
+    let time = item.ids.len();
+    let batch = LabelledBatch { batch: 1, time, lengths, labels, ..Default::default() };
+    assert_eq!(task.features(&batch), item.label.features);
+    let other = Target { features: Vec::new(), ..item.label.clone() };
+    assert_ne!(MultiLabel::target_bytes(&item.label), MultiLabel::target_bytes(&other));
+
+    let without = Settings { matches: Some(false), ..settings };
+    let without = MultiLabel::learn(&without, &examples, "t.csv").unwrap();
+    assert!(without.body(plain, &tokenizer).features.is_empty());
+    let read = without.encode(&tokenizer, &examples[0]).unwrap().items;
+    assert!(read[0].ids == item.ids && read[0].label.features.is_empty());
+    let single = Settings { matches: Some(true), ..Settings::default() };
+    let error = MultiLabel::learn(&single, &examples, "t.csv").unwrap_err().to_string();
+    assert!(error.contains("multi-label") && error.contains("a single text"), "{error}");
+}
+
+#[test]
+fn a_few_examples_leave_what_is_measured_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| {
+        let path = folder.path().join(name);
+        fs_err::write(&path, "__label__a x\n__label__b y\n__label__c z\n").unwrap();
+        path
+    };
+    let files = crate::Files {
+        train: vec![file("train.txt")],
+        test: vec![file("test.txt")],
+        shots: std::num::NonZeroUsize::new(1),
+        ..Default::default()
+    };
+    let read = crate::Examples::<MultiLabel>::read(&Settings::default(), &files, 1).unwrap();
+    assert_eq!((read.train.len(), read.test.len()), (1, 3));
+    assert_eq!(read.task.labels.names(), ["a", "b", "c"]);
 }

@@ -1,24 +1,16 @@
-//! Features of a word beside its id: how it, and the text around it, match the question.
-//!
-//! A small model learns from little text which words are alike, so the matches are told to it (Chen
-//! et al., "Reading Wikipedia to answer open-domain questions", 2017, section 3.2).
+//! Features of a word beside its id: how it, and the text around it, match the question. Those that
+//! any two texts have are in `matches.rs`.
 
 use std::collections::{HashMap, HashSet};
 
-use serde::{Deserialize, Serialize};
-
 use super::words::Words;
+use crate::matches::{Frequent, LIKENESSES, RUNS, is_rare, likeness, runs};
 
 /// The features of a position, in the order of their tables.
-pub const TABLES: [usize; 6] = [PARTS, MATCHES, RUNS, SENTENCES, DISTANCES, KINDS];
+pub const TABLES: [usize; 6] = [PARTS, LIKENESSES, RUNS, SENTENCES, DISTANCES, KINDS];
 
 /// Question, the mark of no answer, context.
 const PARTS: usize = 3;
-/// Nothing, or one of three likenesses to a word of one of four classes of frequency.
-const MATCHES: usize = 1 + 3 * FREQUENCIES;
-const FREQUENCIES: usize = 4;
-/// Words in the longest run around a word that the other text has too, up to 4.
-const RUNS: usize = 5;
 /// How much of the question the word's sentence has, compared with the best sentence.
 const SENTENCES: usize = 6;
 /// Words to the nearest match that is no frequent word.
@@ -62,71 +54,6 @@ const ASKING: [(&str, u32); 33] = [
     ("什么", 8),
     ("何", 8),
 ];
-
-/// The words that training has most often, in lower case and by falling frequency.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Vec<String>", into = "Vec<String>")]
-pub struct Frequent {
-    ranks: HashMap<String, usize>,
-}
-
-/// The most words that [`Frequent`] holds.
-const MOST_FREQUENT: usize = 2000;
-/// Characters of a stem: words that begin with the same ones are alike.
-const STEM: usize = 5;
-
-impl Frequent {
-    /// Counts the words of some texts.
-    pub fn of<'a>(texts: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut counts: HashMap<String, usize> = HashMap::new();
-        for text in texts {
-            for word in Words::of(text).lower {
-                *counts.entry(word).or_default() += 1;
-            }
-        }
-        let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
-        counts.sort_unstable_by(|(a, first), (b, second)| second.cmp(first).then(a.cmp(b)));
-        let words = counts.into_iter().take(MOST_FREQUENT).map(|(word, _)| word);
-        words.collect::<Vec<_>>().into()
-    }
-
-    /// The class of a word's frequency, from 0 for marks and the most frequent words.
-    fn class(&self, words: &Words<'_>, at: usize) -> usize {
-        if words.is_mark(at) {
-            return 0;
-        }
-        match self.ranks.get(words.lower[at].as_str()) {
-            Some(0..40) => 0,
-            Some(40..300) => 1,
-            Some(_) => 2,
-            None => 3,
-        }
-    }
-
-    /// How much a word tells, from 0 to 1: the logarithm of its rank.
-    fn weight(&self, words: &Words<'_>, at: usize) -> f64 {
-        if words.is_mark(at) {
-            return 0.0;
-        }
-        let rank = self.ranks.get(words.lower[at].as_str()).copied().unwrap_or(MOST_FREQUENT);
-        (1.0 + rank as f64).ln() / (1.0 + MOST_FREQUENT as f64).ln()
-    }
-}
-
-impl From<Vec<String>> for Frequent {
-    fn from(words: Vec<String>) -> Self {
-        Self { ranks: words.into_iter().enumerate().map(|(rank, word)| (word, rank)).collect() }
-    }
-}
-
-impl From<Frequent> for Vec<String> {
-    fn from(frequent: Frequent) -> Self {
-        let mut words: Vec<(usize, String)> =
-            frequent.ranks.into_iter().map(|(word, rank)| (rank, word)).collect();
-        words.sort_unstable();
-        words.into_iter().map(|(_, word)| word).collect()
-    }
-}
 
 /// The features of each word of a question and of its context.
 pub struct Matches {
@@ -172,52 +99,6 @@ fn asked_kind(question: &Words<'_>) -> u32 {
     ASKING.iter().find(|(pattern, _)| has(pattern)).map_or(0, |&(_, kind)| kind)
 }
 
-/// How each word is like a word of the other text: not at all, in its first characters, in all but
-/// case, or in every character.
-fn likeness(frequent: &Frequent, own: &Words<'_>, other: &Words<'_>) -> Vec<u32> {
-    let exact: HashSet<&str> = other.words().into_iter().collect();
-    let lower: HashSet<&str> = other.lower.iter().map(String::as_str).collect();
-    let stems: HashSet<&str> = other.lower.iter().filter_map(|word| stem(word)).collect();
-    let words = own.words();
-    let like = |at: usize| {
-        let kind = if exact.contains(words[at]) {
-            2
-        } else if lower.contains(own.lower[at].as_str()) {
-            1
-        } else if stem(&own.lower[at]).is_some_and(|stem| stems.contains(stem)) {
-            0
-        } else {
-            return 0;
-        };
-        (1 + kind * FREQUENCIES + frequent.class(own, at)) as u32
-    };
-    (0..own.len()).map(like).collect()
-}
-
-fn stem(word: &str) -> Option<&str> {
-    let (at, last) = word.char_indices().nth(STEM - 1)?;
-    Some(&word[..at + last.len_utf8()])
-}
-
-/// The length of the longest run around each word that the other text has too.
-fn runs(own: &Words<'_>, other: &Words<'_>) -> Vec<u32> {
-    let mut runs = vec![0; own.len()];
-    // Lengths of the common runs that end at each word of `other`, and at the one before of `own`.
-    let mut before = vec![0; other.len() + 1];
-    for (at, word) in own.lower.iter().enumerate() {
-        let mut ends = vec![0; other.len() + 1];
-        for (place, found) in other.lower.iter().enumerate() {
-            ends[place + 1] = if word == found { before[place] + 1 } else { 0 };
-        }
-        let longest = ends.iter().copied().max().unwrap_or(0);
-        for run in &mut runs[at + 1 - longest.min(at + 1)..=at] {
-            *run = (*run).max(longest.min(RUNS - 1) as u32);
-        }
-        before = ends;
-    }
-    runs
-}
-
 /// For each word of the context, how much of the question its sentence has: 1 for the best sentence,
 /// 5 for less than a quarter of it.
 fn sentence_shares(frequent: &Frequent, question: &Words<'_>, context: &Words<'_>) -> Vec<u32> {
@@ -254,7 +135,6 @@ fn sentence_shares(frequent: &Frequent, question: &Words<'_>, context: &Words<'_
 
 /// The class of the distance of each word to the nearest one whose likeness is that of a rarer word.
 fn distances(likenesses: &[u32]) -> Vec<u32> {
-    let is_rare = |like: u32| like > 0 && (like as usize - 1) % FREQUENCIES >= 2;
     let far = likenesses.len() + 1;
     let mut distances = vec![far; likenesses.len()];
     let places = 0..likenesses.len();
@@ -279,12 +159,13 @@ fn distances(likenesses: &[u32]) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::matches::FREQUENCIES;
 
     const CONTEXT: &str = "The castle was built in 1200. Nobody knows who built the bridge. Amen.";
 
     fn matches(question: &str, context: &str) -> Matches {
         let texts = ["the the the the", context, "the castle"];
-        let frequent = Frequent::of(texts);
+        let frequent = Frequent::of(texts.map(|text| [text]), 1);
         Matches::of(&frequent, &Words::of(question), &Words::of(context))
     }
 
@@ -324,7 +205,7 @@ mod tests {
 
     #[test]
     fn distances_are_to_rare_matches() {
-        let rare = (1 + 2 * FREQUENCIES + 3) as u32;
+        let rare = LIKENESSES as u32 - 1;
         let mut likenesses = vec![0; 30];
         likenesses[1] = rare;
         likenesses[29] = 1;
@@ -333,13 +214,5 @@ mod tests {
         assert_eq!(classes[29], 7);
         assert_eq!(distances(&[0, 1]), [7, 7]);
         assert_eq!(distances(&[]), [0_u32; 0]);
-    }
-
-    #[test]
-    fn frequent_words_are_kept_in_order() {
-        let frequent = Frequent::of(["b a b", "c a b"]);
-        let json = serde_json::to_string(&frequent).unwrap();
-        assert_eq!(json, r#"["b","a","c"]"#);
-        assert_eq!(serde_json::from_str::<Frequent>(&json).unwrap(), frequent);
     }
 }

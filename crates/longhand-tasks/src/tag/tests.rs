@@ -134,7 +134,7 @@ fn a_sentence_becomes_ids_tags_and_features() {
         examples: vec![0, 1],
     };
     task.with_targets(&batch, |targets| {
-        let Targets::Tags(tags) = targets else { panic!() };
+        let Targets::Tags(tags, _) = targets else { panic!() };
         assert_eq!(tags, [3, 5, 0, 6, 1, IGNORE, 0, IGNORE]);
     });
     let features = Task::features(&task, &batch);
@@ -187,7 +187,7 @@ fn a_word_of_several_tokens_has_one_tag_and_its_features_at_each_token() {
     let expected: Vec<_> = label.words.iter().zip(second).flat_map(|(a, b)| [*a, b]).collect();
     assert_eq!((words.ranges, words.lengths, words.vector), (expected, vec![4, 2], None));
     task.with_targets(&batch, |targets| {
-        let Targets::Tags(tags) = targets else { panic!() };
+        let Targets::Tags(tags, _) = targets else { panic!() };
         assert_eq!(tags, [3, 5, 0, 6, 1, IGNORE, 0, IGNORE]);
     });
 }

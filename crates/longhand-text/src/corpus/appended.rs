@@ -139,7 +139,7 @@ impl TextRows {
         let (mut found, mut width) = (Vec::new(), None);
         if header {
             found = match records.next().map_err(unwrap_error)? {
-                None => return Err(TextError::Empty(source.name().to_owned())),
+                None => return Err(TextError::NoExamples(source.name().to_owned())),
                 Some(Record::OpenQuote) => {
                     return Err(row_fault(source.name(), 1, RowFault::OpenQuote));
                 }

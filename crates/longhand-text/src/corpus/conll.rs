@@ -221,7 +221,7 @@ impl Conll {
             text.push_str(&block);
         }
         let file = Self::of_text(source.name(), text, options)?;
-        if file.tokens.is_empty() { Err(TextError::Empty(file.name)) } else { Ok(file) }
+        if file.tokens.is_empty() { Err(TextError::NoExamples(file.name)) } else { Ok(file) }
     }
 
     fn of_text(name: &str, text: String, options: ConllOptions) -> Result<Self, TextError> {
@@ -469,7 +469,7 @@ mod tests {
         }
         for empty in ["", "\n\n", "-DOCSTART- O\n", "word tag\n"] {
             let error = parse(empty, true).unwrap_err();
-            assert!(matches!(error, TextError::Empty(_)), "{empty:?}: {error}");
+            assert!(matches!(error, TextError::NoExamples(_)), "{empty:?}: {error}");
         }
     }
 

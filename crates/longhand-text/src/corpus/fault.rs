@@ -48,6 +48,12 @@ pub enum RowFault {
     /// A fastText line with several labels.
     #[error("it has several labels, but one is learnt for each text")]
     SeveralLabels,
+    /// A line without a mark among those of fastText.
+    #[error(
+        "it has no __label__ before its label, as the first line has: write it there, or remove the \
+         line"
+    )]
+    NoMark,
     /// There is no label.
     #[error("its label is empty")]
     NoLabel,

@@ -20,7 +20,7 @@ impl Parallel {
     ///
     /// # Errors
     /// A file that is missing or not text; [`TextError::Unequal`] where one file has more lines;
-    /// [`TextError::Empty`] for files without lines.
+    /// [`TextError::NoExamples`] for files without lines.
     pub fn read(sources: &Path, targets: &Path, lossy: bool) -> Result<Self, TextError> {
         Self::of(&Source::open(sources)?, &Source::open(targets)?, lossy)
     }
@@ -59,7 +59,7 @@ impl Parallel {
             return Err(TextError::Unequal { longer, shorter, line });
         }
         if read.pairs.is_empty() {
-            return Err(TextError::Empty(source.name().to_owned()));
+            return Err(TextError::NoExamples(source.name().to_owned()));
         }
         Ok(read)
     }

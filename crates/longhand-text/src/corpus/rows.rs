@@ -30,7 +30,11 @@ enum Cells {
         width: Option<usize>,
         separator: &'static str,
     },
-    Labelled(Lines<BufReader<TextReader>>),
+    Labelled {
+        lines: Lines<BufReader<TextReader>>,
+        /// Whether the lines are fastText's, by the first one; none before it is read.
+        are_marked: Option<bool>,
+    },
     Trees(Lines<BufReader<TextReader>>),
     Parquet(ParquetRows),
 }
@@ -61,7 +65,7 @@ impl Rows {
                 let lines = text()?.lines();
                 match format {
                     TableFormat::Trees => Cells::Trees(lines),
-                    _ => Cells::Labelled(lines),
+                    _ => Cells::Labelled { lines, are_marked: None },
                 }
             }
             TableFormat::Csv => separated(&name, text()?, b',', header, columns, &mut row)?,
@@ -96,14 +100,25 @@ impl Rows {
                     }
                 })
             }
-            Cells::Labelled(lines) => {
+            Cells::Labelled { lines, are_marked } => {
                 let Some(line) = next_line(lines, &mut self.row)? else { return Ok(None) };
-                let (labels, text) = labelled(&line);
-                if labels.len() > 1 && !self.options.lists {
-                    return Err(row_fault(&self.name, self.row, RowFault::SeveralLabels));
+                let lists = self.options.lists;
+                let are_marked = *are_marked.get_or_insert_with(|| line.starts_with(FASTTEXT));
+                let (labels, text) = labelled(&line, are_marked || lists);
+                let fault = match labels.len() {
+                    0 if !lists && self.columns.contains(&Column::Index(0)) => {
+                        Some(RowFault::NoMark)
+                    }
+                    0 | 1 => None,
+                    _ => (!lists).then_some(RowFault::SeveralLabels),
+                };
+                if let Some(fault) = fault {
+                    return Err(row_fault(&self.name, self.row, fault));
                 }
-                let label = if self.options.lists { labels_cell(&line) } else { labels.concat() };
-                let text = if self.options.lists { marked(&line).1 } else { text };
+                let label = match lists {
+                    true => serde_json::Value::from(labels).to_string(),
+                    false => labels.concat(),
+                };
                 let cells = self.columns.iter().map(|column| match column {
                     Column::Index(0) => label.clone(),
                     _ => text.to_owned(),
@@ -209,13 +224,14 @@ fn separated(
 }
 
 /// What fastText writes before each label.
-const FASTTEXT: &str = "__label__";
+pub(super) const FASTTEXT: &str = "__label__";
 
 /// The labels and the text of a `LABEL text` line, which has one label, or of fastText's line, which
-/// has one or several; fastText's mark before a label is left out.
-pub(super) fn labelled(line: &str) -> (Vec<&str>, &str) {
+/// has any number of them; fastText's mark before a label is left out. In a file of lines that
+/// `are_marked` a line without a mark has no label.
+pub(super) fn labelled(line: &str, are_marked: bool) -> (Vec<&str>, &str) {
     let (labels, text) = marked(line);
-    if !labels.is_empty() {
+    if are_marked || !labels.is_empty() {
         return (labels, text);
     }
     let (label, text) = text.split_once([' ', '\t']).unwrap_or((text, ""));
@@ -233,9 +249,21 @@ fn marked(line: &str) -> (Vec<&str>, &str) {
     (labels, text)
 }
 
-/// The marked labels of a line as a JSON array.
-fn labels_cell(line: &str) -> String {
-    serde_json::Value::from(marked(line).0).to_string()
+/// The text of each line that is not blank, behind fastText's marked labels.
+pub(super) fn texts_of_lines(source: &Source, lossy: bool) -> Result<Vec<String>, TextError> {
+    let (mut lines, mut row) = (BufReader::new(source.text(lossy)?).lines(), 0);
+    let mut texts = Vec::new();
+    while let Some(line) = next_line(&mut lines, &mut row)? {
+        texts.push(marked(&line).1.to_owned());
+    }
+    Ok(texts)
+}
+
+/// Whether the first line that is not blank begins with a label that fastText's mark marks.
+pub(super) fn is_marked(source: &Source) -> Result<bool, TextError> {
+    // Bytes that are no text are told by whoever reads the lines.
+    let (mut lines, mut row) = (BufReader::new(source.text(true)?).lines(), 0);
+    Ok(next_line(&mut lines, &mut row)?.is_some_and(|line| line.starts_with(FASTTEXT)))
 }
 
 /// The next line that is not blank, and its number.

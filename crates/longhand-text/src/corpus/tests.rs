@@ -341,6 +341,74 @@ fn a_table_that_would_be_read_wrongly_is_refused() {
 }
 
 #[test]
+fn lines_that_begin_with_no_labels_are_refused_where_no_format_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = "it was on a day when nobody had seen any cloud";
+    let plain: String = words.split(' ').map(|word| format!("{word} came to pass\n")).collect();
+    let path = file(&folder, "plain.txt", plain.as_bytes());
+    let learnt = TableOptions { labels_repeat: true, ..TableOptions::default() };
+    let error = read_table(&path, &learnt).unwrap_err().to_string();
+    let told = "plain.txt begin with 11 different words, 11 of them only once";
+    assert!(error.contains("the 11 lines of ") && error.contains(told), "{error}");
+    let labelled = TableOptions { format: Some(TableFormat::Labelled), ..learnt.clone() };
+    assert_eq!(read_table(&path, &labelled).unwrap().examples.len(), 11);
+    assert_eq!(read_table(&path, &TableOptions::default()).unwrap().examples.len(), 11);
+    // Marked labels may be as rare as they like, and others come again.
+    let marked: String = plain.lines().map(|line| format!("__label__{line}\n")).collect();
+    let path = file(&folder, "marked.txt", marked.as_bytes());
+    assert_eq!(read_table(&path, &learnt).unwrap().examples.len(), 11);
+    assert_eq!(TableFormat::of_file(&path).unwrap(), Some(TableFormat::Labelled));
+    // Words of prose come often too, and still many of them come once.
+    let mixed = |often: usize, once: usize| {
+        let lines = |letter: char, count: usize| -> String {
+            (0..count).map(|i| format!("{letter}{i} came to pass\n")).collect()
+        };
+        let text = lines('a', often).repeat(3) + &lines('b', once);
+        read_table(&file(&folder, "mixed.txt", text.as_bytes()), &learnt)
+    };
+    assert!(mixed(7, 5).is_err());
+    assert_eq!(mixed(8, 4).unwrap().examples.len(), 28);
+    let path = file(&folder, "again.txt", plain.repeat(2).as_bytes());
+    assert_eq!(read_table(&path, &learnt).unwrap().examples.len(), 22);
+    assert_eq!(TableFormat::of_file(&path).unwrap(), None);
+}
+
+#[test]
+fn lines_without_labels_are_whole_texts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder, "plain.txt", b"good films are rare\n\n__label__x so it is\n");
+    let options = TableOptions { unlabelled: true, ..TableOptions::default() };
+    let texts = |options: &TableOptions| -> Vec<String> {
+        let examples = read_table(&path, options).unwrap().examples;
+        examples.into_iter().map(|example| example.text).collect()
+    };
+    assert_eq!(texts(&options), ["good films are rare", "so it is"]);
+    let labelled = TableOptions { format: Some(TableFormat::Labelled), ..options };
+    assert_eq!(texts(&labelled), ["films are rare", "so it is"]);
+}
+
+#[test]
+fn a_line_without_a_mark_among_marked_ones_has_no_label() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder, "mixed.txt", b"__label__x so it is\ngood films are rare\n");
+    let options = TableOptions { format: Some(TableFormat::Labelled), ..TableOptions::default() };
+    let error = read_table(&path, &options).unwrap_err().to_string();
+    assert!(error.contains("row 2") && error.contains("no __label__"), "{error}");
+    let options = TableOptions { unlabelled: true, ..options };
+    let texts = read_table(&path, &options).unwrap().examples;
+    assert_eq!(texts[1].text, "good films are rare");
+}
+
+#[test]
+fn an_empty_table_lacks_examples() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.csv", "a.tsv", "a.jsonl", "a.txt"] {
+        let error = read_table(&file(&folder, name, b""), &TableOptions::default()).unwrap_err();
+        assert!(matches!(error, TextError::NoExamples(_)), "{name}: {error}");
+    }
+}
+
+#[test]
 fn a_header_is_found_or_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     let numbered = |header| TableOptions {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::example::Example;
 use super::fault::RowFault;
 use super::format::{Column, TableFormat};
-use super::rows::{labelled as split_labels, row_fault};
+use super::rows::{FASTTEXT, labelled as split_labels, row_fault};
 use super::separated::{Record, Records};
 use super::source::{Source, unwrap_error};
 use super::table::{TableOptions, read_table};
@@ -46,6 +46,7 @@ impl WholeTable {
     /// As [`read_table`].
     pub fn read(path: &Path, options: &TableOptions) -> Result<Self, TextError> {
         let format = options.format.or_else(|| TableFormat::of_path(path));
+        let format = format.or(Some(TableFormat::Labelled));
         // Whatever labels there are, the texts alone are read.
         let options = TableOptions { unlabelled: true, several: true, format, ..options.clone() };
         let table = read_table(path, &options)?;
@@ -212,12 +213,14 @@ fn cells(
 
 fn labelled(text: impl BufRead) -> Result<Vec<Vec<String>>, TextError> {
     let lines = text.lines().filter(|line| !is_blank(line));
-    let cells = lines.map(|line| {
-        let line = line?;
-        let (labels, text) = split_labels(&line);
-        Ok(vec![labels.join(","), text.to_owned()])
-    });
-    cells.collect::<io::Result<_>>().map_err(unwrap_error)
+    let lines: Vec<String> = lines.collect::<io::Result<_>>().map_err(unwrap_error)?;
+    // The first one may be without a label where a text may have none.
+    let are_marked = lines.iter().any(|line| line.starts_with(FASTTEXT));
+    let cells = |line: &String| {
+        let (labels, text) = split_labels(line, are_marked);
+        vec![labels.join(","), text.to_owned()]
+    };
+    Ok(lines.iter().map(cells).collect())
 }
 
 /// Writes cells and a line break. A cell that its separator, a quote or a line break would break is
@@ -288,6 +291,11 @@ mod tests {
             again("a.jsonl", "{\"text\": \"a\", \"z\": 1.50 }\n\n{\"text\":\"b\"}\n", &options),
             "{\"text\": \"a\", \"z\": 1.50,\"label\":\"l\\\"0\\\"\",\"probability\":0.5}\n\
              {\"text\":\"b\",\"label\":\"l\\\"1\\\"\",\"probability\":0.5}\n"
+        );
+        let labelled = TableOptions { format: Some(TableFormat::Labelled), ..Default::default() };
+        assert_eq!(
+            again("a.txt", "__label__x a b\nno mark\n", &labelled),
+            "x\ta b\tl\"0\"\t0.5\n\tno mark\tl\"1\"\t0.5\n"
         );
         let first = TableOptions { text: Some(Column::Index(0)), ..TableOptions::default() };
         assert_eq!(

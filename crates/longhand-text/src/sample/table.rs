@@ -18,9 +18,9 @@ pub enum Table {
     Sentiment,
     /// Stories and what they are about: `text`, `label`.
     Topic,
-    /// Stories in one sentence: `text`, `summary`.
+    /// Stories in one sentence: `document`, `summary`.
     Summaries,
-    /// Sentences in both languages: `english`, `chinese`.
+    /// Sentences in both languages: `source` in English, `target` in Chinese.
     Pairs,
     /// Who has what: `text`, `question`, `answer`, and the `distance` in characters from the fact
     /// to the place of the answer, which is within 10 % of the one asked for.
@@ -60,8 +60,8 @@ pub struct TableRows {
 pub fn write_table(out: &mut impl Write, table: Table, rows: TableRows) -> io::Result<()> {
     let TableRows { seed, count, language } = rows;
     let numbers = 0..count as u64;
-    let mut labelled = |column: &str, label: fn(&Story) -> &str| {
-        writeln!(out, "text\t{column}")?;
+    let mut labelled = |columns: &str, label: fn(&Story) -> &str| {
+        writeln!(out, "{columns}")?;
         for number in numbers.clone() {
             let story = story(seed, number, language);
             writeln!(out, "{}\t{}", line(&story.text, story.language), label(&story))?;
@@ -69,11 +69,11 @@ pub fn write_table(out: &mut impl Write, table: Table, rows: TableRows) -> io::R
         Ok(())
     };
     match table {
-        Table::Sentiment => labelled("label", |story| story.sentiment.name()),
-        Table::Topic => labelled("label", |story| story.topic.name()),
-        Table::Summaries => labelled("summary", |story| &story.summary),
+        Table::Sentiment => labelled("text\tlabel", |story| story.sentiment.name()),
+        Table::Topic => labelled("text\tlabel", |story| story.topic.name()),
+        Table::Summaries => labelled("document\tsummary", |story| &story.summary),
         Table::Pairs => {
-            writeln!(out, "english\tchinese")?;
+            writeln!(out, "source\ttarget")?;
             for pair in pairs(seed, count) {
                 writeln!(out, "{}\t{}", pair.english, pair.chinese)?;
             }

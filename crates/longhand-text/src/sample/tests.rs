@@ -259,13 +259,14 @@ fn written(table: Table, rows: TableRows) -> String {
 fn tables_are_the_labels_of_the_stories() {
     let rows = TableRows { seed: 3, count: 40, language: None };
     let stories = stories(3, 40);
-    for (kind, column, label) in [
-        (Table::Sentiment, "label", (|s| s.sentiment.name().to_owned()) as fn(&Story) -> String),
-        (Table::Topic, "label", |s| s.topic.name().to_owned()),
-        (Table::Summaries, "summary", |s| s.summary.clone()),
+    let sentiment: fn(&Story) -> String = |s| s.sentiment.name().to_owned();
+    for (kind, columns, label) in [
+        (Table::Sentiment, ["text", "label"], sentiment),
+        (Table::Topic, ["text", "label"], |s| s.topic.name().to_owned()),
+        (Table::Summaries, ["document", "summary"], |s| s.summary.clone()),
     ] {
         let table = table(kind, rows);
-        assert_eq!(table[0], ["text", column]);
+        assert_eq!(table[0], columns);
         assert_eq!(table.len(), 41);
         for (row, story) in table[1..].iter().zip(&stories) {
             assert_eq!(row.len(), 2);
@@ -275,7 +276,7 @@ fn tables_are_the_labels_of_the_stories() {
         }
     }
     let pairs_table = table(Table::Pairs, rows);
-    assert_eq!(pairs_table[0], ["english", "chinese"]);
+    assert_eq!(pairs_table[0], ["source", "target"]);
     for (row, pair) in pairs_table[1..].iter().zip(pairs(3, 40)) {
         assert_eq!(*row, [pair.english, pair.chinese]);
     }

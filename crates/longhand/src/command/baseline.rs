@@ -31,7 +31,7 @@ pub(super) struct BaselineFlags {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum BaselineName {
     /// The commonest label for each text, several of them with --multi-label; for tags, the commonest
-    /// of each word
+    /// of each word. Spans have a baseline of their own, which every evaluation tells
     Majority,
     /// Logistic regression on n-grams weighted by Naive Bayes (Wang and Manning 2012)
     NbLr,

@@ -64,12 +64,10 @@ impl Arguments {
         checks.push(self_test::snapshot(engine.as_ref(), &cpu));
         checks.push(self_test::speed(engine.as_ref(), &cpu));
         self.tell(&checks)?;
-        let wrong: Vec<&str> =
-            checks.iter().filter(|it| it.verdict == Verdict::Wrong).map(|it| it.name).collect();
-        if !wrong.is_empty() {
-            bail!("{} of {} checks found a fault: {}", wrong.len(), checks.len(), wrong.join(", "));
+        match faults(&checks) {
+            Some(faults) => bail!(faults),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn tell(&self, checks: &[Check]) -> Result<()> {
@@ -87,5 +85,33 @@ impl Arguments {
             }
         }
         Ok(())
+    }
+}
+
+/// What checks found wrong, in a line; none where all is well.
+fn faults(checks: &[Check]) -> Option<String> {
+    let wrong: Vec<&Check> = checks.iter().filter(|it| it.verdict == Verdict::Wrong).collect();
+    let each: Vec<String> =
+        wrong.iter().map(|Check { name, found, .. }| format!("{name}: {found}")).collect();
+    let (some, all) = (wrong.len(), checks.len());
+    (some > 0).then(|| format!("{some} of {all} checks found a fault: {}", each.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_says_what_is_wrong() {
+        let place = tempfile::tempdir().unwrap();
+        let nowhere = place.path().join("nowhere");
+        let checks = [Check::well("threads", "4".to_owned()), sessions::examine(&nowhere)];
+        let told = faults(&checks).unwrap();
+        let expected = format!(
+            "1 of 2 checks found a fault: sessions: there is no folder {}",
+            nowhere.display()
+        );
+        assert_eq!(told, expected);
+        assert_eq!(faults(&checks[..1]), None);
     }
 }

@@ -119,7 +119,10 @@ impl Arguments {
         let (tokens, bytes) = encode(&corpus, &tokenizer, !self.json)?;
         // A token without one before it is not scored, nor are its bytes.
         let bytes = tokens.scored_bytes().unwrap_or(bytes);
-        let unknown = tokenizer.unknown_id().map_or(Ok(0), |id| tokens.count(id))?;
+        let unknown = match tokenizer.unknown_id() {
+            Some(id) => tokens.counts()?.get(id as usize).copied().unwrap_or(0),
+            None => 0,
+        };
         let unknown = unknown as f64 / tokens.len().max(1) as f64;
         let neighbours = self.neighbours.of_model(&mut model, &tokenizer)?;
         let mut tape = Tape::new(self.threads.cpu());

@@ -15,7 +15,7 @@ use longhand_tasks::examples::{add_notes, check_known, read_known};
 use longhand_tasks::intervals::{self, Difference, Interval, McNemar, SAMPLES};
 use longhand_tasks::predictor::{self, Trained};
 use longhand_tasks::search::Pace;
-use longhand_tasks::task::{Report, Scored};
+use longhand_tasks::task::{Read, Report, Scored};
 use longhand_tasks::{Evaluation, Listed, Measured, Predictor, Task, VisitTask};
 use serde_json::{Map, Value, json};
 
@@ -122,11 +122,16 @@ struct Told<'a> {
 /// Why rules are refused where nothing is written.
 const NOT_WRITTEN: &str = "--rules is for tasks whose answers are written: leave it out";
 
+/// Why two models have nothing to be compared by.
+const NOT_COMPARED: &str = "--against has nothing to compare: the perplexities are not of the same tokens, \
+    as the models have other tokenisers or templates, or read up to other lengths: compare models that \
+    share them";
+
 /// Has a predictor write by rules, if there are any.
 ///
 /// # Errors
-/// A task whose answers are not written, or are changed once they are; rules that no token of the model
-/// can begin.
+/// A task whose answers are not written, or are changed once they are; rules that no token of
+/// the model can begin.
 pub(super) fn follow<T: Task>(
     predictor: &mut Predictor<T>,
     rules: Option<&Arc<Rules>>,
@@ -150,6 +155,26 @@ impl TaskArguments {
             None => Ok(()),
             Some(_) => Err(Usage(NOT_WRITTEN.into())),
         }
+    }
+
+    /// The seed of what is drawn.
+    fn seed(&self) -> u64 {
+        self.seed.unwrap_or(0)
+    }
+
+    /// The number of samples that intervals are drawn from.
+    fn samples(&self) -> usize {
+        self.samples.map_or(SAMPLES, NonZeroUsize::get)
+    }
+
+    /// Has a predictor write as flags say.
+    fn prepare<T: Task>(
+        &self,
+        predictor: &mut Predictor<T>,
+        rules: Option<&Arc<Rules>>,
+    ) -> Result<()> {
+        self.search.apply(&mut predictor.task, None, self.seed())?;
+        follow(predictor, rules)
     }
 
     /// The first flag that is given and that only a task's model has.
@@ -187,7 +212,8 @@ impl TaskEvaluation<'_> {
                 set.map_err(|error| Usage(error.to_string()))?;
             }
         }
-        reading.all = with_targets(reading.all, self.data, &self.arguments.targets)?;
+        let (targets, data) = (("--targets", &self.arguments.targets[..]), ("--data", self.data));
+        reading.all = with_targets(reading.all, targets, data)?;
         file.visit(&task, Measure { what: self, rules, trained, reading })
     }
 }
@@ -197,51 +223,28 @@ impl VisitTask for Measure<'_> {
 
     fn visit<T: Listed>(self, task: T, settings: &T::Settings) -> Result<()> {
         let Self { what, rules, trained, reading } = self;
-        if T::WRITES && rules.is_some() && matches!(trained, Trained::Baseline(_)) {
-            let name = what.folder.display();
-            let text = "--rules is for networks that write, and";
-            return Err(Usage(format!("{text} {name} holds a baseline: leave it out")).into());
-        }
+        let (rules, arguments) = (rules.as_ref(), what.arguments);
+        what.check_rules::<T>(rules, &trained)?;
         let cpu = what.threads.cpu();
         let began = Instant::now();
         let mut first = Predictor::checked(what.folder, task, trained, cpu.clone())?;
         what.neighbours.consult(&mut first)?;
-        let search = &what.arguments.search;
-        let seed = what.arguments.seed.unwrap_or(0);
-        search.apply(&mut first.task, None, seed)?;
-        follow(&mut first, rules.as_ref())?;
-        let mut second = match &what.arguments.against {
-            Some(folder) => Some(Predictor::<T>::load(model_folder(folder)?, cpu)?),
+        arguments.prepare(&mut first, rules)?;
+        let second = match &arguments.against {
             None => None,
-        };
-        if let Some(second) = &mut second {
-            search.apply(&mut second.task, None, seed)?;
-            follow(second, rules.as_ref())?;
-        }
-        let (mut examples, mut notes) = (Vec::new(), BTreeMap::new());
-        for path in what.data {
-            let read = read_known(&first.task, settings, path, &reading.of(path))?;
-            // A pipe can be read once, and the other model's labels may differ.
-            if let Some(second) = &second {
-                check_known(&second.task, &read.examples, path)?;
+            Some(folder) => {
+                let mut second = Predictor::<T>::load(model_folder(folder)?, cpu)?;
+                arguments.prepare(&mut second, rules)?;
+                Some(second)
             }
-            examples.extend(read.examples);
-            add_notes(&mut notes, read.notes);
-        }
+        };
+        let Read { examples, notes } =
+            what.read((&first.task, second.as_ref()), settings, &reading)?;
         let examples = first.measured(examples)?;
         let evaluation = answered(&first, &examples, what)?;
-        let samples = what.arguments.samples.map_or(SAMPLES, NonZeroUsize::get);
         let comparison = match &second {
-            Some(second) => {
-                let examples = examples.examples.iter().map(|known| known.example.clone());
-                let examples = second.measured(examples.collect())?;
-                let other = answered(second, &examples, what)?;
-                let first = (&first.task, &evaluation.scored()[..]);
-                let second = (&second.task, &other.scored()[..]);
-                let differences = intervals::differences(first, second, samples, seed);
-                Some(Comparison { differences, mcnemar: intervals::mcnemar(first, second) })
-            }
             None => None,
+            Some(second) => Some(what.compared((&first.task, &evaluation), second, &examples)?),
         };
         let score = evaluation.score();
         let told = Told {
@@ -250,7 +253,7 @@ impl VisitTask for Measure<'_> {
             metrics: &score.metrics,
             words: T::METRICS,
             numbers: T::NUMBERS,
-            intervals: intervals::bootstrap(&first.task, &evaluation.scored(), samples, seed),
+            intervals: intervals::bootstrap(&evaluation, arguments.samples(), arguments.seed()),
             report: evaluation.report(),
             notes,
             pace: evaluation.pace,
@@ -263,20 +266,80 @@ impl VisitTask for Measure<'_> {
                 .map(|(it, loss)| Beside::new(it, loss)),
             seconds: began.elapsed().as_secs_f64(),
         };
-        if let Some(path) = &what.arguments.html {
+        if let Some(path) = &arguments.html {
             write_page(path, &first, &evaluation, &told, what)?;
         }
-        let mut out = std::io::stdout();
-        match what.json {
-            true => {
-                let mut json = told.json(T::NAME);
-                if let Some(names) = what.adapters.names() {
-                    json["adapters"] = names.into();
-                }
-                Ok(writeln!(out, "{json}")?)
-            }
-            false => Ok(writeln!(out, "{}", told.text())?),
+        what.print(T::NAME, told)
+    }
+}
+
+impl TaskEvaluation<'_> {
+    /// Refuses rules for a baseline that writes.
+    fn check_rules<T: Task>(
+        &self,
+        rules: Option<&Arc<Rules>>,
+        trained: &Trained,
+    ) -> Result<(), Usage> {
+        if !T::WRITES || rules.is_none() || matches!(trained, Trained::Network(_)) {
+            return Ok(());
         }
+        let name = self.folder.display();
+        let text = "--rules is for networks that write, and";
+        Err(Usage(format!("{text} {name} holds a baseline: leave it out")))
+    }
+
+    /// The examples of all files, which both models know the answers of.
+    fn read<T: Task>(
+        &self,
+        (first, second): (&T, Option<&Predictor<T>>),
+        settings: &T::Settings,
+        reading: &FileReading,
+    ) -> Result<Read<T::Example>> {
+        let (mut examples, mut notes) = (Vec::new(), BTreeMap::new());
+        for path in self.data {
+            let read = read_known(first, settings, path, &reading.of(path))?;
+            // A pipe can be read once, and the other model's labels may differ.
+            if let Some(second) = second {
+                check_known(&second.task, &read.examples, path)?;
+            }
+            examples.extend(read.examples);
+            add_notes(&mut notes, read.notes);
+        }
+        Ok(Read { examples, notes })
+    }
+
+    /// How a model compares with another one on the examples that it has answered.
+    fn compared<T: Listed>(
+        &self,
+        (first, evaluation): (&T, &Evaluation<'_, T>),
+        second: &Predictor<T>,
+        examples: &Measured<T>,
+    ) -> Result<Comparison> {
+        let examples = examples.examples.iter().map(|known| known.example.clone());
+        let examples = second.measured(examples.collect())?;
+        let other = answered(second, &examples, self)?;
+        let (samples, seed) = (self.arguments.samples(), self.arguments.seed());
+        let differences = intervals::differences(evaluation, &other, samples, seed);
+        let first = (first, &evaluation.scored()[..]);
+        let second = (&second.task, &other.scored()[..]);
+        let mcnemar = intervals::mcnemar(first, second);
+        if differences.is_empty() && mcnemar.is_none() {
+            bail!(NOT_COMPARED);
+        }
+        Ok(Comparison { differences, mcnemar })
+    }
+
+    /// Prints the results, of a task called `task`.
+    fn print(&self, task: &str, told: Told<'_>) -> Result<()> {
+        let mut out = std::io::stdout();
+        if !self.json {
+            return Ok(writeln!(out, "{}", told.text())?);
+        }
+        let mut json = told.json(task);
+        if let Some(names) = self.adapters.names() {
+            json["adapters"] = names.into();
+        }
+        Ok(writeln!(out, "{json}")?)
     }
 }
 

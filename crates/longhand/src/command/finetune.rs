@@ -34,7 +34,8 @@ use crate::reading::{absolute, recipe_folder};
 #[command(after_help = "Example:\n  longhand data sample --table sentiment --out train.tsv\n  \
                         longhand finetune --task classify --data train.tsv\n  longhand \
                         predict classifier < lines.txt\n\nTables are .tsv, .csv, .jsonl or .parquet; \
-                        a file of any other name holds `LABEL text` lines. Tags are learnt from \
+                        a file of any other name holds `LABEL text` or fastText's \
+                        `__label__LABEL text` lines, if --format says nothing else. Tags are learnt from \
                         CoNLL columns, spans from SQuAD's JSON, translations from two files of as \
                         many lines:\n  longhand finetune --task translate --data train.de --targets \
                         train.en --out translator\nAnswers are learnt from stories in the form of \
@@ -68,16 +69,21 @@ pub(crate) struct Arguments {
     /// JSON, or a cell of labels with separators
     #[arg(long, help_heading = "Data")]
     multi_label: bool,
-    /// The text between the labels of a cell [default: a comma]
+    /// The text between the labels of a cell [default: a comma]. A label that contains it is written in
+    /// quotes, with quotes within it doubled, or the cell is a JSON list: ["a, b", "c"]
     #[arg(long, value_name = "TEXT", help_heading = "Data")]
     label_separator: Option<String>,
-    /// The column of a second text: a pair of texts has a label, or several
+    /// The column of a second text: a pair of texts has a label, or several. The model also reads
+    /// how the words of both match (--set matches=false: it does not)
     #[arg(long, value_name = "COLUMN", help_heading = "Data")]
     pair_column: Option<String>,
     /// Labels are numbers, such as ratings: tell the mean absolute error and the
     /// quadratic weighted kappa too
     #[arg(long, help_heading = "Data")]
     ordered: bool,
+    /// As --ordered, and learn the order: a probability that is wrong by more costs more
+    #[arg(long, help_heading = "Data")]
+    ordinal: bool,
     /// The nodes of a treebank to learn from: sentences or phrases [default: sentences]
     #[arg(long, value_name = "WHICH", help_heading = "Data")]
     nodes: Option<String>,
@@ -162,7 +168,12 @@ pub(crate) struct Arguments {
     /// this length, in their standard deviations, that raises the loss most; try 1 to 5
     #[arg(long, value_name = "EPS", allow_negative_numbers = true, help_heading = "Training")]
     adversarial: Option<f32>,
-    /// Weights of labels in the loss: balanced, or NAME=WEIGHT, which may be given several times
+    /// Decay of the average of the weights, which is evaluated and kept in their place, at least 0 and
+    /// below 1; 0 for none [default: 0, with --unlabelled 0.99, where the average labels the texts]
+    #[arg(long, value_name = "DECAY", allow_negative_numbers = true, help_heading = "Training")]
+    average: Option<f64>,
+    /// Weights of labels in the loss: balanced, or NAME=WEIGHT, which may be given several times; with
+    /// --multi-label they count where a text has the label
     #[arg(long, value_name = "WEIGHTS", help_heading = "Training")]
     class_weights: Vec<String>,
     /// Fit a temperature on the held-out part after training, so that probabilities are as often
@@ -267,6 +278,9 @@ impl Arguments {
         if begins && !self.settings()?.iter().any(|(key, _)| key == "form") {
             form_of_model(&mut recipe);
         }
+        if let Some(task) = &recipe.task {
+            self.check_vocabularies(task)?;
+        }
         self.copying.apply(&mut recipe)?;
         if let Some(path) = &self.vectors {
             let vectors = Vectors { path: absolute(path)?, sha256: String::new() };
@@ -283,6 +297,8 @@ impl Arguments {
         self.training.apply(&mut recipe.training);
         set(&mut recipe.training.label_smoothing, self.label_smoothing);
         self.self_training.apply(&mut recipe)?;
+        // Self-training averages by itself where nobody says how.
+        set(&mut recipe.training.average, self.average);
         if let Some(epsilon) = self.adversarial {
             let weight = recipe.training.adversarial.map_or(1.0, |settings| settings.weight);
             recipe.training.adversarial = Some(Adversarial { epsilon, weight });
@@ -317,6 +333,7 @@ impl Arguments {
             ("--members", self.members.is_some()),
             ("--label-smoothing", self.label_smoothing.is_some()),
             ("--adversarial", self.adversarial.is_some()),
+            ("--average", self.average.is_some()),
         ];
         let writing = self.writing.given().or(self.copying.given());
         let of_network = self.model.given().or(self.tuning.given()).or(self.budget.given());
@@ -365,7 +382,6 @@ impl Arguments {
                 (_, error) => Usage(error.to_string()),
             })?;
         }
-        self.check_vocabularies(&task)?;
         Ok(task)
     }
 
@@ -376,7 +392,7 @@ impl Arguments {
         match self.base.is_none() && settings[SEPARATE] == true && !has_encoder {
             true => Err(Usage(
                 "--separate-vocabularies is true, but one stream has one vocabulary: pass --form \
-                 encoder-decoder, or leave it out"
+                 encoder-decoder or a --preset with an encoder, or leave it out"
                     .into(),
             )),
             false => Ok(()),
@@ -403,6 +419,7 @@ impl Arguments {
         add("label_separator", self.label_separator.clone().map(Value::from));
         add("pair_column", self.pair_column.clone().map(Value::from));
         add("ordered", self.ordered.then_some(true.into()));
+        add("ordinal", self.ordinal.then_some(true.into()));
         add("calibrate", self.calibrate.then_some(true.into()));
         add("class_weights", class_weights(&self.class_weights)?);
         add("nodes", self.nodes.clone().map(Value::from));

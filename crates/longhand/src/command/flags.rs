@@ -35,7 +35,7 @@ pub(super) struct DataFlags {
     #[arg(long, value_name = "COLUMN")]
     text_column: Option<String>,
     /// The format of tables whose names do not tell it: jsonl, csv, tsv, parquet, or with a task
-    /// labelled (`LABEL text` lines) and trees (of the Stanford Sentiment Treebank)
+    /// labelled (`LABEL text` or `__label__LABEL text` lines) and trees (of the Stanford Sentiment Treebank)
     #[arg(long, value_name = "FORMAT")]
     format: Option<TableFormat>,
     /// Replace invalid UTF-8 instead of stopping
@@ -486,6 +486,7 @@ pub(super) fn check(settings: &Settings) -> Result<(), Usage> {
             "patience" => "--patience",
             "label_smoothing" => "--label-smoothing",
             "adversarial.epsilon" => "--adversarial",
+            "average" => "--average",
             // Only a recipe can set the others.
             _ => return Usage(format!("`{name}` is {value}, but must be {allowed}")),
         };

@@ -1,6 +1,6 @@
 //! `longhand generate`: text, as it comes.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
@@ -17,6 +17,7 @@ use crate::interrupt::{self, STOP};
 use crate::neighbours::NeighbourArguments;
 use crate::reading::{ModelArguments, SamplerArguments, TextArguments, save, session, writable};
 use crate::rules::{self, RulesArguments};
+use crate::screen::Screen;
 use crate::talk::say;
 
 mod beam;
@@ -186,7 +187,7 @@ impl Arguments {
 
 /// Writes the text as it comes, until it ends or Ctrl-C was pressed.
 fn write(generation: &mut Generation, reader: &mut Reader, echo: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = Screen::stdout();
     out.write_all(echo.as_bytes())?;
     while !STOP.load(Ordering::Relaxed) {
         let Some(next) = generation.next(reader)? else { break };
@@ -226,7 +227,7 @@ fn write_json(generation: &mut Generation, reader: &mut Reader, echo: String) ->
         Some(FinishReason::Stop(stop)) => ("stop", Some(stop.clone())),
     };
     written.matches = generation.matches_rules();
-    let mut out = std::io::stdout().lock();
+    let mut out = Screen::stdout();
     serde_json::to_writer(&mut out, &written)?;
     Ok(writeln!(out)?)
 }

@@ -1,4 +1,4 @@
-//! `longhand index`: a datastore of what followed each place of a text.
+//! `longhand index`: a datastore of what followed each place of a text, or of the targets of pairs.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,11 +13,11 @@ use longhand_engine::datastore::{
     Tuner, Unpublished,
 };
 use longhand_engine::engine::language_model;
-use longhand_engine::{Datastore, DatastoreError, LanguageModel, Neighbours};
+use longhand_engine::{Datastore, DatastoreError, EngineError, LanguageModel, Neighbours};
 use longhand_model::{Cpu, Model, Tape};
 use longhand_run::neighbours::{Hidden, Recorded, Tried};
 use longhand_text::{Tokenizer, Tokens};
-use longhand_train::evaluate::{Evaluated, STREAMS, Stretches, stretches};
+use longhand_train::evaluate::{STREAMS, Stretches, stretches};
 use longhand_train::{TrainError, Watch};
 use serde_json::json;
 
@@ -28,23 +28,31 @@ use crate::progress::Spinner;
 use crate::reading::{TextArguments, Threads, any_model_folder, encode};
 use crate::talk::say;
 
+mod pairs;
+
 /// Writes a datastore: for each token of a text, the model's hidden state before it. With it beside
 /// the model, `generate`, `eval`, `score` and `predict` mix what the model says with what followed the
-/// nearest hidden states (kNN-LM).
+/// nearest hidden states (kNN-LM). Of a model that writes from a source, pairs are read as its task
+/// reads them, and the tokens are those of the targets (kNN-MT).
 #[derive(Args)]
 #[command(
     override_usage = "longhand index [OPTIONS] <TEXT>... --model <DIR> --out <DIR>",
     after_help = "Examples:\n  longhand index book.txt --model book --out facts --tune other.txt\n  \
                   longhand eval book --data other.txt --knn facts\n  longhand generate book --knn \
                   facts --prompt 'It was'\n  longhand index --model book --out facts --tune \
-                  letters.txt\n\nThe last one tunes a datastore that exists on another text. A \
+                  letters.txt\n  longhand index new.de --targets new.en --model translator --out \
+                  terms\n\nThe third one tunes a datastore that exists on another text. A \
                   datastore takes two bytes for each number of a hidden state and four for each \
                   token, on the disk; memory does not grow with it."
 )]
 pub(crate) struct Arguments {
-    /// Files and folders of text to remember; - for stdin
+    /// Files and folders of text to remember; - for stdin. Of a model that writes from a source, the
+    /// files of its task: tables, or sources with --targets
     #[arg(value_name = "TEXT")]
     text: Vec<PathBuf>,
+    /// The file of targets of a TEXT of sources; one for each, in the same order
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    targets: Vec<PathBuf>,
     /// Folder of the trained model
     #[arg(long, value_name = "DIR")]
     model: PathBuf,
@@ -57,8 +65,11 @@ pub(crate) struct Arguments {
     /// Held-out text, on which the share λ of the neighbours and their temperature are found
     #[arg(long, visible_alias = "valid", value_name = "FILE", num_args = 1..)]
     tune: Vec<PathBuf>,
-    /// How many neighbours vote, unless another number is asked for [default: 256, or as many as there
-    /// are entries]
+    /// The files of targets of the --tune files
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "tune")]
+    tune_targets: Vec<PathBuf>,
+    /// How many neighbours vote, unless another number is asked for [default: 256, or as many
+    /// as there are entries]
     #[arg(long, value_name = "K")]
     neighbours: Option<usize>,
     /// How many lists of entries are searched for each token: more find more of the neighbours, in
@@ -76,13 +87,54 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-/// What reads texts for a datastore.
-struct Index<'a> {
+/// What reads sources for a datastore.
+trait Reads {
+    /// What the sources hold.
+    type Data;
+
+    /// Reads sources, to remember them or to tune a datastore on them.
+    fn open(&self, sources: &[PathBuf], purpose: Purpose) -> Result<Self::Data>;
+
+    /// Writes the hidden state before each token, and the token.
+    fn remember(
+        &mut self,
+        data: &Self::Data,
+        writer: &mut DatastoreWriter,
+        watch: &mut Watch<'_>,
+    ) -> Result<(), TrainError>;
+
+    /// Tries mixtures with a datastore on each token.
+    fn try_mixtures(
+        &mut self,
+        data: &Self::Data,
+        neighbours: &mut Neighbours,
+        tuner: &mut Tuner,
+        watch: &mut Watch<'_>,
+    ) -> Result<(), TrainError>;
+}
+
+/// What sources are read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Remember,
+    Tune,
+}
+
+/// A datastore that is built, tuned, or both.
+struct Index<'a, R: Reads> {
+    arguments: &'a Arguments,
+    reads: R,
+    owner: Owner,
+    /// D: numbers in a hidden state.
+    width: usize,
+    cpu: Arc<Cpu>,
+}
+
+/// Texts, as a language model reads them.
+struct Texts<'a> {
     arguments: &'a Arguments,
     model: &'a Model,
     tokenizer: &'a Tokenizer,
-    owner: Owner,
-    cpu: Arc<Cpu>,
     tape: Tape,
 }
 
@@ -99,23 +151,45 @@ impl Arguments {
             return Err(Usage(text).into());
         }
         self.neighbours.map_or(Ok(0), |k| within("--neighbours", k, 1..=MOST_NEIGHBOURS))?;
-        let (model, tokenizer) =
-            language_model(any_model_folder(&self.model)?, &self.adapters.chosen)?;
+        match language_model(any_model_folder(&self.model)?, &self.adapters.chosen) {
+            Err(EngineError::NeedsSource) => pairs::run(&self),
+            Err(error) => Err(error.into()),
+            Ok((model, tokenizer)) => self.texts(model, tokenizer),
+        }
+    }
+
+    /// Remembers texts.
+    fn texts(&self, model: LanguageModel, tokenizer: Tokenizer) -> Result<()> {
         model.with_hidden_states()?;
         let LanguageModel::Network(mut model) = model else { bail!("the model is no network") };
+        let flags = [("--targets", &self.targets), ("--tune-targets", &self.tune_targets)];
+        if let Some((flag, _)) = flags.into_iter().find(|(_, files)| !files.is_empty()) {
+            let model = self.model.display();
+            return Err(Usage(format!(
+                "{flag} is for models that write from a source, and {model} reads single texts: leave \
+                 it out"
+            ))
+            .into());
+        }
         // The hash is of the weights, which the changes of adapters become part of.
         model.merge_low_rank();
-        let hash = model.hash();
+        let owner = Owner { model: model.hash(), tokenizer: tokenizer.hash().to_owned() };
+        let tokenizer = self.threads.tokenizer(tokenizer);
+        let cpu = self.begin()?;
+        let (model, tokenizer, tape) = (&*model, &tokenizer, Tape::new(cpu.clone()));
+        let width = model.token_head().width();
+        let reads = Texts { arguments: self, model, tokenizer, tape };
+        Index { arguments: self, reads, owner, width, cpu }.run()
+    }
+
+    /// Checks the place of the datastore, and starts the threads.
+    fn begin(&self) -> Result<Arc<Cpu>> {
         self.adapters.tell();
         if !self.text.is_empty() {
             DatastoreWriter::check_place(&self.out, self.force)?;
         }
-        let tokenizer = self.threads.tokenizer(tokenizer);
         interrupt::listen_saying("stopping; nothing is written", || {})?;
-        let cpu = self.threads.cpu();
-        let owner = Owner { model: hash, tokenizer: tokenizer.hash().to_owned() };
-        let (model, tokenizer, tape) = (&*model, &tokenizer, Tape::new(cpu.clone()));
-        Index { arguments: &self, model, tokenizer, owner, cpu, tape }.run()
+        Ok(self.threads.cpu())
     }
 
     /// A part of the work, where a person looks.
@@ -124,14 +198,46 @@ impl Arguments {
     }
 }
 
-impl Index<'_> {
+impl Reads for Texts<'_> {
+    type Data = Tokens;
+
+    fn open(&self, sources: &[PathBuf], _: Purpose) -> Result<Tokens> {
+        let corpus = self.arguments.reading.open(sources)?;
+        Ok(encode(&corpus, self.tokenizer, !self.arguments.json)?.0)
+    }
+
+    fn remember(
+        &mut self,
+        tokens: &Tokens,
+        writer: &mut DatastoreWriter,
+        watch: &mut Watch<'_>,
+    ) -> Result<(), TrainError> {
+        let hidden = Hidden { model: self.model, tape: &mut self.tape };
+        let whole = Stretches::whole(tokens, STREAMS);
+        stretches(&mut Recorded { hidden, writer }, tokens, &whole, watch).map(|_| ())
+    }
+
+    fn try_mixtures(
+        &mut self,
+        tokens: &Tokens,
+        neighbours: &mut Neighbours,
+        tuner: &mut Tuner,
+        watch: &mut Watch<'_>,
+    ) -> Result<(), TrainError> {
+        let hidden = Hidden { model: self.model, tape: &mut self.tape };
+        let whole = Stretches::whole(tokens, STREAMS);
+        stretches(&mut Tried { hidden, neighbours, tuner }, tokens, &whole, watch).map(|_| ())
+    }
+}
+
+impl<R: Reads> Index<'_, R> {
     fn run(mut self) -> Result<()> {
         let arguments = self.arguments;
         let began = Instant::now();
         // The held-out text first: what is wrong with it is told before the long work.
         let tune = match arguments.tune.is_empty() {
             true => None,
-            false => Some(self.encode(&arguments.tune)?),
+            false => Some(self.open(&arguments.tune, Purpose::Tune)?),
         };
         if arguments.text.is_empty() {
             let store = Datastore::open(&arguments.out, &self.owner)?;
@@ -144,25 +250,22 @@ impl Index<'_> {
         self.tell(&header, tuned, began)
     }
 
-    /// The ids of texts.
-    fn encode(&self, sources: &[PathBuf]) -> Result<Tokens> {
-        let corpus = self.arguments.reading.open(sources)?;
-        let (tokens, _) = encode(&corpus, self.tokenizer, !self.arguments.json)?;
-        if STOP.load(Ordering::Relaxed) {
-            return Err(DatastoreError::Stopped.into());
+    fn open(&self, sources: &[PathBuf], purpose: Purpose) -> Result<R::Data> {
+        let data = self.reads.open(sources, purpose)?;
+        match STOP.load(Ordering::Relaxed) {
+            true => Err(DatastoreError::Stopped.into()),
+            false => Ok(data),
         }
-        Ok(tokens)
     }
 
     /// Reads the text and writes its entries.
     fn build(&mut self) -> Result<Unpublished> {
         let Arguments { text, out, force, .. } = self.arguments;
-        let tokens = self.encode(text)?;
-        let width = self.model.token_head().width();
-        let mut writer = DatastoreWriter::new(out, *force, self.owner.clone(), width)?;
-        let hidden = Hidden { model: self.model, tape: &mut self.tape };
-        let mut recorded = Recorded { hidden, writer: &mut writer };
-        read(&mut recorded, &tokens, &self.arguments.spinner("reading the text"))?;
+        let data = self.open(text, Purpose::Remember)?;
+        let mut writer = DatastoreWriter::new(out, *force, self.owner.clone(), self.width)?;
+        let spinner = self.arguments.spinner("reading the text");
+        watched(&spinner, |watch| self.reads.remember(&data, &mut writer, watch))?;
+        drop(spinner);
         let mut shown = None;
         let built = writer.finish(&self.cpu, &mut |step, done| {
             if shown.as_ref().is_none_or(|(last, _)| *last != step) {
@@ -182,23 +285,24 @@ impl Index<'_> {
     fn settle(
         &mut self,
         store: Datastore,
-        tune: Option<&Tokens>,
+        tune: Option<&R::Data>,
     ) -> Result<(DatastoreHeader, Option<Tuned>)> {
         let Arguments { neighbours, probes, .. } = *self.arguments;
         let mut mixture = store.header().mixture;
         mixture.neighbours = neighbours.unwrap_or(mixture.neighbours);
         mixture.probes = probes.unwrap_or(mixture.probes);
         mixture.check(store.header().entries).map_err(|error| Usage(error.to_string()))?;
-        let Some(tokens) = tune else {
+        let Some(data) = tune else {
             let tuned = store.header().tuned;
             return Ok((store.write_mixture(mixture, tuned)?, None));
         };
         let store = Arc::new(store);
         let mut neighbours = Neighbours::with_mixture(store.clone(), mixture)?;
         let mut tuner = Tuner::new(&neighbours);
-        let hidden = Hidden { model: self.model, tape: &mut self.tape };
-        let mut tried = Tried { hidden, neighbours: &mut neighbours, tuner: &mut tuner };
-        read(&mut tried, tokens, &self.arguments.spinner("tuning"))?;
+        let spinner = self.arguments.spinner("tuning");
+        watched(&spinner, |watch| {
+            self.reads.try_mixtures(data, &mut neighbours, &mut tuner, watch)
+        })?;
         let tuned = tuner.best(mixture);
         Ok((store.write_mixture(tuned.mixture, true)?, Some(tuned)))
     }
@@ -240,16 +344,18 @@ impl Index<'_> {
     }
 }
 
-/// Reads a whole text, many pieces of it side by side.
-fn read(reading: &mut impl Evaluated, tokens: &Tokens, spinner: &Spinner) -> Result<()> {
+/// Reads with a spinner that says how far it is, until it ends or Ctrl-C is pressed.
+fn watched(
+    spinner: &Spinner,
+    read: impl FnOnce(&mut Watch<'_>) -> Result<(), TrainError>,
+) -> Result<()> {
     let mut tell = |share: f64| {
         spinner.say(format!("{:.0} %", 100.0 * share));
         Ok(())
     };
-    let watch = &mut Watch::new(&STOP, &mut tell);
-    match stretches(reading, tokens, &Stretches::whole(tokens, STREAMS), watch) {
+    match read(&mut Watch::new(&STOP, &mut tell)) {
         Err(TrainError::Stopped) => Err(DatastoreError::Stopped.into()),
-        other => Ok(other.map(|_| ())?),
+        other => other.map_err(Into::into),
     }
 }
 

@@ -13,7 +13,6 @@ use longhand_nbest::{LOG_PROBABILITY, field};
 use longhand_tasks::predictor::{self, Trained};
 use longhand_tasks::task::{At, Ranked, Reading, Unit};
 use longhand_tasks::{Explainer, Explanation, Listed, Predictor, Task, TaskError, VisitTask};
-use longhand_text::TableFormat;
 use longhand_text::corpus::WholeTable;
 use serde_json::Value;
 
@@ -25,6 +24,7 @@ use crate::explained::{line, write_page};
 use crate::neighbours::NeighbourArguments;
 use crate::reading::{TextArguments, Threads, model_folder};
 use crate::rules::RulesArguments;
+use crate::screen::Screen;
 use crate::talk::say;
 use crate::task_data::{self, FileReading, TableArguments};
 
@@ -50,11 +50,12 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
     /// Print these between tabs instead of the label alone: label, probability, text;
-    /// of a model of several labels labels, text
+    /// of a model of several labels labels, text; of one that writes translation, summary or answer, and
+    /// score, where text is the written text too
     #[arg(long, value_name = "NAMES", value_delimiter = ',', conflicts_with = "json")]
     columns: Vec<String>,
-    /// Print labels as fastText's predict does: __label__NAME, of a model of several labels with
-    /// spaces between them
+    /// Print labels as fastText's predict does: __label__NAME, of a model of several labels
+    /// with spaces between them
     #[arg(long, conflicts_with_all = ["json", "columns", "explain", "nbest"])]
     fasttext: bool,
     /// Say why: the share of each token (integrated gradients), and of each kind of memory,
@@ -65,8 +66,8 @@ pub(crate) struct Arguments {
     /// Write the explained answers as one HTML page too
     #[arg(long, value_name = "FILE", requires = "explain")]
     html: Option<PathBuf>,
-    /// A .csv, .tsv, .jsonl or .parquet table of texts instead of stdin; its rows come
-    /// out with further columns
+    /// A .csv, .tsv, .jsonl or .parquet table of texts, or fastText's `__label__LABEL text` lines, instead
+    /// of stdin; its rows come out with further columns
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// The N best texts of a model that writes, or with --temperature N texts that are drawn: a line
@@ -107,7 +108,7 @@ const ROWS: usize = 4096;
 /// Bytes of text that are taken at once if they have come. With 8 KiB, six film reviews, 1,000 of them
 /// took twice as long as from a table.
 const BUFFER: usize = 1 << 20;
-/// The name of the text's column for --columns.
+/// The name of the column for --columns that has the text: the one that is labelled, or written.
 const TEXT: &str = "text";
 /// The name of the input in messages.
 const INPUT: &str = "the standard input";
@@ -244,7 +245,11 @@ impl Arguments {
             return Ok(write!(out, "{before}\n{}", task.plain(example, answers))?);
         }
         if !self.columns.is_empty() {
-            let fields = task.fields(example, answers);
+            let mut fields = task.fields(example, answers);
+            if T::WRITES {
+                let best = task.ranked(answers).first().map(|best| best.text.as_str());
+                fields.insert(TEXT.to_owned(), best.into());
+            }
             let cells = self.columns.iter().map(|name| cell(fields.get(name)));
             return Ok(writeln!(out, "{}", cells.collect::<Vec<_>>().join("\t"))?);
         }
@@ -474,18 +479,15 @@ impl Arguments {
         path: &Path,
         reasons: &mut Reasons,
     ) -> Result<()> {
-        if path == Path::new("-") {
+        // It is read more than once, which a pipe cannot be.
+        let found = fs_err::metadata(path);
+        let is_pipe = found.is_ok_and(|found| !found.is_file() && !found.is_dir());
+        if path == Path::new("-") || is_pipe {
             return Err(
                 Usage("a table must be a file: leave out --data to read lines".into()).into()
             );
         }
-        let format = reading.format.or_else(|| TableFormat::of_path(path));
-        let Some(format) = format else {
-            let name = path.display();
-            let text = format!("{name} may be any table: say with --format which one it is");
-            return Err(Usage(text).into());
-        };
-        let reading = Reading { format: Some(format), ..reading.clone() };
+        let reading = task_data::table(path, reading)?;
         let read = T::read(settings, path, &reading)?;
         tell(&read.notes);
         let examples = read.examples;
@@ -493,7 +495,7 @@ impl Arguments {
         if whole.len() != examples.len() {
             bail!("{} changed while it was read", path.display());
         }
-        let mut out = BufWriter::new(std::io::stdout().lock());
+        let mut out = BufWriter::new(Screen::stdout_if(T::WRITES));
         let listed = self.json || self.explain || self.fasttext || self.nbest.is_some();
         let again = !listed && self.columns.is_empty();
         let names: Vec<String> = T::COLUMNS.iter().map(|name| whole.free_name(name)).collect();
@@ -573,7 +575,7 @@ impl Arguments {
         tell(&read.notes);
         let examples = read.examples;
         let name = path.display().to_string();
-        let mut out = BufWriter::new(std::io::stdout().lock());
+        let mut out = BufWriter::new(Screen::stdout_if(T::WRITES));
         for (part, some) in examples.chunks(ROWS).enumerate() {
             let first = part * ROWS;
             let answers = predictor.predict(some, At { name: &name, example: first + 1 })?;
@@ -593,7 +595,7 @@ impl Arguments {
         reasons: &mut Reasons,
     ) -> Result<()> {
         let name = input.name;
-        let mut out = BufWriter::new(std::io::stdout().lock());
+        let mut out = BufWriter::new(Screen::stdout_if(T::WRITES));
         let mut before = 0;
         loop {
             let Units { texts, end } = input.read(predictor.task.unit());

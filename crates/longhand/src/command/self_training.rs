@@ -16,7 +16,8 @@ use crate::reading::absolute;
 #[command(next_help_heading = "Self-training")]
 pub(super) struct SelfTrainingFlags {
     /// A file of texts without labels to learn from too, in rounds: each labels those of which its
-    /// model is sure for the next one; may be given several times. Labels in it are not read
+    /// model is sure for the next one; may be given several times. Of a file that is no table each line
+    /// is a text. Labels in it are not read
     #[arg(long, value_name = "FILE")]
     unlabelled: Vec<PathBuf>,
     /// Rounds, the first of which learns from the labelled examples alone [default: 3]

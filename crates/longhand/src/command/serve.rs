@@ -48,8 +48,8 @@ pub(crate) struct Arguments {
     /// Folders of trained models, each under the name in requests [default name: the folder's]
     #[arg(value_name = "[NAME=]DIR")]
     models: Vec<String>,
-    /// An adapter of one of the models, served beside it as MODEL:NAME; MODEL may be left out where
-    /// there is one
+    /// An adapter of one of the models, served beside it as MODEL:NAME; MODEL may be left out
+    /// where there is one
     #[arg(long = "adapter", value_name = "[MODEL:][NAME=]DIR")]
     adapters: Vec<String>,
     /// A file of settings in TOML, whose keys are the names of these flags with _ for -
@@ -124,7 +124,8 @@ pub(crate) struct Arguments {
     /// The most bytes of the sessions of one key [default: 16GiB]
     #[arg(long, value_name = "BYTES")]
     bytes_per_key: Option<String>,
-    /// The share of restored states that is read again and compared, 0 to 1 [default: 0]
+    /// The share of restored states, of sessions and of the state cache, that is read again and compared,
+    /// 0 to 1 [default: 0]
     #[arg(long, value_name = "P")]
     verify_restore: Option<f64>,
     /// How logs are written to stderr; what prompts and answers say is not part of them [default: text]

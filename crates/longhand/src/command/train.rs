@@ -60,6 +60,10 @@ pub(crate) struct Arguments {
     training: TrainingFlags,
     #[arg(long, value_name = "T", help_heading = "Training", help = chunk_help())]
     chunk: Option<usize>,
+    /// Tell the tokens of a batch apart from about N others, drawn by frequency, rather than from the
+    /// whole vocabulary (0): faster where that is large. Evaluations measure the whole one [default: 0]
+    #[arg(long, value_name = "N", help_heading = "Training")]
+    sampled_softmax: Option<usize>,
     /// The folder to write the model into
     #[arg(long, value_name = "DIR", default_value = "model", help_heading = "Output")]
     out: PathBuf,
@@ -126,8 +130,8 @@ impl Arguments {
         }
     }
 
-    /// Begins with a trained model, and learns what that has learnt, if neither a flag nor the recipe
-    /// names another objective.
+    /// Begins with a trained model, and learns what that has learnt, if neither a flag nor the
+    /// recipe names another objective.
     fn begin_with(&self, folder: &PathBuf, recipe: &mut Recipe) -> Result<()> {
         let order = ("--order", self.order.is_some());
         if let Some(flag) = self.model.given().or(first(&[order])) {
@@ -158,6 +162,7 @@ impl Arguments {
         self.budget.apply(&mut recipe.training);
         self.training.apply(&mut recipe.training);
         set(&mut recipe.training.chunk, self.chunk);
+        set(&mut recipe.training.sampled_softmax, self.sampled_softmax);
         Ok(())
     }
 
@@ -173,6 +178,7 @@ impl Arguments {
             ("--epochs", self.budget.epochs().is_some()),
             ("--learning-rate", self.training.learning_rate().is_some()),
             ("--chunk", self.chunk.is_some()),
+            ("--sampled-softmax", self.sampled_softmax.is_some()),
         ];
         let of_base = self.tuning.given().or(self.rehearsal.given());
         let of_network = self.budget.given().or(self.training.given());

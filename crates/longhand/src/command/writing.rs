@@ -56,18 +56,18 @@ pub(super) struct WritingFlags {
     /// cell with `|||` between them [default: none]
     #[arg(long, value_name = "COLUMN")]
     references_column: Option<String>,
-    /// Where a question about a text is read: behind it, or both before it and behind it [default:
-    /// behind]
+    /// Where a question about a text is read: behind it, or both before it and
+    /// behind it [default: behind]
     #[arg(long, value_name = "PLACE")]
     question: Option<String>,
     /// Read each character of a source as a word of its own [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     spelled: Option<bool>,
-    /// Answers are symbols between white space, such as phonemes: measure their error rates [default:
-    /// false]
+    /// Answers are symbols between white space, such as phonemes: measure their
+    /// error rates [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     symbols: Option<bool>,
-    /// Give sources a tokeniser and an embedding of their own, with --form encoder-decoder [default:
+    /// Give sources a tokeniser and an embedding of their own, of a model with an encoder [default:
     /// false; of MODEL as it has them]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     separate_vocabularies: Option<bool>,
@@ -109,8 +109,8 @@ pub(crate) struct SearchArguments {
     /// --diverse]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     diversity: Option<f32>,
-    /// End a search when X times as many answers as beams have ended [default: the model's, of a new
-    /// one 1]
+    /// End a search when X times as many answers as beams have ended [default: the model's, of
+    /// a new one 1]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     patience: Option<f32>,
     /// Write a word that the vocabulary lacks as the word of the source that it attends to most, of an
@@ -322,12 +322,28 @@ fn paired(
     Ok(sources.iter().cloned().zip(targets.iter().cloned()).collect())
 }
 
-/// The same for files to measure on, as a task reads them.
+/// The same for files that a model reads, as a task reads them. Each is named by its flag.
+///
+/// # Errors
+/// As many targets as sources are not given, or two of them for one source.
 pub(crate) fn with_targets(
-    reading: Reading,
-    data: &[PathBuf],
-    targets: &[PathBuf],
+    mut reading: Reading,
+    targets: (&str, &[PathBuf]),
+    sources: (&str, &[PathBuf]),
 ) -> Result<Reading, Usage> {
-    let pairs = paired(("--targets", targets), ("--data", data))?;
-    Ok(Reading { targets: pairs.into_iter().collect(), ..reading })
+    for (source, target) in paired(targets, sources)? {
+        let name = source.display().to_string();
+        match reading.targets.insert(source, target.clone()) {
+            Some(other) if other != target => {
+                return Err(Usage(format!(
+                    "{name} is given two files of targets, {} and {}: leave out one, or copy the \
+                     sources into another file",
+                    other.display(),
+                    target.display()
+                )));
+            }
+            _ => {}
+        }
+    }
+    Ok(reading)
 }

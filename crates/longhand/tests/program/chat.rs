@@ -281,6 +281,19 @@ fn dialogues_are_learnt_and_talked_with() {
     let (perplexity, loss) = (eval["perplexity"].as_f64().unwrap(), eval["loss"].as_f64().unwrap());
     assert!((perplexity - loss.exp()).abs() < 1e-6 * perplexity, "{eval}");
     assert!(eval["distinct2"].is_f64() || eval["distinct2"].is_u64(), "{eval}");
+    // Two models are compared by their perplexity where it is of the same tokens.
+    place.done("quantize talker --weights int8 --out small --json");
+    let eval = "eval talker --data daily.txt --samples 50 --threads 1";
+    let compared = place.done(&format!("{eval} --against small --json"));
+    let difference = &compared["against"]["differences"]["perplexity"];
+    assert!(difference["value"].is_f64() && difference["p"].is_f64(), "{compared}");
+    assert!(compared["intervals"]["perplexity"].is_array(), "{compared}");
+    let (_, told, _) = place.run(&format!("{eval} --against talker"), "");
+    assert!(told.contains("perplexity: +0.0000 against the other model"), "{told}");
+    let (code, written, errors) = place.run("predict talker --max-length 4 --columns text", "ab\n");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let (_, plain, _) = place.run("predict talker --max-length 4", "ab\n");
+    assert_eq!(written, plain.replace('\t', " "));
     let (code, stdout, errors) = place.run(
         "predict talker --max-length 4",
         "ab\n[{\"role\": \"user\", \
@@ -295,7 +308,6 @@ fn dialogues_are_learnt_and_talked_with() {
     assert_eq!((code, errors.as_str()), (0, ""));
     assert_eq!(stdout.lines().count(), 1);
     // A copy with fewer bits keeps the template.
-    place.done("quantize talker --weights int8 --out small --json");
     assert_eq!(
         place.read("small/tokenizer_config.json"),
         place.read("talker/tokenizer_config.json")
@@ -315,6 +327,7 @@ fn dialogues_are_learnt_and_talked_with() {
     assert!(config["chat_template"].as_str().unwrap().contains("'Assistant: '"));
     let (code, _, errors) = place.run("chat lines --max-tokens 4", "ab\n");
     assert_eq!((code, errors.as_str()), (0, ""));
+    place.refused(&format!("{eval} --against lines"), "--against has nothing to compare");
     place.write("none.jsonl", "[{\"role\": \"user\", \"content\": \"Hi\"}]\n");
     place.write("twice.jsonl", &dialogue.replace("\"user\"", "\"assistant\""));
     for (file, words) in [

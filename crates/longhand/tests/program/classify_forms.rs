@@ -51,7 +51,8 @@ fn several_labels_are_learnt_and_written_again() {
     let (code, answers, errors) = longhand(&["predict", &out, "--fasttext"], input);
     let marked = "__label__cold __label__wet\n\n\n__label__cold\n";
     assert_eq!((code, answers.as_str(), errors.as_str()), (0, marked, ""));
-    let table = ["predict", &out, "--data", &test, "--format", "labelled", "--fasttext"];
+    // The marks tell the format, as in training.
+    let table = ["predict", &out, "--data", &test, "--fasttext"];
     let (code, answers, errors) = longhand(&table, b"");
     assert_eq!((code, answers.lines().count()), (0, 36), "{errors}");
     assert!(answers.starts_with("__label__cold __label__wet\n"), "{answers}");
@@ -370,10 +371,76 @@ fn ratings_are_weighted_ordered_and_calibrated() {
         check(&longhand(&all, b""), code, words, words);
     };
     refuse(&["--class-weights", "heavy"], 2, "neither balanced nor NAME=WEIGHT");
-    refuse(&["--class-weights", "3=2"], 1, "no training example has that label");
-    refuse(&["--calibrate", "--valid-fraction", "0"], 1, "nothing is held out to calibrate on");
+    refuse(&["--class-weights", "3=2"], 2, "no training example has that label");
+    refuse(&["--calibrate", "--valid-fraction", "0"], 2, "nothing is held out to calibrate on");
     let mood = folder.table("mood.tsv", 30);
     let words = ["finetune", "--task", "classify", "--data", &mood, "--ordered", "--out", &new];
     let told = longhand(&[&words[..], &COLUMNS].concat(), b"");
     check(&told, 1, "the label \"bad\", but ordered labels must be numbers", "words");
+}
+
+#[test]
+fn several_labels_are_weighted_spelt_and_calibrated() {
+    let folder = Folder::new();
+    let table = folder.write("train.txt", &several(120));
+    let data = ["--multi-label", "--data", &table, "--test", &table, "--valid-fraction", "0.3"];
+    let further = ["--class-weights", "balanced", "--calibrate", "--characters", "--epochs", "10"];
+    let (last, out) = finetune(&folder, "out", &[&data[..], &further].concat());
+    let calibration = &last["calibration"];
+    let temperature = calibration["temperature"].as_f64().unwrap();
+    assert!(calibration["threshold"].is_f64(), "{calibration}");
+    assert!(last["test"]["calibration_error"].is_f64(), "{last}");
+    let task: Value =
+        serde_json::from_slice(&fs_err::read(format!("{out}/task.json")).unwrap()).unwrap();
+    assert!((task["temperature"].as_f64().unwrap() - temperature).abs() < 1e-6, "{task}");
+    assert!(task["characters"]["alphabet"].as_str().unwrap().contains('n'), "{task}");
+    let (code, told, errors) = longhand(&["predict", &out, "--json", "--explain"], b"rain\n");
+    assert_eq!((code, told.contains("probabilities")), (0, true), "{errors}");
+
+    let new = folder.path("new");
+    let refuse = |arguments: &[&str], code, words: &str| {
+        let all = [&["finetune", "--steps", "1", "--out", &new], &data[..3], arguments].concat();
+        check(&longhand(&all, b""), code, words, words);
+    };
+    refuse(&["--class-weights", "odd=2"], 2, "no training example has that label");
+    refuse(&["--calibrate", "--valid-fraction", "0"], 2, "nothing is held out to calibrate on");
+    refuse(&["--ordinal"], 2, "--ordinal is not for the task multi-label");
+}
+
+#[test]
+fn the_order_of_ratings_is_learnt() {
+    let folder = Folder::new();
+    let words = [("1", "awful"), ("2", "fair"), ("10", "great")];
+    let row = |i: usize| {
+        let (rating, word) = words[i % 3];
+        format!("{rating}\tit was {word}{}\n", " then".repeat(i % 4))
+    };
+    let rows: String = (0..180).map(row).collect();
+    let table = folder.write("ratings.tsv", &format!("label\ttext\n{rows}"));
+    let data = ["--task", "classify", "--data", &table, "--test", &table, "--ordinal"];
+    let further = ["--average", "0.9", "--epochs", "20"];
+    let (last, out) = finetune(&folder, "out", &[&data[..], &further].concat());
+    assert_eq!(last["test"]["labels"], serde_json::json!(["1", "2", "10"]));
+    assert!(last["test"]["weighted_kappa"].as_f64().unwrap() > 0.9, "{last}");
+    let read = |name: &str| -> Value {
+        serde_json::from_slice(&fs_err::read(format!("{out}/{name}")).unwrap()).unwrap()
+    };
+    let task = read("task.json");
+    assert_eq!((&task["ordered"], &task["ordinal"]), (&true.into(), &true.into()));
+    assert_eq!(read("training.json")["recipe"]["training"]["average"], 0.9);
+    let (code, told, errors) = longhand(&["predict", &out, "--explain"], b"it was great\n");
+    assert!(code == 0 && told.contains("great"), "{told}{errors}");
+
+    let new = folder.path("new");
+    let refuse = |arguments: &[&str], code, words: &str| {
+        let all = [&["finetune", "--out", &new], arguments].concat();
+        check(&longhand(&all, b""), code, words, words);
+    };
+    let words = [&data[..], &["--baseline", "nb-lr"]].concat();
+    refuse(&words, 2, "nb-lr does not use the task's ordinal");
+    refuse(&[&data[..], &["--average", "1"]].concat(), 2, "--average is 1");
+    let mood = folder.table("mood.tsv", 30);
+    let data = ["--task", "classify", "--data", &mood, "--ordinal"];
+    let words = "ordered labels must be numbers";
+    refuse(&[&data[..], &COLUMNS].concat(), 1, words);
 }

@@ -47,13 +47,15 @@ fn the_sample_is_the_same_each_time_and_overwrites_nothing() {
 fn bad_input_gets_one_sentence() {
     let folder = folder("abc\n");
     let folder = folder.path().to_str().unwrap();
-    let cases: [(&[&str], &[u8], i32, &str); 6] = [
+    let cases: [(&[&str], &[u8], i32, &str); 8] = [
         (&["data", "tokenize", "no-such-folder"], b"a", 1, "there is no folder"),
         (&["data", "tokenize", folder], b"ab\xffc", 1, "offset 2"),
         (&["data", "detokenize", folder], b"1 two", 1, "\"two\" is not a token id"),
         (&["data", "detokenize", folder], b"1 999", 1, "999"),
         (&["data", "detokenize", folder], b"-1", 1, "not a token id"),
         (&["data", "no-such-verb"], b"", 2, "no-such-verb"),
+        (&["data", "sample", "--language", "english"], b"", 2, "--language is for tables"),
+        (&["data", "sample", "--bytes", "9", "--rows", "9"], b"", 2, "--rows is for tables"),
     ];
     for (arguments, input, expected, words) in cases {
         let (code, _, error) = longhand(arguments, input);
@@ -81,6 +83,24 @@ fn the_sample_has_a_table_for_tags_for_spans_and_for_several_labels() {
              --json --out {table}-model"
         ));
         assert_eq!(last["done"], true, "{last}");
+        assert!(last["test"][metric].is_f64(), "{last}");
+    }
+}
+
+/// Their columns have the names that the tasks look for.
+#[test]
+fn the_samples_pairs_and_summaries_are_learnt_from_without_naming_their_columns() {
+    let place = Place::new();
+    for (table, task, metric) in
+        [("pairs", "translate", "chrf"), ("summaries", "summarize", "rouge1")]
+    {
+        let sample = format!("data sample --table {table}");
+        place.done(&format!("{sample} --rows 40 --out {table}.tsv"));
+        place.done(&format!("{sample} --rows 4 --seed 2 --out {table}-test.tsv"));
+        let last = place.done(&format!(
+            "finetune --task {task} --data {table}.tsv --test {table}-test.tsv --steps 3 --threads 1 \
+             --preset longhand-nano --vocab 600 --set longest_target=16 --json --out {table}-model"
+        ));
         assert!(last["test"][metric].is_f64(), "{last}");
     }
 }

@@ -204,12 +204,19 @@ fn a_table_comes_out_with_its_labels() {
     let first: Value = serde_json::from_str(out.lines().next().unwrap()).unwrap();
     assert_eq!((&first["text"], &first["label"]), (&json!("glad"), &json!("good")));
 
+    // Among marked lines one without a mark is a text.
+    let marked = folder.write("marked.txt", "__label__good glad\nsad then\n");
+    let out = predict(&["--data", &marked, "--text-column", "1", "--columns", "text,label"]);
+    assert_eq!(out, "glad\tgood\nsad then\tbad\n");
+
     let refused = |arguments: &[&str], code: i32, words: &str| {
         let result = longhand(&[&["predict", &model], arguments].concat(), b"glad\n");
         check(&result, code, words, words);
     };
     refused(&["--data", &table], 2, "say with --format");
     refused(&["--data", "-"], 2, "a table must be a file");
+    #[cfg(unix)]
+    refused(&["--data", "/dev/stdin"], 2, "a table must be a file");
     refused(&["--data", "none.csv"], 1, "none.csv");
     refused(&["--data", &folder.write("a.csv", "id\n1\n")], 1, "no column \"sentence\"");
     refused(&["--text-column", "a"], 2, "--text-column is for tables");
@@ -238,6 +245,8 @@ fn what_cannot_be_measured_gets_one_sentence() {
     refused(&[&model, "--data", &strange], 1, "\"odd\"");
     refused(&[&model, "--data", &test, "--label-column", "none"], 1, "no column \"none\"");
     refused(&[&model, "--data", &text], 1, "text.txt");
+    let empty = folder.write("empty.tsv", "");
+    refused(&[&model, "--data", &empty], 1, "empty.tsv is empty: give at least one example");
     refused(&[&model, "--data", &test, "--samples", "0"], 2, "--samples");
     refused(&[&model, "--data", &test, "--window", "8"], 2, "--window is for language models");
     refused(&[&model, "--data", &test, "--split", "valid"], 2, "--split is for language models");

@@ -113,3 +113,68 @@ fn bad_input_gets_one_sentence_and_leaves_nothing() {
     fs_err::write(&keys, bytes).unwrap();
     place.refused("eval base --data text.txt --knn store", "keys.bin is damaged");
 }
+
+/// Pairs whose targets a model that learnt nothing of them cannot guess.
+const TERMS: [[&str; 2]; 4] =
+    [["Hund", "dog tree"], ["Katze", "cat sun"], ["Haus", "house dog"], ["Baum", "tree cat"]];
+
+#[test]
+fn a_model_that_writes_from_a_source_remembers_pairs() {
+    let place = Place::with_models();
+    let rows: String =
+        TERMS.iter().map(|[source, target]| format!("{source}\t{target}\n")).collect();
+    place.write("terms.tsv", &format!("source\ttarget\n{rows}"));
+    for (name, side) in [("terms.de", 0), ("terms.en", 1)] {
+        place.write(name, &TERMS.map(|pair| pair[side].to_owned() + "\n").concat());
+    }
+    // It learns from few examples, so that it is sure of nothing.
+    let learn = "finetune --task translate --data terms.tsv --preset encoder-decoder-nano --tokenizer word \
+                 --valid-fraction 0 --steps 1 --batch 2 --threads 1 --json --out";
+    place.done(&format!("{learn} writer"));
+    place.done(&format!("{learn} stranger --seed 2"));
+    let index = "--model writer --threads 1 --json --out";
+    let built = place.done(&format!("index terms.tsv --tune terms.tsv {index} store"));
+    // Two words and an end for each pair.
+    assert_eq!(number(&built, "entries"), 12.0, "{built}");
+    let tuned = &built["tuned"];
+    assert_eq!(number(tuned, "tokens"), 12.0, "{built}");
+    assert!(number(tuned, "perplexity") < 0.5 * number(tuned, "perplexity_without"), "{built}");
+    assert!(number(&built, "lambda") > 0.5, "{built}");
+
+    let eval = |flags: &str| {
+        place.done(&format!("eval writer --data terms.tsv --samples 10 --threads 1 --json {flags}"))
+    };
+    let (alone, beside) = (eval(""), eval("--knn store"));
+    assert!((number(&beside["knn"], "loss_without") - number(&alone, "loss")).abs() < 1e-9);
+    assert!((number(&beside, "loss") - number(tuned, "loss")).abs() < 1e-3, "{beside} {built}");
+    assert!(number(&beside, "chrf") > number(&alone, "chrf"), "{beside} {alone}");
+
+    let sources = TERMS.map(|[source, _]| format!("{source}\n")).concat();
+    let targets = TERMS.map(|[_, target]| format!("{target}\n")).concat();
+    let knn = "--knn store --lambda 0.99 --knn-temperature 0.01 --threads 1";
+    for how in ["", "--beam 1", "--temperature 0.5 --seed 3"] {
+        let (code, written, errors) = place.run(&format!("predict writer {knn} {how}"), &sources);
+        assert_eq!((code, errors.as_str()), (0, ""), "{how}");
+        assert_eq!(written, targets, "{how}");
+    }
+    let (_, without, _) = place.run("predict writer --threads 1", &sources);
+    let (_, none, _) = place.run("predict writer --threads 1 --knn store --lambda 0", &sources);
+    assert_eq!(none, without);
+
+    // Files of sources and of targets are read as in training.
+    let both = format!("index terms.de --targets terms.en {index} lines");
+    assert_eq!(number(&place.done(&both), "entries"), 12.0);
+    let again = "index --tune terms.de --tune-targets terms.en";
+    assert_eq!(number(&place.done(&format!("{again} {index} lines"))["tuned"], "tokens"), 12.0);
+
+    place.refused("eval stranger --data terms.tsv --knn store", "belongs to another model");
+    place.refused("index terms.de --model writer --out no", "pass --targets");
+    let twice = "index terms.de --targets terms.en --tune terms.de --tune-targets text.txt";
+    place.refused(&format!("{twice} --model writer --out no"), "two files of targets");
+    place
+        .refused("index terms.de terms.de --targets terms.en --model writer --out no", "--targets");
+    place.refused(
+        "index text.txt --targets text.txt --model base --out no",
+        "--targets is for models",
+    );
+}

@@ -95,6 +95,23 @@ fn a_text_whose_reader_leaves_keeps_its_memory() {
 }
 
 #[test]
+fn answers_whose_reader_leaves_end_quietly() {
+    let folder = folder();
+    let rows = "good\tit was glad\nbad\tit was sad\n".repeat(300);
+    fs_err::write(folder.path().join("train.tsv"), format!("label\ttext\n{rows}")).unwrap();
+    let majority = "finetune --task classify --data train.tsv --baseline majority --out m";
+    assert_eq!(stderr(start(&folder, majority)).0, 0);
+    for line in ["predict m", "predict m --json", "predict m --data train.tsv --json"] {
+        let mut child = start(&folder, line);
+        drop(child.stdout.take());
+        // A program that reads its table alone may have ended.
+        let text = "it was glad\n".repeat(2000);
+        let _ = child.stdin.take().unwrap().write_all(text.as_bytes());
+        assert_eq!(stderr(child), (0, String::new()), "{line}");
+    }
+}
+
+#[test]
 fn a_run_that_nobody_reads_is_not_done() {
     let folder = folder();
     let mut child = start(&folder, "train text.txt --steps 200 --batch 2 --chunk 8 --json --out m");

@@ -138,6 +138,8 @@ fn bad_input_is_told_in_one_sentence() {
     check(&good, &["--test", &broken], &["broken.json, line 2"]);
     check(&good, &["--set", "stride=500"], &["stride = 500", "384 tokens"]);
     check(&good, &["--set", "windows=500"], &["windows"]);
+    let own = ["has a baseline of its own", "`baseline_f1`", "leave out the baseline majority"];
+    check(&good, &["--baseline", "majority"], &own);
 }
 
 #[test]

@@ -260,7 +260,7 @@ fn bad_input_is_told_in_one_sentence() {
     check(&good, &["--label-smoothing", "0.1"], &["label smoothing", "CRF"]);
     let roles = ["--document", "--set", "predicate_column=1"];
     check(&good, &roles, &["document = true", "predicate_column", "leave one of the two out"]);
-    let one = write(&folder, "one.conll", "a O\nb O\n");
+    let one = write(&folder, "one.conll", &"a O\nb O\n\n".repeat(20));
     check(&one, &[], &["one.conll", "\"O\""]);
     let unseen = write(&folder, "unseen.conll", "a B-LOC\n");
     check(&good, &["--test", &unseen], &["unseen.conll", "LOC", "I-PER"]);

@@ -91,6 +91,10 @@ fn two_files_become_a_translator() {
     let ids: Vec<&str> = ranked.lines().map(|line| line.split(" ||| ").next().unwrap()).collect();
     assert_eq!(ids, ["0", "0", "0", "1", "1", "1"]);
     assert!(ranked.starts_with("0 ||| dog tree cat cat ||| logprob= -"), "{ranked}");
+    let columns = ["predict", &out, "--columns", "text,translation"];
+    let (code, cells, errors) = longhand(&columns, "Hund Baum Katze Katze\n\n");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert_eq!(cells, "dog tree cat cat\tdog tree cat cat\n\t\n");
     let (_, line, _) =
         longhand(&["predict", &out, "--json", "--nbest", "2"], "Hund Hund Hund Katze\n");
     let line: Value = serde_json::from_str(&line).unwrap();
@@ -460,7 +464,8 @@ fn sources_have_a_vocabulary_of_their_own_where_asked_for() {
     let both = ["--directions", "both", "--languages", "de,en"];
     let told = refused(&[&begin[..], &apart, &form, &both].concat());
     assert!(told.contains("each language is read and written"), "{told}");
-    let (code, _, errors) = longhand(&[&begin[..], &apart, &form, &["--json"]].concat(), "");
+    // The preset has the form.
+    let (code, _, errors) = longhand(&[&begin[..], &apart, &form[2..], &["--json"]].concat(), "");
     assert_eq!((code, errors.as_str()), (0, ""));
     let words = |name: &str| {
         let bytes = fs_err::read(folder.path().join("translator").join(name)).unwrap();

@@ -1,9 +1,13 @@
 //! Tests of the endpoint without a port.
 
+use std::time::Duration;
+
 use http_body_util::BodyExt;
 use longhand_engine::score::surprisal;
 use serde_json::{Value, json};
 
+use crate::auth::Keys;
+use crate::limits::Limits;
 use crate::testing::{Server, events};
 
 const PATH: &str = "/v1/completions";
@@ -52,6 +56,25 @@ async fn the_forms_of_a_prompt_give_the_same_text() {
         .map(|it| it["index"].as_u64().unwrap())
         .collect();
     assert_eq!(places, [0, 1]);
+}
+
+/// The texts of the second prompt take all places, because the first one takes longer to be read. They
+/// are more than wait for whoever takes them.
+#[tokio::test]
+async fn no_prompt_of_a_request_keeps_its_place_from_an_earlier_one() {
+    let limits = Limits { request_time: Duration::from_secs(100), ..Limits::default() };
+    let server = Server::with(Keys::none().unwrap(), limits);
+    let asked = json!({"model": "nano", "prompt": ["a".repeat(3000), "b"], "n": 8,
+        "max_tokens": 250, "response_format": {"type": "regex", "regex": "[a-z]{200}"}});
+    let hold = server.hold();
+    let ((status, body), ()) = tokio::join!(server.post(PATH, asked), async {
+        // Both prompts are given in meanwhile.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        drop(hold);
+    });
+    assert_eq!(status, 200, "{body}");
+    assert!(texts(&body).iter().all(|text| text.len() == 200));
+    assert_eq!(texts(&body).len(), 16);
 }
 
 #[tokio::test]

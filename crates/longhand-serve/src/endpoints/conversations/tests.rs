@@ -66,3 +66,34 @@ async fn a_conversation_is_changed_and_erased() {
     let (status, body) = server.post(PATH, json!({"title": "x"})).await;
     assert_eq!((status, &body["error"]["param"]), (400, &json!("title")));
 }
+
+#[tokio::test]
+async fn a_conversation_that_two_servers_change_at_once_has_all_changes() {
+    let server = Server::new();
+    let other = server.beside();
+    let (_, made) = server.post(PATH, json!({})).await;
+    let id = made["id"].as_str().unwrap();
+    let items = format!("{PATH}/{id}/items");
+    let hold = server.hold();
+    let asked = json!({"model": "nano", "input": "hi", "conversation": id, "max_output_tokens": 3});
+    let (answered, ()) = tokio::join!(server.post("/v1/responses", asked), async {
+        // The first server has read the conversation, and writes its response.
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        for text in ["a", "b"] {
+            let more = json!({"items": [{"role": "user", "content": text}]});
+            let (status, added) = other.post(&items, more).await;
+            assert_eq!(status, 200, "{added}");
+        }
+        drop(hold);
+    });
+    assert_eq!(answered.0, 200, "{}", answered.1);
+    let (_, list) = server.get(&format!("{items}?order=asc")).await;
+    let texts: Vec<&str> = list["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["content"][0]["text"].as_str().unwrap())
+        .collect();
+    assert_eq!(texts[..3], ["a", "b", "hi"]);
+    assert_eq!(texts.len(), 4);
+}

@@ -4,20 +4,22 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use longhand_engine::FinishReason;
-use longhand_sessions::{Finish, Job, Keep, Name, Outcome, SessionError, Start, Work, Write};
+use longhand_sessions::{Finish, Job, Keep, Name, Outcome, Start, Whole, Work, Write};
 use longhand_text::corpus::dialogues::{Message, Role};
 use serde_json::json;
 use tokio::sync::oneshot;
 
 use super::events::{Events, ResponseEvent};
+use super::history::history;
 use super::object::{
     ConversationId, Includable, IncompleteDetails, Request, ResponseObject, Stored, TextObject,
 };
-use super::{RESPONSE, load, store};
+use super::{LOOK, RESPONSE, load, store};
 use crate::answer::{Piece, Pieces, check_whole};
 use crate::app::App;
 use crate::auth::Caller;
-use crate::conversation::{Turn, behind_answer, end_answer, whole_apart};
+use crate::background::Listed;
+use crate::conversation::{Turn, behind_answer, end_answer, whole, whole_apart};
 use crate::endpoints::conversations::Conversation;
 use crate::error::{ApiError, json_body};
 use crate::generation::{Running, blocking};
@@ -51,8 +53,9 @@ struct Origin {
     start: Start,
     keep: Keep,
     ids: Vec<u32>,
+    /// Gives the tokens of all where the state is gone when the job is given in.
+    whole: Option<Whole>,
     goes_on: bool,
-    messages: Vec<Message>,
     conversation: Option<(Conversation, Hold)>,
     turn: Option<Turn>,
 }
@@ -88,6 +91,7 @@ impl Making {
         let mut job = Job::new(caller.owner.clone(), origin.ids.clone(), Work::Write(write));
         let (noting, said) = origin.turn.as_mut().and_then(Turn::noting).unzip();
         (job.start, job.keep, job.noting) = (origin.start, origin.keep, noting);
+        job.whole = origin.whole;
         let running = Running::start_noted(app, caller, &language, job, said).await?;
         let pieces = Pieces::new(running, &language, &origin.ids, 1, tells)?;
         let must_store = request.store == Some(true) || request.background == Some(true);
@@ -96,7 +100,7 @@ impl Making {
             app: app.clone(),
             caller: caller.clone(),
             language,
-            stored: Stored { response, input, messages: origin.messages, server: None },
+            stored: Stored { response, input, messages: Vec::new(), server: None },
             item_id: random_id("msg_"),
             tells,
             must_store,
@@ -121,7 +125,7 @@ impl Making {
     ) {
         let list = self.app.background().clone();
         let (owner, id) = (&self.caller.owner, &self.stored.response.id);
-        let listed = list.list(owner, id, pieces.ticket());
+        let listed = Arc::new(list.list(owner, id, pieces.ticket()));
         let kept = self.keep_begun().await;
         let is_kept = kept.is_ok();
         // A client that has left does not hear of it; the response comes to its end all the same.
@@ -129,7 +133,7 @@ impl Making {
         if !is_kept {
             return;
         }
-        if let Err(error) = self.finish(pieces).await {
+        if let Err(error) = self.finish_or_heed(pieces, &listed).await {
             match listed.is_given_up() {
                 true => self.stored.response.status = Status::Cancelled,
                 false => self.stored.response.fail(error.to_string()),
@@ -139,6 +143,28 @@ impl Making {
         // A conversation and a session are free before anybody hears that the response has ended.
         drop(self);
         drop(listed);
+    }
+
+    /// Waits for the answer, and keeps it, unless another server asks meanwhile for the response's end.
+    async fn finish_or_heed(
+        &mut self,
+        pieces: Pieces,
+        listed: &Arc<Listed>,
+    ) -> Result<(), ApiError> {
+        let sessions = self.app.sessions().clone();
+        let finished = self.finish(pieces);
+        tokio::pin!(finished);
+        loop {
+            if let Ok(finished) = tokio::time::timeout(LOOK, &mut finished).await {
+                return finished;
+            }
+            let (listed, sessions) = (listed.clone(), sessions.clone());
+            blocking(move || {
+                listed.heed(&sessions);
+                Ok(())
+            })
+            .await?;
+        }
     }
 
     /// Keeps the response as one that this server writes, and shows that it does.
@@ -174,7 +200,7 @@ impl Making {
     ) -> Result<(), ApiError> {
         let is_cut = matches!(finish, Finish::Reason(FinishReason::Length) | Finish::Interrupted);
         let status = if is_cut { Status::Incomplete } else { Status::Completed };
-        let item = Item::written(self.item_id.clone(), status, text.clone(), logprobs);
+        let item = Item::written(self.item_id.clone(), status, text, logprobs);
         let response = &mut self.stored.response;
         response.status = status;
         response.completed_at = (!is_cut).then(unix_time);
@@ -188,14 +214,25 @@ impl Making {
             // The session is free before anybody hears of the end.
             drop(turn);
         }
-        self.stored.messages.push(Message::new(Role::Assistant, text));
-        if let Some((mut conversation, hold)) = self.conversation.take() {
-            conversation.items.extend(self.stored.input.iter().cloned().chain([item]));
-            conversation.save(&self.app, &self.caller).await?;
+        if let Some((conversation, hold)) = self.conversation.take() {
+            self.add_to(conversation, item).await?;
             drop(hold);
         }
         self.store().await?;
         check_whole(outcome)
+    }
+
+    /// Adds what was read and written to the conversation, which others may have changed or erased.
+    async fn add_to(&self, conversation: Conversation, item: Item) -> Result<(), ApiError> {
+        let items: Vec<Item> = self.stored.input.iter().cloned().chain([item]).collect();
+        let add = move |conversation: &mut Conversation| {
+            conversation.items.extend(items);
+            Ok(())
+        };
+        match Conversation::update(&self.app, &self.caller, &conversation.id, add).await {
+            Err(ApiError::NotFound { .. }) => Ok(()),
+            added => added.map(|_| ()),
+        }
     }
 
     /// Keeps the response where it is to be kept. Where that cannot be, and the request did not ask for
@@ -414,15 +451,15 @@ async fn origin(
             std::mem::replace(&mut turn.keep, Keep::Nothing),
         );
         let (ids, goes_on) = (turn.ids.clone(), turn.goes_on);
-        let (messages, conversation) = (new, None);
-        return Ok(Origin { start, keep, ids, goes_on, messages, conversation, turn: Some(turn) });
+        let (turn, conversation, whole) = (Some(turn), None, None);
+        return Ok(Origin { start, keep, ids, whole, goes_on, conversation, turn });
     }
-    let plain = |start, keep, ids, goes_on, messages| Origin {
+    let plain = |start, keep, ids, goes_on| Origin {
         start,
         keep,
         ids,
+        whole: None,
         goes_on,
-        messages,
         conversation: None,
         turn: None,
     };
@@ -435,7 +472,7 @@ async fn origin(
         let messages: Vec<Message> = before.chain(new).collect();
         let ids = whole_apart(language, with_system(&messages)).await?;
         let keep = hint(name.clone(), limits.response_ttl);
-        let origin = plain(Start::Prefix { name }, keep, ids, false, messages);
+        let origin = plain(Start::Prefix { name }, keep, ids, false);
         return Ok(Origin { conversation: Some((conversation, hold)), ..origin });
     }
     let Some(previous) = &request.previous_response_id else {
@@ -444,34 +481,46 @@ async fn origin(
             Keep::Nothing => memory.keep(&limits),
             own => own,
         };
-        return Ok(plain(memory.start(), keep, ids, false, new));
+        return Ok(plain(memory.start(), keep, ids, false));
     };
+    let encoder = language.clone();
     let before = load(app, caller, previous, "previous_response_id").await?;
-    let messages: Vec<Message> = before.messages.iter().cloned().chain(new.clone()).collect();
     // The state before has read its own instructions. If they are these, it goes on; otherwise the
     // conversation is read again with the new ones.
     let name = Name::new(previous.as_str())?;
     let is_same = before.response.instructions == request.instructions
         && before.response.model == request.model
-        && has_session(app, caller, &name).await?;
+        && has_session(app, caller, language, &name).await;
+    // What the state has read need not be read from the store.
+    let noted = with_system(&before.own());
+    let (app, owner, language) = (app.clone(), caller.owner.clone(), language.clone());
+    let (system, following) = (with_system(&[]), new.clone());
+    let whole_text = move || {
+        let before = history(&app, &owner, &before)?;
+        let messages: Vec<Message> = system.into_iter().chain(before).chain(following).collect();
+        whole(&language, &messages)
+    };
     if !is_same {
-        let ids = whole_apart(language, with_system(&messages)).await?;
-        return Ok(plain(Start::Fresh, own, ids, false, messages));
+        let ids = blocking(whole_text).await?;
+        return Ok(plain(Start::Fresh, own, ids, false));
     }
-    let (language, noted) = (language.clone(), with_system(&before.messages));
-    let ids = blocking(move || behind_answer(&language, &noted, &new)).await?;
-    Ok(plain(Start::Session { name, or_new: false }, own, ids, true, messages))
+    let ids = blocking(move || behind_answer(&encoder, &noted, &new)).await?;
+    let start = Start::Session { name, or_new: false };
+    let whole: Whole = Box::new(move || whole_text().ok());
+    Ok(Origin { whole: Some(whole), ..plain(start, own, ids, true) })
 }
 
-/// Whether the state of a response is still there.
-async fn has_session(app: &App, caller: &Caller, name: &Name) -> Result<bool, ApiError> {
+/// Whether the state of a response is still there, and is one of this model. It only spares work: what
+/// is wrong with it is no matter.
+async fn has_session(app: &App, caller: &Caller, language: &Arc<Language>, name: &Name) -> bool {
     let (sessions, owner, name) = (app.sessions().clone(), caller.owner.clone(), name.clone());
-    blocking(move || match sessions.show(&owner, &name) {
-        Ok(_) => Ok(true),
-        Err(SessionError::NotFound { .. }) => Ok(false),
-        Err(error) => Err(error.into()),
+    let language = language.clone();
+    blocking(move || {
+        let found = sessions.show(&owner, &name);
+        Ok(found.is_ok_and(|info| info.model == language.engine().model_hash()))
     })
     .await
+    .unwrap_or(false)
 }
 
 /// A response that has just begun.
@@ -535,7 +584,11 @@ pub(super) async fn count(
             let message = "`conversation` excludes `previous_response_id`";
             return Err(ApiError::invalid("conversation", message));
         }
-        (Some(id), None) => load(app, caller, &id, "previous_response_id").await?.messages,
+        (Some(id), None) => {
+            let last = load(app, caller, &id, "previous_response_id").await?;
+            let (app, owner) = (app.clone(), caller.owner.clone());
+            blocking(move || history(&app, &owner, &last)).await?
+        }
         (None, Some(conversation)) => {
             let id = conversation.into_id();
             let conversation = Conversation::load(app, caller, &id).await?;

@@ -298,11 +298,23 @@ pub(crate) struct Stored {
     pub(crate) response: ResponseObject,
     /// What it read, without what came before it.
     pub(crate) input: Vec<Item>,
-    /// All that its model has read and written, but for the instructions.
+    /// All that its model has read and written, but for the instructions; only in what earlier versions
+    /// kept. Now each response has its own messages, and names the one before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) messages: Vec<Message>,
     /// The server that writes it, while it is in progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) server: Option<String>,
+}
+
+impl Stored {
+    /// What it read itself, and its answer.
+    pub(crate) fn own(&self) -> Vec<Message> {
+        match self.messages.is_empty() {
+            true => self.input.iter().chain(&self.response.output).map(Item::message).collect(),
+            false => self.messages.clone(),
+        }
+    }
 }
 
 /// A response was erased.

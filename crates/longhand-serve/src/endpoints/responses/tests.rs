@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::RESPONSE;
 use crate::background::SERVER;
+use crate::limits::Limits;
 use crate::testing::{Server, json as read};
 
 const PATH: &str = "/v1/responses";
@@ -94,6 +95,106 @@ async fn a_response_is_followed_without_its_state_and_answered_without_room() {
     assert_eq!(server.get(&path).await.0, 404);
     let (status, refused) = server.post(PATH, ask("hi", json!({"store": true}))).await;
     assert_eq!((status, &refused["error"]["code"]), (429, &json!("insufficient_quota")));
+}
+
+#[tokio::test]
+async fn each_response_keeps_its_own_messages_and_finds_those_before() {
+    let server = Server::new();
+    let (owner, sessions) = (server.owner(), server.app.sessions());
+    let words = ["the first words", "the second words", "the third words"];
+    let (mut ids, mut before): (Vec<String>, Value) = (Vec::new(), Value::Null);
+    for input in words {
+        let more = json!({"previous_response_id": before,
+            "text": {"format": {"type": "regex", "regex": "[a-z]{40}"}}});
+        let (status, response) = server.post(PATH, ask(input, more)).await;
+        assert_eq!(status, 200, "{response}");
+        before = response["id"].clone();
+        ids.push(before.as_str().unwrap().to_owned());
+    }
+    for (place, id) in ids.iter().enumerate() {
+        let kept = sessions.document(&owner, RESPONSE, id).unwrap().unwrap();
+        let kept = String::from_utf8(kept).unwrap();
+        for (other, words) in words.into_iter().enumerate() {
+            assert_eq!(kept.contains(words), other == place, "{kept}");
+        }
+    }
+    let count = async || {
+        let asked = json!({"model": "nano", "input": "on", "previous_response_id": ids[2]});
+        server.post(&format!("{PATH}/input_tokens"), asked).await
+    };
+    let (_, counted) = count().await;
+    let follow = async || {
+        let (status, body) =
+            server.post(PATH, ask("on", json!({"previous_response_id": ids[2]}))).await;
+        (status, body["usage"]["input_tokens"].clone(), body)
+    };
+    let (status, tokens, body) = follow().await;
+    assert_eq!(status, 200, "{body}");
+    // Without its state all three are read again.
+    let session = longhand_sessions::Name::new(ids[2].as_str()).unwrap();
+    sessions.erase(&owner, &session).unwrap();
+    let (_, again, body) = follow().await;
+    assert_eq!((&again, &counted["input_tokens"]), (&tokens, &tokens), "{body}");
+    // The second one is erased: the last one is shown, and cannot be read as a whole any more.
+    let path = format!("{PATH}/{}", ids[1]);
+    assert_eq!(server.call("DELETE", &path, None, None).await.status(), 200);
+    assert_eq!(server.get(&format!("{PATH}/{}", ids[2])).await.0, 200);
+    for (status, body) in [count().await, (follow().await.0, follow().await.2)] {
+        assert_eq!((status, &body["error"]["param"]), (404, &json!("previous_response_id")));
+        assert!(body["error"]["message"].as_str().unwrap().contains(&ids[1]), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_goes_on_from_its_state_where_one_before_was_erased() {
+    let server = Server::new();
+    let (_, first) = server.post(PATH, ask("hi", json!({}))).await;
+    let (_, second) =
+        server.post(PATH, ask("and you?", json!({"previous_response_id": first["id"]}))).await;
+    let follow = json!({"previous_response_id": second["id"]});
+    let (_, expected) = server.post(PATH, ask("on", follow.clone())).await;
+    let path = format!("{PATH}/{}", first["id"].as_str().unwrap());
+    assert_eq!(server.call("DELETE", &path, None, None).await.status(), 200);
+    let (status, again) = server.post(PATH, ask("on", follow)).await;
+    assert_eq!(status, 200, "{again}");
+    assert_eq!(text(&again), text(&expected));
+}
+
+#[tokio::test]
+async fn what_came_before_is_read_within_the_time_of_a_request() {
+    let server = Server::new();
+    let (_, first) = server.post(PATH, ask("hi", json!({}))).await;
+    let (_, second) =
+        server.post(PATH, ask("and you?", json!({"previous_response_id": first["id"]}))).await;
+    let count = async || {
+        let asked = json!({"model": "nano", "input": "on", "previous_response_id": second["id"]});
+        server.post(&format!("{PATH}/input_tokens"), asked).await
+    };
+    assert_eq!(count().await.0, 200);
+    server.app.set_limits(Limits { request_time: Duration::ZERO, ..Limits::default() });
+    let (status, body) = count().await;
+    assert_eq!((status, &body["error"]["code"]), (504, &json!("timeout")), "{body}");
+}
+
+#[tokio::test]
+async fn a_response_without_an_answer_follows_its_conversation() {
+    let server = Server::new();
+    let items = json!({"items": [{"role": "user", "content": "before"}]});
+    let (_, made) = server.post("/v1/conversations", items).await;
+    let hold = server.hold();
+    let more = json!({"conversation": made["id"], "background": true});
+    let (_, begun) = server.post(PATH, ask("hi", more)).await;
+    let count = async |field: &str, id: &Value| {
+        let asked = json!({"model": "nano", "input": "on", field: id});
+        server.post(&format!("{PATH}/input_tokens"), asked).await
+    };
+    let (status, behind) = count("previous_response_id", &begun["id"]).await;
+    let (_, without) = count("conversation", &made["id"]).await;
+    drop(hold);
+    assert_eq!(status, 200, "{behind}");
+    let tokens = |counted: &Value| counted["input_tokens"].as_u64().unwrap();
+    assert_eq!(tokens(&behind), tokens(&without) + "User: hi\n".len() as u64);
+    server.app.background().ended().await;
 }
 
 #[tokio::test]
@@ -243,22 +344,19 @@ async fn a_response_that_is_being_written_is_erased_with_all_that_it_has() {
 }
 
 #[tokio::test]
-async fn a_response_that_another_server_writes_is_shown_and_ended_there_alone() {
+async fn a_response_that_another_server_writes_is_shown_and_ended_for_it() {
     let server = Server::new();
     let other = server.beside();
     let (_, path, hold) = begin_held(&server).await;
     assert_eq!(other.get(&path).await.1["status"], "in_progress");
     let cancel = format!("{path}/cancel");
-    for (method, path) in [("DELETE", &path), ("POST", &cancel)] {
-        let (status, body) = read(other.call(method, path, None, None).await).await;
-        let message = body["error"]["message"].as_str().unwrap();
-        assert!(status == 409 && message.contains("another server"), "{status} {body}");
-    }
-    assert_eq!(server.get(&path).await.1["status"], "in_progress");
-    drop(hold);
-    let (status, given_up) = server.post(&cancel, Value::Null).await;
-    assert_eq!((status, &given_up["status"]), (200, &json!("cancelled")));
-    assert_eq!(other.get(&path).await.1["status"], "cancelled");
+    let (given_up, ()) = tokio::join!(other.post(&cancel, Value::Null), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(hold);
+    });
+    assert_eq!((given_up.0, &given_up.1["status"]), (200, &json!("cancelled")));
+    assert_eq!(server.get(&path).await.1["status"], "cancelled");
+    assert_eq!(server.app.sessions().counters().cancelled.get(), 1);
     // One that nobody writes can be erased by any server.
     let (status, _) = read(other.call("DELETE", &path, None, None).await).await;
     assert_eq!(status, 200);

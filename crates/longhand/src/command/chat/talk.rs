@@ -1,7 +1,7 @@
 //! The branches of a conversation, and what each line does to them.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use super::order::{COMMANDS, Order};
 use crate::interrupt::{self, STOP};
 use crate::reading::writable;
 use crate::rules::tell_unfinished;
+use crate::screen::Screen;
 use crate::talk::say;
 
 /// The branch that a conversation begins in.
@@ -126,7 +127,7 @@ impl Talk {
         let (json, max_tokens) = (self.json, self.max_tokens);
         let branch = self.branches.get_mut(&self.current).context("there is no branch")?;
         let (chat, reader) = (&mut branch.chat, &mut self.reader);
-        let mut out = io::stdout().lock();
+        let mut out = Screen::stdout();
         let mut written = Ok(());
         let mut each = |piece: &str| {
             if !json && !piece.is_empty() && written.is_ok() {

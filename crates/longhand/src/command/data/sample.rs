@@ -30,13 +30,13 @@ pub(super) struct Arguments {
     #[arg(long, value_enum, value_name = "NAME")]
     table: Option<TableName>,
     /// Rows of the table; those of entities are sentences [default: 2000]
-    #[arg(long, value_name = "N", requires = "table")]
+    #[arg(long, value_name = "N")]
     rows: Option<usize>,
     /// The language of the table's stories [default: both, four in five English]
-    #[arg(long, value_enum, requires = "table")]
+    #[arg(long, value_enum)]
     language: Option<LanguageName>,
     /// Characters from a fact to its question's answer [default: 128]
-    #[arg(long, value_name = "N", requires = "table")]
+    #[arg(long, value_name = "N")]
     distance: Option<usize>,
     /// A file to write instead of stdout
     #[arg(long, value_name = "FILE")]
@@ -53,9 +53,9 @@ enum TableName {
     Sentiment,
     /// text, label: what a story is about
     Topic,
-    /// text, summary: a story in one sentence
+    /// document, summary: a story in one sentence
     Summaries,
-    /// english, chinese: a sentence in both languages
+    /// source, target: a sentence in English and in Chinese
     Pairs,
     /// text, question, answer, distance: who has what
     Questions,
@@ -74,6 +74,7 @@ impl Arguments {
     pub(super) fn run(self) -> Result<()> {
         let rows = within("--rows", self.rows.unwrap_or(2000), 1..=MOST_ROWS)?;
         let distance = within("--distance", self.distance.unwrap_or(128), 0..=LONGEST_DISTANCE)?;
+        self.check_text()?;
         if self.distance.is_some() && !matches!(self.table, Some(TableName::Questions)) {
             return Err(Usage("--distance is for --table questions".into()).into());
         }
@@ -104,6 +105,22 @@ impl Arguments {
             }
         }
         Ok(out.flush()?)
+    }
+
+    /// Refuses flags of tables where the text is written. That --bytes and --table conflict would hide from
+    /// the parser that they need a table.
+    fn check_text(&self) -> Result<(), Usage> {
+        let flags = [
+            ("--rows", self.rows.is_some()),
+            ("--language", self.language.is_some()),
+            ("--distance", self.distance.is_some()),
+        ];
+        match flags.into_iter().find(|(_, given)| *given && self.table.is_none()) {
+            Some((flag, _)) => {
+                Err(Usage(format!("{flag} is for tables: name one with --table, or leave it out")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The file, or stdout.

@@ -1,6 +1,6 @@
 //! `longhand generate --beam`: the most probable text, searched for.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::num::NonZeroUsize;
 
 use anyhow::Result;
@@ -13,6 +13,7 @@ use super::super::writing::DIVERSITY;
 use super::Written;
 use crate::error::Usage;
 use crate::rules;
+use crate::screen::Screen;
 
 /// How the most probable text is searched for.
 #[derive(Args)]
@@ -38,8 +39,8 @@ pub(super) struct BeamArguments {
     /// Parts of the beam that differ from each other (Vijayakumar et al., 2016) [default: 1]
     #[arg(long, value_name = "N", requires = "beam")]
     groups: Option<NonZeroUsize>,
-    /// What a token costs that another part of the beam chose, in nats [default: 0.5 with
-    /// several groups]
+    /// What a token costs that another part of the beam chose, in nats [default:
+    /// 0.5 with several groups]
     #[arg(long, value_name = "X", requires_all = ["beam", "groups"], allow_negative_numbers = true)]
     diversity: Option<f32>,
     /// How many times the beam's number of texts must have ended for the search to end; inf to go on
@@ -89,7 +90,7 @@ pub(super) fn write(
     json: bool,
 ) -> Result<Vec<u32>> {
     let found = session.search(reader, settings)?;
-    let mut out = std::io::stdout().lock();
+    let mut out = Screen::stdout();
     for hypothesis in &found {
         let text = format!("{echo}{}", text(session, hypothesis)?);
         if json {
