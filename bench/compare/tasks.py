@@ -184,9 +184,7 @@ def classifying(machine, alone=False):
         rows = [text for _, (_, text) in zip(range(REVIEWS), imdb(machine, "test"))]
         reviews.write_text("".join(f"{text}\n" for text in rows))
         lengths.write_text("".join(f"{len(WORD.findall(text))}\n" for text in rows))
-    recipe = (ROOT / "recipes" / "imdb.toml").read_text()
-    # The n-gram model beside the network is no part of the comparison.
-    recipe = re.sub(r'\[ensemble\]\ntype = "nb-lr"\n', "", recipe)
+    recipe = (HERE / "reviews.toml").read_text()
     if alone:
         recipe = re.sub(r"working = .*\n", "", recipe)
     path = machine.out / f"{name}.toml"

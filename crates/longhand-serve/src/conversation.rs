@@ -35,6 +35,16 @@ pub(crate) struct MessageField {
     pub(crate) role: RoleField,
     /// What is said in it, as text.
     pub(crate) content: Content,
+    /// Null, as an answer has it that is sent back.
+    refusal: Option<()>,
+    /// Null, as a client of OpenAI has it in an answer that is sent back.
+    annotations: Option<()>,
+    /// Null, as a client of OpenAI has it in an answer that is sent back.
+    audio: Option<()>,
+    /// Null, as a client of OpenAI has it in an answer that is sent back.
+    function_call: Option<()>,
+    /// Null, as a client of OpenAI has it in an answer that is sent back.
+    tool_calls: Option<()>,
 }
 
 /// Who speaks in a message.
@@ -95,12 +105,17 @@ impl Content {
 
 impl From<MessageField> for Message {
     fn from(message: MessageField) -> Self {
-        let role = match message.role {
+        Message::new(message.role.into(), message.content.into_text())
+    }
+}
+
+impl From<RoleField> for Role {
+    fn from(role: RoleField) -> Self {
+        match role {
             RoleField::System | RoleField::Developer => Role::System,
             RoleField::User => Role::User,
             RoleField::Assistant => Role::Assistant,
-        };
-        Message::new(role, message.content.into_text())
+        }
     }
 }
 

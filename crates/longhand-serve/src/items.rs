@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::conversation::{Content, PartKind, RoleField};
+use crate::conversation::{PartKind, RoleField};
 use crate::ids::random_id;
 use crate::log_probabilities::ChatLogProbability;
 
@@ -149,10 +149,7 @@ impl From<InputItem> for Item {
             InputContent::Text(text) => text,
             InputContent::Parts(parts) => parts.into_iter().map(|part| part.text).collect(),
         };
-        let field =
-            crate::conversation::MessageField { role: item.role, content: Content::Text(text) };
-        let message = Message::from(field);
-        Self::read(message.role, message.content, item.id)
+        Self::read(item.role.into(), text, item.id)
     }
 }
 

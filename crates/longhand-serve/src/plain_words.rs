@@ -1,7 +1,7 @@
 //! Messages of parsers in words of people: a form such as `u32` is one of programmers.
 
 /// Forms as parsers name them, and what they are.
-const FORMS: [(&str, &str); 14] = [
+const FORMS: [(&str, &str); 15] = [
     ("usize", "a whole number, 0 or more"),
     ("u64", "a whole number, 0 or more"),
     ("u32", "a whole number from 0 to 4294967295"),
@@ -14,6 +14,7 @@ const FORMS: [(&str, &str); 14] = [
     ("f32", "a number"),
     ("a map", "an object"),
     ("a sequence", "a list"),
+    ("unit", "null"),
     // Words of a list are enums to a parser.
     ("string or map", "a text"),
     ("variant identifier", "a text"),
@@ -43,6 +44,7 @@ mod tests {
             ("invalid type: string \"a\", expected i64", "\"a\", expected a whole number"),
             ("invalid type: string \"a\", expected struct Inner", "\"a\", expected an object"),
             ("invalid type: integer `1`, expected a string", "`1`, expected a string"),
+            ("invalid type: sequence, expected unit", "sequence, expected null"),
             ("it is not usable", "it is not usable"),
         ] {
             assert!(plain(message).contains(plainly), "{message}: {}", plain(message));

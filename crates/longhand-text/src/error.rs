@@ -34,7 +34,7 @@ pub enum TextError {
     /// The first words of lines are too many to be labels.
     #[error(
         "the {lines} lines of {name} begin with {words} different words, {once} of them only once, \
-         which is too many for labels: begin each line with its label"
+         which is too many for labels"
     )]
     NoLabelWords {
         /// The name of the source.

@@ -94,6 +94,7 @@ fn is_usage_of_task(error: &TaskError) -> bool {
         TaskError::Baseline(error) => matches!(
             error,
             BaselineError::Setting { .. }
+                | BaselineError::NoSetting { .. }
                 | BaselineError::Task(_)
                 | BaselineError::Label { .. }
                 | BaselineError::Writes { .. }

@@ -77,7 +77,8 @@ fn of_text(error: &TextError) -> Option<String> {
             "pass --header yes or --header no"
         }
         TextError::NoLabelWords { .. } => {
-            "say with --format which table it is, or pass --format labelled if the words are labels"
+            "begin each line with its label, say with --format which table it is, or pass --format \
+             labelled if the words are labels"
         }
         TextError::Row { fault: RowFault::SeveralLabels, .. } => {
             "leave one, or pass --multi-label to learn them all"

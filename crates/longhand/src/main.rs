@@ -20,6 +20,7 @@ mod rules;
 mod screen;
 mod talk;
 mod task_data;
+mod whole_file;
 
 use std::process::ExitCode;
 

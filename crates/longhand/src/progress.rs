@@ -302,9 +302,11 @@ fn introduce(introduction: &Introduction<'_>) -> String {
             if recipe.ngram.is_some() {
                 return format!("counting {name} on {text}: {train} tokens, {valid} held out");
             }
+            let threads =
+                if *threads == 1 { "1 thread".into() } else { format!("{threads} threads") };
             format!(
                 "training {name} ({millions:.2} million parameters) on {text}: {train} tokens, \
-                 {valid} held out, {threads} threads, {precision}"
+                 {valid} held out, {threads}, {precision}"
             )
         }
         DataSize::Examples {

@@ -6,7 +6,7 @@ use longhand_model::checksum::ChecksumError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BaselineError {
-    /// A setting that the baseline lacks, or a value that the setting cannot have.
+    /// A value that a setting cannot have.
     #[error("the baseline {baseline} cannot have this {key}: {reason}")]
     Setting {
         /// The name of the baseline.
@@ -15,6 +15,16 @@ pub enum BaselineError {
         key: String,
         /// Why it is refused.
         reason: String,
+    },
+    /// A setting that the baseline lacks.
+    #[error("the baseline {baseline} has no setting `{key}`, {known}: leave it out")]
+    NoSetting {
+        /// The name of the baseline.
+        baseline: &'static str,
+        /// The name of the setting.
+        key: String,
+        /// The settings that it has, in words.
+        known: String,
     },
     /// A task that no baseline does, or none beside a network.
     #[error("a baseline gives each text one label, which is not what the task {0} asks for")]

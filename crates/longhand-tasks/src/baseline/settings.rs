@@ -164,10 +164,21 @@ impl BaselineSettings {
     /// # Errors
     /// If the baseline has no such setting, or the setting has no such value.
     pub fn set(&mut self, key: &str, value: serde_json::Value) -> Result<(), BaselineError> {
-        let wrong = |reason: serde_json::Error| BaselineError::Setting {
-            baseline: self.name(),
-            key: key.into(),
-            reason: format!("{value} is refused: {}", wording::plain(&reason.to_string())),
+        let wrong = |reason: serde_json::Error| {
+            let (baseline, key, reason) = (self.name(), key.to_owned(), reason.to_string());
+            match wording::known_keys(&reason, &key) {
+                Some(known) if known.is_empty() => {
+                    BaselineError::NoSetting { baseline, key, known: "or any other".into() }
+                }
+                Some(known) => {
+                    let known = format!("only {}", known.join(", "));
+                    BaselineError::NoSetting { baseline, key, known }
+                }
+                None => {
+                    let reason = format!("{value} is refused: {}", wording::plain(&reason));
+                    BaselineError::Setting { baseline, key, reason }
+                }
+            }
         };
         let mut settings = serde_json::to_value(&*self).map_err(wrong)?;
         settings[key] = value.clone();

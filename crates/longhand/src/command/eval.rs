@@ -105,7 +105,8 @@ impl Arguments {
         self.task.refuse_rules()?;
         if let Some(flag) = self.task.given() {
             let name = answers.display();
-            let text = format!("{flag} is for classifiers, and {name} holds none: leave it out");
+            let text =
+                format!("{flag} is for models of tasks, and {name} holds none: leave it out");
             return Err(Usage(text).into());
         }
         if self.window == Some(0) {

@@ -32,8 +32,8 @@ mod pairs;
 
 /// Writes a datastore: for each token of a text, the model's hidden state before it. With it beside
 /// the model, `generate`, `eval`, `score` and `predict` mix what the model says with what followed the
-/// nearest hidden states (kNN-LM). Of a model that writes from a source, pairs are read as its task
-/// reads them, and the tokens are those of the targets (kNN-MT).
+/// nearest hidden states (kNN-LM). Of a model with an encoder, pairs are read as its task reads them,
+/// and the tokens are those of the targets (kNN-MT).
 #[derive(Args)]
 #[command(
     override_usage = "longhand index [OPTIONS] <TEXT>... --model <DIR> --out <DIR>",
@@ -46,8 +46,8 @@ mod pairs;
                   token, on the disk; memory does not grow with it."
 )]
 pub(crate) struct Arguments {
-    /// Files and folders of text to remember; - for stdin. Of a model that writes from a source, the
-    /// files of its task: tables, or sources with --targets
+    /// Files and folders of text to remember; - for stdin. Of a model with an encoder, the files of its
+    /// task: tables, or sources with --targets
     #[arg(value_name = "TEXT")]
     text: Vec<PathBuf>,
     /// The file of targets of a TEXT of sources; one for each, in the same order
@@ -166,8 +166,8 @@ impl Arguments {
         if let Some((flag, _)) = flags.into_iter().find(|(_, files)| !files.is_empty()) {
             let model = self.model.display();
             return Err(Usage(format!(
-                "{flag} is for models that write from a source, and {model} reads single texts: leave \
-                 it out"
+                "{flag} is for models with an encoder, and {model} reads and writes one stream: leave \
+                 it out, or train one with --form encoder-decoder"
             ))
             .into());
         }

@@ -1,6 +1,6 @@
 //! `longhand ngram`: n-gram models to and from ARPA files, which other programs read and write.
 
-use std::io::{BufReader, BufWriter, Write};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -13,6 +13,7 @@ use longhand_text::{TOKENIZER_FILE, Tokenizer, TokenizerKind};
 
 use crate::reading::{any_model_folder, writable};
 use crate::talk::say;
+use crate::whole_file::write_whole;
 
 /// Writes an n-gram model as an ARPA file, or reads one.
 #[derive(Args)]
@@ -85,17 +86,10 @@ impl Export {
         }
         let path = writable(&self.out, self.force)?;
         let (model, words) = (Ngram::load(folder)?, words(folder)?);
-        let beside = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        // A half-written file has a name of its own, which the next writer removes.
-        let file = tempfile::Builder::new()
-            .prefix(".longhand-")
-            .suffix(".partial")
-            .tempfile_in(beside.unwrap_or(Path::new(".")));
-        let named = || format!("{} cannot be written", path.display());
-        let mut out = BufWriter::new(file.with_context(named)?);
-        model.write_arpa(&words, &mut out).and_then(|()| out.flush()).with_context(named)?;
-        let file = out.into_inner().map_err(std::io::IntoInnerError::into_error);
-        file.with_context(named)?.persist(path).with_context(named)?;
+        write_whole(path, |out| {
+            let named = || format!("{} cannot be written", path.display());
+            model.write_arpa(&words, out).with_context(named)
+        })?;
         say!("{} n-grams are in {}", model.counts().sum::<usize>(), path.display());
         Ok(())
     }

@@ -208,7 +208,7 @@ impl Arguments {
             Some(name) => {
                 let known: Vec<&str> = known().collect();
                 let known = known.join(", ");
-                Err(Usage(format!("--columns {name} is none of {known}")))
+                Err(Usage(format!("--columns {name:?} is none of {known}")))
             }
             None => Ok(()),
         }

@@ -267,7 +267,7 @@ fn an_ensemble_that_cannot_be_is_refused() {
     for (further, text) in [
         (["--baseline", "nb-lr"], "cannot be used with"),
         (["--set", "baseline.cost=-1"], "it must be above 0"),
-        (["--set", "baseline.width=8"], "there is no key `width`: the keys are "),
+        (["--set", "baseline.width=8"], "has no setting `width`, only "),
     ] {
         check(&run(&[&classify[..], &further].concat()), 2, text, text);
     }
@@ -320,8 +320,14 @@ fn flags_that_a_baseline_has_no_use_for_are_refused() {
     refused(&["--baseline", "nb-lr", "--pretrain", "masked"], "--pretrain is not for");
     refused(&["--baseline", "nb-lr", "--batch", "8"], "--batch is not for the baseline");
     refused(&["--baseline", "nb-lr", "--pooling", "max"], "--pooling is not for the baseline");
-    refused(&["--baseline", "nb-lr", "--epochs", "2"], "nb-lr cannot have this epochs");
-    refused(&["--baseline", "majority", "--ngrams", "2"], "majority cannot have this ngrams");
+    refused(
+        &["--baseline", "nb-lr", "--epochs", "2"],
+        "nb-lr has no setting `epochs`, only ngrams, ",
+    );
+    refused(
+        &["--baseline", "majority", "--ngrams", "2"],
+        "majority has no setting `ngrams`, or any other",
+    );
     refused(&["--baseline", "ngram-linear", "--epochs", "1.5"], "a whole number from 1, not 1.5");
     refused(&["--baseline", "nb-lr", "--set", "baseline.cost=-1"], "cost: it must be above 0");
     refused(&["--ngrams", "2"], "name one with --baseline");

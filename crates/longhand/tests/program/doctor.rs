@@ -42,6 +42,8 @@ fn a_sound_machine_and_a_sound_model_are_well_and_a_damaged_one_is_wrong() {
     assert!(found("model").contains("all hashes agree"), "{}", found("model"));
     assert!(found("snapshot").contains("bit for bit"));
     assert!(found("speed").contains("this model"));
+    // Words have spaces between them.
+    assert!(found("decode").matches(' ').count() > 8, "{}", found("decode"));
 
     // The table has a line for each.
     let (code, table, _) = place.run("doctor --threads 1", "");

@@ -220,11 +220,10 @@ fn a_table_comes_out_with_its_labels() {
     refused(&["--data", "none.csv"], 1, "none.csv");
     refused(&["--data", &folder.write("a.csv", "id\n1\n")], 1, "no column \"sentence\"");
     refused(&["--text-column", "a"], 2, "--text-column is for tables");
-    refused(
-        &["--columns", "label,colour"],
-        2,
-        "--columns colour is none of label, probability, text",
-    );
+    for (columns, unknown) in [("label,colour", "\"colour\""), ("label,", "\"\"")] {
+        let sentence = format!("--columns {unknown} is none of label, probability, text");
+        refused(&["--columns", columns], 2, &sentence);
+    }
 }
 
 #[test]
@@ -254,7 +253,11 @@ fn what_cannot_be_measured_gets_one_sentence() {
     let against = [&model, "--data", &test, "--against", &writer];
     refused(&against, 1, "is a language model, not a classifier");
     refused(&[&writer, "--data", &text, "--label-column", "a"], 2, "--label-column is for");
-    refused(&[&writer, "--data", &text, "--against", &model], 2, "--against is for classifiers");
+    refused(
+        &[&writer, "--data", &text, "--against", &model],
+        2,
+        "--against is for models of tasks",
+    );
     let rules = folder.write("rules.toml", "forbid = ['glad']");
     let sentence = "--rules is for tasks whose answers are written: leave it out";
     refused(&[&model, "--data", &test, "--rules", &rules], 2, sentence);

@@ -42,6 +42,28 @@ async fn an_answer_is_what_the_model_writes_behind_the_template() {
 }
 
 #[tokio::test]
+async fn an_answer_is_taken_back_as_it_was_given() {
+    let server = Server::new();
+    let (_, first) = server.post(PATH, ask(user("hi"), json!({}))).await;
+    let given = &first["choices"][0]["message"];
+    let asked = json!({"role": "user", "content": "and you?"});
+    let dialogue = |answer: &Value| json!([{"role": "user", "content": "hi"}, answer, asked]);
+    let (status, second) = server.post(PATH, ask(dialogue(given), json!({}))).await;
+    assert_eq!(status, 200, "{second}");
+    let mut dumped = given.clone();
+    for field in ["annotations", "audio", "function_call", "tool_calls"] {
+        dumped[field] = Value::Null;
+    }
+    let (status, same) = server.post(PATH, ask(dialogue(&dumped), json!({}))).await;
+    assert_eq!((status, content(&same)), (200, content(&second)), "{same}");
+    dumped["tool_calls"] = json!([{"id": "a"}]);
+    let (status, body) = server.post(PATH, ask(dialogue(&dumped), json!({}))).await;
+    assert_eq!(status, 400, "{body}");
+    let param = body["error"]["param"].as_str().unwrap_or_default();
+    assert!(param.starts_with("messages[1]"), "{body}");
+}
+
+#[tokio::test]
 async fn a_stream_begins_with_the_role_and_gives_the_same() {
     let server = Server::new();
     let more = json!({"n": 2, "seed": 9, "temperature": 1, "logprobs": true, "top_logprobs": 2});

@@ -8,6 +8,7 @@ use longhand_engine::{Cpu, Engine, EngineError, LanguageModel, SamplerSettings};
 use longhand_model::checksum;
 use longhand_model::file::WEIGHTS_FILE;
 use longhand_tasks::predictor::{self, Trained};
+use longhand_text::Decoder;
 
 use super::check::Check;
 use super::machine::size;
@@ -151,12 +152,12 @@ fn write(engine: &Arc<Engine>, cpu: &Arc<Cpu>) -> Result<String, EngineError> {
         ids.push(0);
     }
     session.read(&mut reader, &ids)?;
-    let mut text = String::new();
+    let (mut text, mut decoder) = (String::new(), Decoder::new(engine.tokenizer().clone()));
     for _ in 0..WRITTEN {
         // Refuses a logit that is not finite.
         let id = session.sample()?;
-        text += &engine.label(id);
+        text += &decoder.push(id)?;
         session.step(&mut reader, id)?;
     }
-    Ok(text)
+    Ok(text + &decoder.finish())
 }

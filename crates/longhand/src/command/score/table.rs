@@ -4,7 +4,7 @@ use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use longhand_engine::{Frame, Quantiles, TextScore, TextScorer};
 use longhand_text::corpus::{
@@ -17,6 +17,7 @@ use super::split::{WINDOW, each_line};
 use super::{Arguments, Total};
 use crate::error::Usage;
 use crate::reading::writable;
+use crate::whole_file::write_whole;
 
 /// A table, and where it goes.
 #[derive(Args)]
@@ -69,19 +70,9 @@ impl Arguments {
                 self.append(path, &mut scorer, judge.as_ref(), &mut out, &mut total)?;
                 out.flush()?;
             }
-            Some(to) => {
-                let named = || format!("{} cannot be written", to.display());
-                let beside = to.parent().filter(|folder| !folder.as_os_str().is_empty());
-                // A half-written file has a name of its own, which the next writer removes.
-                let file = tempfile::Builder::new()
-                    .prefix(".longhand-")
-                    .suffix(".partial")
-                    .tempfile_in(beside.unwrap_or(Path::new(".")));
-                let mut out = BufWriter::new(file.with_context(named)?);
-                self.append(path, &mut scorer, judge.as_ref(), &mut out, &mut total)?;
-                let file = out.into_inner().map_err(std::io::IntoInnerError::into_error);
-                file.with_context(named)?.persist(to).with_context(named)?;
-            }
+            Some(to) => write_whole(to, |out| {
+                self.append(path, &mut scorer, judge.as_ref(), out, &mut total)
+            })?,
         }
         total.tell("texts", begun);
         Ok(())
