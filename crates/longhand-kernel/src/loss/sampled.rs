@@ -233,7 +233,9 @@ mod tests {
         let size = Size { rows: 6, width: 4, vocabulary: 40 };
         let (x, w) = (values(24, 1), values(160, 2));
         let ids = [3, 39, IGNORE, 3, 17, 0];
-        let candidates = Sampler::new(&[5; 40], 8).candidates(&ids, 2);
+        // Unequal ones: a correction that is the same for all would change no softmax.
+        let counts: Vec<u64> = (0..40u64).map(|id| 1 + id * id).collect();
+        let candidates = Sampler::new(&counts, 8).candidates(&ids, 2);
         let few = candidates.ids.len();
         assert!((5..40).contains(&few));
         let rows = candidates.ids.iter().flat_map(|&id| &w[id as usize * 4..][..4]);
