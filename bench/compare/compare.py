@@ -3,7 +3,7 @@
 Set up once (about 6 GB; PyTorch's ordinary wheel also runs on the processor alone):
 
     python3 -m venv PEERS
-    PEERS/bin/pip install torch numpy onnx onnxruntime transformers xlstm safetensors
+    PEERS/bin/pip install torch numpy onnx onnxruntime transformers xlstm safetensors ctranslate2
     cargo build --release
 
 The peer of the rows `serving` is llama.cpp's server, or that of its Python package, whichever is faster. The
@@ -191,7 +191,7 @@ def compare(row, runner, processors, arguments):
 def about(arguments):
     with open("/proc/cpuinfo") as file:
         names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    packages = ("torch", "onnxruntime", "transformers", "xlstm", "llama_cpp_python")
+    packages = ("torch", "onnxruntime", "transformers", "xlstm", "ctranslate2", "llama_cpp_python")
     ask = (
         "import importlib.metadata as m\n"
         "have = {d.metadata['Name'] for d in m.distributions()}\n"

@@ -40,6 +40,7 @@ def rows():
         *transformers(),
         *xlstm(),
         *instruction_sets(),
+        *translating(),
         *serving(),
     ]
 
@@ -206,6 +207,39 @@ def instruction_sets():
         peers=[["longhand", "lstm-train", *size, "--level", "avx512"]],
         ours=["lstm-train", *size, "--level", "avx2"],
         mark=0.45,
+    )
+
+
+def translating():
+    """Our translator beside the transformer that a tutorial would have one train.
+
+    Both write the same number of tokens in all, from a target vocabulary of the same size.
+    """
+    # The sources have 7 to 21 tokens, 64 of each length, so that CTranslate2's batches are full.
+    work = flags(beam=5, sentences=15 * 64, seq=14)
+    vocab = 5893
+    peer = ["ctranslate2_translation.py", *work, *flags(**{"target-vocab": vocab})]
+    # Its int8 is int8_float32, which `auto` takes as well; int8_bfloat16 it has not on a processor.
+    # Of itself it takes AVX2 for its own loops even where there is AVX-512, and packs weights.
+    wide = flags(isa="AVX512")
+    settings = [
+        [],
+        wide,
+        ["--unpacked"],
+        ["--onednn"],
+        flags(lengths="mean"),
+        [*flags(lengths="mean"), *wide],
+        flags(**{"compute-type": "float32"}),
+    ]
+    preset = ["preset", "encoder-decoder-small", "--what", "search"]
+    yield Row(
+        group="translating",
+        name="translate, beam 5, int8",
+        against="CTranslate2",
+        peers=[[*peer, *setting] for setting in settings],
+        ours=[*preset, *work, *flags(vocab=vocab, weights="int8")],
+        mark=2.0,
+        field="sentences_per_s",
     )
 
 

@@ -5,6 +5,12 @@ import math
 
 BAR = 22
 LEFT, WIDTH, RIGHT = 330, 420, 70
+# Units of the fields that are not tokens a second.
+UNITS = {
+    "peak_rss_mib": " MiB",
+    "first_token_ms.median": " ms",
+    "sentences_per_s": " sentences/s",
+}
 
 
 def rounded(value):
@@ -33,7 +39,7 @@ def markdown(results, about):
         "|---|---|---:|---:|---:|---:|---|---:|---:|",
     ]
     for result in results:
-        unit = {"peak_rss_mib": " MiB", "first_token_ms.median": " ms"}.get(result["field"], "")
+        unit = UNITS.get(result["field"], "")
         cells = [
             result["name"],
             result["against"],

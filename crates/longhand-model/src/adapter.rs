@@ -168,8 +168,11 @@ impl Adapter {
     /// Reads an adapter folder.
     ///
     /// # Errors
-    /// A folder that lacks a file, or a file that is damaged or cannot be applied.
+    /// A folder that is not there or lacks a file, or a file that is damaged or cannot be applied.
     pub fn load(folder: &Path) -> Result<Self, AdapterError> {
+        if !folder.is_dir() {
+            return Err(AdapterError::NoFolder(folder.into()));
+        }
         let config = read(&folder.join(ADAPTER_CONFIG_FILE))?;
         let weights = read(&folder.join(ADAPTER_WEIGHTS_FILE)).map_err(|error| {
             let pickled = folder.join(PICKLED_WEIGHTS_FILE);

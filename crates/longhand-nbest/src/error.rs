@@ -49,7 +49,10 @@ pub enum NbestError {
     #[error("{0} holds no hypothesis: give lines of `id ||| text ||| features ||| score`")]
     Empty(String),
     /// A further feature whose name is taken.
-    #[error("the lists have a feature `{0}` already: give them without it")]
+    #[error(
+        "the lists have a feature `{0}` already, and one of that name is to be added: rename theirs, or \
+         leave it out of them"
+    )]
     Taken(String),
     /// A further feature with too many or too few values.
     #[error("there are {got} values for {expected} hypotheses")]

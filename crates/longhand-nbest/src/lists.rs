@@ -118,15 +118,24 @@ impl Lists {
         self.lists.iter().flat_map(|list| list.hypotheses.iter().map(|one| one.text.as_str()))
     }
 
+    /// Checks that a feature of that name can be added, before its values are found.
+    ///
+    /// # Errors
+    /// [`NbestError::Taken`] if there is a feature of that name.
+    pub fn check_free(&self, name: &str) -> Result<(), NbestError> {
+        match self.features.iter().any(|known| known == name) {
+            true => Err(NbestError::Taken(name.to_owned())),
+            false => Ok(()),
+        }
+    }
+
     /// Adds a feature, with a value for each hypothesis in the order of [`Lists::texts`].
     ///
     /// # Errors
     /// [`NbestError::Taken`] if there is a feature of that name, [`NbestError::Values`] if there are
     /// more or fewer values than hypotheses.
     pub fn add(&mut self, name: &str, values: Vec<f64>) -> Result<(), NbestError> {
-        if self.features.iter().any(|known| known == name) {
-            return Err(NbestError::Taken(name.to_owned()));
-        }
+        self.check_free(name)?;
         let (expected, got) = (self.texts().count(), values.len());
         if expected != got {
             return Err(NbestError::Values { expected, got });

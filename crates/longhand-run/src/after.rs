@@ -156,7 +156,8 @@ impl<T: Task> Beside<T> {
         if settings.writes() {
             return Err(TaskError::from(BaselineError::Alone(settings.name())).into());
         }
-        if learnt.iter().any(|example| example.right.form() != Form::Class) {
+        let can_join = |form| matches!(form, Form::Class | Form::Tags);
+        if !learnt.iter().all(|example| can_join(example.right.form())) {
             return Err(TaskError::from(BaselineError::Task(T::NAME)).into());
         }
         Ok(Some(Self { settings, train: examples.train.clone(), seed: recipe.training.seed }))

@@ -42,10 +42,10 @@ impl VisitSettings for BaselineRun<'_> {
         if recipe.data.train.is_empty() {
             return Err(RunError::NoExamples);
         }
-        check(&recipe, &settings)?;
         let examples = Examples::<T>::read(task, &files(&recipe), recipe.training.seed)?;
         let Examples { task, train, valid, test, .. } = &examples;
         let learnt = plain::labelled(task, &settings, train)?;
+        check(&recipe, &settings)?;
         let held_out = plain::labelled(task, &settings, valid)?;
         let Ready { begun, lock: _lock } = output::prepare(place.out, place.existing)?;
         if begun {
@@ -99,7 +99,7 @@ impl VisitSettings for BaselineRun<'_> {
 }
 
 /// Settings of tasks that say how a network learns or answers.
-const OF_NETWORKS: [&str; 8] = [
+const OF_NETWORKS: [&str; 9] = [
     "class_weights",
     "calibrate",
     "ordinal",
@@ -107,6 +107,7 @@ const OF_NETWORKS: [&str; 8] = [
     "crf",
     "characters",
     "words",
+    "matches",
     "outside_bias",
 ];
 

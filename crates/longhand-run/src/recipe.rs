@@ -362,6 +362,8 @@ impl Recipe {
                 Some(BaselineSettings::Majority {} | BaselineSettings::Lead(_)) => {
                     Some("this baseline reads no words, and so learns nothing from more texts")
                 }
+                // A task of tags, which alone has this baseline, has no self-training.
+                Some(BaselineSettings::Crf(_)) => None,
                 Some(BaselineSettings::NbLr(_) | BaselineSettings::NgramLinear(_)) | None => None,
             });
         reason.map_or(Ok(()), |reason| Err(reason.into()))

@@ -5,7 +5,8 @@
 //! 2. `grams` cuts texts into n-grams, with those that two texts share, and `index` numbers them;
 //! 3. `majority`, `nb_lr` and `ngram_linear` are the models that tell classes apart, `logistic` the
 //!    descent that one needs, and `lead` is the one that writes: the beginning of a text. `majority`
-//!    also gives several labels, and `word_tags` a tag to each word;
+//!    also gives several labels, and `word_tags` a tag to each word; `crf` gives tags to the words of
+//!    a sentence, by their neighbours and by one another;
 //! 4. `tensors` writes them to `model.safetensors`, beside [`BASELINE_FILE`].
 //!
 //! They learn from texts and right answers ([`learning`]), and know no task.
@@ -15,6 +16,7 @@ use std::path::Path;
 use longhand_model::file::WEIGHTS_FILE;
 use longhand_train::{TrainError, Watch};
 
+mod crf;
 mod error;
 mod grams;
 mod index;
@@ -32,11 +34,12 @@ pub use error::BaselineError;
 pub use learning::{Form, Labelled, Learning, Right};
 pub use settings::BaselineSettings;
 
+use crf::Crf;
 use lead::Lead;
 use majority::Majority;
 use nb_lr::NbLr;
 use ngram_linear::NgramLinear;
-use settings::{LeadSettings, NbLrSettings, NgramLinearSettings};
+use settings::{CrfSettings, LeadSettings, NbLrSettings, NgramLinearSettings};
 use tensors::Tensors;
 
 /// The file of a model folder that names the baseline and its settings.
@@ -51,6 +54,8 @@ pub enum Baseline {
     NbLr(NbLrSettings, NbLr),
     /// The classifier of fastText, by the mean of vectors.
     NgramLinear(NgramLinearSettings, NgramLinear),
+    /// A conditional random field over the words of a sentence.
+    Crf(CrfSettings, Crf),
     /// The beginning of a text, as its summary.
     Lead(LeadSettings, Lead),
 }
@@ -75,6 +80,10 @@ impl Baseline {
                 let model = NgramLinear::fit(&settings, learning, watch)?;
                 Self::NgramLinear(settings, model)
             }
+            BaselineSettings::Crf(settings) => {
+                let model = Crf::fit(&settings, learning, watch)?;
+                Self::Crf(settings, model)
+            }
             BaselineSettings::Lead(settings) => {
                 let model = Lead::fit(&settings, learning);
                 Self::Lead(settings, model)
@@ -88,8 +97,13 @@ impl Baseline {
             Self::Lead(settings, model) => {
                 Some(texts.first().map_or("", |text| model.of(settings.unit, text)))
             }
-            Self::Majority(_) | Self::NbLr(..) | Self::NgramLinear(..) => None,
+            Self::Majority(_) | Self::NbLr(..) | Self::NgramLinear(..) | Self::Crf(..) => None,
         }
+    }
+
+    /// Whether it reads the words of one chain at a time, see [`BaselineSettings::reads_chains`].
+    pub fn reads_chains(&self) -> bool {
+        matches!(self, Self::Crf(..))
     }
 
     /// The form of its answers.
@@ -97,17 +111,19 @@ impl Baseline {
         match self {
             Self::Majority(model) => model.form(),
             Self::NbLr(..) | Self::NgramLinear(..) => Form::Class,
+            Self::Crf(..) => Form::Tags,
             Self::Lead(..) => Form::Text,
         }
     }
 
     /// `[K]`: the logits of the classes or labels for the texts of one example; `[n, K]` of the tags of
-    /// n texts; empty where it writes a text.
+    /// n texts, which are those of one chain where it reads chains; empty where it writes a text.
     pub fn logits(&self, texts: &[&str]) -> Vec<f32> {
         match self {
             Self::Majority(model) => model.logits(texts),
             Self::NbLr(_, model) => model.logits(texts),
             Self::NgramLinear(_, model) => model.logits(texts),
+            Self::Crf(_, model) => model.logits(texts),
             Self::Lead(..) => Vec::new(),
         }
     }
@@ -118,6 +134,7 @@ impl Baseline {
             Self::Majority(model) => model.classes(),
             Self::NbLr(_, model) => model.classes(),
             Self::NgramLinear(_, model) => model.classes(),
+            Self::Crf(_, model) => model.tags(),
             Self::Lead(..) => 0,
         }
     }
@@ -133,6 +150,7 @@ impl Baseline {
             Self::Majority(_) => BaselineSettings::Majority {},
             Self::NbLr(settings, _) => BaselineSettings::NbLr(settings.clone()),
             Self::NgramLinear(settings, _) => BaselineSettings::NgramLinear(settings.clone()),
+            Self::Crf(settings, _) => BaselineSettings::Crf(settings.clone()),
             Self::Lead(settings, _) => BaselineSettings::Lead(settings.clone()),
         }
     }
@@ -188,6 +206,10 @@ impl Baseline {
                 let model = NgramLinear::read(&settings, &tensors)?;
                 Self::NgramLinear(settings, model)
             }
+            BaselineSettings::Crf(settings) => {
+                let model = Crf::read(&settings, &tensors)?;
+                Self::Crf(settings, model)
+            }
             BaselineSettings::Lead(settings) => Self::Lead(settings, Lead::read(&tensors)?),
         };
         let least = match baseline.form() {
@@ -207,6 +229,7 @@ impl Baseline {
             Self::Majority(model) => model.write(&mut tensors),
             Self::NbLr(_, model) => model.write(&mut tensors),
             Self::NgramLinear(_, model) => model.write(&mut tensors),
+            Self::Crf(_, model) => model.write(&mut tensors),
             Self::Lead(_, model) => model.write(&mut tensors),
         }
         tensors

@@ -123,6 +123,19 @@ pub(crate) fn lengths<L>(batch: &LabelledBatch<L>) -> Vec<u32> {
     batch.lengths.iter().map(|&length| length as u32).collect()
 }
 
+/// How many of `all` rows of logits each sequence of a batch has: one for each of its words or tokens, or
+/// a single one where the head pools. Row t·B + b is row t of sequence b.
+pub(crate) fn rows_of_sequences<T: Task>(
+    task: &T,
+    batch: &LabelledBatch<T::Target>,
+    all: usize,
+) -> Vec<usize> {
+    let most = all / batch.batch.max(1);
+    let of_words = task.words(batch).map(|words| words.lengths);
+    let own = of_words.unwrap_or_else(|| lengths(batch));
+    own.into_iter().map(|length| (length as usize).clamp(1, most.max(1))).collect()
+}
+
 /// The sizes of a batch with padding behind each example.
 pub(crate) fn sequence<'a, L>(batch: &LabelledBatch<L>, lengths: &'a [u32]) -> Sequence<'a> {
     Sequence { lengths: Some(lengths), ..Sequence::new(batch.time, batch.batch) }

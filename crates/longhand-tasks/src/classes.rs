@@ -1,10 +1,12 @@
-//! The right answers that baselines learn, and how probable logits make them.
+//! The right answers that baselines learn, their logits, and how probable these make what is right.
+
+use std::borrow::Cow;
 
 use longhand_kernel::loss::{binary, cross_entropy_of_logits, ordinal};
 use longhand_model::{Targets, Total};
 use longhand_text::batch::LabelledBatch;
 
-use crate::baseline::{BaselineError, Right};
+use crate::baseline::{Baseline, BaselineError, Right};
 use crate::error::TaskError;
 use crate::task::Task;
 
@@ -33,6 +35,20 @@ pub(crate) fn class_of<T: Task>(task: &T, target: &T::Target) -> Result<u32, Tas
         Right::Class(class) => Ok(class),
         _ => Err(BaselineError::Task(T::NAME).into()),
     }
+}
+
+/// A baseline's logits for an example: `[K]` of the classes or labels, or `[n, K]` of the tags of the n
+/// texts of [`Task::plain_texts`].
+pub(crate) fn logits_of<T: Task>(task: &T, baseline: &Baseline, example: &T::Example) -> Vec<f32> {
+    let chains = match baseline.reads_chains() {
+        true => task.plain_chains(example),
+        false => vec![task.plain_texts(example)],
+    };
+    let of_chain = |texts: &Vec<Cow<'_, str>>| {
+        let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        baseline.logits(&texts)
+    };
+    chains.iter().flat_map(of_chain).collect()
 }
 
 /// −ln p of the right answer by a baseline's logits for K classes, labels or tags, summed: of a class,

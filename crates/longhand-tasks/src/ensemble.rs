@@ -10,25 +10,32 @@
 //! baseline. The probabilities are then a product of experts with exponents a and b (Hinton, "Training
 //! products of experts by minimizing contrastive divergence", 2002). An n-gram model and a network err
 //! on different texts, and together they are better than either (Mesnil et al., "Ensemble of generative
-//! and discriminative techniques for sentiment analysis of movie reviews", 2014).
+//! and discriminative techniques for sentiment analysis of movie reviews", 2014). Beside taggers y are the
+//! baseline's logits for the tags of each word; the networks' scores of neighbouring tags are added to the
+//! sums of both.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use longhand_kernel::Cpu;
-use longhand_model::Model;
 use longhand_model::file::CONFIG_FILE;
+use longhand_model::{Model, Targets};
 use longhand_text::Tokenizer;
+use longhand_text::batch::LabelledIds;
 use longhand_train::TrainError;
 use serde::{Deserialize, Serialize};
 
-use crate::baseline::{Baseline, BaselineError, BaselineSettings};
+use crate::baseline::{Baseline, BaselineError, BaselineSettings, Form};
 use crate::batches::{Taken, in_batches, padding, tapes};
 use crate::classes::class_of;
 use crate::error::TaskError;
 use crate::ids::Measured;
 use crate::task::Task;
+
+mod opinions;
+
+use opinions::Opinions;
 
 /// The most networks that answer together.
 pub const MOST_MEMBERS: usize = 64;
@@ -100,10 +107,10 @@ impl Ensemble {
     }
 
     /// Adds a trained baseline to trained networks. The exponents are those of the lowest loss on the
-    /// held-out examples, which must not be empty.
+    /// held-out examples, which must not be empty; of taggers the networks' one is 1.
     ///
     /// # Errors
-    /// [`BaselineError::Task`] if no baseline does the task.
+    /// [`BaselineError::Task`] if the baseline's answers are not of the task's form.
     pub fn fit<T: Task>(
         task: &T,
         baseline: Baseline,
@@ -111,23 +118,13 @@ impl Ensemble {
         held_out: &Measured<T>,
         cpu: &Arc<Cpu>,
     ) -> Result<Self, TrainError> {
-        let known = held_out.examples.iter();
-        let read = known.flat_map(|known| known.items.iter().map(move |item| (item, known)));
-        let (items, known): (Vec<_>, Vec<_>) = read.unzip();
-        let models = Self::models(ensemble.as_ref(), model);
-        let (mut tapes, mut votes) = (tapes(models.len(), cpu), Vec::new());
-        in_batches(task, (&models, &mut tapes), &items, padding(tokenizer), |taken| {
-            let Taken { logits, batch, .. } = taken;
-            for (row, &place) in logits.chunks(model.outputs()).zip(&batch.examples) {
-                votes.push(Votes {
-                    network: row.to_vec(),
-                    baseline: baseline.logits(&T::texts(&known[place].example)),
-                    class: class_of(task, &items[place].label)? as usize,
-                });
-            }
-            Ok::<(), TaskError>(())
-        })?;
-        let beside = Some(Beside { exponents: Exponents::fit(&votes), baseline });
+        let opinions = Opinions::of(task, &baseline, held_out.by_examples())?;
+        let answering = (model, tokenizer, ensemble.as_ref());
+        let exponents = match baseline.form() {
+            Form::Tags => Exponents::of_tags(task, answering, held_out, &opinions, cpu)?,
+            _ => Exponents::fit(&votes(task, answering, held_out, &opinions, cpu)?),
+        };
+        let beside = Some(Beside { exponents, baseline });
         Ok(Self { members: ensemble.map_or(Vec::new(), |ensemble| ensemble.members), beside })
     }
 
@@ -146,8 +143,9 @@ impl Ensemble {
         self.beside.as_ref().map(|beside| beside.baseline.classes())
     }
 
-    pub(crate) fn has_baseline(&self) -> bool {
-        self.beside.is_some()
+    /// The form of a baseline's answers; none without a baseline.
+    pub(crate) fn form(&self) -> Option<Form> {
+        self.beside.as_ref().map(|beside| beside.baseline.form())
     }
 
     /// The first network, and those that answer together with it.
@@ -161,14 +159,17 @@ impl Ensemble {
         ensemble.and_then(|ensemble| ensemble.members.first()).unwrap_or(model)
     }
 
-    /// `[K]`: turns the networks' logits for the texts of one example into those of all, where
-    /// a baseline answers too.
-    pub(crate) fn join(&self, logits: &mut [f32], texts: &[&str]) {
-        let Some(Beside { baseline, exponents }) = &self.beside else { return };
-        let Exponents { network: a, baseline: b } = *exponents;
-        for (x, y) in logits.iter_mut().zip(baseline.logits(texts)) {
-            *x = (a * f64::from(*x) + b * f64::from(y)) as f32;
-        }
+    /// What a baseline says of the sequences of examples, and how much it counts; none without one.
+    ///
+    /// # Errors
+    /// [`BaselineError::Task`] if the baseline's answers are not of the task's form.
+    pub(crate) fn hear<'a, T: Task + 'a>(
+        &self,
+        task: &T,
+        examples: impl IntoIterator<Item = (&'a T::Example, &'a [LabelledIds<T::Target>])>,
+    ) -> Result<Option<(Exponents, Opinions)>, TaskError> {
+        let Some(Beside { baseline, exponents }) = &self.beside else { return Ok(None) };
+        Ok(Some((*exponents, Opinions::of(task, baseline, examples)?)))
     }
 
     /// Names and contents of its files.
@@ -265,6 +266,41 @@ fn is_one(count: &NonZeroUsize) -> bool {
     *count == NonZeroUsize::MIN
 }
 
+/// A network, its tokeniser, and the networks that answer together with it.
+type Answering<'a> = (&'a Model, &'a Tokenizer, Option<&'a Ensemble>);
+
+/// The votes of networks and of a baseline on the class of each held-out sequence.
+fn votes<T: Task>(
+    task: &T,
+    (model, tokenizer, ensemble): Answering<'_>,
+    held_out: &Measured<T>,
+    opinions: &Opinions,
+    cpu: &Arc<Cpu>,
+) -> Result<Vec<Votes>, TaskError> {
+    let items: Vec<_> = held_out.items().collect();
+    let models = Ensemble::models(ensemble, model);
+    let (mut tapes, mut votes) = (tapes(models.len(), cpu), Vec::new());
+    in_batches(task, (&models, &mut tapes), &items, padding(tokenizer), |taken| {
+        let Taken { logits, batch, .. } = taken;
+        for (row, &place) in logits.chunks(model.outputs()).zip(&batch.examples) {
+            votes.push(Votes {
+                network: row.to_vec(),
+                baseline: opinions.row(place, 0).to_vec(),
+                class: class_of(task, &items[place].label)? as usize,
+            });
+        }
+        Ok::<(), TaskError>(())
+    })?;
+    Ok(votes)
+}
+
+/// The largest exponent of a baseline beside taggers.
+const MOST: f64 = 4.0;
+/// How many exponents the networks' logits are measured with in one reading of the held-out sequences.
+const TRIED: usize = 9;
+/// Readings of them, each of which leaves a quarter of the range that the exponent is in.
+const READINGS: usize = 3;
+
 impl Exponents {
     /// The network alone.
     const ALONE: [f64; 2] = [1.0, 0.0];
@@ -287,6 +323,56 @@ impl Exponents {
         }
         Self { network: at[0], baseline: at[1] }
     }
+
+    /// Beside taggers: a = 1 and the b of the lowest summed loss, to which ½·b² is added. The loss of a
+    /// path is ln Σ e^s − s of the right one, where all scores s are linear in b, so that the sum is convex
+    /// and the minimum lies between the neighbours of the best of some places.
+    fn of_tags<T: Task>(
+        task: &T,
+        answering: Answering<'_>,
+        held_out: &Measured<T>,
+        opinions: &Opinions,
+        cpu: &Arc<Cpu>,
+    ) -> Result<Self, TaskError> {
+        let (mut low, mut high, mut best) = (0.0, MOST, 0.0);
+        for _ in 0..READINGS {
+            let step = (high - low) / (TRIED - 1) as f64;
+            let tried: Vec<f64> = (0..TRIED).map(|place| low + step * place as f64).collect();
+            let nats = nats_of_tags(task, answering, held_out, (opinions, &tried), cpu)?;
+            let sums = nats.iter().zip(&tried).map(|(nats, b)| nats + 0.5 * b * b);
+            let least = sums.zip(&tried).min_by(|(x, _), (y, _)| x.total_cmp(y));
+            best = least.map_or(0.0, |(_, &b)| b);
+            (low, high) = ((best - step).max(0.0), (best + step).min(MOST));
+        }
+        Ok(Self { network: Self::ALONE[0], baseline: best })
+    }
+}
+
+/// The loss of the tags of the held-out sequences, summed, with each of some exponents of the baseline.
+fn nats_of_tags<T: Task>(
+    task: &T,
+    (model, tokenizer, ensemble): Answering<'_>,
+    held_out: &Measured<T>,
+    (opinions, tried): (&Opinions, &[f64]),
+    cpu: &Arc<Cpu>,
+) -> Result<Vec<f64>, TaskError> {
+    let items: Vec<_> = held_out.items().collect();
+    let models = Ensemble::models(ensemble, model);
+    let head = Ensemble::answering(ensemble, model);
+    let (mut tapes, mut sums) = (tapes(models.len(), cpu), vec![0.0; tried.len()]);
+    let mut joint = Vec::new();
+    in_batches(task, (&models, &mut tapes), &items, padding(tokenizer), |taken| {
+        let Taken { pass, x, logits, batch } = taken;
+        for (sum, &b) in sums.iter_mut().zip(tried) {
+            joint.clone_from(logits);
+            let exponents = Exponents { network: Exponents::ALONE[0], baseline: b };
+            opinions.join(task, exponents, &mut joint, batch);
+            let loss = |targets: Targets<'_>| head.loss_of_logits(pass, x, &joint, targets);
+            *sum += task.with_targets(batch, loss)?.nats;
+        }
+        Ok::<(), TaskError>(())
+    })?;
+    Ok(sums)
 }
 
 /// The loss of all votes at some exponents, with its first and second derivatives.

@@ -203,12 +203,17 @@ pub enum TaskError {
     #[error("an example has one text, but the model compares two: name the column of the second")]
     NoSecondText,
     /// A line that is not two texts.
-    #[error("line {line} of {name} is not two texts with a tab between them")]
+    #[error(
+        "line {line} of {name} is not two texts with a tab between them: it has {tabs} tab(s), but must \
+         have one"
+    )]
     NotAPair {
         /// Where the line came from.
         name: String,
         /// The line, counted from 1.
         line: usize,
+        /// How many tabs it has.
+        tabs: usize,
     },
     /// An example without text.
     #[error("example {example} of {name} has no text: remove it, or name the column of the text")]

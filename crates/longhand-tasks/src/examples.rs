@@ -6,6 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use longhand_text::TableFormat;
+use longhand_text::corpus::table::check_labels;
+
 use crate::error::TaskError;
 use crate::hold_out::{few, fold, hold_out, hold_out_groups};
 use crate::task::{At, Read, Reading, Task};
@@ -109,7 +112,7 @@ impl<T: Task> Examples<T> {
             })?;
         }
         for (path, examples) in files.valid.iter().zip(&valid).chain(files.test.iter().zip(&test)) {
-            check_known(&task, examples, path)?;
+            check_known(&task, examples, (path, &files.reading))?;
         }
         let mut valid: Vec<T::Example> = valid.into_iter().flatten().collect();
         let mut test: Vec<T::Example> = test.into_iter().flatten().collect();
@@ -336,24 +339,48 @@ pub fn read_known<T: Task>(
     reading: &Reading,
 ) -> Result<Read<T::Example>, TaskError> {
     let read = T::read(settings, path, reading)?;
-    check_known(task, &read.examples, path)?;
+    check_known(task, &read.examples, (path, reading))?;
     Ok(read)
 }
 
 /// Checks the examples of a file that a model's task is measured on.
 ///
 /// # Errors
-/// An example whose right answer the model can never give.
+/// An example whose right answer the model can never give; lines of prose, whose first words were taken
+/// for labels.
 pub fn check_known<T: Task>(
     task: &T,
     examples: &[T::Example],
-    path: &Path,
+    (path, reading): (&Path, &Reading),
 ) -> Result<(), TaskError> {
     let name = path.display().to_string();
     for (place, example) in examples.iter().enumerate() {
-        task.check(example, At { name: &name, example: place + 1 })?;
+        let Err(error) = task.check(example, At { name: &name, example: place + 1 }) else {
+            continue;
+        };
+        // Few examples may have each label once. Where most of them are unknown, too, they are words of a
+        // text, and otherwise the unknown one has to be told.
+        let is_unknown =
+            |example: &&T::Example| task.check(example, At { name: &name, example: 1 }).is_err();
+        if matches!(error, TaskError::UnknownLabel { .. })
+            && 2 * examples.iter().filter(is_unknown).count() > examples.len()
+            && is_guessed(path, reading)
+        {
+            check_labels(&name, examples.iter().map(T::stratum))?;
+        }
+        return Err(error);
     }
     Ok(())
+}
+
+/// Whether nothing says that the lines of a file begin with labels: no format, name or mark.
+fn is_guessed(path: &Path, reading: &Reading) -> bool {
+    // A pipe can be read once.
+    let found = match path.is_file() {
+        true => TableFormat::of_file(path).ok().flatten(),
+        false => TableFormat::of_path(path),
+    };
+    reading.format.or(found).is_none()
 }
 
 fn read_all<T: Task>(

@@ -122,6 +122,13 @@ impl<T: Task> Measured<T> {
         self.examples.iter().flat_map(|known| &known.items)
     }
 
+    /// Each example, and its sequences.
+    pub(crate) fn by_examples(
+        &self,
+    ) -> impl Iterator<Item = (&T::Example, &[LabelledIds<T::Target>])> {
+        self.examples.iter().map(|known| (&known.example, &known.items[..]))
+    }
+
     /// The number of right answers that are longer than what is learnt of them.
     pub fn cut_targets(&self) -> usize {
         cut_targets::<T>(self.items())

@@ -42,6 +42,7 @@ mod ranking;
 pub mod score;
 pub mod search;
 pub mod span;
+mod spelling;
 pub mod start;
 pub mod summarize;
 pub mod tag;

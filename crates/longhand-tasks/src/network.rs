@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use longhand_model::Model;
+use longhand_model::config::HeadKind;
 use longhand_text::Tokenizer;
 
-use crate::baseline::BaselineError;
+use crate::baseline::{BaselineError, Form};
 use crate::ensemble::{ENSEMBLE_WEIGHTS_FILE, Ensemble};
 use crate::error::TaskError;
 
@@ -32,10 +33,14 @@ impl Network {
         model.check_vocabulary(tokenizer.vocab_size())?;
         let of_baseline = ensemble.as_ref().and_then(Ensemble::classes);
         let classes = of_baseline.unwrap_or(model.outputs());
-        if classes == model.outputs() {
-            return Ok(());
-        }
-        let reason = format!("it has {classes} classes, the model has {}", model.outputs());
+        let tags = matches!(model.config().head(), Some(HeadKind::Tags { .. }));
+        let form = ensemble.as_ref().and_then(Ensemble::form);
+        let reason = match classes == model.outputs() {
+            false => format!("it has {classes} classes, the model has {}", model.outputs()),
+            true if form.is_none_or(|form| (form == Form::Tags) == tags) => return Ok(()),
+            true if tags => "it gives each text a class, the model each word a tag".into(),
+            true => "it gives each word a tag, the model each text a class".into(),
+        };
         Err(BaselineError::Weights { path: folder.join(ENSEMBLE_WEIGHTS_FILE), reason }.into())
     }
 }

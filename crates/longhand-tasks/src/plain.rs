@@ -4,17 +4,18 @@ use longhand_text::batch::LabelledIds;
 use longhand_train::{TrainError, Watch};
 
 use crate::baseline::{Baseline, BaselineError, BaselineSettings, Labelled, Right};
-use crate::classes::{loss_of, right_of};
+use crate::classes::{logits_of, loss_of, right_of};
 use crate::error::TaskError;
 use crate::ids::{Known, Measured};
 use crate::score::Evaluation;
 use crate::task::Task;
 
-/// The texts and the right answers that a baseline learns from. An example without text is left out.
+/// The texts and the right answers that a baseline learns from. An example without text is left out, and
+/// one of several chains is several, where the baseline reads chains.
 ///
 /// # Errors
-/// [`BaselineError::Label`], [`BaselineError::Writes`] or [`BaselineError::Measured`] if this baseline does
-/// not do the task.
+/// [`BaselineError::Label`], [`BaselineError::Tags`], [`BaselineError::Writes`] or
+/// [`BaselineError::Measured`] if this baseline does not do the task.
 pub fn labelled<'a, T: Task>(
     task: &T,
     settings: &BaselineSettings,
@@ -24,7 +25,7 @@ pub fn labelled<'a, T: Task>(
     if settings.writes() != T::WRITES {
         return Err(refused().into());
     }
-    let mut found = Vec::with_capacity(examples.len());
+    let (mut found, mut is_done) = (Vec::with_capacity(examples.len()), examples.is_empty());
     for example in examples {
         if let Some(target) = task.plain_target(example)? {
             let right = match T::WRITES {
@@ -34,13 +35,23 @@ pub fn labelled<'a, T: Task>(
             if !settings.gives(right.form()) {
                 return Err(refused().into());
             }
-            found.push(Labelled { texts: task.plain_texts(example), right });
+            is_done = true;
+            match right {
+                Right::Tags(tags) if settings.reads_chains() => {
+                    let mut tags = tags.into_iter();
+                    for texts in task.plain_chains(example) {
+                        let right = Right::Tags(tags.by_ref().take(texts.len()).collect());
+                        found.push(Labelled { texts, right });
+                    }
+                }
+                right => found.push(Labelled { texts: task.plain_texts(example), right }),
+            }
         }
     }
-    // Every example to learn from has a text.
-    match found.is_empty() && !examples.is_empty() {
-        true => Err(refused().into()),
-        false => Ok(found),
+    // Every example to learn from has a text. A sentence without a predicate has no chain.
+    match is_done {
+        true => Ok(found),
+        false => Err(refused().into()),
     }
 }
 
@@ -53,6 +64,7 @@ fn why_refused<T: Task>(settings: &BaselineSettings) -> BaselineError {
     match T::METRICS.iter().find(|(key, _)| key.starts_with(OWN)) {
         Some(&(metric, words)) => BaselineError::Measured { baseline, task, metric, words },
         None if settings.writes() => BaselineError::Writes { baseline, task },
+        None if settings.reads_chains() => BaselineError::Tags { baseline, task },
         None => BaselineError::Label { baseline, task },
     }
 }
@@ -90,7 +102,7 @@ pub fn evaluate<'a, T: Task>(
             match baseline.text(&T::texts(example)) {
                 Some(text) => found.push(written(task, text)?),
                 None => {
-                    let logits = logits(task, baseline, example);
+                    let logits = logits_of(task, baseline, example);
                     let total = loss_of(task, &item.label, baseline.classes(), &logits)?;
                     nats += total.nats;
                     count += total.count as u64;
@@ -122,7 +134,7 @@ pub(crate) fn predict<T: Task>(
         None => Ok(Vec::new()),
         Some(_) => Ok(vec![match baseline.text(&T::texts(example)) {
             Some(text) => written(task, text)?,
-            None => answer(task, &logits(task, baseline, example))?,
+            None => answer(task, &logits_of(task, baseline, example))?,
         }]),
     };
     examples.iter().map(answers).collect()
@@ -131,18 +143,11 @@ pub(crate) fn predict<T: Task>(
 /// Examples between two calls of a watch.
 const TOLD: usize = 256;
 
-/// A baseline's logits for an example.
-fn logits<T: Task>(task: &T, baseline: &Baseline, example: &T::Example) -> Vec<f32> {
-    let texts = task.plain_texts(example);
-    let texts: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-    baseline.logits(&texts)
-}
-
 fn answer<T: Task>(task: &T, logits: &[f32]) -> Result<T::Answer, TaskError> {
     task.plain_answer(logits).ok_or_else(|| BaselineError::Task(T::NAME).into())
 }
 
 fn written<T: Task>(task: &T, text: &str) -> Result<T::Answer, TaskError> {
-    let refused = || BaselineError::Writes { baseline: BaselineSettings::NAMES[3], task: T::NAME };
+    let refused = || BaselineError::Writes { baseline: BaselineSettings::NAMES[4], task: T::NAME };
     task.plain_text(text).ok_or_else(|| refused().into())
 }

@@ -167,21 +167,18 @@ pub(crate) fn score<'a, T: Task>(
     watch: &mut Watch<'_>,
 ) -> Result<Evaluation<'a, T>, TrainError> {
     let items: Vec<&LabelledIds<T::Target>> = examples.items().collect();
-    let texts =
-        || examples.examples.iter().flat_map(|known| known.items.iter().map(|_| &known.example));
-    let owners: Vec<&T::Example> = ensemble.iter().flat_map(|_| texts()).collect();
     let mut answers: Vec<Option<T::Answer>> = vec![None; items.len()];
     let mut sums = TokenSums { of_items: vec![(0.0, 0); items.len()], alone: 0.0 };
     let (mut nats, mut targets, mut done) = (0.0, 0, 0);
     let models = Ensemble::models(ensemble, model);
     let answering = Ensemble::answering(ensemble, model);
     let temperature = task.temperature();
+    let joint = ensemble.map(|ensemble| ensemble.hear(task, examples.by_examples())).transpose()?;
+    let joint = joint.flatten();
     in_batches(task, (&models, tapes), &items, padding, |taken| {
         let Taken { pass, x, logits, batch } = taken;
-        if let Some(ensemble) = ensemble.filter(|ensemble| ensemble.has_baseline()) {
-            for (logits, &place) in logits.chunks_mut(model.outputs()).zip(&batch.examples) {
-                ensemble.join(logits, &T::texts(owners[place]));
-            }
+        if let Some((exponents, opinions)) = &joint {
+            opinions.join(task, *exponents, logits, batch);
         }
         let total = match ensemble {
             None if temperature == 1.0 => {

@@ -446,6 +446,10 @@ impl Task for Tagging {
         self.plain_words(example)
     }
 
+    fn plain_chains<'a>(&self, example: &'a Example) -> Vec<Vec<Cow<'a, str>>> {
+        self.chains_of_words(example)
+    }
+
     fn plain_target(&self, example: &Example) -> Result<Option<Target>, TaskError> {
         if example.len() == 0 {
             return Ok(None);

@@ -432,6 +432,13 @@ pub trait Task: Clone {
         Self::texts(example).into_iter().map(Cow::Borrowed).collect()
     }
 
+    /// What a baseline reads of an example that tells the tag of a word by its neighbours: each chain of
+    /// words, and behind every word its cells in further columns, each with a tab before it. All chains
+    /// together have a text for each of [`Task::plain_texts`], in the same order; those are one chain by default.
+    fn plain_chains<'a>(&self, example: &'a Self::Example) -> Vec<Vec<Cow<'a, str>>> {
+        vec![self.plain_texts(example)]
+    }
+
     /// The right answer of an example for a baseline; none where there is nothing to read, and by
     /// default, where no baseline does the task.
     ///

@@ -28,6 +28,11 @@ impl TaskFile {
         file.map(Some).map_err(|error| TaskError::TaskFile { path, reason: error.to_string() })
     }
 
+    /// Whether the model writes texts from sources, so that its examples are pairs of the two.
+    pub fn writes_from_source(&self) -> bool {
+        matches!(self, Self::Translate(_) | Self::Summarize(_) | Self::Answer(_))
+    }
+
     /// The content of the file.
     pub fn to_json(&self) -> Vec<u8> {
         // Plain data with string keys: serialising it cannot fail.

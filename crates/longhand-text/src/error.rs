@@ -46,6 +46,12 @@ pub enum TextError {
         /// The number of words that one line alone begins with.
         once: usize,
     },
+    /// Lines that were taken for `LABEL text` lines are a table, or may be one.
+    #[error(
+        "the lines of {0} were read as a label and a text each, but the first one has tabs, as the rows \
+         of a table have"
+    )]
+    Tabbed(String),
     /// A folder holds no file.
     #[error("the folder {} holds no file to read", .0.display())]
     EmptyFolder(PathBuf),

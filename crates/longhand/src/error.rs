@@ -5,7 +5,9 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use longhand_run::{RunError, TuningError};
+use longhand_engine::EngineError;
+use longhand_model::AdapterError;
+use longhand_run::{RecipeError, RunError, TuningError};
 use longhand_tasks::{BaselineError, TaskError};
 use longhand_train::TrainError;
 
@@ -49,6 +51,8 @@ fn is_usage(error: &anyhow::Error) -> bool {
         || error.downcast_ref().is_some_and(is_usage_of_run)
         || error.downcast_ref().is_some_and(is_usage_of_training)
         || error.downcast_ref().is_some_and(is_usage_of_task)
+        || error.downcast_ref().is_some_and(is_usage_of_engine)
+        || error.downcast_ref().is_some_and(is_usage_of_adapters)
 }
 
 fn is_usage_of_run(error: &RunError) -> bool {
@@ -64,7 +68,8 @@ fn is_usage_of_run(error: &RunError) -> bool {
                 | TuningError::Unfreeze
                 | TuningError::Epochs
         ),
-        RunError::NoTable { .. }
+        RunError::Recipe(RecipeError::Unfit { .. })
+        | RunError::NoTable { .. }
         | RunError::NoExamples
         | RunError::Members(_)
         | RunError::SelfTraining(_)
@@ -89,14 +94,25 @@ fn is_usage_of_training(error: &TrainError) -> bool {
     }
 }
 
+fn is_usage_of_engine(error: &EngineError) -> bool {
+    matches!(error, EngineError::Adapter(error) if is_usage_of_adapters(error))
+}
+
+fn is_usage_of_adapters(error: &AdapterError) -> bool {
+    matches!(error, AdapterError::SameName(_))
+}
+
 fn is_usage_of_task(error: &TaskError) -> bool {
     match error {
+        TaskError::Adapter(error) => is_usage_of_adapters(error),
+        TaskError::Engine(error) => is_usage_of_engine(error),
         TaskError::Baseline(error) => matches!(
             error,
             BaselineError::Setting { .. }
                 | BaselineError::NoSetting { .. }
                 | BaselineError::Task(_)
                 | BaselineError::Label { .. }
+                | BaselineError::Tags { .. }
                 | BaselineError::Writes { .. }
                 | BaselineError::Measured { .. }
                 | BaselineError::Alone(_)
@@ -196,6 +212,10 @@ mod tests {
         let late = RunError::Task(BaselineError::Task("chat").into()).into();
         assert!(is_usage(&late) && is_usage(&RunError::SmoothedCrf.into()));
         assert!(is_usage(&TaskError::NothingHeldOut.into()));
+        let twice = || AdapterError::SameName("tone".into());
+        assert!(is_usage(&EngineError::Adapter(twice()).into()) && is_usage(&twice().into()));
+        assert!(is_usage(&TaskError::Adapter(twice()).into()));
+        assert!(!is_usage(&EngineError::Adapter(AdapterError::NoFolder("a".into())).into()));
         let measured = TrainError::from(TaskError::NoAlignment);
         assert!(is_usage(&measured.into()));
         let of_data = TaskError::EmptyFile("a.tsv".into());

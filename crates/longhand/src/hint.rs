@@ -80,6 +80,9 @@ fn of_text(error: &TextError) -> Option<String> {
             "begin each line with its label, say with --format which table it is, or pass --format \
              labelled if the words are labels"
         }
+        TextError::Tabbed(_) => {
+            "pass --format tsv if it is a table, or --format labelled if each line begins with its label"
+        }
         TextError::Row { fault: RowFault::SeveralLabels, .. } => {
             "leave one, or pass --multi-label to learn them all"
         }

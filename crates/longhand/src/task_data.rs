@@ -54,8 +54,8 @@ pub(crate) fn table(path: &Path, reading: &Reading) -> Result<Reading> {
     if format.is_none() {
         let name = path.display();
         let text = format!(
-            "{name} may be any table: say with --format which one it is, or give its lines on the \
-             standard input"
+            "{name} may be any table: say with --format which one it is (labelled, if each line begins \
+             with its label), or give its lines on the standard input"
         );
         return Err(Usage(text).into());
     }

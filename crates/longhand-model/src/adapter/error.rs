@@ -10,7 +10,13 @@ use crate::file::{FileError, WeightsError};
 /// Why an adapter cannot be read, applied or written.
 #[derive(Debug, thiserror::Error)]
 pub enum AdapterError {
-    /// The folder is not there, or lacks a file.
+    /// There is no folder of that path.
+    #[error(
+        "there is no adapter folder {}: give one that holds adapter_config.json and \
+         adapter_model.safetensors", .0.display()
+    )]
+    NoFolder(PathBuf),
+    /// The folder lacks a file.
     #[error(
         "{} is missing: an adapter folder holds adapter_config.json and \
          adapter_model.safetensors", .0.display()

@@ -120,6 +120,8 @@ fn what_is_wrong_is_told_in_a_sentence() {
     assert!(fault("{\"id\": 1,\n").contains("line 1: "));
     assert!(fault("\n\n").contains("holds no hypothesis"));
     let mut lists = Lists::parse("0 ||| a ||| lm= 1\n", "a").unwrap();
+    assert!(lists.check_free("lm").unwrap_err().to_string().contains("rename theirs"));
+    assert_eq!(lists.check_free("words"), Ok(()));
     assert!(lists.add("lm", vec![1.0]).unwrap_err().to_string().contains("`lm` already"));
     assert!(lists.add("words", vec![]).unwrap_err().to_string().contains("0 values for 1"));
     let weight = |name: &str, value| Weights::of(lists.features(), [(name, value)]).unwrap_err();

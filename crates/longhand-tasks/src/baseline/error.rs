@@ -47,6 +47,16 @@ pub enum BaselineError {
         /// The name of the task.
         task: &'static str,
     },
+    /// A task whose answers are no tags, for a baseline that gives them.
+    #[error(
+        "the baseline {baseline} gives each word a tag, which is not what the task {task} asks for"
+    )]
+    Tags {
+        /// The name of the baseline.
+        baseline: &'static str,
+        /// The name of the task.
+        task: &'static str,
+    },
     /// A task that is measured beside a baseline of its own.
     #[error(
         "the task {task} has a baseline of its own, which every evaluation tells as `{metric}` ({words}): \

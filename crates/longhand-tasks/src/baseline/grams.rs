@@ -40,8 +40,8 @@ pub(crate) struct Scratch {
 /// The multiplier by which fastText joins the hashes of words.
 const JOIN: u64 = 116_049_371;
 /// What stands for the beginning of a text, and for its end, among the hashes of words.
-const BEGIN: u64 = 0x9e37_79b9_7f4a_7c15;
-const END: u64 = 0xd1b5_4a32_d192_ed03;
+pub(crate) const BEGIN: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(crate) const END: u64 = 0xd1b5_4a32_d192_ed03;
 /// What joins the hash of an n-gram that both texts have, or the first or the second one alone.
 const HAVE: [u64; 3] = [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db, 0x8ebc_6af0_9c88_c6e3];
 /// What joins the numbers of a share.
@@ -109,7 +109,7 @@ impl Grams {
         for first in 0..scratch.hashes.len() {
             let mut joined = scratch.hashes[first];
             for &hash in scratch.hashes[first + 1..].iter().take(self.words - 1) {
-                joined = joined.wrapping_mul(JOIN).wrapping_add(hash);
+                joined = self::joined(joined, hash);
                 add(Gram::Several(joined));
             }
         }
@@ -154,8 +154,13 @@ impl Gram {
     /// An n-gram with what joins it.
     fn joined(self, other: u64) -> Self {
         let (Self::Word(hash) | Self::Several(hash) | Self::Shared(hash)) = self;
-        Self::Shared(hash.wrapping_mul(JOIN).wrapping_add(other))
+        Self::Shared(joined(hash, other))
     }
+}
+
+/// The hash of a sequence, from the hash of its beginning and that of its next part.
+pub(crate) fn joined(hash: u64, next: u64) -> u64 {
+    hash.wrapping_mul(JOIN).wrapping_add(next)
 }
 
 /// Calls `add` with the n-grams of a word's characters.

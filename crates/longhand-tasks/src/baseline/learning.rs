@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use longhand_model::Cpu;
 
-/// A text, or several of one example, and the right answer.
+/// A text, or several of one example, and the right answer. For a baseline that reads chains, each chain
+/// of an example has an answer of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Labelled<'a> {
     /// The texts of the example; where tags are the answer, one for each of them.

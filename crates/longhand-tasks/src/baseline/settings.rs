@@ -18,6 +18,8 @@ pub enum BaselineSettings {
     NbLr(NbLrSettings),
     /// The mean of n-gram vectors and a linear layer (Joulin et al. 2016).
     NgramLinear(NgramLinearSettings),
+    /// A linear-chain conditional random field over features of a window (Lafferty et al. 2001).
+    Crf(CrfSettings),
     /// The beginning of a text is its summary.
     Lead(LeadSettings),
 }
@@ -93,6 +95,23 @@ pub struct NgramLinearSettings {
     pub learning_rate: Option<f64>,
 }
 
+/// The settings of [`BaselineSettings::Crf`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CrfSettings {
+    /// The neighbours on each side whose words and cells are features of a word (default: 2).
+    pub window: usize,
+    /// Passes over the examples at most (default: 20). The held-out examples, if there are any, choose the
+    /// best of them, and end training three passes behind it.
+    pub epochs: NonZeroUsize,
+    /// η of AdaGrad (default: 0.2).
+    pub learning_rate: f64,
+    /// λ: the regulariser ½·λ‖w‖² is added to the summed loss of all sentences (default: 1).
+    pub l2: f64,
+    /// How often training must have a feature for it to have weights (default: 1).
+    pub cutoff: NonZeroUsize,
+}
+
 impl Default for NbLrSettings {
     fn default() -> Self {
         let ngrams = const { NonZeroUsize::new(3).unwrap() };
@@ -115,14 +134,30 @@ impl Default for NgramLinearSettings {
     }
 }
 
+impl Default for CrfSettings {
+    fn default() -> Self {
+        Self {
+            window: 2,
+            epochs: const { NonZeroUsize::new(20).unwrap() },
+            learning_rate: 0.2,
+            l2: 1.0,
+            cutoff: NonZeroUsize::MIN,
+        }
+    }
+}
+
 /// The longest n-gram that is counted.
 const LONGEST: usize = 16;
 /// The widest vector of a feature.
 const WIDEST: usize = 4096;
+/// The most neighbours on each side of a word.
+const FARTHEST: usize = 16;
+/// The largest learning rate of AdaGrad: no number is moved by more than that in one step.
+const FASTEST: f64 = 10.0;
 
 impl BaselineSettings {
     /// The names of the baselines.
-    pub const NAMES: [&str; 4] = ["majority", "nb-lr", "ngram-linear", "lead"];
+    pub const NAMES: [&str; 5] = ["majority", "nb-lr", "ngram-linear", "crf", "lead"];
 
     /// The default settings of the baseline called `name`.
     pub fn named(name: &str) -> Option<Self> {
@@ -130,6 +165,7 @@ impl BaselineSettings {
             "majority" => Some(Self::Majority {}),
             "nb-lr" => Some(Self::NbLr(NbLrSettings::default())),
             "ngram-linear" => Some(Self::NgramLinear(NgramLinearSettings::default())),
+            "crf" => Some(Self::Crf(CrfSettings::default())),
             "lead" => Some(Self::Lead(LeadSettings::default())),
             _ => None,
         }
@@ -141,7 +177,8 @@ impl BaselineSettings {
             Self::Majority {} => Self::NAMES[0],
             Self::NbLr(_) => Self::NAMES[1],
             Self::NgramLinear(_) => Self::NAMES[2],
-            Self::Lead(_) => Self::NAMES[3],
+            Self::Crf(_) => Self::NAMES[3],
+            Self::Lead(_) => Self::NAMES[4],
         }
     }
 
@@ -150,12 +187,18 @@ impl BaselineSettings {
         matches!(self, Self::Lead(_))
     }
 
+    /// Whether it gives a word the tag that suits its neighbours' tags, and so reads chains of words.
+    pub fn reads_chains(&self) -> bool {
+        matches!(self, Self::Crf(_))
+    }
+
     /// Whether it gives answers of a form.
     pub fn gives(&self, form: Form) -> bool {
-        match form {
-            Form::Class => !self.writes(),
-            Form::Labels | Form::Tags => matches!(self, Self::Majority {}),
-            Form::Text => self.writes(),
+        match self {
+            Self::Majority {} => form != Form::Text,
+            Self::NbLr(_) | Self::NgramLinear(_) => form == Form::Class,
+            Self::Crf(_) => form == Form::Tags,
+            Self::Lead(_) => form == Form::Text,
         }
     }
 
@@ -220,6 +263,14 @@ impl BaselineSettings {
                 ("width", settings.width.get() <= WIDEST, "at most 4096"),
                 ("learning_rate", positive(settings.learning_rate), "above 0"),
             ]),
+            Self::Crf(settings) => {
+                let rate = settings.learning_rate;
+                all(&[
+                    ("window", settings.window <= FARTHEST, "at most 16"),
+                    ("learning_rate", rate > 0.0 && rate <= FASTEST, "above 0 and at most 10"),
+                    ("l2", settings.l2 >= 0.0 && settings.l2.is_finite(), "0 or more"),
+                ])
+            }
         }
     }
 }

@@ -32,9 +32,10 @@ fn labelled<'a>(
 }
 
 fn fit(settings: &BaselineSettings, classes: usize, texts: &[(String, u32)]) -> Baseline {
-    let right = |class| match settings.writes() {
-        true => Right::Text("a b c"),
-        false => Right::Class(class),
+    let right = |class| match settings {
+        BaselineSettings::Lead(_) => Right::Text("a b c"),
+        BaselineSettings::Crf(_) => Right::Tags(vec![class]),
+        _ => Right::Class(class),
     };
     let all = labelled(texts, right);
     let (train, valid) = all.split_at(all.len() * 3 / 4);
@@ -170,6 +171,7 @@ fn a_folder_gives_the_same_answers_and_a_damaged_one_is_refused() {
         let other = match name {
             "majority" => json.replace("majority", "nb-lr"),
             "lead" => json.replace("words", "sentences"),
+            "crf" => json.replace("\"window\": 2", "\"window\": 1"),
             _ => json.replace("\"case\": false", "\"case\": true"),
         };
         assert_ne!(json, other);
@@ -221,6 +223,14 @@ fn settings_out_of_their_bounds_are_refused() {
         ("ngram-linear", "buckets", 0.into()),
         ("ngram-linear", "width", 5000.into()),
         ("ngram-linear", "learning_rate", 0.into()),
+        ("crf", "window", 17.into()),
+        ("crf", "window", (-1).into()),
+        ("crf", "epochs", 0.into()),
+        ("crf", "learning_rate", 0.into()),
+        ("crf", "learning_rate", 11.into()),
+        ("crf", "l2", (-0.1).into()),
+        ("crf", "cutoff", 0.into()),
+        ("crf", "ngrams", 2.into()),
         ("lead", "size", 0.into()),
         ("lead", "unit", "lines".into()),
         ("lead", "ngrams", 2.into()),

@@ -114,7 +114,7 @@ where
 /// The text of a line, or where the model reads pairs both texts, with a tab between them.
 ///
 /// # Errors
-/// [`TaskError::NotAPair`] for a line of one text where two are read.
+/// [`TaskError::NotAPair`] for a line of one text, or of more than two, where two are read.
 pub(crate) fn texts_of_line<'a>(
     line: &'a str,
     pair: bool,
@@ -122,10 +122,13 @@ pub(crate) fn texts_of_line<'a>(
 ) -> Result<(&'a str, Option<&'a str>), TaskError> {
     match line.split_once('\t') {
         _ if !pair => Ok((line, None)),
-        Some((text, second)) => Ok((text, Some(second))),
+        Some((text, second)) if !second.contains('\t') => Ok((text, Some(second))),
         // A blank line is answered by one.
-        None if is_blank(line) => Ok((line, Some(""))),
-        None => Err(TaskError::NotAPair { name: at.name.into(), line: at.example }),
+        _ if is_blank(line) => Ok((line, Some(""))),
+        _ => {
+            let (name, line, tabs) = (at.name.into(), at.example, line.matches('\t').count());
+            Err(TaskError::NotAPair { name, line, tabs })
+        }
     }
 }
 

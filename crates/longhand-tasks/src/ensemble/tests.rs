@@ -8,8 +8,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::*;
+use crate::classes::logits_of;
 use crate::classify::{Classify, Settings};
 use crate::network::Network;
+use crate::plain;
 use crate::predictor::Trained;
 use crate::score::evaluate;
 use crate::tag::Tagging;
@@ -299,6 +301,162 @@ fn paths_of_tags_have_the_mean_of_their_scores() {
     let expected = total.ln() - right;
     let per = expected / loss;
     assert!((per - 1.0).abs() < 1e-4 || (per - 3.0).abs() < 1e-4, "{loss} {expected}");
+}
+
+/// A tagger of examples in columns, networks for it, and a conditional random field that learnt them.
+fn tagger(
+    settings: &crate::tag::Settings,
+    lines: &str,
+) -> (Tagging, Vec<crate::tag::Example>, Vec<Model>, Tokenizer, Baseline) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.conll");
+    fs_err::write(&path, lines).unwrap();
+    let examples = Tagging::read(settings, &path, &Reading::default()).unwrap().examples;
+    let task = Tagging::learn(settings, &examples, "it").unwrap();
+    let texts: Vec<String> =
+        examples.iter().map(|example| Tagging::texts(example).join(" ")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let (models, tokenizer) = networks(&task, Preset::Tagger, &texts);
+    let field = BaselineSettings::named("crf").unwrap();
+    let (cpu, never) = (Cpu::new(1), std::sync::atomic::AtomicBool::new(false));
+    let train = plain::labelled(&task, &field, &examples).unwrap();
+    let classes = task.counts(&[]).len();
+    let learning =
+        crate::baseline::Learning { classes, train: &train, valid: &[], seed: 1, cpu: &cpu };
+    let baseline =
+        Baseline::fit(&field, &learning, &mut Watch::new(&never, &mut |_| Ok(()))).unwrap();
+    (task, examples, models, tokenizer, baseline)
+}
+
+const SENTENCES: &str = "the N DT\ncat N NN\nsat N VB\nthere N RB\non N IN\n\nsat N VB\n\n\
+    a N DT\ndog N NN\nsat N VB\n\n";
+const TWO_PREDICATES: &str = "Bush\tN\t_\tA0\t_\nnominated\tV\tx\tV\t_\nher\tN\t_\tA1\tA0\n\
+    to\tP\t_\t_\t_\ngo\tV\tx\tA2\tV\n\nBush\tN\t_\tA0\nwent\tV\tx\tV\n";
+
+/// Windows of two words, and predicates, are sequences of their own.
+#[test]
+fn each_word_of_each_sequence_gets_the_row_of_a_baseline_that_is_its_own() {
+    let windows = crate::tag::Settings {
+        longest: 2.try_into().unwrap(),
+        feature_columns: vec!["1".into()],
+        ..Default::default()
+    };
+    let roles = crate::tag::Settings {
+        predicate_column: Some("2".into()),
+        longest: 3.try_into().unwrap(),
+        ..windows.clone()
+    };
+    for (settings, lines, sequences) in
+        [(windows, SENTENCES, 3 + 1 + 2), (roles, TWO_PREDICATES, 2 * 2 + 1)]
+    {
+        let (task, examples, models, tokenizer, baseline) = tagger(&settings, lines);
+        let known = Measured::encode(&task, examples, &tokenizer).unwrap();
+        let items: Vec<_> = known.items().collect();
+        assert_eq!(items.len(), sequences);
+        let opinions = Opinions::of(&task, &baseline, known.by_examples()).unwrap();
+        let width = baseline.classes();
+        let mut found = vec![Vec::new(); items.len()];
+        let take = |taken: Taken<'_, '_, Tagging>| -> Result<(), TaskError> {
+            let Taken { logits, batch, .. } = taken;
+            let before = logits.clone();
+            let exponents = Exponents { network: 2.0, baseline: 0.5 };
+            opinions.join(&task, exponents, logits, batch);
+            for (row, (x, z)) in before.chunks(width).zip(logits.chunks(width)).enumerate() {
+                let (t, place) = (row / batch.batch, batch.examples[row % batch.batch]);
+                if t < items[place].label.tags.len() {
+                    found[place].extend(x.iter().zip(z).map(|(x, z)| 2.0 * (z - 2.0 * x)));
+                } else {
+                    assert_eq!(x, z, "padding is left as it is");
+                }
+            }
+            Ok(())
+        };
+        let mut tapes = tapes(1, &Arc::new(Cpu::new(1)));
+        in_batches(&task, (&[&models[0]], &mut tapes), &items, padding(&tokenizer), take).unwrap();
+        // The sequences of an example follow one another, and so do what is said of their words.
+        let examples = known.examples.iter();
+        let expected: Vec<f32> =
+            examples.flat_map(|known| logits_of(&task, &baseline, &known.example)).collect();
+        let found = found.concat();
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-3, "{found} {expected}");
+        }
+        let mut rows: Vec<&[f32]> = expected.chunks(width).collect();
+        rows.dedup();
+        assert!(rows.len() > expected.len() / width / 2, "rows differ, so that places count");
+    }
+}
+
+#[test]
+fn a_baseline_that_counts_alone_gives_its_own_tags() {
+    let settings =
+        crate::tag::Settings { longest: 2.try_into().unwrap(), ..crate::tag::Settings::default() };
+    let (task, examples, models, tokenizer, baseline) = tagger(&settings, SENTENCES);
+    let alone: Vec<Vec<u32>> = plain::predict(&task, &baseline, &examples)
+        .unwrap()
+        .into_iter()
+        .map(|answers| answers[0].tags.clone())
+        .collect();
+    let exponents = Exponents { network: 0.0, baseline: 100.0 };
+    let beside = Some(Beside { baseline, exponents });
+    let ensemble = Some(Ensemble { members: models[1..].to_vec(), beside });
+    let answers = answered(&task, (models[0].clone(), ensemble), &tokenizer, &examples).0;
+    let joint = answers.iter().map(|answers| -> Vec<u32> {
+        answers.iter().flat_map(|answer| answer.tags.clone()).collect()
+    });
+    assert_eq!(joint.collect::<Vec<_>>(), alone);
+}
+
+#[test]
+fn the_exponent_beside_taggers_is_at_the_minimum() {
+    let (task, examples, models, tokenizer, baseline) = tagger(&Default::default(), SENTENCES);
+    let known = Measured::encode(&task, examples.clone(), &tokenizer).unwrap();
+    let cpu = Arc::new(Cpu::new(1));
+    let (first, ensemble) = together(&models);
+    let fitted =
+        Ensemble::fit(&task, baseline.clone(), (&first, &tokenizer, ensemble), &known, &cpu);
+    let fitted = fitted.unwrap().exponents().unwrap();
+    assert!(fitted.network == 1.0 && fitted.baseline > 0.3, "{fitted:?}");
+    let words = examples.iter().map(|example| Tagging::texts(example).len()).sum::<usize>();
+    let sum = |b: f64| {
+        let exponents = Exponents { network: 1.0, baseline: b };
+        let beside = Some(Beside { baseline: baseline.clone(), exponents });
+        let ensemble = Some(Ensemble { members: together(&models).1.unwrap().members, beside });
+        let loss = answered(&task, (first.clone(), ensemble), &tokenizer, &examples).1;
+        words as f64 * loss + 0.5 * b * b
+    };
+    let least = sum(fitted.baseline);
+    for change in [-fitted.baseline, -0.1, 0.1, 1.0] {
+        let other = sum(fitted.baseline + change);
+        assert!(other > least, "{fitted:?} {change}: {other} {least}");
+    }
+}
+
+#[test]
+fn a_baseline_of_another_form_is_refused_beside_a_network() {
+    let (task, examples, models, tokenizer, baseline) = tagger(&Default::default(), SENTENCES);
+    let exponents = Exponents { network: 1.0, baseline: 1.0 };
+    let check = |model: &Model, tokenizer: &Tokenizer, baseline: Baseline| {
+        let beside = Some(Beside { baseline, exponents });
+        let ensemble = Some(Ensemble { members: Vec::new(), beside });
+        let (model, tokenizer) = (model.clone(), tokenizer.clone());
+        let network = Network { model, tokenizer, ensemble };
+        network.check(Path::new("it")).map_err(|error| error.to_string())
+    };
+    assert!(check(&models[0], &tokenizer, baseline).is_ok());
+    // As many classes of texts as there are tags.
+    let settings = BaselineSettings::named("majority").unwrap();
+    let (cpu, never) = (Cpu::new(1), std::sync::atomic::AtomicBool::new(false));
+    let classes = task.counts(&[]).len();
+    let learning =
+        crate::baseline::Learning { classes, train: &[], valid: &[], seed: 1, cpu: &cpu };
+    let of_texts =
+        Baseline::fit(&settings, &learning, &mut Watch::new(&never, &mut |_| Ok(()))).unwrap();
+    let error = check(&models[0], &tokenizer, of_texts.clone()).unwrap_err();
+    assert!(error.contains("it gives each text a class, the model each word a tag"), "{error}");
+    let known = Measured::encode(&task, examples, &tokenizer).unwrap();
+    assert!(Opinions::of(&task, &of_texts, known.by_examples()).is_err());
 }
 
 #[test]

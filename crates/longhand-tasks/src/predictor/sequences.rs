@@ -4,7 +4,7 @@ use longhand_model::Tape;
 use longhand_text::Tokenizer;
 use longhand_text::batch::LabelledIds;
 
-use crate::batches::{Taken, in_batches, lengths, padding};
+use crate::batches::{Taken, in_batches, padding, rows_of_sequences};
 use crate::ensemble::Ensemble;
 use crate::error::TaskError;
 use crate::network::Network;
@@ -86,13 +86,13 @@ impl<'a, T: Task> Sequences<'a, T> {
         let models = Ensemble::models(ensemble.as_ref(), model);
         let answering = Ensemble::answering(ensemble.as_ref(), model);
         let width = model.outputs();
+        let joint = ensemble.as_ref().map(|ensemble| ensemble.hear(task, self.by_examples()));
+        let joint = joint.transpose()?.flatten();
         in_batches(task, (&models, tapes), &items, padding(tokenizer), |taken| {
             self.check_finite(task, &taken, width)?;
             let Taken { pass, logits, batch, .. } = taken;
-            if let Some(ensemble) = ensemble {
-                for (logits, &place) in logits.chunks_mut(width).zip(&batch.examples) {
-                    ensemble.join(logits, &T::texts(&self.examples[self.owners[place]]));
-                }
+            if let Some((exponents, opinions)) = &joint {
+                opinions.join(task, *exponents, logits, batch);
             }
             let answers = task.answers(answering, pass, logits, batch);
             for (answer, &place) in answers.into_iter().zip(&batch.examples) {
@@ -112,17 +112,24 @@ impl<'a, T: Task> Sequences<'a, T> {
     ) -> Result<(), TaskError> {
         let (logits, batch) = (&taken.logits[..], taken.batch);
         let rows = logits.len() / width.max(1);
-        // Row t·B + b of a token or a word, or b where the head pools: all belong to sequence
-        // `row % B`.
         let is_finite =
             |row: usize| logits[row * width..(row + 1) * width].iter().all(|x| x.is_finite());
-        let words = task.words(batch).map(|words| words.lengths);
-        let lengths = words.unwrap_or_else(|| lengths(batch));
-        let is_real = |row: usize| row / batch.batch < lengths[row % batch.batch] as usize;
+        let own = rows_of_sequences(task, batch, rows);
+        let is_real = |row: usize| row / batch.batch < own[row % batch.batch];
         match (0..rows).find(|&row| is_real(row) && !is_finite(row)) {
             None => Ok(()),
             Some(row) => Err(self.not_finite(self.owners[batch.examples[row % batch.batch]])),
         }
+    }
+
+    /// Each example that has sequences, and these.
+    fn by_examples(&self) -> impl Iterator<Item = (&T::Example, &[LabelledIds<T::Target>])> {
+        let mut items = &self.items[..];
+        self.owners.chunk_by(|a, b| a == b).map(move |owners| {
+            let (own, others) = items.split_at(owners.len());
+            items = others;
+            (&self.examples[owners[0]], own)
+        })
     }
 
     /// The answers to the sequences of each example.

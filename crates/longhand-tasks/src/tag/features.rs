@@ -5,6 +5,8 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::spelling::{AFFIX, lower, prefix, shape, suffix};
+
 /// A property of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -48,8 +50,6 @@ const UNKNOWN: u32 = 0;
 pub(super) const ABSENT: u32 = 1;
 /// The first row of a value.
 const FIRST: u32 = 2;
-/// The longest prefix and suffix.
-const AFFIX: usize = 4;
 /// Characters of a mean token, up to which its neighbours say more than its spelling.
 const SHORT: f64 = 2.0;
 
@@ -79,16 +79,8 @@ impl Feature {
         match self {
             Self::Lower => Some(lower(word).into()),
             Self::Shape => Some(shape(word).into()),
-            Self::Prefix(length) => {
-                let mut characters = word.char_indices();
-                characters.nth(length.checked_sub(1)?)?;
-                let end = characters.next().map_or(word.len(), |(at, _)| at);
-                Some(word[..end].into())
-            }
-            Self::Suffix(length) => {
-                let (start, _) = word.char_indices().nth_back(length.checked_sub(1)?)?;
-                Some(word[start..].into())
-            }
+            Self::Prefix(length) => prefix(word, length).map(Cow::Borrowed),
+            Self::Suffix(length) => suffix(word, length).map(Cow::Borrowed),
             Self::Before => Some(pair(sentence.words.get(at.checked_sub(1)?)?, word)),
             Self::After => Some(pair(word, sentence.words.get(at + 1)?)),
             Self::Column(place) => Some((*sentence.columns.get(place)?.get(at)?).into()),
@@ -154,29 +146,6 @@ impl From<FeatureTable> for Stored {
         let values = values.into_iter().map(|(value, _)| value).collect();
         Self { feature: table.feature, values }
     }
-}
-
-fn lower(word: &str) -> String {
-    let lower = word.chars().flat_map(char::to_lowercase);
-    lower.map(|c| if c.is_numeric() { '0' } else { c }).collect()
-}
-
-/// The class of each character, equal ones beside each other once; punctuation stays as it is.
-fn shape(word: &str) -> String {
-    let mut shape = String::new();
-    for c in word.chars() {
-        let class = match c {
-            _ if c.is_uppercase() => 'X',
-            _ if c.is_lowercase() => 'x',
-            _ if c.is_numeric() => '0',
-            _ if c.is_alphabetic() => 'c',
-            _ => c,
-        };
-        if !shape.ends_with(class) {
-            shape.push(class);
-        }
-    }
-    shape
 }
 
 #[cfg(test)]

@@ -28,6 +28,26 @@ impl Tagging {
         example.predicates(columns).into_iter().flat_map(of_predicate).collect()
     }
 
+    /// The words of each sentence, for one predicate after another, each with its cells in the feature
+    /// columns and, of a predicate's sentence, its place beside the predicate and the predicate's word.
+    pub(super) fn chains_of_words<'a>(&self, example: &'a Example) -> Vec<Vec<Cow<'a, str>>> {
+        let columns = self.columns(example);
+        let words = example.words_of(columns);
+        let mut chains = Vec::new();
+        for predicate in example.predicates(columns) {
+            let features = example.features_of(columns, predicate);
+            let of_word = |word: usize| -> Cow<'a, str> {
+                if features.is_empty() {
+                    return Cow::Borrowed(words[word]);
+                }
+                let cells = features.iter().map(|cells| cells[word]);
+                Cow::Owned([words[word]].into_iter().chain(cells).collect::<Vec<_>>().join("\t"))
+            };
+            chains.extend(example.places().map(|place| place.map(of_word).collect()));
+        }
+        chains
+    }
+
     /// The likeliest tag of each word by its own logits `[n, K]`, whatever its neighbours have.
     pub(super) fn likeliest(&self, logits: &[f32]) -> Answer {
         let likeliest = |row: &[f32]| {

@@ -377,6 +377,34 @@ fn a_baseline_gives_roles_by_words_or_by_feature_columns() {
     assert_eq!(tags[0], ["A0", "V", "A1", "_", "A2", "_", "_", "A0", "_", "V"]);
 }
 
+#[test]
+fn chains_of_words_are_sentences_with_cells_for_each_predicate() {
+    let chains = |settings: &Settings, lines: &str| -> Vec<Vec<String>> {
+        let (task, examples) = learnt(settings, lines);
+        let chains = task.chains_of_words(&examples[0]);
+        let texts: usize = chains.iter().map(Vec::len).sum();
+        assert_eq!(texts, task.plain_words(&examples[0]).len());
+        chains.iter().map(|chain| chain.iter().map(|text| text.to_string()).collect()).collect()
+    };
+    // Two sentences of one document, with a further column.
+    let settings =
+        Settings { document: true, feature_columns: vec!["1".into()], ..Settings::default() };
+    let found = chains(&settings, "a N O\nb V B-X\n\nc N O\n");
+    assert_eq!(found, [vec!["a\tN", "b\tV"], vec!["c\tN"]]);
+    let plain = Settings { feature_columns: Vec::new(), ..settings };
+    assert_eq!(chains(&plain, "a N O\nb V B-X\n\nc N O\n"), [vec!["a", "b"], vec!["c"]]);
+    // One sentence for each of two predicates, with the place beside it and its word.
+    let settings = Settings {
+        predicate_column: Some("2".into()),
+        feature_columns: vec!["1".into()],
+        ..Settings::default()
+    };
+    let found = chains(&settings, ROLES);
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[0][..2], ["Bush\tN\t-1\tnominated", "nominated\tV\t0\tnominated"]);
+    assert_eq!(found[1][..2], ["Bush\tN\t-4\tgo", "nominated\tV\t-3\tgo"]);
+}
+
 /// Roles of several words. The second predicate alone has an A4.
 const BIO_ROLES: &str = "Bush\tN\t_\tB-A0\tO\nnominated\tV\tnominate.01\tB-V\tO\n\
     her\tN\t_\tB-A1\tB-A0\ntwin\tN\t_\tI-A1\tI-A0\nto\tP\t_\tO\tO\n\

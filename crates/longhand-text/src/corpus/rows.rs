@@ -259,11 +259,16 @@ pub(super) fn texts_of_lines(source: &Source, lossy: bool) -> Result<Vec<String>
     Ok(texts)
 }
 
-/// Whether the first line that is not blank begins with a label that fastText's mark marks.
-pub(super) fn is_marked(source: &Source) -> Result<bool, TextError> {
+/// The first line that is not blank; an empty one where there is none.
+pub(super) fn first_line(source: &Source) -> Result<String, TextError> {
     // Bytes that are no text are told by whoever reads the lines.
     let (mut lines, mut row) = (BufReader::new(source.text(true)?).lines(), 0);
-    Ok(next_line(&mut lines, &mut row)?.is_some_and(|line| line.starts_with(FASTTEXT)))
+    Ok(next_line(&mut lines, &mut row)?.unwrap_or_default())
+}
+
+/// Whether the first line that is not blank begins with a label that fastText's mark marks.
+pub(super) fn is_marked(source: &Source) -> Result<bool, TextError> {
+    Ok(first_line(source)?.starts_with(FASTTEXT))
 }
 
 /// The next line that is not blank, and its number.

@@ -9,7 +9,7 @@ pub use super::example::Example;
 use super::fault::RowFault;
 use super::format::CellOptions;
 pub use super::format::{Column, Header, TableFormat};
-use super::rows::{Rows, is_marked, row_fault, texts_of_lines};
+use super::rows::{FASTTEXT, Rows, first_line, is_marked, row_fault, texts_of_lines};
 use super::source::Source;
 use super::treebank::{self, TreeOptions};
 use crate::error::TextError;
@@ -73,20 +73,50 @@ pub struct Table {
 /// # Errors
 /// A file that is missing, empty, not text, or lacks a column; a row that cannot be read; a first
 /// row that may name the columns or be an example; lines of a file whose name says no format that
-/// begin with too many words for labels.
+/// begin with too many words for labels, or are a table with tabs.
 pub fn read_table(path: &Path, options: &TableOptions) -> Result<Table, TextError> {
     let source = Source::open(path)?;
     match options.format.or_else(|| TableFormat::of_path(path)) {
         Some(format) => table(&source, format, options),
         None if options.unlabelled => plain_lines(&source, options),
-        None => {
-            let table = table(&source, TableFormat::Labelled, options)?;
-            if options.labels_repeat && !options.several {
-                check_first_words(&source, &table.examples)?;
-            }
-            Ok(table)
-        }
+        None => labelled_lines(&source, options),
     }
+}
+
+/// The examples of lines that are taken for `LABEL text` lines, as nothing says what they are.
+fn labelled_lines(source: &Source, options: &TableOptions) -> Result<Table, TextError> {
+    let first = first_line(source)?;
+    let tabs = if first.starts_with(FASTTEXT) { 0 } else { first.matches('\t').count() };
+    let tabbed = || TextError::Tabbed(source.name().to_owned());
+    if tabs > 0 && options.header != Header::No && names_columns(&first, options.several) {
+        return Err(tabbed());
+    }
+    let read = || {
+        let table = table(source, TableFormat::Labelled, options)?;
+        // A label that is marked may be as rare as it likes.
+        if options.labels_repeat && !options.several && !first.starts_with(FASTTEXT) {
+            check_labels(source.name(), labels_of(&table.examples))?;
+        }
+        Ok(table)
+    };
+    read().map_err(|error| match error {
+        TextError::Column { .. } | TextError::NoLabelWords { .. } if tabs > 0 => tabbed(),
+        // A label and a text may have a tab between them.
+        TextError::Row { .. } if tabs > 1 => tabbed(),
+        error => error,
+    })
+}
+
+/// Whether a line with tabs names a column of texts and one of labels, and the label and the text of
+/// a `LABEL text` line would not be these two.
+fn names_columns(line: &str, several: bool) -> bool {
+    let cells: Vec<&str> = line.split('\t').collect();
+    let names_text = cells.iter().any(|cell| is_usual(cell, &TEXT_NAMES));
+    let names_label = cells.iter().any(|cell| is_usual(cell, &LABEL_NAMES));
+    let in_order = matches!(cells[..], [label, text]
+        if is_usual(label, &LABEL_NAMES) && is_usual(text, &TEXT_NAMES));
+    // Lines of several labels have a mark before each.
+    names_text && names_label && (several || !in_order)
 }
 
 /// The text of each line of a file without labels.
@@ -112,23 +142,30 @@ const FEWEST_WORDS: usize = 10;
 /// the 50 labels of TREC 10 among 1,000 lines, 40 among 100.
 const MOST_ONCE: usize = 40;
 
-/// Refuses lines whose first words are no labels: labels come again, where many words that lines
-/// begin with do not.
-fn check_first_words(source: &Source, examples: &[Example]) -> Result<(), TextError> {
-    // A label that is marked may be as rare as it likes.
-    if is_marked(source)? {
-        return Ok(());
-    }
+/// Refuses the first words of the lines of a file if they are no labels: labels come again, where many
+/// words that lines begin with do not.
+///
+/// # Errors
+/// [`TextError::NoLabelWords`] with `name` for the file.
+pub fn check_labels<'a>(
+    name: &str,
+    labels: impl Iterator<Item = &'a str>,
+) -> Result<(), TextError> {
     let mut counts: HashMap<&str, usize> = HashMap::new();
-    for label in examples.iter().filter_map(|example| example.label.as_deref()) {
+    for label in labels {
         *counts.entry(label).or_default() += 1;
     }
     let once = counts.values().filter(|&&count| count == 1).count();
     if counts.len() < FEWEST_WORDS || 100 * once <= MOST_ONCE * counts.len() {
         return Ok(());
     }
-    let (name, lines, words) = (source.name().to_owned(), examples.len(), counts.len());
+    let (name, lines, words) = (name.to_owned(), counts.values().sum(), counts.len());
     Err(TextError::NoLabelWords { name, lines, words, once })
+}
+
+/// The labels of those examples that have one.
+fn labels_of(examples: &[Example]) -> impl Iterator<Item = &str> {
+    examples.iter().filter_map(|example| example.label.as_deref())
 }
 
 /// The examples of [`read_table`].
@@ -365,17 +402,21 @@ const LABEL_NAMES: [&str; 13] = [
     "y",
 ];
 
+/// Whether a cell is one of the usual names of a column.
+fn is_usual(cell: &str, names: &[&str]) -> bool {
+    names.contains(&cell.trim().to_lowercase().as_str())
+}
+
 fn first_row_kind(examples: &[Example]) -> FirstRow {
     let Some((first, others)) = examples.split_first() else { return FirstRow::Example };
-    let is = |cell: &str, names: &[&str]| names.contains(&cell.trim().to_lowercase().as_str());
-    let names_text = is(&first.text, &TEXT_NAMES);
+    let names_text = is_usual(&first.text, &TEXT_NAMES);
     let Some(label) = &first.label else {
         return if names_text { FirstRow::Header } else { FirstRow::Example };
     };
     if others.iter().any(|example| example.label.as_ref() == Some(label)) {
         return FirstRow::Example;
     }
-    if names_text || is(label, &LABEL_NAMES) {
+    if names_text || is_usual(label, &LABEL_NAMES) {
         return FirstRow::Header;
     }
     // One label of its own among many rows of few labels is a name, or a very rare class.

@@ -444,6 +444,35 @@ fn a_header_is_found_or_asked_for() {
 }
 
 #[test]
+fn a_table_with_tabs_of_another_name_is_no_labelled_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = "up\t7\tgood day\ndown\t8\tbad day\n".repeat(6);
+    let swapped = "text\tlabel\ngood day\tup\n";
+    let named = TableOptions { text: Some(Column::Name("words".into())), ..Default::default() };
+    let read = |text: &str, options: &TableOptions| {
+        read_table(&file(&folder, "a.txt", text.as_bytes()), options)
+    };
+    let plain = TableOptions::default();
+    let header = |names: &str| format!("{names}\n{rows}");
+    for (text, options) in [
+        (header("label\tid\ttext"), &plain),
+        (header("mood\tid\twords"), &plain),
+        (swapped.to_owned(), &plain),
+        ("up\tgood day\ndown\tbad day\n".to_owned(), &named),
+    ] {
+        let error = read(&text, options).unwrap_err();
+        assert!(matches!(error, TextError::Tabbed(_)), "{text}: {error}");
+        let tsv = TableOptions { format: Some(TableFormat::Tsv), ..options.clone() };
+        assert!(!matches!(read(&text, &tsv), Err(TextError::Tabbed(_))), "{text}");
+    }
+    // No header is looked for, a label and a text have a tab between them, and a text has tabs.
+    let none = TableOptions { header: Header::No, ..TableOptions::default() };
+    assert_eq!(read(swapped, &none).unwrap().examples.len(), 2);
+    assert_eq!(read("label\ttext\nup\tgood day\n", &plain).unwrap().examples.len(), 1);
+    assert_eq!(read(&rows, &plain).unwrap().examples.len(), 12);
+}
+
+#[test]
 fn labels_are_trimmed_and_that_is_counted() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder, "a.csv", b"label,text\npos,a\n pos,b\nneg , c\n");

@@ -37,6 +37,9 @@ enum BaselineName {
     NbLr,
     /// The mean of n-gram vectors and a linear layer (fastText)
     NgramLinear,
+    /// A conditional random field over each word's spelling, neighbours and feature columns (Lafferty
+    /// et al. 2001), of the task tag
+    Crf,
     /// The beginning of a text as its summary, of the task summarize
     Lead,
     /// The default network with Elman's recurrence in place of LSTM
@@ -54,6 +57,9 @@ enum EnsembleName {
     NbLr,
     /// The mean of n-gram vectors and a linear layer
     NgramLinear,
+    /// A conditional random field over each word's spelling, neighbours and feature columns, beside
+    /// taggers
+    Crf,
 }
 
 /// Flags that a baseline may not have, and those that it understands.
@@ -116,7 +122,7 @@ impl BaselineFlags {
         });
         match flag {
             Some(flag) => {
-                let names = "the baselines majority, nb-lr, ngram-linear and lead";
+                let names = "the baselines majority, nb-lr, ngram-linear, crf and lead";
                 Err(Usage(format!("{flag} is for {names}: name one with --baseline")))
             }
             None => Ok(()),
@@ -191,7 +197,7 @@ impl BaselineName {
     fn model(self) -> Result<ModelSettings> {
         let mut model = ModelSettings::default();
         match self {
-            Self::Majority | Self::NbLr | Self::NgramLinear | Self::Lead => {}
+            Self::Majority | Self::NbLr | Self::NgramLinear | Self::Crf | Self::Lead => {}
             Self::Transformer => model.preset = Preset::Transformer.to_string(),
             Self::TextCnn => model.preset = Preset::TextCnn.to_string(),
             Self::Rnn => {

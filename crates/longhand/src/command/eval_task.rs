@@ -297,10 +297,11 @@ impl TaskEvaluation<'_> {
     ) -> Result<Read<T::Example>> {
         let (mut examples, mut notes) = (Vec::new(), BTreeMap::new());
         for path in self.data {
-            let read = read_known(first, settings, path, &reading.of(path))?;
+            let reading = reading.of(path);
+            let read = read_known(first, settings, path, &reading)?;
             // A pipe can be read once, and the other model's labels may differ.
             if let Some(second) = second {
-                check_known(&second.task, &read.examples, path)?;
+                check_known(&second.task, &read.examples, (path, &reading))?;
             }
             examples.extend(read.examples);
             add_notes(&mut notes, read.notes);

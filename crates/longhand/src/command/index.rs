@@ -13,9 +13,10 @@ use longhand_engine::datastore::{
     Tuner, Unpublished,
 };
 use longhand_engine::engine::language_model;
-use longhand_engine::{Datastore, DatastoreError, EngineError, LanguageModel, Neighbours};
+use longhand_engine::{Datastore, DatastoreError, LanguageModel, Neighbours};
 use longhand_model::{Cpu, Model, Tape};
 use longhand_run::neighbours::{Hidden, Recorded, Tried};
+use longhand_tasks::TaskFile;
 use longhand_text::{Tokenizer, Tokens};
 use longhand_train::evaluate::{STREAMS, Stretches, stretches};
 use longhand_train::{TrainError, Watch};
@@ -32,8 +33,8 @@ mod pairs;
 
 /// Writes a datastore: for each token of a text, the model's hidden state before it. With it beside
 /// the model, `generate`, `eval`, `score` and `predict` mix what the model says with what followed the
-/// nearest hidden states (kNN-LM). Of a model with an encoder, pairs are read as its task reads them,
-/// and the tokens are those of the targets (kNN-MT).
+/// nearest hidden states (kNN-LM). Of a model that translates, summarises or answers, pairs are read
+/// as its task reads them, and the tokens are those of the targets (kNN-MT).
 #[derive(Args)]
 #[command(
     override_usage = "longhand index [OPTIONS] <TEXT>... --model <DIR> --out <DIR>",
@@ -46,8 +47,8 @@ mod pairs;
                   token, on the disk; memory does not grow with it."
 )]
 pub(crate) struct Arguments {
-    /// Files and folders of text to remember; - for stdin. Of a model with an encoder, the files of its
-    /// task: tables, or sources with --targets
+    /// Files and folders of text to remember; - for stdin. Of a model that translates, summarises or
+    /// answers, the files of its task: tables, or sources with --targets
     #[arg(value_name = "TEXT")]
     text: Vec<PathBuf>,
     /// The file of targets of a TEXT of sources; one for each, in the same order
@@ -151,11 +152,14 @@ impl Arguments {
             return Err(Usage(text).into());
         }
         self.neighbours.map_or(Ok(0), |k| within("--neighbours", k, 1..=MOST_NEIGHBOURS))?;
-        match language_model(any_model_folder(&self.model)?, &self.adapters.chosen) {
-            Err(EngineError::NeedsSource) => pairs::run(&self),
-            Err(error) => Err(error.into()),
-            Ok((model, tokenizer)) => self.texts(model, tokenizer),
+        let folder = any_model_folder(&self.model)?;
+        // A stream could read any text, but its task gives it a source and a target together.
+        let task = TaskFile::load(self.adapters.task_folder(folder))?;
+        if task.is_some_and(|task| task.writes_from_source()) {
+            return pairs::run(&self);
         }
+        let (model, tokenizer) = language_model(folder, &self.adapters.chosen)?;
+        self.texts(model, tokenizer)
     }
 
     /// Remembers texts.
@@ -166,8 +170,8 @@ impl Arguments {
         if let Some((flag, _)) = flags.into_iter().find(|(_, files)| !files.is_empty()) {
             let model = self.model.display();
             return Err(Usage(format!(
-                "{flag} is for models with an encoder, and {model} reads and writes one stream: leave \
-                 it out, or train one with --form encoder-decoder"
+                "{flag} is for models that translate, summarise or answer, and {model} learnt no such \
+                 task: leave it out"
             ))
             .into());
         }

@@ -312,6 +312,13 @@ impl Serving for ServeFile {
         check_names(&sources)?;
         for adapter in &self.adapters {
             let (source, choice) = adapter_of(&mut sources, adapter)?;
+            if source.adapters.iter().any(|other| other.name == choice.name) {
+                let (model, name) = (&source.name, &choice.name);
+                let what = format!(
+                    "two adapters of the model `{model}` are called `{name}`: name them, as NAME=DIR"
+                );
+                return Err(Usage(what).into());
+            }
             source.adapters.push(choice);
         }
         Ok(sources)

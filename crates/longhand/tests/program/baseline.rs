@@ -126,6 +126,109 @@ fn every_word_has_its_commonest_tag() {
     refused(&["--baseline", "nb-lr"], "the baseline nb-lr gives each text one label");
 }
 
+/// Columns of the built-in sample, with names to find, in files to learn from and to test on.
+fn entities(folder: &Folder) -> [String; 2] {
+    [("train.conll", "200", "1"), ("test.conll", "60", "2")].map(|(name, rows, seed)| {
+        let path = folder.path(name);
+        let arguments = ["data", "sample", "--table", "entities", "--rows", rows, "--seed", seed];
+        let further = ["--language", "english", "--out", &path];
+        assert_eq!(longhand(&[&arguments[..], &further].concat(), b"").0, 0);
+        path
+    })
+}
+
+#[test]
+fn a_field_over_words_gives_tags_alone() {
+    let folder = Folder::new();
+    let [train, test] = entities(&folder);
+    let data = [train.as_str(), test.as_str()];
+    let (_, least) = majority(&folder, "words", data, &["--task", "tag"]);
+    let out = folder.path("field");
+    let arguments = ["finetune", "--task", "tag", "--data", &train, "--test", &test];
+    let output = ["--threads", "1", "--json", "--out", &out];
+    let own = ["--baseline", "crf", "--epochs", "6", "--set", "baseline.window=1"];
+    let (code, stdout, errors) = longhand(&[&arguments[..], &output, &own].concat(), b"");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    let f1 = |last: &Value| last["test"]["entity_f1"].as_f64().unwrap();
+    assert!(f1(&last) > 0.8 && f1(&last) > f1(&least), "{last} {least}");
+    let eval = measured(&out, &test);
+    assert_eq!(
+        (&eval["entity_f1"], &eval["loss"]),
+        (&last["test"]["entity_f1"], &last["test"]["loss"])
+    );
+    let training = fs_err::read(format!("{out}/training.json")).unwrap();
+    let training: Value = serde_json::from_slice(&training).unwrap();
+    let recipe = &training["recipe"]["baseline"];
+    assert_eq!(
+        (&recipe["type"], &recipe["window"], &recipe["epochs"]),
+        (&"crf".into(), &1.into(), &6.into())
+    );
+    let text = fs_err::read_to_string(&test).unwrap();
+    // The first block begins a document.
+    let sentence = text.split("\n\n").nth(1).unwrap();
+    let (code, answers, _) = longhand(&["predict", &out, "--json"], sentence.as_bytes());
+    let answer: Value = serde_json::from_str(answers.lines().next().unwrap()).unwrap();
+    let count = sentence.lines().count();
+    assert_eq!((code, answer["tags"].as_array().unwrap().len()), (0, count));
+
+    let never = folder.path("never");
+    let refused = |further: &[&str], words: &str| {
+        let arguments = ["finetune", "--data", &train, "--out", &never];
+        check(&longhand(&[&arguments[..], further].concat(), b""), 2, words, words);
+    };
+    let crf = ["--task", "tag", "--baseline", "crf"];
+    refused(&[&crf[..], &["--ngrams", "2"]].concat(), "crf has no setting `ngrams`, only ");
+    refused(&[&crf[..], &["--set", "baseline.window=17"]].concat(), "it must be at most 16");
+    let table = folder.table("table.tsv", 30);
+    let arguments = ["finetune", "--task", "classify", "--data", &table, "--out", &never];
+    let text = longhand(&[&arguments[..], &COLUMNS, &["--baseline", "crf"]].concat(), b"");
+    check(&text, 2, "the baseline crf gives each word a tag, which is not what", "classify");
+}
+
+#[test]
+fn a_field_over_words_answers_beside_taggers() {
+    let folder = Folder::new();
+    let [train, test] = entities(&folder);
+    let out = folder.path("both");
+    // The networks are hardly trained, so that what is right is the field's.
+    let arguments = ["finetune", "--task", "tag", "--data", &train, "--test", &test];
+    let output = ["--threads", "2", "--json", "--out", &out, "--members", "2", "--steps", "4"];
+    let own = ["--ensemble", "crf", "--set", "baseline.epochs=6"];
+    let (code, stdout, errors) = longhand(&[&arguments[..], &output, &own].concat(), b"");
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let last: Value = serde_json::from_str(stdout.lines().last().unwrap()).unwrap();
+    assert!(last["test"]["entity_f1"].as_f64().unwrap() > 0.8, "{last}");
+    assert_eq!(last["calibration"]["network_exponent"], 1.0);
+    assert!(last["calibration"]["baseline_exponent"].as_f64().unwrap() > 0.3, "{last}");
+    for member in last["members"].as_array().unwrap() {
+        assert!(member["test"]["entity_f1"].as_f64().unwrap() < 0.7, "{last}");
+    }
+    let eval = measured(&out, &test);
+    assert_eq!(eval["entity_f1"], last["test"]["entity_f1"]);
+    let difference = eval["loss"].as_f64().unwrap() - last["test"]["loss"].as_f64().unwrap();
+    assert!(difference.abs() < 1e-5, "{eval} {last}");
+    // The answers that are written, read again, are as often right.
+    let text = fs_err::read(&test).unwrap();
+    let (code, tagged, errors) = longhand(&["predict", &out], &text);
+    assert_eq!((code, errors.as_str()), (0, ""));
+    let (mut right, mut all) = (0, 0);
+    for line in tagged.lines() {
+        if let [_, wanted, found] = line.split_whitespace().collect::<Vec<_>>()[..] {
+            right += u32::from(found == wanted);
+            all += 1;
+        }
+    }
+    let accuracy = f64::from(right) / f64::from(all);
+    assert!((accuracy - eval["accuracy"].as_f64().unwrap()).abs() < 1e-9, "{accuracy} {eval}");
+
+    let weights = format!("{out}/ensemble.safetensors");
+    let mut bytes = fs_err::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs_err::write(&weights, bytes).unwrap();
+    check(&longhand(&["predict", &out], b"a\n"), 1, "ensemble.safetensors", "a flipped bit");
+}
+
 #[test]
 fn every_text_has_the_labels_of_most() {
     let folder = Folder::new();
@@ -319,6 +422,10 @@ fn flags_that_a_baseline_has_no_use_for_are_refused() {
     refused(&["--baseline", "nb-lr", "--method", "lora"], "--method is not for the baseline");
     refused(&["--baseline", "nb-lr", "--pretrain", "masked"], "--pretrain is not for");
     refused(&["--baseline", "nb-lr", "--batch", "8"], "--batch is not for the baseline");
+    refused(
+        &["--baseline", "nb-lr", "--pair-column", "id", "--set", "matches=false"],
+        "nb-lr does not use the task's matches",
+    );
     refused(&["--baseline", "nb-lr", "--pooling", "max"], "--pooling is not for the baseline");
     refused(
         &["--baseline", "nb-lr", "--epochs", "2"],

@@ -410,6 +410,59 @@ fn bad_input_gets_one_sentence() {
 }
 
 #[test]
+fn lines_of_prose_are_told_wherever_labels_are_looked_for() {
+    let folder = Folder::new();
+    let train: String =
+        (0..60).map(|i| ["good it was glad\n", "bad it was sad\n"][i % 2]).collect();
+    let train = folder.write("train.txt", &train);
+    let words = "it was on a day when nobody had seen any cloud";
+    let prose: String = words.split(' ').map(|word| format!("{word} came to pass\n")).collect();
+    let prose = folder.write("prose.txt", &prose);
+    let out = folder.path("out");
+    let learn = ["finetune", "--task", "classify", "--steps", "1", "--threads", "1", "--out", &out];
+    let told = "prose.txt begin with 11 different words, 11 of them only once";
+    for files in [
+        &["--data", &prose][..],
+        &["--data", &train, "--valid", &prose],
+        &["--data", &train, "--test", &prose],
+    ] {
+        let result = longhand(&[&learn[..], files].concat(), b"");
+        check(&result, 1, told, "finetune");
+        check(&result, 1, "begin each line with its label", "finetune");
+    }
+    let (code, _, errors) = longhand(&[&learn[..], &["--data", &train]].concat(), b"");
+    assert_eq!(code, 0, "{errors}");
+    check(&longhand(&["eval", &out, "--data", &prose], b""), 1, told, "eval");
+    // One label that is unknown among labels that come again is that label's fault.
+    let odd = folder.write("odd.txt", "good it was\nbad it was\nodd it was\n");
+    check(&longhand(&["eval", &out, "--data", &odd], b""), 1, "the label \"odd\"", "odd");
+}
+
+#[test]
+fn a_table_of_another_name_wants_its_format() {
+    let folder = Folder::new();
+    let lines = "good glad then\nbad it was sad\n";
+    let train = folder.write("train.txt", &lines.repeat(30));
+    let out = folder.path("out");
+    let learn = ["finetune", "--task", "classify", "--steps", "1", "--threads", "1", "--data"];
+    let (code, _, errors) = longhand(&[&learn[..], &[&train, "--out", &out]].concat(), b"");
+    assert_eq!(code, 0, "{errors}");
+    let new = folder.write("new.txt", lines);
+    let predict = ["predict", &out, "--data", &new];
+    let result = longhand(&predict, b"");
+    check(&result, 2, "labelled, if each line begins with its label", "no format");
+    let (code, answers, errors) =
+        longhand(&[&predict[..], &["--format", "labelled", "--json"]].concat(), b"");
+    assert_eq!(code, 0, "{errors}");
+    let texts: Vec<Value> =
+        answers.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect();
+    assert_eq!((&texts[0]["text"], &texts[1]["text"]), (&"glad then".into(), &"it was sad".into()));
+    let table = folder.write("table.txt", "label\tid\ttext\ngood\t1\tglad then\n");
+    let result = longhand(&[&learn[..], &[&table, "--out", &out, "--force"]].concat(), b"");
+    check(&result, 1, "pass --format tsv if it is a table", "a table");
+}
+
+#[test]
 fn predict_refuses_what_it_cannot_answer() {
     let folder = Folder::new();
     let (classifier, _) = folder.classifier(&[]);

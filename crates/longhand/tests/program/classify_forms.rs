@@ -181,6 +181,9 @@ fn pairs_of_texts_are_compared() {
     assert_eq!((code, answers.as_str(), errors.as_str()), (0, "same\n\nother\n", ""));
     let result = longhand(&["predict", &out], b"see sun\tnow sun\nsee sun\n");
     check(&result, 1, "line 2 of the standard input is not two texts", "one text");
+    let result = longhand(&["predict", &out], b"see sun\tnow sun\nsee sun\tnow sun\tsame\n");
+    check(&result, 1, "line 2 of the standard input is not two texts", "three texts");
+    check(&result, 1, "it has 2 tab(s), but must have one", "three texts");
     let (_, answers, _) = longhand(&["predict", &out, "--json"], b"see sun\tnow sun\n");
     let answer: Value = serde_json::from_str(&answers).unwrap();
     assert_eq!((&answer["text"], &answer["second"]), (&"see sun".into(), &"now sun".into()));

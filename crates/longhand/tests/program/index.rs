@@ -175,6 +175,37 @@ fn a_model_that_writes_from_a_source_remembers_pairs() {
         .refused("index terms.de terms.de --targets terms.en --model writer --out no", "--targets");
     place.refused(
         "index text.txt --targets text.txt --model base --out no",
-        "--targets is for models",
+        "--targets is for models that translate",
     );
+}
+
+#[test]
+fn a_stream_that_writes_from_a_source_remembers_pairs() {
+    let place = Place::new();
+    let rows: String =
+        TERMS.iter().map(|[source, target]| format!("{source}\t{target}\n")).collect();
+    place.write("terms.tsv", &format!("source\ttarget\n{rows}"));
+    let learn = "finetune --task translate --form stream --data terms.tsv --preset longhand-nano --tokenizer \
+                 word --valid-fraction 0 --steps 1 --batch 2 --threads 1 --json --out writer";
+    place.done(learn);
+    let index = "index terms.tsv --model writer --threads 1 --json";
+    let built = place.done(&format!("{index} --out store --tune terms.tsv"));
+    // Two words and an end for each pair; the source and the separator are none of them.
+    assert_eq!(number(&built, "entries"), 12.0, "{built}");
+    assert_eq!(number(&built["tuned"], "tokens"), 12.0, "{built}");
+
+    let eval = |flags: &str| {
+        place.done(&format!("eval writer --data terms.tsv --samples 10 --threads 1 --json {flags}"))
+    };
+    let (alone, beside) = (eval(""), eval("--knn store"));
+    assert!(number(&beside, "loss") < number(&alone, "loss") - 0.7, "{beside} {alone}");
+    assert!((number(&beside, "loss") - number(&built["tuned"], "loss")).abs() < 1e-3, "{built}");
+    let sources = TERMS.map(|[source, _]| format!("{source}\n")).concat();
+    let targets = TERMS.map(|[_, target]| format!("{target}\n")).concat();
+    let knn = "--knn store --lambda 0.99 --knn-temperature 0.01 --threads 1";
+    let (code, written, errors) = place.run(&format!("predict writer {knn}"), &sources);
+    assert_eq!((code, errors.as_str(), written), (0, "", targets));
+
+    place.write("terms.de", &sources);
+    place.refused("index terms.de --model writer --out no", "pass --targets");
 }

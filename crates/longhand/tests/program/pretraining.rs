@@ -158,7 +158,8 @@ fn what_does_not_fit_is_refused_before_any_work() {
             "--pretrain-epochs is 0",
         ),
     ] {
-        place.refused(&format!("{line} --out never"), words);
+        let (code, _, told) = place.run(&format!("{line} --out never"), "");
+        assert!(code == 2 && told.contains(words), "{line}: {code}, {told}");
         assert!(!place.has("never/training.json"), "{line}");
     }
     for (text, words) in [

@@ -337,6 +337,8 @@ fn what_makes_no_sense_is_refused_in_a_sentence() {
     let log = folder.write("a.log", "anna\n");
     let bad = folder.write("bad.nbest", "just some text\n");
     let lists = folder.write("ok.nbest", "0 ||| a ||| ||| 1\n1 ||| b ||| ||| 2\n");
+    let own = folder.write("own.nbest", "0 ||| a ||| lm= -2 ||| 1\n");
+    let further = folder.write("further.nbest", "0 ||| a ||| lm2= -2 ||| 1\n");
     let references = folder.write("short.ref", "a\n");
     let empty = folder.write("empty.log", "");
     let csv = folder.write("a.csv", "text,mean\na,1\n");
@@ -346,7 +348,7 @@ fn what_makes_no_sense_is_refused_in_a_sentence() {
     let above = ["--by", "line", "--reference", &log, "--above"];
     let found = folder.write("two.ref", "a\nb\n");
     let tune = ["--nbest", &lists, "--tune", &found, "--weight", "score=1", "--weight", "lm=1"];
-    let scored: [(&[&str], i32, &str); 29] = [
+    let scored: [(&[&str], i32, &str); 31] = [
         (&[&log], 2, "FILE goes with --by line"),
         (&["--carry"], 2, "--carry goes with --by line"),
         (&["--top", "3"], 2, "--top goes with --by line"),
@@ -368,6 +370,8 @@ fn what_makes_no_sense_is_refused_in_a_sentence() {
         (&["--data", &csv, "--out", "x.csv.gz"], 2, "leave out .gz"),
         (&["--column", "text"], 2, "--column goes with --data"),
         (&["--nbest", &bad], 1, "line 1: it has no id"),
+        (&["--nbest", &own], 1, "own.nbest: the lists have a feature `lm` already"),
+        (&["--nbest", &further, "--with-model", "nowhere"], 1, "a feature `lm2` already"),
         (&["--nbest", &lists, "--tune", &references], 1, "has 1 lines, but there are 2 lists"),
         (&[&tune[..], &["--weight", "words=0"]].concat(), 2, "has no weight to find"),
         (&["--nbest", &lists, "--weight", "tm=1"], 2, "there is no feature `tm`"),

@@ -143,7 +143,7 @@ fn adapter_layers_are_trained_resumed_applied_and_merged() {
     assert_eq!(place.answers("whole"), applied);
     place.refused("predict other --adapter whole", "base model with hash");
     let file = "eval base --adapter text.txt --data text.txt";
-    place.refused(file, "text.txt/adapter_config.json is missing");
+    place.refused(file, "there is no adapter folder text.txt: give one that holds");
     place.refused("predict base --adapter whole@0.5", "no changes of low rank to be weighed");
     place.done("quantize base --weights int8 --out small");
     place.refused("predict small --adapter whole", "are packed for reading");
@@ -210,8 +210,21 @@ fn several_adapters_are_applied_at_once() {
     let refused = |line: &str, part: &str| place.refused(&format!("predict base {line}"), part);
     refused("--adapter topics --adapter mood", "`topics` and `mood` both have parameters");
     refused("--adapter topics --adapter topics", "two adapters are called `topics`");
+    for (verb, name) in [
+        ("predict base", "topics"),
+        ("generate base --prompt she", "tone"),
+        ("eval base --data text.txt", "tone"),
+    ] {
+        let line = format!("{verb} --adapter {name} --adapter {name}");
+        let (code, _, told) = place.run(&line, "she\n");
+        assert!(code == 2 && told.contains("two adapters are called"), "{verb}: {told}");
+    }
     refused("--adapter topics --adapter tone@much", "no number");
-    refused("--adapter topics --adapter never", "never/adapter_config.json is missing");
+    refused("--adapter topics --adapter never", "there is no adapter folder never: give one");
+    let (code, _, told) = place.run("serve base --port 0 --adapter n=never", "");
+    assert!(code == 1 && told.contains("there is no adapter folder never"), "{told}");
+    let (code, _, told) = place.run("serve base --port 0 --adapter tone --adapter tone", "");
+    assert!(code == 2 && told.contains("two adapters of the model `base` are called"), "{told}");
     place.refused("generate base --adapter topics --adapter tone --prompt she", "language model");
 }
 

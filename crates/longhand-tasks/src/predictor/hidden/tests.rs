@@ -30,16 +30,20 @@ fn pairs() -> Vec<Example> {
         .collect()
 }
 
-/// A decoder that was trained on nothing.
-fn predictor(seed: u64) -> Predictor<Translate> {
-    let (examples, form) = (pairs(), Form::EncoderDecoder);
+/// A model that was trained on nothing.
+fn predictor(form: Form, seed: u64) -> Predictor<Translate> {
+    let examples = pairs();
     let settings = Settings { form, ..Settings::default() };
     let task = Translate::learn(&settings, &examples, "it").unwrap();
     let texts = examples.iter().flat_map(|example| task.running_texts(example));
     let texts = texts.map(|text| Ok(text.into_owned()));
     let tokenizer = Tokenizer::train(TokenizerKind::Word, None, texts, &mut |_| {}).unwrap();
     let tokenizer = tokenizer.with_special_tokens(&task.special_tokens()).unwrap();
-    let config = Preset::EncoderDecoderNano.config(tokenizer.vocab_size());
+    let preset = match form {
+        Form::Stream => Preset::LonghandNano,
+        Form::EncoderDecoder => Preset::EncoderDecoderNano,
+    };
+    let config = preset.config(tokenizer.vocab_size());
     let head = task.head(&settings, config.head());
     let config = task.body(start::with_head(config, head), &tokenizer);
     let config = Config { dropout: Default::default(), ..config };
@@ -70,8 +74,18 @@ fn neighbours(predictor: &Predictor<Translate>, folder: &Path, lambda: f64) -> N
 
 #[test]
 fn the_targets_of_a_datastore_are_written_and_known() {
+    targets_are_written_and_known(Form::EncoderDecoder);
+}
+
+/// In one stream the tokens of the source come before those of the target, and none of them is an entry.
+#[test]
+fn the_targets_of_a_stream_are_written_and_known() {
+    targets_are_written_and_known(Form::Stream);
+}
+
+fn targets_are_written_and_known(form: Form) {
     let folder = TempDir::new().unwrap();
-    let mut predictor = predictor(1);
+    let mut predictor = predictor(form, 1);
     let beside = neighbours(&predictor, &folder.path().join("store"), 0.999);
     predictor.consult(beside).unwrap();
     let examples = predictor.measured(pairs()).unwrap();
@@ -102,7 +116,7 @@ fn the_targets_of_a_datastore_are_written_and_known() {
 #[test]
 fn a_mixture_is_found_on_pairs_and_another_model_refuses_the_datastore() {
     let folder = TempDir::new().unwrap();
-    let (own, mut other) = (predictor(1), predictor(2));
+    let [own, mut other] = [1, 2].map(|seed| predictor(Form::EncoderDecoder, seed));
     let mut beside = neighbours(&own, &folder.path().join("store"), 0.1);
     let mut tuner = Tuner::new(&beside);
     let examples = own.measured(pairs()).unwrap();

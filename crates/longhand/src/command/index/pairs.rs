@@ -59,7 +59,7 @@ impl VisitTask for Visit<'_> {
         let cpu = arguments.begin()?;
         let predictor = Predictor::checked(folder, task, trained, cpu.clone())?;
         let (Some(owner), Some(width)) = (predictor.owner(), predictor.hidden_width()) else {
-            bail!("the model is no network");
+            bail!("a baseline has no hidden states to keep in a datastore: give a network");
         };
         let reads = Pairs { predictor, settings, reading };
         Index { arguments, reads, owner, width, cpu }.run()

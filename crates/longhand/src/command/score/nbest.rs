@@ -94,6 +94,13 @@ impl From<MetricName> for Objective {
     }
 }
 
+/// The feature of the language model.
+const MODEL: &str = "lm";
+/// The feature of the model that is subtracted.
+const SUBTRACT: &str = "subtract";
+/// The feature that counts words.
+const WORDS: &str = "words";
+
 /// The weight of each language model where none is given.
 const MODEL_WEIGHT: f64 = 0.5;
 /// The weight of the subtracted model where none is given.
@@ -107,12 +114,20 @@ impl NbestArguments {
         self.nbest.is_some()
     }
 
+    /// The names of the features that are added to the lists.
+    fn added(&self) -> Vec<String> {
+        let further = (0..self.with_model.len()).map(further_model);
+        let subtract = self.subtract.iter().map(|_| SUBTRACT.to_owned());
+        let own = [MODEL, WORDS].map(str::to_owned);
+        own.into_iter().chain(further).chain(subtract).collect()
+    }
+
     /// The features whose weights are tuned: all that were added, and those of the lists that count,
     /// but none whose weight was given.
     fn searched(&self, given: &[String], weights: &Weights) -> Result<Vec<String>> {
         let fixed = |name: &str| {
             self.weight.iter().any(|(fixed, _)| fixed == name)
-                || (name == "subtract" && self.subtract_weight.is_some())
+                || (name == SUBTRACT && self.subtract_weight.is_some())
         };
         let counts = |name: &str, weight: f64| weight != 0.0 || !given.iter().any(|it| it == name);
         let features = weights.iter().filter(|(name, it)| counts(name, *it) && !fixed(name));
@@ -140,6 +155,11 @@ impl NbestArguments {
     }
 }
 
+/// The feature of a further language model, counted from 0.
+fn further_model(place: usize) -> String {
+    format!("{MODEL}{}", place + 2)
+}
+
 /// `NAME=X` on the command line.
 fn weight(text: &str) -> Result<(String, f64), String> {
     let wrong = || "give a name and a number, such as lm=0.5".to_owned();
@@ -161,25 +181,27 @@ impl Arguments {
         }
         let text = self.text_of(path)?;
         let mut lists = Lists::parse(&text, &path.display().to_string())?;
+        let named = || path.display().to_string();
+        arguments.added().iter().try_for_each(|name| lists.check_free(name)).with_context(named)?;
         // What is wrong with the references is told before the models read.
         let paths = if arguments.tune.is_empty() { &arguments.references } else { &arguments.tune };
         let references = self.references(paths, &lists)?;
         let given: Vec<String> = lists.features().to_vec();
         let (engine, cpu) = self.model.open()?;
-        self.add(&mut lists, "lm", &engine, &cpu, 1.0)?;
+        self.add(&mut lists, MODEL, &engine, &cpu, 1.0)?;
         for (place, folder) in arguments.with_model.iter().enumerate() {
             let engine = Engine::load(any_model_folder(folder)?)?;
-            self.add(&mut lists, &format!("lm{}", place + 2), &engine, &cpu, 1.0)?;
+            self.add(&mut lists, &further_model(place), &engine, &cpu, 1.0)?;
         }
         if let Some(folder) = &arguments.subtract {
             let engine = Engine::load(any_model_folder(folder)?)?;
-            self.add(&mut lists, "subtract", &engine, &cpu, -1.0)?;
+            self.add(&mut lists, SUBTRACT, &engine, &cpu, -1.0)?;
         }
         if arguments.per_word {
-            lists.per_word(|name| name == LOG_PROBABILITY || name == "subtract" || is_model(name));
+            lists.per_word(|name| name == LOG_PROBABILITY || name == SUBTRACT || is_model(name));
         }
         let words = lists.texts().map(|text| text.split_whitespace().count() as f64).collect();
-        lists.add("words", words)?;
+        lists.add(WORDS, words)?;
         let before = own_weights(&lists, &given)?;
         let mut weights = self.weights(&lists, &given)?;
         let objective = Objective::from(arguments.metric);
@@ -316,7 +338,7 @@ impl Arguments {
             }
         }
         if let Some(value) = self.nbest.subtract_weight {
-            weights.set("subtract", value).map_err(|error| Usage(error.to_string()))?;
+            weights.set(SUBTRACT, value).map_err(|error| Usage(error.to_string()))?;
         }
         for (name, value) in &self.nbest.weight {
             weights.set(name, *value).map_err(|error| Usage(error.to_string()))?;
@@ -344,7 +366,7 @@ fn default_weights(lists: &Lists, given: &[String]) -> Result<Weights, NbestErro
     let added = lists.features().iter().filter(|name| !given.contains(name));
     for name in added {
         match name.as_str() {
-            "subtract" => weights.set(name, SUBTRACT_WEIGHT)?,
+            SUBTRACT => weights.set(name, SUBTRACT_WEIGHT)?,
             name if is_model(name) => weights.set(name, MODEL_WEIGHT)?,
             _ => {}
         }
@@ -354,7 +376,7 @@ fn default_weights(lists: &Lists, given: &[String]) -> Result<Weights, NbestErro
 
 /// Whether a feature is the log-probability of a language model of ours.
 fn is_model(name: &str) -> bool {
-    name.strip_prefix("lm").is_some_and(|number| number.chars().all(|c| c.is_ascii_digit()))
+    name.strip_prefix(MODEL).is_some_and(|number| number.chars().all(|c| c.is_ascii_digit()))
 }
 
 /// The counts of each hypothesis.
